@@ -1,0 +1,1 @@
+//! HTTP/1.1 as a server speaks it, without I/O.

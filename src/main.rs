@@ -1,0 +1,3 @@
+//! The `umbel` command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! RFC 6455, both sides of it, without I/O.
