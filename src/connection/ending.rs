@@ -1,0 +1,139 @@
+//! Why a connection ended: one list for the log line, the metric's label and the code on the wire.
+
+use crate::protocol::close::CloseCode;
+use crate::protocol::error::ProtocolError;
+
+/// Why a connection ended. The first reason stands, whatever follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The peer started the closing handshake, with this code (1005 where it gave none).
+    Peer(CloseCode),
+    /// The peer's side of the stream ended without a closing handshake.
+    PeerGone,
+    /// Reading or writing failed: reset, timed out, or unreachable.
+    Transport,
+    /// The last answer of an HTTP connection is written.
+    HttpDone,
+    /// A request was refused in a way that ends the connection.
+    HttpRefused,
+    /// The request head did not come in time.
+    HandshakeTimeout,
+    /// The body did not come in time, or no request came on a connection that was kept alive.
+    HttpTimeout,
+    /// The peer broke the protocol.
+    Protocol(ProtocolError),
+    /// The peer sent nothing, not even a pong.
+    PongTimeout,
+    /// A message was begun and not finished in time.
+    MessageTimeout,
+    /// The peer published where it may not.
+    Forbidden,
+    /// More was queued for the peer than its outbox may hold.
+    SlowConsumerBytes,
+    /// The oldest byte that was queued for the peer waited too long.
+    SlowConsumerAge,
+    /// All outboxes, or all unfinished messages, together hold more than the process may.
+    OverBudget,
+    /// An own endpoint ended it, with this code.
+    Handler(CloseCode),
+    /// The server is shutting down.
+    Shutdown,
+}
+
+impl CloseReason {
+    /// One label for each kind of reason.
+    pub const LABELS: [&'static str; 16] = [
+        "peer",
+        "peer_gone",
+        "transport",
+        "http_done",
+        "http_refused",
+        "handshake_timeout",
+        "http_timeout",
+        "protocol",
+        "pong_timeout",
+        "message_timeout",
+        "forbidden",
+        "slow_consumer_bytes",
+        "slow_consumer_age",
+        "over_budget",
+        "handler",
+        "shutdown",
+    ];
+
+    /// The place of its label in [`LABELS`](CloseReason::LABELS).
+    pub fn index(self) -> usize {
+        match self {
+            CloseReason::Peer(_) => 0,
+            CloseReason::PeerGone => 1,
+            CloseReason::Transport => 2,
+            CloseReason::HttpDone => 3,
+            CloseReason::HttpRefused => 4,
+            CloseReason::HandshakeTimeout => 5,
+            CloseReason::HttpTimeout => 6,
+            CloseReason::Protocol(_) => 7,
+            CloseReason::PongTimeout => 8,
+            CloseReason::MessageTimeout => 9,
+            CloseReason::Forbidden => 10,
+            CloseReason::SlowConsumerBytes => 11,
+            CloseReason::SlowConsumerAge => 12,
+            CloseReason::OverBudget => 13,
+            CloseReason::Handler(_) => 14,
+            CloseReason::Shutdown => 15,
+        }
+    }
+
+    /// The label in logs and metrics.
+    pub fn label(self) -> &'static str {
+        CloseReason::LABELS[self.index()]
+    }
+
+    /// Whether the peer was too slow.
+    pub fn is_slow_consumer(self) -> bool {
+        matches!(self, CloseReason::SlowConsumerBytes | CloseReason::SlowConsumerAge)
+    }
+
+    /// The code that the peer is told, and the reason in words. 1006 and 1005 stand for nothing on the wire.
+    pub fn on_wire(self) -> (CloseCode, &'static str) {
+        match self {
+            CloseReason::Peer(code) | CloseReason::Handler(code) => (code, ""),
+            CloseReason::PeerGone | CloseReason::Transport => (CloseCode::ABNORMAL, ""),
+            CloseReason::HttpDone => (CloseCode::NORMAL, ""),
+            CloseReason::HttpRefused | CloseReason::HandshakeTimeout | CloseReason::HttpTimeout => {
+                (CloseCode::ABNORMAL, "")
+            }
+            CloseReason::Protocol(error) => (error.close_code(), error.reason()),
+            CloseReason::PongTimeout => (CloseCode::GOING_AWAY, "no pong in time"),
+            CloseReason::MessageTimeout => (CloseCode::POLICY_VIOLATION, "the message did not end in time"),
+            CloseReason::Forbidden => (CloseCode::POLICY_VIOLATION, "this connection may not publish"),
+            CloseReason::SlowConsumerBytes => {
+                (CloseCode::TRY_AGAIN_LATER, "slow consumer: more is queued than the outbox may hold")
+            }
+            CloseReason::SlowConsumerAge => {
+                (CloseCode::TRY_AGAIN_LATER, "slow consumer: the oldest queued byte waited too long")
+            }
+            CloseReason::OverBudget => (CloseCode::TRY_AGAIN_LATER, "the server's memory budget is used up"),
+            CloseReason::Shutdown => (CloseCode::GOING_AWAY, "the server is shutting down"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_small() {
+        assert!(size_of::<CloseReason>() <= 4, "{}", size_of::<CloseReason>());
+    }
+
+    #[test]
+    fn reasons_fit_a_close_frame() {
+        for reason in [CloseReason::SlowConsumerBytes, CloseReason::SlowConsumerAge, CloseReason::Shutdown] {
+            let (code, words) = reason.on_wire();
+            assert!(code.is_valid_on_wire());
+            assert!(words.len() <= 123);
+        }
+    }
+}

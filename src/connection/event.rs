@@ -1,0 +1,163 @@
+//! What a connection reports, and what it is told to do about it.
+
+use std::borrow::Cow;
+
+use crate::dialect::Dialect;
+use crate::http::refusal::Refusal;
+use crate::http::request::Head;
+use crate::http::topic::Topic;
+use crate::hub::Kind;
+use crate::protocol::close::CloseCode;
+
+/// Something that came in whole. It borrows the read buffer wherever that is possible.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// The head of a request. Answer with `Respond`, `Refuse`, `ReadBody`, `Upgrade` or `Stream`.
+    Request(Head<'a>),
+    /// The body that was asked for. Answer with `Respond`, `Refuse` or `Await`.
+    Body(Purpose, &'a [u8]),
+    /// The opening handshake of an own endpoint is answered. Answer with `Proceed` or `Close`.
+    Opened(u16),
+    /// A message, whole. Answer with `Proceed`, `Hold` or `Close`.
+    Message(Endpoint, Message<'a>),
+    /// A request was refused, with what it was told. The answer is not looked at.
+    Refused(&'a Refusal),
+}
+
+/// A message of RFC 6455: text or binary, reassembled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Message<'a> {
+    /// Valid UTF-8.
+    Text(&'a str),
+    /// Any bytes.
+    Binary(&'a [u8]),
+}
+
+impl<'a> Message<'a> {
+    /// The payload.
+    pub fn payload(&self) -> &'a [u8] {
+        match self {
+            Message::Text(text) => text.as_bytes(),
+            Message::Binary(bytes) => bytes,
+        }
+    }
+
+    /// Text or binary.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Message::Text(_) => Kind::Text,
+            Message::Binary(_) => Kind::Binary,
+        }
+    }
+}
+
+/// What a request's body is for. It waits in the connection until the body is whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// One publication.
+    Publish {
+        /// Where to.
+        topic: Topic,
+        /// Text or binary.
+        kind: Kind,
+    },
+    /// One publication a line.
+    PublishLines,
+}
+
+/// What a WebSocket connection is connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A topic: what it sends is published there, if it may.
+    Topic {
+        /// Whether it may publish.
+        may_publish: bool,
+    },
+    /// An own endpoint, by its number.
+    Handler(u16),
+}
+
+/// What is to be done about an event.
+#[derive(Debug)]
+pub enum Answer {
+    /// Nothing: go on.
+    Proceed,
+    /// The message is dealt with, but nothing further is read until the hold is lifted.
+    Hold(Hold),
+    /// Answer the request.
+    Respond(Reply),
+    /// Answer the request with what was wrong.
+    Refuse(Refusal),
+    /// Read the body first, at most so many bytes of it.
+    ReadBody(Purpose, usize),
+    /// The answer comes later, by [`handle_published`](super::Connection::handle_published), once for each
+    /// publication that waits.
+    Await(Awaited),
+    /// Complete the opening handshake.
+    Upgrade(Upgrade),
+    /// Answer with a stream of events that does not end. The name is the origin that may read it, if one asked.
+    Stream(Option<Box<str>>),
+    /// Start the closing handshake.
+    Close(CloseCode, Cow<'static, str>),
+}
+
+/// The answer to an opening handshake.
+#[derive(Debug)]
+pub struct Upgrade {
+    /// `Sec-WebSocket-Accept`.
+    pub accept: [u8; 28],
+    /// `Sec-WebSocket-Protocol`, if one was chosen.
+    pub subprotocol: Option<Box<str>>,
+    /// What the connection is connected to from here on.
+    pub endpoint: Endpoint,
+}
+
+/// The answer to a request.
+#[derive(Debug)]
+pub struct Reply {
+    /// The status code.
+    pub status: u16,
+    /// `Content-Type`.
+    pub content_type: &'static str,
+    /// Further headers.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body.
+    pub body: Cow<'static, [u8]>,
+}
+
+/// The publications of one request that wait for the hub.
+#[derive(Debug)]
+pub enum Awaited {
+    /// One publication; the answer is one object.
+    One(CrossOrigin),
+    /// The answers line by line; those that are there already, in their places.
+    Lines(Vec<Option<Vec<u8>>>, CrossOrigin),
+}
+
+/// The headers that let a page of another origin read an answer; empty where none asked or none may.
+pub type CrossOrigin = Vec<(&'static str, String)>;
+
+/// Why a connection is not read from for now. Each is lifted by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Hold {
+    /// The request that is being dealt with has no answer yet.
+    Answer = 1,
+    /// The hub takes no more commands; one of this connection waits.
+    Hub = 2,
+    /// The peer of an own endpoint takes what it is sent more slowly than it asks for more.
+    Outbox = 4,
+}
+
+/// What kind of connection it is, for the gauges: one for each dialect, or what it is otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Label {
+    /// HTTP, before and between requests or inside one.
+    Http,
+    /// A subscriber.
+    Subscriber(Dialect),
+    /// On an own endpoint.
+    Handler,
+    /// Ending: in the closing handshake, or with the last bytes on their way.
+    Closing,
+}

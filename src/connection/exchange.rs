@@ -1,0 +1,405 @@
+//! The HTTP phase: one request after the other, each answered before the next is looked at.
+
+use std::mem;
+
+use super::event::CrossOrigin;
+use super::{
+    Answer, Awaited, CloseReason, Connection, Endpoint, Event, Hold, OnEvent, Phase, Purpose, Reply, Settings,
+    Upgrade,
+};
+use crate::dialect::json;
+use crate::http::body::{BodyDecoder, BodyLength};
+use crate::http::refusal::Refusal;
+use crate::http::request::{Head, Method};
+use crate::http::response::{self, Response};
+use crate::http::scanner::HeadScanner;
+use crate::http::sse;
+use crate::hub::Position;
+use crate::protocol::Role;
+use crate::protocol::decoder::Decoder;
+use crate::protocol::handshake;
+
+/// Requests of one connection and their answers.
+#[derive(Debug, Default)]
+pub(super) struct Exchange {
+    scanner: HeadScanner,
+    /// An unfinished head; empty while heads come whole.
+    head: Vec<u8>,
+    stage: Stage,
+    keep_alive: bool,
+    head_only: bool,
+    answered: u64,
+}
+
+#[derive(Debug, Default)]
+enum Stage {
+    #[default]
+    Head,
+    Body(Body),
+    Awaiting(Replies),
+}
+
+#[derive(Debug)]
+struct Body {
+    decoder: BodyDecoder,
+    purpose: Purpose,
+    /// What has arrived; empty for a body that arrives in one piece.
+    gathered: Vec<u8>,
+}
+
+/// Publications whose positions are awaited.
+#[derive(Debug)]
+struct Replies {
+    /// The answer to each line; of a single publication, one.
+    lines: Vec<Option<Vec<u8>>>,
+    missing: usize,
+    /// Whether the request was one of many lines.
+    many: bool,
+    headers: CrossOrigin,
+}
+
+/// What the end of a request's head says about its body.
+struct Framing {
+    length: Result<BodyLength, Refusal>,
+    expects_continue: Result<bool, Refusal>,
+}
+
+impl Exchange {
+    pub(super) fn is_awaiting(&self) -> bool {
+        matches!(self.stage, Stage::Awaiting(_))
+    }
+
+    pub(super) fn is_in_body(&self) -> bool {
+        matches!(self.stage, Stage::Body(_))
+    }
+
+    /// Not a byte of a request has come.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.stage, Stage::Head) && self.head.is_empty()
+    }
+
+    pub(super) fn answered(&self) -> u64 {
+        self.answered
+    }
+
+    pub(super) fn end_after_answer(&mut self) {
+        self.keep_alive = false;
+    }
+
+    pub(super) fn inbound_bytes(&self) -> usize {
+        let body = match &self.stage {
+            Stage::Body(body) => body.gathered.capacity(),
+            Stage::Head | Stage::Awaiting(_) => 0,
+        };
+        self.head.capacity() + body
+    }
+
+    /// Takes one position; true once the answer is complete and in `out`.
+    pub(super) fn handle_published(&mut self, sequence: u32, position: Position, out: &mut Vec<u8>) -> bool {
+        let Stage::Awaiting(replies) = &mut self.stage else { return false };
+        let Some(line @ None) = replies.lines.get_mut(sequence as usize) else { return false };
+        let mut answer = Vec::with_capacity(48);
+        json::encode_published(&mut answer, position);
+        *line = Some(answer);
+        replies.missing -= 1;
+        if replies.missing > 0 {
+            return false;
+        }
+        self.encode_replies(out);
+        true
+    }
+
+    fn encode_replies(&mut self, out: &mut Vec<u8>) {
+        let Stage::Awaiting(replies) = mem::take(&mut self.stage) else { return };
+        let mut body = Vec::new();
+        for line in replies.lines.iter().flatten() {
+            body.extend_from_slice(line);
+            body.push(b'\n');
+        }
+        let reply = Reply {
+            status: 200,
+            content_type: if replies.many { "application/x-ndjson" } else { "application/json" },
+            headers: replies.headers,
+            body: body.into(),
+        };
+        self.encode_reply(&reply, out);
+    }
+
+    fn encode_reply(&self, reply: &Reply, out: &mut Vec<u8>) {
+        let headers: Vec<_> = reply.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let response = Response {
+            status: reply.status,
+            content_type: reply.content_type,
+            headers: &headers,
+            body: &reply.body,
+            keep_alive: self.keep_alive,
+            head_only: self.head_only,
+        };
+        response.encode(out);
+    }
+}
+
+impl Connection {
+    pub(super) fn handle_http(
+        &mut self,
+        settings: &Settings,
+        now_ms: u64,
+        rest: &mut &mut [u8],
+        out: &mut Vec<u8>,
+        on_event: &mut OnEvent<'_>,
+    ) {
+        let Phase::Http(exchange) = &mut self.phase else { return };
+        match exchange.stage {
+            Stage::Head => self.handle_head(settings, now_ms, rest, out, on_event),
+            Stage::Body(_) => self.handle_body(settings, now_ms, rest, out, on_event),
+            Stage::Awaiting(_) => self.hold(Hold::Answer),
+        }
+    }
+
+    fn handle_head(
+        &mut self,
+        settings: &Settings,
+        now_ms: u64,
+        rest: &mut &mut [u8],
+        out: &mut Vec<u8>,
+        on_event: &mut OnEvent<'_>,
+    ) {
+        let Phase::Http(exchange) = &mut self.phase else { return };
+        if exchange.is_idle() && exchange.answered > 0 {
+            self.phase_deadline_ms = now_ms + settings.limits.handshake_timeout_ms;
+        }
+        if exchange.head.is_empty() {
+            match exchange.scanner.scan(rest, &settings.request) {
+                Ok(Some(len)) => {
+                    let (head, tail) = mem::take(rest).split_at_mut(len);
+                    *rest = tail;
+                    self.handle_request(settings, now_ms, head, rest.is_empty(), out, on_event);
+                }
+                Ok(None) => exchange.head.extend_from_slice(mem::take(rest)),
+                Err(refusal) => self.refuse(settings, now_ms, &refusal, out, on_event),
+            }
+            return;
+        }
+        let before = exchange.head.len();
+        let taken = rest.len().min((settings.request.head_bytes_max + 1).saturating_sub(before));
+        exchange.head.extend_from_slice(&rest[..taken]);
+        let consumed = match exchange.scanner.scan(&exchange.head, &settings.request) {
+            Ok(Some(len)) => {
+                let mut head = mem::take(&mut exchange.head);
+                head.truncate(len);
+                let consumed = len - before;
+                let is_last = rest.len() == consumed;
+                self.handle_request(settings, now_ms, &head, is_last, out, on_event);
+                consumed
+            }
+            Ok(None) => taken,
+            Err(refusal) => return self.refuse(settings, now_ms, &refusal, out, on_event),
+        };
+        *rest = &mut mem::take(rest)[consumed..];
+    }
+
+    /// `is_last`: nothing that came with the head stands behind it.
+    fn handle_request(
+        &mut self,
+        settings: &Settings,
+        now_ms: u64,
+        bytes: &[u8],
+        is_last: bool,
+        out: &mut Vec<u8>,
+        on_event: &mut OnEvent<'_>,
+    ) {
+        let Phase::Http(exchange) = &mut self.phase else { return };
+        exchange.scanner = HeadScanner::new();
+        let head = match Head::parse(bytes, &settings.request) {
+            Ok(head) => head,
+            Err(refusal) => {
+                exchange.keep_alive = false;
+                return self.refuse(settings, now_ms, &refusal, out, on_event);
+            }
+        };
+        exchange.head_only = head.method == Method::Head;
+        let framing = Framing { length: head.body(), expects_continue: head.expects_continue() };
+        let has_body = !matches!(framing.length, Ok(BodyLength::None | BodyLength::Length(0)));
+        exchange.keep_alive = head.keep_alive();
+        let answer = on_event(Event::Request(head), out);
+        if has_body && !matches!(answer, Answer::ReadBody(..)) {
+            // A body that nobody reads must not be taken for the next request.
+            exchange.keep_alive = false;
+        }
+        match answer {
+            Answer::ReadBody(purpose, bytes_max) => {
+                let begun = self.begin_body(settings, now_ms, framing, purpose, bytes_max);
+                match begun {
+                    Ok(wants_continue) => {
+                        if wants_continue && is_last {
+                            out.extend_from_slice(response::CONTINUE);
+                        }
+                        // A body without bytes is whole already.
+                        self.handle_body(settings, now_ms, &mut (&mut [] as &mut [u8]), out, on_event);
+                    }
+                    Err(refusal) => self.refuse(settings, now_ms, &refusal, out, on_event),
+                }
+            }
+            Answer::Upgrade(upgrade) => self.upgrade(settings, now_ms, upgrade, out, on_event),
+            Answer::Stream(origin) => self.begin_stream(settings, now_ms, origin.as_deref(), out),
+            answer => self.answer(settings, now_ms, answer, out, on_event),
+        }
+    }
+
+    /// Prepares to read the body; says whether the peer waits for `100 Continue`.
+    fn begin_body(
+        &mut self,
+        settings: &Settings,
+        now_ms: u64,
+        framing: Framing,
+        purpose: Purpose,
+        bytes_max: usize,
+    ) -> Result<bool, Refusal> {
+        let Phase::Http(exchange) = &mut self.phase else { return Ok(false) };
+        let wants_continue = framing.expects_continue.map_err(Refusal::closing)?;
+        let length = framing.length.map_err(Refusal::closing)?;
+        if matches!(length, BodyLength::Length(bytes) if bytes > bytes_max as u64) {
+            let reason = format!("the body is longer than {bytes_max} bytes");
+            return Err(Refusal::body_too_large(reason).closing());
+        }
+        let decoder = BodyDecoder::new(length, bytes_max as u64);
+        exchange.stage = Stage::Body(Body { decoder, purpose, gathered: Vec::new() });
+        self.phase_deadline_ms = now_ms + settings.limits.body_timeout_ms;
+        Ok(wants_continue)
+    }
+
+    fn handle_body(
+        &mut self,
+        settings: &Settings,
+        now_ms: u64,
+        rest: &mut &mut [u8],
+        out: &mut Vec<u8>,
+        on_event: &mut OnEvent<'_>,
+    ) {
+        let Phase::Http(exchange) = &mut self.phase else { return };
+        let Stage::Body(mut body) = mem::take(&mut exchange.stage) else { return };
+        let bytes = mem::take(rest);
+        let mut input: &[u8] = bytes;
+        let mut answer = None;
+        let failed = loop {
+            match body.decoder.decode(&mut input) {
+                Ok(Some(piece)) if body.gathered.is_empty() && body.decoder.is_done() => {
+                    answer = Some(on_event(Event::Body(body.purpose.clone(), piece), out));
+                    break None;
+                }
+                Ok(Some(piece)) => body.gathered.extend_from_slice(piece),
+                Ok(None) => break None,
+                Err(refusal) => break Some(refusal),
+            }
+        };
+        let consumed = bytes.len() - input.len();
+        *rest = &mut bytes[consumed..];
+        if let Some(refusal) = failed {
+            return self.refuse(settings, now_ms, &refusal.closing(), out, on_event);
+        }
+        if answer.is_none() && body.decoder.is_done() {
+            answer = Some(on_event(Event::Body(body.purpose.clone(), &body.gathered), out));
+        }
+        match answer {
+            Some(answer) => self.answer(settings, now_ms, answer, out, on_event),
+            None => exchange.stage = Stage::Body(body),
+        }
+    }
+
+    /// Carries out an answer that leaves the connection in HTTP.
+    fn answer(
+        &mut self,
+        settings: &Settings,
+        now_ms: u64,
+        answer: Answer,
+        out: &mut Vec<u8>,
+        on_event: &mut OnEvent<'_>,
+    ) {
+        let Phase::Http(exchange) = &mut self.phase else { return };
+        match answer {
+            Answer::Respond(reply) => {
+                exchange.encode_reply(&reply, out);
+                self.finish_answer(settings, now_ms);
+            }
+            Answer::Refuse(refusal) => self.refuse(settings, now_ms, &refusal, out, on_event),
+            Answer::Await(awaited) => {
+                let (lines, many, headers) = match awaited {
+                    Awaited::One(headers) => (vec![None], false, headers),
+                    Awaited::Lines(lines, headers) => (lines, true, headers),
+                };
+                let missing = lines.iter().filter(|line| line.is_none()).count();
+                exchange.stage = Stage::Awaiting(Replies { lines, missing, many, headers });
+                if missing == 0 {
+                    exchange.encode_replies(out);
+                    return self.finish_answer(settings, now_ms);
+                }
+                self.phase_deadline_ms = now_ms + settings.limits.handshake_timeout_ms;
+                self.hold(Hold::Answer);
+            }
+            answer => debug_assert!(false, "{answer:?} does not answer a request"),
+        }
+    }
+
+    /// Tells the peer what was wrong with its request.
+    fn refuse(
+        &mut self,
+        settings: &Settings,
+        now_ms: u64,
+        refusal: &Refusal,
+        out: &mut Vec<u8>,
+        on_event: &mut OnEvent<'_>,
+    ) {
+        on_event(Event::Refused(refusal), out);
+        let Phase::Http(exchange) = &mut self.phase else { return };
+        exchange.keep_alive &= !refusal.close;
+        response::encode_refusal(out, refusal, exchange.keep_alive, exchange.head_only);
+        if exchange.keep_alive {
+            self.finish_answer(settings, now_ms);
+        } else {
+            self.linger(settings, now_ms, CloseReason::HttpRefused);
+        }
+    }
+
+    /// The answer is in `out`: the next request is awaited, or the connection ends.
+    pub(super) fn finish_answer(&mut self, settings: &Settings, now_ms: u64) {
+        let Phase::Http(exchange) = &mut self.phase else { return };
+        exchange.answered += 1;
+        exchange.stage = Stage::Head;
+        if exchange.keep_alive {
+            self.phase_deadline_ms = now_ms + settings.limits.keep_alive_timeout_ms;
+        } else {
+            self.linger(settings, now_ms, CloseReason::HttpDone);
+        }
+    }
+
+    fn upgrade(
+        &mut self,
+        settings: &Settings,
+        now_ms: u64,
+        upgrade: Upgrade,
+        out: &mut Vec<u8>,
+        on_event: &mut OnEvent<'_>,
+    ) {
+        handshake::encode_switching_protocols(out, &upgrade.accept, upgrade.subprotocol.as_deref(), &[]);
+        self.phase = Phase::Open;
+        self.endpoint = upgrade.endpoint;
+        self.decoder = Decoder::new(Role::Server);
+        self.schedule_first_ping(settings, now_ms);
+        if let Endpoint::Handler(number) = upgrade.endpoint {
+            let answer = on_event(Event::Opened(number), out);
+            self.act(settings, now_ms, answer, out);
+        }
+    }
+
+    fn begin_stream(&mut self, settings: &Settings, now_ms: u64, origin: Option<&str>, out: &mut Vec<u8>) {
+        let Phase::Http(exchange) = &self.phase else { return };
+        if exchange.head_only {
+            // The head of the stream is the whole answer to HEAD.
+            sse::encode_response_head(out, origin);
+            return self.linger(settings, now_ms, CloseReason::HttpDone);
+        }
+        sse::encode_response_head(out, origin);
+        self.phase = Phase::Stream;
+        self.phase_deadline_ms = now_ms + settings.limits.ping_interval_ms;
+    }
+}

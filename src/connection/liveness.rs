@@ -1,0 +1,120 @@
+//! Time: what is due when, and what happens then.
+
+use super::{CloseReason, Connection, NEVER_MS, Phase, Settings};
+use crate::http::refusal::Refusal;
+use crate::http::{response, sse};
+use crate::protocol::frame::{Opcode, encode_frame};
+
+impl Connection {
+    /// When [`handle_timeout`](Connection::handle_timeout) wants to be called, in milliseconds on the clock that all
+    /// calls share. It may be earlier than necessary, never later.
+    pub fn deadline_ms(&self, settings: &Settings) -> u64 {
+        let oldest = match self.outbox.oldest_ms() {
+            Some(oldest_ms) => oldest_ms + settings.limits.outbox_age_max_ms,
+            None => NEVER_MS,
+        };
+        self.phase_deadline_ms.min(self.message_deadline_ms).min(oldest)
+    }
+
+    /// Time has passed. Does nothing where nothing is due.
+    pub fn handle_timeout(&mut self, settings: &Settings, now_ms: u64, out: &mut Vec<u8>) {
+        let oldest = self.outbox.oldest_ms();
+        if oldest.is_some_and(|oldest_ms| now_ms >= oldest_ms + settings.limits.outbox_age_max_ms) {
+            return self.handle_old_outbox(settings, now_ms);
+        }
+        if now_ms >= self.message_deadline_ms {
+            return self.close(settings, now_ms, CloseReason::MessageTimeout, out);
+        }
+        if now_ms < self.phase_deadline_ms {
+            return;
+        }
+        match &mut self.phase {
+            Phase::Http(_) => self.handle_http_timeout(settings, now_ms, out),
+            Phase::Open => self.handle_silence(settings, now_ms, out),
+            Phase::Stream => {
+                // A comment is all that an event stream has to find out that its reader is gone.
+                if self.outbox.is_empty() {
+                    sse::encode_comment(out, "");
+                }
+                self.phase_deadline_ms = now_ms + settings.limits.ping_interval_ms;
+            }
+            // The close timeout. The reason that began the ending stands.
+            Phase::CloseSent | Phase::Lingering => self.finish(CloseReason::PeerGone),
+            Phase::Closed => {}
+        }
+    }
+
+    /// The first ping, at a moment that differs between connections.
+    pub(super) fn schedule_first_ping(&mut self, settings: &Settings, now_ms: u64) {
+        let interval_ms = settings.limits.ping_interval_ms;
+        self.phase_deadline_ms = now_ms + spread(interval_ms, self.salt);
+    }
+
+    fn handle_silence(&mut self, settings: &Settings, now_ms: u64, out: &mut Vec<u8>) {
+        if self.awaiting_pong {
+            return self.finish(CloseReason::PongTimeout);
+        }
+        let due_ms = self.last_received_ms + spread(settings.limits.ping_interval_ms, self.salt);
+        if now_ms < due_ms {
+            self.phase_deadline_ms = due_ms;
+            return;
+        }
+        encode_frame(out, Opcode::Ping, &[], None);
+        self.awaiting_pong = true;
+        self.phase_deadline_ms = now_ms + settings.limits.pong_timeout_ms;
+    }
+
+    fn handle_old_outbox(&mut self, settings: &Settings, now_ms: u64) {
+        if self.is_closing() {
+            return self.finish(CloseReason::SlowConsumerAge);
+        }
+        // Nothing was taken for so long that a frame that was begun has no prospect either; yet the Close is queued
+        // behind it, for the peer that wakes up within the close timeout.
+        self.fail(settings, now_ms, CloseReason::SlowConsumerAge);
+        self.outbox.restart_age(now_ms);
+    }
+
+    fn handle_http_timeout(&mut self, settings: &Settings, now_ms: u64, out: &mut Vec<u8>) {
+        let Phase::Http(exchange) = &mut self.phase else { return };
+        let (refusal, reason) = if exchange.is_awaiting() {
+            let words = "the hub did not answer in time; whether it was published is not known";
+            (Some(Refusal::unavailable(words)), CloseReason::HttpTimeout)
+        } else if exchange.is_idle() {
+            let first = exchange.answered() == 0;
+            (None, if first { CloseReason::HandshakeTimeout } else { CloseReason::HttpTimeout })
+        } else if exchange.is_in_body() {
+            (Some(Refusal::timeout("the body did not arrive in time")), CloseReason::HttpTimeout)
+        } else {
+            let words = "the request's head did not arrive in time";
+            (Some(Refusal::timeout(words)), CloseReason::HandshakeTimeout)
+        };
+        if let Some(refusal) = refusal {
+            response::encode_refusal(out, &refusal, false, false);
+        }
+        self.linger(settings, now_ms, reason);
+    }
+}
+
+/// Between three quarters and the whole of the interval, by the salt: so a million connections that came together are
+/// not pinged together.
+fn spread(interval_ms: u64, salt: u32) -> u64 {
+    // The multiplier of Knuth's multiplicative hash: neighbouring salts end far apart.
+    let scattered = u64::from(salt.wrapping_mul(2_654_435_761) >> 16);
+    interval_ms * 3 / 4 + (interval_ms / 4 * scattered >> 16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pings_are_spread_evenly() {
+        let mut buckets = [0; 10];
+        for salt in 0..10_000 {
+            let at = spread(20_000, salt);
+            assert!((15_000..20_000).contains(&at));
+            buckets[((at - 15_000) / 500) as usize] += 1;
+        }
+        assert!(buckets.iter().all(|&count| (800..1200).contains(&count)), "{buckets:?}");
+    }
+}

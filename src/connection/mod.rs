@@ -1,0 +1,328 @@
+//! One connection's state machine: bytes and time in, events and bytes out. It knows no socket and no clock.
+//!
+//! ```text
+//!                 Upgrade                  closing handshake,            end of the peer's stream,
+//!   Http ───────────────────────► Open ──────────────┐ either side       or the close timeout
+//!    │ │                           │                 ▼
+//!    │ │ Stream                    │ our Close   CloseSent ──► Lingering ──► Closed
+//!    │ └──────────► Stream ────────│─────────────────────────────▲            ▲
+//!    └─────────────────────────────│─────────────────────────────┘            │
+//!      last answer                 └── peer gone, timeouts ───────────────────┘
+//! ```
+//!
+//! `Open` is RFC 6455's OPEN; `CloseSent` is its CLOSING while the peer's Close is awaited; in `Lingering` all that is
+//! left to do is to write the outbox, end our side of the stream and read the peer's side to its end, for a socket
+//! that is closed with unread bytes resets the connection and takes our last bytes with it.
+//!
+//! Method families:
+//! - `handle_*`: input. [`handle_bytes`](Connection::handle_bytes), [`handle_eof`](Connection::handle_eof),
+//!   [`handle_timeout`](Connection::handle_timeout), [`handle_published`](Connection::handle_published).
+//! - commands: [`close`](Connection::close), [`fail`](Connection::fail), [`lift`](Connection::lift).
+//! - what to do next: [`deadline_ms`](Connection::deadline_ms), [`is_held`](Connection::is_held),
+//!   [`wants_shutdown`](Connection::wants_shutdown), [`is_closed`](Connection::is_closed).
+//!
+//! Bytes to write are appended to `out`, which the caller writes behind the outbox, and queues in it what the kernel
+//! does not take. So an idle connection owns no buffer.
+
+pub mod ending;
+pub mod event;
+mod exchange;
+mod liveness;
+pub mod outbox;
+mod settings;
+mod websocket;
+
+pub use ending::CloseReason;
+pub use event::{Answer, Awaited, Endpoint, Event, Hold, Label, Message, Purpose, Reply, Upgrade};
+use exchange::Exchange;
+pub use outbox::{Outbox, OutboxFull, Segment};
+pub use settings::Settings;
+
+use crate::dialect::Dialect;
+use crate::hub::Position;
+use crate::protocol::Role;
+use crate::protocol::decoder::Decoder;
+
+/// No deadline.
+pub const NEVER_MS: u64 = u64::MAX;
+
+/// What a connection does with an event: the caller's one function.
+pub type OnEvent<'f> = dyn FnMut(Event<'_>, &mut Vec<u8>) -> Answer + 'f;
+
+#[derive(Debug)]
+enum Phase {
+    Http(Box<Exchange>),
+    Open,
+    CloseSent,
+    Stream,
+    Lingering,
+    Closed,
+}
+
+/// The state of one connection. There may be a million of them: see the test of its size.
+#[derive(Debug)]
+pub struct Connection {
+    phase: Phase,
+    decoder: Decoder,
+    /// What the kernel did not take yet.
+    pub outbox: Outbox,
+    /// Bytes that came while reading was held.
+    unread: Option<Box<[u8]>>,
+    /// When the last byte came.
+    last_received_ms: u64,
+    /// When the phase wants attention: the next ping, the end of a handshake, the end of lingering.
+    phase_deadline_ms: u64,
+    /// When the message that has begun must be whole.
+    message_deadline_ms: u64,
+    ending: Option<CloseReason>,
+    endpoint: Endpoint,
+    /// The [`Hold`]s in force, one bit each.
+    holds: u8,
+    /// A ping is unanswered.
+    awaiting_pong: bool,
+    /// The peer's side of the stream has ended.
+    eof: bool,
+    /// Our side of the stream has ended, or is to be left alone.
+    shut: bool,
+    /// Spreads the pings: a number that differs between connections.
+    salt: u32,
+}
+
+impl Connection {
+    /// A connection that was just accepted. `salt` should differ between connections.
+    pub fn new(settings: &Settings, now_ms: u64, salt: u32) -> Connection {
+        Connection {
+            phase: Phase::Http(Box::default()),
+            decoder: Decoder::new(Role::Server),
+            outbox: Outbox::default(),
+            unread: None,
+            last_received_ms: now_ms,
+            phase_deadline_ms: now_ms + settings.limits.handshake_timeout_ms,
+            message_deadline_ms: NEVER_MS,
+            ending: None,
+            endpoint: Endpoint::Topic { may_publish: false },
+            holds: 0,
+            awaiting_pong: false,
+            eof: false,
+            shut: false,
+            salt,
+        }
+    }
+
+    /// Takes in what was read. All of `input` is consumed: what cannot be dealt with yet is kept. `out` receives
+    /// bytes to write, and `on_event` each whole request and message, in order.
+    pub fn handle_bytes(
+        &mut self,
+        settings: &Settings,
+        now_ms: u64,
+        input: &mut [u8],
+        out: &mut Vec<u8>,
+        on_event: &mut OnEvent<'_>,
+    ) {
+        self.last_received_ms = now_ms;
+        self.awaiting_pong = false;
+        let mut rest = input;
+        while !rest.is_empty() && self.holds == 0 {
+            match self.phase {
+                Phase::Http(_) => self.handle_http(settings, now_ms, &mut rest, out, on_event),
+                Phase::Open | Phase::CloseSent => {
+                    self.handle_frames(settings, now_ms, &mut rest, out, on_event);
+                }
+                // Nothing that an event stream's reader, or a peer that is done, says matters any more.
+                Phase::Stream | Phase::Lingering | Phase::Closed => rest = &mut [],
+            }
+        }
+        if !rest.is_empty() {
+            debug_assert!(self.unread.is_none(), "bytes that were kept are dealt with before new ones are read");
+            self.unread = Some(Box::from(&*rest));
+        }
+    }
+
+    /// The peer's side of the stream has ended.
+    pub fn handle_eof(&mut self, settings: &Settings, now_ms: u64) {
+        self.eof = true;
+        match &mut self.phase {
+            // Half-closed behind a whole request: the answer is still wanted.
+            Phase::Http(exchange) if exchange.is_awaiting() => exchange.end_after_answer(),
+            Phase::Http(_) if !self.outbox.is_empty() => {
+                self.linger(settings, now_ms, CloseReason::PeerGone);
+            }
+            Phase::Http(exchange) if exchange.is_idle() && exchange.answered() > 0 => {
+                self.finish(CloseReason::HttpDone);
+            }
+            Phase::Http(_) | Phase::Open | Phase::CloseSent | Phase::Stream => {
+                self.finish(CloseReason::PeerGone);
+            }
+            Phase::Lingering if self.outbox.is_empty() => self.phase = Phase::Closed,
+            Phase::Lingering | Phase::Closed => {}
+        }
+    }
+
+    /// A publication of the request that is being dealt with has its place.
+    pub fn handle_published(
+        &mut self,
+        settings: &Settings,
+        now_ms: u64,
+        sequence: u32,
+        position: Position,
+        out: &mut Vec<u8>,
+    ) {
+        let Phase::Http(exchange) = &mut self.phase else { return };
+        if exchange.handle_published(sequence, position, out) {
+            self.holds &= !(Hold::Answer as u8);
+            self.finish_answer(settings, now_ms);
+        }
+    }
+
+    /// Ends the connection in an orderly way: with a Close frame, behind the answer that is due, or at once where
+    /// nothing is due.
+    pub fn close(&mut self, settings: &Settings, now_ms: u64, reason: CloseReason, out: &mut Vec<u8>) {
+        match &mut self.phase {
+            Phase::Open => {
+                let (code, words) = reason.on_wire();
+                self.send_close(settings, now_ms, code, words, reason, out);
+            }
+            Phase::Http(exchange) if exchange.is_awaiting() => exchange.end_after_answer(),
+            Phase::Http(_) | Phase::Stream => self.linger(settings, now_ms, reason),
+            Phase::CloseSent | Phase::Lingering | Phase::Closed => {}
+        }
+    }
+
+    /// Ends the connection for a reason that leaves no room to wait: what was queued and not begun is dropped, a
+    /// WebSocket peer is told why, and nothing more is read for it than its Close.
+    pub fn fail(&mut self, settings: &Settings, now_ms: u64, reason: CloseReason) {
+        self.outbox.drop_unbegun();
+        self.unread = None;
+        self.holds = 0;
+        let mut last = Vec::new();
+        self.close(settings, now_ms, reason, &mut last);
+        // What is left of the outbox is one segment, so the Close frame finds room whatever the limit is.
+        let pushed = self.outbox.push(Segment::Own(last.into()), 0, now_ms, usize::MAX);
+        debug_assert!(pushed.is_ok());
+    }
+
+    /// The transport failed or the peer is gone: there is nobody to tell.
+    pub fn finish(&mut self, reason: CloseReason) {
+        self.ending.get_or_insert(reason);
+        self.phase = Phase::Closed;
+        self.outbox.clear();
+        self.unread = None;
+    }
+
+    /// Everything is written: the outbox is empty and so is `out`.
+    pub fn handle_flushed(&mut self) {
+        if self.eof && matches!(self.phase, Phase::Lingering) {
+            self.phase = Phase::Closed;
+        }
+    }
+
+    /// Puts a hold on reading.
+    pub fn hold(&mut self, hold: Hold) {
+        self.holds |= hold as u8;
+    }
+
+    /// Lifts a hold; true if reading may go on now.
+    pub fn lift(&mut self, hold: Hold) -> bool {
+        let was_held = self.holds != 0;
+        self.holds &= !(hold as u8);
+        was_held && self.holds == 0
+    }
+
+    /// Whether reading must wait.
+    pub fn is_held(&self) -> bool {
+        self.holds != 0
+    }
+
+    /// Whether this hold is in force.
+    pub fn has_hold(&self, hold: Hold) -> bool {
+        self.holds & hold as u8 != 0
+    }
+
+    /// The bytes that came while reading was held, to be taken in before others are read.
+    pub fn take_unread(&mut self) -> Option<Box<[u8]>> {
+        self.unread.take()
+    }
+
+    /// Whether bytes wait that came while reading was held.
+    pub fn has_unread(&self) -> bool {
+        self.unread.is_some()
+    }
+
+    /// Whether publications are for it: it is connected to a topic and not ending.
+    pub fn takes_deliveries(&self) -> bool {
+        match self.phase {
+            Phase::Open => matches!(self.endpoint, Endpoint::Topic { .. }),
+            Phase::Stream => true,
+            _ => false,
+        }
+    }
+
+    /// How it wants its publications.
+    pub fn dialect(&self) -> Dialect {
+        if matches!(self.phase, Phase::Stream) { Dialect::Sse } else { Dialect::Raw }
+    }
+
+    /// The own endpoint that it is on, until it is freed.
+    pub fn handler(&self) -> Option<u16> {
+        match self.endpoint {
+            Endpoint::Handler(number) => Some(number),
+            Endpoint::Topic { .. } => None,
+        }
+    }
+
+    /// What it counts as in the gauges.
+    pub fn label(&self) -> Label {
+        match (&self.phase, self.endpoint) {
+            (Phase::Http(_), _) => Label::Http,
+            (Phase::Open, Endpoint::Handler(_)) => Label::Handler,
+            (Phase::Open | Phase::Stream, _) => Label::Subscriber(self.dialect()),
+            (Phase::CloseSent | Phase::Lingering | Phase::Closed, _) => Label::Closing,
+        }
+    }
+
+    /// Heap bytes held for what came in and is not whole, or could not be dealt with yet.
+    pub fn inbound_bytes(&self) -> usize {
+        let exchange = match &self.phase {
+            Phase::Http(exchange) => exchange.inbound_bytes(),
+            _ => 0,
+        };
+        exchange + self.decoder.buffered_bytes() + self.unread.as_ref().map_or(0, |bytes| bytes.len())
+    }
+
+    /// Whether our side of the stream is to be ended now: all is written, and no more will come. True once.
+    pub fn wants_shutdown(&mut self) -> bool {
+        let wants = matches!(self.phase, Phase::Lingering) && self.outbox.is_empty() && !self.shut;
+        self.shut |= wants;
+        wants
+    }
+
+    /// Whether the socket is to be closed.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
+    }
+
+    /// Whether it is ending.
+    pub fn is_closing(&self) -> bool {
+        matches!(self.phase, Phase::CloseSent | Phase::Lingering | Phase::Closed)
+    }
+
+    /// Why it ended; set once it is ending.
+    pub fn ending(&self) -> Option<CloseReason> {
+        self.ending
+    }
+
+    /// Nothing more will be said, except what is queued; the peer's side is read to its end.
+    fn linger(&mut self, settings: &Settings, now_ms: u64, reason: CloseReason) {
+        self.ending.get_or_insert(reason);
+        self.phase = Phase::Lingering;
+        self.phase_deadline_ms = now_ms + settings.limits.close_timeout_ms;
+        self.message_deadline_ms = NEVER_MS;
+        self.unread = None;
+        self.holds = 0;
+        // Frees what the decoder holds.
+        self.decoder = Decoder::new(Role::Server);
+    }
+}
+
+#[cfg(test)]
+mod tests;

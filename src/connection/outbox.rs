@@ -1,0 +1,246 @@
+//! The outbox: what the kernel did not take yet, bounded in bytes and in age.
+//!
+//! ```text
+//!  segments: [ partly written | whole | whole | ... ]   each holds whole frames, shared or its own
+//!              ^ written
+//! ```
+//!
+//! An empty outbox is one null pointer.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::sync::Arc;
+
+/// What a segment costs beyond its bytes, so that a flood of tiny frames cannot hide from the limit.
+pub const SEGMENT_OVERHEAD_BYTES: usize = 64;
+
+/// Segments handed to the kernel in one call.
+pub const SEGMENTS_PER_WRITE: usize = 64;
+
+/// Bytes to be written, from one or more whole frames.
+#[derive(Clone, Debug)]
+pub enum Segment {
+    /// Shared with other connections.
+    Shared(Arc<[u8]>),
+    /// For this connection alone.
+    Own(Box<[u8]>),
+}
+
+impl Segment {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Segment::Shared(bytes) => bytes,
+            Segment::Own(bytes) => bytes,
+        }
+    }
+}
+
+/// The queue would hold more than it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutboxFull;
+
+#[derive(Debug)]
+struct Queued {
+    segment: Segment,
+    queued_at_ms: u64,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    segments: VecDeque<Queued>,
+    /// Bytes of the front segment that are written.
+    written: usize,
+    /// Unwritten bytes and each segment's overhead.
+    bytes: usize,
+    /// The payload of the newest ping that has no pong yet (RFC 6455 section 5.5.3 lets older ones go unanswered).
+    ping: Option<Box<[u8]>>,
+}
+
+impl Queue {
+    fn invariants(&self) {
+        let held: usize = self.segments.iter().map(|q| q.segment.bytes().len() + SEGMENT_OVERHEAD_BYTES).sum();
+        assert_eq!(self.bytes, held - self.written);
+        assert!(self.segments.front().is_none_or(|front| self.written < front.segment.bytes().len()));
+    }
+}
+
+/// The queue of one connection.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    queue: Option<Box<Queue>>,
+}
+
+impl Outbox {
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_none()
+    }
+
+    /// What it holds, each segment's overhead included.
+    pub fn bytes(&self) -> usize {
+        self.queue.as_ref().map_or(0, |queue| queue.bytes)
+    }
+
+    /// When the oldest segment was queued.
+    pub fn oldest_ms(&self) -> Option<u64> {
+        self.queue.as_ref()?.segments.front().map(|front| front.queued_at_ms)
+    }
+
+    /// Queues a segment of which the first `written` bytes are with the kernel already.
+    ///
+    /// # Errors
+    /// When it would then hold more than `bytes_max`; the segment is not queued. An empty outbox takes a segment of
+    /// any size, for the kernel was offered it first.
+    pub fn push(&mut self, segment: Segment, written: usize, now_ms: u64, bytes_max: usize) -> Result<(), OutboxFull> {
+        let len = segment.bytes().len();
+        debug_assert!(written == 0 || self.is_empty(), "only the first segment can be partly written");
+        if written >= len {
+            return Ok(());
+        }
+        let cost = len - written + SEGMENT_OVERHEAD_BYTES;
+        if !self.is_empty() && self.bytes() + cost > bytes_max {
+            return Err(OutboxFull);
+        }
+        let queue = self.queue.get_or_insert_default();
+        if queue.segments.is_empty() {
+            queue.written = written;
+        }
+        queue.bytes += cost;
+        queue.segments.push_back(Queued { segment, queued_at_ms: now_ms });
+        if cfg!(debug_assertions) {
+            queue.invariants();
+        }
+        Ok(())
+    }
+
+    /// Remembers a ping that arrived while something waits; an older one is forgotten. The outbox must not be empty:
+    /// an empty one lets the pong be written at once.
+    pub fn set_ping(&mut self, payload: &[u8]) {
+        if let Some(queue) = &mut self.queue {
+            queue.ping = Some(payload.into());
+        }
+    }
+
+    /// The slices to write next.
+    pub fn slices<'a>(&'a self, storage: &mut [IoSlice<'a>; SEGMENTS_PER_WRITE]) -> usize {
+        let Some(queue) = &self.queue else { return 0 };
+        let mut count = 0;
+        for (slot, queued) in storage.iter_mut().zip(&queue.segments) {
+            let skip = if count == 0 { queue.written } else { 0 };
+            *slot = IoSlice::new(&queued.segment.bytes()[skip..]);
+            count += 1;
+        }
+        count
+    }
+
+    /// The kernel took `written` bytes of the slices. Gives the ping to answer once everything is written.
+    pub fn handle_written(&mut self, mut written: usize) -> Option<Box<[u8]>> {
+        let queue = self.queue.as_mut()?;
+        while let Some(front) = queue.segments.front() {
+            let left = front.segment.bytes().len() - queue.written;
+            if written < left {
+                queue.written += written;
+                queue.bytes -= written;
+                break;
+            }
+            written -= left;
+            queue.bytes -= left + SEGMENT_OVERHEAD_BYTES;
+            queue.written = 0;
+            queue.segments.pop_front();
+        }
+        if cfg!(debug_assertions) {
+            queue.invariants();
+        }
+        if queue.segments.is_empty() { self.queue.take().and_then(|queue| queue.ping) } else { None }
+    }
+
+    /// Forgets all that was not begun: what stays is the front segment if part of it is written, for a frame that was
+    /// begun must be finished.
+    pub fn drop_unbegun(&mut self) {
+        let Some(queue) = &mut self.queue else { return };
+        queue.segments.truncate(usize::from(queue.written > 0));
+        queue.ping = None;
+        match queue.segments.front() {
+            Some(front) => {
+                queue.bytes = front.segment.bytes().len() + SEGMENT_OVERHEAD_BYTES - queue.written;
+            }
+            None => self.queue = None,
+        }
+    }
+
+    /// Counts the age of what is queued from now on.
+    pub fn restart_age(&mut self, now_ms: u64) {
+        for queued in self.queue.iter_mut().flat_map(|queue| &mut queue.segments) {
+            queued.queued_at_ms = now_ms;
+        }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.queue = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own(bytes: &[u8]) -> Segment {
+        Segment::Own(bytes.into())
+    }
+
+    fn contents(outbox: &Outbox) -> Vec<u8> {
+        let mut storage = [IoSlice::new(&[]); SEGMENTS_PER_WRITE];
+        let count = outbox.slices(&mut storage);
+        storage[..count].concat()
+    }
+
+    #[test]
+    fn partial_writes_move_through_segments() {
+        let mut outbox = Outbox::default();
+        outbox.push(own(b"abcd"), 1, 5, 1000).expect("room");
+        outbox.push(Segment::Shared(Arc::from(*b"efg")), 0, 6, 1000).expect("room");
+        assert_eq!(contents(&outbox), b"bcdefg");
+        assert_eq!(outbox.oldest_ms(), Some(5));
+        outbox.handle_written(4);
+        assert_eq!(contents(&outbox), b"fg");
+        assert_eq!(outbox.oldest_ms(), Some(6));
+        outbox.handle_written(2);
+        assert!(outbox.is_empty());
+        assert_eq!(outbox.bytes(), 0);
+    }
+
+    #[test]
+    fn the_limit_counts_overhead_and_spares_the_first_segment() {
+        let mut outbox = Outbox::default();
+        outbox.push(own(&[0; 500]), 0, 0, 100).expect("the first one always fits");
+        assert_eq!(outbox.push(own(b"x"), 0, 0, 100), Err(OutboxFull));
+        let mut outbox = Outbox::default();
+        let tiny = (0..).take_while(|_| outbox.push(own(b"x"), 0, 0, 6500).is_ok()).count();
+        assert_eq!(tiny, 100);
+    }
+
+    #[test]
+    fn a_begun_segment_survives_and_the_rest_goes() {
+        let mut outbox = Outbox::default();
+        outbox.push(own(b"abcd"), 1, 0, 1000).expect("room");
+        outbox.push(own(b"efgh"), 0, 0, 1000).expect("room");
+        outbox.drop_unbegun();
+        assert_eq!(contents(&outbox), b"bcd");
+        outbox.handle_written(3);
+        assert!(outbox.is_empty());
+        outbox.push(own(b"efgh"), 0, 0, 1000).expect("room");
+        outbox.drop_unbegun();
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn only_the_newest_ping_is_kept() {
+        let mut outbox = Outbox::default();
+        outbox.push(own(b"ab"), 0, 0, 1000).expect("room");
+        outbox.set_ping(b"1");
+        outbox.set_ping(b"2");
+        assert_eq!(outbox.handle_written(1), None);
+        assert_eq!(outbox.handle_written(1).as_deref(), Some(&b"2"[..]));
+    }
+}

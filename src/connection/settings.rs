@@ -1,0 +1,38 @@
+//! The limits as the parts of a connection take them: made once for each reactor.
+
+use crate::config::Limits;
+use crate::{http, protocol};
+
+/// What all connections of a reactor share.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// All limits.
+    pub limits: Limits,
+    /// Those of a request.
+    pub request: http::request::Limits,
+    /// Those of a message to a topic.
+    pub publication: protocol::message::Limits,
+    /// Those of a message to an own endpoint.
+    pub message: protocol::message::Limits,
+}
+
+impl Settings {
+    /// Sorts the limits.
+    pub fn new(limits: &Limits) -> Settings {
+        let of_message = |bytes: usize| protocol::message::Limits {
+            message_bytes_max: bytes as u64,
+            fragments_max: limits.fragments_max,
+        };
+        Settings {
+            request: http::request::Limits {
+                head_bytes_max: limits.head_bytes_max,
+                headers_max: limits.headers_max,
+                target_bytes_max: limits.target_bytes_max,
+                body_bytes_max: limits.body_bytes_max as u64,
+            },
+            publication: of_message(limits.publication_bytes_max),
+            message: of_message(limits.message_bytes_max),
+            limits: limits.clone(),
+        }
+    }
+}

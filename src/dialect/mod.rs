@@ -1,0 +1,65 @@
+//! Dialects: how publications look on the wire.
+//!
+//! [`Dialect::Raw`] is the bare payload in a WebSocket frame, [`Dialect::Sse`] an event of `text/event-stream`. The
+//! lines of `POST /pub` and the answers to publishes are in [`json`].
+
+pub mod json;
+
+use std::sync::Arc;
+
+use crate::hub::publication::FrameClass;
+use crate::hub::{Kind, Publication};
+use crate::http::sse;
+
+/// How a connection wants its publications.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// A WebSocket message with the payload as it was published.
+    Raw,
+    /// A server-sent event. Binary payloads come as base64 in an event of type `binary`.
+    Sse,
+}
+
+impl Dialect {
+    /// All dialects, in the order of their numbers.
+    pub const ALL: [Dialect; 2] = [Dialect::Raw, Dialect::Sse];
+
+    /// The name in metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Dialect::Raw => "raw",
+            Dialect::Sse => "sse",
+        }
+    }
+
+    /// The bytes that carry the publication, made by whoever asks first and shared from then on.
+    pub fn encode(self, publication: &Publication) -> &Arc<[u8]> {
+        match self {
+            Dialect::Raw => publication.frame(),
+            Dialect::Sse => publication.encoded(FrameClass::Sse, encode_event),
+        }
+    }
+}
+
+fn encode_event(publication: &Publication) -> Arc<[u8]> {
+    let mut event = Vec::with_capacity(publication.payload().len() + 64);
+    match (publication.kind(), std::str::from_utf8(publication.payload())) {
+        (Kind::Text, Ok(text)) => sse::encode_event(&mut event, None, None, text),
+        _ => sse::encode_binary_event(&mut event, None, publication.payload()),
+    }
+    event.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_becomes_a_data_line_and_binary_base64() {
+        let text = Publication::new(Kind::Text, b"a\nb", 0);
+        assert_eq!(&**Dialect::Sse.encode(&text), b"data: a\ndata: b\n\n");
+        let binary = Publication::new(Kind::Binary, &[0xff, 0], 0);
+        assert_eq!(&**Dialect::Sse.encode(&binary), b"event: binary\ndata: /wA=\n\n");
+        assert_eq!(&**Dialect::Raw.encode(&binary), [0x82, 2, 0xff, 0]);
+    }
+}

@@ -1,0 +1,319 @@
+//! What the threads count, and its text for Prometheus.
+//!
+//! Each reactor writes its own [`ReactorMetrics`] and nobody else's: plain loads and stores, no read-modify-write, no
+//! line shared between cores. A scrape adds them up. The hot path knows only these cells; the text format is made by
+//! a [`Collector`] over them at scrape time.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use crate::connection::{CloseReason, Label};
+use crate::dialect::Dialect;
+use crate::http::refusal::Refusal;
+
+/// A number that one thread writes and all may read.
+#[derive(Debug, Default)]
+pub struct Cell(AtomicU64);
+
+impl Cell {
+    /// Adds to a counter. Only the owning thread may.
+    pub fn add(&self, more: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+    }
+
+    /// Sets a gauge. Only the owning thread may.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The number as it is now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Buckets of a histogram: bucket `n` holds values below 2^n microseconds, the last one all others.
+const BUCKETS: usize = 28;
+
+/// Durations by powers of two of a microsecond, up to 67 seconds.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    buckets: [Cell; BUCKETS],
+    sum_us: Cell,
+}
+
+impl Histogram {
+    /// Counts one duration. Only the owning thread may.
+    pub fn record_us(&self, duration_us: u64) {
+        let bits = (u64::BITS - duration_us.leading_zeros()) as usize;
+        self.buckets[bits.min(BUCKETS - 1)].add(1);
+        self.sum_us.add(duration_us);
+    }
+}
+
+/// The labels of the connection gauge: state and dialect.
+const CONNECTION_LABELS: [(Label, &str, &str); 5] = [
+    (Label::Http, "http", "none"),
+    (Label::Subscriber(Dialect::Raw), "open", "raw"),
+    (Label::Subscriber(Dialect::Sse), "open", "sse"),
+    (Label::Handler, "open", "endpoint"),
+    (Label::Closing, "closing", "none"),
+];
+
+/// Kinds of connection that are counted apart.
+pub const LABEL_COUNT: usize = CONNECTION_LABELS.len();
+
+/// The place of a label among the gauges.
+pub fn label_index(label: Label) -> usize {
+    match label {
+        Label::Http => 0,
+        Label::Subscriber(Dialect::Raw) => 1,
+        Label::Subscriber(Dialect::Sse) => 2,
+        Label::Handler => 3,
+        Label::Closing => 4,
+    }
+}
+
+/// What one reactor counts.
+#[derive(Debug, Default)]
+pub struct ReactorMetrics {
+    /// Gauge: connections by kind, from the slab's occupancy.
+    pub connections: [Cell; LABEL_COUNT],
+    /// Connections accepted.
+    pub accepted: Cell,
+    /// Failed calls of accept.
+    pub accept_errors: Cell,
+    /// Requests refused, by [`Refusal::LABELS`].
+    pub refused: [Cell; Refusal::LABELS.len()],
+    /// Connections ended, by [`CloseReason::LABELS`].
+    pub closed: [Cell; CloseReason::LABELS.len()],
+    /// Messages received on WebSocket connections.
+    pub messages_received: Cell,
+    /// Bytes read.
+    pub bytes_received: Cell,
+    /// Bytes written.
+    pub bytes_sent: Cell,
+    /// Publications accepted from connections of this reactor.
+    pub publications: Cell,
+    /// Publications handed to subscribers: one for each of both.
+    pub deliveries: Cell,
+    /// Gauge: bytes in outboxes.
+    pub outbox_bytes: Cell,
+    /// Gauge: bytes of unfinished requests and messages.
+    pub inbound_bytes: Cell,
+    /// Gauge: topics with subscribers here.
+    pub topics: Cell,
+    /// Gauge: effects that wait in the mailbox.
+    pub mailbox_depth: Cell,
+    /// Failures of the event loop's own calls.
+    pub poll_errors: Cell,
+    /// Times that a publisher was held back because the hub took no more.
+    pub publish_holds: Cell,
+    /// Time of one tick, without the wait for events.
+    pub tick: Histogram,
+    /// Time from a publish to the last write of it on this reactor.
+    pub publish_to_write: Histogram,
+}
+
+/// What all threads count.
+#[derive(Debug)]
+pub struct Metrics {
+    reactors: Box<[Arc<ReactorMetrics>]>,
+}
+
+impl Metrics {
+    /// For so many reactors.
+    pub fn new(reactors: usize) -> Metrics {
+        Metrics { reactors: (0..reactors).map(|_| Arc::default()).collect() }
+    }
+
+    /// The cells of one reactor.
+    pub fn reactor(&self, index: usize) -> &Arc<ReactorMetrics> {
+        &self.reactors[index]
+    }
+
+    /// The sum of one cell over all reactors.
+    pub fn sum(&self, cell: impl Fn(&ReactorMetrics) -> &Cell) -> u64 {
+        self.reactors.iter().map(|reactor| cell(reactor).get()).sum()
+    }
+
+    /// Connections of every kind.
+    pub fn connection_count(&self) -> u64 {
+        (0..LABEL_COUNT).map(|index| self.sum(|r| &r.connections[index])).sum()
+    }
+
+    /// The text of a scrape.
+    pub fn encode(self: &Arc<Self>) -> String {
+        let mut registry = Registry::with_prefix("umbel");
+        registry.register_collector(Box::new(Arc::clone(self)));
+        let mut text = String::with_capacity(16 * 1024);
+        text::encode(&mut text, &registry).expect("a String takes every write");
+        text
+    }
+
+    fn encode_counter(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        name: &str,
+        help: &str,
+        cell: impl Fn(&ReactorMetrics) -> &Cell,
+    ) -> fmt::Result {
+        let counter = ConstCounter::new(self.sum(cell));
+        counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)
+    }
+
+    fn encode_gauge(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        name: &str,
+        help: &str,
+        cell: impl Fn(&ReactorMetrics) -> &Cell,
+    ) -> fmt::Result {
+        let gauge = ConstGauge::new(self.sum(cell) as i64);
+        gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
+    }
+
+    fn encode_reasons<const N: usize>(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        name: &str,
+        help: &str,
+        labels: &[&'static str],
+        cells: impl Fn(&ReactorMetrics) -> &[Cell; N],
+    ) -> fmt::Result {
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (index, label) in labels.iter().enumerate() {
+            let counter = ConstCounter::new(self.sum(|reactor| &cells(reactor)[index]));
+            counter.encode(family.encode_family(&[("reason", *label)])?)?;
+        }
+        Ok(())
+    }
+
+    fn encode_histogram(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        name: &str,
+        help: &str,
+        histogram: impl Fn(&ReactorMetrics) -> &Histogram,
+    ) -> fmt::Result {
+        let buckets: Vec<(f64, u64)> = (0..BUCKETS)
+            .map(|index| {
+                let bound = if index == BUCKETS - 1 { f64::MAX } else { (1u64 << index) as f64 / 1e6 };
+                (bound, self.sum(|reactor| &histogram(reactor).buckets[index]))
+            })
+            .collect();
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        let sum = self.sum(|reactor| &histogram(reactor).sum_us) as f64 / 1e6;
+        encoder
+            .encode_descriptor(name, help, None, MetricType::Histogram)?
+            .encode_histogram::<[(&str, &str); 0]>(sum, count, &buckets, None)
+    }
+
+    fn encode_connections(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Connections, by state and dialect";
+        let mut family = encoder.encode_descriptor("connections", help, None, MetricType::Gauge)?;
+        for (label, state, dialect) in CONNECTION_LABELS {
+            let count = self.sum(|reactor| &reactor.connections[label_index(label)]);
+            let labels = [("state", state), ("dialect", dialect)];
+            ConstGauge::new(count as i64).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+impl Collector for Metrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let e = &mut encoder;
+        self.encode_connections(e)?;
+        self.encode_counter(e, "accepted", "Connections accepted", |r| &r.accepted)?;
+        self.encode_counter(e, "accept_errors", "Failed calls of accept", |r| &r.accept_errors)?;
+        self.encode_reasons(e, "refused", "Requests refused", Refusal::LABELS, |r| &r.refused)?;
+        self.encode_reasons(e, "closed", "Connections ended", &CloseReason::LABELS, |r| &r.closed)?;
+        let slow = ConstCounter::new(self.slow_consumers());
+        let help = "Subscribers closed because they read too slowly";
+        slow.encode(e.encode_descriptor("slow_consumers", help, None, MetricType::Counter)?)?;
+        self.encode_counter(e, "messages_received", "Messages received on WebSocket connections", |r| {
+            &r.messages_received
+        })?;
+        self.encode_counter(e, "received_bytes", "Bytes read", |r| &r.bytes_received)?;
+        self.encode_counter(e, "sent_bytes", "Bytes written", |r| &r.bytes_sent)?;
+        self.encode_counter(e, "publications", "Publications accepted from connections", |r| {
+            &r.publications
+        })?;
+        self.encode_counter(e, "deliveries", "Publications handed to subscribers", |r| &r.deliveries)?;
+        self.encode_counter(e, "publish_holds", "Times that a full hub held a publisher back", |r| {
+            &r.publish_holds
+        })?;
+        self.encode_counter(e, "poll_errors", "Failures of the event loop's own calls", |r| &r.poll_errors)?;
+        self.encode_gauge(e, "outbox_bytes", "Bytes queued beyond what the kernel took", |r| {
+            &r.outbox_bytes
+        })?;
+        self.encode_gauge(e, "inbound_bytes", "Bytes of unfinished requests and messages", |r| {
+            &r.inbound_bytes
+        })?;
+        self.encode_gauge(e, "topics", "Topics with subscribers, summed over the reactors", |r| &r.topics)?;
+        self.encode_gauge(e, "mailbox_depth", "Effects that wait in mailboxes", |r| &r.mailbox_depth)?;
+        self.encode_histogram(e, "tick_seconds", "Time of a tick, without waiting", |r| &r.tick)?;
+        let help = "Time from a publish to its last write on a reactor";
+        self.encode_histogram(e, "publish_to_write_seconds", help, |r| &r.publish_to_write)
+    }
+}
+
+impl Metrics {
+    /// Subscribers that were closed because they read too slowly.
+    pub fn slow_consumers(&self) -> u64 {
+        [CloseReason::SlowConsumerBytes, CloseReason::SlowConsumerAge]
+            .map(|reason| self.sum(|reactor| &reactor.closed[reason.index()]))
+            .iter()
+            .sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_adds_up_the_reactors() {
+        let metrics = Arc::new(Metrics::new(2));
+        metrics.reactor(0).deliveries.add(3);
+        metrics.reactor(1).deliveries.add(4);
+        metrics.reactor(1).connections[label_index(Label::Handler)].set(5);
+        metrics.reactor(0).closed[CloseReason::SlowConsumerAge.index()].add(1);
+        metrics.reactor(0).publish_to_write.record_us(3);
+        let text = metrics.encode();
+        assert!(text.contains("\numbel_deliveries_total 7\n"), "{text}");
+        assert!(text.contains("umbel_connections{state=\"open\",dialect=\"endpoint\"} 5\n"), "{text}");
+        assert!(text.contains("umbel_closed_total{reason=\"slow_consumer_age\"} 1\n"), "{text}");
+        assert!(text.contains("\numbel_slow_consumers_total 1\n"), "{text}");
+        assert!(text.contains("umbel_publish_to_write_seconds_bucket{le=\"2e-06\"} 0\n"), "{text}");
+        assert!(text.contains("umbel_publish_to_write_seconds_bucket{le=\"4e-06\"} 1\n"), "{text}");
+        assert!(text.contains("umbel_publish_to_write_seconds_bucket{le=\"+Inf\"} 1\n"), "{text}");
+        assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+
+    #[test]
+    fn the_largest_duration_lands_in_the_last_bucket() {
+        let histogram = Histogram::default();
+        histogram.record_us(0);
+        histogram.record_us(u64::MAX);
+        assert_eq!(histogram.buckets[0].get(), 1);
+        assert_eq!(histogram.buckets[BUCKETS - 1].get(), 1);
+    }
+
+    #[test]
+    fn every_label_has_its_place() {
+        for (index, (label, ..)) in CONNECTION_LABELS.iter().enumerate() {
+            assert_eq!(label_index(*label), index);
+        }
+    }
+}

@@ -1,0 +1,385 @@
+//! Runs the hub's shards: on worker threads, over crossbeam channels, or at once on the thread that brings a command.
+//!
+//! Every shard has a bounded queue of commands and a lock around its state. Whoever holds the lock empties the queue,
+//! so commands are carried out in the order in which they entered it, whichever threads do the work. A thread that
+//! finds the lock taken leaves: its command is in the queue, and the holder looks at the queue again after it has let
+//! go of the lock.
+//!
+//! Effects go to [`Outlet`]s, the reactors' mailboxes. A full one stalls the shard: it keeps the effect, takes no
+//! further command until the mailbox has room, and its filling queue then holds publishers back. Nobody blocks.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+
+use crate::hub::{Command, Effect, ReactorId, Shard};
+
+/// Commands carried out before the thread that runs a shard turns to its own work again; a worker goes on.
+const COMMANDS_PER_RUN: usize = 256;
+
+/// Where the effects for one reactor go.
+pub trait Outlet: Send + Sync {
+    /// Hands over an effect, brought by reactor `from`.
+    ///
+    /// # Errors
+    /// Gives the effect back when there is no room. [`Shards::resume`] must be called once there is.
+    fn offer(&self, effect: Effect, from: Option<ReactorId>) -> Result<(), Effect>;
+
+    /// Wakes the reactor so that it tries again what [`Shards::submit`] did not take.
+    fn wake(&self);
+}
+
+/// How much may wait for one shard.
+#[derive(Clone, Copy, Debug)]
+pub struct QueueLimits {
+    /// Commands.
+    pub commands_max: usize,
+    /// Bytes of publications in them.
+    pub bytes_max: usize,
+}
+
+/// All shards of the hub, shared by all threads.
+pub struct Shards {
+    cells: Box<[Cell]>,
+    outlets: Box<[Box<dyn Outlet>]>,
+    topics: RandomState,
+    bytes_max: usize,
+    /// Shards that a worker is to run; each at most once, so it never fills up. None: whoever submits runs them.
+    work: Sender<usize>,
+    inline: bool,
+}
+
+struct Cell {
+    state: Mutex<State>,
+    enqueue: Sender<Command>,
+    queue: Receiver<Command>,
+    queued_bytes: AtomicUsize,
+    /// It stands in `work`.
+    scheduled: AtomicBool,
+    /// An outlet was full.
+    stalled: AtomicBool,
+    /// Somebody was turned away from the full queue and wants to be woken.
+    turned_away: AtomicBool,
+}
+
+struct State {
+    shard: Shard,
+    effects: Vec<Effect>,
+    /// Effects of the last command that found no room.
+    unsent: VecDeque<Effect>,
+}
+
+enum Run {
+    /// The queue was empty.
+    Drained,
+    /// An outlet is full.
+    Stalled,
+    /// There may be more to do.
+    Paused,
+}
+
+impl Shards {
+    /// Shards for the outlets of all reactors, the outlet of reactor 0 first. `first_epochs` has one number for each
+    /// shard, as [`Shard::new`] wants them. The receiver is the workers' common queue: give each a clone.
+    pub fn new(
+        first_epochs: &[u64],
+        outlets: Vec<Box<dyn Outlet>>,
+        limits: QueueLimits,
+        inline: bool,
+    ) -> (Shards, Receiver<usize>) {
+        let (work, worker) = bounded(first_epochs.len());
+        let cells = first_epochs.iter().map(|&first_epoch| {
+            let (enqueue, queue) = bounded(limits.commands_max);
+            Cell {
+                state: Mutex::new(State {
+                    shard: Shard::new(first_epoch),
+                    effects: Vec::new(),
+                    unsent: VecDeque::new(),
+                }),
+                enqueue,
+                queue,
+                queued_bytes: AtomicUsize::new(0),
+                scheduled: AtomicBool::new(false),
+                stalled: AtomicBool::new(false),
+                turned_away: AtomicBool::new(false),
+            }
+        });
+        let shards = Shards {
+            cells: cells.collect(),
+            outlets: outlets.into(),
+            topics: RandomState::new(),
+            bytes_max: limits.bytes_max,
+            work,
+            inline,
+        };
+        (shards, worker)
+    }
+
+    /// Hands a command to the shard of its topic. `from` is the reactor that brings it.
+    ///
+    /// # Errors
+    /// Gives the command back when the shard's queue is full; all outlets are woken when it has room again.
+    pub fn submit(&self, command: Command, from: Option<ReactorId>) -> Result<(), Command> {
+        let index = self.topics.hash_one(command.topic()) as usize % self.cells.len();
+        let cell = &self.cells[index];
+        let outcome = cell.push(command, self.bytes_max).or_else(|command| {
+            cell.turned_away.store(true, Ordering::SeqCst);
+            if self.inline {
+                self.run(index, from);
+            }
+            // Room may have been made before the flag was seen.
+            cell.push(command, self.bytes_max)
+        });
+        if self.inline {
+            fence(Ordering::SeqCst);
+            self.run(index, from);
+        } else {
+            self.schedule(index);
+        }
+        outcome
+    }
+
+    /// An outlet that was full has room again.
+    pub fn resume(&self) {
+        for (index, cell) in self.cells.iter().enumerate() {
+            if cell.stalled.swap(false, Ordering::SeqCst) {
+                self.schedule(index);
+            }
+        }
+    }
+
+    /// A worker thread: runs what is scheduled until all senders of `work` are gone or [`Shards::stop`] is called.
+    pub fn work(&self, work: &Receiver<usize>) {
+        while let Ok(index) = work.recv() {
+            let Some(cell) = self.cells.get(index) else { return };
+            cell.scheduled.store(false, Ordering::SeqCst);
+            self.run(index, None);
+        }
+    }
+
+    /// Ends one worker thread, now or when it is done with what it does.
+    ///
+    /// # Errors
+    /// False when the queue has no room for it at the moment.
+    pub fn stop(&self) -> bool {
+        self.work.try_send(usize::MAX).is_ok()
+    }
+
+    /// Commands that wait, over all shards.
+    pub fn queued(&self) -> usize {
+        self.cells.iter().map(|cell| cell.queue.len()).sum()
+    }
+
+    /// Topics with subscribers.
+    pub fn topic_count(&self) -> usize {
+        self.cells.iter().map(|cell| cell.lock().shard.topic_count()).sum()
+    }
+
+    fn schedule(&self, index: usize) {
+        if !self.cells[index].scheduled.swap(true, Ordering::SeqCst)
+            && let Err(TrySendError::Full(_)) = self.work.try_send(index)
+        {
+            // Only a stop order can stand in its place, and then nobody waits for the work.
+            self.cells[index].scheduled.store(false, Ordering::SeqCst);
+        }
+    }
+
+    /// Empties the shard's queue unless another thread is at it.
+    fn run(&self, index: usize, from: Option<ReactorId>) {
+        let cell = &self.cells[index];
+        loop {
+            let Some(mut state) = cell.try_lock() else { return };
+            let run = self.drain(cell, &mut state, from);
+            drop(state);
+            if cell.turned_away.swap(false, Ordering::SeqCst) {
+                self.outlets.iter().for_each(|outlet| outlet.wake());
+            }
+            match run {
+                Run::Drained => {
+                    // Pairs with the fence in `submit`: either this sees the command, or `submit` finds the lock free.
+                    fence(Ordering::SeqCst);
+                    if cell.queue.is_empty() {
+                        return;
+                    }
+                }
+                Run::Stalled => return,
+                Run::Paused => return self.schedule(index),
+            }
+        }
+    }
+
+    fn drain(&self, cell: &Cell, state: &mut State, from: Option<ReactorId>) -> Run {
+        for _ in 0..COMMANDS_PER_RUN {
+            if !self.send(cell, state, from) {
+                return Run::Stalled;
+            }
+            let Ok(command) = cell.queue.try_recv() else { return Run::Drained };
+            cell.queued_bytes.fetch_sub(command.bytes(), Ordering::Relaxed);
+            state.shard.handle_command(command, &mut state.effects);
+            state.unsent.extend(state.effects.drain(..));
+        }
+        if self.send(cell, state, from) { Run::Paused } else { Run::Stalled }
+    }
+
+    /// Hands effects over; false if an outlet is full.
+    fn send(&self, cell: &Cell, state: &mut State, from: Option<ReactorId>) -> bool {
+        while let Some(effect) = state.unsent.pop_front() {
+            let outlet = &self.outlets[usize::from(effect.reactor().0)];
+            let Err(effect) = outlet.offer(effect, from) else { continue };
+            cell.stalled.store(true, Ordering::SeqCst);
+            // Room may have been made, and `resume` called, before the flag was set.
+            if let Err(effect) = outlet.offer(effect, from) {
+                state.unsent.push_front(effect);
+                return false;
+            }
+        }
+        true
+    }
+}
+
+impl Cell {
+    fn push(&self, command: Command, bytes_max: usize) -> Result<(), Command> {
+        let bytes = command.bytes();
+        // One publication always fits, whatever its size.
+        let before = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if before > 0 && before + bytes > bytes_max {
+            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(command);
+        }
+        self.enqueue.try_send(command).map_err(|error| {
+            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            error.into_inner()
+        })
+    }
+
+    /// A panic while the lock was held ends the process, so whoever still comes here may go on.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn try_lock(&self) -> Option<MutexGuard<'_, State>> {
+        match self.state.try_lock() {
+            Ok(state) => Some(state),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::thread;
+
+    use super::*;
+    use crate::http::topic::Topic;
+    use crate::hub::{Kind, LocalTopic, Origin, Publication};
+
+    /// A mailbox that a test empties.
+    struct Box0 {
+        sender: Sender<Effect>,
+    }
+
+    impl Outlet for Box0 {
+        fn offer(&self, effect: Effect, _from: Option<ReactorId>) -> Result<(), Effect> {
+            self.sender.try_send(effect).map_err(TrySendError::into_inner)
+        }
+        fn wake(&self) {}
+    }
+
+    fn topic() -> Topic {
+        Topic::from_text("t").expect("a valid topic")
+    }
+
+    fn publish(text: &str) -> Command {
+        let publication = Arc::new(Publication::new(Kind::Text, text.as_bytes(), 0));
+        Command::Publish { topic: topic(), publication, origin: Origin::Detached }
+    }
+
+    fn start(room: usize, commands_max: usize, inline: bool) -> (Shards, Receiver<usize>, Receiver<Effect>) {
+        let (sender, mailbox) = bounded(room);
+        let limits = QueueLimits { commands_max, bytes_max: 1 << 20 };
+        let (shards, work) = Shards::new(&[1], vec![Box::new(Box0 { sender })], limits, inline);
+        let local = LocalTopic { index: 0, generation: 0 };
+        let subscribe = Command::Subscribe { topic: topic(), reactor: ReactorId(0), local };
+        shards.submit(subscribe, None).expect("room");
+        (shards, work, mailbox)
+    }
+
+    fn offset(effect: Effect) -> (u64, Vec<u8>) {
+        match effect {
+            Effect::Deliver { publication, .. } => {
+                (publication.position().offset, publication.payload().to_vec())
+            }
+            Effect::Published { .. } => panic!("nobody asked"),
+        }
+    }
+
+    #[test]
+    fn a_full_mailbox_stalls_the_shard_and_holds_publishers_back() {
+        let (shards, work, mailbox) = start(2, 2, true);
+        for text in ["1", "2", "3", "4", "5"] {
+            shards.submit(publish(text), None).expect("two in the mailbox, one unsent, two queued");
+        }
+        assert!(shards.submit(publish("6"), None).is_err());
+        assert_eq!(shards.queued(), 2);
+        let mut seen = Vec::new();
+        while let Ok(effect) = mailbox.try_recv() {
+            seen.push(offset(effect).0);
+            shards.resume();
+            while let Ok(index) = work.try_recv() {
+                shards.cells[index].scheduled.store(false, Ordering::SeqCst);
+                shards.run(index, None);
+            }
+        }
+        assert_eq!(seen, [1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn many_threads_make_one_order_and_lose_nothing() {
+        for inline in [true, false] {
+            let (shards, work, mailbox) = start(100_000, 16, inline);
+            let shards = Arc::new(shards);
+            let worker = thread::spawn({
+                let shards = Arc::clone(&shards);
+                move || shards.work(&work)
+            });
+            let publishers: Vec<_> = (0..4)
+                .map(|publisher| {
+                    let shards = Arc::clone(&shards);
+                    thread::spawn(move || {
+                        for number in 0..2_000 {
+                            let mut command = publish(&format!("{publisher}:{number}"));
+                            while let Err(back) = shards.submit(command, None) {
+                                command = back;
+                                thread::yield_now();
+                            }
+                        }
+                    })
+                })
+                .collect();
+            publishers.into_iter().for_each(|thread| thread.join().expect("no panic"));
+            while shards.queued() > 0 {
+                thread::yield_now();
+            }
+            while !shards.stop() {
+                thread::yield_now();
+            }
+            worker.join().expect("no panic");
+            let mut next = [0; 4];
+            for (place, effect) in mailbox.try_iter().enumerate() {
+                let (offset, payload) = offset(effect);
+                assert_eq!(offset, place as u64 + 1);
+                let text = String::from_utf8(payload).expect("text");
+                let (publisher, number) = text.split_once(':').expect("two numbers");
+                let publisher: usize = publisher.parse().expect("a number");
+                assert_eq!(number.parse(), Ok(next[publisher]), "a publisher's own order holds");
+                next[publisher] += 1;
+            }
+            assert_eq!(next, [2_000; 4]);
+        }
+    }
+}
