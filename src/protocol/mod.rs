@@ -1,1 +1,36 @@
-//! RFC 6455, both sides of it, without I/O.
+//! RFC 6455, the WebSocket protocol, both sides of it, without I/O.
+//!
+//! Bytes and random numbers come in as arguments, bytes and messages go out: nothing here knows a socket, a
+//! clock or a thread.
+//!
+//! | file | its one job |
+//! | --- | --- |
+//! | `error` | what a peer can do wrong, in the RFC's words, and the close code for it |
+//! | `close` | close codes and the payload of a close frame (sections 5.5.1 and 7.4) |
+//! | `frame` | the header of a frame, parsed and encoded (section 5.2) |
+//! | `mask` | masking in place (section 5.3) |
+//! | `utf8` | UTF-8, whole and as it arrives (section 8.1) |
+
+mod close;
+mod error;
+mod frame;
+mod mask;
+mod utf8;
+
+pub use close::{CLOSE_REASON_BYTES_MAX, CloseCode, CloseFrame};
+pub use error::ProtocolError;
+pub use frame::{
+    CONTROL_PAYLOAD_BYTES_MAX, HEADER_BYTES_MAX, Header, Opcode, SERVER_HEADER_BYTES_MAX,
+    encode_frame, encode_server_header,
+};
+pub use mask::mask_in_place;
+pub use utf8::{Utf8Validator, parse_text};
+
+/// Which side of a connection this is. A client masks what it sends, a server does not (section 5.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The side that answered the handshake: it takes masked frames only.
+    Server,
+    /// The side that asked for the handshake: it takes unmasked frames only.
+    Client,
+}
