@@ -10,20 +10,38 @@
 //! | `frame` | the header of a frame, parsed and encoded (section 5.2) |
 //! | `mask` | masking in place (section 5.3) |
 //! | `utf8` | UTF-8, whole and as it arrives (section 8.1) |
+//! | `message` | what is gathered of a message that has not arrived whole (section 5.4) |
+//! | `decoder` | bytes to messages: the way in |
+//!
+//! The states of one direction, from the first byte after the handshake:
+//!
+//! ```text
+//!               +------ whole frame: handed out as a borrow of the input ------+
+//!               v                                                              |
+//!   between frames --> header incomplete --> payload incomplete --> message handed out
+//!               |   (kept inline)         (gathered in one box)                ^
+//!               |                              ^      |                        |
+//!               |                              +------+ further fragments -----+
+//!               +--> close frame or error: ended; what follows is swallowed
+//! ```
 
 mod close;
+mod decoder;
 mod error;
 mod frame;
 mod mask;
+mod message;
 mod utf8;
 
 pub use close::{CLOSE_REASON_BYTES_MAX, CloseCode, CloseFrame};
+pub use decoder::Decoder;
 pub use error::ProtocolError;
 pub use frame::{
     CONTROL_PAYLOAD_BYTES_MAX, HEADER_BYTES_MAX, Header, Opcode, SERVER_HEADER_BYTES_MAX,
     encode_frame, encode_server_header,
 };
 pub use mask::mask_in_place;
+pub use message::{Limits, Received};
 pub use utf8::{Utf8Validator, parse_text};
 
 /// Which side of a connection this is. A client masks what it sends, a server does not (section 5.1).
