@@ -71,6 +71,16 @@ impl<'a> Iterator for FieldLines<'a> {
     }
 }
 
+/// The values of all lines with a name, in any case.
+pub(super) fn values<'a, 'n>(
+    lines: FieldLines<'a>,
+    name: &'n str,
+) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+    lines
+        .filter(move |(found, _)| found.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

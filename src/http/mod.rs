@@ -16,7 +16,9 @@
 
 pub mod body;
 mod field;
+mod framing;
 mod host;
 pub mod refusal;
 pub mod request;
 mod scanner;
+mod target;

@@ -2,9 +2,10 @@
 
 use std::mem::MaybeUninit;
 
-use super::field::{FieldLines, is_token_byte, list_members};
-use super::host::is_authority;
-use super::refusal::{ALLOW_ANY, Refusal};
+use super::field::{FieldLines, is_token_byte, list_members, values};
+use super::framing::body_length;
+use super::refusal::Refusal;
+use super::target::{check_host, origin_form};
 
 pub use super::body::BodyLength;
 pub use super::scanner::HeadScanner;
@@ -258,15 +259,6 @@ impl<'a> Head<'a> {
     }
 }
 
-fn values<'a, 'n>(
-    lines: FieldLines<'a>,
-    name: &'n str,
-) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
-    lines
-        .filter(move |(found, _)| found.eq_ignore_ascii_case(name))
-        .map(|(_, value)| value)
-}
-
 /// The part of a whole head between the request line and the empty line.
 fn field_lines(head: &[u8]) -> &[u8] {
     let first = if head.starts_with(b"\r\n") { 2 } else { 0 };
@@ -299,8 +291,9 @@ fn refuse(error: httparse::Error, head: &[u8]) -> Refusal {
 fn refuse_version(head: &[u8]) -> Refusal {
     let head = head.strip_prefix(b"\r\n").unwrap_or(head);
     let line = head.split(|&byte| byte == b'\r').next().unwrap_or(head);
-    match line.rsplit(|&byte| byte == b' ').next() {
-        Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor])
+    let mut words = line.split(|&byte| byte == b' ');
+    match (words.nth(2), words.next()) {
+        (Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor]), None)
             if major.is_ascii_digit() && minor.is_ascii_digit() =>
         {
             Refusal::version_not_supported("this server speaks HTTP/1.1 and HTTP/1.0")
@@ -309,128 +302,252 @@ fn refuse_version(head: &[u8]) -> Refusal {
     }
 }
 
-/// RFC 9112 section 3.2: one `Host` and a well-formed one, or none in HTTP/1.0.
-fn check_host(lines: FieldLines<'_>, version: Version) -> Result<Option<&str>, Refusal> {
-    let mut hosts = values(lines, "host");
-    let Some(host) = hosts.next() else {
-        return match version {
-            Version::Http10 => Ok(None),
-            Version::Http11 => Err(Refusal::bad_request("the Host header is missing").closing()),
-        };
-    };
-    if hosts.next().is_some() {
-        return Err(Refusal::bad_framing("there is more than one Host header"));
-    }
-    match std::str::from_utf8(host) {
-        Ok(host) if is_authority(host) => Ok(Some(host)),
-        _ => Err(
-            Refusal::bad_request("the Host header is not a host with an optional port").closing(),
-        ),
-    }
-}
-
-/// The path and query of a target (RFC 9112 section 3.2).
-///
-/// Absolute-form names the authority a second time. RFC 9112 lets it win over `Host`; here the two have to be equal,
-/// so that there is never a choice to be made, nor one to be exploited.
-fn origin_form<'a>(
-    method: Method<'a>,
-    target: &'a str,
-    host: Option<&str>,
-) -> Result<&'a str, Refusal> {
-    let malformed = |reason: &'static str| Err(Refusal::bad_request(reason).closing());
-    if method == Method::Other("CONNECT") {
-        return Err(Refusal::method_not_allowed("this server is not a proxy", ALLOW_ANY).closing());
-    }
-    if target.contains('#') {
-        return malformed(
-            "the target holds a fragment, which is never sent; `#` is written as %23",
-        );
-    }
-    if target.starts_with('/') || (target == "*" && method == Method::Options) {
-        return Ok(target);
-    }
-    let Some((scheme, rest)) = target.split_once("://") else {
-        return malformed("the target is neither a path nor a URL");
-    };
-    if !["http", "https", "ws", "wss"]
-        .iter()
-        .any(|known| scheme.eq_ignore_ascii_case(known))
-    {
-        return malformed("the target is a URL of a scheme other than http");
-    }
-    let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-    if !is_authority(authority) || host.is_some_and(|host| !host.eq_ignore_ascii_case(authority)) {
-        return malformed("the target's authority and the Host header are not the same");
-    }
-    match path {
-        "" => Ok("/"),
-        _ if path.starts_with('/') => Ok(path),
-        _ => malformed("the target is a URL with a query but without a path"),
-    }
-}
-
-/// How the end of the body is known (RFC 9112 section 6.3). Whatever leaves room for two answers is refused.
-fn body_length(lines: FieldLines<'_>, version: Version) -> Result<BodyLength, Refusal> {
-    let mut lengths = values(lines, "content-length");
-    let mut codings = values(lines, "transfer-encoding").peekable();
-    let length = lengths.next();
-    if codings.peek().is_some() {
-        if length.is_some() {
-            return Err(Refusal::bad_framing(
-                "there are both Content-Length and Transfer-Encoding",
-            ));
-        }
-        if version == Version::Http10 {
-            return Err(Refusal::bad_framing("HTTP/1.0 has no Transfer-Encoding"));
-        }
-        return chunked(codings.flat_map(list_members)).map(|()| BodyLength::Chunked);
-    }
-    if lengths.next().is_some() {
-        return Err(Refusal::bad_framing(
-            "there is more than one Content-Length",
-        ));
-    }
-    match length {
-        None => Ok(BodyLength::None),
-        Some(digits) => parse_length(digits)
-            .map(BodyLength::Length)
-            .ok_or_else(|| Refusal::bad_framing("the Content-Length is not one decimal number")),
-    }
-}
-
-/// RFC 9112 section 6.1: `chunked` has to come last, and once; a coding before it is one that we do not have.
-fn chunked<'a>(codings: impl Iterator<Item = &'a [u8]>) -> Result<(), Refusal> {
-    let (mut count, mut chunked_count, mut last_is_chunked) = (0u32, 0u32, false);
-    for coding in codings {
-        last_is_chunked = coding.eq_ignore_ascii_case(b"chunked");
-        count += 1;
-        chunked_count += u32::from(last_is_chunked);
-    }
-    match (count, chunked_count) {
-        (1, 1) => Ok(()),
-        (_, 1) if last_is_chunked => Err(Refusal::not_implemented(
-            "the only transfer coding that is known is chunked",
-        )),
-        _ => Err(Refusal::bad_framing(
-            "the last transfer coding is not one single `chunked`",
-        )),
-    }
-}
-
-/// `1*DIGIT` that fits 64 bits, and nothing else: no sign, no blank, no list.
-fn parse_length(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() {
-        return None;
-    }
-    digits.iter().try_fold(0u64, |length, &digit| {
-        let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
-        length.checked_mul(10)?.checked_add(digit)
-    })
-}
-
 /// Whether a text is a token (RFC 9110 section 5.6.2), as methods, names and subprotocols are.
 #[must_use]
 pub fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(is_token_byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::refusal::ALLOW_ANY;
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        head_bytes_max: 16 << 10,
+        headers_max: 100,
+        target_bytes_max: 4096,
+        body_bytes_max: 1000,
+    };
+
+    fn parse(text: &str) -> Result<Head<'_>, Refusal> {
+        Head::parse(text.as_bytes(), &LIMITS)
+    }
+
+    /// The status for a head with these lines behind a request line and a host.
+    fn status(lines: &str) -> u16 {
+        let text = format!("POST /pub/a HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
+        parse(&text).map_or_else(|refusal| refusal.status, |_| 200)
+    }
+
+    fn first_line(line: &str) -> u16 {
+        let text = format!("{line}\r\nHost: a\r\n\r\n");
+        parse(&text).map_or_else(|refusal| refusal.status, |_| 200)
+    }
+
+    #[test]
+    fn a_head_is_borrowed_whole() {
+        let text = "GET /ws/a?b=c HTTP/1.1\r\nHost: a:1\r\nX-Y:  \r\nupgrade: WebSocket\r\n\r\n";
+        let head = parse(text).expect("a plain head parses");
+        assert_eq!(
+            (head.method, head.target, head.version),
+            (Method::Get, "/ws/a?b=c", Version::Http11)
+        );
+        assert_eq!(
+            (head.header("HOST"), head.header("x-y"), head.header("x")),
+            (Some("a:1"), Some(""), None)
+        );
+        assert_eq!(head.all().count(), 3);
+        assert_eq!(head.all().last(), Some(("upgrade", &b"WebSocket"[..])));
+        assert_eq!(head.body(), Ok(BodyLength::None));
+        assert!(std::mem::size_of::<Head<'_>>() <= 96);
+        let after_empty_line = format!("\r\n{text}");
+        assert_eq!(
+            parse(&after_empty_line).map(|head| head.all().count()),
+            Ok(3)
+        );
+    }
+
+    #[test]
+    fn methods() {
+        for name in [
+            "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH", "get", "BREW",
+        ] {
+            let text = format!("{name} / HTTP/1.0\r\n\r\n");
+            assert_eq!(
+                parse(&text).map(|head| head.method.as_str().to_owned()),
+                Ok(name.to_owned())
+            );
+        }
+        assert_eq!(Method::from_token("get"), Method::Other("get"));
+        let refusal =
+            parse("CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n").expect_err("CONNECT is refused");
+        assert_eq!(
+            (refusal.status, refusal.close, refusal.headers),
+            (405, true, ALLOW_ANY)
+        );
+    }
+
+    #[test]
+    fn request_lines() {
+        for line in [
+            "GET /",
+            "GET / ",
+            "GET  / HTTP/1.1",
+            "GET / HTTP/1.1 ",
+            "GET / http/1.1",
+            "GET / HTTP/1",
+            "GET / b HTTP/1.1",
+        ] {
+            assert_eq!(first_line(line), 400, "{line}");
+        }
+        for line in [
+            "GET / HTTP/2.0",
+            "PRI * HTTP/2.0",
+            "GET / HTTP/0.9",
+            "GET / HTTP/1.2",
+            "GET / HTTP/3.0",
+        ] {
+            assert_eq!(first_line(line), 505, "{line}");
+        }
+        assert_eq!(parse("").map_err(|refusal| refusal.status).err(), Some(400));
+        assert_eq!(
+            parse("GET / HTTP/1.0\r\n\r\nx")
+                .map_err(|refusal| refusal.status)
+                .err(),
+            Some(400)
+        );
+    }
+
+    #[test]
+    fn lines_are_name_colon_value() {
+        for line in [
+            "a : b\r\n",
+            "a b: c\r\n",
+            "a\r\n",
+            ": b\r\n",
+            "a: b\r\n c\r\n",
+            "\u{e9}: b\r\n",
+            "a(: b\r\n",
+            "a: b\nc: d\r\n",
+            "a: \u{b}b\r\n",
+        ] {
+            assert_eq!(status(line), 400, "{line:?}");
+        }
+        assert_eq!(status("a:b\r\n"), 200);
+        assert_eq!(status("Transfer-Encoding: \u{b}chunked\r\n"), 400);
+        assert_eq!(status("Transfer-Encoding : chunked\r\n"), 400);
+        assert_eq!(
+            status("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"),
+            400
+        );
+    }
+
+    /// ws CVE-2024-37890: thousands of header lines.
+    #[test]
+    fn too_many_lines() {
+        assert_eq!(status(&"a: b\r\n".repeat(99)), 200);
+        assert_eq!(status(&"a: b\r\n".repeat(100)), 431);
+        assert_eq!(status(&"a: b\r\n".repeat(2000)), 431);
+        let wide = Limits {
+            headers_max: 100_000,
+            head_bytes_max: 1 << 20,
+            ..LIMITS
+        };
+        for (count, expected) in [(256, 200), (257, 431)] {
+            let text = format!("GET / HTTP/1.0\r\n{}\r\n", "a: b\r\n".repeat(count));
+            assert_eq!(
+                Head::parse(text.as_bytes(), &wide).map_or_else(|refusal| refusal.status, |_| 200),
+                expected
+            );
+        }
+    }
+
+    /// The head alone tells that a body is over its limit.
+    #[test]
+    fn a_body_over_its_limit() {
+        let body = |length: u64| {
+            let text = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
+            parse(&text)
+                .expect("the head itself is fine")
+                .body()
+                .map_err(|refusal| (refusal.status, refusal.close))
+        };
+        assert_eq!(body(1000), Ok(BodyLength::Length(1000)));
+        assert_eq!(body(1001), Err((413, true)));
+        assert_eq!(body(u64::MAX), Err((413, true)));
+    }
+
+    #[test]
+    fn opaque_values() {
+        let head = b"GET / HTTP/1.1\r\nHost: a\r\nx: \xff\r\nx: \xc3\xa9\r\n\r\n";
+        let head = Head::parse(head, &LIMITS).expect("opaque bytes are let through");
+        assert_eq!(head.header("x"), None);
+        assert_eq!(head.headers("x").collect::<Vec<_>>(), ["\u{e9}"]);
+        assert_eq!(head.header_count("X"), 2);
+        assert_eq!(head.all().nth(1), Some(("x", &b"\xff"[..])));
+    }
+
+    #[test]
+    fn comma_lists_span_lines() {
+        let text = "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nconnection:,x ,\r\n\r\n";
+        let head = parse(text).expect("a plain head parses");
+        for (token, expected) in [
+            ("upgrade", true),
+            ("X", true),
+            ("keep-alive", true),
+            ("up", false),
+            ("", false),
+        ] {
+            assert_eq!(head.has_token("CONNECTION", token), expected, "{token}");
+        }
+    }
+
+    /// ws CVE-2021-32640: a long run of blanks inside a list costs what its length says, not the square of it.
+    #[test]
+    fn blanks_in_a_list_cost_linear_time() {
+        let wide = Limits {
+            head_bytes_max: 1 << 22,
+            ..LIMITS
+        };
+        let text = format!(
+            "GET / HTTP/1.1\r\nHost: a\r\nProtocol: b{}x\r\n\r\n",
+            " ".repeat(1 << 21)
+        );
+        let head = Head::parse(text.as_bytes(), &wide).expect("a long value is a value");
+        assert!(!head.has_token("protocol", "x"));
+    }
+
+    #[test]
+    fn keep_alive_by_version_and_option() {
+        let keeps = |version: &str, lines: &str| {
+            let text = format!("GET / HTTP/{version}\r\nHost: a\r\n{lines}\r\n");
+            parse(&text).expect("a plain head parses").keep_alive()
+        };
+        assert!(keeps("1.1", ""));
+        assert!(!keeps("1.1", "Connection: x, Close\r\n"));
+        assert!(!keeps("1.0", ""));
+        assert!(keeps("1.0", "Connection: Keep-Alive\r\n"));
+        assert!(!keeps("1.0", "Connection: keep-alive, close\r\n"));
+    }
+
+    #[test]
+    fn expectations() {
+        let expects = |version: &str, lines: &str| {
+            let text = format!("POST / HTTP/{version}\r\nHost: a\r\n{lines}\r\n");
+            parse(&text)
+                .expect("a plain head parses")
+                .expects_continue()
+                .map_err(|refusal| refusal.status)
+        };
+        assert_eq!(expects("1.1", ""), Ok(false));
+        assert_eq!(
+            expects("1.1", "Expect: 100-Continue\r\nContent-Length: 5\r\n"),
+            Ok(true)
+        );
+        assert_eq!(
+            expects(
+                "1.1",
+                "Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n"
+            ),
+            Ok(true)
+        );
+        assert_eq!(expects("1.1", "Expect: 100-continue\r\n"), Ok(false));
+        assert_eq!(
+            expects("1.0", "Expect: 100-continue\r\nContent-Length: 5\r\n"),
+            Ok(false)
+        );
+        assert_eq!(expects("1.1", "Expect: 200-ok\r\n"), Err(417));
+        assert_eq!(expects("1.1", "Expect: 100-continue, x\r\n"), Err(417));
+    }
 }
