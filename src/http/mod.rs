@@ -15,10 +15,16 @@
 //! Nothing here knows a socket or a clock, and nothing allocates for a request but a topic's own text.
 
 pub mod body;
+pub mod escape;
 mod field;
 mod framing;
 mod host;
+pub mod query;
 pub mod refusal;
 pub mod request;
+pub mod response;
+pub mod route;
 mod scanner;
+pub mod sse;
 mod target;
+pub mod topic;
