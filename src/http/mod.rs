@@ -1,1 +1,30 @@
-//! HTTP/1.1 as a server speaks it, without I/O.
+//! HTTP/1.1 as a server speaks it, without I/O: bytes in, borrowed values or a [`refusal::Refusal`] out.
+//!
+//! ```text
+//! bytes -> request::HeadScanner -> request::Head::parse -> route::Route::parse -> topic::Topic
+//!                                        |
+//!                                        +-> body::BodyDecoder -> pieces of the body
+//! response::Response, sse -> bytes
+//! ```
+//!
+//! RFC 9110 gives the meaning, RFC 9112 the wire form. Where RFC 9112 lets a server be lenient (bare LF, folded
+//! lines, equal repeated Content-Length), this module is not: every such leniency is a place where a proxy in
+//! front and this server may see two different requests. After a refusal whose `close` is set the place of the
+//! next request is unknown, and the connection has to end.
+//!
+//! Nothing here knows a socket or a clock, and nothing allocates for a request but a topic's own text.
+
+pub mod body;
+pub mod escape;
+mod field;
+mod framing;
+mod host;
+pub mod query;
+pub mod refusal;
+pub mod request;
+pub mod response;
+pub mod route;
+mod scanner;
+pub mod sse;
+mod target;
+pub mod topic;

@@ -1,0 +1,257 @@
+//! Why a request is not served: a status, a sentence for a person, and a label for a counter.
+//!
+//! The statuses are those of RFC 9110 section 15 and RFC 6585. A reason never repeats what the peer sent.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// Header lines that a refusal brings along: names and values.
+pub type RefusalHeaders = &'static [(&'static str, &'static str)];
+
+/// `Allow` for resources that are only read by an upgrade or a stream.
+pub const ALLOW_GET: RefusalHeaders = &[("Allow", "GET")];
+/// `Allow` for plain documents.
+pub const ALLOW_GET_HEAD: RefusalHeaders = &[("Allow", "GET, HEAD")];
+/// `Allow` for publishing.
+pub const ALLOW_POST: RefusalHeaders = &[("Allow", "POST")];
+/// `Allow` where the method is refused whatever the resource is.
+pub const ALLOW_ANY: RefusalHeaders = &[("Allow", "GET, HEAD, POST")];
+
+/// An answer other than the one that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The status code, 400 to 599.
+    pub status: u16,
+    /// One sentence for a person, without the full stop and without a byte of the peer's.
+    pub reason: Cow<'static, str>,
+    /// The metric label: one of [`Refusal::LABELS`].
+    pub label: &'static str,
+    /// Header lines that belong to the status, such as `Allow` to 405.
+    pub headers: RefusalHeaders,
+    /// Whether the connection has to close, since where the next request would begin is not known.
+    pub close: bool,
+}
+
+impl Refusal {
+    /// Every label there is.
+    pub const LABELS: &'static [&'static str] = &[
+        "bad_request",
+        "bad_framing",
+        "bad_topic",
+        "unauthorized",
+        "forbidden",
+        "not_found",
+        "method_not_allowed",
+        "timeout",
+        "conflict",
+        "body_too_large",
+        "target_too_long",
+        "unsupported_media_type",
+        "expectation_failed",
+        "upgrade_required",
+        "too_many_requests",
+        "head_too_large",
+        "internal",
+        "not_implemented",
+        "unavailable",
+        "version_not_supported",
+    ];
+
+    const fn new(status: u16, label: &'static str, reason: Cow<'static, str>) -> Refusal {
+        Refusal {
+            status,
+            reason,
+            label,
+            headers: &[],
+            close: false,
+        }
+    }
+
+    /// 400: the request says something that it may not say, but its end is known.
+    pub fn bad_request(reason: impl Into<Cow<'static, str>>) -> Refusal {
+        Refusal::new(400, "bad_request", reason.into())
+    }
+
+    /// 400: where this request ends cannot be trusted. The connection closes.
+    pub fn bad_framing(reason: impl Into<Cow<'static, str>>) -> Refusal {
+        Refusal::new(400, "bad_framing", reason.into()).closing()
+    }
+
+    /// 400: the topic in the target, or in a message, is not one.
+    pub fn bad_topic(reason: impl Into<Cow<'static, str>>) -> Refusal {
+        Refusal::new(400, "bad_topic", reason.into())
+    }
+
+    /// 401: no credentials, or wrong ones.
+    pub fn unauthorized(reason: impl Into<Cow<'static, str>>) -> Refusal {
+        let mut refusal = Refusal::new(401, "unauthorized", reason.into());
+        refusal.headers = &[("WWW-Authenticate", "Bearer")];
+        refusal
+    }
+
+    /// 403: the origin or the policy forbids it.
+    pub fn forbidden(reason: impl Into<Cow<'static, str>>) -> Refusal {
+        Refusal::new(403, "forbidden", reason.into())
+    }
+
+    /// 404: nothing is there.
+    pub fn not_found(reason: impl Into<Cow<'static, str>>) -> Refusal {
+        Refusal::new(404, "not_found", reason.into())
+    }
+
+    /// 405: the resource has other methods; `headers` names them, as [`ALLOW_GET`] does.
+    pub fn method_not_allowed(
+        reason: impl Into<Cow<'static, str>>,
+        headers: RefusalHeaders,
+    ) -> Refusal {
+        debug_assert!(headers.iter().any(|(name, _)| *name == "Allow"));
+        let mut refusal = Refusal::new(405, "method_not_allowed", reason.into());
+        refusal.headers = headers;
+        refusal
+    }
+
+    /// 408: the request did not arrive in time. The connection closes.
+    pub fn timeout(reason: impl Into<Cow<'static, str>>) -> Refusal {
+        Refusal::new(408, "timeout", reason.into()).closing()
+    }
+
+    /// 409: the state of the resource does not allow it now.
+    pub fn conflict(reason: impl Into<Cow<'static, str>>) -> Refusal {
+        Refusal::new(409, "conflict", reason.into())
+    }
+
+    /// 413: the body is over its limit, and will not be read. The connection closes.
+    pub fn body_too_large(reason: impl Into<Cow<'static, str>>) -> Refusal {
+        Refusal::new(413, "body_too_large", reason.into()).closing()
+    }
+
+    /// 414: the target, or the topic in it, is over its limit.
+    pub fn target_too_long(reason: impl Into<Cow<'static, str>>) -> Refusal {
+        Refusal::new(414, "target_too_long", reason.into())
+    }
+
+    /// 415: the body is of a type that the resource does not take.
+    pub fn unsupported_media_type(reason: impl Into<Cow<'static, str>>) -> Refusal {
+        Refusal::new(415, "unsupported_media_type", reason.into())
+    }
+
+    /// 417: an `Expect` that is not `100-continue`. The connection closes, since the body may or may not follow.
+    pub fn expectation_failed(reason: impl Into<Cow<'static, str>>) -> Refusal {
+        Refusal::new(417, "expectation_failed", reason.into()).closing()
+    }
+
+    /// 426: a WebSocket version other than 13, or no upgrade where one is needed (RFC 6455 section 4.4).
+    pub fn upgrade_required(reason: impl Into<Cow<'static, str>>) -> Refusal {
+        let mut refusal = Refusal::new(426, "upgrade_required", reason.into());
+        refusal.headers = &[("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")];
+        refusal
+    }
+
+    /// 429: more than this peer may ask for.
+    pub fn too_many_requests(reason: impl Into<Cow<'static, str>>) -> Refusal {
+        let mut refusal = Refusal::new(429, "too_many_requests", reason.into());
+        refusal.headers = &[("Retry-After", "1")];
+        refusal
+    }
+
+    /// 431: the head is over its limit in bytes or in lines. The connection closes.
+    pub fn head_too_large(reason: impl Into<Cow<'static, str>>) -> Refusal {
+        Refusal::new(431, "head_too_large", reason.into()).closing()
+    }
+
+    /// 500: our own fault.
+    pub fn internal(reason: impl Into<Cow<'static, str>>) -> Refusal {
+        Refusal::new(500, "internal", reason.into())
+    }
+
+    /// 501: a method or a transfer coding that this server does not know. The connection closes.
+    pub fn not_implemented(reason: impl Into<Cow<'static, str>>) -> Refusal {
+        Refusal::new(501, "not_implemented", reason.into()).closing()
+    }
+
+    /// 503: full, starting or draining; the same request may be served a second later.
+    pub fn unavailable(reason: impl Into<Cow<'static, str>>) -> Refusal {
+        let mut refusal = Refusal::new(503, "unavailable", reason.into());
+        refusal.headers = &[("Retry-After", "1")];
+        refusal
+    }
+
+    /// 505: not HTTP/1.0 and not HTTP/1.1. The connection closes.
+    pub fn version_not_supported(reason: impl Into<Cow<'static, str>>) -> Refusal {
+        Refusal::new(505, "version_not_supported", reason.into()).closing()
+    }
+
+    /// The same refusal, after which the connection closes.
+    #[must_use]
+    pub const fn closing(mut self) -> Refusal {
+        self.close = true;
+        self
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.status, self.reason)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_from_the_closed_set() {
+        let reason = "x";
+        let all = [
+            Refusal::bad_request(reason),
+            Refusal::bad_framing(reason),
+            Refusal::bad_topic(reason),
+            Refusal::unauthorized(reason),
+            Refusal::forbidden(reason),
+            Refusal::not_found(reason),
+            Refusal::method_not_allowed(reason, ALLOW_GET),
+            Refusal::timeout(reason),
+            Refusal::conflict(reason),
+            Refusal::body_too_large(reason),
+            Refusal::target_too_long(reason),
+            Refusal::unsupported_media_type(reason),
+            Refusal::expectation_failed(reason),
+            Refusal::upgrade_required(reason),
+            Refusal::too_many_requests(reason),
+            Refusal::head_too_large(reason),
+            Refusal::internal(reason),
+            Refusal::not_implemented(reason),
+            Refusal::unavailable(reason),
+            Refusal::version_not_supported(reason),
+        ];
+        let labels: Vec<&str> = all.iter().map(|refusal| refusal.label).collect();
+        assert_eq!(labels, Refusal::LABELS);
+        for refusal in &all {
+            assert!((400..600).contains(&refusal.status));
+            assert!(
+                refusal
+                    .label
+                    .bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+            );
+        }
+    }
+
+    #[test]
+    fn displays_status_and_reason() {
+        assert_eq!(
+            Refusal::not_found("no such path").to_string(),
+            "404 no such path"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_framed_closes() {
+        assert!(Refusal::bad_framing("x").close);
+        assert!(Refusal::body_too_large("x").close);
+        assert!(!Refusal::bad_topic("x").close);
+        assert!(Refusal::bad_request("x").closing().close);
+    }
+}

@@ -1,0 +1,553 @@
+//! The head of a request: request line and header lines (RFC 9112 sections 3, 5 and 6), over httparse.
+
+use std::mem::MaybeUninit;
+
+use super::field::{FieldLines, is_token_byte, list_members, values};
+use super::framing::body_length;
+use super::refusal::Refusal;
+use super::target::{check_host, origin_form};
+
+pub use super::body::BodyLength;
+pub use super::scanner::HeadScanner;
+
+/// The most header lines that any limit can allow.
+pub const HEADERS_MAX: usize = 256;
+
+/// What a request may cost before anything of it is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of request line and header lines, their line ends and the empty line included.
+    pub head_bytes_max: usize,
+    /// Header lines; more than [`HEADERS_MAX`] counts as that.
+    pub headers_max: usize,
+    /// Bytes of the target in the request line.
+    pub target_bytes_max: usize,
+    /// Bytes of a body, chunk framing not counted.
+    pub body_bytes_max: u64,
+}
+
+impl Limits {
+    /// The header lines that are let through.
+    pub(super) const fn headers_allowed(&self) -> usize {
+        if self.headers_max < HEADERS_MAX {
+            self.headers_max
+        } else {
+            HEADERS_MAX
+        }
+    }
+}
+
+/// A method. Methods are case-sensitive (RFC 9110 section 9.1): `get` is [`Method::Other`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method<'a> {
+    /// GET.
+    Get,
+    /// HEAD.
+    Head,
+    /// POST.
+    Post,
+    /// PUT.
+    Put,
+    /// DELETE.
+    Delete,
+    /// OPTIONS.
+    Options,
+    /// TRACE.
+    Trace,
+    /// PATCH.
+    Patch,
+    /// Any other token.
+    Other(&'a str),
+}
+
+impl<'a> Method<'a> {
+    fn from_token(token: &'a str) -> Method<'a> {
+        match token {
+            "GET" => Method::Get,
+            "HEAD" => Method::Head,
+            "POST" => Method::Post,
+            "PUT" => Method::Put,
+            "DELETE" => Method::Delete,
+            "OPTIONS" => Method::Options,
+            "TRACE" => Method::Trace,
+            "PATCH" => Method::Patch,
+            other => Method::Other(other),
+        }
+    }
+
+    /// The method as it is written.
+    #[must_use]
+    pub const fn as_str(&self) -> &'a str {
+        match self {
+            Method::Get => "GET",
+            Method::Head => "HEAD",
+            Method::Post => "POST",
+            Method::Put => "PUT",
+            Method::Delete => "DELETE",
+            Method::Options => "OPTIONS",
+            Method::Trace => "TRACE",
+            Method::Patch => "PATCH",
+            Method::Other(token) => token,
+        }
+    }
+}
+
+/// The version of HTTP that the request speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/1.0.
+    Http10,
+    /// HTTP/1.1.
+    Http11,
+}
+
+/// The head of one request, all of it borrowed from the bytes it was parsed from.
+///
+/// There is no table of headers: the lines have been checked, and are walked again by whoever asks. A head is a few
+/// hundred bytes, is asked about ten times, and so needs neither heap nor a kilobyte of stack for each connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'a> {
+    /// The method.
+    pub method: Method<'a>,
+    /// The target, still percent-encoded, in origin-form (`/path?query`), or `*`. Of an absolute-form target this is
+    /// what follows the authority.
+    pub target: &'a str,
+    /// The version.
+    pub version: Version,
+    lines: FieldLines<'a>,
+    body: BodyLength,
+    body_bytes_max: u64,
+}
+
+impl<'a> Head<'a> {
+    /// Parses a head. `bytes` are exactly one, as [`HeadScanner`] found it. Nothing is allocated.
+    ///
+    /// # Errors
+    ///
+    /// All that the scanner refuses; further 400 for lines that are not `name: value`, for a `Host` that is missing,
+    /// repeated or malformed, for an absolute-form target whose authority is not `Host`, and for every ambiguity
+    /// about the end of the body; 405 for CONNECT; 501 for transfer codings other than chunked; 505 for other versions.
+    pub fn parse(bytes: &'a [u8], limits: &Limits) -> Result<Head<'a>, Refusal> {
+        // The scanner is stricter than httparse about line ends. That is not left to the caller's good faith.
+        if HeadScanner::new().scan(bytes, limits)? != Some(bytes.len()) {
+            return Err(Refusal::bad_framing("the request's head is not whole"));
+        }
+        let mut storage = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+        let mut request = httparse::Request::new(&mut []);
+        let outcome =
+            request.parse_with_uninit_headers(bytes, &mut storage[..limits.headers_allowed()]);
+        match outcome {
+            Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
+            Ok(_) => return Err(Refusal::bad_framing("the request's head is not whole")),
+            Err(error) => return Err(refuse(error, bytes)),
+        }
+        let (Some(method), Some(target), Some(minor)) =
+            (request.method, request.path, request.version)
+        else {
+            return Err(Refusal::bad_framing("the request line is not whole"));
+        };
+        let version = if minor == 0 {
+            Version::Http10
+        } else {
+            Version::Http11
+        };
+        let lines = FieldLines::new(field_lines(bytes));
+        debug_assert!(
+            lines.eq(request
+                .headers
+                .iter()
+                .map(|header| (header.name, header.value)))
+        );
+
+        let host = check_host(lines, version)?;
+        let method = Method::from_token(method);
+        let target = origin_form(method, target, host)?;
+        let body = body_length(lines, version)?;
+        Ok(Head {
+            method,
+            target,
+            version,
+            lines,
+            body,
+            body_bytes_max: limits.body_bytes_max,
+        })
+    }
+
+    /// The first value of a header, without the blanks around it; `name` in any case. None also if the value is not
+    /// UTF-8: such values are opaque bytes, which only [`all`](Head::all) gives.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&'a str> {
+        self.values(name)
+            .next()
+            .and_then(|value| std::str::from_utf8(value).ok())
+    }
+
+    /// The values of all lines with this name, in their order. Values that are not UTF-8 are left out.
+    pub fn headers<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a str> + use<'a, 'n> {
+        self.values(name)
+            .filter_map(|value| std::str::from_utf8(value).ok())
+    }
+
+    /// How many lines have this name, whatever their values are.
+    #[must_use]
+    pub fn header_count(&self, name: &str) -> usize {
+        self.values(name).count()
+    }
+
+    /// All header lines in their order: names as they were sent, values without the blanks around them.
+    pub fn all(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
+        self.lines
+    }
+
+    /// Whether a token is a member of a header's comma list, with all lines of that name as one list. Name and token
+    /// in any case.
+    #[must_use]
+    pub fn has_token(&self, name: &str, token: &str) -> bool {
+        self.values(name)
+            .flat_map(list_members)
+            .any(|member| member.eq_ignore_ascii_case(token.as_bytes()))
+    }
+
+    /// How the end of the body is known.
+    ///
+    /// # Errors
+    ///
+    /// 413 if `Content-Length` alone says that the body is over its limit.
+    pub fn body(&self) -> Result<BodyLength, Refusal> {
+        match self.body {
+            BodyLength::Length(length) if length > self.body_bytes_max => {
+                Err(Refusal::body_too_large(format!(
+                    "the body is longer than {} bytes",
+                    self.body_bytes_max
+                )))
+            }
+            body => Ok(body),
+        }
+    }
+
+    /// Whether the connection stays open behind this request (RFC 9112 section 9.3).
+    #[must_use]
+    pub fn keep_alive(&self) -> bool {
+        !self.has_token("connection", "close")
+            && (self.version == Version::Http11 || self.has_token("connection", "keep-alive"))
+    }
+
+    /// Whether the peer waits for `100 Continue` before it sends the body (RFC 9110 section 10.1.1). Never of a
+    /// request without a body, or of HTTP/1.0, whose `Expect` means nothing.
+    ///
+    /// # Errors
+    ///
+    /// 417 for any other expectation.
+    pub fn expects_continue(&self) -> Result<bool, Refusal> {
+        if self.version == Version::Http10 {
+            return Ok(false);
+        }
+        let mut expected = false;
+        for member in self.values("expect").flat_map(list_members) {
+            if !member.eq_ignore_ascii_case(b"100-continue") {
+                return Err(Refusal::expectation_failed(
+                    "the only expectation that is known is 100-continue",
+                ));
+            }
+            expected = true;
+        }
+        Ok(expected && !matches!(self.body, BodyLength::None | BodyLength::Length(0)))
+    }
+
+    fn values<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+        values(self.lines, name)
+    }
+}
+
+/// The part of a whole head between the request line and the empty line.
+fn field_lines(head: &[u8]) -> &[u8] {
+    let first = if head.starts_with(b"\r\n") { 2 } else { 0 };
+    let line_end = head[first..]
+        .iter()
+        .position(|&byte| byte == b'\n')
+        .map_or(head.len(), |at| first + at + 1);
+    head.get(line_end..head.len().saturating_sub(2))
+        .unwrap_or(&[])
+}
+
+/// Turns httparse's reason into ours.
+fn refuse(error: httparse::Error, head: &[u8]) -> Refusal {
+    match error {
+        httparse::Error::HeaderName => Refusal::bad_framing("a header line is not `name: value`"),
+        httparse::Error::HeaderValue => {
+            Refusal::bad_framing("a header's value holds a character that it may not")
+        }
+        httparse::Error::Version => refuse_version(head),
+        httparse::Error::TooManyHeaders => {
+            Refusal::head_too_large("the request has too many header lines")
+        }
+        httparse::Error::NewLine | httparse::Error::Status | httparse::Error::Token => {
+            Refusal::bad_framing("the request line is not `method target HTTP/1.1`")
+        }
+    }
+}
+
+/// 505 for a version of HTTP that is none of ours, 400 for what is no version (RFC 9112 section 2.3).
+fn refuse_version(head: &[u8]) -> Refusal {
+    let head = head.strip_prefix(b"\r\n").unwrap_or(head);
+    let line = head.split(|&byte| byte == b'\r').next().unwrap_or(head);
+    let mut words = line.split(|&byte| byte == b' ');
+    match (words.nth(2), words.next()) {
+        (Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor]), None)
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
+            Refusal::version_not_supported("this server speaks HTTP/1.1 and HTTP/1.0")
+        }
+        _ => Refusal::bad_framing("the request line does not end in `HTTP/1.1`"),
+    }
+}
+
+/// Whether a text is a token (RFC 9110 section 5.6.2), as methods, names and subprotocols are.
+#[must_use]
+pub fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(is_token_byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::refusal::ALLOW_ANY;
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        head_bytes_max: 16 << 10,
+        headers_max: 100,
+        target_bytes_max: 4096,
+        body_bytes_max: 1000,
+    };
+
+    fn parse(text: &str) -> Result<Head<'_>, Refusal> {
+        Head::parse(text.as_bytes(), &LIMITS)
+    }
+
+    /// The status for a head with these lines behind a request line and a host.
+    fn status(lines: &str) -> u16 {
+        let text = format!("POST /pub/a HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
+        parse(&text).map_or_else(|refusal| refusal.status, |_| 200)
+    }
+
+    fn first_line(line: &str) -> u16 {
+        let text = format!("{line}\r\nHost: a\r\n\r\n");
+        parse(&text).map_or_else(|refusal| refusal.status, |_| 200)
+    }
+
+    #[test]
+    fn a_head_is_borrowed_whole() {
+        let text = "GET /ws/a?b=c HTTP/1.1\r\nHost: a:1\r\nX-Y:  \r\nupgrade: WebSocket\r\n\r\n";
+        let head = parse(text).expect("a plain head parses");
+        assert_eq!(
+            (head.method, head.target, head.version),
+            (Method::Get, "/ws/a?b=c", Version::Http11)
+        );
+        assert_eq!(
+            (head.header("HOST"), head.header("x-y"), head.header("x")),
+            (Some("a:1"), Some(""), None)
+        );
+        assert_eq!(head.all().count(), 3);
+        assert_eq!(head.all().last(), Some(("upgrade", &b"WebSocket"[..])));
+        assert_eq!(head.body(), Ok(BodyLength::None));
+        assert!(std::mem::size_of::<Head<'_>>() <= 96);
+        let after_empty_line = format!("\r\n{text}");
+        assert_eq!(
+            parse(&after_empty_line).map(|head| head.all().count()),
+            Ok(3)
+        );
+    }
+
+    #[test]
+    fn methods() {
+        for name in [
+            "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH", "get", "BREW",
+        ] {
+            let text = format!("{name} / HTTP/1.0\r\n\r\n");
+            assert_eq!(
+                parse(&text).map(|head| head.method.as_str().to_owned()),
+                Ok(name.to_owned())
+            );
+        }
+        assert_eq!(Method::from_token("get"), Method::Other("get"));
+        let refusal =
+            parse("CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n").expect_err("CONNECT is refused");
+        assert_eq!(
+            (refusal.status, refusal.close, refusal.headers),
+            (405, true, ALLOW_ANY)
+        );
+    }
+
+    #[test]
+    fn request_lines() {
+        for line in [
+            "GET /",
+            "GET / ",
+            "GET  / HTTP/1.1",
+            "GET / HTTP/1.1 ",
+            "GET / http/1.1",
+            "GET / HTTP/1",
+            "GET / b HTTP/1.1",
+        ] {
+            assert_eq!(first_line(line), 400, "{line}");
+        }
+        for line in [
+            "GET / HTTP/2.0",
+            "PRI * HTTP/2.0",
+            "GET / HTTP/0.9",
+            "GET / HTTP/1.2",
+            "GET / HTTP/3.0",
+        ] {
+            assert_eq!(first_line(line), 505, "{line}");
+        }
+        assert_eq!(parse("").map_err(|refusal| refusal.status).err(), Some(400));
+        assert_eq!(
+            parse("GET / HTTP/1.0\r\n\r\nx")
+                .map_err(|refusal| refusal.status)
+                .err(),
+            Some(400)
+        );
+    }
+
+    #[test]
+    fn lines_are_name_colon_value() {
+        for line in [
+            "a : b\r\n",
+            "a b: c\r\n",
+            "a\r\n",
+            ": b\r\n",
+            "a: b\r\n c\r\n",
+            "\u{e9}: b\r\n",
+            "a(: b\r\n",
+            "a: b\nc: d\r\n",
+            "a: \u{b}b\r\n",
+        ] {
+            assert_eq!(status(line), 400, "{line:?}");
+        }
+        assert_eq!(status("a:b\r\n"), 200);
+        assert_eq!(status("Transfer-Encoding: \u{b}chunked\r\n"), 400);
+        assert_eq!(status("Transfer-Encoding : chunked\r\n"), 400);
+        assert_eq!(
+            status("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"),
+            400
+        );
+    }
+
+    /// ws CVE-2024-37890: thousands of header lines.
+    #[test]
+    fn too_many_lines() {
+        assert_eq!(status(&"a: b\r\n".repeat(99)), 200);
+        assert_eq!(status(&"a: b\r\n".repeat(100)), 431);
+        assert_eq!(status(&"a: b\r\n".repeat(2000)), 431);
+        let wide = Limits {
+            headers_max: 100_000,
+            head_bytes_max: 1 << 20,
+            ..LIMITS
+        };
+        for (count, expected) in [(256, 200), (257, 431)] {
+            let text = format!("GET / HTTP/1.0\r\n{}\r\n", "a: b\r\n".repeat(count));
+            assert_eq!(
+                Head::parse(text.as_bytes(), &wide).map_or_else(|refusal| refusal.status, |_| 200),
+                expected
+            );
+        }
+    }
+
+    /// The head alone tells that a body is over its limit.
+    #[test]
+    fn a_body_over_its_limit() {
+        let body = |length: u64| {
+            let text = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
+            parse(&text)
+                .expect("the head itself is fine")
+                .body()
+                .map_err(|refusal| (refusal.status, refusal.close))
+        };
+        assert_eq!(body(1000), Ok(BodyLength::Length(1000)));
+        assert_eq!(body(1001), Err((413, true)));
+        assert_eq!(body(u64::MAX), Err((413, true)));
+    }
+
+    #[test]
+    fn opaque_values() {
+        let head = b"GET / HTTP/1.1\r\nHost: a\r\nx: \xff\r\nx: \xc3\xa9\r\n\r\n";
+        let head = Head::parse(head, &LIMITS).expect("opaque bytes are let through");
+        assert_eq!(head.header("x"), None);
+        assert_eq!(head.headers("x").collect::<Vec<_>>(), ["\u{e9}"]);
+        assert_eq!(head.header_count("X"), 2);
+        assert_eq!(head.all().nth(1), Some(("x", &b"\xff"[..])));
+    }
+
+    #[test]
+    fn comma_lists_span_lines() {
+        let text = "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nconnection:,x ,\r\n\r\n";
+        let head = parse(text).expect("a plain head parses");
+        for (token, expected) in [
+            ("upgrade", true),
+            ("X", true),
+            ("keep-alive", true),
+            ("up", false),
+            ("", false),
+        ] {
+            assert_eq!(head.has_token("CONNECTION", token), expected, "{token}");
+        }
+    }
+
+    /// ws CVE-2021-32640: a long run of blanks inside a list costs what its length says, not the square of it.
+    #[test]
+    fn blanks_in_a_list_cost_linear_time() {
+        let wide = Limits {
+            head_bytes_max: 1 << 22,
+            ..LIMITS
+        };
+        let text = format!(
+            "GET / HTTP/1.1\r\nHost: a\r\nProtocol: b{}x\r\n\r\n",
+            " ".repeat(1 << 21)
+        );
+        let head = Head::parse(text.as_bytes(), &wide).expect("a long value is a value");
+        assert!(!head.has_token("protocol", "x"));
+    }
+
+    #[test]
+    fn keep_alive_by_version_and_option() {
+        let keeps = |version: &str, lines: &str| {
+            let text = format!("GET / HTTP/{version}\r\nHost: a\r\n{lines}\r\n");
+            parse(&text).expect("a plain head parses").keep_alive()
+        };
+        assert!(keeps("1.1", ""));
+        assert!(!keeps("1.1", "Connection: x, Close\r\n"));
+        assert!(!keeps("1.0", ""));
+        assert!(keeps("1.0", "Connection: Keep-Alive\r\n"));
+        assert!(!keeps("1.0", "Connection: keep-alive, close\r\n"));
+    }
+
+    #[test]
+    fn expectations() {
+        let expects = |version: &str, lines: &str| {
+            let text = format!("POST / HTTP/{version}\r\nHost: a\r\n{lines}\r\n");
+            parse(&text)
+                .expect("a plain head parses")
+                .expects_continue()
+                .map_err(|refusal| refusal.status)
+        };
+        assert_eq!(expects("1.1", ""), Ok(false));
+        assert_eq!(
+            expects("1.1", "Expect: 100-Continue\r\nContent-Length: 5\r\n"),
+            Ok(true)
+        );
+        assert_eq!(
+            expects(
+                "1.1",
+                "Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n"
+            ),
+            Ok(true)
+        );
+        assert_eq!(expects("1.1", "Expect: 100-continue\r\n"), Ok(false));
+        assert_eq!(
+            expects("1.0", "Expect: 100-continue\r\nContent-Length: 5\r\n"),
+            Ok(false)
+        );
+        assert_eq!(expects("1.1", "Expect: 200-ok\r\n"), Err(417));
+        assert_eq!(expects("1.1", "Expect: 100-continue, x\r\n"), Err(417));
+    }
+}
