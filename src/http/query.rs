@@ -4,6 +4,9 @@ use std::borrow::Cow;
 
 use super::refusal::Refusal;
 
+/// A decoded name and its decoded value.
+pub type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
+
 /// Parameters that speak about the request, and so are no part of a topic.
 pub const RESERVED: [&str; 4] = ["since", "last", "token", "access_token"];
 
@@ -74,7 +77,7 @@ impl<'a> Query<'a> {
     /// # Errors
     ///
     /// 400 for a pair that cannot be decoded.
-    pub fn pairs(self) -> impl Iterator<Item = Result<(Cow<'a, str>, Cow<'a, str>), Refusal>> {
+    pub fn pairs(self) -> impl Iterator<Item = Result<Pair<'a>, Refusal>> {
         self.0
             .split('&')
             .filter(|pair| !pair.is_empty())

@@ -10,11 +10,10 @@
 //!   lists of pairs never become one topic, and usual ones read as they were typed.
 //! - All of it is 1 to 255 bytes of UTF-8 without control characters.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use super::query::{Query, RESERVED, encode_component, percent_decode};
+use super::query::{Pair, Query, RESERVED, encode_component, percent_decode};
 use super::refusal::Refusal;
 
 /// Bytes of a topic in its canonical form.
@@ -112,10 +111,7 @@ impl Topic {
 
 /// Pairs that are no parameters of the request, in the order of their bytes. Gives up once they cannot fit
 /// `bytes_max`, so that a long target does not make for a long list.
-fn sorted_pairs(
-    query: Query<'_>,
-    bytes_max: usize,
-) -> Result<Vec<(Cow<'_, str>, Cow<'_, str>)>, Refusal> {
+fn sorted_pairs(query: Query<'_>, bytes_max: usize) -> Result<Vec<Pair<'_>>, Refusal> {
     let (mut pairs, mut bytes) = (Vec::new(), 0);
     for pair in query.pairs() {
         let (name, value) = pair?;
