@@ -6,7 +6,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::protocol::origin::OriginList;
+use crate::protocol::OriginList;
 
 /// What is known about one limit: how it is set, what it may be, and what it does.
 #[derive(Clone, Copy, Debug)]

@@ -1,7 +1,7 @@
 //! Why a connection ended: one list for the log line, the metric's label and the code on the wire.
 
-use crate::protocol::close::CloseCode;
-use crate::protocol::error::ProtocolError;
+use crate::protocol::CloseCode;
+use crate::protocol::ProtocolError;
 
 /// Why a connection ended. The first reason stands, whatever follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

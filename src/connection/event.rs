@@ -7,13 +7,14 @@ use crate::http::refusal::Refusal;
 use crate::http::request::Head;
 use crate::http::topic::Topic;
 use crate::hub::Kind;
-use crate::protocol::close::CloseCode;
+use crate::protocol::CloseCode;
 
 /// Something that came in whole. It borrows the read buffer wherever that is possible.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// The head of a request. Answer with `Respond`, `Refuse`, `ReadBody`, `Upgrade` or `Stream`.
-    Request(Head<'a>),
+    /// The head of a request, and the bytes that it was parsed from. Answer with `Respond`, `Refuse`, `ReadBody`,
+    /// `Upgrade` or `Stream`.
+    Request(Head<'a>, &'a [u8]),
     /// The body that was asked for. Answer with `Respond`, `Refuse` or `Await`.
     Body(Purpose, &'a [u8]),
     /// The opening handshake of an own endpoint is answered. Answer with `Proceed` or `Close`.
@@ -58,11 +59,14 @@ pub enum Purpose {
     Publish {
         /// Where to.
         topic: Topic,
-        /// Text or binary.
-        kind: Kind,
+        /// Text or binary, if the request says which.
+        kind: Option<Kind>,
     },
     /// One publication a line.
-    PublishLines,
+    PublishLines {
+        /// The request's head, which decides line by line what may be published.
+        head: Box<[u8]>,
+    },
 }
 
 /// What a WebSocket connection is connected to.
@@ -88,17 +92,28 @@ pub enum Answer {
     Respond(Reply),
     /// Answer the request with what was wrong.
     Refuse(Refusal),
-    /// Read the body first, at most so many bytes of it.
-    ReadBody(Purpose, usize),
+    /// Read the body first.
+    ReadBody(ReadBody),
     /// The answer comes later, by [`handle_published`](super::Connection::handle_published), once for each
     /// publication that waits.
     Await(Awaited),
     /// Complete the opening handshake.
     Upgrade(Upgrade),
-    /// Answer with a stream of events that does not end. The name is the origin that may read it, if one asked.
-    Stream(Option<Box<str>>),
+    /// Answer with a stream of events that does not end.
+    Stream(ExtraHeaders),
     /// Start the closing handshake.
     Close(CloseCode, Cow<'static, str>),
+}
+
+/// A body that is wanted.
+#[derive(Debug)]
+pub struct ReadBody {
+    /// What for.
+    pub purpose: Purpose,
+    /// Bytes that are taken; more is refused with 413.
+    pub bytes_max: usize,
+    /// Headers of the answer, whatever it will be.
+    pub headers: ExtraHeaders,
 }
 
 /// The answer to an opening handshake.
@@ -120,7 +135,7 @@ pub struct Reply {
     /// `Content-Type`.
     pub content_type: &'static str,
     /// Further headers.
-    pub headers: Vec<(&'static str, String)>,
+    pub headers: ExtraHeaders,
     /// The body.
     pub body: Cow<'static, [u8]>,
 }
@@ -129,13 +144,13 @@ pub struct Reply {
 #[derive(Debug)]
 pub enum Awaited {
     /// One publication; the answer is one object.
-    One(CrossOrigin),
+    One,
     /// The answers line by line; those that are there already, in their places.
-    Lines(Vec<Option<Vec<u8>>>, CrossOrigin),
+    Lines(Vec<Option<Vec<u8>>>),
 }
 
-/// The headers that let a page of another origin read an answer; empty where none asked or none may.
-pub type CrossOrigin = Vec<(&'static str, String)>;
+/// Headers in addition to those that every answer has.
+pub type ExtraHeaders = Vec<(&'static str, String)>;
 
 /// Why a connection is not read from for now. Each is lifted by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use super::event::CrossOrigin;
+use super::event::{ExtraHeaders, ReadBody};
 use super::{
     Answer, Awaited, CloseReason, Connection, Endpoint, Event, Hold, OnEvent, Phase, Purpose, Reply, Settings,
     Upgrade,
@@ -10,14 +10,11 @@ use super::{
 use crate::dialect::json;
 use crate::http::body::{BodyDecoder, BodyLength};
 use crate::http::refusal::Refusal;
-use crate::http::request::{Head, Method};
+use crate::http::request::{Head, HeadScanner, Method};
 use crate::http::response::{self, Response};
-use crate::http::scanner::HeadScanner;
 use crate::http::sse;
 use crate::hub::Position;
-use crate::protocol::Role;
-use crate::protocol::decoder::Decoder;
-use crate::protocol::handshake;
+use crate::protocol::{Decoder, Role, encode_switching_protocols};
 
 /// Requests of one connection and their answers.
 #[derive(Debug, Default)]
@@ -28,6 +25,8 @@ pub(super) struct Exchange {
     stage: Stage,
     keep_alive: bool,
     head_only: bool,
+    /// Headers of the answer to the request that is being dealt with.
+    headers: ExtraHeaders,
     answered: u64,
 }
 
@@ -55,7 +54,6 @@ struct Replies {
     missing: usize,
     /// Whether the request was one of many lines.
     many: bool,
-    headers: CrossOrigin,
 }
 
 /// What the end of a request's head says about its body.
@@ -119,7 +117,7 @@ impl Exchange {
         let reply = Reply {
             status: 200,
             content_type: if replies.many { "application/x-ndjson" } else { "application/json" },
-            headers: replies.headers,
+            headers: mem::take(&mut self.headers),
             body: body.into(),
         };
         self.encode_reply(&reply, out);
@@ -129,7 +127,7 @@ impl Exchange {
         let headers: Vec<_> = reply.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let response = Response {
             status: reply.status,
-            content_type: reply.content_type,
+            content_type: Some(reply.content_type),
             headers: &headers,
             body: &reply.body,
             keep_alive: self.keep_alive,
@@ -221,15 +219,14 @@ impl Connection {
         let framing = Framing { length: head.body(), expects_continue: head.expects_continue() };
         let has_body = !matches!(framing.length, Ok(BodyLength::None | BodyLength::Length(0)));
         exchange.keep_alive = head.keep_alive();
-        let answer = on_event(Event::Request(head), out);
+        let answer = on_event(Event::Request(head, bytes), out);
         if has_body && !matches!(answer, Answer::ReadBody(..)) {
             // A body that nobody reads must not be taken for the next request.
             exchange.keep_alive = false;
         }
         match answer {
-            Answer::ReadBody(purpose, bytes_max) => {
-                let begun = self.begin_body(settings, now_ms, framing, purpose, bytes_max);
-                match begun {
+            Answer::ReadBody(wanted) => {
+                match self.begin_body(settings, now_ms, framing, wanted) {
                     Ok(wants_continue) => {
                         if wants_continue && is_last {
                             out.extend_from_slice(response::CONTINUE);
@@ -241,7 +238,7 @@ impl Connection {
                 }
             }
             Answer::Upgrade(upgrade) => self.upgrade(settings, now_ms, upgrade, out, on_event),
-            Answer::Stream(origin) => self.begin_stream(settings, now_ms, origin.as_deref(), out),
+            Answer::Stream(headers) => self.begin_stream(settings, now_ms, &headers, out),
             answer => self.answer(settings, now_ms, answer, out, on_event),
         }
     }
@@ -252,10 +249,11 @@ impl Connection {
         settings: &Settings,
         now_ms: u64,
         framing: Framing,
-        purpose: Purpose,
-        bytes_max: usize,
+        wanted: ReadBody,
     ) -> Result<bool, Refusal> {
         let Phase::Http(exchange) = &mut self.phase else { return Ok(false) };
+        let ReadBody { purpose, bytes_max, headers } = wanted;
+        exchange.headers = headers;
         let wants_continue = framing.expects_continue.map_err(Refusal::closing)?;
         let length = framing.length.map_err(Refusal::closing)?;
         if matches!(length, BodyLength::Length(bytes) if bytes > bytes_max as u64) {
@@ -323,12 +321,12 @@ impl Connection {
             }
             Answer::Refuse(refusal) => self.refuse(settings, now_ms, &refusal, out, on_event),
             Answer::Await(awaited) => {
-                let (lines, many, headers) = match awaited {
-                    Awaited::One(headers) => (vec![None], false, headers),
-                    Awaited::Lines(lines, headers) => (lines, true, headers),
+                let (lines, many) = match awaited {
+                    Awaited::One => (vec![None], false),
+                    Awaited::Lines(lines) => (lines, true),
                 };
                 let missing = lines.iter().filter(|line| line.is_none()).count();
-                exchange.stage = Stage::Awaiting(Replies { lines, missing, many, headers });
+                exchange.stage = Stage::Awaiting(Replies { lines, missing, many });
                 if missing == 0 {
                     exchange.encode_replies(out);
                     return self.finish_answer(settings, now_ms);
@@ -338,6 +336,18 @@ impl Connection {
             }
             answer => debug_assert!(false, "{answer:?} does not answer a request"),
         }
+    }
+
+    /// Turns the connection away before it has asked for anything.
+    pub fn refuse_admission(
+        &mut self,
+        settings: &Settings,
+        now_ms: u64,
+        refusal: &Refusal,
+        out: &mut Vec<u8>,
+        on_event: &mut OnEvent<'_>,
+    ) {
+        self.refuse(settings, now_ms, refusal, out, on_event);
     }
 
     /// Tells the peer what was wrong with its request.
@@ -352,7 +362,9 @@ impl Connection {
         on_event(Event::Refused(refusal), out);
         let Phase::Http(exchange) = &mut self.phase else { return };
         exchange.keep_alive &= !refusal.close;
-        response::encode_refusal(out, refusal, exchange.keep_alive, exchange.head_only);
+        let headers = mem::take(&mut exchange.headers);
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        response::encode_refusal_with(out, refusal, &headers, exchange.keep_alive, exchange.head_only);
         if exchange.keep_alive {
             self.finish_answer(settings, now_ms);
         } else {
@@ -380,7 +392,7 @@ impl Connection {
         out: &mut Vec<u8>,
         on_event: &mut OnEvent<'_>,
     ) {
-        handshake::encode_switching_protocols(out, &upgrade.accept, upgrade.subprotocol.as_deref(), &[]);
+        encode_switching_protocols(out, &upgrade.accept, upgrade.subprotocol.as_deref(), &[]);
         self.phase = Phase::Open;
         self.endpoint = upgrade.endpoint;
         self.decoder = Decoder::new(Role::Server);
@@ -391,14 +403,15 @@ impl Connection {
         }
     }
 
-    fn begin_stream(&mut self, settings: &Settings, now_ms: u64, origin: Option<&str>, out: &mut Vec<u8>) {
-        let Phase::Http(exchange) = &self.phase else { return };
-        if exchange.head_only {
-            // The head of the stream is the whole answer to HEAD.
-            sse::encode_response_head(out, origin);
-            return self.linger(settings, now_ms, CloseReason::HttpDone);
-        }
-        sse::encode_response_head(out, origin);
+    fn begin_stream(
+        &mut self,
+        settings: &Settings,
+        now_ms: u64,
+        headers: &[(&'static str, String)],
+        out: &mut Vec<u8>,
+    ) {
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        sse::encode_stream_head(out, &headers);
         self.phase = Phase::Stream;
         self.phase_deadline_ms = now_ms + settings.limits.ping_interval_ms;
     }

@@ -3,7 +3,7 @@
 use super::{CloseReason, Connection, NEVER_MS, Phase, Settings};
 use crate::http::refusal::Refusal;
 use crate::http::{response, sse};
-use crate::protocol::frame::{Opcode, encode_frame};
+use crate::protocol::{Opcode, encode_frame};
 
 impl Connection {
     /// When [`handle_timeout`](Connection::handle_timeout) wants to be called, in milliseconds on the clock that all

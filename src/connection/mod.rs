@@ -33,15 +33,16 @@ mod settings;
 mod websocket;
 
 pub use ending::CloseReason;
-pub use event::{Answer, Awaited, Endpoint, Event, Hold, Label, Message, Purpose, Reply, Upgrade};
+pub use event::{
+    Answer, Awaited, Endpoint, Event, Hold, Label, Message, Purpose, ReadBody, Reply, Upgrade,
+};
 use exchange::Exchange;
 pub use outbox::{Outbox, OutboxFull, Segment};
 pub use settings::Settings;
 
 use crate::dialect::Dialect;
 use crate::hub::Position;
-use crate::protocol::Role;
-use crate::protocol::decoder::Decoder;
+use crate::protocol::{Decoder, Role};
 
 /// No deadline.
 pub const NEVER_MS: u64 = u64::MAX;

@@ -11,15 +11,15 @@ pub struct Settings {
     /// Those of a request.
     pub request: http::request::Limits,
     /// Those of a message to a topic.
-    pub publication: protocol::message::Limits,
+    pub publication: protocol::Limits,
     /// Those of a message to an own endpoint.
-    pub message: protocol::message::Limits,
+    pub message: protocol::Limits,
 }
 
 impl Settings {
     /// Sorts the limits.
     pub fn new(limits: &Limits) -> Settings {
-        let of_message = |bytes: usize| protocol::message::Limits {
+        let of_message = |bytes: usize| protocol::Limits {
             message_bytes_max: bytes as u64,
             fragments_max: limits.fragments_max,
         };

@@ -3,10 +3,7 @@
 use std::borrow::Cow;
 
 use super::{Answer, CloseReason, Connection, Endpoint, Event, Message, NEVER_MS, OnEvent, Phase, Settings};
-use crate::protocol::close::{CloseCode, CloseFrame};
-use crate::protocol::error::ProtocolError;
-use crate::protocol::frame::{Opcode, encode_frame};
-use crate::protocol::message::{Limits, Received};
+use crate::protocol::{CloseCode, CloseFrame, Limits, Opcode, ProtocolError, Received, encode_frame};
 
 /// What a frame leads to, once nothing borrows the decoder any more.
 enum Step {
@@ -107,7 +104,7 @@ impl Connection {
             }
             Answer::Respond(_)
             | Answer::Refuse(_)
-            | Answer::ReadBody(..)
+            | Answer::ReadBody(_)
             | Answer::Await(_)
             | Answer::Upgrade(_)
             | Answer::Stream(_) => {

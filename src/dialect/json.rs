@@ -16,6 +16,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::http::refusal::Refusal;
 use crate::http::topic::Topic;
 use crate::hub::{Kind, Position};
 
@@ -44,51 +45,34 @@ struct RawLine<'a> {
 /// Parses one line. `payload_bytes_max` bounds the message.
 ///
 /// # Errors
-/// The status and the reason that the line is answered with.
-pub fn parse_publish_line(line: &[u8], payload_bytes_max: usize) -> Result<PublishLine, LineError> {
+/// What the line is answered with.
+pub fn parse_publish_line(line: &[u8], payload_bytes_max: usize) -> Result<PublishLine, Refusal> {
     let raw: RawLine<'_> =
-        serde_json::from_slice(line).map_err(|error| LineError::bad(format!("not a publication: {error}")))?;
-    let topic = Topic::from_text(&raw.topic)
-        .map_err(|refusal| LineError { status: refusal.status, reason: refusal.reason.into_owned() })?;
+        serde_json::from_slice(line).map_err(|error| Refusal::bad_request(format!("not a publication: {error}")))?;
+    let topic = Topic::from_text(&raw.topic)?;
     let (kind, payload) = match (raw.data, raw.base64) {
         (Some(data), None) => (Kind::Text, parse_data(data)?.into_bytes()),
         (None, Some(base64)) => {
             let bytes = BASE64_STANDARD
                 .decode(base64.as_bytes())
-                .map_err(|error| LineError::bad(format!("\"base64\" does not decode: {error}")))?;
+                .map_err(|error| Refusal::bad_request(format!("\"base64\" does not decode: {error}")))?;
             (Kind::Binary, bytes)
         }
-        _ => return Err(LineError::bad("a publication has either \"data\" or \"base64\"".into())),
+        _ => return Err(Refusal::bad_request("a publication has either \"data\" or \"base64\"")),
     };
     if payload.len() > payload_bytes_max {
-        let reason = format!("the message is longer than {payload_bytes_max} bytes");
-        return Err(LineError { status: 413, reason });
+        return Err(Refusal::body_too_large(format!("the message is longer than {payload_bytes_max} bytes")));
     }
     Ok(PublishLine { topic, kind, payload })
 }
 
 /// A JSON string is the message itself; any other value is the message as it stands.
-fn parse_data(data: &RawValue) -> Result<String, LineError> {
+fn parse_data(data: &RawValue) -> Result<String, Refusal> {
     let text = data.get();
     if text.starts_with('"') {
-        return serde_json::from_str(text).map_err(|error| LineError::bad(format!("\"data\": {error}")));
+        return serde_json::from_str(text).map_err(|error| Refusal::bad_request(format!("\"data\": {error}")));
     }
     Ok(text.to_owned())
-}
-
-/// Why a line was not published.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LineError {
-    /// As the status of an answer to `POST /pub/{topic}` would be.
-    pub status: u16,
-    /// In words.
-    pub reason: String,
-}
-
-impl LineError {
-    fn bad(reason: String) -> LineError {
-        LineError { status: 400, reason }
-    }
 }
 
 /// Appends the answer to one publish, without a line end.
@@ -108,7 +92,7 @@ pub fn encode_refused(out: &mut Vec<u8>, status: u16, reason: &str) {
 mod tests {
     use super::*;
 
-    fn parse(line: &str) -> Result<(Kind, Vec<u8>), LineError> {
+    fn parse(line: &str) -> Result<(Kind, Vec<u8>), Refusal> {
         parse_publish_line(line.as_bytes(), 10).map(|line| (line.kind, line.payload))
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use crate::protocol::frame::{Opcode, encode_server_header};
+use crate::protocol::{Opcode, encode_server_header};
 
 /// Whether the payload is text (valid UTF-8, checked where it came in) or binary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,153 @@
+//! Own endpoints: a program's code behind a path, on the reactors' threads.
+
+use std::borrow::Cow;
+use std::fmt;
+
+pub use crate::connection::{CloseReason, Message};
+pub use crate::protocol::{CloseCode, ProtocolError};
+use crate::protocol::{Opcode, encode_frame};
+
+/// Names a connection while it lives, and is not used again for another for a long time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnectionId {
+    pub(crate) reactor: u16,
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
+}
+
+impl ConnectionId {
+    /// Index and generation as one number; the reactor is not part of it.
+    pub(crate) fn to_bits(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+
+    /// The other way.
+    pub(crate) fn from_bits(reactor: u16, bits: u64) -> ConnectionId {
+        ConnectionId { reactor, index: bits as u32, generation: (bits >> 32) as u32 }
+    }
+}
+
+impl fmt::Display for ConnectionId {
+    /// `reactor-index-generation`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}-{}", self.reactor, self.index, self.generation)
+    }
+}
+
+/// An endpoint of one's own: what happens on the WebSocket connections to a path.
+///
+/// The calls of one connection come one after the other, on the thread of the reactor that owns it; those of
+/// different connections come at the same time. A call that waits makes all connections of its reactor wait. A panic
+/// ends the server, for a reactor that is half dead helps nobody.
+pub trait Handler: Send + Sync + 'static {
+    /// The subprotocols that it speaks. The first one that the peer offers is chosen; none is fine too.
+    fn subprotocols(&self) -> &[&str] {
+        &[]
+    }
+
+    /// The opening handshake is complete.
+    fn open(&self, peer: &mut Peer<'_>) {
+        let _ = peer;
+    }
+
+    /// A message has arrived. It borrows the read buffer where it came in one piece: copy what must outlive the call.
+    fn message(&self, peer: &mut Peer<'_>, message: Message<'_>);
+
+    /// The connection is gone. Called once for each `open`.
+    fn close(&self, connection: ConnectionId, reason: CloseReason) {
+        let _ = (connection, reason);
+    }
+}
+
+/// The other end of a connection, for the length of one call.
+pub struct Peer<'a> {
+    id: ConnectionId,
+    out: &'a mut Vec<u8>,
+    out_start: usize,
+    bytes_max: usize,
+    close: Option<(CloseCode, Cow<'static, str>)>,
+}
+
+/// A message was not queued, because too much is queued already in this call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerFull;
+
+impl fmt::Display for PeerFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("more is queued for the peer than outbox_bytes_max")
+    }
+}
+
+impl std::error::Error for PeerFull {}
+
+impl<'a> Peer<'a> {
+    pub(crate) fn new(id: ConnectionId, out: &'a mut Vec<u8>, bytes_max: usize) -> Peer<'a> {
+        Peer { id, out_start: out.len(), out, bytes_max, close: None }
+    }
+
+    pub(crate) fn take_close(self) -> Option<(CloseCode, Cow<'static, str>)> {
+        self.close
+    }
+
+    /// The connection's name.
+    pub fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// Queues a message. It leaves together with the others of this call. If the peer does not take them, nothing
+    /// further is read from it until it has.
+    ///
+    /// # Errors
+    /// When this call has queued more than `outbox_bytes_max` already. A single message always goes.
+    pub fn send(&mut self, message: Message<'_>) -> Result<(), PeerFull> {
+        if self.out.len() - self.out_start > self.bytes_max {
+            return Err(PeerFull);
+        }
+        let opcode = match message {
+            Message::Text(_) => Opcode::Text,
+            Message::Binary(_) => Opcode::Binary,
+        };
+        encode_frame(self.out, opcode, message.payload(), None);
+        Ok(())
+    }
+
+    /// Starts the closing handshake, behind what was sent. The reason is cut at 123 bytes. A code that may not stand
+    /// on the wire (RFC 6455 section 7.4.1) is sent as 1011.
+    pub fn close(&mut self, code: CloseCode, reason: impl Into<Cow<'static, str>>) {
+        self.close = Some((code, reason.into()));
+    }
+}
+
+/// Sends each message back: `/echo`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Echo;
+
+impl Handler for Echo {
+    fn message(&self, peer: &mut Peer<'_>, message: Message<'_>) {
+        peer.send(message).expect("the first message of a call is always taken");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn echo_frames_the_message_again() {
+        let mut out = b"before".to_vec();
+        let id = ConnectionId { reactor: 0, index: 0, generation: 0 };
+        let mut peer = Peer::new(id, &mut out, 10);
+        Echo.message(&mut peer, Message::Text("hi"));
+        assert!(peer.take_close().is_none());
+        assert_eq!(out, b"before\x81\x02hi");
+    }
+
+    #[test]
+    fn a_call_cannot_queue_without_bound() {
+        let mut out = Vec::new();
+        let id = ConnectionId { reactor: 0, index: 0, generation: 0 };
+        let mut peer = Peer::new(id, &mut out, 10);
+        assert_eq!(peer.send(Message::Binary(&[0; 100])), Ok(()));
+        assert_eq!(peer.send(Message::Binary(b"")), Err(PeerFull));
+    }
+}

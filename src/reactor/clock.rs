@@ -1,0 +1,56 @@
+//! The reactor's time, which does not count what the reactor did not live through.
+
+use std::time::Instant;
+
+/// How much longer than it asked for a wait, and the work before it, may take before the rest counts as a suspension.
+const STALL_MS_MAX: u64 = 1000;
+
+/// Milliseconds since the start, without suspensions.
+///
+/// A process that is stopped for a minute finds every deadline past when it goes on, though its peers did nothing
+/// wrong. So the time that passes in one tick is at most what the tick meant to wait and a little more.
+#[derive(Debug)]
+pub struct Clock {
+    started: Instant,
+    last_ms: u64,
+    suspended_ms: u64,
+}
+
+impl Clock {
+    /// A clock that counts from `started`.
+    pub fn new(started: Instant) -> Clock {
+        let last_ms = started.elapsed().as_millis() as u64;
+        Clock { started, last_ms, suspended_ms: 0 }
+    }
+
+    /// The time now, after a wait that was to take `wait_ms` at most.
+    pub fn tick(&mut self, wait_ms: u64) -> u64 {
+        self.advance(self.started.elapsed().as_millis() as u64, wait_ms)
+    }
+
+    fn advance(&mut self, real_ms: u64, wait_ms: u64) -> u64 {
+        let elapsed_ms = real_ms.saturating_sub(self.last_ms);
+        self.suspended_ms += elapsed_ms.saturating_sub(wait_ms + STALL_MS_MAX);
+        self.last_ms = real_ms;
+        real_ms - self.suspended_ms
+    }
+
+    /// Microseconds since the start, all of them: for measuring.
+    pub fn now_us(&self) -> u64 {
+        self.started.elapsed().as_micros() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_suspension_does_not_count() {
+        let mut clock = Clock::new(Instant::now());
+        let start = clock.last_ms;
+        assert_eq!(clock.advance(start + 500, 500), start + 500);
+        assert_eq!(clock.advance(start + 60_500, 200), start + 1_700);
+        assert_eq!(clock.advance(start + 60_600, 200), start + 1_800);
+    }
+}

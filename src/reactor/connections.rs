@@ -1,0 +1,505 @@
+//! The connections of one reactor: the slab that owns them, and the way of each byte through them.
+//!
+//! It is generic over the [`Transport`] and is given the time, so the simulation, the tests and the benches run it
+//! without a socket. What it decides it decides here; the rim, [`super::Reactor`], only says which transport is ready.
+//!
+//! Slots are freed at the end of a tick, never earlier: until then a stale index finds its own connection, closed.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+use slab::Slab;
+
+use super::application::{Application, Current, Shared, Stage};
+use super::sweep::Deadlines;
+use super::topics::Subscription;
+use super::transport::Transport;
+use crate::connection::{CloseReason, Connection, Hold, Label, NEVER_MS, Segment, Settings};
+use crate::handler::ConnectionId;
+use crate::http::refusal::Refusal;
+use crate::hub::{Effect, ReactorId};
+use crate::metrics::{LABEL_COUNT, ReactorMetrics, label_index};
+
+/// Connections whose deadline is looked after in one tick; the others' turn comes in the next one.
+const TIMEOUTS_PER_TICK: usize = 1024;
+
+/// What the shared write buffer keeps between ticks after a large message went through them.
+const BUFFER_BYTES_KEPT: usize = 256 * 1024;
+
+/// One connection with all that the reactor knows of it.
+pub(super) struct Slot<T> {
+    pub connection: Connection,
+    pub transport: T,
+    pub id: ConnectionId,
+    pub subscription: Option<Subscription>,
+    /// What it counts as in `counts`.
+    label: Label,
+    /// What of it is in `inbound_bytes`.
+    inbound_bytes: usize,
+    /// What of it is in `outbox_bytes`.
+    outbox_bytes: usize,
+    /// The end of the peer's side was announced.
+    ended: bool,
+    /// It stands in `ready`.
+    is_ready: bool,
+    /// It stands in `closed`.
+    is_closed: bool,
+}
+
+/// All connections of one reactor.
+pub struct Connections<T> {
+    pub(super) application: Application,
+    pub(super) settings: Arc<Settings>,
+    pub(super) slots: Slab<Slot<T>>,
+    pub(super) metrics: Arc<ReactorMetrics>,
+    deadlines: Deadlines,
+    next_generation: u32,
+    /// The one read buffer.
+    input: Vec<u8>,
+    /// What the connection that is being dealt with writes.
+    pub(super) out: Vec<u8>,
+    /// Connections with bytes left to read, for edges do not come again.
+    ready: VecDeque<ConnectionId>,
+    /// Slots to be freed at the end of the tick.
+    closed: Vec<u32>,
+    /// Connections by label.
+    counts: [u64; LABEL_COUNT],
+    pub(super) inbound_bytes: usize,
+    pub(super) outbox_bytes: usize,
+    inbound_bytes_max: usize,
+    outbox_bytes_max: usize,
+    /// Slots touched by deliveries, to be looked at afterwards.
+    pub(super) touched: Vec<u32>,
+    due: Vec<u32>,
+    /// Drain: the next slot to be closed, and the pace.
+    pub(super) drain: Option<super::drain::Drain>,
+}
+
+impl<T: Transport> Connections<T> {
+    /// None yet.
+    pub fn new(reactor: ReactorId, reactors: usize, shared: Shared) -> Connections<T> {
+        let settings = Arc::clone(&shared.settings);
+        let metrics = Arc::clone(shared.metrics.reactor(usize::from(reactor.0)));
+        Connections {
+            application: Application::new(reactor, shared),
+            slots: Slab::new(),
+            metrics,
+            deadlines: Deadlines::default(),
+            next_generation: 0,
+            input: vec![0; settings.limits.read_buffer_bytes],
+            out: Vec::new(),
+            ready: VecDeque::new(),
+            closed: Vec::new(),
+            counts: [0; LABEL_COUNT],
+            inbound_bytes: 0,
+            outbox_bytes: 0,
+            inbound_bytes_max: settings.limits.inbound_bytes_total_max / reactors.max(1),
+            outbox_bytes_max: settings.limits.outbox_bytes_total_max / reactors.max(1),
+            touched: Vec::new(),
+            due: Vec::new(),
+            drain: None,
+            settings,
+        }
+    }
+
+    /// Connections, those that are ending included.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// The name that the next connection will have, for registering its transport.
+    pub fn next_id(&self) -> ConnectionId {
+        ConnectionId {
+            reactor: self.application.reactor.0,
+            index: self.slots.vacant_key() as u32,
+            generation: self.next_generation,
+        }
+    }
+
+    /// Takes in a connection that was just accepted.
+    pub fn insert(&mut self, transport: T, now_ms: u64) -> ConnectionId {
+        let id = self.next_id();
+        self.next_generation = self.next_generation.wrapping_add(1);
+        let connection = Connection::new(&self.settings, now_ms, id.index);
+        let label = connection.label();
+        self.deadlines.set(id.index as usize, connection.deadline_ms(&self.settings));
+        self.counts[label_index(label)] += 1;
+        self.metrics.accepted.add(1);
+        let index = self.slots.insert(Slot {
+            connection,
+            transport,
+            id,
+            subscription: None,
+            label,
+            inbound_bytes: 0,
+            outbox_bytes: 0,
+            ended: false,
+            is_ready: false,
+            is_closed: false,
+        });
+        debug_assert_eq!(index as u32, id.index);
+        id
+    }
+
+    /// The connection's transport, for as long as it has not been freed.
+    pub fn transport_mut(&mut self, id: ConnectionId) -> Option<&mut T> {
+        self.slot(id).map(|slot| &mut slot.transport)
+    }
+
+    pub(super) fn slot(&mut self, id: ConnectionId) -> Option<&mut Slot<T>> {
+        self.slots.get_mut(id.index as usize).filter(|slot| slot.id == id)
+    }
+
+    /// Sets this tick's moment on the process's clock, in microseconds.
+    pub fn set_now_us(&mut self, now_us: u64) {
+        self.application.now_us = now_us;
+    }
+
+    /// The transport can be read. `ended`: the end of the peer's side is known to stand behind the bytes.
+    pub fn handle_readable(&mut self, id: ConnectionId, ended: bool, now_ms: u64) {
+        if let Some(slot) = self.slot(id) {
+            slot.ended |= ended;
+            self.pump(id.index, now_ms);
+        }
+    }
+
+    /// The transport can be written.
+    pub fn handle_writable(&mut self, id: ConnectionId, now_ms: u64) {
+        if self.slot(id).is_some_and(|slot| !slot.connection.outbox.is_empty()) {
+            self.settle(id.index, now_ms);
+        }
+    }
+
+    /// Gives a turn to each connection that had bytes left over. True if there are some still.
+    pub fn poll_ready(&mut self, now_ms: u64) -> bool {
+        for _ in 0..self.ready.len() {
+            let Some(id) = self.ready.pop_front() else { break };
+            if let Some(slot) = self.slot(id) {
+                slot.is_ready = false;
+                self.pump(id.index, now_ms);
+            }
+        }
+        !self.ready.is_empty()
+    }
+
+    /// Takes one effect of the hub's. Publications are gathered; [`deliver`](Connections::deliver) writes them.
+    pub fn handle_effect(&mut self, effect: Effect, now_ms: u64) {
+        match effect {
+            Effect::Deliver { local, publication, .. } => self.application.topics.queue(local, publication),
+            Effect::Published { connection, sequence, position, .. } => {
+                let id = ConnectionId::from_bits(self.application.reactor.0, connection);
+                let Connections { slots, settings, out, .. } = self;
+                let slot = slots.get_mut(id.index as usize).filter(|slot| slot.id == id);
+                if let Some(slot) = slot {
+                    slot.connection.handle_published(settings, now_ms, sequence, position, out);
+                    self.settle(id.index, now_ms);
+                    self.resume(id);
+                }
+            }
+        }
+    }
+
+    /// Tries again what the hub did not take, and tells it of topics without subscribers.
+    pub fn retry_commands(&mut self) {
+        let Connections { application, .. } = self;
+        let (shards, reactor) = (Arc::clone(&application.shared.shards), application.reactor);
+        application.topics.retire(|command| shards.submit(command, Some(reactor)).is_ok());
+        while let Some((id, command)) = self.application.untaken.pop_front() {
+            // The connection may be gone meanwhile; its message had come in whole, so it is published all the same.
+            if let Err(command) = self.application.submit(command) {
+                self.application.untaken.push_front((id, command));
+                return;
+            }
+            self.metrics.publications.add(1);
+            if let Some(slot) = self.slot(id) {
+                slot.connection.lift(Hold::Hub);
+                self.resume(id);
+            }
+        }
+    }
+
+    /// Looks after the connections whose deadline has come. True if some are left over.
+    pub fn sweep(&mut self, now_ms: u64) -> bool {
+        let mut due = std::mem::take(&mut self.due);
+        self.deadlines.take_due(now_ms, TIMEOUTS_PER_TICK, &mut due);
+        for index in due.drain(..) {
+            let Connections { slots, settings, out, .. } = self;
+            if let Some(slot) = slots.get_mut(index as usize) {
+                slot.connection.handle_timeout(settings, now_ms, out);
+                self.settle(index, now_ms);
+            }
+        }
+        self.due = due;
+        self.deadlines.next_ms() <= now_ms
+    }
+
+    /// When the next deadline comes, at the earliest.
+    pub fn next_deadline_ms(&self) -> u64 {
+        self.deadlines.next_ms()
+    }
+
+    /// Ends the tick: frees what was closed, for which `release` is called first, and shows the gauges.
+    pub fn finish_tick(&mut self, mut release: impl FnMut(&mut T)) {
+        for index in std::mem::take(&mut self.closed) {
+            let mut slot = self.slots.remove(index as usize);
+            release(&mut slot.transport);
+            self.deadlines.set(index as usize, NEVER_MS);
+            self.counts[label_index(slot.label)] -= 1;
+            self.inbound_bytes -= slot.inbound_bytes;
+            self.outbox_bytes -= slot.outbox_bytes;
+            if let Some(subscription) = slot.subscription
+                && let Some((moved, place)) = self.application.topics.unsubscribe(subscription)
+            {
+                self.slots[moved as usize].subscription = Some(place);
+            }
+            self.report_end(&slot);
+        }
+        if self.slots.capacity() > 1024 && self.slots.len() < self.slots.capacity() / 4 {
+            self.slots.shrink_to_fit();
+        }
+        self.out.shrink_to(BUFFER_BYTES_KEPT);
+        self.show_gauges();
+    }
+
+    fn report_end(&self, slot: &Slot<T>) {
+        let reason = slot.connection.ending().unwrap_or(CloseReason::PeerGone);
+        self.metrics.closed[reason.index()].add(1);
+        if let Some(number) = slot.connection.handler()
+            && let Some(route) = self.application.shared.routes.get(usize::from(number))
+        {
+            route.handler.close(slot.id, reason);
+        }
+        let (id, code) = (slot.id, reason.on_wire().0.get());
+        log::debug!(connection:% = id, reason = reason.label(), code; "closed");
+    }
+
+    fn show_gauges(&self) {
+        for (cell, count) in self.metrics.connections.iter().zip(self.counts) {
+            cell.set(count);
+        }
+        debug_assert_eq!(self.counts.iter().sum::<u64>(), self.slots.len() as u64);
+        self.metrics.inbound_bytes.set(self.inbound_bytes as u64);
+        self.metrics.outbox_bytes.set(self.outbox_bytes as u64);
+        self.metrics.topics.set(self.application.topics.len() as u64);
+    }
+
+    /// Reading may have become possible: what was kept is dealt with, and then the transport is read.
+    pub(super) fn resume(&mut self, id: ConnectionId) {
+        if let Some(slot) = self.slot(id)
+            && !slot.connection.is_held()
+            && !slot.is_ready
+        {
+            slot.is_ready = true;
+            self.ready.push_back(id);
+        }
+    }
+
+    /// Reads and deals with what came, until it comes short or the budget is used up.
+    fn pump(&mut self, index: u32, now_ms: u64) {
+        let mut input = std::mem::take(&mut self.input);
+        let mut budget = self.settings.limits.read_budget_bytes;
+        while let Some(slot) = self.slots.get_mut(index as usize) {
+            if slot.connection.is_held() || slot.connection.is_closed() {
+                break;
+            }
+            if let Some(mut unread) = slot.connection.take_unread() {
+                self.take_in(index, now_ms, &mut unread);
+                continue;
+            }
+            if budget == 0 {
+                let id = slot.id;
+                self.resume(id);
+                break;
+            }
+            let room = input.len().min(budget);
+            match slot.transport.read(&mut input[..room]) {
+                Ok(0) => {
+                    slot.connection.handle_eof(&self.settings, now_ms);
+                    self.settle(index, now_ms);
+                    break;
+                }
+                Ok(count) => {
+                    budget -= count;
+                    self.metrics.bytes_received.add(count as u64);
+                    self.take_in(index, now_ms, &mut input[..count]);
+                    // A short read took all there was. What comes later announces itself, but an end that was
+                    // announced together with the bytes does not do so again.
+                    if count < room && !self.slots.get(index as usize).is_some_and(|slot| slot.ended) {
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.fail_transport(index, &error, now_ms);
+                    break;
+                }
+            }
+        }
+        self.input = input;
+    }
+
+    fn take_in(&mut self, index: u32, now_ms: u64, bytes: &mut [u8]) {
+        let Connections { slots, application, settings, out, .. } = self;
+        let Some(slot) = slots.get_mut(index as usize) else { return };
+        let mut current = Current { id: slot.id, subscription: &mut slot.subscription };
+        slot.connection.handle_bytes(settings, now_ms, bytes, out, &mut |event, out| {
+            application.handle_event(&mut current, event, out)
+        });
+        self.settle(index, now_ms);
+    }
+
+    /// To be called after anything happened to a connection: writes, and brings what the reactor knows of it up to
+    /// date.
+    pub(super) fn settle(&mut self, index: u32, now_ms: u64) {
+        self.flush(index, now_ms);
+        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        if slot.connection.wants_shutdown()
+            && let Err(error) = slot.transport.shutdown_write()
+            && error.kind() != io::ErrorKind::NotConnected
+        {
+            slot.connection.finish(CloseReason::Transport);
+        }
+        self.count(index, now_ms);
+        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        if slot.connection.is_closed() {
+            if !slot.is_closed {
+                slot.is_closed = true;
+                self.closed.push(index);
+            }
+            return;
+        }
+        let deadline_ms = slot.connection.deadline_ms(&self.settings);
+        if deadline_ms < self.deadlines.get(index as usize) {
+            self.deadlines.set(index as usize, deadline_ms);
+        }
+    }
+
+    /// Brings the sums up to date, and ends a connection that takes them over their limits.
+    fn count(&mut self, index: u32, now_ms: u64) {
+        for _ in 0..2 {
+            let Some(slot) = self.slots.get_mut(index as usize) else { return };
+            let (inbound, outbox) = (slot.connection.inbound_bytes(), slot.connection.outbox.bytes());
+            self.inbound_bytes = self.inbound_bytes - slot.inbound_bytes + inbound;
+            self.outbox_bytes = self.outbox_bytes - slot.outbox_bytes + outbox;
+            let grew = (inbound > slot.inbound_bytes && self.inbound_bytes > self.inbound_bytes_max)
+                || (outbox > slot.outbox_bytes && self.outbox_bytes > self.outbox_bytes_max);
+            (slot.inbound_bytes, slot.outbox_bytes) = (inbound, outbox);
+            let label = slot.connection.label();
+            self.counts[label_index(slot.label)] -= 1;
+            self.counts[label_index(label)] += 1;
+            slot.label = label;
+            if !grew || slot.connection.is_closing() {
+                return;
+            }
+            slot.connection.fail(&self.settings, now_ms, CloseReason::OverBudget);
+        }
+    }
+
+    /// Writes the outbox and then `out`; what the kernel does not take is queued.
+    fn flush(&mut self, index: u32, now_ms: u64) {
+        let Connections { slots, settings, out, metrics, .. } = self;
+        let Some(slot) = slots.get_mut(index as usize) else { return };
+        let had_outbox = !slot.connection.outbox.is_empty();
+        let outcome = slot
+            .write_outbox(metrics, out)
+            .and_then(|()| slot.write_out(metrics, out, settings, now_ms));
+        out.clear();
+        if let Err(error) = outcome {
+            return self.fail_transport(index, &error, now_ms);
+        }
+        if slot.connection.outbox.is_empty() {
+            slot.connection.handle_flushed();
+            let id = slot.id;
+            if had_outbox && slot.connection.lift(Hold::Outbox) {
+                self.resume(id);
+            }
+        } else if !slot.connection.takes_deliveries() && !slot.connection.is_closing() {
+            // Whoever asks for more than it takes is not read until it has taken it.
+            slot.connection.hold(Hold::Outbox);
+        }
+    }
+
+    fn fail_transport(&mut self, index: u32, error: &io::Error, now_ms: u64) {
+        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        let id = slot.id;
+        log::debug!(connection:% = id; "the transport failed: {error}");
+        slot.connection.finish(CloseReason::Transport);
+        self.count(index, now_ms);
+        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        if !slot.is_closed {
+            slot.is_closed = true;
+            self.closed.push(index);
+        }
+    }
+
+    /// Turns away a connection that is over the cap.
+    pub fn refuse_admission(&mut self, id: ConnectionId, now_ms: u64) {
+        let Connections { slots, application, settings, out, .. } = self;
+        let Some(slot) = slots.get_mut(id.index as usize) else { return };
+        let refusal = Refusal::unavailable("as many connections as connections_max allows are open");
+        let mut current = Current { id, subscription: &mut slot.subscription };
+        slot.connection.refuse_admission(settings, now_ms, &refusal, out, &mut |event, out| {
+            application.handle_event(&mut current, event, out)
+        });
+        self.settle(id.index, now_ms);
+    }
+
+    /// Which reactor this is.
+    pub fn reactor(&self) -> ReactorId {
+        self.application.reactor
+    }
+
+    /// The mailbox has room again, for shards that were turned away.
+    pub fn resume_shards(&self) {
+        self.application.shared.shards.resume();
+    }
+
+    /// The stage of the server's life.
+    pub fn stage(&self) -> Stage {
+        self.application.shared.stage.get()
+    }
+
+    /// Whether commands wait that the hub did not take.
+    pub fn has_untaken(&self) -> bool {
+        !self.application.untaken.is_empty() || self.application.topics.has_forsaken()
+    }
+}
+
+impl<T: Transport> Slot<T> {
+    /// Writes `out` behind an empty outbox, or queues it behind a full one.
+    fn write_out(
+        &mut self,
+        metrics: &ReactorMetrics,
+        out: &[u8],
+        settings: &Settings,
+        now_ms: u64,
+    ) -> io::Result<()> {
+        let mut written = 0;
+        while written < out.len() && self.connection.outbox.is_empty() {
+            match self.transport.write(&out[written..]) {
+                Ok(count) => {
+                    metrics.bytes_sent.add(count as u64);
+                    written += count;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if written < out.len() {
+            let rest = Segment::Own(out[written..].into());
+            let bytes_max = settings.limits.outbox_bytes_max;
+            if self.connection.outbox.push(rest, 0, now_ms, bytes_max).is_err() {
+                self.connection.fail(settings, now_ms, CloseReason::SlowConsumerBytes);
+            }
+        }
+        Ok(())
+    }
+}

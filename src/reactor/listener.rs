@@ -1,0 +1,172 @@
+//! Accepting: a budget for each tick, a pause when descriptors run out, and a share for every reactor.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+use mio::net::{TcpListener, TcpStream};
+
+use super::mailbox::Mailbox;
+use crate::config::Limits;
+use crate::hub::ReactorId;
+use crate::metrics::ReactorMetrics;
+
+/// Connections over the cap that are still told so; more are closed without a word.
+pub const REFUSED_MAX: usize = 128;
+
+/// Time between two log lines about accept failing.
+const LOG_INTERVAL_MS: u64 = 10_000;
+
+/// A reactor hands a fresh socket over when it holds so many more than the least loaded, and a 64th.
+const IMBALANCE_MIN: usize = 8;
+
+/// How many connections each reactor holds, and the way to hand one over.
+pub struct Balance {
+    loads: Box<[AtomicUsize]>,
+    handover: Box<[Sender<TcpStream>]>,
+    mailboxes: Box<[Arc<Mailbox>]>,
+}
+
+impl Balance {
+    /// For the reactors that these belong to, reactor 0 first.
+    pub fn new(handover: Vec<Sender<TcpStream>>, mailboxes: Vec<Arc<Mailbox>>) -> Balance {
+        Balance {
+            loads: mailboxes.iter().map(|_| AtomicUsize::new(0)).collect(),
+            handover: handover.into(),
+            mailboxes: mailboxes.into(),
+        }
+    }
+
+    /// Tells what a reactor holds.
+    pub fn set_load(&self, reactor: ReactorId, load: usize) {
+        self.loads[usize::from(reactor.0)].store(load, Ordering::Relaxed);
+    }
+
+    /// What all reactors hold.
+    pub fn total(&self) -> usize {
+        self.loads.iter().map(|load| load.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Hands a socket to the least loaded reactor if this one holds clearly more; gives it back if not.
+    fn hand_over(&self, reactor: ReactorId, load: usize, stream: TcpStream) -> Option<TcpStream> {
+        let loads = self.loads.iter().map(|load| load.load(Ordering::Relaxed)).enumerate();
+        let Some((least, least_load)) = loads.min_by_key(|&(_, load)| load) else { return Some(stream) };
+        if least == usize::from(reactor.0) || load < least_load + IMBALANCE_MIN + least_load / 64 {
+            return Some(stream);
+        }
+        match self.handover[least].try_send(stream) {
+            Ok(()) => {
+                // Counted at once, so that a burst does not all go to the same reactor.
+                self.loads[least].fetch_add(1, Ordering::Relaxed);
+                self.mailboxes[least].wake();
+                None
+            }
+            Err(TrySendError::Full(stream) | TrySendError::Disconnected(stream)) => Some(stream),
+        }
+    }
+}
+
+/// A reactor's way to new connections.
+pub struct Listener {
+    /// None on a reactor that only takes what others hand over, and once nothing more is accepted.
+    socket: Option<TcpListener>,
+    handed: Receiver<TcpStream>,
+    balance: Arc<Balance>,
+    reactor: ReactorId,
+    /// Connections may wait: the budget was used up, or accepting paused.
+    pending: bool,
+    paused_until_ms: u64,
+    next_log_ms: u64,
+}
+
+impl Listener {
+    /// Accepts from `socket` and takes what is handed over.
+    pub fn new(
+        socket: Option<TcpListener>,
+        handed: Receiver<TcpStream>,
+        balance: Arc<Balance>,
+        reactor: ReactorId,
+    ) -> Listener {
+        Listener { socket, handed, balance, reactor, pending: true, paused_until_ms: 0, next_log_ms: 0 }
+    }
+
+    /// The socket, to be registered.
+    pub fn socket_mut(&mut self) -> Option<&mut TcpListener> {
+        self.socket.as_mut()
+    }
+
+    /// The socket can be accepted from.
+    pub fn handle_ready(&mut self) {
+        self.pending = true;
+    }
+
+    /// Accepts no more: closes the socket, which tells its peers.
+    pub fn close(&mut self) {
+        self.socket = None;
+        self.pending = false;
+    }
+
+    /// When to try again, while there is something to try.
+    pub fn next_try_ms(&self) -> Option<u64> {
+        self.pending.then_some(self.paused_until_ms)
+    }
+
+    /// How many connections all reactors hold.
+    pub fn total(&self) -> usize {
+        self.balance.total()
+    }
+
+    /// Tells the others what this reactor holds.
+    pub fn set_load(&self, load: usize) {
+        self.balance.set_load(self.reactor, load);
+    }
+
+    /// The next connection, of those handed over or of those that wait. None: no more for now.
+    pub fn accept(
+        &mut self,
+        load: usize,
+        now_ms: u64,
+        limits: &Limits,
+        metrics: &ReactorMetrics,
+    ) -> Option<TcpStream> {
+        if let Ok(stream) = self.handed.try_recv() {
+            return Some(stream);
+        }
+        while self.pending && now_ms >= self.paused_until_ms {
+            let Some(socket) = &self.socket else { return None };
+            match socket.accept() {
+                Ok((stream, _)) => {
+                    if let Some(stream) = self.balance.hand_over(self.reactor, load, stream) {
+                        return Some(stream);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.pending = false,
+                Err(error) => {
+                    metrics.accept_errors.add(1);
+                    self.handle_error(&error, now_ms, limits);
+                }
+            }
+        }
+        None
+    }
+
+    /// A connection that was reset before it was accepted is passed over; when something has run out, or the cause is
+    /// not known, accepting pauses, for the next try would fail too.
+    fn handle_error(&mut self, error: &io::Error, now_ms: u64, limits: &Limits) {
+        if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) {
+            return;
+        }
+        self.paused_until_ms = now_ms + limits.accept_pause_ms;
+        if now_ms >= self.next_log_ms {
+            self.next_log_ms = now_ms + LOG_INTERVAL_MS;
+            let advice = match error.raw_os_error() {
+                Some(libc::EMFILE | libc::ENFILE) => {
+                    "; descriptors have run out: raise the limit (`umbel check` shows it) or lower --connections-max"
+                }
+                _ => "",
+            };
+            log::warn!("accepting pauses for {} ms: {error}{advice}", limits.accept_pause_ms);
+        }
+    }
+}

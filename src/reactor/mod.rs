@@ -1,0 +1,273 @@
+//! The reactors: each its own event loop, connections and topics. The only users of mio, and of the clock.
+//!
+//! One tick, in [`Reactor::tick`]:
+//!
+//! 1. wait for events, no longer than until the next deadline
+//! 2. read and decode what has come, a budget of bytes for each connection; who has more stands in the ready list
+//! 3. accept new connections, a budget of them
+//! 4. take the mail, as much as the mailbox held at the beginning
+//! 5. write: the publications of each topic in one piece to each of its subscribers
+//! 6. try again what the hub did not take; look after deadlines; in a shutdown, close some connections
+//! 7. free what was closed
+//!
+//! Events are edges: they do not come again for bytes that were left. Whoever leaves some must be in the ready list, or
+//! under a [`Hold`](crate::connection::Hold) whose end puts it there.
+
+mod application;
+pub mod clock;
+pub mod connections;
+mod drain;
+pub mod listener;
+pub mod mailbox;
+mod outbound;
+mod requests;
+pub mod socket;
+pub mod sweep;
+pub mod topics;
+pub mod transport;
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Registry, Token, Waker};
+
+pub use application::{Route, Shared, Stage, StageCell};
+use clock::Clock;
+use connections::Connections;
+use listener::{Listener, REFUSED_MAX};
+use mailbox::Inbox;
+
+use crate::handler::ConnectionId;
+use crate::hub::ReactorId;
+
+/// Events taken in one wait.
+const EVENTS_MAX: usize = 1024;
+
+/// The longest wait: what a wake that got lost costs at most.
+const WAIT_MS_MAX: u64 = 1000;
+
+/// The wait while there is a shutdown to pace, or the hub to be asked again.
+const WAIT_MS_BUSY: u64 = 5;
+
+/// Waits that may fail in a row before the reactor gives up.
+const POLL_ERRORS_MAX: u32 = 100;
+
+const WAKE: Token = Token(usize::MAX);
+const LISTEN: Token = Token(usize::MAX - 1);
+
+/// The poll instance of a reactor, and what wakes it.
+pub struct Selector {
+    poll: Poll,
+    waker: Arc<Waker>,
+}
+
+impl Selector {
+    /// A new one.
+    ///
+    /// # Errors
+    /// As of `epoll_create1(2)` and `eventfd(2)`.
+    pub fn new() -> io::Result<Selector> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
+        Ok(Selector { poll, waker })
+    }
+
+    /// What wakes the reactor, for its mailbox.
+    pub fn wake(&self) -> Box<mailbox::Wake> {
+        let waker = Arc::clone(&self.waker);
+        Box::new(move || waker.wake().is_ok())
+    }
+}
+
+/// One event loop.
+pub struct Reactor {
+    selector: Selector,
+    connections: Connections<TcpStream>,
+    inbox: Inbox,
+    listener: Listener,
+    clock: Clock,
+    now_ms: u64,
+    connections_max: usize,
+    /// Something is left to do that no event will announce.
+    busy: bool,
+    poll_errors: u32,
+    drain_until_ms: Option<u64>,
+}
+
+impl Reactor {
+    /// A reactor that has yet to [`run`](Reactor::run). `connections_max` is the whole process's.
+    pub fn new(
+        selector: Selector,
+        inbox: Inbox,
+        listener: Listener,
+        id: ReactorId,
+        reactors: usize,
+        shared: Shared,
+        started: Instant,
+        connections_max: usize,
+    ) -> Reactor {
+        Reactor {
+            selector,
+            connections: Connections::new(id, reactors, shared),
+            inbox,
+            listener,
+            clock: Clock::new(started),
+            now_ms: 0,
+            connections_max,
+            busy: false,
+            poll_errors: 0,
+            drain_until_ms: None,
+        }
+    }
+
+    /// Runs until the server is shut down.
+    ///
+    /// # Errors
+    /// When waiting for events fails again and again.
+    pub fn run(mut self) -> io::Result<()> {
+        if let Some(socket) = self.listener.socket_mut() {
+            self.selector.poll.registry().register(socket, LISTEN, Interest::READABLE)?;
+        }
+        let mut events = Events::with_capacity(EVENTS_MAX);
+        while self.tick(&mut events)? {}
+        Ok(())
+    }
+
+    /// One tick; false when the reactor is done.
+    fn tick(&mut self, events: &mut Events) -> io::Result<bool> {
+        self.wait(events)?;
+        let started_us = self.clock.now_us();
+        self.connections.set_now_us(started_us);
+        self.busy = self.connections.poll_ready(self.now_ms);
+        for event in events.iter() {
+            self.handle_event(event);
+        }
+        self.accept();
+        self.take_mail();
+        self.connections.deliver(self.now_ms, || self.clock.now_us());
+        self.connections.retry_commands();
+        self.busy |= self.connections.sweep(self.now_ms);
+        let done = self.poll_stage();
+        let registry = self.selector.poll.registry();
+        self.connections.finish_tick(|stream| release(registry, stream));
+        self.listener.set_load(self.connections.len());
+        self.connections.metrics.mailbox_depth.set(self.inbox.len() as u64);
+        self.connections.metrics.tick.record_us(self.clock.now_us() - started_us);
+        Ok(!done)
+    }
+
+    fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+        let wait_ms = self.wait_ms();
+        let outcome = self.selector.poll.poll(events, Some(Duration::from_millis(wait_ms)));
+        self.now_ms = self.clock.tick(wait_ms);
+        match outcome {
+            Ok(()) => self.poll_errors = 0,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                self.connections.metrics.poll_errors.add(1);
+                self.poll_errors += 1;
+                if self.poll_errors >= POLL_ERRORS_MAX {
+                    return Err(error);
+                }
+                // The next wait may fail as fast, and must not spin.
+                std::thread::sleep(Duration::from_millis(WAIT_MS_BUSY));
+            }
+        }
+        Ok(())
+    }
+
+    fn wait_ms(&self) -> u64 {
+        if self.busy || !self.inbox.is_empty() {
+            return 0;
+        }
+        let mut wait_ms = self.connections.next_deadline_ms().saturating_sub(self.now_ms).min(WAIT_MS_MAX);
+        if let Some(next_try_ms) = self.listener.next_try_ms() {
+            wait_ms = wait_ms.min(next_try_ms.saturating_sub(self.now_ms));
+        }
+        if self.connections.has_untaken() || self.drain_until_ms.is_some() {
+            wait_ms = wait_ms.min(WAIT_MS_BUSY);
+        }
+        wait_ms
+    }
+
+    fn handle_event(&mut self, event: &Event) {
+        match event.token() {
+            WAKE => {}
+            LISTEN => self.listener.handle_ready(),
+            Token(bits) => {
+                let id = ConnectionId::from_bits(self.connections.reactor().0, bits as u64);
+                if event.is_writable() || event.is_error() {
+                    self.connections.handle_writable(id, self.now_ms);
+                }
+                if event.is_readable() || event.is_read_closed() || event.is_error() {
+                    let ended = event.is_read_closed() || event.is_error();
+                    self.connections.handle_readable(id, ended, self.now_ms);
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self) {
+        let limits = &self.connections.settings.limits;
+        let (budget, limits) = (limits.accepts_per_tick_max, limits.clone());
+        for _ in 0..budget {
+            let load = self.connections.len();
+            let metrics = &self.connections.metrics;
+            let Some(stream) = self.listener.accept(load, self.now_ms, &limits, metrics) else { return };
+            self.admit(stream, &limits);
+            self.listener.set_load(self.connections.len());
+        }
+    }
+
+    fn admit(&mut self, mut stream: TcpStream, limits: &crate::config::Limits) {
+        let over = self.listener.total() >= self.connections_max;
+        if over && self.listener.total() >= self.connections_max + REFUSED_MAX {
+            return self.connections.metrics.accept_errors.add(1);
+        }
+        let token = Token(self.connections.next_id().to_bits() as usize);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let registered = socket::prepare(&stream, limits)
+            .and_then(|()| self.selector.poll.registry().register(&mut stream, token, interest));
+        if let Err(error) = registered {
+            log::debug!("a fresh socket could not be prepared: {error}");
+            return self.connections.metrics.accept_errors.add(1);
+        }
+        let id = self.connections.insert(stream, self.now_ms);
+        if over {
+            self.connections.refuse_admission(id, self.now_ms);
+        }
+    }
+
+    fn take_mail(&mut self) {
+        self.inbox.begin();
+        for _ in 0..self.inbox.len() {
+            let Some(effect) = self.inbox.take() else { break };
+            self.connections.handle_effect(effect, self.now_ms);
+        }
+        if self.inbox.take_starved() {
+            self.connections.resume_shards();
+        }
+    }
+
+    /// Does what the stage of the server's life asks for; true when nothing is left to do.
+    fn poll_stage(&mut self) -> bool {
+        match self.connections.stage() {
+            Stage::Ready => false,
+            Stage::Stopping => true,
+            Stage::Draining => {
+                self.listener.close();
+                let timeout_ms = self.connections.settings.limits.drain_timeout_ms;
+                let until_ms = *self.drain_until_ms.get_or_insert(self.now_ms + timeout_ms);
+                self.connections.poll_drain(self.now_ms) || self.now_ms >= until_ms
+            }
+        }
+    }
+}
+
+fn release(registry: &Registry, stream: &mut TcpStream) {
+    // It fails only for a stream that was never registered; closing the descriptor ends the registration too.
+    let _ = registry.deregister(stream);
+}

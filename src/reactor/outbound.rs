@@ -1,0 +1,194 @@
+//! The way out: publications to all subscribers of a topic, and outboxes to the kernel.
+
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+
+use super::connections::{Connections, Slot};
+use super::transport::Transport;
+use crate::connection::outbox::SEGMENTS_PER_WRITE;
+use crate::connection::{CloseReason, Segment, Settings};
+use crate::dialect::Dialect;
+use crate::hub::Publication;
+use crate::metrics::ReactorMetrics;
+use crate::protocol::{Opcode, encode_frame};
+
+/// Bytes of several publications that leave in one write. More make another write.
+const BATCH_BYTES_MAX: usize = 64 * 1024;
+
+/// The publications of one topic in one tick, as each dialect wants them: contiguous, encoded once.
+struct Batch<'a> {
+    publications: &'a [Arc<Publication>],
+    encoded: [Option<Arc<[u8]>>; Dialect::ALL.len()],
+}
+
+impl<'a> Batch<'a> {
+    fn new(publications: &'a [Arc<Publication>]) -> Batch<'a> {
+        Batch { publications, encoded: [const { None }; Dialect::ALL.len()] }
+    }
+
+    fn encoded(&mut self, dialect: Dialect) -> &Arc<[u8]> {
+        let publications = self.publications;
+        self.encoded[dialect as usize].get_or_insert_with(|| match publications {
+            [one] => Arc::clone(dialect.encode(one)),
+            many => {
+                let frames = many.iter().map(|publication| dialect.encode(publication));
+                let mut bytes = Vec::with_capacity(frames.clone().map(|frame| frame.len()).sum());
+                frames.for_each(|frame| bytes.extend_from_slice(frame));
+                bytes.into()
+            }
+        })
+    }
+}
+
+/// Cuts publications into batches, each within [`BATCH_BYTES_MAX`] or of one publication.
+fn batches(publications: &[Arc<Publication>]) -> impl Iterator<Item = &[Arc<Publication>]> {
+    let mut rest = publications;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fitting = rest.iter().take_while(|publication| {
+            bytes += publication.frame().len();
+            bytes <= BATCH_BYTES_MAX
+        });
+        let count = fitting.count().max(1).min(rest.len());
+        let (batch, tail) = rest.split_at(count);
+        rest = tail;
+        (!batch.is_empty()).then_some(batch)
+    })
+}
+
+impl<T: Transport> Connections<T> {
+    /// Writes the publications that this tick's effects brought, topic by topic. `now_us` gives the moment after the
+    /// last write, on the clock of the publishes.
+    pub fn deliver(&mut self, now_ms: u64, mut now_us: impl FnMut() -> u64) {
+        let topics = self.application.topics.begin_delivery();
+        for &topic in &topics {
+            let (publications, subscribers) = self.application.topics.take_delivery(topic);
+            for batch in batches(&publications) {
+                self.deliver_batch(batch, &subscribers, now_ms);
+            }
+            let done_us = now_us();
+            for publication in &publications {
+                let took_us = done_us.saturating_sub(publication.published_at_us());
+                self.metrics.publish_to_write.record_us(took_us);
+            }
+            self.application.topics.put_back(topic, publications, subscribers);
+        }
+        self.application.topics.end_delivery(topics);
+        let mut touched = std::mem::take(&mut self.touched);
+        for index in touched.drain(..) {
+            self.settle(index, now_ms);
+        }
+        self.touched = touched;
+    }
+
+    fn deliver_batch(&mut self, publications: &[Arc<Publication>], subscribers: &[u32], now_ms: u64) {
+        let mut batch = Batch::new(publications);
+        let (mut deliveries, mut bytes) = (0, 0);
+        for &index in subscribers {
+            let Some(slot) = self.slots.get_mut(index as usize) else { continue };
+            if !slot.connection.takes_deliveries() {
+                continue;
+            }
+            let frames = batch.encoded(slot.connection.dialect());
+            deliveries += publications.len() as u64;
+            if slot.connection.outbox.is_empty() {
+                match slot.transport.write(frames) {
+                    Ok(count) if count == frames.len() => {
+                        bytes += count as u64;
+                        continue;
+                    }
+                    outcome => bytes += slot.queue_rest(outcome, frames, &self.settings, now_ms),
+                }
+            } else {
+                slot.queue(frames, 0, &self.settings, now_ms);
+            }
+            self.touched.push(index);
+        }
+        self.metrics.deliveries.add(deliveries);
+        self.metrics.bytes_sent.add(bytes);
+    }
+}
+
+impl<T: Transport> Slot<T> {
+    /// Deals with a write of `frames` that did not take all of them; gives the bytes that it took.
+    #[cold]
+    fn queue_rest(
+        &mut self,
+        outcome: io::Result<usize>,
+        frames: &Arc<[u8]>,
+        settings: &Settings,
+        now_ms: u64,
+    ) -> u64 {
+        let written = match outcome {
+            Ok(count) => count,
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => 0,
+            Err(_) => {
+                self.connection.finish(CloseReason::Transport);
+                return 0;
+            }
+        };
+        self.queue(frames, written, settings, now_ms);
+        written as u64
+    }
+
+    fn queue(&mut self, frames: &Arc<[u8]>, written: usize, settings: &Settings, now_ms: u64) {
+        let segment = Segment::Shared(Arc::clone(frames));
+        let bytes_max = settings.limits.outbox_bytes_max;
+        if self.connection.outbox.push(segment, written, now_ms, bytes_max).is_err() {
+            self.connection.fail(settings, now_ms, CloseReason::SlowConsumerBytes);
+        }
+    }
+
+    /// Writes the outbox until it is empty or the kernel takes no more. A pong that waited for that is put in front
+    /// of `out`.
+    pub(super) fn write_outbox(&mut self, metrics: &ReactorMetrics, out: &mut Vec<u8>) -> io::Result<()> {
+        while !self.connection.outbox.is_empty() {
+            let mut pieces = [IoSlice::new(&[]); SEGMENTS_PER_WRITE];
+            let count = self.connection.outbox.slices(&mut pieces);
+            match self.transport.write_vectored(&pieces[..count]) {
+                Ok(written) => {
+                    metrics.bytes_sent.add(written as u64);
+                    if let Some(ping) = self.connection.outbox.handle_written(written)
+                        && !self.connection.is_closing()
+                    {
+                        let mut pong = Vec::with_capacity(ping.len() + 2);
+                        encode_frame(&mut pong, Opcode::Pong, &ping, None);
+                        out.splice(..0, pong);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::Kind;
+
+    fn publications(sizes: &[usize]) -> Vec<Arc<Publication>> {
+        sizes.iter().map(|&size| Arc::new(Publication::new(Kind::Binary, &vec![0; size], 0))).collect()
+    }
+
+    #[test]
+    fn batches_are_bounded_and_complete() {
+        let all = publications(&[10, 40_000, 30_000, 100_000, 1, 2]);
+        let sizes: Vec<usize> = batches(&all).map(<[_]>::len).collect();
+        assert_eq!(sizes, [2, 1, 1, 2]);
+        assert_eq!(batches(&[]).count(), 0);
+    }
+
+    #[test]
+    fn a_batch_is_one_piece_for_each_dialect() {
+        let all = publications(&[1, 2]);
+        let mut batch = Batch::new(&all);
+        assert_eq!(&**batch.encoded(Dialect::Raw), [0x82, 1, 0, 0x82, 2, 0, 0]);
+        let single = publications(&[3]);
+        let mut batch = Batch::new(&single);
+        assert!(Arc::ptr_eq(batch.encoded(Dialect::Raw), single[0].frame()), "one publication is not copied");
+    }
+}

@@ -1,0 +1,269 @@
+//! Requests: which resource, whether the request may, and what it is answered with.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::application::{Application, Current, Stage, hub_is_full};
+use super::topics::{SubscribeError, Subscription};
+use crate::access::{AccessRequest, Action, Denied};
+use crate::config::Origins;
+use crate::connection::event::ExtraHeaders;
+use crate::connection::{Answer, Endpoint, Purpose, ReadBody, Reply, Upgrade};
+use crate::console;
+use crate::http::refusal::Refusal;
+use crate::http::request::{Head, Method};
+use crate::http::route::{Route, allowed_methods};
+use crate::http::topic::Topic;
+use crate::hub::Kind;
+use crate::metrics::Metrics;
+use crate::protocol::{self, is_loopback_origin, is_upgrade, parse_upgrade};
+
+/// How long a browser may keep the answer to a preflight request, in seconds.
+const PREFLIGHT_AGE_S: &str = "600";
+
+impl Application {
+    pub(super) fn handle_request(
+        &mut self,
+        current: &mut Current<'_>,
+        head: &Head<'_>,
+        bytes: &[u8],
+    ) -> Answer {
+        self.answer(current, head, bytes).unwrap_or_else(Answer::Refuse)
+    }
+
+    fn answer(
+        &mut self,
+        current: &mut Current<'_>,
+        head: &Head<'_>,
+        bytes: &[u8],
+    ) -> Result<Answer, Refusal> {
+        let route = Route::parse(head.target)?;
+        if let Route::Path(path) = route {
+            return self.answer_path(head, path);
+        }
+        if head.method == Method::Options {
+            return self.preflight(head, &route);
+        }
+        route.check_method(head.method)?;
+        match route {
+            Route::Health => Ok(text(200, "ok\n")),
+            Route::Ready => Ok(match self.shared.stage.get() {
+                Stage::Ready => text(200, "ready\n"),
+                Stage::Draining | Stage::Stopping => text(503, "draining\n"),
+            }),
+            Route::Metrics => {
+                self.authorize(head, Action::Observe)?;
+                Ok(figures(&self.shared.metrics))
+            }
+            Route::Asset(path) => self.asset(head, path),
+            Route::WebSocket(topic) => self.subscribe_websocket(current, head, topic),
+            Route::WebSocketMany => {
+                Err(Refusal::not_found("the topic is missing: GET /ws/{topic}, as in /ws/news"))
+            }
+            Route::Sse(topic) => self.subscribe_stream(current, head, topic),
+            Route::Publish(topic) => {
+                let headers = self.check_origin(head)?;
+                self.authorize(head, Action::Publish(topic.as_str()))?;
+                let purpose = Purpose::Publish { topic, kind: content_kind(head)? };
+                let bytes_max = self.shared.settings.limits.publication_bytes_max;
+                Ok(Answer::ReadBody(ReadBody { purpose, bytes_max, headers }))
+            }
+            Route::PublishMany => {
+                let headers = self.check_origin(head)?;
+                self.authorize(head, Action::PublishMany)?;
+                let purpose = Purpose::PublishLines { head: bytes.into() };
+                let bytes_max = self.shared.settings.limits.body_bytes_max;
+                Ok(Answer::ReadBody(ReadBody { purpose, bytes_max, headers }))
+            }
+            Route::Path(path) => self.answer_path(head, path),
+        }
+    }
+
+    /// Whether the request may do what it wants.
+    pub(super) fn authorize(&self, head: &Head<'_>, action: Action<'_>) -> Result<(), Refusal> {
+        self.shared.authorizer.authorize(&AccessRequest::new(*head, action)).map_err(|denied| match denied {
+            Denied::Unauthenticated(reason) => Refusal::unauthorized(reason),
+            Denied::Forbidden(reason) => Refusal::forbidden(reason),
+        })
+    }
+
+    /// Checks the page that the request comes from, if it comes from one; gives the headers that let it read the
+    /// answer.
+    fn check_origin(&self, head: &Head<'_>) -> Result<ExtraHeaders, Refusal> {
+        if head.header_count("origin") == 0 {
+            return Ok(Vec::new());
+        }
+        let allowed = |origin: &str| match &*self.shared.origins {
+            Origins::Any => true,
+            Origins::Loopback => is_loopback_origin(origin),
+            Origins::List(list) => list.matches(origin),
+        };
+        match head.header("origin") {
+            Some(origin) if head.header_count("origin") == 1 && allowed(origin) => Ok(vec![
+                ("Access-Control-Allow-Origin", origin.to_owned()),
+                ("Vary", "Origin".to_owned()),
+            ]),
+            _ => Err(Refusal::forbidden("this origin may not connect; the server's --origin says which may")),
+        }
+    }
+
+    /// What a browser asks before it lets a page of another origin publish or read a stream.
+    fn preflight(&self, head: &Head<'_>, route: &Route<'_>) -> Result<Answer, Refusal> {
+        let mut headers = self.check_origin(head)?;
+        headers.push(("Allow", format!("{}, OPTIONS", allowed_methods(route))));
+        if !headers.is_empty() && head.header("access-control-request-method").is_some() {
+            headers.push(("Access-Control-Allow-Methods", allowed_methods(route).to_owned()));
+            let names = "Authorization, Content-Type, Last-Event-ID";
+            headers.push(("Access-Control-Allow-Headers", names.to_owned()));
+            headers.push(("Access-Control-Max-Age", PREFLIGHT_AGE_S.to_owned()));
+        }
+        let (content_type, body) = ("text/plain; charset=utf-8", Cow::Borrowed(&b""[..]));
+        Ok(Answer::Respond(Reply { status: 204, content_type, headers, body }))
+    }
+
+    fn asset(&self, head: &Head<'_>, path: &str) -> Result<Answer, Refusal> {
+        self.authorize(head, Action::Observe)?;
+        let asset = console::asset(path).ok_or_else(|| Refusal::not_found("there is no such page"))?;
+        let headers = [
+            ("Content-Security-Policy", console::CONTENT_SECURITY_POLICY),
+            ("X-Content-Type-Options", "nosniff"),
+            ("Referrer-Policy", "no-referrer"),
+            ("Cache-Control", "no-cache"),
+        ];
+        Ok(Answer::Respond(Reply {
+            status: 200,
+            content_type: asset.content_type,
+            headers: headers.map(|(name, value)| (name, value.to_owned())).into(),
+            body: Cow::Borrowed(asset.body),
+        }))
+    }
+
+    /// Own endpoints, and what is none.
+    fn answer_path(&mut self, head: &Head<'_>, path: &str) -> Result<Answer, Refusal> {
+        if let Some(asset) = console::asset(path).filter(|_| head.method != Method::Options) {
+            Route::Asset(asset.path).check_method(head.method)?;
+            return self.asset(head, path);
+        }
+        let number = self.shared.routes.iter().position(|route| *route.path == *path);
+        let number = number.ok_or_else(|| {
+            Refusal::not_found("there is nothing here: try /, /ws/{topic}, /sse/{topic}, /pub/{topic} or /echo")
+        })?;
+        Route::Path(path).check_method(head.method)?;
+        let upgrade = self.check_upgrade(head)?;
+        self.authorize(head, Action::Open(path))?;
+        let spoken = self.shared.routes[number].handler.subprotocols();
+        Ok(Answer::Upgrade(Upgrade {
+            accept: upgrade.accept,
+            subprotocol: choose(&upgrade, |offer| spoken.contains(&offer)),
+            endpoint: Endpoint::Handler(number as u16),
+        }))
+    }
+
+    fn check_upgrade<'a>(&self, head: &Head<'a>) -> Result<protocol::Upgrade<'a>, Refusal> {
+        if !is_upgrade(head) {
+            let reason = "this is a WebSocket endpoint, and the request asks for no upgrade: it needs \
+                          Connection: Upgrade and Upgrade: websocket";
+            return Err(Refusal::bad_request(reason));
+        }
+        let upgrade = parse_upgrade(head)?;
+        self.check_origin(head)?;
+        Ok(upgrade)
+    }
+
+    fn subscribe_websocket(
+        &mut self,
+        current: &mut Current<'_>,
+        head: &Head<'_>,
+        topic: Topic,
+    ) -> Result<Answer, Refusal> {
+        let upgrade = self.check_upgrade(head)?;
+        self.authorize(head, Action::Subscribe(topic.as_str()))?;
+        let may_publish = self.authorize(head, Action::Publish(topic.as_str())).is_ok();
+        *current.subscription = Some(self.subscribe(current, topic)?);
+        let agreed = &self.shared.subprotocols;
+        Ok(Answer::Upgrade(Upgrade {
+            accept: upgrade.accept,
+            subprotocol: choose(&upgrade, |offer| agreed.iter().any(|name| **name == *offer)),
+            endpoint: Endpoint::Topic { may_publish },
+        }))
+    }
+
+    fn subscribe_stream(
+        &mut self,
+        current: &mut Current<'_>,
+        head: &Head<'_>,
+        topic: Topic,
+    ) -> Result<Answer, Refusal> {
+        let headers = self.check_origin(head)?;
+        self.authorize(head, Action::Subscribe(topic.as_str()))?;
+        *current.subscription = Some(self.subscribe(current, topic)?);
+        Ok(Answer::Stream(headers))
+    }
+
+    fn subscribe(&mut self, current: &Current<'_>, topic: Topic) -> Result<Subscription, Refusal> {
+        if self.shared.stage.get() != Stage::Ready {
+            return Err(Refusal::unavailable("the server is shutting down").closing());
+        }
+        let (shards, reactor) = (Arc::clone(&self.shared.shards), self.reactor);
+        let submit = |command| shards.submit(command, Some(reactor)).is_ok();
+        self.topics.subscribe(topic, current.id.index, submit).map_err(|error| match error {
+            SubscribeError::HubFull => hub_is_full(),
+            SubscribeError::TooManyTopics => {
+                Refusal::unavailable("as many topics have subscribers as topics_max allows")
+            }
+        })
+    }
+}
+
+/// The first subprotocol that the peer offers and the server speaks.
+fn choose(upgrade: &protocol::Upgrade<'_>, speaks: impl Fn(&str) -> bool) -> Option<Box<str>> {
+    upgrade.offers().find(|offer| speaks(offer)).map(Box::from)
+}
+
+/// Text or binary by `Content-Type`; None where it says nothing, and then the body decides.
+fn content_kind(head: &Head<'_>) -> Result<Option<Kind>, Refusal> {
+    let Some(value) = head.header("content-type") else { return Ok(None) };
+    let (media_type, parameters) = value.split_once(';').unwrap_or((value, ""));
+    let media_type = media_type.trim().to_ascii_lowercase();
+    let is_text = media_type.starts_with("text/")
+        || media_type.ends_with("+json")
+        || media_type.ends_with("+xml")
+        || matches!(
+            &*media_type,
+            "application/json"
+                | "application/x-ndjson"
+                | "application/javascript"
+                | "application/xml"
+                // What curl -d says when it is told nothing.
+                | "application/x-www-form-urlencoded"
+        );
+    if !is_text {
+        return Ok(Some(Kind::Binary));
+    }
+    let charset = parameters.split(';').find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"').to_ascii_lowercase())
+    });
+    match charset.as_deref() {
+        None | Some("utf-8" | "utf8" | "us-ascii") => Ok(Some(Kind::Text)),
+        Some(_) => Err(Refusal::unsupported_media_type("text is published as UTF-8 only")),
+    }
+}
+
+fn text(status: u16, body: &'static str) -> Answer {
+    Answer::Respond(Reply {
+        status,
+        content_type: "text/plain; charset=utf-8",
+        headers: vec![("Cache-Control", "no-store".to_owned())],
+        body: Cow::Borrowed(body.as_bytes()),
+    })
+}
+
+fn figures(metrics: &Arc<Metrics>) -> Answer {
+    Answer::Respond(Reply {
+        status: 200,
+        content_type: "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        headers: vec![("Cache-Control", "no-store".to_owned())],
+        body: Cow::Owned(metrics.encode().into_bytes()),
+    })
+}

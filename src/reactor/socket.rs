@@ -1,0 +1,108 @@
+//! TCP sockets: their options, and [`Transport`] over mio's stream.
+
+use std::io::{self, IoSlice, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr};
+#[cfg(target_os = "linux")]
+use std::time::Duration;
+
+use mio::net::{TcpListener, TcpStream};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use super::transport::Transport;
+use crate::config::Limits;
+
+impl Transport for TcpStream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        io::Read::read(self, buffer)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        io::Write::write(self, bytes)
+    }
+
+    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        io::Write::write_vectored(self, pieces)
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+/// Binds one listener of a port that several share.
+///
+/// # Errors
+/// As of `socket(2)`, `setsockopt(2)`, `bind(2)` and `listen(2)`.
+pub fn listen(address: SocketAddr, shares_port: bool, limits: &Limits) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    #[cfg(target_os = "linux")]
+    socket.set_reuse_port(shares_port)?;
+    #[cfg(not(target_os = "linux"))]
+    let _ = shares_port;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    configure(&SockRef::from(&socket), limits)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(i32::try_from(limits.backlog).unwrap_or(i32::MAX))?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+/// Prepares an accepted socket. On Linux it has inherited everything from the listener, without a system call.
+///
+/// # Errors
+/// As of `setsockopt(2)`.
+pub fn prepare(stream: &TcpStream, limits: &Limits) -> io::Result<()> {
+    if cfg!(target_os = "linux") {
+        return Ok(());
+    }
+    configure(&SockRef::from(stream), limits)
+}
+
+fn configure(socket: &SockRef<'_>, limits: &Limits) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    if limits.send_buffer_bytes > 0 {
+        socket.set_send_buffer_size(limits.send_buffer_bytes)?;
+    }
+    if limits.receive_buffer_bytes > 0 {
+        socket.set_recv_buffer_size(limits.receive_buffer_bytes)?;
+    }
+    #[cfg(target_os = "linux")]
+    {
+        if limits.tcp_user_timeout_ms > 0 {
+            socket.set_tcp_user_timeout(Some(Duration::from_millis(limits.tcp_user_timeout_ms)))?;
+        }
+        if limits.not_sent_low_water_mark_bytes > 0 {
+            let bytes = u32::try_from(limits.not_sent_low_water_mark_bytes).unwrap_or(u32::MAX);
+            socket.set_tcp_notsent_lowat(bytes)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::net::TcpStream as StdStream;
+
+    use super::*;
+
+    #[test]
+    fn an_accepted_socket_inherits_the_options() {
+        let limits = Limits::default();
+        let listener = listen("127.0.0.1:0".parse().expect("an address"), true, &limits).expect("a listener");
+        let address = listener.local_addr().expect("bound");
+        let _peer = StdStream::connect(address).expect("a connection");
+        // The handshake of a blocking connect is complete, so the connection is there to be accepted.
+        let (stream, _) = listener.accept().expect("accepted");
+        let socket = SockRef::from(&stream);
+        assert!(socket.tcp_nodelay().expect("readable"));
+        // Linux doubles what it is given.
+        assert_eq!(socket.send_buffer_size().expect("readable"), 2 * limits.send_buffer_bytes);
+        let timeout = socket.tcp_user_timeout().expect("readable").expect("set");
+        assert_eq!(timeout.as_millis() as u64, limits.tcp_user_timeout_ms);
+        let low_water = socket.tcp_notsent_lowat().expect("readable");
+        assert_eq!(low_water as usize, limits.not_sent_low_water_mark_bytes);
+    }
+}

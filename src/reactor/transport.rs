@@ -1,0 +1,31 @@
+//! What a connection's bytes travel over. The reactor is generic over it, so everything above runs without a socket.
+
+use std::io::{self, IoSlice};
+
+/// A stream of bytes in both directions that never blocks: what cannot be done at once is
+/// [`WouldBlock`](io::ErrorKind::WouldBlock).
+pub trait Transport {
+    /// Reads what has arrived, up to the buffer's length. 0 is the end of the peer's side.
+    ///
+    /// # Errors
+    /// As of `read(2)`.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes as much as is taken.
+    ///
+    /// # Errors
+    /// As of `write(2)`.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Writes as much as is taken of several pieces.
+    ///
+    /// # Errors
+    /// As of `writev(2)`.
+    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Ends our side, behind what was written.
+    ///
+    /// # Errors
+    /// As of `shutdown(2)`.
+    fn shutdown_write(&mut self) -> io::Result<()>;
+}
