@@ -41,6 +41,7 @@ macro_rules! assets {
 
 static ASSETS: &[Asset] = assets! {
     "/", HTML, "index.html";
+    "/console", HTML, "index.html";
     "/favicon.ico", SVG, "icon.svg";
     "/console/icon.svg", SVG, "icon.svg";
     "/console/figures.css", CSS, "figures.css";
