@@ -1,0 +1,174 @@
+// The console's entry: finds the elements, joins the parts, and keeps the topic in the address.
+
+import { Connection } from "./connection.js";
+import { FigureStrip } from "./figures.js";
+import { Messages } from "./messages.js";
+import { PublishForm } from "./publish.js";
+import {
+  curlListen,
+  curlPublish,
+  encodeTopic,
+  hashFromTopic,
+  socketOrigin,
+  socketUrl,
+  topicFromHash,
+} from "./topic.js";
+
+/** How long a copy button says that it has copied, in milliseconds. */
+const COPIED_SHOWN_MS = 1_500;
+
+/** Payloads of one line and up to this long go into the curl line; a longer one is left to the reader. */
+const COMMAND_PAYLOAD_CHARACTERS_MAX = 60;
+
+const STATE_NAMES = {
+  connecting: "Connecting",
+  open: "Open",
+  waiting: "Closed",
+  closed: "Closed",
+};
+
+const byId = (id) => document.getElementById(id);
+
+const messages = new Messages({
+  rows: byId("rows"),
+  template: byId("row"),
+  filter: byId("filter"),
+  pretty: byId("pretty"),
+  pause: byId("pause"),
+  clear: byId("clear"),
+  empty: byId("empty"),
+  emptyTitle: byId("empty-title"),
+  count: {
+    received: byId("count-received"),
+    shown: byId("count-shown"),
+    unmatched: byId("count-unmatched"),
+    dropped: byId("count-dropped"),
+  },
+});
+
+const connection = new Connection(showState, (data) => messages.handleMessage(data));
+
+/** The topic that is connected to, as typed. */
+let connectedTopic = "";
+
+const publishForm = {
+  form: byId("publish-form"),
+  payload: byId("payload"),
+  ways: [...document.querySelectorAll("input[name=way]")],
+  result: byId("publish-result"),
+};
+
+new PublishForm(publishForm, {
+  getTopic: () => encodeTopic(byId("topic").value),
+  send: (payload) => connection.send(payload),
+});
+
+new FigureStrip({
+  list: byId("figures"),
+  template: byId("figure"),
+  note: byId("figures-note"),
+}).start();
+
+function showState({ name, detail, retryInSeconds }) {
+  byId("state").dataset.state = name;
+  setChangedText(byId("state-name"), STATE_NAMES[name]);
+  setChangedText(byId("state-detail"), detail);
+  byId("state").title = detail;
+  byId("state-countdown").textContent =
+    retryInSeconds === undefined ? "" : `· again in ${retryInSeconds} s`;
+  showButton();
+}
+
+// A live region is read out whenever its text is set, even to what it was.
+function setChangedText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+// The button connects when there is something to connect to that is not connected yet.
+function showButton() {
+  const leads = connection.isWanted && byId("topic").value === connectedTopic;
+  byId("connect").textContent = leads ? "Disconnect" : "Connect";
+}
+
+function connect() {
+  const topic = byId("topic").value;
+  let encodedTopic;
+  try {
+    encodedTopic = encodeTopic(topic);
+  } catch (error) {
+    showTopicError(error);
+    return;
+  }
+  if (topic !== connectedTopic) messages.clear();
+  connectedTopic = topic;
+  document.title = `${topic} · Umbel`;
+  history.replaceState(null, "", hashFromTopic(topic));
+  connection.connect(socketUrl(location, encodedTopic));
+}
+
+function showTopicError(error) {
+  connection.disconnect();
+  showState({ name: "closed", detail: error.message });
+}
+
+function showCommands() {
+  const { value } = publishForm.payload;
+  const isShort = value.length <= COMMAND_PAYLOAD_CHARACTERS_MAX && /^.+$/.test(value);
+  // A leading @ would make curl read a file.
+  const payload = isShort && !value.startsWith("@") ? value : "hello";
+  try {
+    const encodedTopic = encodeTopic(byId("topic").value);
+    byId("curl-publish").textContent = curlPublish(location.origin, encodedTopic, payload);
+    byId("curl-listen").textContent = curlListen(location.origin, encodedTopic);
+  } catch {
+    // A topic that cannot be addressed leaves the last commands in place; connecting says why.
+  }
+}
+
+async function copy(button) {
+  const source = byId(button.dataset.copy);
+  let outcome = "Copied";
+  try {
+    await navigator.clipboard.writeText(source.textContent);
+  } catch {
+    // The clipboard is closed to pages that are neither secure nor local: select it instead.
+    getSelection().selectAllChildren(source);
+    outcome = "Selected";
+  }
+  button.textContent = outcome;
+  byId("copied").textContent = outcome;
+  setTimeout(() => {
+    button.textContent = "Copy";
+    byId("copied").textContent = "";
+  }, COPIED_SHOWN_MS);
+}
+
+byId("connect-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (connection.isWanted && byId("topic").value === connectedTopic) {
+    connection.disconnect();
+  } else {
+    connect();
+  }
+});
+byId("topic").addEventListener("input", () => {
+  showCommands();
+  showButton();
+});
+publishForm.payload.addEventListener("input", showCommands);
+for (const button of document.querySelectorAll("[data-copy]")) {
+  button.addEventListener("click", () => copy(button));
+}
+window.addEventListener("hashchange", () => {
+  const topic = topicFromHash(location.hash);
+  if (topic === connectedTopic) return;
+  byId("topic").value = topic;
+  showCommands();
+  connect();
+});
+
+if (/Mac|iPhone|iPad/.test(navigator.platform)) byId("modifier-key").textContent = "⌘";
+byId("address-origin").textContent = socketOrigin(location);
+byId("topic").value = topicFromHash(location.hash);
+showCommands();
+connect();

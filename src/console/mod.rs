@@ -1,0 +1,147 @@
+//! The console: the page at `/`, where a person connects to a topic, publishes to it and watches the
+//! server's figures. Its files are served as they are; there is no build step.
+
+/// What the page is allowed to do, for the `Content-Security-Policy` header of every asset
+/// ([CSP Level 3](https://www.w3.org/TR/CSP3/)): it runs nothing inline and reaches nobody but its
+/// own server. `ws:` and `wss:` are spelt out for browsers whose `'self'` does not cover them.
+pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; \
+     style-src 'self'; img-src 'self' data:; connect-src 'self' ws: wss:; base-uri 'none'; \
+     frame-ancestors 'none'; form-action 'none'";
+
+/// One file of the console.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asset {
+    /// The request path that it answers, without a query.
+    pub path: &'static str,
+    /// The value of its `Content-Type` header.
+    pub content_type: &'static str,
+    /// The whole of it.
+    pub body: &'static [u8],
+}
+
+/// The asset at a request path (without its query), if there is one.
+pub fn asset(path: &str) -> Option<&'static Asset> {
+    ASSETS.iter().find(|asset| asset.path == path)
+}
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+const SVG: &str = "image/svg+xml";
+
+macro_rules! assets {
+    ($($path:literal, $content_type:ident, $file:literal;)*) => {
+        &[$(Asset {
+            path: $path,
+            content_type: $content_type,
+            body: include_bytes!($file),
+        }),*]
+    };
+}
+
+static ASSETS: &[Asset] = assets! {
+    "/", HTML, "index.html";
+    "/console", HTML, "index.html";
+    "/favicon.ico", SVG, "icon.svg";
+    "/console/icon.svg", SVG, "icon.svg";
+    "/console/figures.css", CSS, "figures.css";
+    "/console/messages.css", CSS, "messages.css";
+    "/console/publish.css", CSS, "publish.css";
+    "/console/style.css", CSS, "style.css";
+    "/console/console.js", JAVASCRIPT, "console.js";
+    "/console/connection.js", JAVASCRIPT, "connection.js";
+    "/console/figures.js", JAVASCRIPT, "figures.js";
+    "/console/format.js", JAVASCRIPT, "format.js";
+    "/console/messages.js", JAVASCRIPT, "messages.js";
+    "/console/metrics.js", JAVASCRIPT, "metrics.js";
+    "/console/payload.js", JAVASCRIPT, "payload.js";
+    "/console/publish.js", JAVASCRIPT, "publish.js";
+    "/console/sparkline.js", JAVASCRIPT, "sparkline.js";
+    "/console/topic.js", JAVASCRIPT, "topic.js";
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(asset: &Asset) -> &'static str {
+        std::str::from_utf8(asset.body).expect("every asset is text")
+    }
+
+    /// What stands between `before` and the next quote, wherever `before` occurs.
+    fn quoted_after<'a>(text: &'a str, before: &str) -> Vec<&'a str> {
+        text.split(before)
+            .skip(1)
+            .filter_map(|rest| rest.split('"').next())
+            .collect()
+    }
+
+    #[test]
+    fn every_file_that_the_page_refers_to_exists() {
+        let page = text(asset("/").expect("the page exists"));
+        let references = [quoted_after(page, "src=\""), quoted_after(page, "href=\"")].concat();
+        let paths: Vec<&str> = references
+            .into_iter()
+            .filter(|reference| !reference.starts_with('#'))
+            .collect();
+        assert!(paths.contains(&"/console/console.js"), "{paths:?}");
+        for path in paths {
+            assert!(asset(path).is_some(), "the page refers to {path}");
+        }
+    }
+
+    #[test]
+    fn every_module_is_imported_and_every_import_exists() {
+        let modules = ASSETS.iter().filter(|a| a.content_type == JAVASCRIPT);
+        let mut imported = vec!["/console/console.js".to_owned()];
+        for module in modules.clone() {
+            for name in quoted_after(text(module), "from \"./") {
+                let path = format!("/console/{name}");
+                assert!(asset(&path).is_some(), "{} imports {path}", module.path);
+                imported.push(path);
+            }
+        }
+        for module in modules {
+            let path = module.path;
+            assert!(imported.iter().any(|i| i == path), "nothing imports {path}");
+        }
+    }
+
+    #[test]
+    fn the_page_holds_nothing_that_the_policy_forbids() {
+        let page = text(asset("/").expect("the page exists"));
+        for forbidden in ["<style", " style=", "javascript:", "<script>", " onclick="] {
+            assert!(!page.contains(forbidden), "{forbidden} in the page");
+        }
+        for asset in ASSETS.iter().filter(|a| a.content_type == JAVASCRIPT) {
+            for forbidden in ["innerHTML", "outerHTML", "insertAdjacentHTML", "eval("] {
+                assert!(
+                    !text(asset).contains(forbidden),
+                    "{forbidden}: {}",
+                    asset.path
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_policy_fits_a_header() {
+        assert!(
+            CONTENT_SECURITY_POLICY
+                .bytes()
+                .all(|b| (b' '..=b'~').contains(&b))
+        );
+        assert!(!CONTENT_SECURITY_POLICY.contains("  "));
+        assert!(!CONTENT_SECURITY_POLICY.contains("unsafe"));
+    }
+
+    #[test]
+    fn paths_are_exact_and_unique() {
+        assert_eq!(asset("/favicon.ico").map(|a| a.content_type), Some(SVG));
+        assert_eq!(asset("/console/"), None);
+        assert_eq!(asset("/console/../Cargo.toml"), None);
+        for (index, asset) in ASSETS.iter().enumerate() {
+            assert!(ASSETS[..index].iter().all(|a| a.path != asset.path));
+        }
+    }
+}
