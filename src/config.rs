@@ -230,12 +230,14 @@ pub struct Config {
     pub inline_shards: bool,
     /// Who may publish. None: anyone on a loopback address; elsewhere it must be said.
     pub publish: Option<Access>,
-    /// Who may subscribe. None: anyone on a loopback address; elsewhere it must be said.
+    /// Who may subscribe, and use own endpoints such as `/echo`. None: anyone on a loopback address; elsewhere it must be said.
     pub subscribe: Option<Access>,
-    /// Who may see `/`, `/echo` and `/metrics`. None: anyone on a loopback address, elsewhere nobody.
+    /// Who may see `/` and `/metrics`. None: anyone on a loopback address, elsewhere nobody.
     pub observe: Option<Access>,
     /// Which web origins may connect. None: those of this machine on a loopback address; elsewhere it must be said.
     pub origins: Option<Origins>,
+    /// Subprotocols that `/ws/{topic}` agrees to, the most wanted first for each peer by the peer's own order.
+    pub subprotocols: Vec<String>,
     /// Start on any address with whatever was not said left open to everybody.
     pub insecure: bool,
     /// Every numeric limit.
@@ -253,6 +255,7 @@ impl Default for Config {
             subscribe: None,
             observe: None,
             origins: None,
+            subprotocols: Vec::new(),
             insecure: false,
             limits: Limits::default(),
         }
@@ -266,11 +269,28 @@ pub const WORKERS_MAX: usize = 1024;
 
 /// The rights that hold after the defaults are filled in.
 #[derive(Clone, Debug)]
-pub(crate) struct Rights {
+pub struct Rights {
+    /// Who may publish.
     pub publish: Access,
+    /// Who may subscribe, and use own endpoints.
     pub subscribe: Access,
+    /// Who may see the console and the figures.
     pub observe: Access,
+    /// Which web origins may connect.
     pub origins: Origins,
+}
+
+impl From<Rights> for String {
+    /// For the line in the log.
+    fn from(rights: Rights) -> String {
+        let origins = match &rights.origins {
+            Origins::Loopback => "this machine",
+            Origins::Any => "any",
+            Origins::List(_) => "listed",
+        };
+        let Rights { publish, subscribe, observe, .. } = rights;
+        format!("publish: {publish}, subscribe: {subscribe}, observe: {observe}, origins: {origins}")
+    }
 }
 
 impl Config {

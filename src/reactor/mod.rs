@@ -98,17 +98,17 @@ pub struct Reactor {
 }
 
 impl Reactor {
-    /// A reactor that has yet to [`run`](Reactor::run). `connections_max` is the whole process's.
+    /// A reactor that has yet to [`run`](Reactor::run): number `id` of `reactors`. `context`: what all reactors share,
+    /// when the process's clock began, and the whole process's cap on connections.
     pub fn new(
         selector: Selector,
         inbox: Inbox,
         listener: Listener,
         id: ReactorId,
         reactors: usize,
-        shared: Shared,
-        started: Instant,
-        connections_max: usize,
+        context: (Shared, Instant, usize),
     ) -> Reactor {
+        let (shared, started, connections_max) = context;
         Reactor {
             selector,
             connections: Connections::new(id, reactors, shared),

@@ -1,0 +1,456 @@
+//! The composition root: builds the parts, spawns the threads, and ends them.
+
+use std::any::Any;
+use std::fmt;
+use std::net::SocketAddr;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use mio::net::TcpStream;
+
+use crate::access::Authorizer;
+use crate::config::{Access, Config, ConfigError, Origins};
+use crate::connection::{Message, Settings};
+use crate::error::Error;
+use crate::handler::{Echo, Handler};
+use crate::http::topic::Topic;
+use crate::hub::{Command, Origin, Publication, ReactorId};
+use crate::metrics::Metrics;
+use crate::reactor::listener::{Balance, Listener};
+use crate::reactor::mailbox::{Inbox, Mailbox, mailbox};
+use crate::reactor::{Reactor, Route, Selector, Shared, Stage, StageCell, socket};
+use crate::worker::{Outlet, QueueLimits, Shards};
+
+/// Shards for each thread that may run one, so that two busy threads seldom want the same.
+const SHARDS_PER_THREAD: usize = 4;
+
+/// Sockets that one reactor may have been handed and not yet taken.
+const HANDOVER_MAX: usize = 256;
+
+/// Descriptors that are kept from connections: standard streams, event loops, listeners, and a few to spare.
+const DESCRIPTORS_RESERVED: usize = 64;
+
+/// Descriptors that a reactor needs for itself.
+const DESCRIPTORS_PER_REACTOR: usize = 4;
+
+/// Puts a server together. See [`Server::builder`].
+pub struct Builder {
+    config: Config,
+    authorizer: Option<Arc<dyn Authorizer>>,
+    routes: Vec<Route>,
+}
+
+impl Builder {
+    /// What it is started with. Without this call it is [`Config::default`].
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Builder {
+        self.config = config;
+        self
+    }
+
+    /// Where it listens; port 0 lets the system choose.
+    #[must_use]
+    pub fn listen(mut self, address: SocketAddr) -> Builder {
+        self.config.listen = address;
+        self
+    }
+
+    /// An endpoint of one's own at this exact path, which must begin with `/`. A later one replaces an earlier one.
+    /// Paths of the server's own, such as those under `/ws/`, never get here.
+    #[must_use]
+    pub fn handler(mut self, path: &str, handler: impl Handler) -> Builder {
+        self.routes.retain(|route| *route.path != *path);
+        self.routes.push(Route { path: path.into(), handler: Arc::new(handler) });
+        self
+    }
+
+    /// Decides who may do what, instead of the configuration's `publish`, `subscribe` and `observe`.
+    #[must_use]
+    pub fn authorizer(mut self, authorizer: impl Authorizer) -> Builder {
+        self.authorizer = Some(Arc::new(authorizer));
+        self
+    }
+
+    /// Takes the port. Connections that come from here on wait until [`Server::run`].
+    ///
+    /// # Errors
+    /// When a setting cannot stand, the address cannot be listened on, or an event loop cannot be set up.
+    pub fn bind(mut self) -> Result<Server, Error> {
+        if self.authorizer.is_some() {
+            // Who may do what is said by code, so the configuration need not.
+            for access in [&mut self.config.publish, &mut self.config.subscribe, &mut self.config.observe] {
+                access.get_or_insert(Access::Nobody);
+            }
+        }
+        self.config.check()?;
+        if let Some(route) = self.routes.iter().find(|route| !route.path.starts_with('/')) {
+            return Err(ConfigError::new("handler", &route.path, "a path begins with /").into());
+        }
+        let rights = self.config.rights()?;
+        let origins = Arc::new(rights.origins.clone());
+        let policy = Policy { rights: rights.clone().into(), by_code: self.authorizer.is_some() };
+        let authorizer = self.authorizer.take().unwrap_or_else(|| Arc::new(rights));
+        Assembly::new(&self.config, origins, authorizer, self.routes)?.finish(policy)
+    }
+}
+
+/// The parts of a server while it is put together.
+struct Assembly<'a> {
+    config: &'a Config,
+    started: Instant,
+    selectors: Vec<Selector>,
+    inboxes: Vec<Inbox>,
+    mailboxes: Vec<Arc<Mailbox>>,
+    work: Receiver<usize>,
+    shared: Shared,
+}
+
+impl<'a> Assembly<'a> {
+    fn new(
+        config: &'a Config,
+        origins: Arc<Origins>,
+        authorizer: Arc<dyn Authorizer>,
+        routes: Vec<Route>,
+    ) -> Result<Assembly<'a>, Error> {
+        let (limits, reactors) = (&config.limits, config.reactor_count());
+        let selectors: Vec<_> =
+            (0..reactors).map(|_| Selector::new()).collect::<Result<_, _>>().map_err(Error::Setup)?;
+        let (mailboxes, inboxes): (Vec<_>, Vec<_>) = (0u16..)
+            .zip(&selectors)
+            .map(|(number, selector)| {
+                let (messages_max, bytes_max) = (limits.mailbox_messages_max, limits.mailbox_bytes_max);
+                mailbox(ReactorId(number), messages_max, bytes_max, selector.wake())
+            })
+            .unzip();
+        let outlets = mailboxes.iter().map(|mailbox| Box::new(Arc::clone(mailbox)) as Box<dyn Outlet>);
+        let shards = (reactors + config.worker_count()) * SHARDS_PER_THREAD;
+        let epochs = (0..shards).map(|_| entropy()).collect::<Result<Vec<_>, _>>()?;
+        let queue = QueueLimits { commands_max: limits.commands_max, bytes_max: limits.command_bytes_max };
+        let (shards, work) = Shards::new(&epochs, outlets.collect(), queue, config.inline_shards);
+        let shared = Shared {
+            settings: Arc::new(Settings::new(limits)),
+            shards: Arc::new(shards),
+            authorizer,
+            origins,
+            subprotocols: config.subprotocols.iter().map(|name| name.as_str().into()).collect(),
+            routes: routes.into(),
+            metrics: Arc::new(Metrics::new(reactors)),
+            stage: Arc::new(StageCell::default()),
+        };
+        Ok(Assembly { config, started: Instant::now(), selectors, inboxes, mailboxes, work, shared })
+    }
+
+    fn finish(self, policy: Policy) -> Result<Server, Error> {
+        let Assembly { config, started, selectors, inboxes, mailboxes, work, shared } = self;
+        let reactors = selectors.len();
+        let shares_port = cfg!(target_os = "linux") && reactors > 1;
+        let listen = |address| {
+            socket::listen(address, shares_port, &config.limits)
+                .map_err(|source| Error::Listen { address, source })
+        };
+        let first = listen(config.listen)?;
+        let address = first.local_addr().map_err(Error::Setup)?;
+        let mut sockets = vec![Some(first)];
+        for _ in 1..reactors {
+            sockets.push(if shares_port { Some(listen(address)?) } else { None });
+        }
+        let (handover, handed): (Vec<Sender<TcpStream>>, Vec<Receiver<TcpStream>>) =
+            (0..reactors).map(|_| bounded(HANDOVER_MAX)).unzip();
+        let balance = Arc::new(Balance::new(handover, mailboxes.clone()));
+        let connections_max = connections_max(config, reactors);
+        let parts = selectors.into_iter().zip(inboxes).zip(sockets.into_iter().zip(handed));
+        let reactors = (0u16..)
+            .zip(parts)
+            .map(|(number, ((selector, inbox), (socket, handed)))| {
+                let id = ReactorId(number);
+                let listener = Listener::new(socket, handed, Arc::clone(&balance), id);
+                let context = (shared.clone(), started, connections_max);
+                Reactor::new(selector, inbox, listener, id, reactors, context)
+            })
+            .collect();
+        let handle = Handle { shared, mailboxes: mailboxes.into(), started };
+        Ok(Server { handle, reactors, work, workers: config.worker_count(), address, connections_max, policy })
+    }
+}
+
+fn entropy() -> Result<u64, Error> {
+    getrandom::u64().map_err(|error| Error::Setup(std::io::Error::other(error)))
+}
+
+/// The cap on connections: what was asked for, or what the descriptors allow if that is less.
+fn connections_max(config: &Config, reactors: usize) -> usize {
+    let asked = match config.limits.connections_max {
+        0 => usize::MAX,
+        count => count,
+    };
+    let reserved = DESCRIPTORS_RESERVED + DESCRIPTORS_PER_REACTOR * reactors;
+    let allowed = raise_descriptor_limit().map_or(usize::MAX, |limit| limit.saturating_sub(reserved).max(1));
+    if asked != usize::MAX && asked > allowed {
+        log::warn!(
+            "connections_max = {asked}: the limit of descriptors allows {allowed}; raise it (`ulimit -n`, or \
+             LimitNOFILE= of the service) or lower --connections-max"
+        );
+    }
+    asked.min(allowed)
+}
+
+/// Raises the soft limit of descriptors to the hard one, and gives it. None where there is no such limit.
+fn raise_descriptor_limit() -> Option<usize> {
+    let (_, hard) = rlimit::Resource::NOFILE.get().ok()?;
+    let raised = rlimit::increase_nofile_limit(hard).ok()?;
+    usize::try_from(raised).ok()
+}
+
+/// Who may do what, for the line in the log.
+#[derive(Clone, Debug)]
+struct Policy {
+    rights: String,
+    by_code: bool,
+}
+
+/// A server that has its port. [`run`](Server::run) serves.
+pub struct Server {
+    handle: Handle,
+    reactors: Vec<Reactor>,
+    work: Receiver<usize>,
+    workers: usize,
+    address: SocketAddr,
+    connections_max: usize,
+    policy: Policy,
+}
+
+/// How a thread ended.
+type Ending = (String, Result<Result<(), std::io::Error>, Box<dyn Any + Send>>);
+
+impl Server {
+    /// A server with the defaults, which are those of [`Config::default`], and `/echo` as its only own endpoint.
+    pub fn builder() -> Builder {
+        let echo = Route { path: "/echo".into(), handler: Arc::new(Echo) };
+        Builder { config: Config::default(), authorizer: None, routes: vec![echo] }
+    }
+
+    /// The way to it from other threads.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Most connections at a time, after the limit of descriptors is counted in.
+    pub fn connections_max(&self) -> usize {
+        self.connections_max
+    }
+
+    /// Serves until it is shut down by a [`Handle`], and has let everybody go.
+    ///
+    /// # Errors
+    /// When a reactor fails or a thread panics. All others have ended by then too.
+    pub fn run(self) -> Result<(), Error> {
+        self.log_start();
+        let Server { handle, reactors, work, workers, .. } = self;
+        let (ended, endings) = bounded::<Ending>(reactors.len() + workers);
+        let mut threads = Vec::new();
+        for number in 0..workers {
+            let (shards, work) = (Arc::clone(&handle.shared.shards), work.clone());
+            let job = move || {
+                shards.work(&work);
+                Ok(())
+            };
+            threads.push(spawn(format!("umbel-worker-{number}"), &ended, job)?);
+        }
+        let running = reactors.len();
+        for (number, reactor) in reactors.into_iter().enumerate() {
+            threads.push(spawn(format!("umbel-reactor-{number}"), &ended, move || reactor.run())?);
+        }
+        let outcome = supervise(&handle, &endings, running, workers);
+        for thread in threads {
+            // How it ended was reported through the channel.
+            let _ = thread.join();
+        }
+        log::info!("the server has ended");
+        outcome
+    }
+
+    fn log_start(&self) {
+        let limit = self.connections_max;
+        let address = self.address;
+        let threads = format!("{} reactors, {} workers", self.reactors.len(), self.workers);
+        let policy = match self.policy.by_code {
+            true => "who may do what is decided by the program",
+            false => &self.policy.rights,
+        };
+        log::info!("listening on http://{address} ({policy}; {threads}; at most {limit} connections)");
+    }
+}
+
+/// Waits for the threads, and ends all when one has ended in a way that it should not.
+fn supervise(
+    handle: &Handle,
+    endings: &Receiver<Ending>,
+    mut reactors: usize,
+    mut workers: usize,
+) -> Result<(), Error> {
+    let mut outcome = Ok(());
+    while reactors + workers > 0 {
+        if reactors == 0 {
+            // Nobody brings work any more.
+            (0..workers).all(|_| handle.shared.shards.stop());
+        }
+        let Ok((thread, ending)) = endings.recv() else { break };
+        let number = thread.rsplit('-').next().and_then(|number| number.parse().ok()).unwrap_or(0);
+        if thread.contains("reactor") {
+            reactors -= 1;
+        } else {
+            workers -= 1;
+        }
+        let failed = match ending {
+            Ok(Ok(())) => continue,
+            Ok(Err(source)) => Error::Reactor { reactor: number, source },
+            Err(_) => Error::Panicked { thread },
+        };
+        log::error!("{failed}");
+        outcome = outcome.and(Err(failed));
+        handle.shutdown_now();
+    }
+    outcome
+}
+
+fn spawn(
+    name: String,
+    ended: &Sender<Ending>,
+    job: impl FnOnce() -> std::io::Result<()> + Send + 'static,
+) -> Result<JoinHandle<()>, Error> {
+    let (ended, thread_name) = (ended.clone(), name.clone());
+    let body = move || {
+        // What the closure leaves behind in a panic is never looked at again: the server ends.
+        let ending = panic::catch_unwind(AssertUnwindSafe(job));
+        // The supervisor receives until all have ended, and the channel has room for all.
+        let _ = ended.send((thread_name, ending));
+    };
+    thread::Builder::new().name(name).spawn(body).map_err(Error::Setup)
+}
+
+/// The way to a server from any thread. Clones are cheap and mean the same server.
+#[derive(Clone)]
+pub struct Handle {
+    shared: Shared,
+    mailboxes: Arc<[Arc<Mailbox>]>,
+    started: Instant,
+}
+
+impl Handle {
+    /// Publishes a message to a topic. It is in the topic's order when this returns, and on its way to all
+    /// subscribers. Never blocks.
+    ///
+    /// # Errors
+    /// When the topic or the size cannot stand, or more is being published than is delivered.
+    pub fn publish(&self, topic: &str, message: Message<'_>) -> Result<(), PublishError> {
+        let topic = Topic::from_text(topic)
+            .map_err(|refusal| PublishError::InvalidTopic(refusal.reason.into_owned()))?;
+        let payload = message.payload();
+        let bytes_max = self.shared.settings.limits.publication_bytes_max;
+        if payload.len() > bytes_max {
+            return Err(PublishError::TooBig { bytes: payload.len(), bytes_max });
+        }
+        let now_us = self.started.elapsed().as_micros() as u64;
+        let publication = Arc::new(Publication::new(message.kind(), payload, now_us));
+        let command = Command::Publish { topic, publication, origin: Origin::Detached };
+        self.shared.shards.submit(command, None).map_err(|_| PublishError::Full)
+    }
+
+    /// What the server counts, added up over its threads.
+    pub fn counts(&self) -> Counts {
+        let metrics = &self.shared.metrics;
+        Counts {
+            connections: metrics.connection_count(),
+            accepted: metrics.sum(|reactor| &reactor.accepted),
+            messages_received: metrics.sum(|reactor| &reactor.messages_received),
+            deliveries: metrics.sum(|reactor| &reactor.deliveries),
+            slow_consumers: metrics.slow_consumers(),
+            outbox_bytes: metrics.sum(|reactor| &reactor.outbox_bytes),
+        }
+    }
+
+    /// The text of `/metrics`, for a program that serves it itself.
+    pub fn metrics(&self) -> String {
+        self.shared.metrics.encode()
+    }
+
+    /// Stops accepting, delivers what is queued and closes everybody within `drain_timeout_ms`.
+    pub fn shutdown(&self) {
+        self.advance(Stage::Draining);
+    }
+
+    /// Ends at once; nobody is told.
+    pub fn shutdown_now(&self) {
+        self.advance(Stage::Stopping);
+    }
+
+    fn advance(&self, stage: Stage) {
+        self.shared.stage.advance(stage);
+        for mailbox in self.mailboxes.iter() {
+            mailbox.wake();
+        }
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("counts", &self.counts()).finish_non_exhaustive()
+    }
+}
+
+/// What a server counts. Counters run from its start; gauges are as of each reactor's last tick.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Gauge: connections of every kind.
+    pub connections: u64,
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Messages received on WebSocket connections.
+    pub messages_received: u64,
+    /// Publications handed to subscribers: one for each of both.
+    pub deliveries: u64,
+    /// Subscribers closed because they read too slowly.
+    pub slow_consumers: u64,
+    /// Gauge: bytes queued beyond what the kernel took.
+    pub outbox_bytes: u64,
+}
+
+/// Why a message was not published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// What was given is no topic; the text says why.
+    InvalidTopic(String),
+    /// It is longer than `publication_bytes_max`.
+    TooBig {
+        /// Its length.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// More is being published than is delivered; try again a little later.
+    Full,
+}
+
+impl fmt::Display for PublishError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PublishError::InvalidTopic(reason) => f.write_str(reason),
+            PublishError::TooBig { bytes, bytes_max } => {
+                write!(f, "{bytes} bytes are more than publication_bytes_max allows ({bytes_max})")
+            }
+            PublishError::Full => f.write_str("more is being published than is delivered; try again"),
+        }
+    }
+}
+
+impl std::error::Error for PublishError {}
