@@ -395,7 +395,8 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    pub(crate) fn new(setting: impl Into<String>, value: impl ToString, way_out: impl Into<String>) -> Self {
+    /// Says that a setting cannot stand, and what to do.
+    pub fn new(setting: impl Into<String>, value: impl ToString, way_out: impl Into<String>) -> Self {
         ConfigError { setting: setting.into(), value: value.to_string(), way_out: way_out.into() }
     }
 

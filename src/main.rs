@@ -1,3 +1,16 @@
-//! The `umbel` command.
+//! The `umbel` command: arguments to [`Config`](umbel::Config) to [`Server::run`](umbel::Server::run), and the exit
+//! code. 0: all went well. 1: it did not. 2: the command line cannot be understood.
 
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match cli::run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("umbel: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -4,7 +4,7 @@ use crate::protocol::CloseCode;
 use crate::protocol::ProtocolError;
 
 /// Why a connection ended. The first reason stands, whatever follows from it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CloseReason {
     /// The peer started the closing handshake, with this code (1005 where it gave none).

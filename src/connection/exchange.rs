@@ -173,7 +173,7 @@ impl Connection {
                     *rest = tail;
                     self.handle_request(settings, now_ms, head, rest.is_empty(), out, on_event);
                 }
-                Ok(None) => exchange.head.extend_from_slice(mem::take(rest)),
+                Ok(None) => exchange.head.extend_from_slice(&*mem::take(rest)),
                 Err(refusal) => self.refuse(settings, now_ms, &refusal, out, on_event),
             }
             return;

@@ -43,9 +43,10 @@ impl Dialect {
 
 fn encode_event(publication: &Publication) -> Arc<[u8]> {
     let mut event = Vec::with_capacity(publication.payload().len() + 64);
+    let id = publication.position().to_string();
     match (publication.kind(), std::str::from_utf8(publication.payload())) {
-        (Kind::Text, Ok(text)) => sse::encode_event(&mut event, None, None, text),
-        _ => sse::encode_binary_event(&mut event, None, publication.payload()),
+        (Kind::Text, Ok(text)) => sse::encode_event(&mut event, Some(&id), None, text),
+        _ => sse::encode_binary_event(&mut event, Some(&id), publication.payload()),
     }
     event.into()
 }
@@ -57,9 +58,9 @@ mod tests {
     #[test]
     fn text_becomes_a_data_line_and_binary_base64() {
         let text = Publication::new(Kind::Text, b"a\nb", 0);
-        assert_eq!(&**Dialect::Sse.encode(&text), b"data: a\ndata: b\n\n");
+        assert_eq!(&**Dialect::Sse.encode(&text), b"id: 0000000000000000:0\ndata: a\ndata: b\n\n");
         let binary = Publication::new(Kind::Binary, &[0xff, 0], 0);
-        assert_eq!(&**Dialect::Sse.encode(&binary), b"event: binary\ndata: /wA=\n\n");
+        assert_eq!(&**Dialect::Sse.encode(&binary), b"id: 0000000000000000:0\nevent: binary\ndata: /wA=\n\n");
         assert_eq!(&**Dialect::Raw.encode(&binary), [0x82, 2, 0xff, 0]);
     }
 }

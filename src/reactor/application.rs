@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use super::topics::{Subscription, Topics};
 use crate::access::{Action, Authorizer};
 use crate::config::Origins;
-use crate::connection::event::ExtraHeaders;
 use crate::connection::{Answer, Awaited, Endpoint, Event, Hold, Message, Purpose, Settings};
 use crate::dialect::json;
 use crate::handler::{ConnectionId, Handler, Peer};
@@ -298,15 +297,4 @@ fn refused_line(status: u16, reason: &str) -> Vec<u8> {
     let mut line = Vec::new();
     json::encode_refused(&mut line, status, reason);
     line
-}
-
-/// The headers that let a page of another origin read the answer.
-pub(super) fn cross_origin(origin: Option<&str>) -> ExtraHeaders {
-    match origin {
-        Some(origin) => vec![
-            ("Access-Control-Allow-Origin", origin.to_owned()),
-            ("Vary", "Origin".to_owned()),
-        ],
-        None => Vec::new(),
-    }
 }

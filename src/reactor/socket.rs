@@ -1,6 +1,6 @@
 //! TCP sockets: their options, and [`Transport`] over mio's stream.
 
-use std::io::{self, IoSlice, Read as _, Write as _};
+use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
 #[cfg(target_os = "linux")]
 use std::time::Duration;
