@@ -7,7 +7,7 @@
 //! Every check is made at the first byte that shows it and in the order of the bytes, so the result does not
 //! depend on how the bytes were cut into calls.
 
-use super::frame::{HEADER_BYTES_MAX, Header, MASKED, Opcode, RSV};
+use super::frame::{HEADER_BYTES_MAX, Header, MASKED, Opcode, RSV, parse_first_byte};
 use super::mask::mask_in_place;
 use super::message::{Gathered, Limits, Received, Unfinished};
 use super::{ProtocolError, Role};
@@ -93,7 +93,7 @@ impl Decoder {
                     }
                     return Ok(Some(received));
                 }
-                Ok(Step::Gathered(gathered)) => return self.hand_out(gathered, input),
+                Ok(Step::Gathered(gathered)) => return self.hand_out(gathered),
                 Err(error) => {
                     self.end();
                     *input = &mut [];
@@ -201,7 +201,7 @@ impl Decoder {
         if first & self.reserved_bits != 0 {
             return Err(ProtocolError::ReservedBits);
         }
-        let opcode = Opcode::parse(first)?;
+        let opcode = parse_first_byte(first)?;
         let is_mid_message = self
             .unfinished
             .as_ref()
@@ -215,17 +215,15 @@ impl Decoder {
             }
             _ => {}
         }
-        // The wire form of the first byte is checked before the second one is looked at.
-        let parsed = Header::parse(&bytes[..1])?;
-        debug_assert!(parsed.is_none());
-        if let Some(second) = bytes.get(1) {
-            match (self.expects, second & MASKED != 0) {
-                (Expects::Masked, false) => return Err(ProtocolError::UnmaskedFrame),
-                (Expects::Unmasked, true) => return Err(ProtocolError::MaskedFrame),
-                _ => {}
-            }
+        let Some(&second) = bytes.get(1) else {
+            return Ok(None);
+        };
+        match (self.expects, second & MASKED != 0) {
+            (Expects::Masked, false) => return Err(ProtocolError::UnmaskedFrame),
+            (Expects::Unmasked, true) => return Err(ProtocolError::MaskedFrame),
+            _ => {}
         }
-        Header::parse(bytes)
+        Header::parse_rest(first, opcode, second, bytes)
     }
 
     /// Checks a data frame against the limits, before any of its payload is taken.
@@ -244,12 +242,8 @@ impl Decoder {
         Ok(())
     }
 
-    /// Hands out what has become whole in `unfinished`.
-    fn hand_out<'a>(
-        &'a mut self,
-        gathered: Gathered,
-        input: &mut &mut [u8],
-    ) -> Result<Option<Received<'a>>, ProtocolError> {
+    /// Hands out what has become whole in `unfinished`, where it has been checked.
+    fn hand_out(&mut self, gathered: Gathered) -> Result<Option<Received<'_>>, ProtocolError> {
         if gathered == Gathered::Control(Opcode::Close) {
             self.expects = Expects::Nothing;
         }
@@ -257,12 +251,7 @@ impl Decoder {
             .unfinished
             .as_ref()
             .expect("something was gathered in it");
-        let received = unfinished.received(gathered);
-        if received.is_err() {
-            self.expects = Expects::Nothing;
-            *input = &mut [];
-        }
-        received.map(Some)
+        unfinished.received(gathered).map(Some)
     }
 
     /// Frees the box when the last call handed out the last thing in it, or the decoder has ended.
@@ -322,7 +311,10 @@ mod tests {
                 match decoder.decode(limits, &mut input) {
                     Ok(Some(received)) => out.push(format!("{received:?}")),
                     Ok(None) => break,
-                    Err(error) => out.push(format!("{error:?}")),
+                    Err(error) => {
+                        out.push(format!("{error:?}"));
+                        assert_eq!(decoder.buffered_bytes(), 0);
+                    }
                 }
             }
             assert!(input.is_empty());

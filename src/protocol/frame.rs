@@ -23,7 +23,7 @@ pub const SERVER_HEADER_BYTES_MAX: usize = 10;
 /// The longest payload of a control frame (section 5.5).
 pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 125;
 
-pub(super) const FIN: u8 = 0x80;
+const FIN: u8 = 0x80;
 pub(super) const RSV: u8 = RSV1 | RSV2 | RSV3;
 pub(super) const MASKED: u8 = 0x80;
 const RSV1: u8 = 0x40;
@@ -108,14 +108,21 @@ impl Header {
         let Some(&first) = bytes.first() else {
             return Ok(None);
         };
-        let opcode = Opcode::parse(first)?;
-        let fin = first & FIN != 0;
-        if opcode.is_control() && !fin {
-            return Err(ProtocolError::ControlFragmented);
-        }
+        let opcode = parse_first_byte(first)?;
         let Some(&second) = bytes.get(1) else {
             return Ok(None);
         };
+        Header::parse_rest(first, opcode, second, bytes)
+    }
+
+    /// The same, of a first byte that [`parse_first_byte`] has passed and a second byte. `bytes` are all.
+    #[inline]
+    pub(super) fn parse_rest(
+        first: u8,
+        opcode: Opcode,
+        second: u8,
+        bytes: &[u8],
+    ) -> Result<Option<(Header, usize)>, ProtocolError> {
         if opcode.is_control() && usize::from(second & LENGTH) > CONTROL_PAYLOAD_BYTES_MAX {
             return Err(ProtocolError::ControlTooLong);
         }
@@ -131,7 +138,7 @@ impl Header {
             (Some(*key), length_end + 4)
         };
         let header = Header {
-            fin,
+            fin: first & FIN != 0,
             rsv1: first & RSV1 != 0,
             rsv2: first & RSV2 != 0,
             rsv3: first & RSV3 != 0,
@@ -154,6 +161,16 @@ impl Header {
             out.extend_from_slice(&key);
         }
     }
+}
+
+/// Checks all that the first byte of a header tells by itself.
+#[inline]
+pub(super) fn parse_first_byte(first: u8) -> Result<Opcode, ProtocolError> {
+    let opcode = Opcode::parse(first)?;
+    if opcode.is_control() && first & FIN == 0 {
+        return Err(ProtocolError::ControlFragmented);
+    }
+    Ok(opcode)
 }
 
 /// Reads the payload length, whose first seven bits are `short`, and says where it ends in the header.

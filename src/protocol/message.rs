@@ -158,6 +158,9 @@ impl Unfinished {
         }
         self.frame = None;
         if opcode.is_control() {
+            if opcode == Opcode::Close {
+                CloseFrame::parse(&self.control)?;
+            }
             Ok(Some(Gathered::Control(opcode)))
         } else if fin {
             self.utf8.finish()?;
@@ -167,7 +170,7 @@ impl Unfinished {
         }
     }
 
-    /// The whole payload that `gathered` names, as what it is. A text is checked a second time here: that is
+    /// The whole payload that `gathered` names, as what it is: `fill` has found it valid. A text is checked a second time here: that is
     /// what a `&str` costs without `unsafe`, and little beside the copy that it went through.
     pub(super) fn received(&self, gathered: Gathered) -> Result<Received<'_>, ProtocolError> {
         match gathered {
