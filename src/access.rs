@@ -50,7 +50,9 @@ impl<'a> AccessRequest<'a> {
     /// The value of a cookie.
     pub fn cookie(&self, name: &str) -> Option<&'a str> {
         let pairs = self.head.headers("cookie").flat_map(|line| line.split(';'));
-        let mut found = pairs.filter_map(|pair| pair.trim().split_once('=')).filter(|(key, _)| *key == name);
+        let mut found = pairs
+            .filter_map(|pair| pair.trim().split_once('='))
+            .filter(|(key, _)| *key == name);
         found.next().map(|(_, value)| value)
     }
 
@@ -59,7 +61,9 @@ impl<'a> AccessRequest<'a> {
     pub fn token(&self) -> Option<Cow<'a, str>> {
         if let Some(value) = self.header("authorization") {
             let (scheme, token) = value.split_once(' ')?;
-            return scheme.eq_ignore_ascii_case("bearer").then_some(Cow::Borrowed(token.trim()));
+            return scheme
+                .eq_ignore_ascii_case("bearer")
+                .then_some(Cow::Borrowed(token.trim()));
         }
         let (_, query) = self.head.target.split_once('?')?;
         let parameter = |name| Query(query).get(name).ok().flatten();
@@ -70,7 +74,9 @@ impl<'a> AccessRequest<'a> {
 impl fmt::Debug for AccessRequest<'_> {
     /// Without the headers, which may hold secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AccessRequest").field("action", &self.action).finish_non_exhaustive()
+        f.debug_struct("AccessRequest")
+            .field("action", &self.action)
+            .finish_non_exhaustive()
     }
 }
 
@@ -103,12 +109,20 @@ impl Authorizer for Rights {
         };
         match access {
             Access::Anyone => Ok(()),
-            Access::Nobody => Err(Denied::Forbidden(format!("{what} is closed to everybody here").into())),
+            Access::Nobody => Err(Denied::Forbidden(
+                format!("{what} is closed to everybody here").into(),
+            )),
             Access::Token(expected) => match request.token() {
-                Some(shown) if equal_in_constant_time(shown.as_bytes(), expected.as_bytes()) => Ok(()),
-                Some(_) => Err(Denied::Unauthenticated(format!("the token for {what} is wrong").into())),
+                Some(shown) if equal_in_constant_time(shown.as_bytes(), expected.as_bytes()) => {
+                    Ok(())
+                }
+                Some(_) => Err(Denied::Unauthenticated(
+                    format!("the token for {what} is wrong").into(),
+                )),
                 None => {
-                    let reason = format!("{what} needs a token: send it as Authorization: Bearer, or as ?token=");
+                    let reason = format!(
+                        "{what} needs a token: send it as Authorization: Bearer, or as ?token="
+                    );
                     Err(Denied::Unauthenticated(reason.into()))
                 }
             },
@@ -121,7 +135,10 @@ impl Authorizer for Rights {
 fn equal_in_constant_time(shown: &[u8], expected: &[u8]) -> bool {
     let mut difference = shown.len() ^ expected.len();
     for (index, byte) in shown.iter().enumerate() {
-        let other = expected.get(index % expected.len().max(1)).copied().unwrap_or(0);
+        let other = expected
+            .get(index % expected.len().max(1))
+            .copied()
+            .unwrap_or(0);
         difference = black_box(difference | usize::from(byte ^ other));
     }
     black_box(difference) == 0
@@ -134,8 +151,12 @@ mod tests {
     use crate::http::request::Limits;
 
     fn authorize(request: &str, access: Access, action: Action<'_>) -> Result<(), Denied> {
-        let limits =
-            Limits { head_bytes_max: 4096, headers_max: 20, target_bytes_max: 1000, body_bytes_max: 0 };
+        let limits = Limits {
+            head_bytes_max: 4096,
+            headers_max: 20,
+            target_bytes_max: 1000,
+            body_bytes_max: 0,
+        };
         let head = Head::parse(request.as_bytes(), &limits).expect("a valid head");
         let rights = Rights {
             publish: access,
@@ -158,7 +179,11 @@ mod tests {
             "POST /pub/a?token=abc HTTP/1.1\r\nHost: x\r\n\r\n",
             "POST /pub/a?x=1&access_token=%61bc HTTP/1.1\r\nHost: x\r\n\r\n",
         ] {
-            assert_eq!(authorize(request, token(), Action::Publish("a")), Ok(()), "{request}");
+            assert_eq!(
+                authorize(request, token(), Action::Publish("a")),
+                Ok(()),
+                "{request}"
+            );
         }
     }
 
@@ -173,7 +198,10 @@ mod tests {
             "POST /pub/a?token= HTTP/1.1\r\nHost: x\r\n\r\n",
         ] {
             let outcome = authorize(request, token(), Action::Publish("a"));
-            assert!(matches!(outcome, Err(Denied::Unauthenticated(_))), "{request}: {outcome:?}");
+            assert!(
+                matches!(outcome, Err(Denied::Unauthenticated(_))),
+                "{request}: {outcome:?}"
+            );
         }
     }
 

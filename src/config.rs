@@ -75,6 +75,7 @@ macro_rules! limits {
                 Ok(())
             }
 
+            #[expect(clippy::cast_lossless, reason = "the table holds several widths")]
             fn check(&self) -> Result<(), ConfigError> {
                 let values = [$( self.$name as u64, )+];
                 for (info, value) in Limits::ALL.iter().zip(values) {
@@ -288,8 +289,15 @@ impl From<Rights> for String {
             Origins::Any => "any",
             Origins::List(_) => "listed",
         };
-        let Rights { publish, subscribe, observe, .. } = rights;
-        format!("publish: {publish}, subscribe: {subscribe}, observe: {observe}, origins: {origins}")
+        let Rights {
+            publish,
+            subscribe,
+            observe,
+            ..
+        } = rights;
+        format!(
+            "publish: {publish}, subscribe: {subscribe}, observe: {observe}, origins: {origins}"
+        )
     }
 }
 
@@ -305,7 +313,11 @@ impl Config {
             if value <= max {
                 return Ok(());
             }
-            Err(ConfigError::new(name, value, format!("must be at most {max}; 0 lets the server choose")))
+            Err(ConfigError::new(
+                name,
+                value,
+                format!("must be at most {max}; 0 lets the server choose"),
+            ))
         };
         at_most("reactors", self.reactors, REACTORS_MAX)?;
         at_most("workers", self.workers, WORKERS_MAX)?;
@@ -329,11 +341,17 @@ impl Config {
                 ),
             ));
         }
-        for (name, access) in
-            [("publish", &self.publish), ("subscribe", &self.subscribe), ("observe", &self.observe)]
-        {
+        for (name, access) in [
+            ("publish", &self.publish),
+            ("subscribe", &self.subscribe),
+            ("observe", &self.observe),
+        ] {
             if matches!(access, Some(Access::Token(token)) if token.is_empty()) {
-                return Err(ConfigError::new(name, "token", "the token is empty; give one or choose nobody"));
+                return Err(ConfigError::new(
+                    name,
+                    "token",
+                    "the token is empty; give one or choose nobody",
+                ));
             }
         }
         self.rights().map(|_| ())
@@ -350,7 +368,11 @@ impl Config {
         Ok(Rights {
             publish: said("publish", &self.publish)?,
             subscribe: said("subscribe", &self.subscribe)?,
-            observe: self.observe.clone().unwrap_or(if open { Access::Anyone } else { Access::Nobody }),
+            observe: self.observe.clone().unwrap_or(if open {
+                Access::Anyone
+            } else {
+                Access::Nobody
+            }),
             origins: match &self.origins {
                 Some(origins) => origins.clone(),
                 None if self.listen.ip().is_loopback() => Origins::Loopback,
@@ -372,7 +394,9 @@ impl Config {
     /// Reactors after 0 is filled in.
     pub(crate) fn reactor_count(&self) -> usize {
         match self.reactors {
-            0 => std::thread::available_parallelism().map_or(1, usize::from).min(REACTORS_MAX),
+            0 => std::thread::available_parallelism()
+                .map_or(1, usize::from)
+                .min(REACTORS_MAX),
             count => count,
         }
     }
@@ -396,8 +420,16 @@ pub struct ConfigError {
 
 impl ConfigError {
     /// Says that a setting cannot stand, and what to do.
-    pub fn new(setting: impl Into<String>, value: impl ToString, way_out: impl Into<String>) -> Self {
-        ConfigError { setting: setting.into(), value: value.to_string(), way_out: way_out.into() }
+    pub fn new(
+        setting: impl Into<String>,
+        value: impl fmt::Display,
+        way_out: impl Into<String>,
+    ) -> Self {
+        ConfigError {
+            setting: setting.into(),
+            value: value.to_string(),
+            way_out: way_out.into(),
+        }
     }
 
     /// The setting's name.
@@ -423,7 +455,9 @@ mod tests {
         let mut config = Config::default();
         config.check().expect("the defaults stand");
         config.listen = "0.0.0.0:8080".parse().expect("an address");
-        let error = config.check().expect_err("an open server on every address must be asked for");
+        let error = config
+            .check()
+            .expect_err("an open server on every address must be asked for");
         assert_eq!(error.setting(), "publish");
         assert!(error.to_string().contains("--insecure"), "{error}");
         config.insecure = true;
@@ -441,7 +475,10 @@ mod tests {
         };
         let rights = config.rights().expect("all three are said");
         assert_eq!(rights.observe, Access::Nobody);
-        assert!(!format!("{config:?}").contains("s3cret"), "a token must not reach a log");
+        assert!(
+            !format!("{config:?}").contains("s3cret"),
+            "a token must not reach a log"
+        );
     }
 
     #[test]
@@ -450,14 +487,21 @@ mod tests {
         limits.set("ping_interval_ms", 50).expect("in range");
         assert_eq!(limits.ping_interval_ms, 50);
         let error = limits.set("ping_interval_ms", 0).expect_err("out of range");
-        assert!(error.to_string().contains("UMBEL_PING_INTERVAL_MS"), "{error}");
+        assert!(
+            error.to_string().contains("UMBEL_PING_INTERVAL_MS"),
+            "{error}"
+        );
         assert!(limits.set("no_such_limit", 1).is_err());
     }
 
     #[test]
     fn every_default_lies_in_its_range() {
         for info in Limits::ALL {
-            assert!((info.min..=info.max).contains(&info.default), "{}", info.name);
+            assert!(
+                (info.min..=info.max).contains(&info.default),
+                "{}",
+                info.name
+            );
         }
     }
 }

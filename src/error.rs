@@ -43,10 +43,16 @@ impl fmt::Display for Error {
             }
             Error::Setup(source) => write!(f, "an event loop could not be set up: {source}"),
             Error::Reactor { reactor, source } => {
-                write!(f, "reactor {reactor} cannot wait for events any more: {source}")
+                write!(
+                    f,
+                    "reactor {reactor} cannot wait for events any more: {source}"
+                )
             }
             Error::Panicked { thread } => {
-                write!(f, "thread {thread} panicked, so the server has ended; the log says where")
+                write!(
+                    f,
+                    "thread {thread} panicked, so the server has ended; the log says where"
+                )
             }
         }
     }
@@ -60,7 +66,9 @@ fn listen_advice(error: &io::Error) -> &'static str {
         io::ErrorKind::PermissionDenied => {
             "; ports below 1024 need a privilege: choose a higher one with --listen"
         }
-        io::ErrorKind::AddrNotAvailable => "; this machine has no such address: choose another with --listen",
+        io::ErrorKind::AddrNotAvailable => {
+            "; this machine has no such address: choose another with --listen"
+        }
         _ => "",
     }
 }
@@ -69,7 +77,9 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Error::Config(error) => Some(error),
-            Error::Listen { source, .. } | Error::Setup(source) | Error::Reactor { source, .. } => Some(source),
+            Error::Listen { source, .. } | Error::Setup(source) | Error::Reactor { source, .. } => {
+                Some(source)
+            }
             Error::Panicked { .. } => None,
         }
     }

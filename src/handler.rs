@@ -23,7 +23,11 @@ impl ConnectionId {
 
     /// The other way.
     pub(crate) fn from_bits(reactor: u16, bits: u64) -> ConnectionId {
-        ConnectionId { reactor, index: bits as u32, generation: (bits >> 32) as u32 }
+        ConnectionId {
+            reactor,
+            index: bits as u32,
+            generation: (bits >> 32) as u32,
+        }
     }
 }
 
@@ -82,7 +86,13 @@ impl std::error::Error for PeerFull {}
 
 impl<'a> Peer<'a> {
     pub(crate) fn new(id: ConnectionId, out: &'a mut Vec<u8>, bytes_max: usize) -> Peer<'a> {
-        Peer { id, out_start: out.len(), out, bytes_max, close: None }
+        Peer {
+            id,
+            out_start: out.len(),
+            out,
+            bytes_max,
+            close: None,
+        }
     }
 
     pub(crate) fn take_close(self) -> Option<(CloseCode, Cow<'static, str>)> {
@@ -124,7 +134,8 @@ pub struct Echo;
 
 impl Handler for Echo {
     fn message(&self, peer: &mut Peer<'_>, message: Message<'_>) {
-        peer.send(message).expect("the first message of a call is always taken");
+        peer.send(message)
+            .expect("the first message of a call is always taken");
     }
 }
 
@@ -135,7 +146,11 @@ mod tests {
     #[test]
     fn echo_frames_the_message_again() {
         let mut out = b"before".to_vec();
-        let id = ConnectionId { reactor: 0, index: 0, generation: 0 };
+        let id = ConnectionId {
+            reactor: 0,
+            index: 0,
+            generation: 0,
+        };
         let mut peer = Peer::new(id, &mut out, 10);
         Echo.message(&mut peer, Message::Text("hi"));
         assert!(peer.take_close().is_none());
@@ -145,7 +160,11 @@ mod tests {
     #[test]
     fn a_call_cannot_queue_without_bound() {
         let mut out = Vec::new();
-        let id = ConnectionId { reactor: 0, index: 0, generation: 0 };
+        let id = ConnectionId {
+            reactor: 0,
+            index: 0,
+            generation: 0,
+        };
         let mut peer = Peer::new(id, &mut out, 10);
         assert_eq!(peer.send(Message::Binary(&[0; 100])), Ok(()));
         assert_eq!(peer.send(Message::Binary(b"")), Err(PeerFull));

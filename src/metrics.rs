@@ -27,7 +27,10 @@ pub struct Cell(AtomicU64);
 impl Cell {
     /// Adds to a counter. Only the owning thread may.
     pub fn add(&self, more: u64) {
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+        self.0.store(
+            self.0.load(Ordering::Relaxed).wrapping_add(more),
+            Ordering::Relaxed,
+        );
     }
 
     /// Sets a gauge. Only the owning thread may.
@@ -133,7 +136,9 @@ pub struct Metrics {
 impl Metrics {
     /// For so many reactors.
     pub fn new(reactors: usize) -> Metrics {
-        Metrics { reactors: (0..reactors).map(|_| Arc::default()).collect() }
+        Metrics {
+            reactors: (0..reactors).map(|_| Arc::default()).collect(),
+        }
     }
 
     /// The cells of one reactor.
@@ -143,15 +148,55 @@ impl Metrics {
 
     /// The sum of one cell over all reactors.
     pub fn sum(&self, cell: impl Fn(&ReactorMetrics) -> &Cell) -> u64 {
-        self.reactors.iter().map(|reactor| cell(reactor).get()).sum()
+        self.reactors
+            .iter()
+            .map(|reactor| cell(reactor).get())
+            .sum()
     }
 
     /// Connections of every kind.
     pub fn connection_count(&self) -> u64 {
-        (0..LABEL_COUNT).map(|index| self.sum(|r| &r.connections[index])).sum()
+        (0..LABEL_COUNT)
+            .map(|index| self.sum(|r| &r.connections[index]))
+            .sum()
     }
 
-    /// The text of a scrape.
+    /// The text of a scrape, in the format that Prometheus has always read (version 0.0.4).
+    ///
+    /// It is OpenMetrics, but for the names of counters in the lines that describe them: there the older format wants
+    /// the suffix that the samples have.
+    pub fn encode_prometheus(self: &Arc<Self>) -> String {
+        let openmetrics = self.encode();
+        let mut text = String::with_capacity(openmetrics.len() + 1024);
+        let mut help = None;
+        for line in openmetrics.lines() {
+            match line
+                .strip_prefix("# HELP ")
+                .and_then(|rest| rest.split_once(' '))
+            {
+                Some(described) => help = Some(described),
+                None if line == "# EOF" => {}
+                None => {
+                    let suffix = if line.ends_with(" counter") {
+                        "_total"
+                    } else {
+                        ""
+                    };
+                    if let Some((name, words)) = help.take() {
+                        text.push_str(&format!("# HELP {name}{suffix} {words}\n"));
+                        let kind = line.rsplit(' ').next().unwrap_or("untyped");
+                        text.push_str(&format!("# TYPE {name}{suffix} {kind}\n"));
+                    } else {
+                        text.push_str(line);
+                        text.push('\n');
+                    }
+                }
+            }
+        }
+        text
+    }
+
+    /// The text of a scrape, in the OpenMetrics format.
     pub fn encode(self: &Arc<Self>) -> String {
         let mut registry = Registry::with_prefix("umbel");
         registry.register_collector(Box::new(Arc::clone(self)));
@@ -207,8 +252,15 @@ impl Metrics {
     ) -> fmt::Result {
         let buckets: Vec<(f64, u64)> = (0..BUCKETS)
             .map(|index| {
-                let bound = if index == BUCKETS - 1 { f64::MAX } else { (1u64 << index) as f64 / 1e6 };
-                (bound, self.sum(|reactor| &histogram(reactor).buckets[index]))
+                let bound = if index == BUCKETS - 1 {
+                    f64::INFINITY
+                } else {
+                    (1u64 << index) as f64 / 1e6
+                };
+                (
+                    bound,
+                    self.sum(|reactor| &histogram(reactor).buckets[index]),
+                )
             })
             .collect();
         let count = buckets.iter().map(|(_, count)| count).sum();
@@ -235,34 +287,75 @@ impl Collector for Metrics {
         let e = &mut encoder;
         self.encode_connections(e)?;
         self.encode_counter(e, "accepted", "Connections accepted", |r| &r.accepted)?;
-        self.encode_counter(e, "accept_errors", "Failed calls of accept", |r| &r.accept_errors)?;
-        self.encode_reasons(e, "refused", "Requests refused", Refusal::LABELS, |r| &r.refused)?;
-        self.encode_reasons(e, "closed", "Connections ended", &CloseReason::LABELS, |r| &r.closed)?;
+        self.encode_counter(e, "accept_errors", "Failed calls of accept", |r| {
+            &r.accept_errors
+        })?;
+        self.encode_reasons(e, "refused", "Requests refused", Refusal::LABELS, |r| {
+            &r.refused
+        })?;
+        self.encode_reasons(
+            e,
+            "closed",
+            "Connections ended",
+            &CloseReason::LABELS,
+            |r| &r.closed,
+        )?;
         let slow = ConstCounter::new(self.slow_consumers());
         let help = "Subscribers closed because they read too slowly";
         slow.encode(e.encode_descriptor("slow_consumers", help, None, MetricType::Counter)?)?;
-        self.encode_counter(e, "messages_received", "Messages received on WebSocket connections", |r| {
-            &r.messages_received
-        })?;
+        self.encode_counter(
+            e,
+            "messages_received",
+            "Messages received on WebSocket connections",
+            |r| &r.messages_received,
+        )?;
         self.encode_counter(e, "received_bytes", "Bytes read", |r| &r.bytes_received)?;
         self.encode_counter(e, "sent_bytes", "Bytes written", |r| &r.bytes_sent)?;
-        self.encode_counter(e, "publications", "Publications accepted from connections", |r| {
-            &r.publications
+        self.encode_counter(
+            e,
+            "publications",
+            "Publications accepted from connections",
+            |r| &r.publications,
+        )?;
+        self.encode_counter(e, "deliveries", "Publications handed to subscribers", |r| {
+            &r.deliveries
         })?;
-        self.encode_counter(e, "deliveries", "Publications handed to subscribers", |r| &r.deliveries)?;
-        self.encode_counter(e, "publish_holds", "Times that a full hub held a publisher back", |r| {
-            &r.publish_holds
+        self.encode_counter(
+            e,
+            "publish_holds",
+            "Times that a full hub held a publisher back",
+            |r| &r.publish_holds,
+        )?;
+        self.encode_counter(
+            e,
+            "poll_errors",
+            "Failures of the event loop's own calls",
+            |r| &r.poll_errors,
+        )?;
+        self.encode_gauge(
+            e,
+            "outbox_bytes",
+            "Bytes queued beyond what the kernel took",
+            |r| &r.outbox_bytes,
+        )?;
+        self.encode_gauge(
+            e,
+            "inbound_bytes",
+            "Bytes of unfinished requests and messages",
+            |r| &r.inbound_bytes,
+        )?;
+        self.encode_gauge(
+            e,
+            "topics",
+            "Topics with subscribers, summed over the reactors",
+            |r| &r.topics,
+        )?;
+        self.encode_gauge(e, "mailbox_depth", "Effects that wait in mailboxes", |r| {
+            &r.mailbox_depth
         })?;
-        self.encode_counter(e, "poll_errors", "Failures of the event loop's own calls", |r| &r.poll_errors)?;
-        self.encode_gauge(e, "outbox_bytes", "Bytes queued beyond what the kernel took", |r| {
-            &r.outbox_bytes
+        self.encode_histogram(e, "tick_seconds", "Time of a tick, without waiting", |r| {
+            &r.tick
         })?;
-        self.encode_gauge(e, "inbound_bytes", "Bytes of unfinished requests and messages", |r| {
-            &r.inbound_bytes
-        })?;
-        self.encode_gauge(e, "topics", "Topics with subscribers, summed over the reactors", |r| &r.topics)?;
-        self.encode_gauge(e, "mailbox_depth", "Effects that wait in mailboxes", |r| &r.mailbox_depth)?;
-        self.encode_histogram(e, "tick_seconds", "Time of a tick, without waiting", |r| &r.tick)?;
         let help = "Time from a publish to its last write on a reactor";
         self.encode_histogram(e, "publish_to_write_seconds", help, |r| &r.publish_to_write)
     }
@@ -292,13 +385,39 @@ mod tests {
         metrics.reactor(0).publish_to_write.record_us(3);
         let text = metrics.encode();
         assert!(text.contains("\numbel_deliveries_total 7\n"), "{text}");
-        assert!(text.contains("umbel_connections{state=\"open\",dialect=\"endpoint\"} 5\n"), "{text}");
-        assert!(text.contains("umbel_closed_total{reason=\"slow_consumer_age\"} 1\n"), "{text}");
+        assert!(
+            text.contains("umbel_connections{state=\"open\",dialect=\"endpoint\"} 5\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("umbel_closed_total{reason=\"slow_consumer_age\"} 1\n"),
+            "{text}"
+        );
         assert!(text.contains("\numbel_slow_consumers_total 1\n"), "{text}");
-        assert!(text.contains("umbel_publish_to_write_seconds_bucket{le=\"2e-06\"} 0\n"), "{text}");
-        assert!(text.contains("umbel_publish_to_write_seconds_bucket{le=\"4e-06\"} 1\n"), "{text}");
-        assert!(text.contains("umbel_publish_to_write_seconds_bucket{le=\"+Inf\"} 1\n"), "{text}");
+        assert!(
+            text.contains("umbel_publish_to_write_seconds_bucket{le=\"0.000002\"} 0\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("umbel_publish_to_write_seconds_bucket{le=\"0.000004\"} 1\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("umbel_publish_to_write_seconds_bucket{le=\"+Inf\"} 1\n"),
+            "{text}"
+        );
         assert!(text.ends_with("# EOF\n"), "{text}");
+        let text = metrics.encode_prometheus();
+        assert!(text.contains("\n# HELP umbel_deliveries_total "), "{text}");
+        assert!(
+            text.contains("\n# TYPE umbel_deliveries_total counter\numbel_deliveries_total 7\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("\n# TYPE umbel_topics gauge\numbel_topics 0\n"),
+            "{text}"
+        );
+        assert!(!text.contains("EOF"), "{text}");
     }
 
     #[test]

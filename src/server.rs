@@ -63,7 +63,10 @@ impl Builder {
     #[must_use]
     pub fn handler(mut self, path: &str, handler: impl Handler) -> Builder {
         self.routes.retain(|route| *route.path != *path);
-        self.routes.push(Route { path: path.into(), handler: Arc::new(handler) });
+        self.routes.push(Route {
+            path: path.into(),
+            handler: Arc::new(handler),
+        });
         self
     }
 
@@ -81,17 +84,28 @@ impl Builder {
     pub fn bind(mut self) -> Result<Server, Error> {
         if self.authorizer.is_some() {
             // Who may do what is said by code, so the configuration need not.
-            for access in [&mut self.config.publish, &mut self.config.subscribe, &mut self.config.observe] {
+            for access in [
+                &mut self.config.publish,
+                &mut self.config.subscribe,
+                &mut self.config.observe,
+            ] {
                 access.get_or_insert(Access::Nobody);
             }
         }
         self.config.check()?;
-        if let Some(route) = self.routes.iter().find(|route| !route.path.starts_with('/')) {
+        if let Some(route) = self
+            .routes
+            .iter()
+            .find(|route| !route.path.starts_with('/'))
+        {
             return Err(ConfigError::new("handler", &route.path, "a path begins with /").into());
         }
         let rights = self.config.rights()?;
         let origins = Arc::new(rights.origins.clone());
-        let policy = Policy { rights: rights.clone().into(), by_code: self.authorizer.is_some() };
+        let policy = Policy {
+            rights: rights.clone().into(),
+            by_code: self.authorizer.is_some(),
+        };
         let authorizer = self.authorizer.take().unwrap_or_else(|| Arc::new(rights));
         Assembly::new(&self.config, origins, authorizer, self.routes)?.finish(policy)
     }
@@ -116,35 +130,65 @@ impl<'a> Assembly<'a> {
         routes: Vec<Route>,
     ) -> Result<Assembly<'a>, Error> {
         let (limits, reactors) = (&config.limits, config.reactor_count());
-        let selectors: Vec<_> =
-            (0..reactors).map(|_| Selector::new()).collect::<Result<_, _>>().map_err(Error::Setup)?;
+        let selectors: Vec<_> = (0..reactors)
+            .map(|_| Selector::new())
+            .collect::<Result<_, _>>()
+            .map_err(Error::Setup)?;
         let (mailboxes, inboxes): (Vec<_>, Vec<_>) = (0u16..)
             .zip(&selectors)
             .map(|(number, selector)| {
-                let (messages_max, bytes_max) = (limits.mailbox_messages_max, limits.mailbox_bytes_max);
+                let (messages_max, bytes_max) =
+                    (limits.mailbox_messages_max, limits.mailbox_bytes_max);
                 mailbox(ReactorId(number), messages_max, bytes_max, selector.wake())
             })
             .unzip();
-        let outlets = mailboxes.iter().map(|mailbox| Box::new(Arc::clone(mailbox)) as Box<dyn Outlet>);
+        let outlets = mailboxes
+            .iter()
+            .map(|mailbox| Box::new(Arc::clone(mailbox)) as Box<dyn Outlet>);
         let shards = (reactors + config.worker_count()) * SHARDS_PER_THREAD;
-        let epochs = (0..shards).map(|_| entropy()).collect::<Result<Vec<_>, _>>()?;
-        let queue = QueueLimits { commands_max: limits.commands_max, bytes_max: limits.command_bytes_max };
+        let epochs = (0..shards)
+            .map(|_| entropy())
+            .collect::<Result<Vec<_>, _>>()?;
+        let queue = QueueLimits {
+            commands_max: limits.commands_max,
+            bytes_max: limits.command_bytes_max,
+        };
         let (shards, work) = Shards::new(&epochs, outlets.collect(), queue, config.inline_shards);
         let shared = Shared {
             settings: Arc::new(Settings::new(limits)),
             shards: Arc::new(shards),
             authorizer,
             origins,
-            subprotocols: config.subprotocols.iter().map(|name| name.as_str().into()).collect(),
+            subprotocols: config
+                .subprotocols
+                .iter()
+                .map(|name| name.as_str().into())
+                .collect(),
             routes: routes.into(),
             metrics: Arc::new(Metrics::new(reactors)),
             stage: Arc::new(StageCell::default()),
         };
-        Ok(Assembly { config, started: Instant::now(), selectors, inboxes, mailboxes, work, shared })
+        Ok(Assembly {
+            config,
+            started: Instant::now(),
+            selectors,
+            inboxes,
+            mailboxes,
+            work,
+            shared,
+        })
     }
 
     fn finish(self, policy: Policy) -> Result<Server, Error> {
-        let Assembly { config, started, selectors, inboxes, mailboxes, work, shared } = self;
+        let Assembly {
+            config,
+            started,
+            selectors,
+            inboxes,
+            mailboxes,
+            work,
+            shared,
+        } = self;
         let reactors = selectors.len();
         let shares_port = cfg!(target_os = "linux") && reactors > 1;
         let listen = |address| {
@@ -155,13 +199,20 @@ impl<'a> Assembly<'a> {
         let address = first.local_addr().map_err(Error::Setup)?;
         let mut sockets = vec![Some(first)];
         for _ in 1..reactors {
-            sockets.push(if shares_port { Some(listen(address)?) } else { None });
+            sockets.push(if shares_port {
+                Some(listen(address)?)
+            } else {
+                None
+            });
         }
         let (handover, handed): (Vec<Sender<TcpStream>>, Vec<Receiver<TcpStream>>) =
             (0..reactors).map(|_| bounded(HANDOVER_MAX)).unzip();
         let balance = Arc::new(Balance::new(handover, mailboxes.clone()));
         let connections_max = connections_max(config, reactors);
-        let parts = selectors.into_iter().zip(inboxes).zip(sockets.into_iter().zip(handed));
+        let parts = selectors
+            .into_iter()
+            .zip(inboxes)
+            .zip(sockets.into_iter().zip(handed));
         let reactors = (0u16..)
             .zip(parts)
             .map(|(number, ((selector, inbox), (socket, handed)))| {
@@ -171,8 +222,20 @@ impl<'a> Assembly<'a> {
                 Reactor::new(selector, inbox, listener, id, reactors, context)
             })
             .collect();
-        let handle = Handle { shared, mailboxes: mailboxes.into(), started };
-        Ok(Server { handle, reactors, work, workers: config.worker_count(), address, connections_max, policy })
+        let handle = Handle {
+            shared,
+            mailboxes: mailboxes.into(),
+            started,
+        };
+        Ok(Server {
+            handle,
+            reactors,
+            work,
+            workers: config.worker_count(),
+            address,
+            connections_max,
+            policy,
+        })
     }
 }
 
@@ -187,7 +250,8 @@ fn connections_max(config: &Config, reactors: usize) -> usize {
         count => count,
     };
     let reserved = DESCRIPTORS_RESERVED + DESCRIPTORS_PER_REACTOR * reactors;
-    let allowed = raise_descriptor_limit().map_or(usize::MAX, |limit| limit.saturating_sub(reserved).max(1));
+    let allowed =
+        raise_descriptor_limit().map_or(usize::MAX, |limit| limit.saturating_sub(reserved).max(1));
     if asked != usize::MAX && asked > allowed {
         log::warn!(
             "connections_max = {asked}: the limit of descriptors allows {allowed}; raise it (`ulimit -n`, or \
@@ -223,13 +287,23 @@ pub struct Server {
 }
 
 /// How a thread ended.
-type Ending = (String, Result<Result<(), std::io::Error>, Box<dyn Any + Send>>);
+type Ending = (
+    String,
+    Result<Result<(), std::io::Error>, Box<dyn Any + Send>>,
+);
 
 impl Server {
     /// A server with the defaults, which are those of [`Config::default`], and `/echo` as its only own endpoint.
     pub fn builder() -> Builder {
-        let echo = Route { path: "/echo".into(), handler: Arc::new(Echo) };
-        Builder { config: Config::default(), authorizer: None, routes: vec![echo] }
+        let echo = Route {
+            path: "/echo".into(),
+            handler: Arc::new(Echo),
+        };
+        Builder {
+            config: Config::default(),
+            authorizer: None,
+            routes: vec![echo],
+        }
     }
 
     /// The way to it from other threads.
@@ -253,7 +327,13 @@ impl Server {
     /// When a reactor fails or a thread panics. All others have ended by then too.
     pub fn run(self) -> Result<(), Error> {
         self.log_start();
-        let Server { handle, reactors, work, workers, .. } = self;
+        let Server {
+            handle,
+            reactors,
+            work,
+            workers,
+            ..
+        } = self;
         let (ended, endings) = bounded::<Ending>(reactors.len() + workers);
         let mut threads = Vec::new();
         for number in 0..workers {
@@ -266,7 +346,11 @@ impl Server {
         }
         let running = reactors.len();
         for (number, reactor) in reactors.into_iter().enumerate() {
-            threads.push(spawn(format!("umbel-reactor-{number}"), &ended, move || reactor.run())?);
+            threads.push(spawn(
+                format!("umbel-reactor-{number}"),
+                &ended,
+                move || reactor.run(),
+            )?);
         }
         let outcome = supervise(&handle, &endings, running, workers);
         for thread in threads {
@@ -285,7 +369,9 @@ impl Server {
             true => "who may do what is decided by the program",
             false => &self.policy.rights,
         };
-        log::info!("listening on http://{address} ({policy}; {threads}; at most {limit} connections)");
+        log::info!(
+            "listening on http://{address} ({policy}; {threads}; at most {limit} connections)"
+        );
     }
 }
 
@@ -302,8 +388,14 @@ fn supervise(
             // Nobody brings work any more.
             (0..workers).all(|_| handle.shared.shards.stop());
         }
-        let Ok((thread, ending)) = endings.recv() else { break };
-        let number = thread.rsplit('-').next().and_then(|number| number.parse().ok()).unwrap_or(0);
+        let Ok((thread, ending)) = endings.recv() else {
+            break;
+        };
+        let number = thread
+            .rsplit('-')
+            .next()
+            .and_then(|number| number.parse().ok())
+            .unwrap_or(0);
         if thread.contains("reactor") {
             reactors -= 1;
         } else {
@@ -311,7 +403,10 @@ fn supervise(
         }
         let failed = match ending {
             Ok(Ok(())) => continue,
-            Ok(Err(source)) => Error::Reactor { reactor: number, source },
+            Ok(Err(source)) => Error::Reactor {
+                reactor: number,
+                source,
+            },
             Err(_) => Error::Panicked { thread },
         };
         log::error!("{failed}");
@@ -333,7 +428,10 @@ fn spawn(
         // The supervisor receives until all have ended, and the channel has room for all.
         let _ = ended.send((thread_name, ending));
     };
-    thread::Builder::new().name(name).spawn(body).map_err(Error::Setup)
+    thread::Builder::new()
+        .name(name)
+        .spawn(body)
+        .map_err(Error::Setup)
 }
 
 /// The way to a server from any thread. Clones are cheap and mean the same server.
@@ -356,12 +454,22 @@ impl Handle {
         let payload = message.payload();
         let bytes_max = self.shared.settings.limits.publication_bytes_max;
         if payload.len() > bytes_max {
-            return Err(PublishError::TooBig { bytes: payload.len(), bytes_max });
+            return Err(PublishError::TooBig {
+                bytes: payload.len(),
+                bytes_max,
+            });
         }
         let now_us = self.started.elapsed().as_micros() as u64;
         let publication = Arc::new(Publication::new(message.kind(), payload, now_us));
-        let command = Command::Publish { topic, publication, origin: Origin::Detached };
-        self.shared.shards.submit(command, None).map_err(|_| PublishError::Full)
+        let command = Command::Publish {
+            topic,
+            publication,
+            origin: Origin::Detached,
+        };
+        self.shared
+            .shards
+            .submit(command, None)
+            .map_err(|_| PublishError::Full)
     }
 
     /// What the server counts, added up over its threads.
@@ -402,7 +510,9 @@ impl Handle {
 
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle").field("counts", &self.counts()).finish_non_exhaustive()
+        f.debug_struct("Handle")
+            .field("counts", &self.counts())
+            .finish_non_exhaustive()
     }
 }
 
@@ -446,9 +556,14 @@ impl fmt::Display for PublishError {
         match self {
             PublishError::InvalidTopic(reason) => f.write_str(reason),
             PublishError::TooBig { bytes, bytes_max } => {
-                write!(f, "{bytes} bytes are more than publication_bytes_max allows ({bytes_max})")
+                write!(
+                    f,
+                    "{bytes} bytes are more than publication_bytes_max allows ({bytes_max})"
+                )
             }
-            PublishError::Full => f.write_str("more is being published than is delivered; try again"),
+            PublishError::Full => {
+                f.write_str("more is being published than is delivered; try again")
+            }
         }
     }
 }

@@ -154,7 +154,9 @@ impl Shards {
     /// A worker thread: runs what is scheduled until all senders of `work` are gone or [`Shards::stop`] is called.
     pub fn work(&self, work: &Receiver<usize>) {
         while let Ok(index) = work.recv() {
-            let Some(cell) = self.cells.get(index) else { return };
+            let Some(cell) = self.cells.get(index) else {
+                return;
+            };
             cell.scheduled.store(false, Ordering::SeqCst);
             self.run(index, None);
         }
@@ -175,7 +177,10 @@ impl Shards {
 
     /// Topics with subscribers.
     pub fn topic_count(&self) -> usize {
-        self.cells.iter().map(|cell| cell.lock().shard.topic_count()).sum()
+        self.cells
+            .iter()
+            .map(|cell| cell.lock().shard.topic_count())
+            .sum()
     }
 
     fn schedule(&self, index: usize) {
@@ -191,7 +196,9 @@ impl Shards {
     fn run(&self, index: usize, from: Option<ReactorId>) {
         let cell = &self.cells[index];
         loop {
-            let Some(mut state) = cell.try_lock() else { return };
+            let Some(mut state) = cell.try_lock() else {
+                return;
+            };
             let run = self.drain(cell, &mut state, from);
             drop(state);
             if cell.turned_away.swap(false, Ordering::SeqCst) {
@@ -216,19 +223,28 @@ impl Shards {
             if !self.send(cell, state, from) {
                 return Run::Stalled;
             }
-            let Ok(command) = cell.queue.try_recv() else { return Run::Drained };
-            cell.queued_bytes.fetch_sub(command.bytes(), Ordering::Relaxed);
+            let Ok(command) = cell.queue.try_recv() else {
+                return Run::Drained;
+            };
+            cell.queued_bytes
+                .fetch_sub(command.bytes(), Ordering::Relaxed);
             state.shard.handle_command(command, &mut state.effects);
             state.unsent.extend(state.effects.drain(..));
         }
-        if self.send(cell, state, from) { Run::Paused } else { Run::Stalled }
+        if self.send(cell, state, from) {
+            Run::Paused
+        } else {
+            Run::Stalled
+        }
     }
 
     /// Hands effects over; false if an outlet is full.
     fn send(&self, cell: &Cell, state: &mut State, from: Option<ReactorId>) -> bool {
         while let Some(effect) = state.unsent.pop_front() {
             let outlet = &self.outlets[usize::from(effect.reactor().0)];
-            let Err(effect) = outlet.offer(effect, from) else { continue };
+            let Err(effect) = outlet.offer(effect, from) else {
+                continue;
+            };
             cell.stalled.store(true, Ordering::SeqCst);
             // Room may have been made, and `resume` called, before the flag was set.
             if let Err(effect) = outlet.offer(effect, from) {
@@ -285,7 +301,9 @@ mod tests {
 
     impl Outlet for Box0 {
         fn offer(&self, effect: Effect, _from: Option<ReactorId>) -> Result<(), Effect> {
-            self.sender.try_send(effect).map_err(TrySendError::into_inner)
+            self.sender
+                .try_send(effect)
+                .map_err(TrySendError::into_inner)
         }
         fn wake(&self) {}
     }
@@ -296,24 +314,43 @@ mod tests {
 
     fn publish(text: &str) -> Command {
         let publication = Arc::new(Publication::new(Kind::Text, text.as_bytes(), 0));
-        Command::Publish { topic: topic(), publication, origin: Origin::Detached }
+        Command::Publish {
+            topic: topic(),
+            publication,
+            origin: Origin::Detached,
+        }
     }
 
-    fn start(room: usize, commands_max: usize, inline: bool) -> (Shards, Receiver<usize>, Receiver<Effect>) {
+    fn start(
+        room: usize,
+        commands_max: usize,
+        inline: bool,
+    ) -> (Shards, Receiver<usize>, Receiver<Effect>) {
         let (sender, mailbox) = bounded(room);
-        let limits = QueueLimits { commands_max, bytes_max: 1 << 20 };
+        let limits = QueueLimits {
+            commands_max,
+            bytes_max: 1 << 20,
+        };
         let (shards, work) = Shards::new(&[1], vec![Box::new(Box0 { sender })], limits, inline);
-        let local = LocalTopic { index: 0, generation: 0 };
-        let subscribe = Command::Subscribe { topic: topic(), reactor: ReactorId(0), local };
+        let local = LocalTopic {
+            index: 0,
+            generation: 0,
+        };
+        let subscribe = Command::Subscribe {
+            topic: topic(),
+            reactor: ReactorId(0),
+            local,
+        };
         shards.submit(subscribe, None).expect("room");
         (shards, work, mailbox)
     }
 
     fn offset(effect: Effect) -> (u64, Vec<u8>) {
         match effect {
-            Effect::Deliver { publication, .. } => {
-                (publication.position().offset, publication.payload().to_vec())
-            }
+            Effect::Deliver { publication, .. } => (
+                publication.position().offset,
+                publication.payload().to_vec(),
+            ),
             Effect::Published { .. } => panic!("nobody asked"),
         }
     }
@@ -322,7 +359,9 @@ mod tests {
     fn a_full_mailbox_stalls_the_shard_and_holds_publishers_back() {
         let (shards, work, mailbox) = start(2, 2, true);
         for text in ["1", "2", "3", "4", "5"] {
-            shards.submit(publish(text), None).expect("two in the mailbox, one unsent, two queued");
+            shards
+                .submit(publish(text), None)
+                .expect("two in the mailbox, one unsent, two queued");
         }
         assert!(shards.submit(publish("6"), None).is_err());
         assert_eq!(shards.queued(), 2);
@@ -361,7 +400,9 @@ mod tests {
                     })
                 })
                 .collect();
-            publishers.into_iter().for_each(|thread| thread.join().expect("no panic"));
+            publishers
+                .into_iter()
+                .for_each(|thread| thread.join().expect("no panic"));
             while shards.queued() > 0 {
                 thread::yield_now();
             }
@@ -376,7 +417,11 @@ mod tests {
                 let text = String::from_utf8(payload).expect("text");
                 let (publisher, number) = text.split_once(':').expect("two numbers");
                 let publisher: usize = publisher.parse().expect("a number");
-                assert_eq!(number.parse(), Ok(next[publisher]), "a publisher's own order holds");
+                assert_eq!(
+                    number.parse(),
+                    Ok(next[publisher]),
+                    "a publisher's own order holds"
+                );
                 next[publisher] += 1;
             }
             assert_eq!(next, [2_000; 4]);

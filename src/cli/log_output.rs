@@ -36,9 +36,11 @@ pub fn start(matches: &ArgMatches) {
     let mut builder = Builder::new();
     builder.filter_level(level).target(Target::Stderr);
     if given("log-format") == "json" {
-        builder.format(|out, record| write_json(out, record));
+        builder.format(write_json);
     } else {
-        builder.format_timestamp(Some(TimestampPrecision::Millis)).format_target(false);
+        builder
+            .format_timestamp(Some(TimestampPrecision::Millis))
+            .format_target(false);
     }
     builder.init();
 }
@@ -46,7 +48,10 @@ pub fn start(matches: &ArgMatches) {
 fn write_json(out: &mut Formatter, record: &Record<'_>) -> std::io::Result<()> {
     let mut line = Map::new();
     line.insert("time".to_owned(), out.timestamp_millis().to_string().into());
-    line.insert("level".to_owned(), record.level().as_str().to_lowercase().into());
+    line.insert(
+        "level".to_owned(),
+        record.level().as_str().to_lowercase().into(),
+    );
     line.insert("message".to_owned(), record.args().to_string().into());
     // A key of the log statement's own never replaces one of these.
     let _ = record.key_values().visit(&mut Fields(&mut line));

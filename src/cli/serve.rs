@@ -54,22 +54,32 @@ pub fn command() -> Command {
                 .help("Start on any address, with whatever was not said left open to everybody"),
         ])
         .args(log_output::arguments());
-    Limits::ALL.iter().fold(command.next_help_heading(LIMITS), |command, info| {
-        let unit = info.name.rsplit('_').find(|word| matches!(*word, "ms" | "bytes")).unwrap_or("count");
-        command.arg(
-            Arg::new(info.name)
-                .long(info.flag())
-                .env(info.variable())
-                .value_name(unit.to_uppercase())
-                .value_parser(value_parser!(u64))
-                .help(format!("{} [default: {}]", info.doc, info.default)),
-        )
-    })
+    Limits::ALL
+        .iter()
+        .fold(command.next_help_heading(LIMITS), |command, info| {
+            let unit = info
+                .name
+                .rsplit('_')
+                .find(|word| matches!(*word, "ms" | "bytes"))
+                .unwrap_or("count");
+            command.arg(
+                Arg::new(info.name)
+                    .long(info.flag())
+                    .env(info.variable())
+                    .value_name(unit.to_uppercase())
+                    .value_parser(value_parser!(u64))
+                    .help(format!("{} [default: {}]", info.doc, info.default)),
+            )
+        })
 }
 
 fn setting(name: &'static str, value: &'static str, help: &'static str) -> Arg {
     let variable = format!("UMBEL_{}", name.to_uppercase().replace('-', "_"));
-    Arg::new(name).long(name).env(variable).value_name(value).help(help)
+    Arg::new(name)
+        .long(name)
+        .env(variable)
+        .value_name(value)
+        .help(help)
 }
 
 fn access(name: &'static str, help: &str) -> Arg {
@@ -84,7 +94,8 @@ fn token(of: &'static str) -> Arg {
         "subscribe" => "subscribe-token",
         _ => "observe-token",
     };
-    let help = "The token to show for it; best given by the variable, for other users see a command line";
+    let help =
+        "The token to show for it; best given by the variable, for other users see a command line";
     setting(name, "TOKEN", help).hide_env_values(true)
 }
 
@@ -109,7 +120,12 @@ fn config(matches: &ArgMatches) -> Result<Config, ConfigError> {
     config.subscribe = access_of(matches, "subscribe", "subscribe-token")?;
     config.observe = access_of(matches, "observe", "observe-token")?;
     config.origins = origins(matches)?;
-    config.subprotocols = matches.get_many("subprotocol").into_iter().flatten().cloned().collect();
+    config.subprotocols = matches
+        .get_many("subprotocol")
+        .into_iter()
+        .flatten()
+        .cloned()
+        .collect();
     config.insecure = matches.get_flag("insecure");
     for info in Limits::ALL {
         if let Some(&value) = matches.get_one::<u64>(info.name) {
@@ -124,12 +140,17 @@ fn access_of(matches: &ArgMatches, name: &str, token: &str) -> Result<Option<Acc
     match (matches.get_one::<String>(name).map(String::as_str), shown) {
         (None | Some("token"), Some(shown)) => Ok(Some(Access::Token(shown.as_str().into()))),
         (Some("token"), None) => {
-            let way_out = format!("say which, with --{token} or UMBEL_{}", token.to_uppercase().replace('-', "_"));
+            let way_out = format!(
+                "say which, with --{token} or UMBEL_{}",
+                token.to_uppercase().replace('-', "_")
+            );
             Err(ConfigError::new(name, "token", way_out))
         }
-        (Some(who), Some(_)) => {
-            Err(ConfigError::new(name, who, format!("contradicts --{token}; give one of the two")))
-        }
+        (Some(who), Some(_)) => Err(ConfigError::new(
+            name,
+            who,
+            format!("contradicts --{token}; give one of the two"),
+        )),
         (Some("anyone"), None) => Ok(Some(Access::Anyone)),
         (Some(_), None) => Ok(Some(Access::Nobody)),
         (None, None) => Ok(None),
@@ -145,7 +166,11 @@ fn origins(matches: &ArgMatches) -> Result<Option<Origins>, ConfigError> {
         return Ok(Some(Origins::Any));
     }
     let list = OriginList::parse(&given).map_err(|error| {
-        let all = given.iter().map(|origin| origin.as_str()).collect::<Vec<_>>().join(",");
+        let all = given
+            .iter()
+            .map(|origin| origin.as_str())
+            .collect::<Vec<_>>()
+            .join(",");
         ConfigError::new("origin", all, error.to_string())
     })?;
     Ok(Some(Origins::List(list)))
@@ -157,7 +182,9 @@ fn handle_signals(handle: Handle) -> Result<(), Box<dyn Error>> {
     let watch = move || {
         let mut caught = signals.forever();
         if caught.next().is_some() {
-            log::info!("shutting down: nothing more is accepted, everybody is told; a second signal ends at once");
+            log::info!(
+                "shutting down: nothing more is accepted, everybody is told; a second signal ends at once"
+            );
             handle.shutdown();
         }
         if let Some(signal) = caught.next() {
@@ -166,6 +193,8 @@ fn handle_signals(handle: Handle) -> Result<(), Box<dyn Error>> {
             std::process::exit(128 + signal);
         }
     };
-    thread::Builder::new().name("umbel-signals".to_owned()).spawn(watch)?;
+    thread::Builder::new()
+        .name("umbel-signals".to_owned())
+        .spawn(watch)?;
     Ok(())
 }

@@ -91,7 +91,10 @@ impl CloseReason {
 
     /// Whether the peer was too slow.
     pub fn is_slow_consumer(self) -> bool {
-        matches!(self, CloseReason::SlowConsumerBytes | CloseReason::SlowConsumerAge)
+        matches!(
+            self,
+            CloseReason::SlowConsumerBytes | CloseReason::SlowConsumerAge
+        )
     }
 
     /// The code that the peer is told, and the reason in words. 1006 and 1005 stand for nothing on the wire.
@@ -105,15 +108,26 @@ impl CloseReason {
             }
             CloseReason::Protocol(error) => (error.close_code(), error.reason()),
             CloseReason::PongTimeout => (CloseCode::GOING_AWAY, "no pong in time"),
-            CloseReason::MessageTimeout => (CloseCode::POLICY_VIOLATION, "the message did not end in time"),
-            CloseReason::Forbidden => (CloseCode::POLICY_VIOLATION, "this connection may not publish"),
-            CloseReason::SlowConsumerBytes => {
-                (CloseCode::TRY_AGAIN_LATER, "slow consumer: more is queued than the outbox may hold")
-            }
-            CloseReason::SlowConsumerAge => {
-                (CloseCode::TRY_AGAIN_LATER, "slow consumer: the oldest queued byte waited too long")
-            }
-            CloseReason::OverBudget => (CloseCode::TRY_AGAIN_LATER, "the server's memory budget is used up"),
+            CloseReason::MessageTimeout => (
+                CloseCode::POLICY_VIOLATION,
+                "the message did not end in time",
+            ),
+            CloseReason::Forbidden => (
+                CloseCode::POLICY_VIOLATION,
+                "this connection may not publish",
+            ),
+            CloseReason::SlowConsumerBytes => (
+                CloseCode::TRY_AGAIN_LATER,
+                "slow consumer: more is queued than the outbox may hold",
+            ),
+            CloseReason::SlowConsumerAge => (
+                CloseCode::TRY_AGAIN_LATER,
+                "slow consumer: the oldest queued byte waited too long",
+            ),
+            CloseReason::OverBudget => (
+                CloseCode::TRY_AGAIN_LATER,
+                "the server's memory budget is used up",
+            ),
             CloseReason::Shutdown => (CloseCode::GOING_AWAY, "the server is shutting down"),
         }
     }
@@ -125,12 +139,20 @@ mod tests {
 
     #[test]
     fn a_reason_is_small() {
-        assert!(size_of::<CloseReason>() <= 4, "{}", size_of::<CloseReason>());
+        assert!(
+            size_of::<CloseReason>() <= 4,
+            "{}",
+            size_of::<CloseReason>()
+        );
     }
 
     #[test]
     fn reasons_fit_a_close_frame() {
-        for reason in [CloseReason::SlowConsumerBytes, CloseReason::SlowConsumerAge, CloseReason::Shutdown] {
+        for reason in [
+            CloseReason::SlowConsumerBytes,
+            CloseReason::SlowConsumerAge,
+            CloseReason::Shutdown,
+        ] {
             let (code, words) = reason.on_wire();
             assert!(code.is_valid_on_wire());
             assert!(words.len() <= 123);

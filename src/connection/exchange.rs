@@ -4,8 +4,8 @@ use std::mem;
 
 use super::event::{ExtraHeaders, ReadBody};
 use super::{
-    Answer, Awaited, CloseReason, Connection, Endpoint, Event, Hold, OnEvent, Phase, Purpose, Reply, Settings,
-    Upgrade,
+    Answer, Awaited, CloseReason, Connection, Endpoint, Event, Hold, OnEvent, Phase, Purpose,
+    Reply, Settings, Upgrade,
 };
 use crate::dialect::json;
 use crate::http::body::{BodyDecoder, BodyLength};
@@ -93,9 +93,18 @@ impl Exchange {
     }
 
     /// Takes one position; true once the answer is complete and in `out`.
-    pub(super) fn handle_published(&mut self, sequence: u32, position: Position, out: &mut Vec<u8>) -> bool {
-        let Stage::Awaiting(replies) = &mut self.stage else { return false };
-        let Some(line @ None) = replies.lines.get_mut(sequence as usize) else { return false };
+    pub(super) fn handle_published(
+        &mut self,
+        sequence: u32,
+        position: Position,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let Stage::Awaiting(replies) = &mut self.stage else {
+            return false;
+        };
+        let Some(line @ None) = replies.lines.get_mut(sequence as usize) else {
+            return false;
+        };
         let mut answer = Vec::with_capacity(48);
         json::encode_published(&mut answer, position);
         *line = Some(answer);
@@ -108,7 +117,9 @@ impl Exchange {
     }
 
     fn encode_replies(&mut self, out: &mut Vec<u8>) {
-        let Stage::Awaiting(replies) = mem::take(&mut self.stage) else { return };
+        let Stage::Awaiting(replies) = mem::take(&mut self.stage) else {
+            return;
+        };
         let mut body = Vec::new();
         for line in replies.lines.iter().flatten() {
             body.extend_from_slice(line);
@@ -116,7 +127,11 @@ impl Exchange {
         }
         let reply = Reply {
             status: 200,
-            content_type: if replies.many { "application/x-ndjson" } else { "application/json" },
+            content_type: if replies.many {
+                "application/x-ndjson"
+            } else {
+                "application/json"
+            },
             headers: mem::take(&mut self.headers),
             body: body.into(),
         };
@@ -124,7 +139,11 @@ impl Exchange {
     }
 
     fn encode_reply(&self, reply: &Reply, out: &mut Vec<u8>) {
-        let headers: Vec<_> = reply.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let headers: Vec<_> = reply
+            .headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
         let response = Response {
             status: reply.status,
             content_type: Some(reply.content_type),
@@ -146,7 +165,9 @@ impl Connection {
         out: &mut Vec<u8>,
         on_event: &mut OnEvent<'_>,
     ) {
-        let Phase::Http(exchange) = &mut self.phase else { return };
+        let Phase::Http(exchange) = &mut self.phase else {
+            return;
+        };
         match exchange.stage {
             Stage::Head => self.handle_head(settings, now_ms, rest, out, on_event),
             Stage::Body(_) => self.handle_body(settings, now_ms, rest, out, on_event),
@@ -162,7 +183,9 @@ impl Connection {
         out: &mut Vec<u8>,
         on_event: &mut OnEvent<'_>,
     ) {
-        let Phase::Http(exchange) = &mut self.phase else { return };
+        let Phase::Http(exchange) = &mut self.phase else {
+            return;
+        };
         if exchange.is_idle() && exchange.answered > 0 {
             self.phase_deadline_ms = now_ms + settings.limits.handshake_timeout_ms;
         }
@@ -179,7 +202,9 @@ impl Connection {
             return;
         }
         let before = exchange.head.len();
-        let taken = rest.len().min((settings.request.head_bytes_max + 1).saturating_sub(before));
+        let taken = rest
+            .len()
+            .min((settings.request.head_bytes_max + 1).saturating_sub(before));
         exchange.head.extend_from_slice(&rest[..taken]);
         let consumed = match exchange.scanner.scan(&exchange.head, &settings.request) {
             Ok(Some(len)) => {
@@ -206,7 +231,9 @@ impl Connection {
         out: &mut Vec<u8>,
         on_event: &mut OnEvent<'_>,
     ) {
-        let Phase::Http(exchange) = &mut self.phase else { return };
+        let Phase::Http(exchange) = &mut self.phase else {
+            return;
+        };
         exchange.scanner = HeadScanner::new();
         let head = match Head::parse(bytes, &settings.request) {
             Ok(head) => head,
@@ -216,7 +243,10 @@ impl Connection {
             }
         };
         exchange.head_only = head.method == Method::Head;
-        let framing = Framing { length: head.body(), expects_continue: head.expects_continue() };
+        let framing = Framing {
+            length: head.body(),
+            expects_continue: head.expects_continue(),
+        };
         let has_body = !matches!(framing.length, Ok(BodyLength::None | BodyLength::Length(0)));
         exchange.keep_alive = head.keep_alive();
         let answer = on_event(Event::Request(head, bytes), out);
@@ -232,12 +262,18 @@ impl Connection {
                             out.extend_from_slice(response::CONTINUE);
                         }
                         // A body without bytes is whole already.
-                        self.handle_body(settings, now_ms, &mut (&mut [] as &mut [u8]), out, on_event);
+                        self.handle_body(
+                            settings,
+                            now_ms,
+                            &mut (&mut [] as &mut [u8]),
+                            out,
+                            on_event,
+                        );
                     }
                     Err(refusal) => self.refuse(settings, now_ms, &refusal, out, on_event),
                 }
             }
-            Answer::Upgrade(upgrade) => self.upgrade(settings, now_ms, upgrade, out, on_event),
+            Answer::Upgrade(upgrade) => self.upgrade(settings, now_ms, &upgrade, out, on_event),
             Answer::Stream(headers) => self.begin_stream(settings, now_ms, &headers, out),
             answer => self.answer(settings, now_ms, answer, out, on_event),
         }
@@ -251,8 +287,14 @@ impl Connection {
         framing: Framing,
         wanted: ReadBody,
     ) -> Result<bool, Refusal> {
-        let Phase::Http(exchange) = &mut self.phase else { return Ok(false) };
-        let ReadBody { purpose, bytes_max, headers } = wanted;
+        let Phase::Http(exchange) = &mut self.phase else {
+            return Ok(false);
+        };
+        let ReadBody {
+            purpose,
+            bytes_max,
+            headers,
+        } = wanted;
         exchange.headers = headers;
         let wants_continue = framing.expects_continue.map_err(Refusal::closing)?;
         let length = framing.length.map_err(Refusal::closing)?;
@@ -261,7 +303,11 @@ impl Connection {
             return Err(Refusal::body_too_large(reason).closing());
         }
         let decoder = BodyDecoder::new(length, bytes_max as u64);
-        exchange.stage = Stage::Body(Body { decoder, purpose, gathered: Vec::new() });
+        exchange.stage = Stage::Body(Body {
+            decoder,
+            purpose,
+            gathered: Vec::new(),
+        });
         self.phase_deadline_ms = now_ms + settings.limits.body_timeout_ms;
         Ok(wants_continue)
     }
@@ -274,8 +320,12 @@ impl Connection {
         out: &mut Vec<u8>,
         on_event: &mut OnEvent<'_>,
     ) {
-        let Phase::Http(exchange) = &mut self.phase else { return };
-        let Stage::Body(mut body) = mem::take(&mut exchange.stage) else { return };
+        let Phase::Http(exchange) = &mut self.phase else {
+            return;
+        };
+        let Stage::Body(mut body) = mem::take(&mut exchange.stage) else {
+            return;
+        };
         let bytes = mem::take(rest);
         let mut input: &[u8] = bytes;
         let mut answer = None;
@@ -296,7 +346,10 @@ impl Connection {
             return self.refuse(settings, now_ms, &refusal.closing(), out, on_event);
         }
         if answer.is_none() && body.decoder.is_done() {
-            answer = Some(on_event(Event::Body(body.purpose.clone(), &body.gathered), out));
+            answer = Some(on_event(
+                Event::Body(body.purpose.clone(), &body.gathered),
+                out,
+            ));
         }
         match answer {
             Some(answer) => self.answer(settings, now_ms, answer, out, on_event),
@@ -313,7 +366,9 @@ impl Connection {
         out: &mut Vec<u8>,
         on_event: &mut OnEvent<'_>,
     ) {
-        let Phase::Http(exchange) = &mut self.phase else { return };
+        let Phase::Http(exchange) = &mut self.phase else {
+            return;
+        };
         match answer {
             Answer::Respond(reply) => {
                 exchange.encode_reply(&reply, out);
@@ -326,7 +381,11 @@ impl Connection {
                     Awaited::Lines(lines) => (lines, true),
                 };
                 let missing = lines.iter().filter(|line| line.is_none()).count();
-                exchange.stage = Stage::Awaiting(Replies { lines, missing, many });
+                exchange.stage = Stage::Awaiting(Replies {
+                    lines,
+                    missing,
+                    many,
+                });
                 if missing == 0 {
                     exchange.encode_replies(out);
                     return self.finish_answer(settings, now_ms);
@@ -360,11 +419,22 @@ impl Connection {
         on_event: &mut OnEvent<'_>,
     ) {
         on_event(Event::Refused(refusal), out);
-        let Phase::Http(exchange) = &mut self.phase else { return };
+        let Phase::Http(exchange) = &mut self.phase else {
+            return;
+        };
         exchange.keep_alive &= !refusal.close;
         let headers = mem::take(&mut exchange.headers);
-        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        response::encode_refusal_with(out, refusal, &headers, exchange.keep_alive, exchange.head_only);
+        let headers: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        response::encode_refusal_with(
+            out,
+            refusal,
+            &headers,
+            exchange.keep_alive,
+            exchange.head_only,
+        );
         if exchange.keep_alive {
             self.finish_answer(settings, now_ms);
         } else {
@@ -374,7 +444,9 @@ impl Connection {
 
     /// The answer is in `out`: the next request is awaited, or the connection ends.
     pub(super) fn finish_answer(&mut self, settings: &Settings, now_ms: u64) {
-        let Phase::Http(exchange) = &mut self.phase else { return };
+        let Phase::Http(exchange) = &mut self.phase else {
+            return;
+        };
         exchange.answered += 1;
         exchange.stage = Stage::Head;
         if exchange.keep_alive {
@@ -388,7 +460,7 @@ impl Connection {
         &mut self,
         settings: &Settings,
         now_ms: u64,
-        upgrade: Upgrade,
+        upgrade: &Upgrade,
         out: &mut Vec<u8>,
         on_event: &mut OnEvent<'_>,
     ) {
@@ -410,7 +482,10 @@ impl Connection {
         headers: &[(&'static str, String)],
         out: &mut Vec<u8>,
     ) {
-        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let headers: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
         sse::encode_stream_head(out, &headers);
         self.phase = Phase::Stream;
         self.phase_deadline_ms = now_ms + settings.limits.ping_interval_ms;

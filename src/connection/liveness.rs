@@ -13,7 +13,9 @@ impl Connection {
             Some(oldest_ms) => oldest_ms + settings.limits.outbox_age_max_ms,
             None => NEVER_MS,
         };
-        self.phase_deadline_ms.min(self.message_deadline_ms).min(oldest)
+        self.phase_deadline_ms
+            .min(self.message_deadline_ms)
+            .min(oldest)
     }
 
     /// Time has passed. Does nothing where nothing is due.
@@ -75,15 +77,27 @@ impl Connection {
     }
 
     fn handle_http_timeout(&mut self, settings: &Settings, now_ms: u64, out: &mut Vec<u8>) {
-        let Phase::Http(exchange) = &mut self.phase else { return };
+        let Phase::Http(exchange) = &mut self.phase else {
+            return;
+        };
         let (refusal, reason) = if exchange.is_awaiting() {
             let words = "the hub did not answer in time; whether it was published is not known";
             (Some(Refusal::unavailable(words)), CloseReason::HttpTimeout)
         } else if exchange.is_idle() {
             let first = exchange.answered() == 0;
-            (None, if first { CloseReason::HandshakeTimeout } else { CloseReason::HttpTimeout })
+            (
+                None,
+                if first {
+                    CloseReason::HandshakeTimeout
+                } else {
+                    CloseReason::HttpTimeout
+                },
+            )
         } else if exchange.is_in_body() {
-            (Some(Refusal::timeout("the body did not arrive in time")), CloseReason::HttpTimeout)
+            (
+                Some(Refusal::timeout("the body did not arrive in time")),
+                CloseReason::HttpTimeout,
+            )
         } else {
             let words = "the request's head did not arrive in time";
             (Some(Refusal::timeout(words)), CloseReason::HandshakeTimeout)
@@ -100,7 +114,7 @@ impl Connection {
 fn spread(interval_ms: u64, salt: u32) -> u64 {
     // The multiplier of Knuth's multiplicative hash: neighbouring salts end far apart.
     let scattered = u64::from(salt.wrapping_mul(2_654_435_761) >> 16);
-    interval_ms * 3 / 4 + (interval_ms / 4 * scattered >> 16)
+    interval_ms * 3 / 4 + ((interval_ms / 4 * scattered) >> 16)
 }
 
 #[cfg(test)]
@@ -115,6 +129,9 @@ mod tests {
             assert!((15_000..20_000).contains(&at));
             buckets[((at - 15_000) / 500) as usize] += 1;
         }
-        assert!(buckets.iter().all(|&count| (800..1200).contains(&count)), "{buckets:?}");
+        assert!(
+            buckets.iter().all(|&count| (800..1200).contains(&count)),
+            "{buckets:?}"
+        );
     }
 }

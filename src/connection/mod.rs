@@ -134,7 +134,10 @@ impl Connection {
             }
         }
         if !rest.is_empty() {
-            debug_assert!(self.unread.is_none(), "bytes that were kept are dealt with before new ones are read");
+            debug_assert!(
+                self.unread.is_none(),
+                "bytes that were kept are dealt with before new ones are read"
+            );
             self.unread = Some(Box::from(&*rest));
         }
     }
@@ -168,7 +171,9 @@ impl Connection {
         position: Position,
         out: &mut Vec<u8>,
     ) {
-        let Phase::Http(exchange) = &mut self.phase else { return };
+        let Phase::Http(exchange) = &mut self.phase else {
+            return;
+        };
         if exchange.handle_published(sequence, position, out) {
             self.holds &= !(Hold::Answer as u8);
             self.finish_answer(settings, now_ms);
@@ -177,7 +182,13 @@ impl Connection {
 
     /// Ends the connection in an orderly way: with a Close frame, behind the answer that is due, or at once where
     /// nothing is due.
-    pub fn close(&mut self, settings: &Settings, now_ms: u64, reason: CloseReason, out: &mut Vec<u8>) {
+    pub fn close(
+        &mut self,
+        settings: &Settings,
+        now_ms: u64,
+        reason: CloseReason,
+        out: &mut Vec<u8>,
+    ) {
         match &mut self.phase {
             Phase::Open => {
                 let (code, words) = reason.on_wire();
@@ -198,7 +209,9 @@ impl Connection {
         let mut last = Vec::new();
         self.close(settings, now_ms, reason, &mut last);
         // What is left of the outbox is one segment, so the Close frame finds room whatever the limit is.
-        let pushed = self.outbox.push(Segment::Own(last.into()), 0, now_ms, usize::MAX);
+        let pushed = self
+            .outbox
+            .push(Segment::Own(last.into()), 0, now_ms, usize::MAX);
         debug_assert!(pushed.is_ok());
     }
 
@@ -260,7 +273,11 @@ impl Connection {
 
     /// How it wants its publications.
     pub fn dialect(&self) -> Dialect {
-        if matches!(self.phase, Phase::Stream) { Dialect::Sse } else { Dialect::Raw }
+        if matches!(self.phase, Phase::Stream) {
+            Dialect::Sse
+        } else {
+            Dialect::Raw
+        }
     }
 
     /// The own endpoint that it is on, until it is freed.
@@ -287,7 +304,9 @@ impl Connection {
             Phase::Http(exchange) => exchange.inbound_bytes(),
             _ => 0,
         };
-        exchange + self.decoder.buffered_bytes() + self.unread.as_ref().map_or(0, |bytes| bytes.len())
+        exchange
+            + self.decoder.buffered_bytes()
+            + self.unread.as_ref().map_or(0, |bytes| bytes.len())
     }
 
     /// Whether our side of the stream is to be ended now: all is written, and no more will come. True once.
@@ -304,7 +323,10 @@ impl Connection {
 
     /// Whether it is ending.
     pub fn is_closing(&self) -> bool {
-        matches!(self.phase, Phase::CloseSent | Phase::Lingering | Phase::Closed)
+        matches!(
+            self.phase,
+            Phase::CloseSent | Phase::Lingering | Phase::Closed
+        )
     }
 
     /// Why it ended; set once it is ending.
@@ -324,6 +346,3 @@ impl Connection {
         self.decoder = Decoder::new(Role::Server);
     }
 }
-
-#[cfg(test)]
-mod tests;

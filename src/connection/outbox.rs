@@ -58,9 +58,17 @@ struct Queue {
 
 impl Queue {
     fn invariants(&self) {
-        let held: usize = self.segments.iter().map(|q| q.segment.bytes().len() + SEGMENT_OVERHEAD_BYTES).sum();
+        let held: usize = self
+            .segments
+            .iter()
+            .map(|q| q.segment.bytes().len() + SEGMENT_OVERHEAD_BYTES)
+            .sum();
         assert_eq!(self.bytes, held - self.written);
-        assert!(self.segments.front().is_none_or(|front| self.written < front.segment.bytes().len()));
+        assert!(
+            self.segments
+                .front()
+                .is_none_or(|front| self.written < front.segment.bytes().len())
+        );
     }
 }
 
@@ -83,7 +91,11 @@ impl Outbox {
 
     /// When the oldest segment was queued.
     pub fn oldest_ms(&self) -> Option<u64> {
-        self.queue.as_ref()?.segments.front().map(|front| front.queued_at_ms)
+        self.queue
+            .as_ref()?
+            .segments
+            .front()
+            .map(|front| front.queued_at_ms)
     }
 
     /// Queues a segment of which the first `written` bytes are with the kernel already.
@@ -91,9 +103,18 @@ impl Outbox {
     /// # Errors
     /// When it would then hold more than `bytes_max`; the segment is not queued. An empty outbox takes a segment of
     /// any size, for the kernel was offered it first.
-    pub fn push(&mut self, segment: Segment, written: usize, now_ms: u64, bytes_max: usize) -> Result<(), OutboxFull> {
+    pub fn push(
+        &mut self,
+        segment: Segment,
+        written: usize,
+        now_ms: u64,
+        bytes_max: usize,
+    ) -> Result<(), OutboxFull> {
         let len = segment.bytes().len();
-        debug_assert!(written == 0 || self.is_empty(), "only the first segment can be partly written");
+        debug_assert!(
+            written == 0 || self.is_empty(),
+            "only the first segment can be partly written"
+        );
         if written >= len {
             return Ok(());
         }
@@ -106,7 +127,10 @@ impl Outbox {
             queue.written = written;
         }
         queue.bytes += cost;
-        queue.segments.push_back(Queued { segment, queued_at_ms: now_ms });
+        queue.segments.push_back(Queued {
+            segment,
+            queued_at_ms: now_ms,
+        });
         if cfg!(debug_assertions) {
             queue.invariants();
         }
@@ -151,7 +175,11 @@ impl Outbox {
         if cfg!(debug_assertions) {
             queue.invariants();
         }
-        if queue.segments.is_empty() { self.queue.take().and_then(|queue| queue.ping) } else { None }
+        if queue.segments.is_empty() {
+            self.queue.take().and_then(|queue| queue.ping)
+        } else {
+            None
+        }
     }
 
     /// Forgets all that was not begun: what stays is the front segment if part of it is written, for a frame that was
@@ -192,14 +220,19 @@ mod tests {
     fn contents(outbox: &Outbox) -> Vec<u8> {
         let mut storage = [IoSlice::new(&[]); SEGMENTS_PER_WRITE];
         let count = outbox.slices(&mut storage);
-        storage[..count].concat()
+        storage[..count]
+            .iter()
+            .flat_map(|piece| piece.to_vec())
+            .collect()
     }
 
     #[test]
     fn partial_writes_move_through_segments() {
         let mut outbox = Outbox::default();
         outbox.push(own(b"abcd"), 1, 5, 1000).expect("room");
-        outbox.push(Segment::Shared(Arc::from(*b"efg")), 0, 6, 1000).expect("room");
+        outbox
+            .push(Segment::Shared(Arc::from(*b"efg")), 0, 6, 1000)
+            .expect("room");
         assert_eq!(contents(&outbox), b"bcdefg");
         assert_eq!(outbox.oldest_ms(), Some(5));
         outbox.handle_written(4);
@@ -213,10 +246,14 @@ mod tests {
     #[test]
     fn the_limit_counts_overhead_and_spares_the_first_segment() {
         let mut outbox = Outbox::default();
-        outbox.push(own(&[0; 500]), 0, 0, 100).expect("the first one always fits");
+        outbox
+            .push(own(&[0; 500]), 0, 0, 100)
+            .expect("the first one always fits");
         assert_eq!(outbox.push(own(b"x"), 0, 0, 100), Err(OutboxFull));
         let mut outbox = Outbox::default();
-        let tiny = (0..).take_while(|_| outbox.push(own(b"x"), 0, 0, 6500).is_ok()).count();
+        let tiny = (0..)
+            .take_while(|_| outbox.push(own(b"x"), 0, 0, 6500).is_ok())
+            .count();
         assert_eq!(tiny, 100);
     }
 

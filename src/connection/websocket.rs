@@ -2,8 +2,12 @@
 
 use std::borrow::Cow;
 
-use super::{Answer, CloseReason, Connection, Endpoint, Event, Message, NEVER_MS, OnEvent, Phase, Settings};
-use crate::protocol::{CloseCode, CloseFrame, Limits, Opcode, ProtocolError, Received, encode_frame};
+use super::{
+    Answer, CloseReason, Connection, Endpoint, Event, Message, NEVER_MS, OnEvent, Phase, Settings,
+};
+use crate::protocol::{
+    CloseCode, CloseFrame, Limits, Opcode, ProtocolError, Received, encode_frame,
+};
 
 /// What a frame leads to, once nothing borrows the decoder any more.
 enum Step {
@@ -27,13 +31,19 @@ impl Connection {
             let step = match self.decoder.decode(limits, rest) {
                 Ok(None) => break,
                 Ok(Some(received)) => match received {
-                    Received::Text(_) | Received::Binary(_) if matches!(self.phase, Phase::CloseSent) => continue,
-                    Received::Text(text) => {
-                        Step::Act(on_event(Event::Message(self.endpoint, Message::Text(text)), out))
+                    Received::Text(_) | Received::Binary(_)
+                        if matches!(self.phase, Phase::CloseSent) =>
+                    {
+                        continue;
                     }
-                    Received::Binary(bytes) => {
-                        Step::Act(on_event(Event::Message(self.endpoint, Message::Binary(bytes)), out))
-                    }
+                    Received::Text(text) => Step::Act(on_event(
+                        Event::Message(self.endpoint, Message::Text(text)),
+                        out,
+                    )),
+                    Received::Binary(bytes) => Step::Act(on_event(
+                        Event::Message(self.endpoint, Message::Binary(bytes)),
+                        out,
+                    )),
                     Received::Ping(payload) => {
                         if self.outbox.is_empty() {
                             encode_frame(out, Opcode::Pong, payload, None);
@@ -77,7 +87,13 @@ impl Connection {
         out: &mut Vec<u8>,
     ) {
         let mut payload = Vec::with_capacity(words.len() + 2);
-        CloseFrame::encode(&mut payload, Some(CloseFrame { code, reason: words }));
+        CloseFrame::encode(
+            &mut payload,
+            Some(CloseFrame {
+                code,
+                reason: words,
+            }),
+        );
         encode_frame(out, Opcode::Close, &payload, None);
         self.ending.get_or_insert(reason);
         self.phase = Phase::CloseSent;
@@ -86,7 +102,13 @@ impl Connection {
     }
 
     /// Carries out what an event of an open connection was answered with.
-    pub(super) fn act(&mut self, settings: &Settings, now_ms: u64, answer: Answer, out: &mut Vec<u8>) {
+    pub(super) fn act(
+        &mut self,
+        settings: &Settings,
+        now_ms: u64,
+        answer: Answer,
+        out: &mut Vec<u8>,
+    ) {
         match answer {
             Answer::Proceed => {}
             Answer::Hold(hold) => self.hold(hold),
@@ -122,7 +144,13 @@ impl Connection {
 
     /// The peer's Close: answered if it came first, and then our side of the stream ends (RFC 6455 section 7.1.1 has
     /// the server end it first).
-    fn handle_close(&mut self, settings: &Settings, now_ms: u64, code: CloseCode, out: &mut Vec<u8>) {
+    fn handle_close(
+        &mut self,
+        settings: &Settings,
+        now_ms: u64,
+        code: CloseCode,
+        out: &mut Vec<u8>,
+    ) {
         if matches!(self.phase, Phase::Open) {
             let mut payload = Vec::with_capacity(2);
             let echoed = (code != CloseCode::NO_STATUS).then_some(CloseFrame { code, reason: "" });
@@ -133,10 +161,19 @@ impl Connection {
     }
 
     /// The connection is failed (RFC 6455 section 7.1.7): a Close frame says why, and the peer's is not awaited.
-    fn handle_error(&mut self, settings: &Settings, now_ms: u64, error: ProtocolError, out: &mut Vec<u8>) {
+    fn handle_error(
+        &mut self,
+        settings: &Settings,
+        now_ms: u64,
+        error: ProtocolError,
+        out: &mut Vec<u8>,
+    ) {
         if matches!(self.phase, Phase::Open) {
             let mut payload = Vec::with_capacity(64);
-            let frame = CloseFrame { code: error.close_code(), reason: error.reason() };
+            let frame = CloseFrame {
+                code: error.close_code(),
+                reason: error.reason(),
+            };
             CloseFrame::encode(&mut payload, Some(frame));
             encode_frame(out, Opcode::Close, &payload, None);
         }

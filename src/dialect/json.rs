@@ -47,30 +47,41 @@ struct RawLine<'a> {
 /// # Errors
 /// What the line is answered with.
 pub fn parse_publish_line(line: &[u8], payload_bytes_max: usize) -> Result<PublishLine, Refusal> {
-    let raw: RawLine<'_> =
-        serde_json::from_slice(line).map_err(|error| Refusal::bad_request(format!("not a publication: {error}")))?;
+    let raw: RawLine<'_> = serde_json::from_slice(line)
+        .map_err(|error| Refusal::bad_request(format!("not a publication: {error}")))?;
     let topic = Topic::from_text(&raw.topic)?;
     let (kind, payload) = match (raw.data, raw.base64) {
         (Some(data), None) => (Kind::Text, parse_data(data)?.into_bytes()),
         (None, Some(base64)) => {
-            let bytes = BASE64_STANDARD
-                .decode(base64.as_bytes())
-                .map_err(|error| Refusal::bad_request(format!("\"base64\" does not decode: {error}")))?;
+            let bytes = BASE64_STANDARD.decode(base64.as_bytes()).map_err(|error| {
+                Refusal::bad_request(format!("\"base64\" does not decode: {error}"))
+            })?;
             (Kind::Binary, bytes)
         }
-        _ => return Err(Refusal::bad_request("a publication has either \"data\" or \"base64\"")),
+        _ => {
+            return Err(Refusal::bad_request(
+                "a publication has either \"data\" or \"base64\"",
+            ));
+        }
     };
     if payload.len() > payload_bytes_max {
-        return Err(Refusal::body_too_large(format!("the message is longer than {payload_bytes_max} bytes")));
+        return Err(Refusal::body_too_large(format!(
+            "the message is longer than {payload_bytes_max} bytes"
+        )));
     }
-    Ok(PublishLine { topic, kind, payload })
+    Ok(PublishLine {
+        topic,
+        kind,
+        payload,
+    })
 }
 
 /// A JSON string is the message itself; any other value is the message as it stands.
 fn parse_data(data: &RawValue) -> Result<String, Refusal> {
     let text = data.get();
     if text.starts_with('"') {
-        return serde_json::from_str(text).map_err(|error| Refusal::bad_request(format!("\"data\": {error}")));
+        return serde_json::from_str(text)
+            .map_err(|error| Refusal::bad_request(format!("\"data\": {error}")));
     }
     Ok(text.to_owned())
 }
@@ -78,7 +89,11 @@ fn parse_data(data: &RawValue) -> Result<String, Refusal> {
 /// Appends the answer to one publish, without a line end.
 pub fn encode_published(out: &mut Vec<u8>, position: Position) {
     out.extend_from_slice(
-        format!("{{\"epoch\":\"{:016x}\",\"offset\":{}}}", position.epoch, position.offset).as_bytes(),
+        format!(
+            "{{\"epoch\":\"{:016x}\",\"offset\":{}}}",
+            position.epoch, position.offset
+        )
+        .as_bytes(),
     );
 }
 
@@ -98,10 +113,22 @@ mod tests {
 
     #[test]
     fn a_message_is_a_string_a_value_or_base64() {
-        assert_eq!(parse(r#"{"topic":"a","data":"x\ny"}"#), Ok((Kind::Text, b"x\ny".to_vec())));
-        assert_eq!(parse(r#"{"topic":"a","data":{"p": 1}}"#), Ok((Kind::Text, br#"{"p": 1}"#.to_vec())));
-        assert_eq!(parse(r#"{"base64":"AAE=","topic":"a"}"#), Ok((Kind::Binary, vec![0, 1])));
-        assert_eq!(parse(r#"{"topic":"a","data":""}"#), Ok((Kind::Text, vec![])));
+        assert_eq!(
+            parse(r#"{"topic":"a","data":"x\ny"}"#),
+            Ok((Kind::Text, b"x\ny".to_vec()))
+        );
+        assert_eq!(
+            parse(r#"{"topic":"a","data":{"p": 1}}"#),
+            Ok((Kind::Text, br#"{"p": 1}"#.to_vec()))
+        );
+        assert_eq!(
+            parse(r#"{"base64":"AAE=","topic":"a"}"#),
+            Ok((Kind::Binary, vec![0, 1]))
+        );
+        assert_eq!(
+            parse(r#"{"topic":"a","data":""}"#),
+            Ok((Kind::Text, vec![]))
+        );
     }
 
     #[test]
@@ -121,14 +148,21 @@ mod tests {
             assert_eq!(error.status, 400, "{line}");
             assert!(!error.reason.is_empty());
         }
-        assert_eq!(parse(r#"{"topic":"a","data":"01234567890"}"#).map_err(|e| e.status), Err(413));
+        assert_eq!(
+            parse(r#"{"topic":"a","data":"01234567890"}"#).map_err(|e| e.status),
+            Err(413)
+        );
     }
 
     #[test]
     fn deep_nesting_is_an_error_and_not_a_crash() {
         let line = format!(r#"{{"topic":"a","data":{}"#, "[".repeat(100_000));
         assert!(parse(&line).is_err());
-        let line = format!(r#"{{"topic":"a","data":{}1{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+        let line = format!(
+            r#"{{"topic":"a","data":{}1{}}}"#,
+            "[".repeat(100_000),
+            "]".repeat(100_000)
+        );
         assert!(parse(&line).is_err());
     }
 

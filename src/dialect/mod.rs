@@ -7,9 +7,9 @@ pub mod json;
 
 use std::sync::Arc;
 
+use crate::http::sse;
 use crate::hub::publication::FrameClass;
 use crate::hub::{Kind, Publication};
-use crate::http::sse;
 
 /// How a connection wants its publications.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,7 +44,10 @@ impl Dialect {
 fn encode_event(publication: &Publication) -> Arc<[u8]> {
     let mut event = Vec::with_capacity(publication.payload().len() + 64);
     let id = publication.position().to_string();
-    match (publication.kind(), std::str::from_utf8(publication.payload())) {
+    match (
+        publication.kind(),
+        std::str::from_utf8(publication.payload()),
+    ) {
         (Kind::Text, Ok(text)) => sse::encode_event(&mut event, Some(&id), None, text),
         _ => sse::encode_binary_event(&mut event, Some(&id), publication.payload()),
     }
@@ -58,9 +61,15 @@ mod tests {
     #[test]
     fn text_becomes_a_data_line_and_binary_base64() {
         let text = Publication::new(Kind::Text, b"a\nb", 0);
-        assert_eq!(&**Dialect::Sse.encode(&text), b"id: 0000000000000000:0\ndata: a\ndata: b\n\n");
+        assert_eq!(
+            &**Dialect::Sse.encode(&text),
+            b"id: 0000000000000000:0\ndata: a\ndata: b\n\n"
+        );
         let binary = Publication::new(Kind::Binary, &[0xff, 0], 0);
-        assert_eq!(&**Dialect::Sse.encode(&binary), b"id: 0000000000000000:0\nevent: binary\ndata: /wA=\n\n");
+        assert_eq!(
+            &**Dialect::Sse.encode(&binary),
+            b"id: 0000000000000000:0\nevent: binary\ndata: /wA=\n\n"
+        );
         assert_eq!(&**Dialect::Raw.encode(&binary), [0x82, 2, 0xff, 0]);
     }
 }

@@ -77,7 +77,10 @@ impl Publication {
             frame,
             payload_start: header_len as u8,
             kind,
-            position: Position { epoch: 0, offset: 0 },
+            position: Position {
+                epoch: 0,
+                offset: 0,
+            },
             published_at_us,
             encoded: [const { OnceLock::new() }; FRAME_CLASSES],
         }
@@ -109,7 +112,11 @@ impl Publication {
     }
 
     /// The publication in another form, encoded by whoever asks first.
-    pub fn encoded(&self, class: FrameClass, encode: impl FnOnce(&Publication) -> Arc<[u8]>) -> &Arc<[u8]> {
+    pub fn encoded(
+        &self,
+        class: FrameClass,
+        encode: impl FnOnce(&Publication) -> Arc<[u8]>,
+    ) -> &Arc<[u8]> {
         self.encoded[class as usize].get_or_init(|| encode(self))
     }
 
@@ -146,7 +153,9 @@ mod tests {
     #[test]
     fn another_form_is_encoded_once() {
         let publication = Publication::new(Kind::Text, b"hi", 0);
-        let first = publication.encoded(FrameClass::Sse, |p| p.payload().into()).clone();
+        let first = publication
+            .encoded(FrameClass::Sse, |p| p.payload().into())
+            .clone();
         let second = publication.encoded(FrameClass::Sse, |_| unreachable!("it is there already"));
         assert!(Arc::ptr_eq(&first, second));
     }

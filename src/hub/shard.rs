@@ -150,7 +150,10 @@ impl Shard {
     /// A shard without topics. `first_epoch` must differ between shards and between runs of the process by more than
     /// the number of topics that a shard ever sees: take it from the system's entropy.
     pub fn new(first_epoch: u64) -> Shard {
-        Shard { topics: HashMap::new(), next_epoch: first_epoch }
+        Shard {
+            topics: HashMap::new(),
+            next_epoch: first_epoch,
+        }
     }
 
     /// Topics with subscribers.
@@ -161,11 +164,23 @@ impl Shard {
     /// Carries out one command. What is to be done next is appended to `effects`, in order.
     pub fn handle_command(&mut self, command: Command, effects: &mut Vec<Effect>) {
         match command {
-            Command::Publish { topic, publication, origin } => {
+            Command::Publish {
+                topic,
+                publication,
+                origin,
+            } => {
                 self.handle_publish(&topic, publication, origin, effects);
             }
-            Command::Subscribe { topic, reactor, local } => self.handle_subscribe(topic, reactor, local),
-            Command::Unsubscribe { topic, reactor, local } => {
+            Command::Subscribe {
+                topic,
+                reactor,
+                local,
+            } => self.handle_subscribe(topic, reactor, local),
+            Command::Unsubscribe {
+                topic,
+                reactor,
+                local,
+            } => {
                 self.handle_unsubscribe(topic, reactor, local);
             }
         }
@@ -180,9 +195,15 @@ impl Shard {
     ) {
         let state = self.topics.get_mut(topic);
         let position = match &state {
-            Some(state) => Position { epoch: state.position.epoch, offset: state.position.offset + 1 },
+            Some(state) => Position {
+                epoch: state.position.epoch,
+                offset: state.position.offset + 1,
+            },
             // Nobody keeps this topic, so nothing vouches for what came before or comes after.
-            None => Position { epoch: Shard::take_epoch(&mut self.next_epoch), offset: 1 },
+            None => Position {
+                epoch: Shard::take_epoch(&mut self.next_epoch),
+                offset: 1,
+            },
         };
         Arc::get_mut(&mut publication)
             .expect("a publication is shared only after it has its position")
@@ -190,11 +211,25 @@ impl Shard {
         if let Some(state) = state {
             state.position = position;
             for &(reactor, local) in &state.reactors {
-                effects.push(Effect::Deliver { reactor, local, publication: Arc::clone(&publication) });
+                effects.push(Effect::Deliver {
+                    reactor,
+                    local,
+                    publication: Arc::clone(&publication),
+                });
             }
         }
-        if let Origin::Connection { reactor, connection, sequence } = origin {
-            effects.push(Effect::Published { reactor, connection, sequence, position });
+        if let Origin::Connection {
+            reactor,
+            connection,
+            sequence,
+        } = origin
+        {
+            effects.push(Effect::Published {
+                reactor,
+                connection,
+                sequence,
+                position,
+            });
         }
     }
 
@@ -203,18 +238,30 @@ impl Shard {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
                 let epoch = Shard::take_epoch(&mut self.next_epoch);
-                entry.insert(TopicState { position: Position { epoch, offset: 0 }, reactors: Vec::new() })
+                entry.insert(TopicState {
+                    position: Position { epoch, offset: 0 },
+                    reactors: Vec::new(),
+                })
             }
         };
-        match state.reactors.iter_mut().find(|(known, _)| *known == reactor) {
+        match state
+            .reactors
+            .iter_mut()
+            .find(|(known, _)| *known == reactor)
+        {
             Some((_, known)) => *known = local,
             None => state.reactors.push((reactor, local)),
         }
     }
 
     fn handle_unsubscribe(&mut self, topic: Topic, reactor: ReactorId, local: LocalTopic) {
-        let Entry::Occupied(mut entry) = self.topics.entry(topic) else { return };
-        entry.get_mut().reactors.retain(|known| *known != (reactor, local));
+        let Entry::Occupied(mut entry) = self.topics.entry(topic) else {
+            return;
+        };
+        entry
+            .get_mut()
+            .reactors
+            .retain(|known| *known != (reactor, local));
         if entry.get().reactors.is_empty() {
             entry.remove();
             self.shrink();
@@ -247,13 +294,27 @@ mod tests {
     fn publish(shard: &mut Shard, name: &str, origin: Origin) -> Vec<Effect> {
         let mut effects = Vec::new();
         let publication = Arc::new(Publication::new(Kind::Text, b"x", 0));
-        shard.handle_command(Command::Publish { topic: topic(name), publication, origin }, &mut effects);
+        shard.handle_command(
+            Command::Publish {
+                topic: topic(name),
+                publication,
+                origin,
+            },
+            &mut effects,
+        );
         effects
     }
 
     fn subscribe(shard: &mut Shard, name: &str, reactor: u16, index: u32) -> LocalTopic {
-        let local = LocalTopic { index, generation: 1 };
-        let command = Command::Subscribe { topic: topic(name), reactor: ReactorId(reactor), local };
+        let local = LocalTopic {
+            index,
+            generation: 1,
+        };
+        let command = Command::Subscribe {
+            topic: topic(name),
+            reactor: ReactorId(reactor),
+            local,
+        };
         shard.handle_command(command, &mut Vec::new());
         local
     }
@@ -284,10 +345,27 @@ mod tests {
     fn the_publisher_is_told_the_position_after_the_deliveries() {
         let mut shard = Shard::new(7);
         subscribe(&mut shard, "a", 1, 0);
-        let origin = Origin::Connection { reactor: ReactorId(0), connection: 42, sequence: 5 };
+        let origin = Origin::Connection {
+            reactor: ReactorId(0),
+            connection: 42,
+            sequence: 5,
+        };
         let effects = publish(&mut shard, "a", origin);
-        assert!(matches!(effects[0], Effect::Deliver { reactor: ReactorId(1), .. }));
-        assert!(matches!(effects[1], Effect::Published { connection: 42, sequence: 5, .. }));
+        assert!(matches!(
+            effects[0],
+            Effect::Deliver {
+                reactor: ReactorId(1),
+                ..
+            }
+        ));
+        assert!(matches!(
+            effects[1],
+            Effect::Published {
+                connection: 42,
+                sequence: 5,
+                ..
+            }
+        ));
     }
 
     #[test]
@@ -295,22 +373,43 @@ mod tests {
         let mut shard = Shard::new(7);
         let local = subscribe(&mut shard, "a", 0, 0);
         publish(&mut shard, "a", Origin::Detached);
-        let gone = Command::Unsubscribe { topic: topic("a"), reactor: ReactorId(0), local };
+        let gone = Command::Unsubscribe {
+            topic: topic("a"),
+            reactor: ReactorId(0),
+            local,
+        };
         shard.handle_command(gone, &mut Vec::new());
         assert_eq!(shard.topic_count(), 0);
         subscribe(&mut shard, "a", 0, 0);
         let effects = publish(&mut shard, "a", Origin::Detached);
-        assert_eq!(positions(&effects), [Position { epoch: 8, offset: 1 }]);
+        assert_eq!(
+            positions(&effects),
+            [Position {
+                epoch: 8,
+                offset: 1
+            }]
+        );
     }
 
     #[test]
     fn a_late_unsubscribe_does_not_undo_a_newer_subscription() {
         let mut shard = Shard::new(7);
         let old = subscribe(&mut shard, "a", 0, 0);
-        let new = LocalTopic { index: 0, generation: 2 };
-        let again = Command::Subscribe { topic: topic("a"), reactor: ReactorId(0), local: new };
+        let new = LocalTopic {
+            index: 0,
+            generation: 2,
+        };
+        let again = Command::Subscribe {
+            topic: topic("a"),
+            reactor: ReactorId(0),
+            local: new,
+        };
         shard.handle_command(again, &mut Vec::new());
-        let late = Command::Unsubscribe { topic: topic("a"), reactor: ReactorId(0), local: old };
+        let late = Command::Unsubscribe {
+            topic: topic("a"),
+            reactor: ReactorId(0),
+            local: old,
+        };
         shard.handle_command(late, &mut Vec::new());
         assert_eq!(publish(&mut shard, "a", Origin::Detached).len(), 1);
     }

@@ -112,7 +112,12 @@ impl Application {
     }
 
     /// The one place where events become actions.
-    pub fn handle_event(&mut self, current: &mut Current<'_>, event: Event<'_>, out: &mut Vec<u8>) -> Answer {
+    pub fn handle_event(
+        &mut self,
+        current: &mut Current<'_>,
+        event: Event<'_>,
+        out: &mut Vec<u8>,
+    ) -> Answer {
         match event {
             Event::Request(head, bytes) => self.handle_request(current, &head, bytes),
             Event::Body(Purpose::Publish { topic, kind }, body) => {
@@ -155,8 +160,16 @@ impl Application {
             );
         };
         let topic = self.topics.topic(subscription).clone();
-        let publication = Arc::new(Publication::new(message.kind(), message.payload(), self.now_us));
-        match self.submit(Command::Publish { topic, publication, origin: Origin::Detached }) {
+        let publication = Arc::new(Publication::new(
+            message.kind(),
+            message.payload(),
+            self.now_us,
+        ));
+        match self.submit(Command::Publish {
+            topic,
+            publication,
+            origin: Origin::Detached,
+        }) {
             Ok(()) => {
                 self.metrics.publications.add(1);
                 Answer::Proceed
@@ -189,7 +202,11 @@ impl Application {
         };
         let publication = Arc::new(Publication::new(kind, body, self.now_us));
         let origin = self.origin(current, 0);
-        match self.submit(Command::Publish { topic, publication, origin }) {
+        match self.submit(Command::Publish {
+            topic,
+            publication,
+            origin,
+        }) {
             Ok(()) => {
                 self.metrics.publications.add(1);
                 Answer::Await(Awaited::One)
@@ -198,7 +215,12 @@ impl Application {
         }
     }
 
-    fn handle_publish_lines(&mut self, current: &mut Current<'_>, head: &[u8], body: &[u8]) -> Answer {
+    fn handle_publish_lines(
+        &mut self,
+        current: &mut Current<'_>,
+        head: &[u8],
+        body: &[u8],
+    ) -> Answer {
         let head = match Head::parse(head, &self.shared.settings.request) {
             Ok(head) => head,
             Err(refusal) => return Answer::Refuse(refusal),
@@ -210,7 +232,8 @@ impl Application {
         for line in lines.filter(|line| !line.is_empty()) {
             let sequence = answers.len();
             if sequence == lines_max {
-                let reason = format!("over {lines_max} lines: this one and all after it are not published");
+                let reason =
+                    format!("over {lines_max} lines: this one and all after it are not published");
                 answers.push(Some(refused_line(413, &reason)));
                 break;
             }
@@ -235,17 +258,27 @@ impl Application {
         line: &[u8],
         sequence: u32,
     ) -> Result<(), Refusal> {
-        let line = json::parse_publish_line(line, self.shared.settings.limits.publication_bytes_max)?;
+        let line =
+            json::parse_publish_line(line, self.shared.settings.limits.publication_bytes_max)?;
         self.authorize(&head, Action::Publish(line.topic.as_str()))?;
         let publication = Arc::new(Publication::new(line.kind, &line.payload, self.now_us));
         let origin = self.origin(current, sequence);
-        let command = Command::Publish { topic: line.topic, publication, origin };
+        let command = Command::Publish {
+            topic: line.topic,
+            publication,
+            origin,
+        };
         self.submit(command).map_err(|_| hub_is_full())?;
         self.metrics.publications.add(1);
         Ok(())
     }
 
-    fn handle_opened(&mut self, current: &mut Current<'_>, number: u16, out: &mut Vec<u8>) -> Answer {
+    fn handle_opened(
+        &mut self,
+        current: &mut Current<'_>,
+        number: u16,
+        out: &mut Vec<u8>,
+    ) -> Answer {
         self.call(current, number, out, |handler, peer| handler.open(peer))
     }
 
@@ -256,7 +289,9 @@ impl Application {
         message: Message<'_>,
         out: &mut Vec<u8>,
     ) -> Answer {
-        self.call(current, number, out, |handler, peer| handler.message(peer, message))
+        self.call(current, number, out, |handler, peer| {
+            handler.message(peer, message);
+        })
     }
 
     fn call(
@@ -266,8 +301,14 @@ impl Application {
         out: &mut Vec<u8>,
         call: impl FnOnce(&dyn Handler, &mut Peer<'_>),
     ) -> Answer {
-        let Some(route) = self.shared.routes.get(usize::from(number)) else { return Answer::Proceed };
-        let mut peer = Peer::new(current.id, out, self.shared.settings.limits.outbox_bytes_max);
+        let Some(route) = self.shared.routes.get(usize::from(number)) else {
+            return Answer::Proceed;
+        };
+        let mut peer = Peer::new(
+            current.id,
+            out,
+            self.shared.settings.limits.outbox_bytes_max,
+        );
         call(&*route.handler, &mut peer);
         match peer.take_close() {
             Some((code, reason)) => Answer::Close(code, reason),
@@ -276,11 +317,18 @@ impl Application {
     }
 
     fn origin(&self, current: &Current<'_>, sequence: u32) -> Origin {
-        Origin::Connection { reactor: self.reactor, connection: current.id.to_bits(), sequence }
+        Origin::Connection {
+            reactor: self.reactor,
+            connection: current.id.to_bits(),
+            sequence,
+        }
     }
 
     fn count_refusal(&self, current: &Current<'_>, refusal: &Refusal) {
-        if let Some(index) = Refusal::LABELS.iter().position(|label| *label == refusal.label) {
+        if let Some(index) = Refusal::LABELS
+            .iter()
+            .position(|label| *label == refusal.label)
+        {
             self.metrics.refused[index].add(1);
         }
         let (id, status, reason) = (current.id, refusal.status, refusal.label);

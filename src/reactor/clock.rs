@@ -20,7 +20,11 @@ impl Clock {
     /// A clock that counts from `started`.
     pub fn new(started: Instant) -> Clock {
         let last_ms = started.elapsed().as_millis() as u64;
-        Clock { started, last_ms, suspended_ms: 0 }
+        Clock {
+            started,
+            last_ms,
+            suspended_ms: 0,
+        }
     }
 
     /// The time now, after a wait that was to take `wait_ms` at most.

@@ -128,7 +128,8 @@ impl<T: Transport> Connections<T> {
         self.next_generation = self.next_generation.wrapping_add(1);
         let connection = Connection::new(&self.settings, now_ms, id.index);
         let label = connection.label();
-        self.deadlines.set(id.index as usize, connection.deadline_ms(&self.settings));
+        self.deadlines
+            .set(id.index as usize, connection.deadline_ms(&self.settings));
         self.counts[label_index(label)] += 1;
         self.metrics.accepted.add(1);
         let index = self.slots.insert(Slot {
@@ -153,7 +154,9 @@ impl<T: Transport> Connections<T> {
     }
 
     pub(super) fn slot(&mut self, id: ConnectionId) -> Option<&mut Slot<T>> {
-        self.slots.get_mut(id.index as usize).filter(|slot| slot.id == id)
+        self.slots
+            .get_mut(id.index as usize)
+            .filter(|slot| slot.id == id)
     }
 
     /// Sets this tick's moment on the process's clock, in microseconds.
@@ -171,7 +174,10 @@ impl<T: Transport> Connections<T> {
 
     /// The transport can be written.
     pub fn handle_writable(&mut self, id: ConnectionId, now_ms: u64) {
-        if self.slot(id).is_some_and(|slot| !slot.connection.outbox.is_empty()) {
+        if self
+            .slot(id)
+            .is_some_and(|slot| !slot.connection.outbox.is_empty())
+        {
             self.settle(id.index, now_ms);
         }
     }
@@ -179,7 +185,9 @@ impl<T: Transport> Connections<T> {
     /// Gives a turn to each connection that had bytes left over. True if there are some still.
     pub fn poll_ready(&mut self, now_ms: u64) -> bool {
         for _ in 0..self.ready.len() {
-            let Some(id) = self.ready.pop_front() else { break };
+            let Some(id) = self.ready.pop_front() else {
+                break;
+            };
             if let Some(slot) = self.slot(id) {
                 slot.is_ready = false;
                 self.pump(id.index, now_ms);
@@ -191,13 +199,28 @@ impl<T: Transport> Connections<T> {
     /// Takes one effect of the hub's. Publications are gathered; [`deliver`](Connections::deliver) writes them.
     pub fn handle_effect(&mut self, effect: Effect, now_ms: u64) {
         match effect {
-            Effect::Deliver { local, publication, .. } => self.application.topics.queue(local, publication),
-            Effect::Published { connection, sequence, position, .. } => {
+            Effect::Deliver {
+                local, publication, ..
+            } => self.application.topics.queue(local, publication),
+            Effect::Published {
+                connection,
+                sequence,
+                position,
+                ..
+            } => {
                 let id = ConnectionId::from_bits(self.application.reactor.0, connection);
-                let Connections { slots, settings, out, .. } = self;
-                let slot = slots.get_mut(id.index as usize).filter(|slot| slot.id == id);
+                let Connections {
+                    slots,
+                    settings,
+                    out,
+                    ..
+                } = self;
+                let slot = slots
+                    .get_mut(id.index as usize)
+                    .filter(|slot| slot.id == id);
                 if let Some(slot) = slot {
-                    slot.connection.handle_published(settings, now_ms, sequence, position, out);
+                    slot.connection
+                        .handle_published(settings, now_ms, sequence, position, out);
                     self.settle(id.index, now_ms);
                     self.resume(id);
                 }
@@ -209,7 +232,9 @@ impl<T: Transport> Connections<T> {
     pub fn retry_commands(&mut self) {
         let Connections { application, .. } = self;
         let (shards, reactor) = (Arc::clone(&application.shared.shards), application.reactor);
-        application.topics.retire(|command| shards.submit(command, Some(reactor)).is_ok());
+        application
+            .topics
+            .retire(|command| shards.submit(command, Some(reactor)).is_ok());
         while let Some((id, command)) = self.application.untaken.pop_front() {
             // The connection may be gone meanwhile; its message had come in whole, so it is published all the same.
             if let Err(command) = self.application.submit(command) {
@@ -229,7 +254,12 @@ impl<T: Transport> Connections<T> {
         let mut due = std::mem::take(&mut self.due);
         self.deadlines.take_due(now_ms, TIMEOUTS_PER_TICK, &mut due);
         for index in due.drain(..) {
-            let Connections { slots, settings, out, .. } = self;
+            let Connections {
+                slots,
+                settings,
+                out,
+                ..
+            } = self;
             if let Some(slot) = slots.get_mut(index as usize) {
                 slot.connection.handle_timeout(settings, now_ms, out);
                 self.settle(index, now_ms);
@@ -286,7 +316,9 @@ impl<T: Transport> Connections<T> {
         debug_assert_eq!(self.counts.iter().sum::<u64>(), self.slots.len() as u64);
         self.metrics.inbound_bytes.set(self.inbound_bytes as u64);
         self.metrics.outbox_bytes.set(self.outbox_bytes as u64);
-        self.metrics.topics.set(self.application.topics.len() as u64);
+        self.metrics
+            .topics
+            .set(self.application.topics.len() as u64);
     }
 
     /// Reading may have become possible: what was kept is dealt with, and then the transport is read.
@@ -330,7 +362,12 @@ impl<T: Transport> Connections<T> {
                     self.take_in(index, now_ms, &mut input[..count]);
                     // A short read took all there was. What comes later announces itself, but an end that was
                     // announced together with the bytes does not do so again.
-                    if count < room && !self.slots.get(index as usize).is_some_and(|slot| slot.ended) {
+                    if count < room
+                        && !self
+                            .slots
+                            .get(index as usize)
+                            .is_some_and(|slot| slot.ended)
+                    {
                         break;
                     }
                 }
@@ -346,12 +383,24 @@ impl<T: Transport> Connections<T> {
     }
 
     fn take_in(&mut self, index: u32, now_ms: u64, bytes: &mut [u8]) {
-        let Connections { slots, application, settings, out, .. } = self;
-        let Some(slot) = slots.get_mut(index as usize) else { return };
-        let mut current = Current { id: slot.id, subscription: &mut slot.subscription };
-        slot.connection.handle_bytes(settings, now_ms, bytes, out, &mut |event, out| {
-            application.handle_event(&mut current, event, out)
-        });
+        let Connections {
+            slots,
+            application,
+            settings,
+            out,
+            ..
+        } = self;
+        let Some(slot) = slots.get_mut(index as usize) else {
+            return;
+        };
+        let mut current = Current {
+            id: slot.id,
+            subscription: &mut slot.subscription,
+        };
+        slot.connection
+            .handle_bytes(settings, now_ms, bytes, out, &mut |event, out| {
+                application.handle_event(&mut current, event, out)
+            });
         self.settle(index, now_ms);
     }
 
@@ -359,7 +408,9 @@ impl<T: Transport> Connections<T> {
     /// date.
     pub(super) fn settle(&mut self, index: u32, now_ms: u64) {
         self.flush(index, now_ms);
-        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        let Some(slot) = self.slots.get_mut(index as usize) else {
+            return;
+        };
         if slot.connection.wants_shutdown()
             && let Err(error) = slot.transport.shutdown_write()
             && error.kind() != io::ErrorKind::NotConnected
@@ -367,7 +418,9 @@ impl<T: Transport> Connections<T> {
             slot.connection.finish(CloseReason::Transport);
         }
         self.count(index, now_ms);
-        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        let Some(slot) = self.slots.get_mut(index as usize) else {
+            return;
+        };
         if slot.connection.is_closed() {
             if !slot.is_closed {
                 slot.is_closed = true;
@@ -384,11 +437,17 @@ impl<T: Transport> Connections<T> {
     /// Brings the sums up to date, and ends a connection that takes them over their limits.
     fn count(&mut self, index: u32, now_ms: u64) {
         for _ in 0..2 {
-            let Some(slot) = self.slots.get_mut(index as usize) else { return };
-            let (inbound, outbox) = (slot.connection.inbound_bytes(), slot.connection.outbox.bytes());
+            let Some(slot) = self.slots.get_mut(index as usize) else {
+                return;
+            };
+            let (inbound, outbox) = (
+                slot.connection.inbound_bytes(),
+                slot.connection.outbox.bytes(),
+            );
             self.inbound_bytes = self.inbound_bytes - slot.inbound_bytes + inbound;
             self.outbox_bytes = self.outbox_bytes - slot.outbox_bytes + outbox;
-            let grew = (inbound > slot.inbound_bytes && self.inbound_bytes > self.inbound_bytes_max)
+            let grew = (inbound > slot.inbound_bytes
+                && self.inbound_bytes > self.inbound_bytes_max)
                 || (outbox > slot.outbox_bytes && self.outbox_bytes > self.outbox_bytes_max);
             (slot.inbound_bytes, slot.outbox_bytes) = (inbound, outbox);
             let label = slot.connection.label();
@@ -398,14 +457,23 @@ impl<T: Transport> Connections<T> {
             if !grew || slot.connection.is_closing() {
                 return;
             }
-            slot.connection.fail(&self.settings, now_ms, CloseReason::OverBudget);
+            slot.connection
+                .fail(&self.settings, now_ms, CloseReason::OverBudget);
         }
     }
 
     /// Writes the outbox and then `out`; what the kernel does not take is queued.
     fn flush(&mut self, index: u32, now_ms: u64) {
-        let Connections { slots, settings, out, metrics, .. } = self;
-        let Some(slot) = slots.get_mut(index as usize) else { return };
+        let Connections {
+            slots,
+            settings,
+            out,
+            metrics,
+            ..
+        } = self;
+        let Some(slot) = slots.get_mut(index as usize) else {
+            return;
+        };
         let had_outbox = !slot.connection.outbox.is_empty();
         let outcome = slot
             .write_outbox(metrics, out)
@@ -427,12 +495,16 @@ impl<T: Transport> Connections<T> {
     }
 
     fn fail_transport(&mut self, index: u32, error: &io::Error, now_ms: u64) {
-        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        let Some(slot) = self.slots.get_mut(index as usize) else {
+            return;
+        };
         let id = slot.id;
         log::debug!(connection:% = id; "the transport failed: {error}");
         slot.connection.finish(CloseReason::Transport);
         self.count(index, now_ms);
-        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        let Some(slot) = self.slots.get_mut(index as usize) else {
+            return;
+        };
         if !slot.is_closed {
             slot.is_closed = true;
             self.closed.push(index);
@@ -441,13 +513,26 @@ impl<T: Transport> Connections<T> {
 
     /// Turns away a connection that is over the cap.
     pub fn refuse_admission(&mut self, id: ConnectionId, now_ms: u64) {
-        let Connections { slots, application, settings, out, .. } = self;
-        let Some(slot) = slots.get_mut(id.index as usize) else { return };
-        let refusal = Refusal::unavailable("as many connections as connections_max allows are open");
-        let mut current = Current { id, subscription: &mut slot.subscription };
-        slot.connection.refuse_admission(settings, now_ms, &refusal, out, &mut |event, out| {
-            application.handle_event(&mut current, event, out)
-        });
+        let Connections {
+            slots,
+            application,
+            settings,
+            out,
+            ..
+        } = self;
+        let Some(slot) = slots.get_mut(id.index as usize) else {
+            return;
+        };
+        let refusal =
+            Refusal::unavailable("as many connections as connections_max allows are open");
+        let mut current = Current {
+            id,
+            subscription: &mut slot.subscription,
+        };
+        slot.connection
+            .refuse_admission(settings, now_ms, &refusal, out, &mut |event, out| {
+                application.handle_event(&mut current, event, out)
+            });
         self.settle(id.index, now_ms);
     }
 
@@ -496,8 +581,14 @@ impl<T: Transport> Slot<T> {
         if written < out.len() {
             let rest = Segment::Own(out[written..].into());
             let bytes_max = settings.limits.outbox_bytes_max;
-            if self.connection.outbox.push(rest, 0, now_ms, bytes_max).is_err() {
-                self.connection.fail(settings, now_ms, CloseReason::SlowConsumerBytes);
+            if self
+                .connection
+                .outbox
+                .push(rest, 0, now_ms, bytes_max)
+                .is_err()
+            {
+                self.connection
+                    .fail(settings, now_ms, CloseReason::SlowConsumerBytes);
             }
         }
         Ok(())

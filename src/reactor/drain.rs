@@ -33,13 +33,25 @@ impl<T: Transport> Connections<T> {
         let elapsed_ms = (now_ms - drain.started_ms + 1) as f64;
         let allowed = (elapsed_ms * drain.closes_per_ms) as u64;
         let (mut next, mut budget) = (drain.next, allowed.saturating_sub(drain.closed));
-        let capacity = self.slots.iter().next_back().map_or(0, |(index, _)| index + 1);
+        let capacity = self
+            .slots
+            .iter()
+            .next_back()
+            .map_or(0, |(index, _)| index + 1);
         while next < capacity && budget > 0 {
             let index = next;
             next += 1;
-            let Connections { slots, settings, out, .. } = self;
-            let Some(slot) = slots.get_mut(index) else { continue };
-            slot.connection.close(settings, now_ms, CloseReason::Shutdown, out);
+            let Connections {
+                slots,
+                settings,
+                out,
+                ..
+            } = self;
+            let Some(slot) = slots.get_mut(index) else {
+                continue;
+            };
+            slot.connection
+                .close(settings, now_ms, CloseReason::Shutdown, out);
             budget -= 1;
             self.settle(index as u32, now_ms);
         }

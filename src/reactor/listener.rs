@@ -45,13 +45,22 @@ impl Balance {
 
     /// What all reactors hold.
     pub fn total(&self) -> usize {
-        self.loads.iter().map(|load| load.load(Ordering::Relaxed)).sum()
+        self.loads
+            .iter()
+            .map(|load| load.load(Ordering::Relaxed))
+            .sum()
     }
 
     /// Hands a socket to the least loaded reactor if this one holds clearly more; gives it back if not.
     fn hand_over(&self, reactor: ReactorId, load: usize, stream: TcpStream) -> Option<TcpStream> {
-        let loads = self.loads.iter().map(|load| load.load(Ordering::Relaxed)).enumerate();
-        let Some((least, least_load)) = loads.min_by_key(|&(_, load)| load) else { return Some(stream) };
+        let loads = self
+            .loads
+            .iter()
+            .map(|load| load.load(Ordering::Relaxed))
+            .enumerate();
+        let Some((least, least_load)) = loads.min_by_key(|&(_, load)| load) else {
+            return Some(stream);
+        };
         if least == usize::from(reactor.0) || load < least_load + IMBALANCE_MIN + least_load / 64 {
             return Some(stream);
         }
@@ -88,7 +97,15 @@ impl Listener {
         balance: Arc<Balance>,
         reactor: ReactorId,
     ) -> Listener {
-        Listener { socket, handed, balance, reactor, pending: true, paused_until_ms: 0, next_log_ms: 0 }
+        Listener {
+            socket,
+            handed,
+            balance,
+            reactor,
+            pending: true,
+            paused_until_ms: 0,
+            next_log_ms: 0,
+        }
     }
 
     /// The socket, to be registered.
@@ -134,7 +151,9 @@ impl Listener {
             return Some(stream);
         }
         while self.pending && now_ms >= self.paused_until_ms {
-            let Some(socket) = &self.socket else { return None };
+            let Some(socket) = &self.socket else {
+                return None;
+            };
             match socket.accept() {
                 Ok((stream, _)) => {
                     if let Some(stream) = self.balance.hand_over(self.reactor, load, stream) {
@@ -154,7 +173,10 @@ impl Listener {
     /// A connection that was reset before it was accepted is passed over; when something has run out, or the cause is
     /// not known, accepting pauses, for the next try would fail too.
     fn handle_error(&mut self, error: &io::Error, now_ms: u64, limits: &Limits) {
-        if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) {
+        if matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
+        ) {
             return;
         }
         self.paused_until_ms = now_ms + limits.accept_pause_ms;
@@ -166,7 +188,10 @@ impl Listener {
                 }
                 _ => "",
             };
-            log::warn!("accepting pauses for {} ms: {error}{advice}", limits.accept_pause_ms);
+            log::warn!(
+                "accepting pauses for {} ms: {error}{advice}",
+                limits.accept_pause_ms
+            );
         }
     }
 }

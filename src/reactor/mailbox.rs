@@ -34,7 +34,12 @@ pub struct Inbox {
 }
 
 /// Makes both sides.
-pub fn mailbox(reactor: ReactorId, messages_max: usize, bytes_max: usize, wake: Box<Wake>) -> (Arc<Mailbox>, Inbox) {
+pub fn mailbox(
+    reactor: ReactorId,
+    messages_max: usize,
+    bytes_max: usize,
+    wake: Box<Wake>,
+) -> (Arc<Mailbox>, Inbox) {
     let (sender, receiver) = bounded(messages_max);
     let mailbox = Arc::new(Mailbox {
         reactor,
@@ -104,7 +109,9 @@ impl Inbox {
     /// The next effect.
     pub fn take(&self) -> Option<Effect> {
         let effect = self.receiver.try_recv().ok()?;
-        self.mailbox.bytes.fetch_sub(effect.bytes(), Ordering::Relaxed);
+        self.mailbox
+            .bytes
+            .fetch_sub(effect.bytes(), Ordering::Relaxed);
         Some(effect)
     }
 
@@ -132,7 +139,10 @@ mod tests {
     fn deliver(bytes: usize) -> Effect {
         Effect::Deliver {
             reactor: ReactorId(0),
-            local: LocalTopic { index: 0, generation: 0 },
+            local: LocalTopic {
+                index: 0,
+                generation: 0,
+            },
             publication: Arc::new(Publication::new(Kind::Binary, &vec![0; bytes], 0)),
         }
     }
@@ -158,7 +168,11 @@ mod tests {
         inbox.begin();
         while inbox.take().is_some() {}
         mailbox.offer(deliver(1), Some(ReactorId(0))).expect("room");
-        assert_eq!(wakes.load(Ordering::SeqCst), 1, "a reactor need not wake itself");
+        assert_eq!(
+            wakes.load(Ordering::SeqCst),
+            1,
+            "a reactor need not wake itself"
+        );
         mailbox.offer(deliver(1), Some(ReactorId(1))).expect("room");
         assert_eq!(wakes.load(Ordering::SeqCst), 2);
     }

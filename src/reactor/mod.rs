@@ -129,7 +129,10 @@ impl Reactor {
     /// When waiting for events fails again and again.
     pub fn run(mut self) -> io::Result<()> {
         if let Some(socket) = self.listener.socket_mut() {
-            self.selector.poll.registry().register(socket, LISTEN, Interest::READABLE)?;
+            self.selector
+                .poll
+                .registry()
+                .register(socket, LISTEN, Interest::READABLE)?;
         }
         let mut events = Events::with_capacity(EVENTS_MAX);
         while self.tick(&mut events)? {}
@@ -147,21 +150,32 @@ impl Reactor {
         }
         self.accept();
         self.take_mail();
-        self.connections.deliver(self.now_ms, || self.clock.now_us());
+        self.connections
+            .deliver(self.now_ms, || self.clock.now_us());
         self.connections.retry_commands();
         self.busy |= self.connections.sweep(self.now_ms);
         let done = self.poll_stage();
         let registry = self.selector.poll.registry();
-        self.connections.finish_tick(|stream| release(registry, stream));
+        self.connections
+            .finish_tick(|stream| release(registry, stream));
         self.listener.set_load(self.connections.len());
-        self.connections.metrics.mailbox_depth.set(self.inbox.len() as u64);
-        self.connections.metrics.tick.record_us(self.clock.now_us() - started_us);
+        self.connections
+            .metrics
+            .mailbox_depth
+            .set(self.inbox.len() as u64);
+        self.connections
+            .metrics
+            .tick
+            .record_us(self.clock.now_us() - started_us);
         Ok(!done)
     }
 
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
         let wait_ms = self.wait_ms();
-        let outcome = self.selector.poll.poll(events, Some(Duration::from_millis(wait_ms)));
+        let outcome = self
+            .selector
+            .poll
+            .poll(events, Some(Duration::from_millis(wait_ms)));
         self.now_ms = self.clock.tick(wait_ms);
         match outcome {
             Ok(()) => self.poll_errors = 0,
@@ -183,7 +197,11 @@ impl Reactor {
         if self.busy || !self.inbox.is_empty() {
             return 0;
         }
-        let mut wait_ms = self.connections.next_deadline_ms().saturating_sub(self.now_ms).min(WAIT_MS_MAX);
+        let mut wait_ms = self
+            .connections
+            .next_deadline_ms()
+            .saturating_sub(self.now_ms)
+            .min(WAIT_MS_MAX);
         if let Some(next_try_ms) = self.listener.next_try_ms() {
             wait_ms = wait_ms.min(next_try_ms.saturating_sub(self.now_ms));
         }
@@ -216,7 +234,9 @@ impl Reactor {
         for _ in 0..budget {
             let load = self.connections.len();
             let metrics = &self.connections.metrics;
-            let Some(stream) = self.listener.accept(load, self.now_ms, &limits, metrics) else { return };
+            let Some(stream) = self.listener.accept(load, self.now_ms, &limits, metrics) else {
+                return;
+            };
             self.admit(stream, &limits);
             self.listener.set_load(self.connections.len());
         }
@@ -229,8 +249,12 @@ impl Reactor {
         }
         let token = Token(self.connections.next_id().to_bits() as usize);
         let interest = Interest::READABLE | Interest::WRITABLE;
-        let registered = socket::prepare(&stream, limits)
-            .and_then(|()| self.selector.poll.registry().register(&mut stream, token, interest));
+        let registered = socket::prepare(&stream, limits).and_then(|()| {
+            self.selector
+                .poll
+                .registry()
+                .register(&mut stream, token, interest)
+        });
         if let Err(error) = registered {
             log::debug!("a fresh socket could not be prepared: {error}");
             return self.connections.metrics.accept_errors.add(1);
@@ -244,7 +268,9 @@ impl Reactor {
     fn take_mail(&mut self) {
         self.inbox.begin();
         for _ in 0..self.inbox.len() {
-            let Some(effect) = self.inbox.take() else { break };
+            let Some(effect) = self.inbox.take() else {
+                break;
+            };
             self.connections.handle_effect(effect, self.now_ms);
         }
         if self.inbox.take_starved() {

@@ -23,7 +23,10 @@ struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     fn new(publications: &'a [Arc<Publication>]) -> Batch<'a> {
-        Batch { publications, encoded: [const { None }; Dialect::ALL.len()] }
+        Batch {
+            publications,
+            encoded: [const { None }; Dialect::ALL.len()],
+        }
     }
 
     fn encoded(&mut self, dialect: Dialect) -> &Arc<[u8]> {
@@ -71,7 +74,9 @@ impl<T: Transport> Connections<T> {
                 let took_us = done_us.saturating_sub(publication.published_at_us());
                 self.metrics.publish_to_write.record_us(took_us);
             }
-            self.application.topics.put_back(topic, publications, subscribers);
+            self.application
+                .topics
+                .put_back(topic, publications, subscribers);
         }
         self.application.topics.end_delivery(topics);
         let mut touched = std::mem::take(&mut self.touched);
@@ -81,11 +86,18 @@ impl<T: Transport> Connections<T> {
         self.touched = touched;
     }
 
-    fn deliver_batch(&mut self, publications: &[Arc<Publication>], subscribers: &[u32], now_ms: u64) {
+    fn deliver_batch(
+        &mut self,
+        publications: &[Arc<Publication>],
+        subscribers: &[u32],
+        now_ms: u64,
+    ) {
         let mut batch = Batch::new(publications);
         let (mut deliveries, mut bytes) = (0, 0);
         for &index in subscribers {
-            let Some(slot) = self.slots.get_mut(index as usize) else { continue };
+            let Some(slot) = self.slots.get_mut(index as usize) else {
+                continue;
+            };
             if !slot.connection.takes_deliveries() {
                 continue;
             }
@@ -121,7 +133,14 @@ impl<T: Transport> Slot<T> {
     ) -> u64 {
         let written = match outcome {
             Ok(count) => count,
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => 0,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) =>
+            {
+                0
+            }
             Err(_) => {
                 self.connection.finish(CloseReason::Transport);
                 return 0;
@@ -134,14 +153,24 @@ impl<T: Transport> Slot<T> {
     fn queue(&mut self, frames: &Arc<[u8]>, written: usize, settings: &Settings, now_ms: u64) {
         let segment = Segment::Shared(Arc::clone(frames));
         let bytes_max = settings.limits.outbox_bytes_max;
-        if self.connection.outbox.push(segment, written, now_ms, bytes_max).is_err() {
-            self.connection.fail(settings, now_ms, CloseReason::SlowConsumerBytes);
+        if self
+            .connection
+            .outbox
+            .push(segment, written, now_ms, bytes_max)
+            .is_err()
+        {
+            self.connection
+                .fail(settings, now_ms, CloseReason::SlowConsumerBytes);
         }
     }
 
     /// Writes the outbox until it is empty or the kernel takes no more. A pong that waited for that is put in front
     /// of `out`.
-    pub(super) fn write_outbox(&mut self, metrics: &ReactorMetrics, out: &mut Vec<u8>) -> io::Result<()> {
+    pub(super) fn write_outbox(
+        &mut self,
+        metrics: &ReactorMetrics,
+        out: &mut Vec<u8>,
+    ) -> io::Result<()> {
         while !self.connection.outbox.is_empty() {
             let mut pieces = [IoSlice::new(&[]); SEGMENTS_PER_WRITE];
             let count = self.connection.outbox.slices(&mut pieces);
@@ -171,7 +200,10 @@ mod tests {
     use crate::hub::Kind;
 
     fn publications(sizes: &[usize]) -> Vec<Arc<Publication>> {
-        sizes.iter().map(|&size| Arc::new(Publication::new(Kind::Binary, &vec![0; size], 0))).collect()
+        sizes
+            .iter()
+            .map(|&size| Arc::new(Publication::new(Kind::Binary, &vec![0; size], 0)))
+            .collect()
     }
 
     #[test]
@@ -189,6 +221,9 @@ mod tests {
         assert_eq!(&**batch.encoded(Dialect::Raw), [0x82, 1, 0, 0x82, 2, 0, 0]);
         let single = publications(&[3]);
         let mut batch = Batch::new(&single);
-        assert!(Arc::ptr_eq(batch.encoded(Dialect::Raw), single[0].frame()), "one publication is not copied");
+        assert!(
+            Arc::ptr_eq(batch.encoded(Dialect::Raw), single[0].frame()),
+            "one publication is not copied"
+        );
     }
 }

@@ -28,7 +28,8 @@ impl Application {
         head: &Head<'_>,
         bytes: &[u8],
     ) -> Answer {
-        self.answer(current, head, bytes).unwrap_or_else(Answer::Refuse)
+        self.answer(current, head, bytes)
+            .unwrap_or_else(Answer::Refuse)
     }
 
     fn answer(
@@ -53,27 +54,38 @@ impl Application {
             }),
             Route::Metrics => {
                 self.authorize(head, Action::Observe)?;
-                Ok(figures(&self.shared.metrics))
+                Ok(figures(&self.shared.metrics, head))
             }
             Route::Asset(path) => self.asset(head, path),
             Route::WebSocket(topic) => self.subscribe_websocket(current, head, topic),
-            Route::WebSocketMany => {
-                Err(Refusal::not_found("the topic is missing: GET /ws/{topic}, as in /ws/news"))
-            }
+            Route::WebSocketMany => Err(Refusal::not_found(
+                "the topic is missing: GET /ws/{topic}, as in /ws/news",
+            )),
             Route::Sse(topic) => self.subscribe_stream(current, head, topic),
             Route::Publish(topic) => {
                 let headers = self.check_origin(head)?;
                 self.authorize(head, Action::Publish(topic.as_str()))?;
-                let purpose = Purpose::Publish { topic, kind: content_kind(head)? };
+                let purpose = Purpose::Publish {
+                    topic,
+                    kind: content_kind(head)?,
+                };
                 let bytes_max = self.shared.settings.limits.publication_bytes_max;
-                Ok(Answer::ReadBody(ReadBody { purpose, bytes_max, headers }))
+                Ok(Answer::ReadBody(ReadBody {
+                    purpose,
+                    bytes_max,
+                    headers,
+                }))
             }
             Route::PublishMany => {
                 let headers = self.check_origin(head)?;
                 self.authorize(head, Action::PublishMany)?;
                 let purpose = Purpose::PublishLines { head: bytes.into() };
                 let bytes_max = self.shared.settings.limits.body_bytes_max;
-                Ok(Answer::ReadBody(ReadBody { purpose, bytes_max, headers }))
+                Ok(Answer::ReadBody(ReadBody {
+                    purpose,
+                    bytes_max,
+                    headers,
+                }))
             }
             Route::Path(path) => self.answer_path(head, path),
         }
@@ -81,10 +93,13 @@ impl Application {
 
     /// Whether the request may do what it wants.
     pub(super) fn authorize(&self, head: &Head<'_>, action: Action<'_>) -> Result<(), Refusal> {
-        self.shared.authorizer.authorize(&AccessRequest::new(*head, action)).map_err(|denied| match denied {
-            Denied::Unauthenticated(reason) => Refusal::unauthorized(reason),
-            Denied::Forbidden(reason) => Refusal::forbidden(reason),
-        })
+        self.shared
+            .authorizer
+            .authorize(&AccessRequest::new(*head, action))
+            .map_err(|denied| match denied {
+                Denied::Unauthenticated(reason) => Refusal::unauthorized(reason),
+                Denied::Forbidden(reason) => Refusal::forbidden(reason),
+            })
     }
 
     /// Checks the page that the request comes from, if it comes from one; gives the headers that let it read the
@@ -103,7 +118,9 @@ impl Application {
                 ("Access-Control-Allow-Origin", origin.to_owned()),
                 ("Vary", "Origin".to_owned()),
             ]),
-            _ => Err(Refusal::forbidden("this origin may not connect; the server's --origin says which may")),
+            _ => Err(Refusal::forbidden(
+                "this origin may not connect; the server's --origin says which may",
+            )),
         }
     }
 
@@ -112,18 +129,27 @@ impl Application {
         let mut headers = self.check_origin(head)?;
         headers.push(("Allow", format!("{}, OPTIONS", allowed_methods(route))));
         if !headers.is_empty() && head.header("access-control-request-method").is_some() {
-            headers.push(("Access-Control-Allow-Methods", allowed_methods(route).to_owned()));
+            headers.push((
+                "Access-Control-Allow-Methods",
+                allowed_methods(route).to_owned(),
+            ));
             let names = "Authorization, Content-Type, Last-Event-ID";
             headers.push(("Access-Control-Allow-Headers", names.to_owned()));
             headers.push(("Access-Control-Max-Age", PREFLIGHT_AGE_S.to_owned()));
         }
         let (content_type, body) = ("text/plain; charset=utf-8", Cow::Borrowed(&b""[..]));
-        Ok(Answer::Respond(Reply { status: 204, content_type, headers, body }))
+        Ok(Answer::Respond(Reply {
+            status: 204,
+            content_type,
+            headers,
+            body,
+        }))
     }
 
     fn asset(&self, head: &Head<'_>, path: &str) -> Result<Answer, Refusal> {
         self.authorize(head, Action::Observe)?;
-        let asset = console::asset(path).ok_or_else(|| Refusal::not_found("there is no such page"))?;
+        let asset =
+            console::asset(path).ok_or_else(|| Refusal::not_found("there is no such page"))?;
         let headers = [
             ("Content-Security-Policy", console::CONTENT_SECURITY_POLICY),
             ("X-Content-Type-Options", "nosniff"),
@@ -144,9 +170,15 @@ impl Application {
             Route::Asset(asset.path).check_method(head.method)?;
             return self.asset(head, path);
         }
-        let number = self.shared.routes.iter().position(|route| *route.path == *path);
+        let number = self
+            .shared
+            .routes
+            .iter()
+            .position(|route| *route.path == *path);
         let number = number.ok_or_else(|| {
-            Refusal::not_found("there is nothing here: try /, /ws/{topic}, /sse/{topic}, /pub/{topic} or /echo")
+            Refusal::not_found(
+                "there is nothing here: try /, /ws/{topic}, /sse/{topic}, /pub/{topic} or /echo",
+            )
         })?;
         Route::Path(path).check_method(head.method)?;
         let upgrade = self.check_upgrade(head)?;
@@ -178,7 +210,9 @@ impl Application {
     ) -> Result<Answer, Refusal> {
         let upgrade = self.check_upgrade(head)?;
         self.authorize(head, Action::Subscribe(topic.as_str()))?;
-        let may_publish = self.authorize(head, Action::Publish(topic.as_str())).is_ok();
+        let may_publish = self
+            .authorize(head, Action::Publish(topic.as_str()))
+            .is_ok();
         *current.subscription = Some(self.subscribe(current, topic)?);
         let agreed = &self.shared.subprotocols;
         Ok(Answer::Upgrade(Upgrade {
@@ -206,12 +240,14 @@ impl Application {
         }
         let (shards, reactor) = (Arc::clone(&self.shared.shards), self.reactor);
         let submit = |command| shards.submit(command, Some(reactor)).is_ok();
-        self.topics.subscribe(topic, current.id.index, submit).map_err(|error| match error {
-            SubscribeError::HubFull => hub_is_full(),
-            SubscribeError::TooManyTopics => {
-                Refusal::unavailable("as many topics have subscribers as topics_max allows")
-            }
-        })
+        self.topics
+            .subscribe(topic, current.id.index, submit)
+            .map_err(|error| match error {
+                SubscribeError::HubFull => hub_is_full(),
+                SubscribeError::TooManyTopics => {
+                    Refusal::unavailable("as many topics have subscribers as topics_max allows")
+                }
+            })
     }
 }
 
@@ -222,7 +258,9 @@ fn choose(upgrade: &protocol::Upgrade<'_>, speaks: impl Fn(&str) -> bool) -> Opt
 
 /// Text or binary by `Content-Type`; None where it says nothing, and then the body decides.
 fn content_kind(head: &Head<'_>) -> Result<Option<Kind>, Refusal> {
-    let Some(value) = head.header("content-type") else { return Ok(None) };
+    let Some(value) = head.header("content-type") else {
+        return Ok(None);
+    };
     let (media_type, parameters) = value.split_once(';').unwrap_or((value, ""));
     let media_type = media_type.trim().to_ascii_lowercase();
     let is_text = media_type.starts_with("text/")
@@ -242,11 +280,15 @@ fn content_kind(head: &Head<'_>) -> Result<Option<Kind>, Refusal> {
     }
     let charset = parameters.split(';').find_map(|parameter| {
         let (name, value) = parameter.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"').to_ascii_lowercase())
+        name.trim()
+            .eq_ignore_ascii_case("charset")
+            .then(|| value.trim().trim_matches('"').to_ascii_lowercase())
     });
     match charset.as_deref() {
         None | Some("utf-8" | "utf8" | "us-ascii") => Ok(Some(Kind::Text)),
-        Some(_) => Err(Refusal::unsupported_media_type("text is published as UTF-8 only")),
+        Some(_) => Err(Refusal::unsupported_media_type(
+            "text is published as UTF-8 only",
+        )),
     }
 }
 
@@ -259,11 +301,24 @@ fn text(status: u16, body: &'static str) -> Answer {
     })
 }
 
-fn figures(metrics: &Arc<Metrics>) -> Answer {
+fn figures(metrics: &Arc<Metrics>, head: &Head<'_>) -> Answer {
+    let openmetrics = head
+        .headers("accept")
+        .any(|accept| accept.contains("application/openmetrics-text"));
+    let (content_type, text) = match openmetrics {
+        true => (
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            metrics.encode(),
+        ),
+        false => (
+            "text/plain; version=0.0.4; charset=utf-8",
+            metrics.encode_prometheus(),
+        ),
+    };
     Answer::Respond(Reply {
         status: 200,
-        content_type: "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        content_type,
         headers: vec![("Cache-Control", "no-store".to_owned())],
-        body: Cow::Owned(metrics.encode().into_bytes()),
+        body: Cow::Owned(text.into_bytes()),
     })
 }

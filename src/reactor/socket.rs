@@ -34,7 +34,11 @@ impl Transport for TcpStream {
 /// # Errors
 /// As of `socket(2)`, `setsockopt(2)`, `bind(2)` and `listen(2)`.
 pub fn listen(address: SocketAddr, shares_port: bool, limits: &Limits) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     socket.set_reuse_address(true)?;
     #[cfg(target_os = "linux")]
     socket.set_reuse_port(shares_port)?;
@@ -91,7 +95,8 @@ mod tests {
     #[test]
     fn an_accepted_socket_inherits_the_options() {
         let limits = Limits::default();
-        let listener = listen("127.0.0.1:0".parse().expect("an address"), true, &limits).expect("a listener");
+        let listener =
+            listen("127.0.0.1:0".parse().expect("an address"), true, &limits).expect("a listener");
         let address = listener.local_addr().expect("bound");
         let _peer = StdStream::connect(address).expect("a connection");
         // The handshake of a blocking connect is complete, so the connection is there to be accepted.
@@ -99,7 +104,10 @@ mod tests {
         let socket = SockRef::from(&stream);
         assert!(socket.tcp_nodelay().expect("readable"));
         // Linux doubles what it is given.
-        assert_eq!(socket.send_buffer_size().expect("readable"), 2 * limits.send_buffer_bytes);
+        assert_eq!(
+            socket.send_buffer_size().expect("readable"),
+            2 * limits.send_buffer_bytes
+        );
         let timeout = socket.tcp_user_timeout().expect("readable").expect("set");
         assert_eq!(timeout.as_millis() as u64, limits.tcp_user_timeout_ms);
         let low_water = socket.tcp_notsent_lowat().expect("readable");

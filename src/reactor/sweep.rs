@@ -22,7 +22,11 @@ pub struct Deadlines {
 
 impl Default for Deadlines {
     fn default() -> Deadlines {
-        Deadlines { at_ms: Vec::new(), bounds_ms: Vec::new(), next_ms: NEVER_MS }
+        Deadlines {
+            at_ms: Vec::new(),
+            bounds_ms: Vec::new(),
+            next_ms: NEVER_MS,
+        }
     }
 }
 
@@ -94,9 +98,9 @@ mod tests {
         deadlines.set(2000, 50);
         deadlines.set(3000, 200);
         assert_eq!(deadlines.next_ms(), 50);
-        assert_eq!(due(&mut deadlines, 49, 10), []);
+        assert_eq!(due(&mut deadlines, 49, 10), [0u32; 0]);
         assert_eq!(due(&mut deadlines, 100, 10), [5, 2000]);
-        assert_eq!(due(&mut deadlines, 100, 10), []);
+        assert_eq!(due(&mut deadlines, 100, 10), [0u32; 0]);
         assert_eq!(deadlines.next_ms(), 200);
     }
 
@@ -105,10 +109,10 @@ mod tests {
         let mut deadlines = Deadlines::default();
         deadlines.set(1, 10);
         deadlines.set(1, 1000);
-        assert_eq!(due(&mut deadlines, 20, 10), []);
+        assert_eq!(due(&mut deadlines, 20, 10), [0u32; 0]);
         assert_eq!(deadlines.next_ms(), 1000);
         deadlines.set(1, NEVER_MS);
-        assert_eq!(due(&mut deadlines, 5000, 10), []);
+        assert_eq!(due(&mut deadlines, 5000, 10), [0u32; 0]);
         assert_eq!(deadlines.next_ms(), NEVER_MS);
     }
 

@@ -70,6 +70,11 @@ impl Topics {
         self.entries.len()
     }
 
+    /// Whether the table is empty.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// Adds a subscriber. `submit` takes a command for the hub, or does not.
     ///
     /// The command is in the hub's queue when this returns, ahead of every publish that its subscriber can cause or
@@ -91,13 +96,26 @@ impl Topics {
             Entry::Vacant(vacant) => {
                 let topic = vacant.key().clone();
                 let generation = self.next_generation;
-                let local = LocalTopic { index: self.entries.vacant_key() as u32, generation };
-                if !submit(Command::Subscribe { topic: topic.clone(), reactor: self.reactor, local }) {
+                let local = LocalTopic {
+                    index: self.entries.vacant_key() as u32,
+                    generation,
+                };
+                if !submit(Command::Subscribe {
+                    topic: topic.clone(),
+                    reactor: self.reactor,
+                    local,
+                }) {
                     return Err(SubscribeError::HubFull);
                 }
                 self.next_generation = generation.wrapping_add(1);
                 let (subscribers, queued) = (Vec::new(), Vec::new());
-                let entry = TopicEntry { topic, generation, subscribers, queued, forsaken: false };
+                let entry = TopicEntry {
+                    topic,
+                    generation,
+                    subscribers,
+                    queued,
+                    forsaken: false,
+                };
                 let index = self.entries.insert(entry) as u32;
                 debug_assert_eq!(index, local.index);
                 *vacant.insert(index)
@@ -105,7 +123,10 @@ impl Topics {
         };
         let subscribers = &mut self.entries[index as usize].subscribers;
         subscribers.push(connection);
-        Ok(Subscription { topic: index, place: subscribers.len() as u32 - 1 })
+        Ok(Subscription {
+            topic: index,
+            place: subscribers.len() as u32 - 1,
+        })
     }
 
     /// Takes a subscriber away. Another one may move to its place: that connection and its new subscription are
@@ -122,7 +143,10 @@ impl Topics {
             entry.forsaken = true;
             self.forsaken.push(subscription.topic);
         }
-        entry.subscribers.get(place).map(|&moved| (moved, subscription))
+        entry
+            .subscribers
+            .get(place)
+            .map(|&moved| (moved, subscription))
     }
 
     /// Tells the hub of topics that lost their last subscriber, as far as `submit` takes the commands.
@@ -130,9 +154,16 @@ impl Topics {
         while let Some(&index) = self.forsaken.last() {
             let entry = &mut self.entries[index as usize];
             if entry.subscribers.is_empty() {
-                let local = LocalTopic { index, generation: entry.generation };
+                let local = LocalTopic {
+                    index,
+                    generation: entry.generation,
+                };
                 let topic = entry.topic.clone();
-                if !submit(Command::Unsubscribe { topic, reactor: self.reactor, local }) {
+                if !submit(Command::Unsubscribe {
+                    topic,
+                    reactor: self.reactor,
+                    local,
+                }) {
                     return;
                 }
                 let entry = self.entries.remove(index as usize);
@@ -158,7 +189,9 @@ impl Topics {
     /// Queues a publication for delivery at the end of this tick's mail. One for a topic that is gone is dropped:
     /// nobody here subscribes to it any more.
     pub fn queue(&mut self, local: LocalTopic, publication: Arc<Publication>) {
-        let Some(entry) = self.entries.get_mut(local.index as usize) else { return };
+        let Some(entry) = self.entries.get_mut(local.index as usize) else {
+            return;
+        };
         if entry.generation != local.generation {
             return;
         }
@@ -178,13 +211,21 @@ impl Topics {
     /// walked. To be given back by [`put_back`](Topics::put_back).
     pub fn take_delivery(&mut self, topic: u32) -> (Vec<Arc<Publication>>, Vec<u32>) {
         match self.entries.get_mut(topic as usize) {
-            Some(entry) => (std::mem::take(&mut entry.queued), std::mem::take(&mut entry.subscribers)),
+            Some(entry) => (
+                std::mem::take(&mut entry.queued),
+                std::mem::take(&mut entry.subscribers),
+            ),
             None => (Vec::new(), Vec::new()),
         }
     }
 
     /// Gives the lists back, so that their memory is used again.
-    pub fn put_back(&mut self, topic: u32, mut queued: Vec<Arc<Publication>>, subscribers: Vec<u32>) {
+    pub fn put_back(
+        &mut self,
+        topic: u32,
+        mut queued: Vec<Arc<Publication>>,
+        subscribers: Vec<u32>,
+    ) {
         queued.clear();
         if queued.capacity() > 64 {
             queued = Vec::new();
@@ -198,7 +239,10 @@ impl Topics {
 
     /// Gives the list of topics back, so that its memory is used again.
     pub fn end_delivery(&mut self, mut delivering: Vec<u32>) {
-        debug_assert!(self.delivering.is_empty(), "nothing is queued while deliveries are written");
+        debug_assert!(
+            self.delivering.is_empty(),
+            "nothing is queued while deliveries are written"
+        );
         delivering.clear();
         self.delivering = delivering;
     }
@@ -235,25 +279,37 @@ mod tests {
         };
         let first = topics.subscribe(topic("a"), 10, &mut submit).expect("room");
         let second = topics.subscribe(topic("a"), 11, &mut submit).expect("room");
-        assert_eq!(topics.unsubscribe(first), Some((11, first)), "the last one moves to the free place");
+        assert_eq!(
+            topics.unsubscribe(first),
+            Some((11, first)),
+            "the last one moves to the free place"
+        );
         assert_ne!(first, second);
         topics.retire(&mut submit);
         topics.unsubscribe(first);
         topics.retire(&mut submit);
         assert_eq!(topics.len(), 0);
-        assert_eq!(commands, [Some("Subscribe".to_owned()), Some("Unsubscribe".to_owned())]);
+        assert_eq!(
+            commands,
+            [Some("Subscribe".to_owned()), Some("Unsubscribe".to_owned())]
+        );
     }
 
     #[test]
     fn a_full_hub_changes_nothing_and_is_asked_again() {
         let mut topics = table();
-        assert_eq!(topics.subscribe(topic("a"), 1, |_| false), Err(SubscribeError::HubFull));
+        assert_eq!(
+            topics.subscribe(topic("a"), 1, |_| false),
+            Err(SubscribeError::HubFull)
+        );
         assert_eq!(topics.len(), 0);
         let subscription = topics.subscribe(topic("a"), 1, |_| true).expect("room");
         topics.unsubscribe(subscription);
         topics.retire(|_| false);
         assert!(topics.has_forsaken());
-        let again = topics.subscribe(topic("a"), 2, |_| panic!("the hub still knows it")).expect("room");
+        let again = topics
+            .subscribe(topic("a"), 2, |_| panic!("the hub still knows it"))
+            .expect("room");
         topics.retire(|_| panic!("it has a subscriber again"));
         topics.unsubscribe(again);
         topics.retire(|_| true);
@@ -265,8 +321,13 @@ mod tests {
         let mut topics = table();
         topics.subscribe(topic("a"), 1, |_| true).expect("room");
         topics.subscribe(topic("b"), 1, |_| true).expect("room");
-        assert_eq!(topics.subscribe(topic("c"), 1, |_| true), Err(SubscribeError::TooManyTopics));
-        topics.subscribe(topic("a"), 2, |_| true).expect("it is there already");
+        assert_eq!(
+            topics.subscribe(topic("c"), 1, |_| true),
+            Err(SubscribeError::TooManyTopics)
+        );
+        topics
+            .subscribe(topic("a"), 2, |_| true)
+            .expect("it is there already");
     }
 
     #[test]
