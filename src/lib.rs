@@ -1,4 +1,97 @@
 //! Umbel is a push server: it holds very many WebSocket connections and fans messages out to them.
+//!
+//! It is one binary, `umbel`, and this crate, for programs that want it inside them. Its README has the surface (which
+//! request does what), the limits and the promises; this page is the map of the code.
+//!
+//! # Embedding
+//!
+//! ```
+//! use std::net::SocketAddr;
+//! use umbel::{CloseCode, Handler, Message, Peer, Server};
+//!
+//! /// Answers each text in capitals, and takes nothing else.
+//! struct Shout;
+//!
+//! impl Handler for Shout {
+//!     fn message(&self, peer: &mut Peer<'_>, message: Message<'_>) {
+//!         match message {
+//!             // One message of a call is always taken; `send` fails only for those beyond outbox_bytes_max.
+//!             Message::Text(text) => peer.send(Message::Text(&text.to_uppercase())).unwrap(),
+//!             Message::Binary(_) => peer.close(CloseCode::UNSUPPORTED_DATA, "text only"),
+//!         }
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let server = Server::builder()
+//!     .listen(SocketAddr::from(([127, 0, 0, 1], 0)))
+//!     .handler("/shout", Shout)
+//!     .bind()?;
+//! println!("listening on http://{}", server.local_addr());
+//!
+//! // Handles are for any thread. `publish` never blocks.
+//! let handle = server.handle();
+//! let ticker = std::thread::spawn(move || {
+//!     for price in 1..=3 {
+//!         handle.publish("prices/tea", Message::Text(&price.to_string())).unwrap();
+//!     }
+//!     handle.shutdown();
+//! });
+//!
+//! // Serves until the shutdown, and until everybody has been let go.
+//! server.run()?;
+//! ticker.join().unwrap();
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What lives where
+//!
+//! Imports point only downwards in this table; `tests/tidy.rs` holds them to it.
+//!
+//! | room | knows | does |
+//! | --- | --- | --- |
+//! | `main`, `cli` | everything public | arguments to [`Config`] to [`Server::run`] |
+//! | `server` | all rooms | composition root: builds, spawns, drains, joins; [`Handle`] |
+//! | `reactor` | sockets, the clock | one event loop a core: the tick, the slab, the topic table, the mailbox, deadlines |
+//! | [`handler`], `metrics` | nothing outside | own endpoints; counters of each thread and their text |
+//! | [`access`], `connection` | bytes and time, as arguments | who may do what; one connection's state machine |
+//! | `worker` | threads, channels | runs the hub's shards, whoever brings the work |
+//! | `dialect` | publications | how they look on the wire |
+//! | `hub`, [`config`] | topics | the order of each topic; every limit |
+//! | `protocol` | bytes | RFC 6455: frames, messages, both handshakes |
+//! | `http`, `console` | bytes | HTTP/1.1: requests, bodies, routes, event streams; the page at `/` |
+//!
+//! # The way of a byte
+//!
+//! 1. `reactor/connections.rs` reads into the reactor's one buffer (`pump`), and hands the bytes to the connection.
+//! 2. `connection` gives them to the decoder, which unmasks in place; whole messages come out as `Event`s that still
+//!    borrow the buffer. What is unfinished stays in the connection; an idle connection owns no buffer.
+//! 3. `reactor/application.rs` turns each event into an action, in one function. A publish copies the payload once,
+//!    into a `Publication` that is born as the frame that most subscribers will get.
+//! 4. `worker.rs` puts the command into the queue of the topic's shard and, if nobody is at it, runs the shard then and
+//!    there. `hub/shard.rs` gives it its place, and names the reactors that have subscribers.
+//! 5. Each of these finds one effect in its mailbox, gathers those of the same topic in its tick, and writes them to
+//!    each subscriber in one call (`reactor/outbound.rs`). What the kernel does not take goes to the outbox.
+//!
+//! # Invariants
+//!
+//! - A connection lives its whole life on one reactor; a topic on one shard. No lock is taken for a delivery.
+//! - No thread blocks on another's queue. A full mailbox stalls the shards that write to it, a full command queue holds
+//!   publishers back, and both are woken when there is room.
+//! - A subscription is in its shard's queue before its handshake is answered.
+//! - Slots are freed at the end of a tick only; a [`ConnectionId`] has a generation besides the index.
+//! - Every queue, buffer, table and wait has its limit in [`config::Limits`].
+//! - Peer input never panics, and is checked before anything is allocated for it.
+//!
+//! # Words
+//!
+//! Connection: one accepted socket. Frame, fragment, message: as in RFC 6455. Topic: what is published and subscribed
+//! to. Publication: a message with its place in a topic. Offset, epoch: that place, and the unbroken run it counts in.
+//! Dialect: how publications look on the wire. Outbox: what a connection has yet to write. Slow consumer: whose outbox
+//! is full. Reactor: an event loop. Tick: one round of it. Mailbox: what other threads want of it. Shard: a part of the
+//! hub. Worker: a thread that runs shards. Drain: an orderly shutdown.
+#![warn(missing_docs)]
 
 pub mod access;
 pub mod config;
@@ -24,7 +117,9 @@ mod server;
 #[doc(hidden)]
 pub mod worker;
 
+pub use access::{AccessRequest, Action, Authorizer, Denied};
 pub use config::{Access, Config, ConfigError, Origins};
 pub use error::Error;
 pub use handler::{CloseCode, CloseReason, ConnectionId, Handler, Message, Peer};
+pub use protocol::{OriginError, OriginList, ProtocolError};
 pub use server::{Builder, Counts, Handle, PublishError, Server};

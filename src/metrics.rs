@@ -282,14 +282,68 @@ impl Metrics {
     }
 }
 
+/// A number of each reactor with its name and its meaning.
+type Described = (&'static str, &'static str, fn(&ReactorMetrics) -> &Cell);
+
+/// Counters without labels.
+const COUNTERS: [Described; 9] = [
+    ("accepted", "Connections accepted", |r| &r.accepted),
+    ("accept_errors", "Failed calls of accept", |r| {
+        &r.accept_errors
+    }),
+    (
+        "messages_received",
+        "Messages received on WebSocket connections",
+        |r| &r.messages_received,
+    ),
+    ("received_bytes", "Bytes read", |r| &r.bytes_received),
+    ("sent_bytes", "Bytes written", |r| &r.bytes_sent),
+    (
+        "publications",
+        "Publications accepted from connections",
+        |r| &r.publications,
+    ),
+    ("deliveries", "Publications handed to subscribers", |r| {
+        &r.deliveries
+    }),
+    (
+        "publish_holds",
+        "Times that a full hub held a publisher back",
+        |r| &r.publish_holds,
+    ),
+    (
+        "poll_errors",
+        "Failures of the event loop's own calls",
+        |r| &r.poll_errors,
+    ),
+];
+
+/// Gauges without labels, summed over the reactors.
+const GAUGES: [Described; 4] = [
+    (
+        "outbox_bytes",
+        "Bytes queued beyond what the kernel took",
+        |r| &r.outbox_bytes,
+    ),
+    (
+        "inbound_bytes",
+        "Bytes of unfinished requests and messages",
+        |r| &r.inbound_bytes,
+    ),
+    (
+        "topics",
+        "Topics with subscribers, summed over the reactors",
+        |r| &r.topics,
+    ),
+    ("mailbox_depth", "Effects that wait in mailboxes", |r| {
+        &r.mailbox_depth
+    }),
+];
+
 impl Collector for Metrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let e = &mut encoder;
         self.encode_connections(e)?;
-        self.encode_counter(e, "accepted", "Connections accepted", |r| &r.accepted)?;
-        self.encode_counter(e, "accept_errors", "Failed calls of accept", |r| {
-            &r.accept_errors
-        })?;
         self.encode_reasons(e, "refused", "Requests refused", Refusal::LABELS, |r| {
             &r.refused
         })?;
@@ -300,59 +354,15 @@ impl Collector for Metrics {
             &CloseReason::LABELS,
             |r| &r.closed,
         )?;
-        let slow = ConstCounter::new(self.slow_consumers());
+        for (name, help, cell) in COUNTERS {
+            self.encode_counter(e, name, help, cell)?;
+        }
         let help = "Subscribers closed because they read too slowly";
-        slow.encode(e.encode_descriptor("slow_consumers", help, None, MetricType::Counter)?)?;
-        self.encode_counter(
-            e,
-            "messages_received",
-            "Messages received on WebSocket connections",
-            |r| &r.messages_received,
-        )?;
-        self.encode_counter(e, "received_bytes", "Bytes read", |r| &r.bytes_received)?;
-        self.encode_counter(e, "sent_bytes", "Bytes written", |r| &r.bytes_sent)?;
-        self.encode_counter(
-            e,
-            "publications",
-            "Publications accepted from connections",
-            |r| &r.publications,
-        )?;
-        self.encode_counter(e, "deliveries", "Publications handed to subscribers", |r| {
-            &r.deliveries
-        })?;
-        self.encode_counter(
-            e,
-            "publish_holds",
-            "Times that a full hub held a publisher back",
-            |r| &r.publish_holds,
-        )?;
-        self.encode_counter(
-            e,
-            "poll_errors",
-            "Failures of the event loop's own calls",
-            |r| &r.poll_errors,
-        )?;
-        self.encode_gauge(
-            e,
-            "outbox_bytes",
-            "Bytes queued beyond what the kernel took",
-            |r| &r.outbox_bytes,
-        )?;
-        self.encode_gauge(
-            e,
-            "inbound_bytes",
-            "Bytes of unfinished requests and messages",
-            |r| &r.inbound_bytes,
-        )?;
-        self.encode_gauge(
-            e,
-            "topics",
-            "Topics with subscribers, summed over the reactors",
-            |r| &r.topics,
-        )?;
-        self.encode_gauge(e, "mailbox_depth", "Effects that wait in mailboxes", |r| {
-            &r.mailbox_depth
-        })?;
+        let descriptor = e.encode_descriptor("slow_consumers", help, None, MetricType::Counter)?;
+        ConstCounter::new(self.slow_consumers()).encode(descriptor)?;
+        for (name, help, cell) in GAUGES {
+            self.encode_gauge(e, name, help, cell)?;
+        }
         self.encode_histogram(e, "tick_seconds", "Time of a tick, without waiting", |r| {
             &r.tick
         })?;

@@ -1,6 +1,6 @@
 //! The reactors: each its own event loop, connections and topics. The only users of mio, and of the clock.
 //!
-//! One tick, in [`Reactor::tick`]:
+//! One tick, in `Reactor::tick`:
 //!
 //! 1. wait for events, no longer than until the next deadline
 //! 2. read and decode what has come, a budget of bytes for each connection; who has more stands in the ready list
