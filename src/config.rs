@@ -126,8 +126,8 @@ limits! {
     outbox_bytes_total_max: usize = 1073741824 in 1048576..=1099511627776;
     /// Bytes of unfinished requests and messages of all connections together. A connection that would pass it is closed with 1013, or refused with 503.
     inbound_bytes_total_max: usize = 1073741824 in 1048576..=1099511627776;
-    /// SO_SNDBUF of every connection, which bounds what a reader that stops holds in the kernel. 0 leaves it to the system, where one such reader takes up to 4 MB.
-    send_buffer_bytes: usize = 16384 in 0..=1073741824;
+    /// SO_SNDBUF of every connection, which bounds what a reader that stops holds in the kernel, together with not_sent_low_water_mark_bytes. Less than two segments (on loopback 64 KiB each) makes large messages wait for delayed acknowledgements. 0 leaves it to the system.
+    send_buffer_bytes: usize = 65536 in 0..=1073741824;
     /// SO_RCVBUF of every connection. 0 leaves it to the system.
     receive_buffer_bytes: usize = 0 in 0..=1073741824;
     /// TCP_NOTSENT_LOWAT: bytes that the kernel takes ahead of what it may send. 0 leaves it to the system.

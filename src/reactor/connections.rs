@@ -182,8 +182,13 @@ impl<T: Transport> Connections<T> {
         }
     }
 
-    /// Gives a turn to each connection that had bytes left over. True if there are some still.
-    pub fn poll_ready(&mut self, now_ms: u64) -> bool {
+    /// Whether connections have bytes left to read, which no event will announce.
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Gives a turn to each connection that had bytes left over.
+    pub fn poll_ready(&mut self, now_ms: u64) {
         for _ in 0..self.ready.len() {
             let Some(id) = self.ready.pop_front() else {
                 break;
@@ -193,7 +198,6 @@ impl<T: Transport> Connections<T> {
                 self.pump(id.index, now_ms);
             }
         }
-        !self.ready.is_empty()
     }
 
     /// Takes one effect of the hub's. Publications are gathered; [`deliver`](Connections::deliver) writes them.
@@ -249,8 +253,8 @@ impl<T: Transport> Connections<T> {
         }
     }
 
-    /// Looks after the connections whose deadline has come. True if some are left over.
-    pub fn sweep(&mut self, now_ms: u64) -> bool {
+    /// Looks after the connections whose deadline has come; a budget of them, the others stay due.
+    pub fn sweep(&mut self, now_ms: u64) {
         let mut due = std::mem::take(&mut self.due);
         self.deadlines.take_due(now_ms, TIMEOUTS_PER_TICK, &mut due);
         for index in due.drain(..) {
@@ -266,7 +270,6 @@ impl<T: Transport> Connections<T> {
             }
         }
         self.due = due;
-        self.deadlines.next_ms() <= now_ms
     }
 
     /// When the next deadline comes, at the earliest.

@@ -91,8 +91,6 @@ pub struct Reactor {
     clock: Clock,
     now_ms: u64,
     connections_max: usize,
-    /// Something is left to do that no event will announce.
-    busy: bool,
     poll_errors: u32,
     drain_until_ms: Option<u64>,
 }
@@ -117,7 +115,6 @@ impl Reactor {
             clock: Clock::new(started),
             now_ms: 0,
             connections_max,
-            busy: false,
             poll_errors: 0,
             drain_until_ms: None,
         }
@@ -144,7 +141,7 @@ impl Reactor {
         self.wait(events)?;
         let started_us = self.clock.now_us();
         self.connections.set_now_us(started_us);
-        self.busy = self.connections.poll_ready(self.now_ms);
+        self.connections.poll_ready(self.now_ms);
         for event in events.iter() {
             self.handle_event(event);
         }
@@ -153,7 +150,7 @@ impl Reactor {
         self.connections
             .deliver(self.now_ms, || self.clock.now_us());
         self.connections.retry_commands();
-        self.busy |= self.connections.sweep(self.now_ms);
+        self.connections.sweep(self.now_ms);
         let done = self.poll_stage();
         let registry = self.selector.poll.registry();
         self.connections
@@ -194,7 +191,7 @@ impl Reactor {
     }
 
     fn wait_ms(&self) -> u64 {
-        if self.busy || !self.inbox.is_empty() {
+        if self.connections.has_ready() || !self.inbox.is_empty() {
             return 0;
         }
         let mut wait_ms = self
