@@ -69,6 +69,7 @@ pub struct Peer<'a> {
     out: &'a mut Vec<u8>,
     out_start: usize,
     bytes_max: usize,
+    sent: u64,
     close: Option<(CloseCode, Cow<'static, str>)>,
 }
 
@@ -91,8 +92,14 @@ impl<'a> Peer<'a> {
             out_start: out.len(),
             out,
             bytes_max,
+            sent: 0,
             close: None,
         }
+    }
+
+    /// Messages sent in this call.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent
     }
 
     pub(crate) fn take_close(self) -> Option<(CloseCode, Cow<'static, str>)> {
@@ -118,6 +125,7 @@ impl<'a> Peer<'a> {
             Message::Binary(_) => Opcode::Binary,
         };
         encode_frame(self.out, opcode, message.payload(), None);
+        self.sent += 1;
         Ok(())
     }
 

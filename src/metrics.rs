@@ -101,6 +101,8 @@ pub struct ReactorMetrics {
     pub closed: [Cell; CloseReason::LABELS.len()],
     /// Messages received on WebSocket connections.
     pub messages_received: Cell,
+    /// Messages sent on WebSocket connections, to subscribers or by own endpoints.
+    pub messages_sent: Cell,
     /// Bytes read.
     pub bytes_received: Cell,
     /// Bytes written.
@@ -286,7 +288,7 @@ impl Metrics {
 type Described = (&'static str, &'static str, fn(&ReactorMetrics) -> &Cell);
 
 /// Counters without labels.
-const COUNTERS: [Described; 9] = [
+const COUNTERS: [Described; 10] = [
     ("accepted", "Connections accepted", |r| &r.accepted),
     ("accept_errors", "Failed calls of accept", |r| {
         &r.accept_errors
@@ -295,6 +297,11 @@ const COUNTERS: [Described; 9] = [
         "messages_received",
         "Messages received on WebSocket connections",
         |r| &r.messages_received,
+    ),
+    (
+        "messages_sent",
+        "Messages sent on WebSocket connections",
+        |r| &r.messages_sent,
     ),
     ("received_bytes", "Bytes read", |r| &r.bytes_received),
     ("sent_bytes", "Bytes written", |r| &r.bytes_sent),

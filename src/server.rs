@@ -1,14 +1,14 @@
 //! The composition root: builds the parts, spawns the threads, and ends them.
 
-use std::any::Any;
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use mio::net::TcpStream;
 
 use crate::access::Authorizer;
@@ -29,6 +29,9 @@ const SHARDS_PER_THREAD: usize = 4;
 
 /// Sockets that one reactor may have been handed and not yet taken.
 const HANDOVER_MAX: usize = 256;
+
+/// How often the end of all threads is looked after while they end.
+const SUPERVISE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Descriptors that are kept from connections: standard streams, event loops, listeners, and a few to spare.
 const DESCRIPTORS_RESERVED: usize = 64;
@@ -217,7 +220,8 @@ impl<'a> Assembly<'a> {
             .zip(parts)
             .map(|(number, ((selector, inbox), (socket, handed)))| {
                 let id = ReactorId(number);
-                let listener = Listener::new(socket, handed, Arc::clone(&balance), id);
+                let listener =
+                    Listener::new(socket, handed, Arc::clone(&balance), id, &config.limits);
                 let context = (shared.clone(), started, connections_max);
                 Reactor::new(selector, inbox, listener, id, reactors, context)
             })
@@ -240,7 +244,7 @@ impl<'a> Assembly<'a> {
 }
 
 fn entropy() -> Result<u64, Error> {
-    getrandom::u64().map_err(|error| Error::Setup(std::io::Error::other(error)))
+    getrandom::u64().map_err(|error| Error::Setup(io::Error::other(error)))
 }
 
 /// The cap on connections: what was asked for, or what the descriptors allow if that is less.
@@ -286,11 +290,24 @@ pub struct Server {
     policy: Policy,
 }
 
-/// How a thread ended.
-type Ending = (
-    String,
-    Result<Result<(), std::io::Error>, Box<dyn Any + Send>>,
-);
+/// One of the server's threads, by its kind and number.
+#[derive(Clone, Copy, Debug)]
+enum Thread {
+    Reactor(usize),
+    Worker(usize),
+}
+
+impl fmt::Display for Thread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Thread::Reactor(number) => write!(f, "umbel-reactor-{number}"),
+            Thread::Worker(number) => write!(f, "umbel-worker-{number}"),
+        }
+    }
+}
+
+/// How a thread ended: the error of a panic is what it panicked with.
+type Ending = (Thread, thread::Result<io::Result<()>>);
 
 impl Server {
     /// A server with the defaults, which are those of [`Config::default`], and `/echo` as its only own endpoint.
@@ -342,15 +359,13 @@ impl Server {
                 shards.work(&work);
                 Ok(())
             };
-            threads.push(spawn(format!("umbel-worker-{number}"), &ended, job)?);
+            threads.push(spawn(Thread::Worker(number), &ended, job)?);
         }
         let running = reactors.len();
         for (number, reactor) in reactors.into_iter().enumerate() {
-            threads.push(spawn(
-                format!("umbel-reactor-{number}"),
-                &ended,
-                move || reactor.run(),
-            )?);
+            threads.push(spawn(Thread::Reactor(number), &ended, move || {
+                reactor.run()
+            })?);
         }
         let outcome = supervise(&handle, &endings, running, workers);
         for thread in threads {
@@ -385,29 +400,25 @@ fn supervise(
     let mut outcome = Ok(());
     while reactors + workers > 0 {
         if reactors == 0 {
-            // Nobody brings work any more.
-            (0..workers).all(|_| handle.shared.shards.stop());
+            // Nobody brings work any more. The queue may be full at the moment; then the order is given again.
+            handle.shared.shards.stop();
         }
-        let Ok((thread, ending)) = endings.recv() else {
-            break;
+        let (thread, ending) = match endings.recv_timeout(SUPERVISE_INTERVAL) {
+            Ok(ended) => ended,
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => break,
         };
-        let number = thread
-            .rsplit('-')
-            .next()
-            .and_then(|number| number.parse().ok())
-            .unwrap_or(0);
-        if thread.contains("reactor") {
-            reactors -= 1;
-        } else {
-            workers -= 1;
+        match thread {
+            Thread::Reactor(_) => reactors -= 1,
+            Thread::Worker(_) => workers -= 1,
         }
-        let failed = match ending {
-            Ok(Ok(())) => continue,
-            Ok(Err(source)) => Error::Reactor {
-                reactor: number,
-                source,
+        let failed = match (thread, ending) {
+            (_, Ok(Ok(()))) => continue,
+            (Thread::Reactor(reactor), Ok(Err(source))) => Error::Reactor { reactor, source },
+            (Thread::Worker(_), Ok(Err(source))) => Error::Setup(source),
+            (thread, Err(_)) => Error::Panicked {
+                thread: thread.to_string(),
             },
-            Err(_) => Error::Panicked { thread },
         };
         log::error!("{failed}");
         outcome = outcome.and(Err(failed));
@@ -417,19 +428,19 @@ fn supervise(
 }
 
 fn spawn(
-    name: String,
+    thread: Thread,
     ended: &Sender<Ending>,
-    job: impl FnOnce() -> std::io::Result<()> + Send + 'static,
+    job: impl FnOnce() -> io::Result<()> + Send + 'static,
 ) -> Result<JoinHandle<()>, Error> {
-    let (ended, thread_name) = (ended.clone(), name.clone());
+    let ended = ended.clone();
     let body = move || {
         // What the closure leaves behind in a panic is never looked at again: the server ends.
         let ending = panic::catch_unwind(AssertUnwindSafe(job));
         // The supervisor receives until all have ended, and the channel has room for all.
-        let _ = ended.send((thread_name, ending));
+        let _ = ended.send((thread, ending));
     };
     thread::Builder::new()
-        .name(name)
+        .name(thread.to_string())
         .spawn(body)
         .map_err(Error::Setup)
 }

@@ -24,6 +24,9 @@ impl Connection {
         if oldest.is_some_and(|oldest_ms| now_ms >= oldest_ms + settings.limits.outbox_age_max_ms) {
             return self.handle_old_outbox(settings, now_ms);
         }
+        if self.is_held() && matches!(self.phase, Phase::Open) {
+            return self.postpone(settings, now_ms);
+        }
         if now_ms >= self.message_deadline_ms {
             return self.close(settings, now_ms, CloseReason::MessageTimeout, out);
         }
@@ -50,6 +53,16 @@ impl Connection {
     pub(super) fn schedule_first_ping(&mut self, settings: &Settings, now_ms: u64) {
         let interval_ms = settings.limits.ping_interval_ms;
         self.phase_deadline_ms = now_ms + spread(interval_ms, self.salt);
+    }
+
+    /// Nothing is read from the peer for now, so its silence is ours.
+    fn postpone(&mut self, settings: &Settings, now_ms: u64) {
+        self.last_received_ms = now_ms;
+        self.awaiting_pong = false;
+        self.schedule_first_ping(settings, now_ms);
+        if self.message_deadline_ms != NEVER_MS {
+            self.message_deadline_ms = now_ms + settings.limits.message_timeout_ms;
+        }
     }
 
     fn handle_silence(&mut self, settings: &Settings, now_ms: u64, out: &mut Vec<u8>) {

@@ -11,6 +11,7 @@ use crate::config::Origins;
 use crate::connection::{Answer, Awaited, Endpoint, Event, Hold, Message, Purpose, Settings};
 use crate::dialect::json;
 use crate::handler::{ConnectionId, Handler, Peer};
+use crate::http::escape::escape;
 use crate::http::refusal::Refusal;
 use crate::http::request::Head;
 use crate::http::topic::Topic;
@@ -310,6 +311,7 @@ impl Application {
             self.shared.settings.limits.outbox_bytes_max,
         );
         call(&*route.handler, &mut peer);
+        self.metrics.messages_sent.add(peer.sent());
         match peer.take_close() {
             Some((code, reason)) => Answer::Close(code, reason),
             None => Answer::Proceed,
@@ -332,7 +334,7 @@ impl Application {
             self.metrics.refused[index].add(1);
         }
         let (id, status, reason) = (current.id, refusal.status, refusal.label);
-        log::debug!(connection:% = id, status, reason; "refused: {}", refusal.reason);
+        log::debug!(connection:% = id, status, reason; "refused: {}", escape(&*refusal.reason));
     }
 }
 

@@ -76,6 +76,16 @@ impl Balance {
     }
 }
 
+/// What came of one step of accepting.
+pub enum Accepted {
+    /// A connection for this reactor.
+    Connection(TcpStream),
+    /// A connection that another reactor has now, or that failed; more may wait.
+    Elsewhere,
+    /// No more for now.
+    Nothing,
+}
+
 /// A reactor's way to new connections.
 pub struct Listener {
     /// None on a reactor that only takes what others hand over, and once nothing more is accepted.
@@ -85,6 +95,7 @@ pub struct Listener {
     reactor: ReactorId,
     /// Connections may wait: the budget was used up, or accepting paused.
     pending: bool,
+    accept_pause_ms: u64,
     paused_until_ms: u64,
     next_log_ms: u64,
 }
@@ -96,6 +107,7 @@ impl Listener {
         handed: Receiver<TcpStream>,
         balance: Arc<Balance>,
         reactor: ReactorId,
+        limits: &Limits,
     ) -> Listener {
         Listener {
             socket,
@@ -103,6 +115,7 @@ impl Listener {
             balance,
             reactor,
             pending: true,
+            accept_pause_ms: limits.accept_pause_ms,
             paused_until_ms: 0,
             next_log_ms: 0,
         }
@@ -139,47 +152,46 @@ impl Listener {
         self.balance.set_load(self.reactor, load);
     }
 
-    /// The next connection, of those handed over or of those that wait. None: no more for now.
-    pub fn accept(
-        &mut self,
-        load: usize,
-        now_ms: u64,
-        limits: &Limits,
-        metrics: &ReactorMetrics,
-    ) -> Option<TcpStream> {
+    /// One step towards the next connection, of those handed over or of those that wait. `load`: what this reactor
+    /// holds.
+    pub fn accept(&mut self, load: usize, now_ms: u64, metrics: &ReactorMetrics) -> Accepted {
         if let Ok(stream) = self.handed.try_recv() {
-            return Some(stream);
+            return Accepted::Connection(stream);
         }
-        while self.pending && now_ms >= self.paused_until_ms {
-            let Some(socket) = &self.socket else {
-                return None;
-            };
-            match socket.accept() {
-                Ok((stream, _)) => {
-                    if let Some(stream) = self.balance.hand_over(self.reactor, load, stream) {
-                        return Some(stream);
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.pending = false,
-                Err(error) => {
-                    metrics.accept_errors.add(1);
-                    self.handle_error(&error, now_ms, limits);
-                }
+        let Some(socket) = self
+            .socket
+            .as_ref()
+            .filter(|_| self.pending && now_ms >= self.paused_until_ms)
+        else {
+            return Accepted::Nothing;
+        };
+        match socket.accept() {
+            Ok((stream, _)) => match self.balance.hand_over(self.reactor, load, stream) {
+                Some(stream) => Accepted::Connection(stream),
+                None => Accepted::Elsewhere,
+            },
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.pending = false;
+                Accepted::Nothing
+            }
+            Err(error) => {
+                metrics.accept_errors.add(1);
+                self.handle_error(&error, now_ms);
+                Accepted::Elsewhere
             }
         }
-        None
     }
 
     /// A connection that was reset before it was accepted is passed over; when something has run out, or the cause is
     /// not known, accepting pauses, for the next try would fail too.
-    fn handle_error(&mut self, error: &io::Error, now_ms: u64, limits: &Limits) {
+    fn handle_error(&mut self, error: &io::Error, now_ms: u64) {
         if matches!(
             error.kind(),
             io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
         ) {
             return;
         }
-        self.paused_until_ms = now_ms + limits.accept_pause_ms;
+        self.paused_until_ms = now_ms + self.accept_pause_ms;
         if now_ms >= self.next_log_ms {
             self.next_log_ms = now_ms + LOG_INTERVAL_MS;
             let advice = match error.raw_os_error() {
@@ -190,7 +202,7 @@ impl Listener {
             };
             log::warn!(
                 "accepting pauses for {} ms: {error}{advice}",
-                limits.accept_pause_ms
+                self.accept_pause_ms
             );
         }
     }

@@ -37,7 +37,7 @@ use mio::{Events, Interest, Poll, Registry, Token, Waker};
 pub use application::{Route, Shared, Stage, StageCell};
 use clock::Clock;
 use connections::Connections;
-use listener::{Listener, REFUSED_MAX};
+use listener::{Accepted, Listener, REFUSED_MAX};
 use mailbox::Inbox;
 
 use crate::handler::ConnectionId;
@@ -54,6 +54,9 @@ const WAIT_MS_BUSY: u64 = 5;
 
 /// Waits that may fail in a row before the reactor gives up.
 const POLL_ERRORS_MAX: u32 = 100;
+
+// A token holds a slab index and its generation.
+const _: () = assert!(usize::BITS >= 64, "Umbel needs a 64-bit machine");
 
 const WAKE: Token = Token(usize::MAX);
 const LISTEN: Token = Token(usize::MAX - 1);
@@ -226,32 +229,31 @@ impl Reactor {
     }
 
     fn accept(&mut self) {
-        let limits = &self.connections.settings.limits;
-        let (budget, limits) = (limits.accepts_per_tick_max, limits.clone());
-        for _ in 0..budget {
-            let load = self.connections.len();
-            let metrics = &self.connections.metrics;
-            let Some(stream) = self.listener.accept(load, self.now_ms, &limits, metrics) else {
-                return;
-            };
-            self.admit(stream, &limits);
+        for _ in 0..self.connections.settings.limits.accepts_per_tick_max {
+            let (load, metrics) = (self.connections.len(), &self.connections.metrics);
+            match self.listener.accept(load, self.now_ms, metrics) {
+                Accepted::Connection(stream) => self.admit(stream),
+                Accepted::Elsewhere => {}
+                Accepted::Nothing => return,
+            }
             self.listener.set_load(self.connections.len());
         }
     }
 
-    fn admit(&mut self, mut stream: TcpStream, limits: &crate::config::Limits) {
+    fn admit(&mut self, mut stream: TcpStream) {
         let over = self.listener.total() >= self.connections_max;
         if over && self.listener.total() >= self.connections_max + REFUSED_MAX {
             return self.connections.metrics.accept_errors.add(1);
         }
         let token = Token(self.connections.next_id().to_bits() as usize);
         let interest = Interest::READABLE | Interest::WRITABLE;
-        let registered = socket::prepare(&stream, limits).and_then(|()| {
-            self.selector
-                .poll
-                .registry()
-                .register(&mut stream, token, interest)
-        });
+        let registered =
+            socket::prepare(&stream, &self.connections.settings.limits).and_then(|()| {
+                self.selector
+                    .poll
+                    .registry()
+                    .register(&mut stream, token, interest)
+            });
         if let Err(error) = registered {
             log::debug!("a fresh socket could not be prepared: {error}");
             return self.connections.metrics.accept_errors.add(1);

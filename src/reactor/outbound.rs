@@ -93,7 +93,8 @@ impl<T: Transport> Connections<T> {
         now_ms: u64,
     ) {
         let mut batch = Batch::new(publications);
-        let (mut deliveries, mut bytes) = (0, 0);
+        let count = publications.len() as u64;
+        let (mut deliveries, mut messages, mut bytes) = (0, 0, 0);
         for &index in subscribers {
             let Some(slot) = self.slots.get_mut(index as usize) else {
                 continue;
@@ -101,12 +102,14 @@ impl<T: Transport> Connections<T> {
             if !slot.connection.takes_deliveries() {
                 continue;
             }
-            let frames = batch.encoded(slot.connection.dialect());
-            deliveries += publications.len() as u64;
+            let dialect = slot.connection.dialect();
+            let frames = batch.encoded(dialect);
+            deliveries += count;
+            messages += if dialect == Dialect::Raw { count } else { 0 };
             if slot.connection.outbox.is_empty() {
                 match slot.transport.write(frames) {
-                    Ok(count) if count == frames.len() => {
-                        bytes += count as u64;
+                    Ok(written) if written == frames.len() => {
+                        bytes += written as u64;
                         continue;
                     }
                     outcome => bytes += slot.queue_rest(outcome, frames, &self.settings, now_ms),
@@ -117,6 +120,7 @@ impl<T: Transport> Connections<T> {
             self.touched.push(index);
         }
         self.metrics.deliveries.add(deliveries);
+        self.metrics.messages_sent.add(messages);
         self.metrics.bytes_sent.add(bytes);
     }
 }
