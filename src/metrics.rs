@@ -19,6 +19,7 @@ use prometheus_client::registry::Registry;
 use crate::connection::{CloseReason, Label};
 use crate::dialect::Dialect;
 use crate::http::refusal::Refusal;
+use crate::worker::HubCounts;
 
 /// A number that one thread writes and all may read.
 #[derive(Debug, Default)]
@@ -107,8 +108,6 @@ pub struct ReactorMetrics {
     pub bytes_received: Cell,
     /// Bytes written.
     pub bytes_sent: Cell,
-    /// Publications accepted from connections of this reactor.
-    pub publications: Cell,
     /// Publications handed to subscribers: one for each of both.
     pub deliveries: Cell,
     /// Gauge: bytes in outboxes.
@@ -167,66 +166,42 @@ impl Metrics {
     ///
     /// It is OpenMetrics, but for the names of counters in the lines that describe them: there the older format wants
     /// the suffix that the samples have.
-    pub fn encode_prometheus(self: &Arc<Self>) -> String {
-        let openmetrics = self.encode();
+    pub fn encode_prometheus(self: &Arc<Self>, hub: HubCounts) -> String {
+        let openmetrics = self.encode(hub);
         let mut text = String::with_capacity(openmetrics.len() + 1024);
-        let mut help = None;
-        for line in openmetrics.lines() {
-            match line
+        let mut lines = openmetrics.lines().filter(|line| *line != "# EOF");
+        while let Some(line) = lines.next() {
+            let Some((name, words)) = line
                 .strip_prefix("# HELP ")
                 .and_then(|rest| rest.split_once(' '))
-            {
-                Some(described) => help = Some(described),
-                None if line == "# EOF" => {}
-                None => {
-                    let suffix = if line.ends_with(" counter") {
-                        "_total"
-                    } else {
-                        ""
-                    };
-                    if let Some((name, words)) = help.take() {
-                        text.push_str(&format!("# HELP {name}{suffix} {words}\n"));
-                        let kind = line.rsplit(' ').next().unwrap_or("untyped");
-                        text.push_str(&format!("# TYPE {name}{suffix} {kind}\n"));
-                    } else {
-                        text.push_str(line);
-                        text.push('\n');
-                    }
-                }
-            }
+            else {
+                text.push_str(line);
+                text.push('\n');
+                continue;
+            };
+            // The line behind it gives the type.
+            let kind = lines
+                .next()
+                .and_then(|line| line.rsplit(' ').next())
+                .unwrap_or("untyped");
+            let suffix = if kind == "counter" { "_total" } else { "" };
+            text.push_str(&format!(
+                "# HELP {name}{suffix} {words}\n# TYPE {name}{suffix} {kind}\n"
+            ));
         }
         text
     }
 
     /// The text of a scrape, in the OpenMetrics format.
-    pub fn encode(self: &Arc<Self>) -> String {
+    pub fn encode(self: &Arc<Self>, hub: HubCounts) -> String {
         let mut registry = Registry::with_prefix("umbel");
-        registry.register_collector(Box::new(Arc::clone(self)));
+        registry.register_collector(Box::new(Scrape {
+            metrics: Arc::clone(self),
+            hub,
+        }));
         let mut text = String::with_capacity(16 * 1024);
         text::encode(&mut text, &registry).expect("a String takes every write");
         text
-    }
-
-    fn encode_counter(
-        &self,
-        encoder: &mut DescriptorEncoder<'_>,
-        name: &str,
-        help: &str,
-        cell: impl Fn(&ReactorMetrics) -> &Cell,
-    ) -> fmt::Result {
-        let counter = ConstCounter::new(self.sum(cell));
-        counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)
-    }
-
-    fn encode_gauge(
-        &self,
-        encoder: &mut DescriptorEncoder<'_>,
-        name: &str,
-        help: &str,
-        cell: impl Fn(&ReactorMetrics) -> &Cell,
-    ) -> fmt::Result {
-        let gauge = ConstGauge::new(self.sum(cell) as i64);
-        gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
     }
 
     fn encode_reasons<const N: usize>(
@@ -288,7 +263,7 @@ impl Metrics {
 type Described = (&'static str, &'static str, fn(&ReactorMetrics) -> &Cell);
 
 /// Counters without labels.
-const COUNTERS: [Described; 10] = [
+const COUNTERS: [Described; 9] = [
     ("accepted", "Connections accepted", |r| &r.accepted),
     ("accept_errors", "Failed calls of accept", |r| {
         &r.accept_errors
@@ -305,11 +280,6 @@ const COUNTERS: [Described; 10] = [
     ),
     ("received_bytes", "Bytes read", |r| &r.bytes_received),
     ("sent_bytes", "Bytes written", |r| &r.bytes_sent),
-    (
-        "publications",
-        "Publications accepted from connections",
-        |r| &r.publications,
-    ),
     ("deliveries", "Publications handed to subscribers", |r| {
         &r.deliveries
     }),
@@ -347,14 +317,21 @@ const GAUGES: [Described; 4] = [
     }),
 ];
 
-impl Collector for Metrics {
+/// What one scrape shows: the threads' cells, and the hub's counts of that moment.
+#[derive(Debug)]
+struct Scrape {
+    metrics: Arc<Metrics>,
+    hub: HubCounts,
+}
+
+impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let e = &mut encoder;
-        self.encode_connections(e)?;
-        self.encode_reasons(e, "refused", "Requests refused", Refusal::LABELS, |r| {
+        let (metrics, e) = (&self.metrics, &mut encoder);
+        metrics.encode_connections(e)?;
+        metrics.encode_reasons(e, "refused", "Requests refused", Refusal::LABELS, |r| {
             &r.refused
         })?;
-        self.encode_reasons(
+        metrics.encode_reasons(
             e,
             "closed",
             "Connections ended",
@@ -362,20 +339,65 @@ impl Collector for Metrics {
             |r| &r.closed,
         )?;
         for (name, help, cell) in COUNTERS {
-            self.encode_counter(e, name, help, cell)?;
+            encode_counter(e, name, help, metrics.sum(cell))?;
         }
         let help = "Subscribers closed because they read too slowly";
-        let descriptor = e.encode_descriptor("slow_consumers", help, None, MetricType::Counter)?;
-        ConstCounter::new(self.slow_consumers()).encode(descriptor)?;
+        encode_counter(e, "slow_consumers", help, metrics.slow_consumers())?;
+        encode_counter(
+            e,
+            "publications",
+            "Publications given their place",
+            self.hub.publications,
+        )?;
         for (name, help, cell) in GAUGES {
-            self.encode_gauge(e, name, help, cell)?;
+            encode_gauge(e, name, help, metrics.sum(cell))?;
         }
-        self.encode_histogram(e, "tick_seconds", "Time of a tick, without waiting", |r| {
+        encode_gauge(
+            e,
+            "hub_topics",
+            "Topics with subscribers",
+            self.hub.topics as u64,
+        )?;
+        encode_gauge(
+            e,
+            "commands_queued",
+            "Commands that wait for the hub",
+            self.hub.queued as u64,
+        )?;
+        metrics.encode_histogram(e, "tick_seconds", "Time of a tick, without waiting", |r| {
             &r.tick
         })?;
         let help = "Time from a publish to its last write on a reactor";
-        self.encode_histogram(e, "publish_to_write_seconds", help, |r| &r.publish_to_write)
+        metrics.encode_histogram(e, "publish_to_write_seconds", help, |r| &r.publish_to_write)
     }
+}
+
+fn encode_counter(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    value: u64,
+) -> fmt::Result {
+    ConstCounter::new(value).encode(encoder.encode_descriptor(
+        name,
+        help,
+        None,
+        MetricType::Counter,
+    )?)
+}
+
+fn encode_gauge(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    value: u64,
+) -> fmt::Result {
+    ConstGauge::new(value as i64).encode(encoder.encode_descriptor(
+        name,
+        help,
+        None,
+        MetricType::Gauge,
+    )?)
 }
 
 impl Metrics {
@@ -400,7 +422,7 @@ mod tests {
         metrics.reactor(1).connections[label_index(Label::Handler)].set(5);
         metrics.reactor(0).closed[CloseReason::SlowConsumerAge.index()].add(1);
         metrics.reactor(0).publish_to_write.record_us(3);
-        let text = metrics.encode();
+        let text = metrics.encode(HubCounts::default());
         assert!(text.contains("\numbel_deliveries_total 7\n"), "{text}");
         assert!(
             text.contains("umbel_connections{state=\"open\",dialect=\"endpoint\"} 5\n"),
@@ -424,7 +446,7 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with("# EOF\n"), "{text}");
-        let text = metrics.encode_prometheus();
+        let text = metrics.encode_prometheus(HubCounts::default());
         assert!(text.contains("\n# HELP umbel_deliveries_total "), "{text}");
         assert!(
             text.contains("\n# TYPE umbel_deliveries_total counter\numbel_deliveries_total 7\n"),

@@ -489,6 +489,7 @@ impl Handle {
         Counts {
             connections: metrics.connection_count(),
             accepted: metrics.sum(|reactor| &reactor.accepted),
+            publications: self.shared.shards.counts().publications,
             messages_received: metrics.sum(|reactor| &reactor.messages_received),
             deliveries: metrics.sum(|reactor| &reactor.deliveries),
             slow_consumers: metrics.slow_consumers(),
@@ -498,7 +499,9 @@ impl Handle {
 
     /// The text of `/metrics`, for a program that serves it itself.
     pub fn metrics(&self) -> String {
-        self.shared.metrics.encode()
+        self.shared
+            .metrics
+            .encode_prometheus(self.shared.shards.counts())
     }
 
     /// Stops accepting, delivers what is queued and closes everybody within `drain_timeout_ms`.
@@ -535,6 +538,8 @@ pub struct Counts {
     pub connections: u64,
     /// Connections accepted.
     pub accepted: u64,
+    /// Publications given their place in a topic, from wherever they came.
+    pub publications: u64,
     /// Messages received on WebSocket connections.
     pub messages_received: u64,
     /// Publications handed to subscribers: one for each of both.

@@ -10,8 +10,8 @@
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::{Mutex, MutexGuard, TryLockError};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
@@ -52,6 +52,17 @@ pub struct Shards {
     inline: bool,
 }
 
+/// What the hub counts, added up over its shards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HubCounts {
+    /// Publications that were given their place since the start.
+    pub publications: u64,
+    /// Commands that wait.
+    pub queued: usize,
+    /// Topics with subscribers.
+    pub topics: usize,
+}
+
 struct Cell {
     state: Mutex<State>,
     enqueue: Sender<Command>,
@@ -63,6 +74,9 @@ struct Cell {
     stalled: AtomicBool,
     /// Somebody was turned away from the full queue and wants to be woken.
     turned_away: AtomicBool,
+    /// Written by whoever holds the lock, for scrapes, which do not take it.
+    publications: AtomicU64,
+    topics: AtomicUsize,
 }
 
 struct State {
@@ -105,6 +119,8 @@ impl Shards {
                 scheduled: AtomicBool::new(false),
                 stalled: AtomicBool::new(false),
                 turned_away: AtomicBool::new(false),
+                publications: AtomicU64::new(0),
+                topics: AtomicUsize::new(0),
             }
         });
         let shards = Shards {
@@ -175,12 +191,18 @@ impl Shards {
         self.cells.iter().map(|cell| cell.queue.len()).sum()
     }
 
-    /// Topics with subscribers.
-    pub fn topic_count(&self) -> usize {
-        self.cells
-            .iter()
-            .map(|cell| cell.lock().shard.topic_count())
-            .sum()
+    /// What the hub counts.
+    pub fn counts(&self) -> HubCounts {
+        let load = |cell: &Cell| cell.publications.load(Ordering::Relaxed);
+        HubCounts {
+            publications: self.cells.iter().map(load).sum(),
+            queued: self.queued(),
+            topics: self
+                .cells
+                .iter()
+                .map(|cell| cell.topics.load(Ordering::Relaxed))
+                .sum(),
+        }
     }
 
     fn schedule(&self, index: usize) {
@@ -228,7 +250,14 @@ impl Shards {
             };
             cell.queued_bytes
                 .fetch_sub(command.bytes(), Ordering::Relaxed);
+            if matches!(command, Command::Publish { .. }) {
+                // Only the holder of the lock writes, so this need not be one operation.
+                let publications = cell.publications.load(Ordering::Relaxed) + 1;
+                cell.publications.store(publications, Ordering::Relaxed);
+            }
             state.shard.handle_command(command, &mut state.effects);
+            cell.topics
+                .store(state.shard.topic_count(), Ordering::Relaxed);
             state.unsent.extend(state.effects.drain(..));
         }
         if self.send(cell, state, from) {
@@ -272,10 +301,6 @@ impl Cell {
     }
 
     /// A panic while the lock was held ends the process, so whoever still comes here may go on.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn try_lock(&self) -> Option<MutexGuard<'_, State>> {
         match self.state.try_lock() {
             Ok(state) => Some(state),

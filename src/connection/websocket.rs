@@ -6,7 +6,8 @@ use super::{
     Answer, CloseReason, Connection, Endpoint, Event, Message, NEVER_MS, OnEvent, Phase, Settings,
 };
 use crate::protocol::{
-    CloseCode, CloseFrame, Limits, Opcode, ProtocolError, Received, encode_frame,
+    CONTROL_PAYLOAD_BYTES_MAX, CloseCode, CloseFrame, Limits, Opcode, ProtocolError, Received,
+    encode_frame,
 };
 
 /// What a frame leads to, once nothing borrows the decoder any more.
@@ -54,8 +55,10 @@ impl Connection {
                     }
                     Received::Pong(_) => continue,
                     Received::Close(frame) => {
-                        let code = frame.map_or(CloseCode::NO_STATUS, |frame| frame.code);
-                        Step::PeerClosed(code)
+                        if matches!(self.phase, Phase::Open) {
+                            encode_close(out, frame);
+                        }
+                        Step::PeerClosed(frame.map_or(CloseCode::NO_STATUS, |frame| frame.code))
                     }
                 },
                 Err(error) => Step::Failed(error),
@@ -69,7 +72,10 @@ impl Connection {
                         return;
                     }
                 }
-                Step::PeerClosed(code) => return self.handle_close(settings, now_ms, code, out),
+                // Both sides have said it, and the server ends the stream first (RFC 6455 section 7.1.1).
+                Step::PeerClosed(code) => {
+                    return self.linger(settings, now_ms, CloseReason::Peer(code));
+                }
                 Step::Failed(error) => return self.handle_error(settings, now_ms, error, out),
             }
         }
@@ -86,15 +92,13 @@ impl Connection {
         reason: CloseReason,
         out: &mut Vec<u8>,
     ) {
-        let mut payload = Vec::with_capacity(words.len() + 2);
-        CloseFrame::encode(
-            &mut payload,
+        encode_close(
+            out,
             Some(CloseFrame {
                 code,
                 reason: words,
             }),
         );
-        encode_frame(out, Opcode::Close, &payload, None);
         self.ending.get_or_insert(reason);
         self.phase = Phase::CloseSent;
         self.phase_deadline_ms = now_ms + settings.limits.close_timeout_ms;
@@ -142,24 +146,6 @@ impl Connection {
         }
     }
 
-    /// The peer's Close: answered if it came first, and then our side of the stream ends (RFC 6455 section 7.1.1 has
-    /// the server end it first).
-    fn handle_close(
-        &mut self,
-        settings: &Settings,
-        now_ms: u64,
-        code: CloseCode,
-        out: &mut Vec<u8>,
-    ) {
-        if matches!(self.phase, Phase::Open) {
-            let mut payload = Vec::with_capacity(2);
-            let echoed = (code != CloseCode::NO_STATUS).then_some(CloseFrame { code, reason: "" });
-            CloseFrame::encode(&mut payload, echoed);
-            encode_frame(out, Opcode::Close, &payload, None);
-        }
-        self.linger(settings, now_ms, CloseReason::Peer(code));
-    }
-
     /// The connection is failed (RFC 6455 section 7.1.7): a Close frame says why, and the peer's is not awaited.
     fn handle_error(
         &mut self,
@@ -169,13 +155,13 @@ impl Connection {
         out: &mut Vec<u8>,
     ) {
         if matches!(self.phase, Phase::Open) {
-            let mut payload = Vec::with_capacity(64);
-            let frame = CloseFrame {
-                code: error.close_code(),
-                reason: error.reason(),
-            };
-            CloseFrame::encode(&mut payload, Some(frame));
-            encode_frame(out, Opcode::Close, &payload, None);
+            encode_close(
+                out,
+                Some(CloseFrame {
+                    code: error.close_code(),
+                    reason: error.reason(),
+                }),
+            );
         }
         self.linger(settings, now_ms, CloseReason::Protocol(error));
     }
@@ -189,4 +175,11 @@ impl Connection {
             self.message_deadline_ms = now_ms + settings.limits.message_timeout_ms;
         }
     }
+}
+
+/// A Close frame, which repeats the peer's when it answers it.
+fn encode_close(out: &mut Vec<u8>, frame: Option<CloseFrame<'_>>) {
+    let mut payload = Vec::with_capacity(CONTROL_PAYLOAD_BYTES_MAX);
+    CloseFrame::encode(&mut payload, frame);
+    encode_frame(out, Opcode::Close, &payload, None);
 }

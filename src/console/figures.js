@@ -16,7 +16,7 @@ const ANSWER_TIMEOUT_MS = 5_000;
 const TILES = [
   { name: "connections", label: "Connections", split: splitCount },
   { name: "deliveries", label: "Deliveries", split: splitRate },
-  { name: "received", label: "Messages in", split: splitRate },
+  { name: "publications", label: "Publications", split: splitRate },
   { name: "latency", label: "Publish to write, p99", split: splitSeconds },
   { name: "outboxBytes", label: "Outbox", split: splitBytes },
   { name: "slowConsumers", label: "Slow consumers", split: splitCount },

@@ -73,7 +73,7 @@ export function quantile(fraction, before, after) {
 
 const CONNECTIONS = "umbel_connections";
 const DELIVERIES = "umbel_deliveries_total";
-const MESSAGES_RECEIVED = "umbel_messages_received_total";
+const PUBLICATIONS = "umbel_publications_total";
 const SLOW_CONSUMERS = "umbel_slow_consumers_total";
 const OUTBOX_BYTES = "umbel_outbox_bytes";
 const PUBLISH_TO_WRITE = "umbel_publish_to_write_seconds";
@@ -94,7 +94,7 @@ export class Figures {
     return {
       connections: sum(samples, CONNECTIONS),
       deliveries: rate(last, reading, DELIVERIES),
-      received: rate(last, reading, MESSAGES_RECEIVED),
+      publications: rate(last, reading, PUBLICATIONS),
       slowConsumers: sum(samples, SLOW_CONSUMERS),
       outboxBytes: sum(samples, OUTBOX_BYTES),
       latency: first === undefined ? null : quantile(0.99, first.latency, reading.latency),

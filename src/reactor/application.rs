@@ -171,10 +171,7 @@ impl Application {
             publication,
             origin: Origin::Detached,
         }) {
-            Ok(()) => {
-                self.metrics.publications.add(1);
-                Answer::Proceed
-            }
+            Ok(()) => Answer::Proceed,
             Err(command) => {
                 self.metrics.publish_holds.add(1);
                 self.untaken.push_back((current.id, command));
@@ -208,10 +205,7 @@ impl Application {
             publication,
             origin,
         }) {
-            Ok(()) => {
-                self.metrics.publications.add(1);
-                Answer::Await(Awaited::One)
-            }
+            Ok(()) => Answer::Await(Awaited::One),
             Err(_) => Answer::Refuse(hub_is_full()),
         }
     }
@@ -270,7 +264,6 @@ impl Application {
             origin,
         };
         self.submit(command).map_err(|_| hub_is_full())?;
-        self.metrics.publications.add(1);
         Ok(())
     }
 

@@ -245,7 +245,6 @@ impl<T: Transport> Connections<T> {
                 self.application.untaken.push_front((id, command));
                 return;
             }
-            self.metrics.publications.add(1);
             if let Some(slot) = self.slot(id) {
                 slot.connection.lift(Hold::Hub);
                 self.resume(id);

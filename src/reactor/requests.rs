@@ -15,7 +15,6 @@ use crate::http::request::{Head, Method};
 use crate::http::route::{Route, allowed_methods};
 use crate::http::topic::Topic;
 use crate::hub::Kind;
-use crate::metrics::Metrics;
 use crate::protocol::{self, is_loopback_origin, is_upgrade, parse_upgrade};
 
 /// How long a browser may keep the answer to a preflight request, in seconds.
@@ -54,7 +53,7 @@ impl Application {
             }),
             Route::Metrics => {
                 self.authorize(head, Action::Observe)?;
-                Ok(figures(&self.shared.metrics, head))
+                Ok(self.figures(head))
             }
             Route::Asset(path) => self.asset(head, path),
             Route::WebSocket(topic) => self.subscribe_websocket(current, head, topic),
@@ -144,6 +143,29 @@ impl Application {
             headers,
             body,
         }))
+    }
+
+    fn figures(&self, head: &Head<'_>) -> Answer {
+        let (metrics, hub) = (&self.shared.metrics, self.shared.shards.counts());
+        let openmetrics = head
+            .headers("accept")
+            .any(|accept| accept.contains("application/openmetrics-text"));
+        let (content_type, text) = match openmetrics {
+            true => (
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                metrics.encode(hub),
+            ),
+            false => (
+                "text/plain; version=0.0.4; charset=utf-8",
+                metrics.encode_prometheus(hub),
+            ),
+        };
+        Answer::Respond(Reply {
+            status: 200,
+            content_type,
+            headers: vec![("Cache-Control", "no-store".to_owned())],
+            body: Cow::Owned(text.into_bytes()),
+        })
     }
 
     fn asset(&self, head: &Head<'_>, path: &str) -> Result<Answer, Refusal> {
@@ -298,27 +320,5 @@ fn text(status: u16, body: &'static str) -> Answer {
         content_type: "text/plain; charset=utf-8",
         headers: vec![("Cache-Control", "no-store".to_owned())],
         body: Cow::Borrowed(body.as_bytes()),
-    })
-}
-
-fn figures(metrics: &Arc<Metrics>, head: &Head<'_>) -> Answer {
-    let openmetrics = head
-        .headers("accept")
-        .any(|accept| accept.contains("application/openmetrics-text"));
-    let (content_type, text) = match openmetrics {
-        true => (
-            "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            metrics.encode(),
-        ),
-        false => (
-            "text/plain; version=0.0.4; charset=utf-8",
-            metrics.encode_prometheus(),
-        ),
-    };
-    Answer::Respond(Reply {
-        status: 200,
-        content_type,
-        headers: vec![("Cache-Control", "no-store".to_owned())],
-        body: Cow::Owned(text.into_bytes()),
     })
 }

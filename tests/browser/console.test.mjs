@@ -136,7 +136,7 @@ test("the figures are alive", async () => {
   const isSeen = () =>
     page.evaluate(
       (names) => names.every((where) => parseFloat(document.querySelector(where).textContent) > 0),
-      ["deliveries", "received", "latency"].map(number),
+      ["deliveries", "publications", "latency"].map(number),
     );
   while (!(await isSeen())) {
     assert.ok(performance.now() < deadlineMs, "the rates stay unknown");
