@@ -52,7 +52,7 @@
 //! | room | knows | does |
 //! | --- | --- | --- |
 //! | `main`, `cli` | everything public | arguments to [`Config`] to [`Server::run`] |
-//! | `server` | all rooms | composition root: builds, spawns, drains, joins; [`Handle`] |
+//! | `server`, `handle` | all rooms | composition root: builds, spawns, drains, joins; [`Handle`] |
 //! | `reactor` | sockets, the clock | one event loop a core: the tick, the slab, the topic table, the mailbox, deadlines |
 //! | [`handler`], `metrics` | nothing outside | own endpoints; counters of each thread and their text |
 //! | [`access`], `connection` | bytes and time, as arguments | who may do what; one connection's state machine |
@@ -102,6 +102,7 @@ pub mod console;
 #[doc(hidden)]
 pub mod dialect;
 mod error;
+mod handle;
 pub mod handler;
 #[doc(hidden)]
 pub mod http;
@@ -120,6 +121,7 @@ pub mod worker;
 pub use access::{AccessRequest, Action, Authorizer, Denied};
 pub use config::{Access, Config, ConfigError, Origins};
 pub use error::Error;
+pub use handle::{Counts, Handle, PublishError};
 pub use handler::{CloseCode, CloseReason, ConnectionId, Handler, Message, Peer};
 pub use protocol::{OriginError, OriginList, ProtocolError};
-pub use server::{Builder, Counts, Handle, PublishError, Server};
+pub use server::{Builder, Server};

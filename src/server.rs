@@ -13,15 +13,15 @@ use mio::net::TcpStream;
 
 use crate::access::Authorizer;
 use crate::config::{Access, Config, ConfigError, Origins};
-use crate::connection::{Message, Settings};
+use crate::connection::Settings;
 use crate::error::Error;
+use crate::handle::Handle;
 use crate::handler::{Echo, Handler};
-use crate::http::topic::Topic;
-use crate::hub::{Command, Origin, Publication, ReactorId};
+use crate::hub::ReactorId;
 use crate::metrics::Metrics;
 use crate::reactor::listener::{Balance, Listener};
 use crate::reactor::mailbox::{Inbox, Mailbox, mailbox};
-use crate::reactor::{Reactor, Route, Selector, Shared, Stage, StageCell, socket};
+use crate::reactor::{Reactor, Route, Selector, Shared, StageCell, socket};
 use crate::worker::{Outlet, QueueLimits, Shards};
 
 /// Shards for each thread that may run one, so that two busy threads seldom want the same.
@@ -226,11 +226,7 @@ impl<'a> Assembly<'a> {
                 Reactor::new(selector, inbox, listener, id, reactors, context)
             })
             .collect();
-        let handle = Handle {
-            shared,
-            mailboxes: mailboxes.into(),
-            started,
-        };
+        let handle = Handle::new(shared, mailboxes, started);
         Ok(Server {
             handle,
             reactors,
@@ -354,7 +350,7 @@ impl Server {
         let (ended, endings) = bounded::<Ending>(reactors.len() + workers);
         let mut threads = Vec::new();
         for number in 0..workers {
-            let (shards, work) = (Arc::clone(&handle.shared.shards), work.clone());
+            let (shards, work) = (Arc::clone(handle.shards()), work.clone());
             let job = move || {
                 shards.work(&work);
                 Ok(())
@@ -401,7 +397,7 @@ fn supervise(
     while reactors + workers > 0 {
         if reactors == 0 {
             // Nobody brings work any more. The queue may be full at the moment; then the order is given again.
-            handle.shared.shards.stop();
+            handle.shards().stop();
         }
         let (thread, ending) = match endings.recv_timeout(SUPERVISE_INTERVAL) {
             Ok(ended) => ended,
@@ -444,144 +440,3 @@ fn spawn(
         .spawn(body)
         .map_err(Error::Setup)
 }
-
-/// The way to a server from any thread. Clones are cheap and mean the same server.
-#[derive(Clone)]
-pub struct Handle {
-    shared: Shared,
-    mailboxes: Arc<[Arc<Mailbox>]>,
-    started: Instant,
-}
-
-impl Handle {
-    /// Publishes a message to a topic. It is in the topic's order when this returns, and on its way to all
-    /// subscribers. Never blocks.
-    ///
-    /// # Errors
-    /// When the topic or the size cannot stand, or more is being published than is delivered.
-    pub fn publish(&self, topic: &str, message: Message<'_>) -> Result<(), PublishError> {
-        let topic = Topic::from_text(topic)
-            .map_err(|refusal| PublishError::InvalidTopic(refusal.reason.into_owned()))?;
-        let payload = message.payload();
-        let bytes_max = self.shared.settings.limits.publication_bytes_max;
-        if payload.len() > bytes_max {
-            return Err(PublishError::TooBig {
-                bytes: payload.len(),
-                bytes_max,
-            });
-        }
-        let now_us = self.started.elapsed().as_micros() as u64;
-        let publication = Arc::new(Publication::new(message.kind(), payload, now_us));
-        let command = Command::Publish {
-            topic,
-            publication,
-            origin: Origin::Detached,
-        };
-        self.shared
-            .shards
-            .submit(command, None)
-            .map_err(|_| PublishError::Full)
-    }
-
-    /// What the server counts, added up over its threads.
-    pub fn counts(&self) -> Counts {
-        let metrics = &self.shared.metrics;
-        Counts {
-            connections: metrics.connection_count(),
-            accepted: metrics.sum(|reactor| &reactor.accepted),
-            publications: self.shared.shards.counts().publications,
-            messages_received: metrics.sum(|reactor| &reactor.messages_received),
-            deliveries: metrics.sum(|reactor| &reactor.deliveries),
-            slow_consumers: metrics.slow_consumers(),
-            outbox_bytes: metrics.sum(|reactor| &reactor.outbox_bytes),
-        }
-    }
-
-    /// The text of `/metrics`, for a program that serves it itself.
-    pub fn metrics(&self) -> String {
-        self.shared
-            .metrics
-            .encode_prometheus(self.shared.shards.counts())
-    }
-
-    /// Stops accepting, delivers what is queued and closes everybody within `drain_timeout_ms`.
-    pub fn shutdown(&self) {
-        self.advance(Stage::Draining);
-    }
-
-    /// Ends at once; nobody is told.
-    pub fn shutdown_now(&self) {
-        self.advance(Stage::Stopping);
-    }
-
-    fn advance(&self, stage: Stage) {
-        self.shared.stage.advance(stage);
-        for mailbox in self.mailboxes.iter() {
-            mailbox.wake();
-        }
-    }
-}
-
-impl fmt::Debug for Handle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle")
-            .field("counts", &self.counts())
-            .finish_non_exhaustive()
-    }
-}
-
-/// What a server counts. Counters run from its start; gauges are as of each reactor's last tick.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Counts {
-    /// Gauge: connections of every kind.
-    pub connections: u64,
-    /// Connections accepted.
-    pub accepted: u64,
-    /// Publications given their place in a topic, from wherever they came.
-    pub publications: u64,
-    /// Messages received on WebSocket connections.
-    pub messages_received: u64,
-    /// Publications handed to subscribers: one for each of both.
-    pub deliveries: u64,
-    /// Subscribers closed because they read too slowly.
-    pub slow_consumers: u64,
-    /// Gauge: bytes queued beyond what the kernel took.
-    pub outbox_bytes: u64,
-}
-
-/// Why a message was not published.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum PublishError {
-    /// What was given is no topic; the text says why.
-    InvalidTopic(String),
-    /// It is longer than `publication_bytes_max`.
-    TooBig {
-        /// Its length.
-        bytes: usize,
-        /// The limit.
-        bytes_max: usize,
-    },
-    /// More is being published than is delivered; try again a little later.
-    Full,
-}
-
-impl fmt::Display for PublishError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            PublishError::InvalidTopic(reason) => f.write_str(reason),
-            PublishError::TooBig { bytes, bytes_max } => {
-                write!(
-                    f,
-                    "{bytes} bytes are more than publication_bytes_max allows ({bytes_max})"
-                )
-            }
-            PublishError::Full => {
-                f.write_str("more is being published than is delivered; try again")
-            }
-        }
-    }
-}
-
-impl std::error::Error for PublishError {}

@@ -17,6 +17,7 @@ const FLOORS: &[&[&str]] = &[
     &["access", "connection"],
     &["handler", "metrics"],
     &["reactor"],
+    &["handle"],
     &["server"],
     &["lib", "main", "cli"],
 ];
