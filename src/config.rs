@@ -358,7 +358,8 @@ impl Config {
     }
 
     /// Who may do what, after the defaults of the address are filled in.
-    pub(crate) fn rights(&self) -> Result<Rights, ConfigError> {
+    #[doc(hidden)]
+    pub fn rights(&self) -> Result<Rights, ConfigError> {
         let open = self.listen.ip().is_loopback() || self.insecure;
         let said = |name: &'static str, access: &Option<Access>| match access {
             Some(access) => Ok(access.clone()),
