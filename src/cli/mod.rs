@@ -1,5 +1,6 @@
 //! The command line.
 
+mod limits;
 mod log_output;
 mod serve;
 
