@@ -75,6 +75,15 @@ macro_rules! limits {
                 Ok(())
             }
 
+            /// One limit by its name. None when no limit has that name.
+            #[expect(clippy::cast_lossless, reason = "the table holds several widths")]
+            pub fn get(&self, name: &str) -> Option<u64> {
+                match name {
+                    $( stringify!($name) => Some(self.$name as u64), )+
+                    _ => None,
+                }
+            }
+
             #[expect(clippy::cast_lossless, reason = "the table holds several widths")]
             fn check(&self) -> Result<(), ConfigError> {
                 let values = [$( self.$name as u64, )+];
@@ -487,6 +496,8 @@ mod tests {
         let mut limits = Limits::default();
         limits.set("ping_interval_ms", 50).expect("in range");
         assert_eq!(limits.ping_interval_ms, 50);
+        assert_eq!(limits.get("ping_interval_ms"), Some(50));
+        assert_eq!(limits.get("no_such_limit"), None);
         let error = limits.set("ping_interval_ms", 0).expect_err("out of range");
         assert!(
             error.to_string().contains("UMBEL_PING_INTERVAL_MS"),

@@ -1,10 +1,14 @@
 //! Log lines on standard error: for people, or as JSON for collectors.
+//!
+//! In both forms a record is one line without control characters, whatever a peer sent that stands in it.
 
+use std::fmt::{self, Write as _};
 use std::io::Write;
+use std::panic;
 
 use clap::{Arg, ArgMatches};
 use env_logger::fmt::Formatter;
-use env_logger::{Builder, Target, TimestampPrecision};
+use env_logger::{Builder, Target};
 use log::kv::{self, Key, Value, VisitSource};
 use log::{LevelFilter, Record};
 use serde_json::{Map, Value as Json};
@@ -15,34 +19,60 @@ pub fn arguments() -> [Arg; 2] {
         Arg::new("log-level")
             .long("log-level")
             .env("UMBEL_LOG_LEVEL")
+            .hide_env(true)
+            .hide_default_value(true)
+            .hide_possible_values(true)
             .value_name("LEVEL")
             .value_parser(["off", "error", "warn", "info", "debug", "trace"])
             .default_value("info")
-            .help("The least important lines that are logged"),
+            .help("The least important lines that are logged: off, error, warn, info, debug or trace [default: info]"),
         Arg::new("log-format")
             .long("log-format")
             .env("UMBEL_LOG_FORMAT")
+            .hide_env(true)
+            .hide_default_value(true)
+            .hide_possible_values(true)
             .value_name("FORMAT")
             .value_parser(["text", "json"])
             .default_value("text")
-            .help("Lines for people, or one JSON object a line"),
+            .help("text, for people, or json, one object a line [default: text]"),
     ]
+}
+
+/// Whether lines are JSON.
+pub fn is_json(matches: &ArgMatches) -> bool {
+    matches
+        .get_one::<String>("log-format")
+        .is_some_and(|format| format == "json")
 }
 
 /// Starts logging.
 pub fn start(matches: &ArgMatches) {
-    let given = |name| matches.get_one::<String>(name).map_or("", String::as_str);
-    let level = given("log-level").parse().unwrap_or(LevelFilter::Info);
+    let level = matches.get_one::<String>("log-level");
+    let level = level.and_then(|level| level.parse().ok());
     let mut builder = Builder::new();
-    builder.filter_level(level).target(Target::Stderr);
-    if given("log-format") == "json" {
+    builder
+        .filter_level(level.unwrap_or(LevelFilter::Info))
+        .target(Target::Stderr);
+    if is_json(matches) {
         builder.format(write_json);
+        // The standard library's own report of a panic has several lines, none of them JSON.
+        panic::set_hook(Box::new(|panic| log::error!("{panic}")));
     } else {
-        builder
-            .format_timestamp(Some(TimestampPrecision::Millis))
-            .format_target(false);
+        builder.format(write_text);
     }
     builder.init();
+}
+
+fn write_text(out: &mut Formatter, record: &Record<'_>) -> std::io::Result<()> {
+    let level = record.level();
+    let style = out.default_level_style(level);
+    let (time, message) = (out.timestamp_millis(), OneLine(record.args()));
+    write!(out, "{time} {style}{level:<5}{style:#} {message}")?;
+    let mut pairs = Pairs(String::new());
+    // Writing to a string does not fail, and a value that cannot be shown is left out.
+    let _ = record.key_values().visit(&mut pairs);
+    writeln!(out, "{}", pairs.0)
 }
 
 fn write_json(out: &mut Formatter, record: &Record<'_>) -> std::io::Result<()> {
@@ -58,6 +88,17 @@ fn write_json(out: &mut Formatter, record: &Record<'_>) -> std::io::Result<()> {
     writeln!(out, "{}", Json::Object(line))
 }
 
+/// Keys and values behind a message for people.
+struct Pairs(String);
+
+impl<'kvs> VisitSource<'kvs> for Pairs {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
+        write!(self.0, " {}={}", OneLine(&key), OneLine(&value))?;
+        Ok(())
+    }
+}
+
+/// Keys and values of a JSON line.
 struct Fields<'a>(&'a mut Map<String, Json>);
 
 impl<'kvs> VisitSource<'kvs> for Fields<'_> {
@@ -69,5 +110,58 @@ impl<'kvs> VisitSource<'kvs> for Fields<'_> {
         };
         self.0.entry(key.as_str()).or_insert(json);
         Ok(())
+    }
+}
+
+/// Shows a value with its control characters escaped. Unlike [`umbel::http::escape::escape`] it leaves backslashes
+/// alone, since what a log statement has escaped must not be escaped again.
+struct OneLine<T>(T);
+
+impl<T: fmt::Display> fmt::Display for OneLine<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        struct Escaping<'a, 'b>(&'a mut fmt::Formatter<'b>);
+        impl fmt::Write for Escaping<'_, '_> {
+            fn write_str(&mut self, text: &str) -> fmt::Result {
+                text.chars().try_for_each(|character| match character {
+                    _ if character.is_control() => write!(self.0, "{}", character.escape_default()),
+                    _ => self.0.write_char(character),
+                })
+            }
+        }
+        write!(Escaping(f), "{}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_never_reach_a_terminal() {
+        let shown = OneLine("a\x1b[2J\nb\u{9b}\\n \u{e9}").to_string();
+        assert_eq!(shown, "a\\u{1b}[2J\\nb\\u{9b}\\n \u{e9}");
+    }
+
+    #[test]
+    fn pairs_stand_behind_the_message() {
+        let mut pairs = Pairs(String::new());
+        let source = [("connection", "1\n"), ("reason", "peer")];
+        kv::Source::visit(&source, &mut pairs).expect("writing to a string does not fail");
+        assert_eq!(pairs.0, " connection=1\\n reason=peer");
+    }
+
+    #[test]
+    fn fields_never_replace_the_message() {
+        let mut line = Map::new();
+        line.insert("message".to_owned(), "kept".into());
+        let source = [
+            ("message", Value::from("lost")),
+            ("status", Value::from(404)),
+        ];
+        kv::Source::visit(&source, &mut Fields(&mut line)).expect("a map takes all");
+        assert_eq!(
+            Json::Object(line).to_string(),
+            r#"{"message":"kept","status":404}"#
+        );
     }
 }

@@ -1,21 +1,53 @@
 //! The command line.
+//!
+//! | file | its one job |
+//! | --- | --- |
+//! | `serve` | `umbel serve`: settings to [`Config`](umbel::Config) to a running server |
+//! | `limits` | a flag, a variable and a range check for each limit |
+//! | `log_output` | log lines, for people or as JSON |
+//! | `sub`, `publish` | `umbel sub` and `umbel pub` |
+//! | `url`, `client`, `http_client` | where those two go, and the two protocols that they speak |
+//! | `check`, `machine` | `umbel check`: the verdicts, and the facts they are about |
+//! | `documents` | completions and manual pages |
+//! | `timestamp` | the time of day in JSON lines |
 
+mod check;
+mod client;
+mod documents;
+mod http_client;
+mod limits;
 mod log_output;
+mod machine;
+mod publish;
 mod serve;
+mod sub;
+mod timestamp;
+mod url;
 
 use std::error::Error;
+use std::ffi::OsString;
+use std::io;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-use clap::{ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+use url::{DEFAULT_SERVER, Scheme, Url};
 
 /// Runs what the command line asks for.
 pub fn run() -> Result<ExitCode, Box<dyn Error>> {
-    let mut command = command();
-    match command.get_matches_mut().subcommand() {
+    let matches = command().get_matches_from(with_default_command(std::env::args_os()));
+    match matches.subcommand() {
         Some(("serve", matches)) => serve::run(matches),
-        // Without a subcommand the server's own variables still count.
-        None => serve::run(&serve_matches()),
-        Some((name, _)) => unreachable!("clap knows no subcommand {name}"),
+        Some(("sub", matches)) => sub::run(matches),
+        Some(("pub", matches)) => publish::run(matches),
+        Some(("check", matches)) => check::run(matches),
+        Some(("completions", matches)) => documents::print_completions(matches, command()),
+        Some(("man", matches)) => documents::write_pages(matches, command()),
+        _ => unreachable!("clap asks for one of the subcommands above"),
     }
 }
 
@@ -24,10 +56,106 @@ fn command() -> Command {
     Command::new("umbel")
         .about("A push server: holds very many WebSocket connections and fans messages out to them")
         .version(env!("CARGO_PKG_VERSION"))
-        .after_help("Without a command, umbel serves with the defaults: http://127.0.0.1:8080")
+        .after_help(
+            "Without a command, umbel serves: `umbel --listen 127.0.0.1:9000` is `umbel serve --listen \
+             127.0.0.1:9000`, and `umbel` alone serves on http://127.0.0.1:8080.\n\n\
+             The first minute:\n  \
+             umbel                    # the console is at http://127.0.0.1:8080/\n  \
+             umbel sub news           # in a second terminal\n  \
+             umbel pub news hello     # in a third",
+        )
+        .max_term_width(100)
+        .subcommand_required(true)
         .subcommand(serve::command())
+        .subcommand(sub::command())
+        .subcommand(publish::command())
+        .subcommand(check::command())
+        .subcommand(documents::completions_command())
+        .subcommand(documents::man_command())
 }
 
-fn serve_matches() -> ArgMatches {
-    serve::command().get_matches_from(["serve"])
+/// The arguments, with `serve` put in where no command is named: before the first flag that is not `umbel`'s own.
+fn with_default_command(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = arguments.collect();
+    let is_own = |argument: &OsString| {
+        !argument.to_string_lossy().starts_with('-')
+            || ["-h", "--help", "-V", "--version"]
+                .iter()
+                .any(|own| argument == own)
+    };
+    if !arguments.get(1).is_some_and(is_own) {
+        arguments.resize_with(arguments.len().max(1), || "umbel".into());
+        arguments.insert(1, "serve".into());
+    }
+    arguments
+}
+
+/// The arguments that `sub` and `pub` share.
+fn peer_arguments() -> [Arg; 3] {
+    [
+        Arg::new("token")
+            .long("token")
+            .env("UMBEL_TOKEN")
+            .hide_env(true)
+            .value_name("TOKEN")
+            .help("Sent as Authorization: Bearer; best given as UMBEL_TOKEN, for other users see a command line"),
+        Arg::new("server")
+            .long("server")
+            .env("UMBEL_SERVER")
+            .hide_env(true)
+            .hide_default_value(true)
+            .value_name("HOST:PORT")
+            .default_value(DEFAULT_SERVER)
+            .help("The default server, which a bare TOPIC is on; or UMBEL_SERVER [default: 127.0.0.1:8080]"),
+        Arg::new("verbose")
+            .long("verbose")
+            .short('v')
+            .action(ArgAction::SetTrue)
+            .help("Say what is done"),
+    ]
+}
+
+fn url_of(matches: &ArgMatches, scheme: Scheme) -> Result<Url, String> {
+    let given = |name| matches.get_one::<String>(name).map_or("", String::as_str);
+    Url::parse(given("url"), scheme, given("server"))
+}
+
+/// A flag that the first SIGINT or SIGTERM sets. The second ends the process at once.
+fn stop_signals() -> io::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // The order matters: the first signal must find the flag unset.
+        flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop))?;
+        flag::register(signal, Arc::clone(&stop))?;
+    }
+    Ok(stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn serve_is_the_default_command() {
+        for (given, expected) in [
+            (&["umbel"][..], &["umbel", "serve"][..]),
+            (
+                &["umbel", "--listen", "x"],
+                &["umbel", "serve", "--listen", "x"],
+            ),
+            (&["umbel", "sub", "x"], &["umbel", "sub", "x"]),
+            (&["umbel", "--help"], &["umbel", "--help"]),
+            (&["umbel", "-V"], &["umbel", "-V"]),
+            (&["umbel", "serv"], &["umbel", "serv"]),
+            (&[], &["umbel", "serve"]),
+        ] {
+            let arguments = with_default_command(given.iter().map(OsString::from));
+            assert_eq!(arguments, expected);
+        }
+    }
 }

@@ -1,76 +1,100 @@
 //! `umbel serve`.
 
 use std::error::Error;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::thread;
 
+use clap::builder::BoolishValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use umbel::config::Limits;
 use umbel::protocol::OriginList;
 use umbel::{Access, Config, ConfigError, Handle, Origins, Server};
 
-use super::log_output;
+use super::{limits, log_output};
 
-const SETTINGS: &str = "Settings";
-const LIMITS: &str = "Limits";
+const LISTENING: &str = "Where, and on how many threads";
+const ACCESS: &str = "Who may do what";
+const LOGGING: &str = "Logging";
+
+const VARIABLES: &str = "Every setting has a variable as well: --listen is UMBEL_LISTEN, --backlog is \
+                         UMBEL_BACKLOG. What the command line says counts before the variable.";
 
 /// The arguments of `umbel serve`.
 pub fn command() -> Command {
     let command = Command::new("serve")
         .about("Serve (this is also what umbel does without a command)")
-        .next_help_heading(SETTINGS)
-        .args([
-            setting("listen", "ADDRESS:PORT", "Where to listen; port 0 lets the system choose")
-                .default_value("127.0.0.1:8080")
-                .value_parser(value_parser!(SocketAddr)),
-            setting("reactors", "COUNT", "Reactor threads; 0 means one for each core")
-                .default_value("0")
-                .value_parser(value_parser!(usize)),
-            setting("workers", "COUNT", "Worker threads; 0 means one for every four reactors")
-                .default_value("0")
-                .value_parser(value_parser!(usize)),
-            setting("inline-shards", "BOOL", "Let an idle shard's work run at once on the thread that brings it")
-                .default_value("true")
-                .value_parser(value_parser!(bool)),
-            access("publish", "Who may publish"),
-            access("subscribe", "Who may subscribe, and use /echo"),
-            access("observe", "Who may see the console and /metrics"),
-            token("publish"),
-            token("subscribe"),
-            token("observe"),
-            setting("origin", "ORIGIN", "A web origin that may connect, such as https://example.com, or `any`; may be repeated")
-                .action(ArgAction::Append)
-                .value_delimiter(','),
-            setting("subprotocol", "NAME", "A subprotocol that /ws/{topic} agrees to; may be repeated")
-                .action(ArgAction::Append)
-                .value_delimiter(','),
-            Arg::new("insecure")
-                .long("insecure")
-                .env("UMBEL_INSECURE")
+        .after_help(format!("{VARIABLES}\n\nThe limits of memory, time and size: umbel serve --help"))
+        .after_long_help(format!(
+            "{VARIABLES}\n\n\
+             SIGTERM or Ctrl-C lets everybody go within --drain-timeout-ms; a second one ends at once.\n\n\
+             On an address that is not of this machine alone, it starts only if it is said who may publish and \
+             subscribe, and which origins may connect:\n  \
+             UMBEL_PUBLISH_TOKEN=... umbel serve --listen 0.0.0.0:8080 \\\n      \
+             --subscribe anyone --origin https://example.com"
+        ))
+        .arg(
+            Arg::new("dry-run")
+                .long("dry-run")
                 .action(ArgAction::SetTrue)
-                .help("Start on any address, with whatever was not said left open to everybody"),
-        ])
+                .help("Check the settings, print them as JSON, and end"),
+        )
+        .next_help_heading(LISTENING)
+        .args([
+            setting("listen", "ADDRESS:PORT", "Where to listen; port 0 lets the system choose [default: 127.0.0.1:8080]")
+                .default_value("127.0.0.1:8080")
+                .value_parser(parse_address),
+            setting("reactors", "COUNT", "Reactor threads; 0 means one for each core [default: 0]")
+                .default_value("0")
+                .value_parser(value_parser!(usize)),
+            setting("workers", "COUNT", "Worker threads; 0 means one for every four reactors [default: 0]")
+                .default_value("0")
+                .value_parser(value_parser!(usize)),
+            setting("inline-shards", "BOOL", "Let an idle shard's work run at once on the thread that brings it: true or false [default: true]")
+                .default_value("true")
+                .value_parser(value_parser!(bool))
+                .hide_short_help(true),
+        ]);
+    let command = add_access(command)
+        .next_help_heading(LOGGING)
         .args(log_output::arguments());
-    Limits::ALL
-        .iter()
-        .fold(command.next_help_heading(LIMITS), |command, info| {
-            let unit = info
-                .name
-                .rsplit('_')
-                .find(|word| matches!(*word, "ms" | "bytes"))
-                .unwrap_or("count");
-            command.arg(
-                Arg::new(info.name)
-                    .long(info.flag())
-                    .env(info.variable())
-                    .value_name(unit.to_uppercase())
-                    .value_parser(value_parser!(u64))
-                    .help(format!("{} [default: {}]", info.doc, info.default)),
-            )
-        })
+    limits::add_arguments(command)
+}
+
+fn add_access(command: Command) -> Command {
+    command.next_help_heading(ACCESS).args([
+        access("publish", "Who may publish"),
+        access("subscribe", "Who may subscribe, and use /echo"),
+        access("observe", "Who may see / and /metrics"),
+        token("publish"),
+        token("subscribe"),
+        token("observe"),
+        setting("origin", "ORIGIN", "A web origin that may connect, such as https://example.com, or `any`; repeat it, or separate by commas")
+            .action(ArgAction::Append)
+            .value_delimiter(','),
+        setting("subprotocol", "NAME", "A subprotocol that /ws/{topic} agrees to; repeat it, or separate by commas")
+            .action(ArgAction::Append)
+            .value_delimiter(','),
+        Arg::new("insecure")
+            .long("insecure")
+            .env("UMBEL_INSECURE")
+            .hide_env(true)
+            .action(ArgAction::SetTrue)
+            .value_parser(BoolishValueParser::new())
+            .help("Start on any address, with whatever was not said left open to everybody"),
+    ])
+}
+
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "it must be an IP address and a port, as in 127.0.0.1:8080, 0.0.0.0:8080 or [::]:8080; set it with --listen \
+         or UMBEL_LISTEN"
+            .to_owned()
+    })
 }
 
 fn setting(name: &'static str, value: &'static str, help: &'static str) -> Arg {
@@ -78,6 +102,9 @@ fn setting(name: &'static str, value: &'static str, help: &'static str) -> Arg {
     Arg::new(name)
         .long(name)
         .env(variable)
+        .hide_env(true)
+        .hide_default_value(true)
+        .hide_possible_values(true)
         .value_name(value)
         .help(help)
 }
@@ -85,7 +112,7 @@ fn setting(name: &'static str, value: &'static str, help: &'static str) -> Arg {
 fn access(name: &'static str, help: &str) -> Arg {
     setting(name, "WHO", "")
         .value_parser(["anyone", "nobody", "token"])
-        .help(format!("{help} [default: anyone on a loopback address]"))
+        .help(format!("{help}: anyone, nobody, or token (who shows one) [default: anyone on a loopback address]"))
 }
 
 fn token(of: &'static str) -> Arg {
@@ -94,19 +121,63 @@ fn token(of: &'static str) -> Arg {
         "subscribe" => "subscribe-token",
         _ => "observe-token",
     };
-    let help =
-        "The token to show for it; best given by the variable, for other users see a command line";
-    setting(name, "TOKEN", help).hide_env_values(true)
+    setting(name, "TOKEN", "").help(format!(
+        "The token to show for it; best given as UMBEL_{}, for other users see a command line",
+        name.to_uppercase().replace('-', "_")
+    ))
 }
 
 /// Serves until a signal says otherwise.
 pub fn run(matches: &ArgMatches) -> Result<ExitCode, Box<dyn Error>> {
     log_output::start(matches);
+    let served = serve(matches);
+    match served {
+        Err(error) if log_output::is_json(matches) => {
+            // Whoever asked for JSON reads every line as JSON.
+            log::error!("{error}");
+            Ok(ExitCode::FAILURE)
+        }
+        served => served.map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn serve(matches: &ArgMatches) -> Result<(), Box<dyn Error>> {
     let config = config(matches)?;
+    if matches.get_flag("dry-run") {
+        config.check()?;
+        return print_settings(&config);
+    }
     let server = Server::builder().config(config).bind()?;
     handle_signals(server.handle())?;
     server.run()?;
-    Ok(ExitCode::SUCCESS)
+    Ok(())
+}
+
+/// Prints what would hold, without tokens. A right that nobody set is `null`: the address decides.
+fn print_settings(config: &Config) -> Result<(), Box<dyn Error>> {
+    let right = |access: &Option<Access>| access.as_ref().map(Access::to_string);
+    let origins = config.origins.as_ref().map(|origins| match origins {
+        Origins::Loopback => "this machine",
+        Origins::Any => "any",
+        _ => "listed",
+    });
+    let mut settings = json!({
+        "listen": config.listen.to_string(),
+        "reactors": config.reactors,
+        "workers": config.workers,
+        "inline_shards": config.inline_shards,
+        "publish": right(&config.publish),
+        "subscribe": right(&config.subscribe),
+        "observe": right(&config.observe),
+        "origin": origins,
+        "subprotocol": config.subprotocols,
+        "insecure": config.insecure,
+    });
+    for info in Limits::ALL {
+        settings[info.name] = config.limits.get(info.name).into();
+    }
+    writeln!(io::stdout(), "{settings:#}")?;
+    Ok(())
 }
 
 fn config(matches: &ArgMatches) -> Result<Config, ConfigError> {
@@ -127,11 +198,7 @@ fn config(matches: &ArgMatches) -> Result<Config, ConfigError> {
         .cloned()
         .collect();
     config.insecure = matches.get_flag("insecure");
-    for info in Limits::ALL {
-        if let Some(&value) = matches.get_one::<u64>(info.name) {
-            config.limits.set(info.name, value)?;
-        }
-    }
+    config.limits = limits::limits(matches)?;
     Ok(config)
 }
 

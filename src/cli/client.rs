@@ -1,0 +1,444 @@
+//! The client's side of a WebSocket connection on a blocking socket: RFC 6455, sections 4.1 and 5.
+//!
+//! [`connect`] gives a [`Reader`] and a [`Writer`], which may live on two threads. The reader looks up every
+//! [`TICK`], so that a signal or a timer is seen by whoever calls it.
+
+use std::error::Error;
+use std::fmt;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::time::{Duration, Instant};
+
+use umbel::http::escape::escape;
+use umbel::http::response::is_header;
+use umbel::protocol::{
+    ClientError, ClientRequest, CloseCode, CloseFrame, Decoder, Limits, Opcode, ProtocolError,
+    RESPONSE_HEAD_BYTES_MAX, Received, Role, encode_frame,
+};
+
+use super::url::Url;
+
+/// Time for the TCP connection to be made, for each address of the host.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for the answer to a request, absolute.
+pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time in which the server must take a byte of what is sent.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a read waits at most.
+pub const TICK: Duration = Duration::from_millis(200);
+/// Time without a byte after which the server is pinged.
+const PING_INTERVAL: Duration = Duration::from_secs(25);
+/// Time without a byte after which the connection counts as lost: a ping had that long for its pong.
+const SILENCE_MAX: Duration = Duration::from_secs(45);
+/// The read buffer.
+const READ_BUFFER_BYTES: usize = 64 * 1024;
+/// What is taken of a message: as much as any server of ours can be told to send. Memory follows what has arrived.
+const LIMITS: Limits = Limits {
+    message_bytes_max: 1 << 30,
+    fragments_max: 1 << 24,
+};
+
+/// How a connection ended.
+#[derive(Debug)]
+pub enum Ending {
+    /// By a close frame; 1005 where it gave no code.
+    Closed(CloseCode, String),
+    /// Without one.
+    Gone,
+    /// The system says that it failed.
+    Failed(io::Error),
+    /// The server broke the protocol.
+    Protocol(ProtocolError),
+    /// Nothing came, not even a pong.
+    Silent,
+}
+
+impl Ending {
+    /// Whether it is a normal close: 1000, or no code at all.
+    pub fn is_normal(&self) -> bool {
+        matches!(
+            self,
+            Ending::Closed(CloseCode::NORMAL | CloseCode::NO_STATUS, _)
+        )
+    }
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ending::Closed(CloseCode::NO_STATUS, _) => {
+                f.write_str("the server closed the connection and gave no code (1005)")
+            }
+            Ending::Closed(code, reason) if reason.is_empty() => {
+                write!(f, "the server closed the connection with {code}")
+            }
+            Ending::Closed(code, reason) => {
+                write!(
+                    f,
+                    "the server closed the connection with {code}: {}",
+                    escape(reason)
+                )
+            }
+            Ending::Gone => f.write_str("the connection ended without a close frame (1006)"),
+            Ending::Failed(error) => write!(f, "the connection failed: {error} (1006)"),
+            Ending::Protocol(error) => {
+                write!(
+                    f,
+                    "the server broke the protocol: {error} ({})",
+                    error.close_code()
+                )
+            }
+            Ending::Silent => write!(
+                f,
+                "the server was silent for {} s, and answered no ping (1006)",
+                SILENCE_MAX.as_secs()
+            ),
+        }
+    }
+}
+
+impl Error for Ending {}
+
+impl From<io::Error> for Ending {
+    fn from(error: io::Error) -> Ending {
+        match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => Ending::Failed(io::Error::new(
+                ErrorKind::TimedOut,
+                "the server takes nothing any more",
+            )),
+            _ => Ending::Failed(error),
+        }
+    }
+}
+
+/// Connects to the host of a URL, by whichever of its addresses answers first.
+pub fn connect_tcp(url: &Url) -> Result<TcpStream, Box<dyn Error>> {
+    let addresses = (&*url.host, url.port).to_socket_addrs().map_err(|error| {
+        format!(
+            "{url}: the host {} is not known: {error}",
+            escape(&url.host)
+        )
+    })?;
+    let mut failure = None;
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
+                return Ok(stream);
+            }
+            Err(error) => failure = Some(error),
+        }
+    }
+    Err(match failure {
+        Some(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            format!("nothing listens there ({error}); is the server running?").into()
+        }
+        Some(error) => error.into(),
+        None => "the host has no address".into(),
+    })
+}
+
+/// The value of `Authorization` for a token.
+pub fn authorization(token: &str) -> Result<String, Box<dyn Error>> {
+    let value = format!("Bearer {token}");
+    if token.is_empty() || !token.is_ascii() || !is_header("Authorization", &value) {
+        return Err("token: it is empty or holds what a header cannot hold".into());
+    }
+    Ok(value)
+}
+
+/// Opens a WebSocket connection.
+///
+/// # Errors
+/// Names the URL, and says what the server or the system said.
+pub fn connect(url: &Url, token: Option<&str>) -> Result<(Reader, Writer), Box<dyn Error>> {
+    let authorization = token.map(authorization).transpose()?;
+    let headers: Vec<_> = authorization
+        .iter()
+        .map(|value| ("Authorization", &**value))
+        .collect();
+    let mut stream = connect_tcp(url).map_err(|error| format!("{url}: {error}"))?;
+    let mut nonce = [0; 16];
+    getrandom::fill(&mut nonce)?;
+    let mut request = ClientRequest::new(nonce);
+    let mut out = Vec::new();
+    request.encode(&mut out, &url.authority(), &url.target, &[], &headers);
+    stream.write_all(&out)?;
+    let writer = Writer {
+        stream: stream.try_clone()?,
+        out: Vec::new(),
+    };
+    let reader = open(stream, &request).map_err(|error| format!("{url}: {error}"))?;
+    Ok((reader, writer))
+}
+
+/// Reads the response, and keeps the frames that came with it.
+fn open(mut stream: TcpStream, request: &ClientRequest) -> Result<Reader, Box<dyn Error>> {
+    stream.set_read_timeout(Some(TICK))?;
+    let deadline = Instant::now() + RESPONSE_TIMEOUT;
+    let mut buffer = vec![0; READ_BUFFER_BYTES.max(2 * RESPONSE_HEAD_BYTES_MAX)];
+    let mut filled = 0;
+    loop {
+        if Instant::now() > deadline {
+            return Err(format!(
+                "no answer to the handshake within {} s",
+                RESPONSE_TIMEOUT.as_secs()
+            )
+            .into());
+        }
+        match stream.read(&mut buffer[filled..]) {
+            Ok(0) if filled == 0 => return Err("the server hung up without an answer".into()),
+            Ok(0) => return Err("the server hung up in the middle of its answer".into()),
+            Ok(len) => filled += len,
+            Err(error) if is_tick(&error) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        match request.parse_response(&buffer[..filled]) {
+            Ok(None) => {}
+            Ok(Some((_, head_len))) => {
+                buffer.copy_within(head_len..filled, 0);
+                return Ok(Reader {
+                    stream,
+                    decoder: Decoder::new(Role::Client),
+                    buffer,
+                    pending: filled - head_len,
+                    heard: Instant::now(),
+                });
+            }
+            Err(ClientError::Refused { status, body }) => {
+                return Err(refusal(status, body.as_bytes()).into());
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// An answer that is not the one hoped for, in words: the first line of its body too, unless that is a web page.
+pub fn refusal(status: u16, body: &[u8]) -> String {
+    let phrase = umbel::http::response::reason_phrase(status);
+    let body = body.trim_ascii();
+    let reason = body.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    match reason.first() {
+        None | Some(b'<') => format!("the server answered {status} {phrase}"),
+        Some(_) => format!(
+            "the server answered {status} {phrase}: {}",
+            escape(reason.trim_ascii())
+        ),
+    }
+}
+
+/// Whether a read ended only to look up.
+pub fn is_tick(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+    )
+}
+
+/// The way in.
+pub struct Reader {
+    stream: TcpStream,
+    decoder: Decoder,
+    buffer: Vec<u8>,
+    /// Bytes at the front of `buffer` that came with the response.
+    pending: usize,
+    heard: Instant,
+}
+
+impl Reader {
+    /// Waits for bytes, [`TICK`] at most, and hands what has become whole to `handle`.
+    ///
+    /// # Errors
+    /// How the connection ended, for the peer's close frame too.
+    pub fn read(&mut self, mut handle: impl FnMut(Received<'_>)) -> Result<(), Ending> {
+        let filled = match std::mem::take(&mut self.pending) {
+            0 => match self.stream.read(&mut self.buffer) {
+                Ok(0) => return Err(Ending::Gone),
+                Ok(filled) => filled,
+                Err(error) if is_tick(&error) => return Ok(()),
+                Err(error) => return Err(Ending::Failed(error)),
+            },
+            pending => pending,
+        };
+        self.heard = Instant::now();
+        let mut input = &mut self.buffer[..filled];
+        loop {
+            match self.decoder.decode(&LIMITS, &mut input) {
+                Ok(Some(Received::Close(frame))) => {
+                    let code = frame.map_or(CloseCode::NO_STATUS, |frame| frame.code);
+                    let reason = frame.map_or("", |frame| frame.reason);
+                    return Err(Ending::Closed(code, reason.to_owned()));
+                }
+                Ok(Some(received)) => handle(received),
+                Ok(None) => return Ok(()),
+                Err(error) => return Err(Ending::Protocol(error)),
+            }
+        }
+    }
+
+    /// Time since the last byte.
+    fn silence(&self) -> Duration {
+        self.heard.elapsed()
+    }
+}
+
+/// Whether a silent server is still there.
+#[derive(Default)]
+pub struct Liveness {
+    is_pinged: bool,
+}
+
+impl Liveness {
+    /// Whether to ping now.
+    ///
+    /// # Errors
+    /// When the server has been silent for too long.
+    pub fn poll_ping(&mut self, reader: &Reader) -> Result<bool, Ending> {
+        let silence = reader.silence();
+        if silence >= SILENCE_MAX {
+            return Err(Ending::Silent);
+        }
+        let is_due = silence >= PING_INTERVAL;
+        Ok(is_due && !std::mem::replace(&mut self.is_pinged, is_due))
+    }
+}
+
+/// The way out. What is sent is masked, each frame with a key of its own (section 5.3).
+pub struct Writer {
+    stream: TcpStream,
+    out: Vec<u8>,
+}
+
+impl Writer {
+    /// Queues a frame for the next [`flush`](Writer::flush), and gives how many bytes are queued.
+    ///
+    /// # Errors
+    /// When the system has no randomness to give.
+    pub fn queue(&mut self, opcode: Opcode, payload: &[u8]) -> io::Result<usize> {
+        let mut key = [0; 4];
+        getrandom::fill(&mut key).map_err(io::Error::other)?;
+        encode_frame(&mut self.out, opcode, payload, Some(key));
+        Ok(self.out.len())
+    }
+
+    /// Sends what is queued.
+    ///
+    /// # Errors
+    /// When the connection is gone, or the server takes nothing for a minute.
+    pub fn flush(&mut self) -> io::Result<()> {
+        let sent = self.stream.write_all(&self.out);
+        self.out.clear();
+        sent
+    }
+
+    /// Sends one frame.
+    ///
+    /// # Errors
+    /// As [`queue`](Writer::queue) and [`flush`](Writer::flush).
+    pub fn send(&mut self, opcode: Opcode, payload: &[u8]) -> io::Result<()> {
+        self.queue(opcode, payload)?;
+        self.flush()
+    }
+
+    /// Sends a close frame. Nothing may be sent after it.
+    ///
+    /// # Errors
+    /// As [`send`](Writer::send).
+    pub fn close(&mut self, code: CloseCode, reason: &str) -> io::Result<()> {
+        let mut payload = Vec::new();
+        CloseFrame::encode(&mut payload, Some(CloseFrame { code, reason }));
+        self.send(Opcode::Close, &payload)
+    }
+
+    /// Answers the way that the server ended the connection, and ends it. Errors are of no interest any more.
+    pub fn finish(&mut self, ending: &Ending) {
+        let _ = match ending {
+            Ending::Closed(code, _) => self.close(*code, ""),
+            Ending::Protocol(error) => self.close(error.close_code(), error.reason()),
+            Ending::Gone | Ending::Failed(_) | Ending::Silent => Ok(()),
+        };
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::collections::HashSet;
+    use std::net::TcpListener;
+
+    use super::*;
+
+    fn pair() -> (Writer, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let writer = Writer {
+            stream,
+            out: Vec::new(),
+        };
+        (writer, listener.accept().unwrap().0)
+    }
+
+    /// curl CVE-2025-10148 used one mask for a whole connection (RFC 6455, section 10.3).
+    #[test]
+    fn every_frame_has_a_fresh_mask() {
+        const FRAMES: usize = 10_000;
+        let (mut writer, _peer) = pair();
+        for _ in 0..FRAMES {
+            writer.queue(Opcode::Text, b"").unwrap();
+        }
+        let keys: Vec<&[u8]> = writer.out.chunks(6).map(|frame| &frame[2..]).collect();
+        let distinct: HashSet<&[u8]> = keys.iter().copied().collect();
+        // Of 10,000 keys about 0.01 pairs meet by chance.
+        assert!(distinct.len() >= FRAMES - 2, "{}", distinct.len());
+        // Each of the 256 values of a byte is as likely as the others: chi-squared, 255 degrees of freedom.
+        for place in 0..4 {
+            let mut counts = [0_u32; 256];
+            for key in &keys {
+                counts[usize::from(key[place])] += 1;
+            }
+            let expected = FRAMES as f64 / 256.0;
+            let squares = counts.map(|count| (f64::from(count) - expected).powi(2) / expected);
+            let chi_squared: f64 = squares.iter().sum();
+            // Eight standard deviations from the mean.
+            assert!(
+                (255.0 - 180.0..255.0 + 180.0).contains(&chi_squared),
+                "{chi_squared}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_close_frame_is_masked_and_ends_what_is_sent() {
+        let (mut writer, mut peer) = pair();
+        writer.finish(&Ending::Closed(CloseCode::GOING_AWAY, "bye".to_owned()));
+        let mut bytes = Vec::new();
+        peer.read_to_end(&mut bytes).unwrap();
+        assert_eq!(bytes[..2], [0x88, 0x82]);
+        let unmasked = [bytes[6] ^ bytes[2], bytes[7] ^ bytes[3]];
+        assert_eq!(u16::from_be_bytes(unmasked), 1001);
+    }
+
+    #[test]
+    fn endings_are_escaped() {
+        let ending = Ending::Closed(CloseCode::new(4000), "\x1b[2J".to_owned());
+        assert!(ending.to_string().ends_with(r"with 4000: \x1b[2J"));
+        assert!(!ending.is_normal());
+        assert_eq!(
+            refusal(403, b"no\n"),
+            "the server answered 403 Forbidden: no"
+        );
+        for body in [&b""[..], b"<!doctype html>"] {
+            assert_eq!(refusal(200, body), "the server answered 200 OK");
+        }
+    }
+
+    #[test]
+    fn tokens_stay_inside_their_header() {
+        assert_eq!(authorization("t").unwrap(), "Bearer t");
+        for token in ["", "a\r\nb: c", "\u{e9}"] {
+            authorization(token).unwrap_err();
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! `umbel completions` and `umbel man`: what is made from the command line's own description.
+
+use std::error::Error;
+use std::fs;
+use std::io::{self, ErrorKind, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Arg, ArgMatches, Command, value_parser};
+use clap_complete::Shell;
+use clap_mangen::Man;
+
+/// The arguments of `umbel completions`.
+pub fn completions_command() -> Command {
+    Command::new("completions")
+        .about("Print the completions for a shell")
+        .after_help("For example: umbel completions bash > /etc/bash_completion.d/umbel")
+        .arg(
+            Arg::new("shell")
+                .value_name("SHELL")
+                .required(true)
+                .value_parser(value_parser!(Shell))
+                .help("The shell"),
+        )
+}
+
+/// The arguments of `umbel man`.
+pub fn man_command() -> Command {
+    Command::new("man")
+        .about("Print the manual page, or write all pages to a directory")
+        .after_help(
+            "For example: umbel man | man -l -\n             umbel man /usr/local/share/man/man1",
+        )
+        .arg(
+            Arg::new("directory")
+                .value_name("DIR")
+                .value_parser(value_parser!(PathBuf))
+                .help("Write umbel.1 and a page for each command there; it is made if need be"),
+        )
+}
+
+/// Prints completions.
+pub fn print_completions(
+    matches: &ArgMatches,
+    mut command: Command,
+) -> Result<ExitCode, Box<dyn Error>> {
+    let shell: Shell = *matches.get_one("shell").expect("it is required");
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, "umbel", &mut script);
+    print(&script)
+}
+
+/// Prints the page of `umbel`, or writes all of them.
+pub fn write_pages(matches: &ArgMatches, command: Command) -> Result<ExitCode, Box<dyn Error>> {
+    let Some(directory) = matches.get_one::<PathBuf>("directory") else {
+        let mut page = Vec::new();
+        Man::new(command).render(&mut page)?;
+        return print(&page);
+    };
+    let explain = |error| format!("{}: {error}", directory.display());
+    fs::create_dir_all(directory).map_err(explain)?;
+    clap_mangen::generate_to(command, directory).map_err(explain)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whoever reads what is printed may stop at any time, as `head` does.
+fn print(bytes: &[u8]) -> Result<ExitCode, Box<dyn Error>> {
+    match io::stdout().lock().write_all(bytes) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}

@@ -1,0 +1,340 @@
+//! `umbel pub`: publishes a message, or every line of standard input.
+
+use std::error::Error;
+use std::io::{self, BufRead, Read, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::{Arg, ArgMatches, Command, value_parser};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
+use umbel::protocol::{CloseCode, Opcode, Received};
+
+use super::client::{self, Ending, Liveness, Reader, TICK, Writer};
+use super::http_client::Poster;
+use super::url::{Scheme, Url};
+use super::{peer_arguments, stop_signals, url_of};
+
+/// Bytes of one line of standard input.
+const LINE_BYTES_MAX: u64 = 1 << 30;
+/// Lines that are read ahead of what is sent.
+const LINES_AHEAD_MAX: usize = 256;
+/// Bytes of frames that go out in one write.
+const BATCH_BYTES: usize = 64 * 1024;
+/// Pings that wait for their pongs to be sent.
+const PINGS_MAX: usize = 16;
+/// Time for the server to read what is on its way, and to answer the close frame behind it.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time for the reason to arrive after the connection has failed.
+const REASON_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The arguments of `umbel pub`.
+pub fn command() -> Command {
+    Command::new("pub")
+        .about("Publish a message, or every line of standard input")
+        .long_about(
+            "Publish a message, or every line of standard input, in order.\n\n\
+             To an http:// URL each message is a request of its own, answered when the topic has it. To a ws:// \
+             URL they go over one connection, many times faster; at the end the closing handshake shows that the \
+             server has read them all. That connection is a subscriber too, so it needs the right to subscribe.",
+        )
+        .after_long_help(
+            "Exit code: 0 when the server has taken every message; 1 otherwise, and standard error says why.\n\n\
+             A line that is UTF-8 is published as text, any other as binary.\n\n\
+             Examples:\n  \
+             umbel pub news 'hello, everybody'\n  \
+             tail -f access.log | umbel pub ws://127.0.0.1:8080/ws/log -",
+        )
+        .args([
+            Arg::new("url")
+                .value_name("URL")
+                .required(true)
+                .help("http://HOST:PORT/pub/TOPIC, ws://HOST:PORT/ws/TOPIC, or only TOPIC on the default server"),
+            Arg::new("text")
+                .value_name("TEXT")
+                .required(true)
+                .allow_hyphen_values(true)
+                .help("The message; `-` reads standard input, one message a line"),
+            Arg::new("retries")
+                .long("retries")
+                .value_name("COUNT")
+                .default_value("10")
+                .hide_default_value(true)
+                .value_parser(value_parser!(u32))
+                .help("How often a message that http:// answers with 503 is sent again, each time after its Retry-After [default: 10]"),
+        ])
+        .args(peer_arguments())
+}
+
+/// Publishes until there is nothing more.
+pub fn run(matches: &ArgMatches) -> Result<ExitCode, Box<dyn Error>> {
+    let url = url_of(matches, Scheme::Http)?;
+    let token = matches.get_one::<String>("token").map(String::as_str);
+    let text = matches.get_one::<String>("text").map_or("", String::as_str);
+    let is_verbose = matches.get_flag("verbose");
+    match url.scheme {
+        Scheme::Http => {
+            let authorization = token.map(client::authorization).transpose()?;
+            let retries = *matches.get_one("retries").expect("it has a default");
+            let mut poster = Poster::new(&url, authorization.as_deref(), retries);
+            let mut post = |message: &[u8]| {
+                let answer = poster.post(message)?;
+                if is_verbose {
+                    println_bytes(answer.trim_ascii())?;
+                }
+                Ok(())
+            };
+            if text == "-" {
+                each_line(&mut io::stdin().lock(), post)?;
+            } else {
+                post(text.as_bytes())?;
+            }
+        }
+        Scheme::WebSocket => {
+            let stop = stop_signals()?;
+            let publisher = Publisher::connect(&url, token)?;
+            if is_verbose {
+                eprintln!("umbel: connected to {url}");
+            }
+            let sent = publisher.run(&lines(text.to_owned()), &stop)?;
+            if is_verbose {
+                eprintln!("umbel: messages read by {url}: {sent}");
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn println_bytes(bytes: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes)?;
+    out.write_all(b"\n")
+}
+
+/// Hands every line to `take`, without its line end.
+fn each_line(
+    input: &mut impl BufRead,
+    mut take: impl FnMut(&[u8]) -> Result<(), Box<dyn Error>>,
+) -> Result<(), Box<dyn Error>> {
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let len = input
+            .by_ref()
+            .take(LINE_BYTES_MAX + 2)
+            .read_until(b'\n', &mut line)
+            .map_err(|error| format!("standard input: {error}"))?;
+        if len == 0 {
+            return Ok(());
+        }
+        let message = line.strip_suffix(b"\n").unwrap_or(&line);
+        let message = message.strip_suffix(b"\r").unwrap_or(message);
+        if message.len() as u64 > LINE_BYTES_MAX {
+            return Err(format!("standard input: a line is over {LINE_BYTES_MAX} bytes").into());
+        }
+        take(message)?;
+    }
+}
+
+/// One message, or the failure that ended standard input.
+type Line = Result<Vec<u8>, String>;
+
+/// The messages to send, read by a thread of their own: standard input cannot be waited for together with a socket.
+fn lines(text: String) -> Receiver<Line> {
+    let (sender, receiver) = bounded(LINES_AHEAD_MAX);
+    if text != "-" {
+        // The channel has room, and its other end is alive.
+        let _ = sender.send(Ok(text.into_bytes()));
+        return receiver;
+    }
+    thread::spawn(move || {
+        let read = each_line(&mut io::stdin().lock(), |line| {
+            Ok(sender.send(Ok(line.to_vec()))?)
+        });
+        if let Err(error) = read {
+            // Nobody is there to be told once the connection has ended.
+            let _ = sender.send(Err(error.to_string()));
+        }
+    });
+    receiver
+}
+
+/// What the reading thread reports.
+enum Incoming {
+    Ping(Vec<u8>),
+    /// The server has been silent for a while.
+    PingDue,
+    Ended(Ending),
+}
+
+/// A connection that is written to by one thread and read by another, so that neither ever waits for the other.
+struct Publisher {
+    writer: Writer,
+    incoming: Receiver<Incoming>,
+    sent: u64,
+    /// Why standard input could not be read to its end.
+    input_failure: Option<String>,
+}
+
+impl Publisher {
+    fn connect(url: &Url, token: Option<&str>) -> Result<Publisher, Box<dyn Error>> {
+        let (reader, writer) = client::connect(url, token)?;
+        let (sender, incoming) = bounded(PINGS_MAX);
+        thread::spawn(move || report(reader, &sender));
+        Ok(Publisher {
+            writer,
+            incoming,
+            sent: 0,
+            input_failure: None,
+        })
+    }
+
+    /// Sends all lines, or as many as there are before a signal, and waits until the server has read them.
+    fn run(
+        mut self,
+        lines: &Receiver<Line>,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<u64, Box<dyn Error>> {
+        while !stop.load(Ordering::Relaxed) && self.input_failure.is_none() {
+            let step = select! {
+                recv(lines) -> line => match line {
+                    Ok(line) => self.send_batch(line, lines),
+                    Err(_) => break,
+                },
+                recv(self.incoming) -> incoming => self.answer(incoming.ok()),
+                default(TICK) => Ok(()),
+            };
+            step.map_err(|ending| self.failed(ending))?;
+        }
+        self.close()?;
+        match self.input_failure {
+            Some(failure) => Err(failure.into()),
+            None => Ok(self.sent),
+        }
+    }
+
+    /// Sends a line, and as many of those behind it as are there and fit one write.
+    fn send_batch(&mut self, line: Line, lines: &Receiver<Line>) -> Result<(), Ending> {
+        let mut next = Some(line);
+        while let Some(line) = next {
+            let line = match line {
+                Ok(line) => line,
+                Err(failure) => {
+                    self.input_failure = Some(failure);
+                    break;
+                }
+            };
+            let opcode = match std::str::from_utf8(&line) {
+                Ok(_) => Opcode::Text,
+                Err(_) => Opcode::Binary,
+            };
+            self.sent += 1;
+            next = match self.writer.queue(opcode, &line)? < BATCH_BYTES {
+                true => lines.try_recv().ok(),
+                false => None,
+            };
+        }
+        Ok(self.writer.flush()?)
+    }
+
+    fn answer(&mut self, incoming: Option<Incoming>) -> Result<(), Ending> {
+        match incoming {
+            Some(Incoming::Ping(payload)) => Ok(self.writer.send(Opcode::Pong, &payload)?),
+            Some(Incoming::PingDue) => Ok(self.writer.send(Opcode::Ping, b"")?),
+            Some(Incoming::Ended(ending)) => Err(ending),
+            None => Err(Ending::Gone),
+        }
+    }
+
+    /// The closing handshake: its answer comes when the server has read everything before it.
+    fn close(&mut self) -> Result<(), Box<dyn Error>> {
+        if let Err(error) = self.writer.close(CloseCode::NORMAL, "") {
+            return Err(self.failed(error.into()).into());
+        }
+        let deadline = Instant::now() + CLOSE_TIMEOUT;
+        loop {
+            match self.incoming.recv_deadline(deadline) {
+                Ok(Incoming::Ended(ending)) if ending.is_normal() => return Ok(()),
+                Ok(Incoming::Ended(ending)) => return Err(self.failed(ending).into()),
+                Ok(Incoming::Ping(_) | Incoming::PingDue) => {}
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    let seconds = CLOSE_TIMEOUT.as_secs();
+                    return Err(format!("no answer to the close frame within {seconds} s").into());
+                }
+            }
+        }
+    }
+
+    /// What to say of a connection that ended too early. The server's own words are better than the system's.
+    fn failed(&mut self, ending: Ending) -> String {
+        let deadline = Instant::now() + REASON_TIMEOUT;
+        let mut ending = ending;
+        while matches!(ending, Ending::Failed(_)) {
+            match self.incoming.recv_deadline(deadline) {
+                Ok(Incoming::Ended(Ending::Failed(_))) | Err(_) => break,
+                Ok(Incoming::Ended(reported)) => ending = reported,
+                Ok(Incoming::Ping(_) | Incoming::PingDue) => {}
+            }
+        }
+        self.writer.finish(&ending);
+        format!(
+            "{ending} (messages sent: {}; the last of them may not have been read)",
+            self.sent
+        )
+    }
+}
+
+/// Reads until the end. Publications are passed over: this connection gets its own, as every subscriber does.
+fn report(mut reader: Reader, incoming: &Sender<Incoming>) {
+    let mut liveness = Liveness::default();
+    let ending = loop {
+        let read = reader.read(|received| {
+            if let Received::Ping(payload) = received {
+                // Of pings that come faster than pongs can leave, some go unanswered (RFC 6455, section 5.5.3).
+                let _ = incoming.try_send(Incoming::Ping(payload.to_vec()));
+            }
+        });
+        match read.and_then(|()| liveness.poll_ping(&reader)) {
+            Ok(true) => {
+                // When the queue is full, something is being sent anyway.
+                let _ = incoming.try_send(Incoming::PingDue);
+            }
+            Ok(false) => {}
+            Err(ending) => break ending,
+        }
+    };
+    // The other end is gone when the process ends for another reason.
+    let _ = incoming.send(Incoming::Ended(ending));
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_lose_their_ends_and_nothing_else() {
+        let mut all = Vec::new();
+        let mut input: &[u8] = b"a\r\n\n b \r\r\n\xff\nlast";
+        each_line(&mut input, |line| {
+            all.push(line.to_vec());
+            Ok(())
+        })
+        .unwrap();
+        let expected: [&[u8]; 5] = [b"a", b"", b" b \r", b"\xff", b"last"];
+        assert_eq!(all, expected);
+    }
+
+    #[test]
+    fn a_failure_ends_the_reading() {
+        let mut count = 0;
+        let result = each_line(&mut &b"a\nb\n"[..], |_| {
+            count += 1;
+            Err("no".into())
+        });
+        assert!(result.is_err());
+        assert_eq!(count, 1);
+    }
+}

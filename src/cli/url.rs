@@ -1,0 +1,255 @@
+//! Where `umbel sub` and `umbel pub` go: a URL (RFC 3986, the parts that are needed), or a bare topic on the default
+//! server.
+
+use std::fmt;
+
+use umbel::http::escape::escape;
+use umbel::http::topic::Topic;
+
+/// The server that a bare topic means.
+pub const DEFAULT_SERVER: &str = "127.0.0.1:8080";
+
+/// What is spoken with the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// `http://`
+    Http,
+    /// `ws://`
+    WebSocket,
+}
+
+/// A parsed URL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Url {
+    /// What is spoken.
+    pub scheme: Scheme,
+    /// The host, an IPv6 address without its brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// The path and the query, percent-encoded.
+    pub target: String,
+}
+
+impl Url {
+    /// Reads what stands on the command line. A text without `://` is a topic on `server`, spoken to by `scheme`.
+    ///
+    /// # Errors
+    /// Says what is wrong and what to write instead.
+    pub fn parse(text: &str, scheme: Scheme, server: &str) -> Result<Url, String> {
+        let Some((name, rest)) = text.split_once("://") else {
+            return bare(text, scheme, server);
+        };
+        let scheme = match &*name.to_ascii_lowercase() {
+            "http" => Scheme::Http,
+            "ws" => Scheme::WebSocket,
+            "https" => return Err(no_tls("http", rest)),
+            "wss" => return Err(no_tls("ws", rest)),
+            _ => {
+                return Err(format!(
+                    "{}: the scheme is none of ws:// and http://",
+                    escape(text)
+                ));
+            }
+        };
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, target) = rest.split_at(end);
+        if target.contains('#') {
+            return Err(format!(
+                "{}: a fragment (#) means nothing to a server; write %23 for a # in a topic",
+                escape(text)
+            ));
+        }
+        let (host, port) = parse_authority(authority)?;
+        Ok(Url {
+            scheme,
+            host,
+            port,
+            target: encode_target(target),
+        })
+    }
+
+    /// The value of the header `Host`: the port only where it is not the default one.
+    pub fn authority(&self) -> String {
+        let host = match self.host.contains(':') {
+            true => format!("[{}]", self.host),
+            false => self.host.clone(),
+        };
+        match self.port {
+            80 => host,
+            port => format!("{host}:{port}"),
+        }
+    }
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = match self.scheme {
+            Scheme::Http => "http",
+            Scheme::WebSocket => "ws",
+        };
+        let target = self.target.split('?').next().unwrap_or_default();
+        // The query may hold a token.
+        write!(f, "{scheme}://{}{}", self.authority(), escape(target))
+    }
+}
+
+fn no_tls(scheme: &str, rest: &str) -> String {
+    let rest = rest.split('?').next().unwrap_or_default();
+    format!(
+        "this build speaks no TLS: use {scheme}://{}, or a proxy on this machine that adds TLS",
+        escape(rest)
+    )
+}
+
+fn bare(text: &str, scheme: Scheme, server: &str) -> Result<Url, String> {
+    if looks_like_address(text) {
+        return Err(format!(
+            "{0} looks like an address without its scheme: write ws://{0} or http://{0}",
+            escape(text)
+        ));
+    }
+    let topic = Topic::from_text(text).map_err(|refusal| {
+        format!(
+            "{:?} is neither a URL (ws://, http://) nor a topic: {}",
+            escape(text).to_string(),
+            refusal.reason
+        )
+    })?;
+    let (host, port) = parse_authority(server)?;
+    let mut target = String::from(match scheme {
+        Scheme::Http => "/pub/",
+        Scheme::WebSocket => "/ws/",
+    });
+    topic.encode_target(&mut target);
+    Ok(Url {
+        scheme,
+        host,
+        port,
+        target,
+    })
+}
+
+/// Whether a topic reads like `localhost:8080/ws/news`, a URL whose scheme was forgotten.
+fn looks_like_address(text: &str) -> bool {
+    let Some((authority, _)) = text.split_once('/') else {
+        return false;
+    };
+    authority
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+}
+
+fn parse_authority(authority: &str) -> Result<(String, u16), String> {
+    let wrong = |what: &str| Err(format!("{}: {what}", escape(authority)));
+    if authority.contains('@') {
+        return Err("a URL with a user name: give --token or UMBEL_TOKEN instead".to_owned());
+    }
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((host, port)) if host.contains(':') => (host, port),
+            _ => return wrong("an IPv6 address is written as [::1]"),
+        },
+        None if authority.matches(':').count() > 1 => {
+            return wrong("an IPv6 address is written as [::1]");
+        }
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+    };
+    let is_host_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:%".contains(&byte);
+    if host.is_empty() || !host.bytes().all(is_host_byte) {
+        return wrong("the host is missing or malformed, as in ws://127.0.0.1:8080/ws/news");
+    }
+    let port = match port.strip_prefix(':') {
+        None if port.is_empty() => 80,
+        Some(digits) => match digits.parse() {
+            Ok(port) if port > 0 => port,
+            _ => return wrong("the port must be a number from 1 to 65535"),
+        },
+        None => return wrong("the port must follow a colon"),
+    };
+    Ok((host.to_owned(), port))
+}
+
+/// Escapes what a request line cannot hold; what is escaped already stays as it is.
+fn encode_target(target: &str) -> String {
+    let mut encoded = String::with_capacity(target.len() + 1);
+    if !target.starts_with('/') {
+        encoded.push('/');
+    }
+    for byte in target.bytes() {
+        match byte.is_ascii_graphic() {
+            true => encoded.push(char::from(byte)),
+            false => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Url, String> {
+        Url::parse(text, Scheme::WebSocket, DEFAULT_SERVER)
+    }
+
+    #[test]
+    fn urls() {
+        for (text, host, port, target, authority) in [
+            ("ws://a/ws/x?y=1", "a", 80, "/ws/x?y=1", "a"),
+            ("WS://a.b:8080", "a.b", 8080, "/", "a.b:8080"),
+            (
+                "ws://[::1]:9/a b\u{e9}",
+                "::1",
+                9,
+                "/a%20b%C3%A9",
+                "[::1]:9",
+            ),
+            ("ws://a:80?x", "a", 80, "/?x", "a"),
+        ] {
+            let url = parse(text).unwrap();
+            assert_eq!((&*url.host, url.port), (host, port), "{text}");
+            assert_eq!((&*url.target, &*url.authority()), (target, authority));
+        }
+        assert_eq!(parse("http://a/pub/x").unwrap().scheme, Scheme::Http);
+    }
+
+    #[test]
+    fn a_bare_topic_is_on_the_default_server() {
+        let url = parse("tokens?b=2&a=1 2").unwrap();
+        assert_eq!(url.target, "/ws/tokens?a=1%202&b=2");
+        assert_eq!((&*url.host, url.port), ("127.0.0.1", 8080));
+        let url = Url::parse("news", Scheme::Http, "[::1]:99").unwrap();
+        assert_eq!((&*url.target, url.port), ("/pub/news", 99));
+    }
+
+    #[test]
+    fn errors_say_what_to_write() {
+        for (text, part) in [
+            ("wss://a/ws/x?token=t", "use ws://a/ws/x,"),
+            ("https://a", "speaks no TLS: use http://a,"),
+            ("ftp://a", "ws:// and http://"),
+            ("localhost:8080/ws/news", "ws://localhost:8080/ws/news"),
+            ("", "the topic is empty"),
+            ("ws://", "host"),
+            ("ws://a:0/", "1 to 65535"),
+            ("ws://a:b/", "1 to 65535"),
+            ("ws://::1/", "[::1]"),
+            ("ws://[::1/", "[::1]"),
+            ("ws://u:p@a/", "--token"),
+            ("ws://a/ws/x#y", "%23"),
+            ("ws://a\r\nb/", "malformed"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+            assert!(!error.contains(char::is_control), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_shown_url_holds_no_token() {
+        let url = parse("ws://a/ws/x?token=s3cret").unwrap();
+        assert_eq!(url.to_string(), "ws://a/ws/x");
+    }
+}
