@@ -180,11 +180,18 @@ impl Wire {
 
     /// Reads until these bytes have come, and takes all up to their end.
     pub fn read_through(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut searched = 0;
         self.read_until("certain bytes", |received| {
-            let at = received
+            let found = received[searched..]
                 .windows(bytes.len())
-                .position(|window| window == bytes)?;
-            Some(received.drain(..at + bytes.len()).collect())
+                .position(|window| window == bytes);
+            match found {
+                Some(at) => Some(received.drain(..searched + at + bytes.len()).collect()),
+                None => {
+                    searched = (received.len() + 1).saturating_sub(bytes.len());
+                    None
+                }
+            }
         })
     }
 
