@@ -160,7 +160,7 @@ pub enum Hold {
     Answer = 1,
     /// The hub takes no more commands; one of this connection waits.
     Hub = 2,
-    /// The peer of an own endpoint takes what it is sent more slowly than it asks for more.
+    /// The peer takes what it is sent more slowly than it asks for more, or asks for very much at once.
     Outbox = 4,
 }
 

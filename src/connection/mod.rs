@@ -132,6 +132,7 @@ impl Connection {
                 // Nothing that an event stream's reader, or a peer that is done, says matters any more.
                 Phase::Stream | Phase::Lingering | Phase::Closed => rest = &mut [],
             }
+            self.hold_for_output(settings, out);
         }
         if !rest.is_empty() {
             debug_assert!(
@@ -332,6 +333,16 @@ impl Connection {
     /// Why it ended; set once it is ending.
     pub fn ending(&self) -> Option<CloseReason> {
         self.ending
+    }
+
+    /// Many small requests that come in one read may ask for much: once as much is in `out` as a read can bring, it is
+    /// to be written before more is made. Flow control then does the rest.
+    fn hold_for_output(&mut self, settings: &Settings, out: &[u8]) {
+        let limits = &settings.limits;
+        let is_alive = matches!(self.phase, Phase::Http(_) | Phase::Open);
+        if is_alive && out.len() > limits.read_buffer_bytes.min(limits.outbox_bytes_max) {
+            self.hold(Hold::Outbox);
+        }
     }
 
     /// Nothing more will be said, except what is queued; the peer's side is read to its end.

@@ -64,12 +64,12 @@ impl Connection {
                 Err(error) => Step::Failed(error),
             };
             match step {
-                Step::Act(Answer::Proceed) => any_whole = true,
                 Step::Act(answer) => {
                     any_whole = true;
                     self.act(settings, now_ms, answer, out);
+                    self.hold_for_output(settings, out);
                     if self.is_held() || !matches!(self.phase, Phase::Open) {
-                        return;
+                        break;
                     }
                 }
                 // Both sides have said it, and the server ends the stream first (RFC 6455 section 7.1.1).
@@ -79,7 +79,10 @@ impl Connection {
                 Step::Failed(error) => return self.handle_error(settings, now_ms, error, out),
             }
         }
-        self.watch_message(settings, now_ms, any_whole);
+        // While the peer's Close is awaited its messages are nobody's, and the close timeout bounds them.
+        if matches!(self.phase, Phase::Open) {
+            self.watch_message(settings, now_ms, any_whole);
+        }
     }
 
     /// Sends a Close frame and awaits the peer's.

@@ -476,7 +476,6 @@ impl<T: Transport> Connections<T> {
         let Some(slot) = slots.get_mut(index as usize) else {
             return;
         };
-        let had_outbox = !slot.connection.outbox.is_empty();
         let outcome = slot
             .write_outbox(metrics, out)
             .and_then(|()| slot.write_out(metrics, out, settings, now_ms));
@@ -487,7 +486,7 @@ impl<T: Transport> Connections<T> {
         if slot.connection.outbox.is_empty() {
             slot.connection.handle_flushed();
             let id = slot.id;
-            if had_outbox && slot.connection.lift(Hold::Outbox) {
+            if slot.connection.lift(Hold::Outbox) {
                 self.resume(id);
             }
         } else if !slot.connection.takes_deliveries() && !slot.connection.is_closing() {

@@ -1,0 +1,88 @@
+//! Faults that were found and mended: each test shows one of them, and is named by what went wrong.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use support::frames::{self, BINARY, FIN};
+use support::process::rss_bytes;
+use support::wire::upgrade_request;
+use support::{Pieces, Server};
+
+/// Twenty waits of one second each, where there should be none.
+const NO_WAIT: Duration = Duration::from_secs(5);
+
+/// A connection that was put on the ready list in the middle of a tick had to wait until something else woke the
+/// reactor, a second at worst. Here that is each request behind a publish on the same connection.
+#[test]
+fn requests_behind_a_publish_waited_for_the_next_wakeup() {
+    let server = Server::start(&[]);
+    let mut wire = server.connect();
+    let publish = b"POST /pub/a HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx";
+    let started = Instant::now();
+    wire.send(&publish.repeat(20));
+    for _ in 0..20 {
+        assert_eq!(wire.read_response().status, 200);
+    }
+    let elapsed = started.elapsed();
+    assert!(elapsed < NO_WAIT, "{elapsed:?}");
+}
+
+/// The same for what a connection had left over when its read budget was used up.
+#[test]
+fn bytes_over_the_read_budget_waited_for_the_next_wakeup() {
+    let server = Server::start(&["--read-budget-bytes", "4096"]);
+    let payload = vec![7; 50_000];
+    let mut bytes = upgrade_request("/echo", "").into_bytes();
+    bytes.extend(frames::masked(FIN | BINARY, &payload));
+    let started = Instant::now();
+    for _ in 0..10 {
+        // All of it is there when the socket is accepted, so that nothing announces the rest.
+        let mut wire = server.connect();
+        wire.send(&bytes);
+        assert_eq!(wire.read_response().status, 101);
+        assert_eq!(wire.read_frame().payload, payload);
+    }
+    let elapsed = started.elapsed();
+    assert!(elapsed < NO_WAIT, "{elapsed:?}");
+}
+
+/// All answers to pipelined requests that came in one read were made before one of them was written: small requests
+/// for a large page made for tens of megabytes, and their sender was cut off for being slow.
+#[test]
+fn pipelined_requests_were_all_answered_at_once() {
+    let server = Server::start(&["--reactors", "1"]);
+    let mut wire = server.connect();
+    let count = 5000;
+    let before = rss_bytes(server.pid());
+    let requests = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(count);
+    wire.offer(&requests, Pieces::Whole);
+    let mut most = 0;
+    for answered in 0..count {
+        assert_eq!(wire.read_response().status, 200, "answer {answered}");
+        most = most.max(rss_bytes(server.pid()));
+    }
+    let grown = most.saturating_sub(before);
+    assert!(grown < 8 << 20, "{grown} bytes");
+}
+
+/// A message that was begun while the peer's Close was awaited, and not finished in `message_timeout_ms`, put off the
+/// close timeout for ever, and kept the reactor busy.
+#[test]
+fn a_message_begun_after_our_close_put_off_the_close_timeout() {
+    let server = Server::start(&[
+        "--publish",
+        "nobody",
+        "--message-timeout-ms",
+        "100",
+        "--close-timeout-ms",
+        "500",
+    ]);
+    let mut wire = server.connect();
+    wire.upgrade("/ws/a");
+    wire.send(&frames::text("may not be published"));
+    assert_eq!(wire.read_frame().close_code(), Some(1008));
+    wire.send(&frames::text("never whole")[..9]);
+    let (rest, _) = wire.read_to_end_within(Duration::from_secs(5));
+    assert_eq!(rest, b"");
+}
