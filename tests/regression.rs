@@ -86,3 +86,28 @@ fn a_message_begun_after_our_close_put_off_the_close_timeout() {
     let (rest, _) = wire.read_to_end_within(Duration::from_secs(5));
     assert_eq!(rest, b"");
 }
+
+/// The refusal of what was no request had no body if the request before it was a HEAD.
+#[test]
+fn a_refusal_behind_a_head_had_no_body() {
+    let server = Server::start(&[]);
+    let mut wire = server.connect();
+    wire.send(b"HEAD /health HTTP/1.1\r\nHost: a\r\n\r\nno request\r\n\r\n");
+    assert_eq!(wire.read_response_to("HEAD ").status, 200);
+    let refused = wire.read_response();
+    assert_eq!(refused.status, 400);
+    assert!(refused.text().len() > 10);
+}
+
+/// `"data": null` was taken for no `"data"`, though any JSON value may be published.
+#[test]
+fn null_was_no_publication() {
+    let server = Server::start(&[]);
+    let mut subscriber = server.connect();
+    subscriber.upgrade("/ws/a");
+    let request = "POST /pub HTTP/1.1\r\nHost: a\r\nContent-Length: 25\r\n\r\n\
+                   {\"topic\":\"a\",\"data\":null}";
+    let response = server.request(request);
+    assert!(response.text().contains("\"offset\":1"), "{response:?}");
+    assert_eq!(subscriber.read_frame(), frames::Frame::text("null"));
+}

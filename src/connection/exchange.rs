@@ -449,6 +449,8 @@ impl Connection {
         };
         exchange.answered += 1;
         exchange.stage = Stage::Head;
+        // What comes next may be no request at all, and then its method is not HEAD.
+        exchange.head_only = false;
         if exchange.keep_alive {
             self.phase_deadline_ms = now_ms + settings.limits.keep_alive_timeout_ms;
         } else {

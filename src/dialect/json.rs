@@ -13,7 +13,7 @@ use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::http::refusal::Refusal;
@@ -36,10 +36,17 @@ pub struct PublishLine {
 struct RawLine<'a> {
     #[serde(borrow)]
     topic: Cow<'a, str>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "parse_present")]
     data: Option<&'a RawValue>,
     #[serde(borrow, default)]
     base64: Option<Cow<'a, str>>,
+}
+
+/// Tells `"data": null`, which is a value like any other, from no `"data"` at all.
+fn parse_present<'de: 'a, 'a, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 /// Parses one line. `payload_bytes_max` bounds the message.
