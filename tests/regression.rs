@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use support::frames::{self, BINARY, FIN};
 use support::process::rss_bytes;
 use support::wire::upgrade_request;
-use support::{Pieces, Server};
+use support::{Pieces, Server, wait_until};
 
 /// Twenty waits of one second each, where there should be none.
 const NO_WAIT: Duration = Duration::from_secs(5);
@@ -110,4 +110,36 @@ fn null_was_no_publication() {
     let response = server.request(request);
     assert!(response.text().contains("\"offset\":1"), "{response:?}");
     assert_eq!(subscriber.read_frame(), frames::Frame::text("null"));
+}
+
+/// A request whose body took the process over its memory budget was cut without a word.
+#[test]
+fn a_request_over_the_memory_budget_got_no_answer() {
+    let server = Server::start(&["--inbound-bytes-total-max", "1048576", "--reactors", "1"]);
+    let mut request = b"POST /pub HTTP/1.1\r\nHost: a\r\nContent-Length: 9000000\r\n\r\n".to_vec();
+    request.resize(700_000, b'x');
+    let mut first = server.connect();
+    first.send(&request);
+    wait_until("it is taken in", || {
+        server.metric("umbel_inbound_bytes") > 600_000.0
+    });
+    let mut second = server.connect();
+    second.offer(&request, Pieces::Whole);
+    assert_eq!(second.read_response().status, 503);
+    assert_eq!(second.read_to_end().0, b"");
+}
+
+/// A publish that had begun when the server was told to end was cut without a word, so that its sender could not know
+/// whether to try elsewhere.
+#[test]
+fn a_request_cut_by_a_shutdown_got_no_answer() {
+    let server = Server::start(&[]);
+    let mut wire = server.connect();
+    wire.send(b"POST /pub/a HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf");
+    wait_until("it is taken in", || {
+        server.metric("umbel_inbound_bytes") > 0.0
+    });
+    server.signal("TERM");
+    assert_eq!(wire.read_response().status, 503);
+    assert_eq!(wire.read_to_end().0, b"");
 }

@@ -41,6 +41,8 @@ pub use outbox::{Outbox, OutboxFull, Segment};
 pub use settings::Settings;
 
 use crate::dialect::Dialect;
+use crate::http::refusal::Refusal;
+use crate::http::response;
 use crate::hub::Position;
 use crate::protocol::{Decoder, Role};
 
@@ -181,8 +183,8 @@ impl Connection {
         }
     }
 
-    /// Ends the connection in an orderly way: with a Close frame, behind the answer that is due, or at once where
-    /// nothing is due.
+    /// Ends the connection in an orderly way: with a Close frame, behind the answer that is due, with 503 for a request
+    /// that is not whole, or at once where nothing is due.
     pub fn close(
         &mut self,
         settings: &Settings,
@@ -196,7 +198,14 @@ impl Connection {
                 self.send_close(settings, now_ms, code, words, reason, out);
             }
             Phase::Http(exchange) if exchange.is_awaiting() => exchange.end_after_answer(),
-            Phase::Http(_) | Phase::Stream => self.linger(settings, now_ms, reason),
+            Phase::Http(exchange) => {
+                if !exchange.is_idle() && self.outbox.is_empty() {
+                    let refusal = Refusal::unavailable(reason.on_wire().1);
+                    response::encode_refusal(out, &refusal, false, false);
+                }
+                self.linger(settings, now_ms, reason);
+            }
+            Phase::Stream => self.linger(settings, now_ms, reason),
             Phase::CloseSent | Phase::Lingering | Phase::Closed => {}
         }
     }
@@ -204,9 +213,14 @@ impl Connection {
     /// Ends the connection for a reason that leaves no room to wait: what was queued and not begun is dropped, a
     /// WebSocket peer is told why, and nothing more is read for it than its Close.
     pub fn fail(&mut self, settings: &Settings, now_ms: u64, reason: CloseReason) {
+        let is_behind = !self.outbox.is_empty();
         self.outbox.drop_unbegun();
         self.unread = None;
         self.holds = 0;
+        if is_behind && matches!(self.phase, Phase::Http(_)) {
+            // An answer to what is unfinished would be taken for one of those that were dropped.
+            return self.linger(settings, now_ms, reason);
+        }
         let mut last = Vec::new();
         self.close(settings, now_ms, reason, &mut last);
         // What is left of the outbox is one segment, so the Close frame finds room whatever the limit is.
