@@ -257,19 +257,65 @@ fn announced_lengths_take_no_memory() {
     });
 }
 
-/// A peer that sends pings and reads no pong: one pong is kept for it, it is not read any further, and it is cut.
+/// A peer that asks and reads no answer, whatever it asks for: little is kept for it (of pongs, one), it is not read any
+/// further, and it is cut.
 #[test]
-fn a_ping_flood_that_reads_nothing() {
-    let server = Server::start(&["--outbox-age-max-ms", "1000", "--close-timeout-ms", "500"]);
+fn floods_that_read_nothing() {
+    let server = Server::start(&["--outbox-age-max-ms", "500", "--close-timeout-ms", "200"]);
     beside(&server, CONNECTION_BYTES, || {
         let pings = masked(FIN | PING, &[0; 125]).repeat(500);
-        for target in ["/ws/a", "/echo"] {
-            let wire = open(&server, target);
+        let messages = masked(FIN | BINARY, &[0; 1000]).repeat(50);
+        let requests = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(2000);
+        let preflights = b"OPTIONS /pub/a HTTP/1.1\r\nHost: a\r\n\r\n".repeat(2000);
+        for (target, bytes) in [
+            (Some("/ws/a"), &pings),
+            (Some("/echo"), &pings),
+            (Some("/echo"), &messages),
+            (None, &requests),
+            (None, &preflights),
+        ] {
+            let mut wire = server.connect();
+            if let Some(target) = target {
+                wire.upgrade(target);
+            }
             let started = Instant::now();
-            flood(&wire, &pings, Duration::from_secs(8));
+            flood(&wire, bytes, Duration::from_secs(6));
             assert!(
-                started.elapsed() < Duration::from_secs(7),
-                "{target}: it was never cut"
+                started.elapsed() < Duration::from_secs(5),
+                "{target:?}: it was never cut"
+            );
+        }
+    });
+}
+
+/// Whatever a reader claims to have seen last, it gets what comes next (Mercure f15c726).
+#[test]
+fn claims_about_the_last_event() {
+    let server = Server::start(&[]);
+    beside(&server, 0, || {
+        for claim in [
+            "",
+            "-1",
+            "0",
+            "18446744073709551616",
+            "x:y:z",
+            "\u{fffd}",
+            &"9".repeat(10_000),
+        ] {
+            let mut wire = server.connect();
+            let request =
+                format!("GET /sse/a HTTP/1.1\r\nHost: a\r\nLast-Event-ID: {claim}\r\n\r\n");
+            wire.send(request.as_bytes());
+            let response = wire.read_response();
+            assert_eq!(response.status, 200, "{claim}");
+            assert_eq!(response.header("content-type"), Some("text/event-stream"));
+            let published = server.publish("a", "text/plain", b"next\n\ndata: forged");
+            assert_eq!(published.status, 200);
+            let event = wire.read_through(b"forged\n\n");
+            let event = String::from_utf8(event).expect("an event is text");
+            assert!(
+                event.contains("data: next\ndata:\ndata: data: forged\n\n"),
+                "{event:?}"
             );
         }
     });
