@@ -218,14 +218,15 @@ fn a_second_signal_ends_at_once() {
 /// A ping that was answered is a sign of life, and so is any byte.
 #[test]
 fn a_pong_to_the_servers_ping_keeps_the_connection() {
-    let server = Server::start(&["--ping-interval-ms", "100", "--pong-timeout-ms", "200"]);
+    let server = Server::start(&["--ping-interval-ms", "100", "--pong-timeout-ms", "1000"]);
     let mut answering = open(&server, "/ws/a");
     for _ in 0..8 {
         let ping = answering.read_frame();
         assert_eq!(ping.first, FIN | PING);
         answering.send(&masked(FIN | PONG, &ping.payload));
     }
-    // The same time without an answer.
+    drop(answering);
+    // The same without an answer.
     let mut silent = open(&server, "/ws/a");
     assert_eq!(silent.read_frame().first, FIN | PING);
     let (_, end) = silent.read_to_end_within(Duration::from_secs(5));
