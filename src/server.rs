@@ -193,21 +193,13 @@ impl<'a> Assembly<'a> {
             shared,
         } = self;
         let reactors = selectors.len();
-        let shares_port = cfg!(target_os = "linux") && reactors > 1;
-        let listen = |address| {
-            socket::listen(address, shares_port, &config.limits)
-                .map_err(|source| Error::Listen { address, source })
-        };
-        let first = listen(config.listen)?;
-        let address = first.local_addr().map_err(Error::Setup)?;
-        let mut sockets = vec![Some(first)];
-        for _ in 1..reactors {
-            sockets.push(if shares_port {
-                Some(listen(address)?)
-            } else {
-                None
-            });
-        }
+        let (address, sockets) =
+            socket::listen(config.listen, reactors, &config.limits).map_err(|source| {
+                Error::Listen {
+                    address: config.listen,
+                    source,
+                }
+            })?;
         let (handover, handed): (Vec<Sender<TcpStream>>, Vec<Receiver<TcpStream>>) =
             (0..reactors).map(|_| bounded(HANDOVER_MAX)).unzip();
         let balance = Arc::new(Balance::new(handover, mailboxes.clone()));

@@ -143,3 +143,24 @@ fn a_request_cut_by_a_shutdown_got_no_answer() {
     assert_eq!(wire.read_response().status, 503);
     assert_eq!(wire.read_to_end().0, b"");
 }
+
+/// Reactors share their port, and so did a second server that was started by mistake: it got half the connections.
+#[test]
+fn a_second_server_shared_the_port_of_the_first() {
+    for reactors in ["1", "2"] {
+        let first = Server::start(&["--reactors", reactors]);
+        let second = std::process::Command::new(env!("CARGO_BIN_EXE_umbel"))
+            .args([
+                "serve",
+                "--reactors",
+                reactors,
+                "--listen",
+                &first.address().to_string(),
+            ])
+            .output()
+            .expect("it runs");
+        let said = String::from_utf8_lossy(&second.stderr);
+        assert_eq!(second.status.code(), Some(1), "{said}");
+        assert!(said.contains("another program listens there"), "{said}");
+    }
+}

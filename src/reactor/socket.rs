@@ -29,11 +29,45 @@ impl Transport for TcpStream {
     }
 }
 
-/// Binds one listener of a port that several share.
+/// Takes a port for `count` reactors: one listener each where they can share it, and one for all elsewhere. Gives the
+/// address with it, for port 0 lets the system choose.
 ///
 /// # Errors
-/// As of `socket(2)`, `setsockopt(2)`, `bind(2)` and `listen(2)`.
-pub fn listen(address: SocketAddr, shares_port: bool, limits: &Limits) -> io::Result<TcpListener> {
+/// As of `socket(2)`, `setsockopt(2)`, `bind(2)` and `listen(2)`; `EADDRINUSE` also where another program shares its
+/// port, for it would silently get a part of the connections.
+pub fn listen(
+    address: SocketAddr,
+    count: usize,
+    limits: &Limits,
+) -> io::Result<(SocketAddr, Vec<Option<TcpListener>>)> {
+    let shares_port = cfg!(target_os = "linux") && count > 1;
+    // A socket that does not share cannot be bound while another listens, and keeps the port that the system chose
+    // from being chosen again. It never listens, so those below can be bound beside it.
+    let reserved = bind(address, false)?;
+    let address = reserved.local_addr()?.as_socket().unwrap_or(address);
+    let reserved = if shares_port { Some(reserved) } else { None };
+    let mut listeners = Vec::with_capacity(count);
+    for number in 0..count {
+        let is_wanted = number == 0 || shares_port;
+        listeners.push(if is_wanted {
+            Some(listen_at(address, shares_port, limits)?)
+        } else {
+            None
+        });
+    }
+    drop(reserved);
+    Ok((address, listeners))
+}
+
+fn listen_at(address: SocketAddr, shares_port: bool, limits: &Limits) -> io::Result<TcpListener> {
+    let socket = bind(address, shares_port)?;
+    configure(&SockRef::from(&socket), limits)?;
+    socket.set_nonblocking(true)?;
+    socket.listen(i32::try_from(limits.backlog).unwrap_or(i32::MAX))?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+fn bind(address: SocketAddr, shares_port: bool) -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -47,11 +81,8 @@ pub fn listen(address: SocketAddr, shares_port: bool, limits: &Limits) -> io::Re
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
-    configure(&SockRef::from(&socket), limits)?;
-    socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(i32::try_from(limits.backlog).unwrap_or(i32::MAX))?;
-    Ok(TcpListener::from_std(socket.into()))
+    Ok(socket)
 }
 
 /// Prepares an accepted socket. On Linux it has inherited everything from the listener, without a system call.
@@ -95,9 +126,9 @@ mod tests {
     #[test]
     fn an_accepted_socket_inherits_the_options() {
         let limits = Limits::default();
-        let listener =
-            listen("127.0.0.1:0".parse().expect("an address"), true, &limits).expect("a listener");
-        let address = listener.local_addr().expect("bound");
+        let any = "127.0.0.1:0".parse().expect("an address");
+        let (address, mut listeners) = listen(any, 1, &limits).expect("a listener");
+        let listener = listeners.pop().flatten().expect("one");
         let _peer = StdStream::connect(address).expect("a connection");
         // The handshake of a blocking connect is complete, so the connection is there to be accepted.
         let (stream, _) = listener.accept().expect("accepted");
