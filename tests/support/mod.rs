@@ -1,0 +1,43 @@
+//! What the tests outside the server share: the server itself, raw bytes to it and from it, and figures about it.
+//!
+//! - [`Server`] starts the real binary on a port of the system's choosing and ends it with the test.
+//! - [`Wire`] is one TCP connection that sends and expects bytes: requests, responses, frames.
+//! - [`frames`] writes and reads RFC 6455 frames by hand, for peers that a library would not let misbehave.
+//! - [`process`] reads a process's memory, descriptors and CPU time.
+//! - [`canary`] runs something beside a subscriber and a publisher and checks that the server did not mind.
+
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "each test binary uses a part of it"
+)]
+
+pub mod canary;
+pub mod frames;
+pub mod process;
+pub mod random;
+pub mod server;
+pub mod wire;
+
+use std::time::{Duration, Instant};
+
+pub use random::Random;
+pub use server::Server;
+pub use wire::{Pieces, Response, Wire};
+
+/// The time that anything which should happen at once is given on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Waits until a condition holds, and fails the test if it does not within [`PATIENCE`].
+pub fn wait_until(what: &str, condition: impl FnMut() -> bool) {
+    wait_within(PATIENCE, what, condition);
+}
+
+/// As [`wait_until`], with a time of its own.
+pub fn wait_within(within: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + within;
+    while !condition() {
+        assert!(Instant::now() < deadline, "not within {within:?}: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,234 @@
+//! The real binary, started for one test and ended with it.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use tungstenite::WebSocket;
+
+use super::wire::Wire;
+use super::{PATIENCE, wait_until};
+
+/// A running server. Dropping it kills it, fails the test if a thread of it panicked, and shows its log if the test
+/// failed.
+pub struct Server {
+    child: Child,
+    address: SocketAddr,
+    log: Arc<Mutex<String>>,
+    log_reader: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts `umbel serve` on 127.0.0.1, a free port, with 2 reactors and 1 worker, unless the flags say otherwise,
+    /// and waits until it listens.
+    pub fn start(flags: &[&str]) -> Server {
+        Server::start_command(Command::new(env!("CARGO_BIN_EXE_umbel")), flags)
+    }
+
+    /// As [`Server::start`], with at most so many descriptors.
+    pub fn start_with_descriptors(descriptors_max: usize, flags: &[&str]) -> Server {
+        let mut command = Command::new("prlimit");
+        command
+            .arg(format!("--nofile={descriptors_max}:{descriptors_max}"))
+            .arg(env!("CARGO_BIN_EXE_umbel"));
+        Server::start_command(command, flags)
+    }
+
+    fn start_command(mut command: Command, flags: &[&str]) -> Server {
+        command.arg("serve").args(flags);
+        for (flag, value) in [
+            ("--listen", "127.0.0.1:0"),
+            ("--log-level", "debug"),
+            ("--reactors", "2"),
+            ("--workers", "1"),
+        ] {
+            if !flags.contains(&flag) {
+                command.args([flag, value]);
+            }
+        }
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("UMBEL_") {
+                command.env_remove(name);
+            }
+        }
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the server can be started");
+        let stderr = child.stderr.take().expect("stderr is piped");
+        let log = Arc::new(Mutex::new(String::new()));
+        let sink = Arc::clone(&log);
+        let log_reader = thread::spawn(move || {
+            for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+                let mut log = sink.lock().expect("the log is never left locked");
+                log.push_str(&String::from_utf8_lossy(&line));
+                log.push('\n');
+            }
+        });
+        let mut server = Server {
+            child,
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            log,
+            log_reader: Some(log_reader),
+        };
+        let mut address = None;
+        wait_until("the server says where it listens", || {
+            address = server.listening_on();
+            address.is_some() || server.has_exited()
+        });
+        server.address = address.unwrap_or_else(|| panic!("it did not start:\n{}", server.log()));
+        server
+    }
+
+    fn listening_on(&self) -> Option<SocketAddr> {
+        let log = self.log();
+        let (_, rest) = log.split_once("listening on http://")?;
+        rest.split_whitespace().next()?.parse().ok()
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> String {
+        self.log
+            .lock()
+            .expect("the log is never left locked")
+            .clone()
+    }
+
+    /// Whether the process has ended.
+    pub fn has_exited(&mut self) -> bool {
+        self.child
+            .try_wait()
+            .expect("a child can be asked")
+            .is_some()
+    }
+
+    /// Whether the process that was started still runs.
+    pub fn runs(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()));
+        stat.is_ok_and(|stat| {
+            let state = stat.rsplit_once(") ").map(|(_, rest)| &rest[..1]);
+            state.is_some_and(|state| state != "Z" && state != "X")
+        })
+    }
+
+    /// Sends a signal by its name without `SIG`, as `kill` takes it.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .args(["-s", name, &self.pid().to_string()])
+            .status()
+            .expect("kill can be started");
+        assert!(status.success(), "kill -s {name}: {status}");
+    }
+
+    /// Waits for the process to end by itself.
+    pub fn wait_for_exit(&mut self, within: Duration) -> ExitStatus {
+        let deadline = Instant::now() + within;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child can be asked") {
+                return status;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "it did not end within {within:?}"
+            );
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// A TCP connection to it.
+    pub fn connect(&self) -> Wire {
+        Wire::connect(self.address)
+    }
+
+    /// Sends a request on a connection of its own, and reads the response.
+    pub fn request(&self, request: &str) -> super::Response {
+        let mut wire = self.connect();
+        wire.send(request.as_bytes());
+        wire.read_response_to(request)
+    }
+
+    /// A WebSocket by tungstenite to a target such as `/ws/news`.
+    pub fn websocket(&self, target: &str) -> WebSocket<TcpStream> {
+        let stream = TcpStream::connect(self.address).expect("the server accepts");
+        stream
+            .set_read_timeout(Some(PATIENCE))
+            .expect("a timeout can be set");
+        stream.set_nodelay(true).expect("an option can be set");
+        let url = format!("ws://{}{target}", self.address);
+        let (websocket, _) =
+            tungstenite::client(url, stream).expect("the server agrees to the upgrade");
+        websocket
+    }
+
+    /// Publishes by HTTP, on a connection of its own.
+    pub fn publish(&self, topic: &str, content_type: &str, body: &[u8]) -> super::Response {
+        let mut request = format!(
+            "POST /pub/{topic} HTTP/1.1\r\nHost: a\r\nContent-Type: {content_type}\r\n\
+             Content-Length: {}\r\n\r\n",
+            body.len()
+        )
+        .into_bytes();
+        request.extend_from_slice(body);
+        let mut wire = self.connect();
+        wire.send(&request);
+        wire.read_response()
+    }
+
+    /// The samples of `/metrics`, by name with labels as they are written.
+    pub fn metrics(&self) -> BTreeMap<String, f64> {
+        let response =
+            self.request("GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        assert_eq!(response.status, 200, "{response:?}");
+        let text = String::from_utf8(response.body).expect("metrics are text");
+        let samples = text.lines().filter(|line| !line.starts_with('#'));
+        samples
+            .filter_map(|line| {
+                let (name, value) = line.rsplit_once(' ')?;
+                Some((name.to_owned(), value.parse().ok()?))
+            })
+            .collect()
+    }
+
+    /// One sample of `/metrics`; the name is written with its labels.
+    pub fn metric(&self, name: &str) -> f64 {
+        let samples = self.metrics();
+        *samples
+            .get(name)
+            .unwrap_or_else(|| panic!("there is no {name} among {:?}", samples.keys()))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself, and then there is nothing to kill.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if let Some(reader) = self.log_reader.take() {
+            let _ = reader.join();
+        }
+        let log = self.log();
+        if thread::panicking() {
+            let from = log.len().saturating_sub(20_000);
+            let from = (from..).find(|&at| log.is_char_boundary(at)).unwrap_or(0);
+            eprintln!("the server's log:\n{}", &log[from..]);
+        } else {
+            assert!(!log.contains("panicked"), "the server panicked:\n{log}");
+        }
+    }
+}
