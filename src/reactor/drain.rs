@@ -62,4 +62,13 @@ impl<T: Transport> Connections<T> {
         }
         self.slots.is_empty()
     }
+
+    /// Ends whoever is left; nobody is told. The slots are freed at the end of the tick, as ever.
+    pub fn finish_all(&mut self, now_ms: u64) {
+        let left: Vec<_> = self.slots.iter().map(|(index, _)| index).collect();
+        for index in left {
+            self.slots[index].connection.finish(CloseReason::Shutdown);
+            self.settle(index as u32, now_ms);
+        }
+    }
 }

@@ -142,8 +142,19 @@ impl Reactor {
                 .register(socket, LISTEN, Interest::READABLE)?;
         }
         let mut events = Events::with_capacity(EVENTS_MAX);
-        while self.tick(&mut events)? {}
-        Ok(())
+        let outcome = loop {
+            match self.tick(&mut events) {
+                Ok(true) => {}
+                Ok(false) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        // Those that the drain time was too short for end too, and their endpoints hear of it.
+        self.connections.finish_all(self.now_ms);
+        let registry = self.selector.poll.registry();
+        self.connections
+            .finish_tick(|stream| release(registry, stream));
+        outcome
     }
 
     /// One tick; false when the reactor is done.
