@@ -121,7 +121,7 @@ impl Connection {
         on_event: &mut OnEvent<'_>,
     ) {
         self.last_received_ms = now_ms;
-        self.awaiting_pong = false;
+        self.end_wait_for_pong(settings, now_ms);
         let mut rest = input;
         while !rest.is_empty() && self.holds == 0 {
             match self.phase {
