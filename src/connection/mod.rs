@@ -41,6 +41,8 @@ pub use outbox::{Outbox, OutboxFull, Segment};
 pub use settings::Settings;
 
 use crate::dialect::Dialect;
+use crate::http::refusal::Refusal;
+use crate::http::response;
 use crate::hub::Position;
 use crate::protocol::{Decoder, Role};
 
@@ -194,20 +196,30 @@ impl Connection {
                 let (code, words) = reason.on_wire();
                 self.send_close(settings, now_ms, code, words, reason, out);
             }
-            Phase::Http(exchange) if exchange.is_awaiting() => exchange.end_after_answer(),
+            // A request that has begun is still answered, if the rest of it comes in time.
+            Phase::Http(exchange) if !exchange.is_idle() => exchange.end_after_answer(),
             Phase::Http(_) | Phase::Stream => self.linger(settings, now_ms, reason),
             Phase::CloseSent | Phase::Lingering | Phase::Closed => {}
         }
     }
 
     /// Ends the connection for a reason that leaves no room to wait: what was queued and not begun is dropped, a
-    /// WebSocket peer is told why, and nothing more is read for it than its Close.
+    /// WebSocket peer is told why, and nothing more is read for it than its Close; a request that has begun is refused.
     pub fn fail(&mut self, settings: &Settings, now_ms: u64, reason: CloseReason) {
         self.outbox.drop_unbegun();
         self.unread = None;
         self.holds = 0;
         let mut last = Vec::new();
-        self.close(settings, now_ms, reason, &mut last);
+        match &self.phase {
+            Phase::Http(exchange) if !exchange.is_awaiting() => {
+                if !exchange.is_idle() && self.outbox.is_empty() {
+                    let refusal = Refusal::unavailable(reason.on_wire().1);
+                    response::encode_refusal(&mut last, &refusal, false, false);
+                }
+                self.linger(settings, now_ms, reason);
+            }
+            _ => self.close(settings, now_ms, reason, &mut last),
+        }
         // What is left of the outbox is one segment, so the Close frame finds room whatever the limit is.
         let pushed = self
             .outbox
