@@ -133,7 +133,7 @@ fn a_request_over_the_memory_budget_got_no_answer() {
 /// whether to try elsewhere.
 #[test]
 fn a_request_cut_by_a_shutdown_got_no_answer() {
-    let server = Server::start(&[]);
+    let server = Server::start(&["--drain-timeout-ms", "500"]);
     let mut wire = server.connect();
     wire.send(b"POST /pub/a HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf");
     wait_until("it is taken in", || {

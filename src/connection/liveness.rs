@@ -65,6 +65,15 @@ impl Connection {
         }
     }
 
+    /// A byte has come, and any byte is a sign of life: the next ping is due after the interval, however long the peer
+    /// had for its pong.
+    pub(super) fn end_wait_for_pong(&mut self, settings: &Settings, now_ms: u64) {
+        if std::mem::take(&mut self.awaiting_pong) && matches!(self.phase, Phase::Open) {
+            let due_ms = now_ms + spread(settings.limits.ping_interval_ms, self.salt);
+            self.phase_deadline_ms = self.phase_deadline_ms.min(due_ms);
+        }
+    }
+
     fn handle_silence(&mut self, settings: &Settings, now_ms: u64, out: &mut Vec<u8>) {
         if self.awaiting_pong {
             return self.finish(CloseReason::PongTimeout);

@@ -123,7 +123,7 @@ impl Connection {
         on_event: &mut OnEvent<'_>,
     ) {
         self.last_received_ms = now_ms;
-        self.awaiting_pong = false;
+        self.end_wait_for_pong(settings, now_ms);
         let mut rest = input;
         while !rest.is_empty() && self.holds == 0 {
             match self.phase {
@@ -197,21 +197,15 @@ impl Connection {
                 let (code, words) = reason.on_wire();
                 self.send_close(settings, now_ms, code, words, reason, out);
             }
-            Phase::Http(exchange) if exchange.is_awaiting() => exchange.end_after_answer(),
-            Phase::Http(exchange) => {
-                if !exchange.is_idle() && self.outbox.is_empty() {
-                    let refusal = Refusal::unavailable(reason.on_wire().1);
-                    response::encode_refusal(out, &refusal, false, false);
-                }
-                self.linger(settings, now_ms, reason);
-            }
-            Phase::Stream => self.linger(settings, now_ms, reason),
+            // A request that has begun is still answered, if the rest of it comes in time.
+            Phase::Http(exchange) if !exchange.is_idle() => exchange.end_after_answer(),
+            Phase::Http(_) | Phase::Stream => self.linger(settings, now_ms, reason),
             Phase::CloseSent | Phase::Lingering | Phase::Closed => {}
         }
     }
 
     /// Ends the connection for a reason that leaves no room to wait: what was queued and not begun is dropped, a
-    /// WebSocket peer is told why, and nothing more is read for it than its Close.
+    /// WebSocket peer is told why, and nothing more is read for it than its Close; a request that has begun is refused.
     pub fn fail(&mut self, settings: &Settings, now_ms: u64, reason: CloseReason) {
         let is_behind = !self.outbox.is_empty();
         self.outbox.drop_unbegun();
@@ -222,7 +216,16 @@ impl Connection {
             return self.linger(settings, now_ms, reason);
         }
         let mut last = Vec::new();
-        self.close(settings, now_ms, reason, &mut last);
+        match &self.phase {
+            Phase::Http(exchange) if !exchange.is_awaiting() => {
+                if !exchange.is_idle() {
+                    let refusal = Refusal::unavailable(reason.on_wire().1);
+                    response::encode_refusal(&mut last, &refusal, false, false);
+                }
+                self.linger(settings, now_ms, reason);
+            }
+            _ => self.close(settings, now_ms, reason, &mut last),
+        }
         // What is left of the outbox is one segment, so the Close frame finds room whatever the limit is.
         let pushed = self
             .outbox

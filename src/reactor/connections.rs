@@ -15,7 +15,7 @@ use super::application::{Application, Current, Shared, Stage};
 use super::sweep::Deadlines;
 use super::topics::Subscription;
 use super::transport::Transport;
-use crate::connection::{CloseReason, Connection, Hold, Label, NEVER_MS, Segment, Settings};
+use crate::connection::{CloseReason, Connection, Hold, Label, NEVER_MS, Settings};
 use crate::handler::ConnectionId;
 use crate::http::refusal::Refusal;
 use crate::hub::{Effect, ReactorId};
@@ -555,43 +555,5 @@ impl<T: Transport> Connections<T> {
     /// Whether commands wait that the hub did not take.
     pub fn has_untaken(&self) -> bool {
         !self.application.untaken.is_empty() || self.application.topics.has_forsaken()
-    }
-}
-
-impl<T: Transport> Slot<T> {
-    /// Writes `out` behind an empty outbox, or queues it behind a full one.
-    fn write_out(
-        &mut self,
-        metrics: &ReactorMetrics,
-        out: &[u8],
-        settings: &Settings,
-        now_ms: u64,
-    ) -> io::Result<()> {
-        let mut written = 0;
-        while written < out.len() && self.connection.outbox.is_empty() {
-            match self.transport.write(&out[written..]) {
-                Ok(count) => {
-                    metrics.bytes_sent.add(count as u64);
-                    written += count;
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        if written < out.len() {
-            let rest = Segment::Own(out[written..].into());
-            let bytes_max = settings.limits.outbox_bytes_max;
-            if self
-                .connection
-                .outbox
-                .push(rest, 0, now_ms, bytes_max)
-                .is_err()
-            {
-                self.connection
-                    .fail(settings, now_ms, CloseReason::SlowConsumerBytes);
-            }
-        }
-        Ok(())
     }
 }

@@ -62,4 +62,19 @@ impl<T: Transport> Connections<T> {
         }
         self.slots.is_empty()
     }
+
+    /// Ends whoever is left. A request that has begun is refused, which its peer hears of; otherwise nobody is told who
+    /// was not told before. The slots are freed at the end of the tick, as ever.
+    pub fn finish_all(&mut self, now_ms: u64) {
+        let left: Vec<_> = self.slots.iter().map(|(index, _)| index).collect();
+        for index in left {
+            let connection = &mut self.slots[index].connection;
+            if !connection.is_closing() {
+                connection.fail(&self.settings, now_ms, CloseReason::Shutdown);
+                self.settle(index as u32, now_ms);
+            }
+            self.slots[index].connection.finish(CloseReason::Shutdown);
+            self.settle(index as u32, now_ms);
+        }
+    }
 }

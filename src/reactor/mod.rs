@@ -58,6 +58,10 @@ const POLL_ERRORS_MAX: u32 = 100;
 // A token holds a slab index and its generation.
 const _: () = assert!(usize::BITS >= 64, "Umbel needs a 64-bit machine");
 
+/// Waits that may be interrupted, or give as many events as they can, before deadlines count all the same; one more for
+/// every [`EVENTS_MAX`] connections.
+const WAITS_BEHIND: usize = 8;
+
 const WAKE: Token = Token(usize::MAX);
 const LISTEN: Token = Token(usize::MAX - 1);
 
@@ -95,6 +99,8 @@ pub struct Reactor {
     now_ms: u64,
     connections_max: usize,
     poll_errors: u32,
+    /// Waits in a row that may have left events behind.
+    waits_behind: usize,
     drain_until_ms: Option<u64>,
 }
 
@@ -119,6 +125,7 @@ impl Reactor {
             now_ms: 0,
             connections_max,
             poll_errors: 0,
+            waits_behind: 0,
             drain_until_ms: None,
         }
     }
@@ -135,13 +142,24 @@ impl Reactor {
                 .register(socket, LISTEN, Interest::READABLE)?;
         }
         let mut events = Events::with_capacity(EVENTS_MAX);
-        while self.tick(&mut events)? {}
-        Ok(())
+        let outcome = loop {
+            match self.tick(&mut events) {
+                Ok(true) => {}
+                Ok(false) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        // Those that the drain time was too short for end too, and their endpoints hear of it.
+        self.connections.finish_all(self.now_ms);
+        let registry = self.selector.poll.registry();
+        self.connections
+            .finish_tick(|stream| release(registry, stream));
+        outcome
     }
 
     /// One tick; false when the reactor is done.
     fn tick(&mut self, events: &mut Events) -> io::Result<bool> {
-        self.wait(events)?;
+        let is_caught_up = self.wait(events)? && events.iter().count() < EVENTS_MAX;
         let started_us = self.clock.now_us();
         self.connections.set_now_us(started_us);
         self.connections.poll_ready(self.now_ms);
@@ -153,7 +171,7 @@ impl Reactor {
         self.connections
             .deliver(self.now_ms, || self.clock.now_us());
         self.connections.retry_commands();
-        self.connections.sweep(self.now_ms);
+        self.sweep(is_caught_up);
         let done = self.poll_stage();
         let registry = self.selector.poll.registry();
         self.connections
@@ -170,7 +188,8 @@ impl Reactor {
         Ok(!done)
     }
 
-    fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+    /// Waits for events; false if it was cut short before it could see which there are.
+    fn wait(&mut self, events: &mut Events) -> io::Result<bool> {
         let wait_ms = self.wait_ms();
         let outcome = self
             .selector
@@ -178,8 +197,11 @@ impl Reactor {
             .poll(events, Some(Duration::from_millis(wait_ms)));
         self.now_ms = self.clock.tick(wait_ms);
         match outcome {
-            Ok(()) => self.poll_errors = 0,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(()) => {
+                self.poll_errors = 0;
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
             Err(error) => {
                 self.connections.metrics.poll_errors.add(1);
                 self.poll_errors += 1;
@@ -188,9 +210,9 @@ impl Reactor {
                 }
                 // The next wait may fail as fast, and must not spin.
                 std::thread::sleep(Duration::from_millis(WAIT_MS_BUSY));
+                Ok(false)
             }
         }
-        Ok(())
     }
 
     fn wait_ms(&self) -> u64 {
@@ -274,6 +296,19 @@ impl Reactor {
         }
         if self.inbox.take_starved() {
             self.connections.resume_shards();
+        }
+    }
+
+    /// Looks after deadlines, unless bytes that put them off may not have been read yet, as after a suspension: the wait
+    /// gave as many events as it could, or was interrupted and gave none. Once there were enough of such waits for
+    /// every connection to have had its turn, deadlines count all the same.
+    fn sweep(&mut self, is_caught_up: bool) {
+        let waits_max = self.connections.len() / EVENTS_MAX + WAITS_BEHIND;
+        if is_caught_up || self.waits_behind >= waits_max {
+            self.waits_behind = 0;
+            self.connections.sweep(self.now_ms);
+        } else {
+            self.waits_behind += 1;
         }
     }
 

@@ -168,6 +168,46 @@ impl<T: Transport> Slot<T> {
         }
     }
 
+    /// Writes `out` behind an empty outbox, or queues it behind a full one.
+    pub(super) fn write_out(
+        &mut self,
+        metrics: &ReactorMetrics,
+        out: &[u8],
+        settings: &Settings,
+        now_ms: u64,
+    ) -> io::Result<()> {
+        let mut written = 0;
+        while written < out.len() && self.connection.outbox.is_empty() {
+            match self.transport.write(&out[written..]) {
+                Ok(count) => {
+                    metrics.bytes_sent.add(count as u64);
+                    written += count;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if written < out.len() {
+            let rest = Segment::Own(out[written..].into());
+            let mut bytes_max = settings.limits.outbox_bytes_max;
+            if self.connection.is_closing() {
+                // The Close frame is the last, so it finds room, and drops nothing that was queued before it.
+                bytes_max = usize::MAX;
+            }
+            if self
+                .connection
+                .outbox
+                .push(rest, 0, now_ms, bytes_max)
+                .is_err()
+            {
+                self.connection
+                    .fail(settings, now_ms, CloseReason::SlowConsumerBytes);
+            }
+        }
+        Ok(())
+    }
+
     /// Writes the outbox until it is empty or the kernel takes no more. A pong that waited for that is put in front
     /// of `out`.
     pub(super) fn write_outbox(

@@ -3,6 +3,7 @@
 //! - [`Server`] starts the real binary on a port of the system's choosing and ends it with the test.
 //! - [`Wire`] is one TCP connection that sends and expects bytes: requests, responses, frames.
 //! - [`frames`] writes and reads RFC 6455 frames by hand, for peers that a library would not let misbehave.
+//! - [`peers`] has a WebSocket, an event stream and an HTTP connection that hide the bytes where those do not matter.
 //! - [`process`] reads a process's memory, descriptors and CPU time.
 //! - [`canary`] runs something beside a subscriber and a publisher and checks that the server did not mind.
 
@@ -14,6 +15,7 @@
 
 pub mod canary;
 pub mod frames;
+pub mod peers;
 pub mod process;
 pub mod random;
 pub mod server;

@@ -1,0 +1,386 @@
+//! The server inside another program: [`umbel::Server`], its [`Handle`] from several threads, own endpoints and own
+//! decisions about who may do what.
+
+mod support;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+
+use support::peers::{Http, Incoming, WebSocket, connect};
+use support::{frames, wait_until};
+use umbel::access::{AccessRequest, Action, Authorizer, Denied};
+use umbel::handler::PeerFull;
+use umbel::{
+    Access, Builder, CloseCode, CloseReason, Config, ConnectionId, Error, Handle, Handler, Message,
+    Peer, PublishError, Server,
+};
+
+/// A server on a thread of this process.
+struct Embedded {
+    handle: Handle,
+    address: SocketAddr,
+    thread: JoinHandle<Result<(), Error>>,
+}
+
+impl Embedded {
+    fn start(builder: Builder) -> Embedded {
+        let server = builder.bind().expect("a free port");
+        let (handle, address) = (server.handle(), server.local_addr());
+        let thread = thread::spawn(move || server.run());
+        Embedded {
+            handle,
+            address,
+            thread,
+        }
+    }
+
+    /// Shuts it down, and waits for its end.
+    fn end(self) {
+        self.handle.shutdown();
+        wait_until("the server ends", || self.thread.is_finished());
+        let outcome = self.thread.join().expect("no panic");
+        outcome.expect("nothing failed");
+    }
+}
+
+fn config() -> Config {
+    let mut config = Config::default();
+    config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    config.reactors = 2;
+    config
+}
+
+fn builder() -> Builder {
+    Server::builder().config(config())
+}
+
+#[test]
+fn many_threads_publish_in_one_order() {
+    const PUBLISHERS: usize = 4;
+    const MESSAGES: usize = 500;
+    let server = Embedded::start(builder());
+    let mut subscribers: Vec<_> = (0..4)
+        .map(|_| WebSocket::open(server.address, "/ws/a"))
+        .collect();
+    let publishers: Vec<_> = (0..PUBLISHERS)
+        .map(|name| {
+            let handle = server.handle.clone();
+            thread::spawn(move || {
+                for number in 0..MESSAGES {
+                    let text = format!("{name} {number}");
+                    while handle.publish("a", Message::Text(&text)) == Err(PublishError::Full) {
+                        thread::yield_now();
+                    }
+                }
+            })
+        })
+        .collect();
+    let order: Vec<String> = (0..PUBLISHERS * MESSAGES)
+        .map(|_| subscribers[0].text())
+        .collect();
+    let mut next = [0; PUBLISHERS];
+    for text in &order {
+        let (name, number) = text.split_once(' ').expect("name number");
+        let name: usize = name.parse().expect("a number");
+        assert_eq!(number.parse(), Ok(next[name]));
+        next[name] += 1;
+    }
+    assert_eq!(next, [MESSAGES; PUBLISHERS]);
+    for other in &mut subscribers[1..] {
+        assert!(order.iter().all(|text| other.text() == *text));
+    }
+    for publisher in publishers {
+        publisher.join().expect("no panic");
+    }
+    server
+        .handle
+        .publish("a", Message::Binary(&[0, 255]))
+        .expect("room");
+    assert_eq!(subscribers[0].next(), Incoming::Binary(vec![0, 255]));
+    drop(subscribers);
+    server.end();
+}
+
+#[test]
+fn publish_errors_say_what_is_wrong() {
+    let mut config = config();
+    config.limits.publication_bytes_max = 1000;
+    let server = Embedded::start(Server::builder().config(config));
+    let handle = &server.handle;
+    let empty = handle.publish("", Message::Text("x"));
+    assert!(
+        matches!(empty, Err(PublishError::InvalidTopic(_))),
+        "{empty:?}"
+    );
+    let control = handle.publish("a\nb", Message::Text("x"));
+    assert!(matches!(control, Err(PublishError::InvalidTopic(_))));
+    let long = handle.publish(&"t".repeat(256), Message::Text("x"));
+    assert!(matches!(long, Err(PublishError::InvalidTopic(_))));
+    let big = handle.publish("a", Message::Binary(&[0; 1001]));
+    let too_big = PublishError::TooBig {
+        bytes: 1001,
+        bytes_max: 1000,
+    };
+    assert_eq!(big, Err(too_big));
+    assert!(big.expect_err("too big").to_string().contains("1000"));
+    assert_eq!(handle.publish("a", Message::Binary(&[0; 1000])), Ok(()));
+    server.end();
+}
+
+/// Before anybody runs the shards the queue fills up, and says so instead of growing.
+#[test]
+fn a_full_hub_is_an_error_and_never_blocks() {
+    let mut config = config();
+    config.inline_shards = false;
+    config.limits.commands_max = 16;
+    let server = Server::builder()
+        .config(config)
+        .bind()
+        .expect("a free port");
+    let handle = server.handle();
+    let outcomes: Vec<_> = (0..17)
+        .map(|_| handle.publish("a", Message::Text("x")))
+        .collect();
+    assert!(outcomes[..16].iter().all(Result::is_ok));
+    assert_eq!(outcomes[16], Err(PublishError::Full));
+    handle.shutdown_now();
+    server.run().expect("it ends at once");
+}
+
+#[test]
+fn counts_follow_what_happens() {
+    let server = Embedded::start(builder());
+    let mut first = WebSocket::open(server.address, "/ws/a");
+    let second = WebSocket::open(server.address, "/ws/a");
+    first.send_text("hello");
+    assert_eq!(first.text(), "hello");
+    wait_until("all is counted", || {
+        let counts = server.handle.counts();
+        (
+            counts.connections,
+            counts.accepted,
+            counts.messages_received,
+            counts.deliveries,
+        ) == (2, 2, 1, 2)
+    });
+    let counts = server.handle.counts();
+    assert_eq!((counts.slow_consumers, counts.outbox_bytes), (0, 0));
+    assert!(server.handle.metrics().contains("umbel_deliveries_total 2"));
+    drop((first, second));
+    wait_until("both are gone", || server.handle.counts().connections == 0);
+    server.end();
+}
+
+#[derive(Default)]
+struct Calls {
+    opened: AtomicUsize,
+    messages: AtomicUsize,
+    closed: AtomicUsize,
+    closed_by_handler: AtomicUsize,
+}
+
+/// Greets, sends everything back twice, and closes with 4000 when told `bye`.
+struct Twice(Arc<Calls>);
+
+impl Handler for Twice {
+    fn subprotocols(&self) -> &[&str] {
+        &["twice"]
+    }
+
+    fn open(&self, peer: &mut Peer<'_>) {
+        self.0.opened.fetch_add(1, Ordering::SeqCst);
+        peer.send(Message::Text("hello")).expect("room");
+    }
+
+    fn message(&self, peer: &mut Peer<'_>, message: Message<'_>) {
+        self.0.messages.fetch_add(1, Ordering::SeqCst);
+        if message == Message::Text("bye") {
+            return peer.close(CloseCode::new(4000), "as you wish");
+        }
+        let sent: Result<(), PeerFull> = peer.send(message).and_then(|()| peer.send(message));
+        sent.expect("room");
+    }
+
+    fn close(&self, _connection: ConnectionId, reason: CloseReason) {
+        self.0.closed.fetch_add(1, Ordering::SeqCst);
+        if matches!(reason, CloseReason::Handler(code) if code == CloseCode::new(4000)) {
+            self.0.closed_by_handler.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+#[test]
+fn an_own_endpoint_sees_open_messages_and_close() {
+    let calls = Arc::new(Calls::default());
+    let server = Embedded::start(builder().handler("/twice", Twice(Arc::clone(&calls))));
+    let mut sockets: Vec<_> = (0..10)
+        .map(|_| WebSocket::open(server.address, "/twice"))
+        .collect();
+    for socket in &mut sockets {
+        assert_eq!(socket.text(), "hello");
+        socket.send(frames::BINARY, &[1, 2]);
+        assert_eq!(socket.next(), Incoming::Binary(vec![1, 2]));
+        assert_eq!(socket.next(), Incoming::Binary(vec![1, 2]));
+    }
+    for mut socket in sockets.drain(..5) {
+        socket.send_text("bye");
+        assert_eq!(
+            socket.next(),
+            Incoming::Close(4000, "as you wish".to_owned())
+        );
+        socket.answer_close(4000);
+    }
+    // The others go without a word, or with the server.
+    drop(sockets.split_off(2));
+    wait_until("those that are gone are counted", || {
+        calls.closed.load(Ordering::SeqCst) == 8
+    });
+    server.handle.shutdown();
+    for mut socket in sockets {
+        assert!(matches!(socket.next(), Incoming::Close(1001, _)));
+        socket.answer_close(1001);
+    }
+    server.end();
+    assert_eq!(calls.opened.load(Ordering::SeqCst), 10);
+    assert_eq!(calls.messages.load(Ordering::SeqCst), 15);
+    assert_eq!(calls.closed.load(Ordering::SeqCst), 10);
+    assert_eq!(calls.closed_by_handler.load(Ordering::SeqCst), 5);
+}
+
+/// Every `open` has its `close`, also where the server ends before the peer does.
+#[test]
+fn an_endpoint_is_told_of_the_end_when_the_server_ends_at_once() {
+    let calls = Arc::new(Calls::default());
+    let server = Embedded::start(builder().handler("/twice", Twice(Arc::clone(&calls))));
+    let mut sockets: Vec<_> = (0..4)
+        .map(|_| WebSocket::open(server.address, "/twice"))
+        .collect();
+    for socket in &mut sockets {
+        assert_eq!(socket.text(), "hello");
+    }
+    server.handle.shutdown_now();
+    for socket in &mut sockets {
+        assert_eq!(socket.next(), Incoming::End);
+    }
+    server.end();
+    assert_eq!(calls.opened.load(Ordering::SeqCst), 4);
+    assert_eq!(calls.closed.load(Ordering::SeqCst), 4);
+}
+
+/// Reads the cookie `user`: anybody with one may subscribe, `root` may publish, and everybody may look.
+struct Cookies;
+
+impl Authorizer for Cookies {
+    fn authorize(&self, request: &AccessRequest<'_>) -> Result<(), Denied> {
+        match (request.action(), request.cookie("user")) {
+            (Action::Observe, _) => Ok(()),
+            (_, None) => Err(Denied::Unauthenticated("log in first".into())),
+            (Action::Subscribe(topic), Some(user)) if topic.starts_with("private") => {
+                match topic.ends_with(user) {
+                    true => Ok(()),
+                    false => Err(Denied::Forbidden("not yours".into())),
+                }
+            }
+            (Action::Publish(_) | Action::PublishMany, Some(user)) if user != "root" => {
+                Err(Denied::Forbidden("only root publishes".into()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn upgrade_with(address: SocketAddr, target: &str, cookie: &str) -> (u16, WebSocket) {
+    // The target is the rest of the request line, so a header fits behind it.
+    let target = format!("{target} HTTP/1.1\r\nCookie: {cookie}\r\nX-Rest: ");
+    WebSocket::try_open_on(connect(address, 0), &target)
+}
+
+#[test]
+fn an_authorizer_decides_by_cookie() {
+    let server = Embedded::start(builder().authorizer(Cookies));
+    let address = server.address;
+    let status = |target: &str, cookie: &str| upgrade_with(address, target, cookie).0;
+    assert_eq!(status("/ws/a", "theme=dark"), 401);
+    assert_eq!(status("/ws/private-bob", "user=alice"), 403);
+    assert_eq!(status("/ws/private-alice", "theme=dark; user=alice"), 101);
+    assert_eq!(status("/echo", "user=alice"), 101);
+    let (status, mut alice) = upgrade_with(address, "/ws/a", "user=alice");
+    assert_eq!(status, 101);
+    let publish = |cookie: &str| {
+        let mut http = Http::connect(address);
+        let head = "POST /pub/a HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nCookie:";
+        http.send(format!("{head} {cookie}\r\n\r\nhi").as_bytes());
+        http.answer().expect("an answer").status
+    };
+    assert_eq!(publish("a=b"), 401);
+    assert_eq!(publish("user=alice"), 403);
+    assert_eq!(publish("user=root"), 200);
+    assert_eq!(alice.text(), "hi");
+    alice.send_text("may I?");
+    assert!(matches!(alice.next(), Incoming::Close(1008, _)));
+    let (_, mut root) = upgrade_with(address, "/ws/a", "user=root");
+    root.send_text("I may");
+    assert_eq!(root.text(), "I may");
+    assert_eq!(Http::connect(address).get("/metrics").status, 200);
+    drop((alice, root));
+    server.end();
+}
+
+#[test]
+fn a_server_that_never_ran_can_be_dropped_and_settings_are_checked() {
+    drop(builder().bind().expect("a free port"));
+    let error = builder().handler("twice", umbel::handler::Echo).bind();
+    let error = error.err().expect("a path begins with /").to_string();
+    assert!(error.contains("twice"), "{error}");
+    let taken = builder().bind().expect("a free port");
+    let mut config = config();
+    config.reactors = 1;
+    config.listen = taken.local_addr();
+    let error = Server::builder().config(config).bind().err();
+    let error = error.expect("the port is taken").to_string();
+    assert!(error.contains(&taken.local_addr().to_string()), "{error}");
+}
+
+#[test]
+fn a_server_open_to_the_world_must_be_asked_for() {
+    let mut config = config();
+    config.listen = SocketAddr::from(([0, 0, 0, 0], 0));
+    let refused = Server::builder().config(config.clone()).bind();
+    assert!(refused.is_err());
+    config.publish = Some(Access::Nobody);
+    config.subscribe = Some(Access::Anyone);
+    config.origins = Some(umbel::Origins::Any);
+    let server = Embedded::start(Server::builder().config(config));
+    let address = SocketAddr::from(([127, 0, 0, 1], server.address.port()));
+    let mut subscriber = WebSocket::open(address, "/ws/a");
+    server
+        .handle
+        .publish("a", Message::Text("x"))
+        .expect("room");
+    assert_eq!(subscriber.text(), "x");
+    subscriber.send_text("y");
+    assert!(matches!(subscriber.next(), Incoming::Close(1008, _)));
+    subscriber.answer_close(1008);
+    server.end();
+}
+
+#[test]
+fn a_shutdown_from_inside_delivers_first() {
+    let server = Embedded::start(builder());
+    let mut subscriber = WebSocket::open(server.address, "/ws/a");
+    for number in 0..100 {
+        let text = number.to_string();
+        server
+            .handle
+            .publish("a", Message::Text(&text))
+            .expect("room");
+    }
+    server.handle.shutdown();
+    let (texts, end) = subscriber.texts();
+    assert_eq!(texts.len(), 100);
+    assert!(matches!(end, Incoming::Close(1001, _)), "{end:?}");
+    subscriber.answer_close(CloseCode::GOING_AWAY.get());
+    server.end();
+}

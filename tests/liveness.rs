@@ -1,0 +1,312 @@
+//! Deadlines: who is silent, slow to begin or slow to end is let go in time, and nobody else.
+
+mod support;
+
+use std::io::{ErrorKind, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use support::peers::{Block, EventStream, Http, Incoming, WebSocket, connect};
+use support::process::open_descriptors;
+use support::{PATIENCE, Server, frames, wait_until};
+
+/// Writes a byte every 50 ms until the peer has had enough, and reads what it says to that.
+fn trickle(mut stream: std::net::TcpStream, bytes: impl Iterator<Item = u8>) -> (String, Duration) {
+    let started = Instant::now();
+    let pause = Some(Duration::from_millis(50));
+    stream.set_read_timeout(pause).expect("settable");
+    let mut said = Vec::new();
+    let mut chunk = [0; 1024];
+    for byte in bytes {
+        if stream.write_all(&[byte]).is_err() {
+            break;
+        }
+        match stream.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(count) => said.extend_from_slice(&chunk[..count]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => break,
+        }
+        assert!(started.elapsed() < PATIENCE, "it is not cut");
+    }
+    let said = String::from_utf8(said).expect("UTF-8");
+    (said, started.elapsed())
+}
+
+#[test]
+fn the_handshake_deadline_is_absolute() {
+    let server = Server::start(&["--handshake-timeout-ms", "500", "--close-timeout-ms", "200"]);
+    let address = server.address();
+    let trickles: Vec<_> = (0..20)
+        .map(|_| {
+            let head = b"GET /ws/a HTTP/1.1\r\nHost: a\r\nX: ".iter().copied();
+            let bytes = head.chain(std::iter::repeat(b'a'));
+            thread::spawn(move || trickle(connect(address, 0), bytes))
+        })
+        .collect();
+    let mut canary = WebSocket::open(address, "/ws/canary");
+    for thread in trickles {
+        let (said, took) = thread.join().expect("it is cut");
+        assert!(said.starts_with("HTTP/1.1 408 "), "{said:?}");
+        assert!(took > Duration::from_millis(450), "{took:?}");
+    }
+    Http::connect(address).publish("canary", b"unharmed");
+    assert_eq!(canary.text(), "unharmed");
+    wait_until("they are counted", || {
+        server.metric("umbel_closed_total{reason=\"handshake_timeout\"}") == 20.0
+    });
+}
+
+#[test]
+fn a_connection_that_says_nothing_ends_without_a_word() {
+    let server = Server::start(&["--handshake-timeout-ms", "300"]);
+    let started = Instant::now();
+    assert!(Http::connect(server.address()).is_at_end());
+    assert!(started.elapsed() > Duration::from_millis(250));
+}
+
+#[test]
+fn the_body_deadline_is_absolute() {
+    let server = Server::start(&["--body-timeout-ms", "500", "--close-timeout-ms", "200"]);
+    let head = b"POST /pub/a HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n";
+    let mut stream = connect(server.address(), 0);
+    stream.write_all(head).expect("sent");
+    let (said, took) = trickle(stream, std::iter::repeat(b'a'));
+    assert!(said.starts_with("HTTP/1.1 408 "), "{said:?}");
+    assert!(took > Duration::from_millis(450), "{took:?}");
+}
+
+#[test]
+fn a_connection_that_is_kept_alive_may_idle_so_long_and_no_longer() {
+    let server = Server::start(&["--keep-alive-timeout-ms", "300"]);
+    let mut http = Http::connect(server.address());
+    assert_eq!(http.get("/health").status, 200);
+    let started = Instant::now();
+    assert!(http.is_at_end());
+    assert!(started.elapsed() > Duration::from_millis(250));
+}
+
+#[test]
+fn who_is_silent_is_pinged_and_a_pong_keeps_it_alive() {
+    let server = Server::start(&["--ping-interval-ms", "100", "--pong-timeout-ms", "5000"]);
+    let mut socket = WebSocket::open(server.address(), "/ws/a");
+    let started = Instant::now();
+    for _ in 0..15 {
+        let Incoming::Ping(payload) = socket.next() else {
+            panic!("a ping was due");
+        };
+        socket.send(frames::PONG, &payload);
+    }
+    let took = started.elapsed();
+    assert!(took > Duration::from_millis(1000), "{took:?}");
+    assert!(
+        took < Duration::from_secs(5),
+        "the pong timeout does not space the pings: {took:?}"
+    );
+    Http::connect(server.address()).publish("a", b"alive");
+    assert_eq!(socket.text(), "alive");
+}
+
+#[test]
+fn without_a_pong_it_is_cut() {
+    let server = Server::start(&["--ping-interval-ms", "200", "--pong-timeout-ms", "300"]);
+    let started = Instant::now();
+    let mut socket = WebSocket::open(server.address(), "/ws/a");
+    assert_eq!(socket.next(), Incoming::Ping(Vec::new()));
+    assert_eq!(socket.next(), Incoming::End);
+    assert!(started.elapsed() > Duration::from_millis(400));
+    wait_until("it is counted", || {
+        server.metric("umbel_closed_total{reason=\"pong_timeout\"}") == 1.0
+    });
+}
+
+#[test]
+fn any_traffic_is_a_sign_of_life() {
+    let server = Server::start(&["--ping-interval-ms", "800", "--pong-timeout-ms", "400"]);
+    let mut socket = WebSocket::open(server.address(), "/echo");
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_millis(2500) {
+        socket.send_text("here");
+        // Nothing else comes: who talks is not pinged.
+        assert_eq!(socket.text(), "here");
+        thread::sleep(Duration::from_millis(50));
+    }
+    // A ping goes out once it is silent, and any byte answers it, part of a frame too.
+    assert_eq!(socket.next(), Incoming::Ping(Vec::new()));
+    let frame = frames::masked(frames::FIN | frames::TEXT, b"slow but there");
+    for byte in frame {
+        socket.stream().write_all(&[byte]).expect("sent");
+        thread::sleep(Duration::from_millis(60));
+    }
+    assert_eq!(socket.text(), "slow but there");
+}
+
+#[test]
+fn a_message_must_be_whole_in_time() {
+    let server = Server::start(&["--message-timeout-ms", "400"]);
+    let mut socket = WebSocket::open(server.address(), "/ws/a");
+    let started = Instant::now();
+    let first = frames::masked(frames::TEXT, b"begun");
+    socket.stream().write_all(&first).expect("sent");
+    // Neither a ping nor a further fragment moves the deadline.
+    loop {
+        thread::sleep(Duration::from_millis(50));
+        socket.send(frames::PING, b"");
+        let fragment = frames::masked(frames::CONTINUATION, b"more");
+        socket.stream().write_all(&fragment).expect("sent");
+        match socket.next() {
+            Incoming::Pong(_) => assert!(started.elapsed() < PATIENCE, "it is not cut"),
+            Incoming::Close(1008, _) => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(started.elapsed() > Duration::from_millis(350));
+}
+
+/// A server that has sent its Close to a peer which does not answer as it should ends all the same.
+fn check_close_timeout(misbehave: impl FnOnce(&mut WebSocket)) {
+    let server = Server::start(&["--publish", "nobody", "--close-timeout-ms", "400"]);
+    let descriptors = open_descriptors(server.pid());
+    let mut socket = WebSocket::open(server.address(), "/ws/a");
+    let started = Instant::now();
+    socket.send_text("this may not be published");
+    let close = socket.next();
+    assert!(matches!(close, Incoming::Close(1008, _)), "{close:?}");
+    misbehave(&mut socket);
+    wait_until("the server lets go of the socket", || {
+        open_descriptors(server.pid()) <= descriptors
+    });
+    assert!(started.elapsed() < Duration::from_secs(5));
+    assert_eq!(
+        server.metric("umbel_closed_total{reason=\"forbidden\"}"),
+        1.0
+    );
+}
+
+#[test]
+fn a_peer_that_never_answers_our_close_is_gone_after_the_close_timeout() {
+    check_close_timeout(|_| {});
+}
+
+#[test]
+fn a_peer_that_goes_on_sending_after_our_close_is_gone_too() {
+    check_close_timeout(|socket| {
+        let mut stream = socket.stream().try_clone().expect("a clone");
+        thread::spawn(move || {
+            let frame = frames::masked(frames::FIN | frames::TEXT, b"and another thing");
+            while stream.write_all(&frame).is_ok() {
+                thread::sleep(Duration::from_millis(10));
+            }
+        });
+    });
+}
+
+#[test]
+fn a_peer_that_half_closes_instead_of_answering_is_gone_at_once() {
+    check_close_timeout(|socket| {
+        let shut = socket.stream().shutdown(std::net::Shutdown::Write);
+        shut.expect("connected");
+        assert_eq!(socket.next(), Incoming::End);
+    });
+}
+
+#[test]
+fn a_peer_that_closes_and_keeps_its_side_open_is_gone_after_the_close_timeout() {
+    let server = Server::start(&["--close-timeout-ms", "400"]);
+    let descriptors = open_descriptors(server.pid());
+    let mut socket = WebSocket::open(server.address(), "/ws/a");
+    socket.send(frames::CLOSE, &3001u16.to_be_bytes());
+    assert_eq!(socket.next(), Incoming::Close(3001, String::new()));
+    assert_eq!(socket.next(), Incoming::End);
+    wait_until("the server lets go of the socket", || {
+        open_descriptors(server.pid()) <= descriptors
+    });
+    assert_eq!(server.metric("umbel_closed_total{reason=\"peer\"}"), 1.0);
+}
+
+#[test]
+fn a_peer_that_half_closes_without_a_word_is_gone() {
+    let server = Server::start(&[]);
+    let mut socket = WebSocket::open(server.address(), "/ws/a");
+    let shut = socket.stream().shutdown(std::net::Shutdown::Write);
+    shut.expect("connected");
+    assert_eq!(socket.next(), Incoming::End);
+    wait_until("it is counted", || {
+        server.metric("umbel_closed_total{reason=\"peer_gone\"}") == 1.0
+    });
+}
+
+#[test]
+fn an_event_stream_is_kept_alive_by_comments() {
+    let server = Server::start(&["--ping-interval-ms", "100"]);
+    let mut stream = EventStream::open(server.address(), "/sse/a");
+    for _ in 0..3 {
+        assert_eq!(stream.next(), Block::Comment);
+    }
+    Http::connect(server.address()).publish("a", b"event");
+    assert_eq!(stream.data(), "event");
+}
+
+/// Answers whatever comes on any of the sockets with a pong, while it is told to, until the server is gone.
+fn answer_pings(sockets: &mut Vec<WebSocket>, answering: &AtomicBool) {
+    let pong = frames::masked(frames::FIN | frames::PONG, b"");
+    let mut chunk = [0; 256];
+    while !sockets.is_empty() {
+        thread::sleep(Duration::from_millis(1));
+        if !answering.load(Ordering::SeqCst) {
+            continue;
+        }
+        sockets.retain(|socket| match socket.stream().read(&mut chunk) {
+            Ok(0) => false,
+            // One that was cut is found by the figures.
+            Ok(_) => socket.stream().write(&pong).is_ok(),
+            Err(error) => error.kind() == ErrorKind::WouldBlock,
+        });
+    }
+}
+
+/// Stops the server while every peer owes it a pong, which they send while it is stopped, and lets it go on when all of
+/// the pongs are overdue.
+fn check_suspension(peers: usize, flags: &[&str]) {
+    rlimit::increase_nofile_limit(u64::MAX).expect("a limit");
+    let times = ["--ping-interval-ms", "800", "--pong-timeout-ms", "2000"];
+    let server = Server::start(&[flags, &times, &["--log-level", "info"]].concat());
+    let open = |_| {
+        let socket = WebSocket::open(server.address(), "/ws/a");
+        socket.stream().set_nonblocking(true).expect("settable");
+        socket
+    };
+    let mut sockets: Vec<_> = (0..peers).map(open).collect();
+    let answering = Arc::new(AtomicBool::new(true));
+    let told = Arc::clone(&answering);
+    let thread = thread::spawn(move || answer_pings(&mut sockets, &told));
+    thread::sleep(Duration::from_millis(500));
+    answering.store(false, Ordering::SeqCst);
+    // All are pinged after 800 ms at the latest. Then 700 ms are left to the first of them, less than a suspension may
+    // seem to have taken when it is over.
+    thread::sleep(Duration::from_millis(1300));
+    server.signal("STOP");
+    answering.store(true, Ordering::SeqCst);
+    thread::sleep(Duration::from_millis(2500));
+    server.signal("CONT");
+    thread::sleep(Duration::from_millis(1500));
+    let metrics = server.metrics();
+    assert_eq!(metrics["umbel_closed_total{reason=\"pong_timeout\"}"], 0.0);
+    let open = metrics["umbel_connections{state=\"open\",dialect=\"raw\"}"];
+    assert_eq!(open, peers as f64);
+    drop(server);
+    thread.join().expect("no panic");
+}
+
+#[test]
+fn a_suspension_cuts_nobody() {
+    check_suspension(50, &[]);
+}
+
+/// More peers than a reactor takes events of in one wait.
+#[test]
+fn a_suspension_cuts_nobody_of_many() {
+    check_suspension(2500, &["--reactors", "1"]);
+}

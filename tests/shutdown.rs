@@ -1,0 +1,231 @@
+//! The end of the server: nothing is accepted any more, what is queued is delivered, everybody is told, and the
+//! process ends in time.
+
+mod support;
+
+use std::io::{ErrorKind, Read};
+use std::net::TcpStream;
+use std::os::unix::process::ExitStatusExt;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use support::peers::{Block, EventStream, Http, Incoming, WebSocket, connect};
+use support::{PATIENCE, Server, wait_until};
+
+const SMALL_RECEIVE_BUFFER: usize = 4096;
+
+fn check_everybody_is_told(signal: &str) {
+    let mut server = Server::start(&[]);
+    let address = server.address();
+    let mut sockets: Vec<_> = (0..5)
+        .map(|number| WebSocket::open(address, &format!("/ws/{number}")))
+        .collect();
+    sockets.push(WebSocket::open(address, "/echo"));
+    let mut stream = EventStream::open(address, "/sse/a");
+    let mut idle = Http::connect(address);
+    assert_eq!(idle.get("/ready").status, 200);
+    let started = Instant::now();
+    server.signal(signal);
+    for mut socket in sockets {
+        let close = socket.next();
+        assert!(
+            matches!(&close, Incoming::Close(1001, reason) if reason.contains("shutting down")),
+            "{close:?}"
+        );
+        socket.answer_close(1001);
+    }
+    assert_eq!(stream.next(), Block::End);
+    assert!(idle.is_at_end());
+    drop((stream, idle));
+    let status = server.wait_for_exit(PATIENCE);
+    assert!(status.success(), "{status}");
+    // Everybody answered, so nobody had to be waited for.
+    assert!(started.elapsed() < Duration::from_secs(5));
+    assert!(TcpStream::connect(address).is_err(), "nobody listens");
+}
+
+#[test]
+fn a_sigterm_tells_everybody() {
+    check_everybody_is_told("TERM");
+}
+
+#[test]
+fn a_sigint_tells_everybody() {
+    check_everybody_is_told("INT");
+}
+
+#[test]
+fn ready_turns_red_while_connections_are_being_closed() {
+    let server = Server::start(&["--reactors", "1", "--log-level", "info"]);
+    let address = server.address();
+    // They are closed one after the other, so the last connection lives on for a while.
+    let sockets: Vec<_> = (0..1500)
+        .map(|_| WebSocket::open(address, "/ws/a"))
+        .collect();
+    let mut http = Http::connect(address);
+    assert_eq!(http.get("/ready").status, 200);
+    server.signal("TERM");
+    wait_until("it is not ready any more", || {
+        http.get("/ready").status == 503
+    });
+    assert_eq!(http.get("/health").status, 200);
+    let refused = TcpStream::connect(address).expect_err("the listening socket is closed");
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    drop(sockets);
+}
+
+#[test]
+fn what_is_queued_is_delivered_first() {
+    const COUNT: usize = 40;
+    let mut server = Server::start(&[]);
+    let address = server.address();
+    let stream = connect(address, SMALL_RECEIVE_BUFFER);
+    let mut slow = WebSocket::open_on(stream, "/ws/a");
+    let mut http = Http::connect(address);
+    let padding = "x".repeat(10_000);
+    for number in 0..COUNT {
+        http.publish("a", format!("{number} {padding}").as_bytes());
+    }
+    assert!(
+        server.metric("umbel_outbox_bytes") > 100_000.0,
+        "it backed up"
+    );
+    server.signal("TERM");
+    let (texts, end) = slow.texts();
+    assert!(matches!(end, Incoming::Close(1001, _)), "{end:?}");
+    for (number, text) in texts.iter().enumerate() {
+        assert!(text.starts_with(&format!("{number} ")));
+    }
+    assert_eq!(texts.len(), COUNT);
+    slow.answer_close(1001);
+    drop(http);
+    assert!(server.wait_for_exit(PATIENCE).success());
+}
+
+/// An outbox that has no room left takes the Close all the same, and nothing of what it holds is dropped for it.
+#[test]
+fn a_full_outbox_is_delivered_and_the_peer_is_told() {
+    const OUTBOX_BYTES_MAX: f64 = 65_536.0;
+    // What one more of the smallest publications takes: three bytes and the overhead of a segment.
+    const SMALLEST_BYTES: f64 = 67.0;
+    let server = Server::start(&[
+        "--outbox-bytes-max",
+        "65536",
+        "--publication-bytes-max",
+        "16384",
+    ]);
+    let address = server.address();
+    let stream = connect(address, SMALL_RECEIVE_BUFFER);
+    let mut slow = WebSocket::open_on(stream, "/ws/a");
+    let mut http = Http::connect(address);
+    let mut count = 0;
+    for bytes in [2000, 1] {
+        let room = if bytes == 1 { SMALLEST_BYTES } else { 2100.0 };
+        while server.metric("umbel_outbox_bytes") + room <= OUTBOX_BYTES_MAX {
+            http.publish("a", &vec![b'x'; bytes]);
+            count += 1;
+        }
+    }
+    server.signal("TERM");
+    let (texts, end) = slow.texts();
+    assert_eq!(texts.len(), count);
+    assert!(matches!(end, Incoming::Close(1001, _)), "{end:?}");
+}
+
+#[test]
+fn a_request_in_flight_is_answered() {
+    let mut server = Server::start(&["--log-level", "debug"]);
+    let mut subscriber = WebSocket::open(server.address(), "/ws/a");
+    let mut in_body = Http::connect(server.address());
+    in_body.send(b"POST /pub/a HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n01234");
+    let mut in_head = Http::connect(server.address());
+    in_head.send(b"GET /health HTTP/1.1\r\nHos");
+    wait_until("both have begun", || {
+        server.metric("umbel_inbound_bytes") > 20.0
+    });
+    server.signal("TERM");
+    assert!(matches!(subscriber.next(), Incoming::Close(1001, _)));
+    thread::sleep(Duration::from_millis(100));
+    in_body.send(b"56789");
+    let answer = in_body.answer().expect("an answer");
+    assert_eq!(answer.status, 200);
+    assert!(in_body.is_at_end());
+    in_head.send(b"t: a\r\n\r\n");
+    assert_eq!(in_head.answer().expect("an answer").status, 200);
+    assert!(in_head.is_at_end());
+    subscriber.answer_close(1001);
+    drop((in_body, in_head));
+    assert!(server.wait_for_exit(PATIENCE).success());
+}
+
+#[test]
+fn peers_that_do_not_answer_are_left_behind_in_time() {
+    let mut server = Server::start(&["--drain-timeout-ms", "1000", "--close-timeout-ms", "60000"]);
+    let socket = WebSocket::open(server.address(), "/ws/a");
+    let mut begun = Http::connect(server.address());
+    begun.send(b"POST /pub/a HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n01234");
+    let started = Instant::now();
+    server.signal("TERM");
+    let status = server.wait_for_exit(Duration::from_secs(5));
+    assert!(status.success(), "{status}");
+    assert!(started.elapsed() > Duration::from_millis(900));
+    drop((socket, begun));
+}
+
+#[test]
+fn many_connections_are_closed_one_after_the_other() {
+    const PEERS: usize = 1500;
+    rlimit::increase_nofile_limit(u64::MAX).expect("a limit");
+    let mut server = Server::start(&["--drain-timeout-ms", "4000", "--log-level", "info"]);
+    let mut sockets: Vec<_> = (0..PEERS)
+        .map(|_| Some(WebSocket::open(server.address(), "/ws/a")))
+        .collect();
+    server.signal("TERM");
+    let started = Instant::now();
+    let mut closed_ms = Vec::new();
+    while closed_ms.len() < PEERS {
+        assert!(started.elapsed() < PATIENCE, "{} closed", closed_ms.len());
+        for place in &mut sockets {
+            if let Some(mut socket) = place.take_if(|socket| has_bytes(socket.stream())) {
+                assert!(matches!(socket.next(), Incoming::Close(1001, _)));
+                closed_ms.push(started.elapsed().as_millis());
+            }
+        }
+    }
+    // Two reactors close half of them each, one a millisecond: neither at once nor beyond the half of the drain time.
+    let (middle, last) = (closed_ms[PEERS / 2], closed_ms[PEERS - 1]);
+    assert!(last > 400, "{middle} {last}");
+    assert!(middle > 150 && middle < last, "{middle} {last}");
+    drop(sockets);
+    assert!(server.wait_for_exit(PATIENCE).success());
+}
+
+fn has_bytes(stream: &TcpStream) -> bool {
+    stream.set_nonblocking(true).expect("settable");
+    let outcome = stream.peek(&mut [0]);
+    stream.set_nonblocking(false).expect("settable");
+    outcome.is_ok()
+}
+
+fn check_second_signal(first: &str, second: &str, code: i32) {
+    let mut server = Server::start(&["--drain-timeout-ms", "60000", "--close-timeout-ms", "60000"]);
+    let mut socket = WebSocket::open(server.address(), "/ws/a");
+    server.signal(first);
+    assert!(matches!(socket.next(), Incoming::Close(1001, _)));
+    let started = Instant::now();
+    server.signal(second);
+    let status = server.wait_for_exit(Duration::from_secs(2));
+    assert_eq!((status.code(), status.signal()), (Some(code), None));
+    assert!(started.elapsed() < Duration::from_secs(2));
+    assert_eq!(socket.stream().read(&mut [0]).unwrap_or(0), 0);
+}
+
+#[test]
+fn a_second_sigterm_ends_at_once() {
+    check_second_signal("TERM", "TERM", 143);
+}
+
+#[test]
+fn a_sigint_after_a_sigterm_ends_at_once() {
+    check_second_signal("TERM", "INT", 130);
+}
