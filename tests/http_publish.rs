@@ -446,6 +446,14 @@ fn methods_are_refused_with_those_that_are_taken() {
 
 /// The two spellings of one topic meet, and reserved parameters are no part of it.
 #[test]
+fn the_server_as_a_whole_says_what_it_takes() {
+    let server = Server::start(&[]);
+    let response = server.request("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(response.status, 204);
+    assert_eq!(response.header("allow"), Some("GET, HEAD, POST, OPTIONS"));
+}
+
+#[test]
 fn topics_meet_in_their_canonical_form() {
     let server = Server::start(&[]);
     let mut subscriber = subscribe(&server, "tokens?chain_id=100000&b=%20");

@@ -38,13 +38,13 @@ impl Application {
         bytes: &[u8],
     ) -> Result<Answer, Refusal> {
         let route = Route::parse(head.target)?;
-        if let Route::Path(path) = route {
-            return self.answer_path(head, path);
+        // Of a path that may be nobody's it is asked first whether it is there.
+        if !matches!(route, Route::Path(_)) {
+            if head.method == Method::Options {
+                return self.preflight(head, &route);
+            }
+            route.check_method(head.method)?;
         }
-        if head.method == Method::Options {
-            return self.preflight(head, &route);
-        }
-        route.check_method(head.method)?;
         match route {
             Route::Health => Ok(text(200, "ok\n")),
             Route::Ready => Ok(match self.shared.stage.get() {
@@ -86,6 +86,11 @@ impl Application {
                     headers,
                 }))
             }
+            // RFC 9110 section 9.3.7: a question about the server as a whole.
+            Route::Path("*") => Ok(no_content(vec![(
+                "Allow",
+                "GET, HEAD, POST, OPTIONS".to_owned(),
+            )])),
             Route::Path(path) => self.answer_path(head, path),
         }
     }
@@ -127,7 +132,7 @@ impl Application {
     fn preflight(&self, head: &Head<'_>, route: &Route<'_>) -> Result<Answer, Refusal> {
         let mut headers = self.check_origin(head)?;
         headers.push(("Allow", format!("{}, OPTIONS", allowed_methods(route))));
-        if !headers.is_empty() && head.header("access-control-request-method").is_some() {
+        if head.header("access-control-request-method").is_some() {
             headers.push((
                 "Access-Control-Allow-Methods",
                 allowed_methods(route).to_owned(),
@@ -136,13 +141,7 @@ impl Application {
             headers.push(("Access-Control-Allow-Headers", names.to_owned()));
             headers.push(("Access-Control-Max-Age", PREFLIGHT_AGE_S.to_owned()));
         }
-        let (content_type, body) = ("text/plain; charset=utf-8", Cow::Borrowed(&b""[..]));
-        Ok(Answer::Respond(Reply {
-            status: 204,
-            content_type,
-            headers,
-            body,
-        }))
+        Ok(no_content(headers))
     }
 
     fn figures(&self, head: &Head<'_>) -> Answer {
@@ -312,6 +311,16 @@ fn content_kind(head: &Head<'_>) -> Result<Option<Kind>, Refusal> {
             "text is published as UTF-8 only",
         )),
     }
+}
+
+fn no_content(headers: ExtraHeaders) -> Answer {
+    let (content_type, body) = ("text/plain; charset=utf-8", Cow::Borrowed(&b""[..]));
+    Answer::Respond(Reply {
+        status: 204,
+        content_type,
+        headers,
+        body,
+    })
 }
 
 fn text(status: u16, body: &'static str) -> Answer {
