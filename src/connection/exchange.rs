@@ -5,7 +5,7 @@ use std::mem;
 use super::event::{ExtraHeaders, ReadBody};
 use super::{
     Answer, Awaited, CloseReason, Connection, Endpoint, Event, Hold, OnEvent, Phase, Purpose,
-    Reply, Settings, Upgrade,
+    Reply, Settings, Turn, Upgrade,
 };
 use crate::dialect::json;
 use crate::http::body::{BodyDecoder, BodyLength};
@@ -157,89 +157,70 @@ impl Exchange {
 }
 
 impl Connection {
-    pub(super) fn handle_http(
-        &mut self,
-        settings: &Settings,
-        now_ms: u64,
-        rest: &mut &mut [u8],
-        out: &mut Vec<u8>,
-        on_event: &mut OnEvent<'_>,
-    ) {
+    pub(super) fn handle_http(&mut self, turn: &mut Turn<'_, '_>, rest: &mut &mut [u8]) {
         let Phase::Http(exchange) = &mut self.phase else {
             return;
         };
         match exchange.stage {
-            Stage::Head => self.handle_head(settings, now_ms, rest, out, on_event),
-            Stage::Body(_) => self.handle_body(settings, now_ms, rest, out, on_event),
+            Stage::Head => self.handle_head(turn, rest),
+            Stage::Body(_) => self.handle_body(turn, rest),
             Stage::Awaiting(_) => self.hold(Hold::Answer),
         }
     }
 
-    fn handle_head(
-        &mut self,
-        settings: &Settings,
-        now_ms: u64,
-        rest: &mut &mut [u8],
-        out: &mut Vec<u8>,
-        on_event: &mut OnEvent<'_>,
-    ) {
+    fn handle_head(&mut self, turn: &mut Turn<'_, '_>, rest: &mut &mut [u8]) {
         let Phase::Http(exchange) = &mut self.phase else {
             return;
         };
         if exchange.is_idle() && exchange.answered > 0 {
-            self.phase_deadline_ms = now_ms + settings.limits.handshake_timeout_ms;
+            self.phase_deadline_ms = turn.now_ms + turn.settings.limits.handshake_timeout_ms;
         }
         if exchange.head.is_empty() {
-            match exchange.scanner.scan(rest, &settings.request) {
+            match exchange.scanner.scan(rest, &turn.settings.request) {
                 Ok(Some(len)) => {
                     let (head, tail) = mem::take(rest).split_at_mut(len);
                     *rest = tail;
-                    self.handle_request(settings, now_ms, head, rest.is_empty(), out, on_event);
+                    self.handle_request(turn, head, rest.is_empty());
                 }
                 Ok(None) => exchange.head.extend_from_slice(&*mem::take(rest)),
-                Err(refusal) => self.refuse(settings, now_ms, &refusal, out, on_event),
+                Err(refusal) => self.refuse(turn, &refusal),
             }
             return;
         }
         let before = exchange.head.len();
         let taken = rest
             .len()
-            .min((settings.request.head_bytes_max + 1).saturating_sub(before));
+            .min((turn.settings.request.head_bytes_max + 1).saturating_sub(before));
         exchange.head.extend_from_slice(&rest[..taken]);
-        let consumed = match exchange.scanner.scan(&exchange.head, &settings.request) {
+        let consumed = match exchange
+            .scanner
+            .scan(&exchange.head, &turn.settings.request)
+        {
             Ok(Some(len)) => {
                 let mut head = mem::take(&mut exchange.head);
                 head.truncate(len);
                 let consumed = len - before;
                 let is_last = rest.len() == consumed;
-                self.handle_request(settings, now_ms, &head, is_last, out, on_event);
+                self.handle_request(turn, &head, is_last);
                 consumed
             }
             Ok(None) => taken,
-            Err(refusal) => return self.refuse(settings, now_ms, &refusal, out, on_event),
+            Err(refusal) => return self.refuse(turn, &refusal),
         };
         *rest = &mut mem::take(rest)[consumed..];
     }
 
     /// `is_last`: nothing that came with the head stands behind it.
-    fn handle_request(
-        &mut self,
-        settings: &Settings,
-        now_ms: u64,
-        bytes: &[u8],
-        is_last: bool,
-        out: &mut Vec<u8>,
-        on_event: &mut OnEvent<'_>,
-    ) {
+    fn handle_request(&mut self, turn: &mut Turn<'_, '_>, bytes: &[u8], is_last: bool) {
         let Phase::Http(exchange) = &mut self.phase else {
             return;
         };
         exchange.scanner = HeadScanner::new();
-        let head = match Head::parse(bytes, &settings.request) {
+        let head = match Head::parse(bytes, &turn.settings.request) {
             Ok(head) => head,
             Err(refusal) => {
                 exchange.keep_alive = false;
-                return self.refuse(settings, now_ms, &refusal, out, on_event);
+                return self.refuse(turn, &refusal);
             }
         };
         exchange.head_only = head.method == Method::Head;
@@ -249,41 +230,34 @@ impl Connection {
         };
         let has_body = !matches!(framing.length, Ok(BodyLength::None | BodyLength::Length(0)));
         exchange.keep_alive = head.keep_alive();
-        let answer = on_event(Event::Request(head, bytes), out);
+        let answer = (turn.on_event)(Event::Request(head, bytes), turn.out);
         if has_body && !matches!(answer, Answer::ReadBody(..)) {
             // A body that nobody reads must not be taken for the next request.
             exchange.keep_alive = false;
         }
         match answer {
             Answer::ReadBody(wanted) => {
-                match self.begin_body(settings, now_ms, framing, wanted) {
+                match self.begin_body(turn, framing, wanted) {
                     Ok(wants_continue) => {
                         if wants_continue && is_last {
-                            out.extend_from_slice(response::CONTINUE);
+                            turn.out.extend_from_slice(response::CONTINUE);
                         }
                         // A body without bytes is whole already.
-                        self.handle_body(
-                            settings,
-                            now_ms,
-                            &mut (&mut [] as &mut [u8]),
-                            out,
-                            on_event,
-                        );
+                        self.handle_body(turn, &mut (&mut [] as &mut [u8]));
                     }
-                    Err(refusal) => self.refuse(settings, now_ms, &refusal, out, on_event),
+                    Err(refusal) => self.refuse(turn, &refusal),
                 }
             }
-            Answer::Upgrade(upgrade) => self.upgrade(settings, now_ms, &upgrade, out, on_event),
-            Answer::Stream(headers) => self.begin_stream(settings, now_ms, &headers, out),
-            answer => self.answer(settings, now_ms, answer, out, on_event),
+            Answer::Upgrade(upgrade) => self.upgrade(turn, &upgrade),
+            Answer::Stream(headers) => self.begin_stream(turn, &headers),
+            answer => self.answer(turn, answer),
         }
     }
 
     /// Prepares to read the body; says whether the peer waits for `100 Continue`.
     fn begin_body(
         &mut self,
-        settings: &Settings,
-        now_ms: u64,
+        turn: &Turn<'_, '_>,
         framing: Framing,
         wanted: ReadBody,
     ) -> Result<bool, Refusal> {
@@ -308,18 +282,11 @@ impl Connection {
             purpose,
             gathered: Vec::new(),
         });
-        self.phase_deadline_ms = now_ms + settings.limits.body_timeout_ms;
+        self.phase_deadline_ms = turn.now_ms + turn.settings.limits.body_timeout_ms;
         Ok(wants_continue)
     }
 
-    fn handle_body(
-        &mut self,
-        settings: &Settings,
-        now_ms: u64,
-        rest: &mut &mut [u8],
-        out: &mut Vec<u8>,
-        on_event: &mut OnEvent<'_>,
-    ) {
+    fn handle_body(&mut self, turn: &mut Turn<'_, '_>, rest: &mut &mut [u8]) {
         let Phase::Http(exchange) = &mut self.phase else {
             return;
         };
@@ -332,7 +299,10 @@ impl Connection {
         let failed = loop {
             match body.decoder.decode(&mut input) {
                 Ok(Some(piece)) if body.gathered.is_empty() && body.decoder.is_done() => {
-                    answer = Some(on_event(Event::Body(body.purpose.clone(), piece), out));
+                    answer = Some((turn.on_event)(
+                        Event::Body(body.purpose.clone(), piece),
+                        turn.out,
+                    ));
                     break None;
                 }
                 Ok(Some(piece)) => body.gathered.extend_from_slice(piece),
@@ -343,38 +313,31 @@ impl Connection {
         let consumed = bytes.len() - input.len();
         *rest = &mut bytes[consumed..];
         if let Some(refusal) = failed {
-            return self.refuse(settings, now_ms, &refusal.closing(), out, on_event);
+            return self.refuse(turn, &refusal.closing());
         }
         if answer.is_none() && body.decoder.is_done() {
-            answer = Some(on_event(
+            answer = Some((turn.on_event)(
                 Event::Body(body.purpose.clone(), &body.gathered),
-                out,
+                turn.out,
             ));
         }
         match answer {
-            Some(answer) => self.answer(settings, now_ms, answer, out, on_event),
+            Some(answer) => self.answer(turn, answer),
             None => exchange.stage = Stage::Body(body),
         }
     }
 
-    /// Carries out an answer that leaves the connection in HTTP.
-    fn answer(
-        &mut self,
-        settings: &Settings,
-        now_ms: u64,
-        answer: Answer,
-        out: &mut Vec<u8>,
-        on_event: &mut OnEvent<'_>,
-    ) {
+    /// Carries turn.out an answer that leaves the connection in HTTP.
+    fn answer(&mut self, turn: &mut Turn<'_, '_>, answer: Answer) {
         let Phase::Http(exchange) = &mut self.phase else {
             return;
         };
         match answer {
             Answer::Respond(reply) => {
-                exchange.encode_reply(&reply, out);
-                self.finish_answer(settings, now_ms);
+                exchange.encode_reply(&reply, turn.out);
+                self.finish_answer(turn.settings, turn.now_ms);
             }
-            Answer::Refuse(refusal) => self.refuse(settings, now_ms, &refusal, out, on_event),
+            Answer::Refuse(refusal) => self.refuse(turn, &refusal),
             Answer::Await(awaited) => {
                 let (lines, many) = match awaited {
                     Awaited::One => (vec![None], false),
@@ -387,10 +350,10 @@ impl Connection {
                     many,
                 });
                 if missing == 0 {
-                    exchange.encode_replies(out);
-                    return self.finish_answer(settings, now_ms);
+                    exchange.encode_replies(turn.out);
+                    return self.finish_answer(turn.settings, turn.now_ms);
                 }
-                self.phase_deadline_ms = now_ms + settings.limits.handshake_timeout_ms;
+                self.phase_deadline_ms = turn.now_ms + turn.settings.limits.handshake_timeout_ms;
                 self.hold(Hold::Answer);
             }
             answer => debug_assert!(false, "{answer:?} does not answer a request"),
@@ -406,19 +369,20 @@ impl Connection {
         out: &mut Vec<u8>,
         on_event: &mut OnEvent<'_>,
     ) {
-        self.refuse(settings, now_ms, refusal, out, on_event);
+        self.refuse(
+            &mut Turn {
+                settings,
+                now_ms,
+                out,
+                on_event,
+            },
+            refusal,
+        );
     }
 
     /// Tells the peer what was wrong with its request.
-    fn refuse(
-        &mut self,
-        settings: &Settings,
-        now_ms: u64,
-        refusal: &Refusal,
-        out: &mut Vec<u8>,
-        on_event: &mut OnEvent<'_>,
-    ) {
-        on_event(Event::Refused(refusal), out);
+    fn refuse(&mut self, turn: &mut Turn<'_, '_>, refusal: &Refusal) {
+        (turn.on_event)(Event::Refused(refusal), turn.out);
         let Phase::Http(exchange) = &mut self.phase else {
             return;
         };
@@ -429,16 +393,16 @@ impl Connection {
             .map(|(name, value)| (*name, value.as_str()))
             .collect();
         response::encode_refusal_with(
-            out,
+            turn.out,
             refusal,
             &headers,
             exchange.keep_alive,
             exchange.head_only,
         );
         if exchange.keep_alive {
-            self.finish_answer(settings, now_ms);
+            self.finish_answer(turn.settings, turn.now_ms);
         } else {
-            self.linger(settings, now_ms, CloseReason::HttpRefused);
+            self.linger(turn.settings, turn.now_ms, CloseReason::HttpRefused);
         }
     }
 
@@ -458,38 +422,30 @@ impl Connection {
         }
     }
 
-    fn upgrade(
-        &mut self,
-        settings: &Settings,
-        now_ms: u64,
-        upgrade: &Upgrade,
-        out: &mut Vec<u8>,
-        on_event: &mut OnEvent<'_>,
-    ) {
-        encode_switching_protocols(out, &upgrade.accept, upgrade.subprotocol.as_deref(), &[]);
+    fn upgrade(&mut self, turn: &mut Turn<'_, '_>, upgrade: &Upgrade) {
+        encode_switching_protocols(
+            turn.out,
+            &upgrade.accept,
+            upgrade.subprotocol.as_deref(),
+            &[],
+        );
         self.phase = Phase::Open;
         self.endpoint = upgrade.endpoint;
         self.decoder = Decoder::new(Role::Server);
-        self.schedule_first_ping(settings, now_ms);
+        self.schedule_first_ping(turn.settings, turn.now_ms);
         if let Endpoint::Handler(number) = upgrade.endpoint {
-            let answer = on_event(Event::Opened(number), out);
-            self.act(settings, now_ms, answer, out);
+            let answer = (turn.on_event)(Event::Opened(number), turn.out);
+            self.act(turn.settings, turn.now_ms, answer, turn.out);
         }
     }
 
-    fn begin_stream(
-        &mut self,
-        settings: &Settings,
-        now_ms: u64,
-        headers: &[(&'static str, String)],
-        out: &mut Vec<u8>,
-    ) {
+    fn begin_stream(&mut self, turn: &mut Turn<'_, '_>, headers: &[(&'static str, String)]) {
         let headers: Vec<_> = headers
             .iter()
             .map(|(name, value)| (*name, value.as_str()))
             .collect();
-        sse::encode_stream_head(out, &headers);
+        sse::encode_stream_head(turn.out, &headers);
         self.phase = Phase::Stream;
-        self.phase_deadline_ms = now_ms + settings.limits.ping_interval_ms;
+        self.phase_deadline_ms = turn.now_ms + turn.settings.limits.ping_interval_ms;
     }
 }

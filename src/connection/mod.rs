@@ -52,6 +52,14 @@ pub const NEVER_MS: u64 = u64::MAX;
 /// What a connection does with an event: the caller's one function.
 pub type OnEvent<'f> = dyn FnMut(Event<'_>, &mut Vec<u8>) -> Answer + 'f;
 
+/// What a call brings along, through all that it leads to.
+struct Turn<'t, 'f> {
+    settings: &'t Settings,
+    now_ms: u64,
+    out: &'t mut Vec<u8>,
+    on_event: &'t mut OnEvent<'f>,
+}
+
 #[derive(Debug)]
 enum Phase {
     Http(Box<Exchange>),
@@ -125,16 +133,20 @@ impl Connection {
         self.last_received_ms = now_ms;
         self.end_wait_for_pong(settings, now_ms);
         let mut rest = input;
+        let mut turn = Turn {
+            settings,
+            now_ms,
+            out,
+            on_event,
+        };
         while !rest.is_empty() && self.holds == 0 {
             match self.phase {
-                Phase::Http(_) => self.handle_http(settings, now_ms, &mut rest, out, on_event),
-                Phase::Open | Phase::CloseSent => {
-                    self.handle_frames(settings, now_ms, &mut rest, out, on_event);
-                }
+                Phase::Http(_) => self.handle_http(&mut turn, &mut rest),
+                Phase::Open | Phase::CloseSent => self.handle_frames(&mut turn, &mut rest),
                 // Nothing that an event stream's reader, or a peer that is done, says matters any more.
                 Phase::Stream | Phase::Lingering | Phase::Closed => rest = &mut [],
             }
-            self.hold_for_output(settings, out);
+            self.hold_for_output(settings, turn.out);
         }
         if !rest.is_empty() {
             debug_assert!(

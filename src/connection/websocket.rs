@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::{
-    Answer, CloseReason, Connection, Endpoint, Event, Message, NEVER_MS, OnEvent, Phase, Settings,
+    Answer, CloseReason, Connection, Endpoint, Event, Message, NEVER_MS, Phase, Settings, Turn,
 };
 use crate::protocol::{
     CONTROL_PAYLOAD_BYTES_MAX, CloseCode, CloseFrame, Limits, Opcode, ProtocolError, Received,
@@ -18,15 +18,8 @@ enum Step {
 }
 
 impl Connection {
-    pub(super) fn handle_frames(
-        &mut self,
-        settings: &Settings,
-        now_ms: u64,
-        rest: &mut &mut [u8],
-        out: &mut Vec<u8>,
-        on_event: &mut OnEvent<'_>,
-    ) {
-        let limits = self.message_limits(settings);
+    pub(super) fn handle_frames(&mut self, turn: &mut Turn<'_, '_>, rest: &mut &mut [u8]) {
+        let limits = self.message_limits(turn.settings);
         let mut any_whole = false;
         loop {
             let step = match self.decoder.decode(limits, rest) {
@@ -37,17 +30,17 @@ impl Connection {
                     {
                         continue;
                     }
-                    Received::Text(text) => Step::Act(on_event(
+                    Received::Text(text) => Step::Act((turn.on_event)(
                         Event::Message(self.endpoint, Message::Text(text)),
-                        out,
+                        turn.out,
                     )),
-                    Received::Binary(bytes) => Step::Act(on_event(
+                    Received::Binary(bytes) => Step::Act((turn.on_event)(
                         Event::Message(self.endpoint, Message::Binary(bytes)),
-                        out,
+                        turn.out,
                     )),
                     Received::Ping(payload) => {
                         if self.outbox.is_empty() {
-                            encode_frame(out, Opcode::Pong, payload, None);
+                            encode_frame(turn.out, Opcode::Pong, payload, None);
                         } else {
                             self.outbox.set_ping(payload);
                         }
@@ -56,7 +49,7 @@ impl Connection {
                     Received::Pong(_) => continue,
                     Received::Close(frame) => {
                         if matches!(self.phase, Phase::Open) {
-                            encode_close(out, frame);
+                            encode_close(turn.out, frame);
                         }
                         Step::PeerClosed(frame.map_or(CloseCode::NO_STATUS, |frame| frame.code))
                     }
@@ -66,22 +59,24 @@ impl Connection {
             match step {
                 Step::Act(answer) => {
                     any_whole = true;
-                    self.act(settings, now_ms, answer, out);
-                    self.hold_for_output(settings, out);
+                    self.act(turn.settings, turn.now_ms, answer, turn.out);
+                    self.hold_for_output(turn.settings, turn.out);
                     if self.is_held() || !matches!(self.phase, Phase::Open) {
                         break;
                     }
                 }
                 // Both sides have said it, and the server ends the stream first (RFC 6455 section 7.1.1).
                 Step::PeerClosed(code) => {
-                    return self.linger(settings, now_ms, CloseReason::Peer(code));
+                    return self.linger(turn.settings, turn.now_ms, CloseReason::Peer(code));
                 }
-                Step::Failed(error) => return self.handle_error(settings, now_ms, error, out),
+                Step::Failed(error) => {
+                    return self.handle_error(turn.settings, turn.now_ms, error, turn.out);
+                }
             }
         }
         // While the peer's Close is awaited its messages are nobody's, and the close timeout bounds them.
         if matches!(self.phase, Phase::Open) {
-            self.watch_message(settings, now_ms, any_whole);
+            self.watch_message(turn.settings, turn.now_ms, any_whole);
         }
     }
 
