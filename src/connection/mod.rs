@@ -374,3 +374,6 @@ impl Connection {
         self.decoder = Decoder::new(Role::Server);
     }
 }
+
+#[cfg(test)]
+mod tests;
