@@ -9,12 +9,13 @@
 //! further command until the mailbox has room, and its filling queue then holds publishers back. Nobody blocks.
 
 use std::collections::VecDeque;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Mutex, MutexGuard, TryLockError};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
+use crate::http::topic::Topic;
 use crate::hub::{Command, Effect, ReactorId, Shard};
 
 /// Commands carried out before the thread that runs a shard turns to its own work again; a worker goes on.
@@ -45,7 +46,7 @@ pub struct QueueLimits {
 pub struct Shards {
     cells: Box<[Cell]>,
     outlets: Box<[Box<dyn Outlet>]>,
-    topics: RandomState,
+    spread: Spread,
     bytes_max: usize,
     /// Shards that a worker is to run; each at most once, so it never fills up. None: whoever submits runs them.
     work: Sender<usize>,
@@ -61,6 +62,23 @@ pub struct HubCounts {
     pub queued: usize,
     /// Topics with subscribers.
     pub topics: usize,
+}
+
+/// How topics spread over the shards.
+enum Spread {
+    /// Differently in each run, so that nobody outside can choose topics of one shard.
+    Random(RandomState),
+    /// The same in each run.
+    Fixed(BuildHasherDefault<DefaultHasher>),
+}
+
+impl Spread {
+    fn hash(&self, topic: &Topic) -> u64 {
+        match self {
+            Spread::Random(state) => state.hash_one(topic),
+            Spread::Fixed(state) => state.hash_one(topic),
+        }
+    }
 }
 
 struct Cell {
@@ -126,7 +144,7 @@ impl Shards {
         let shards = Shards {
             cells: cells.collect(),
             outlets: outlets.into(),
-            topics: RandomState::new(),
+            spread: Spread::Random(RandomState::new()),
             bytes_max: limits.bytes_max,
             work,
             inline,
@@ -134,12 +152,20 @@ impl Shards {
         (shards, worker)
     }
 
+    /// The same, with topics spread over the shards in the same way in every run: for a simulation that is to repeat
+    /// itself.
+    #[must_use]
+    pub fn repeatable(mut self) -> Shards {
+        self.spread = Spread::Fixed(BuildHasherDefault::default());
+        self
+    }
+
     /// Hands a command to the shard of its topic. `from` is the reactor that brings it.
     ///
     /// # Errors
     /// Gives the command back when the shard's queue is full; all outlets are woken when it has room again.
     pub fn submit(&self, command: Command, from: Option<ReactorId>) -> Result<(), Command> {
-        let index = self.topics.hash_one(command.topic()) as usize % self.cells.len();
+        let index = self.spread.hash(command.topic()) as usize % self.cells.len();
         let cell = &self.cells[index];
         let outcome = cell.push(command, self.bytes_max).or_else(|command| {
             cell.turned_away.store(true, Ordering::SeqCst);
@@ -170,12 +196,20 @@ impl Shards {
     /// A worker thread: runs what is scheduled until all senders of `work` are gone or [`Shards::stop`] is called.
     pub fn work(&self, work: &Receiver<usize>) {
         while let Ok(index) = work.recv() {
-            let Some(cell) = self.cells.get(index) else {
+            if !self.run_scheduled(index) {
                 return;
-            };
-            cell.scheduled.store(false, Ordering::SeqCst);
-            self.run(index, None);
+            }
         }
+    }
+
+    /// Runs what was received from the workers' queue. False: it was an order to stop.
+    pub fn run_scheduled(&self, index: usize) -> bool {
+        let Some(cell) = self.cells.get(index) else {
+            return false;
+        };
+        cell.scheduled.store(false, Ordering::SeqCst);
+        self.run(index, None);
+        true
     }
 
     /// Ends one worker thread, now or when it is done with what it does.
@@ -316,7 +350,6 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::http::topic::Topic;
     use crate::hub::{Kind, LocalTopic, Origin, Publication};
 
     /// A mailbox that a test empties.
@@ -395,8 +428,7 @@ mod tests {
             seen.push(offset(effect).0);
             shards.resume();
             while let Ok(index) = work.try_recv() {
-                shards.cells[index].scheduled.store(false, Ordering::SeqCst);
-                shards.run(index, None);
+                shards.run_scheduled(index);
             }
         }
         assert_eq!(seen, [1, 2, 3, 4, 5]);

@@ -386,3 +386,6 @@ impl Connection {
         self.decoder = Decoder::new(Role::Server);
     }
 }
+
+#[cfg(test)]
+mod tests;

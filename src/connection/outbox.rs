@@ -50,6 +50,8 @@ struct Queue {
     segments: VecDeque<Queued>,
     /// Bytes of the front segment that are written.
     written: usize,
+    /// Bytes before the front segment are written that belong to its first frame.
+    is_begun: bool,
     /// Unwritten bytes and each segment's overhead.
     bytes: usize,
     /// The payload of the newest ping that has no pong yet (RFC 6455 section 5.5.3 lets older ones go unanswered).
@@ -137,6 +139,17 @@ impl Outbox {
         Ok(())
     }
 
+    /// Queues what is left of bytes whose front is with the kernel already. The outbox must be empty.
+    pub fn push_begun(&mut self, segment: Segment, now_ms: u64) {
+        debug_assert!(self.is_empty(), "only the first segment can be begun");
+        // An empty outbox takes a segment of any size.
+        let pushed = self.push(segment, 0, now_ms, usize::MAX);
+        debug_assert!(pushed.is_ok());
+        if let Some(queue) = &mut self.queue {
+            queue.is_begun = true;
+        }
+    }
+
     /// Remembers a ping that arrived while something waits; an older one is forgotten. The outbox must not be empty:
     /// an empty one lets the pong be written at once.
     pub fn set_ping(&mut self, payload: &[u8]) {
@@ -170,6 +183,7 @@ impl Outbox {
             written -= left;
             queue.bytes -= left + SEGMENT_OVERHEAD_BYTES;
             queue.written = 0;
+            queue.is_begun = false;
             queue.segments.pop_front();
         }
         if cfg!(debug_assertions) {
@@ -186,7 +200,8 @@ impl Outbox {
     /// begun must be finished.
     pub fn drop_unbegun(&mut self) {
         let Some(queue) = &mut self.queue else { return };
-        queue.segments.truncate(usize::from(queue.written > 0));
+        let is_begun = queue.written > 0 || queue.is_begun;
+        queue.segments.truncate(usize::from(is_begun));
         queue.ping = None;
         match queue.segments.front() {
             Some(front) => {
@@ -267,6 +282,19 @@ mod tests {
         outbox.handle_written(3);
         assert!(outbox.is_empty());
         outbox.push(own(b"efgh"), 0, 0, 1000).expect("room");
+        outbox.drop_unbegun();
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn the_rest_of_what_was_begun_elsewhere_survives_too() {
+        let mut outbox = Outbox::default();
+        outbox.push_begun(own(b"bcd"), 0);
+        outbox.push(own(b"efgh"), 0, 0, 1000).expect("room");
+        outbox.drop_unbegun();
+        assert_eq!(contents(&outbox), b"bcd");
+        outbox.push(own(b"ij"), 0, 0, 1000).expect("room");
+        outbox.handle_written(3);
         outbox.drop_unbegun();
         assert!(outbox.is_empty());
     }

@@ -43,6 +43,8 @@ pub(super) struct Slot<T> {
     ended: bool,
     /// It stands in `ready`.
     is_ready: bool,
+    /// Reading stopped at a hold, and the edges that told of what is left are gone.
+    was_held: bool,
     /// It stands in `closed`.
     is_closed: bool,
 }
@@ -142,6 +144,7 @@ impl<T: Transport> Connections<T> {
             outbox_bytes: 0,
             ended: false,
             is_ready: false,
+            was_held: false,
             is_closed: false,
         });
         debug_assert_eq!(index as u32, id.index);
@@ -151,6 +154,12 @@ impl<T: Transport> Connections<T> {
     /// The connection's transport, for as long as it has not been freed.
     pub fn transport_mut(&mut self, id: ConnectionId) -> Option<&mut T> {
         self.slot(id).map(|slot| &mut slot.transport)
+    }
+
+    /// A connection's state machine, to look at.
+    pub fn connection(&self, id: ConnectionId) -> Option<&Connection> {
+        let slot = self.slots.get(id.index as usize)?;
+        (slot.id == id).then_some(&slot.connection)
     }
 
     pub(super) fn slot(&mut self, id: ConnectionId) -> Option<&mut Slot<T>> {
@@ -226,7 +235,6 @@ impl<T: Transport> Connections<T> {
                     slot.connection
                         .handle_published(settings, now_ms, sequence, position, out);
                     self.settle(id.index, now_ms);
-                    self.resume(id);
                 }
             }
         }
@@ -339,7 +347,8 @@ impl<T: Transport> Connections<T> {
         let mut input = std::mem::take(&mut self.input);
         let mut budget = self.settings.limits.read_budget_bytes;
         while let Some(slot) = self.slots.get_mut(index as usize) {
-            if slot.connection.is_held() || slot.connection.is_closed() {
+            slot.was_held = slot.connection.is_held();
+            if slot.was_held || slot.connection.is_closed() {
                 break;
             }
             if let Some(mut unread) = slot.connection.take_unread() {
@@ -364,19 +373,18 @@ impl<T: Transport> Connections<T> {
                     self.take_in(index, now_ms, &mut input[..count]);
                     // A short read took all there was. What comes later announces itself, but an end that was
                     // announced together with the bytes does not do so again.
-                    if count < room
-                        && !self
-                            .slots
-                            .get(index as usize)
-                            .is_some_and(|slot| slot.ended)
-                    {
+                    let is_done = |slot: &Slot<T>| {
+                        let connection = &slot.connection;
+                        !slot.ended && !connection.has_unread() && !connection.is_held()
+                    };
+                    if count < room && self.slots.get(index as usize).is_none_or(is_done) {
                         break;
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    self.fail_transport(index, &error, now_ms);
+                    self.fail_transport(index, &error);
                     break;
                 }
             }
@@ -410,6 +418,15 @@ impl<T: Transport> Connections<T> {
     /// date.
     pub(super) fn settle(&mut self, index: u32, now_ms: u64) {
         self.flush(index, now_ms);
+        if self.count(index)
+            && let Some(slot) = self.slots.get_mut(index as usize)
+        {
+            slot.connection
+                .fail(&self.settings, now_ms, CloseReason::OverBudget);
+            // The socket may have room, which no further edge will announce.
+            self.flush(index, now_ms);
+            self.count(index);
+        }
         let Some(slot) = self.slots.get_mut(index as usize) else {
             return;
         };
@@ -419,10 +436,6 @@ impl<T: Transport> Connections<T> {
         {
             slot.connection.finish(CloseReason::Transport);
         }
-        self.count(index, now_ms);
-        let Some(slot) = self.slots.get_mut(index as usize) else {
-            return;
-        };
         if slot.connection.is_closed() {
             if !slot.is_closed {
                 slot.is_closed = true;
@@ -434,34 +447,31 @@ impl<T: Transport> Connections<T> {
         if deadline_ms < self.deadlines.get(index as usize) {
             self.deadlines.set(index as usize, deadline_ms);
         }
+        if slot.was_held {
+            let id = slot.id;
+            self.resume(id);
+        }
     }
 
-    /// Brings the sums up to date, and ends a connection that takes them over their limits.
-    fn count(&mut self, index: u32, now_ms: u64) {
-        for _ in 0..2 {
-            let Some(slot) = self.slots.get_mut(index as usize) else {
-                return;
-            };
-            let (inbound, outbox) = (
-                slot.connection.inbound_bytes(),
-                slot.connection.outbox.bytes(),
-            );
-            self.inbound_bytes = self.inbound_bytes - slot.inbound_bytes + inbound;
-            self.outbox_bytes = self.outbox_bytes - slot.outbox_bytes + outbox;
-            let grew = (inbound > slot.inbound_bytes
-                && self.inbound_bytes > self.inbound_bytes_max)
-                || (outbox > slot.outbox_bytes && self.outbox_bytes > self.outbox_bytes_max);
-            (slot.inbound_bytes, slot.outbox_bytes) = (inbound, outbox);
-            let label = slot.connection.label();
-            self.counts[label_index(slot.label)] -= 1;
-            self.counts[label_index(label)] += 1;
-            slot.label = label;
-            if !grew || slot.connection.is_closing() {
-                return;
-            }
-            slot.connection
-                .fail(&self.settings, now_ms, CloseReason::OverBudget);
-        }
+    /// Brings the sums up to date. True: what the connection holds more than before takes them over their limits.
+    fn count(&mut self, index: u32) -> bool {
+        let Some(slot) = self.slots.get_mut(index as usize) else {
+            return false;
+        };
+        let (inbound, outbox) = (
+            slot.connection.inbound_bytes(),
+            slot.connection.outbox.bytes(),
+        );
+        self.inbound_bytes = self.inbound_bytes - slot.inbound_bytes + inbound;
+        self.outbox_bytes = self.outbox_bytes - slot.outbox_bytes + outbox;
+        let grew = (inbound > slot.inbound_bytes && self.inbound_bytes > self.inbound_bytes_max)
+            || (outbox > slot.outbox_bytes && self.outbox_bytes > self.outbox_bytes_max);
+        (slot.inbound_bytes, slot.outbox_bytes) = (inbound, outbox);
+        let label = slot.connection.label();
+        self.counts[label_index(slot.label)] -= 1;
+        self.counts[label_index(label)] += 1;
+        slot.label = label;
+        grew && !slot.connection.is_closing()
     }
 
     /// Writes the outbox and then `out`; what the kernel does not take is queued.
@@ -481,28 +491,25 @@ impl<T: Transport> Connections<T> {
             .and_then(|()| slot.write_out(metrics, out, settings, now_ms));
         out.clear();
         if let Err(error) = outcome {
-            return self.fail_transport(index, &error, now_ms);
+            return self.fail_transport(index, &error);
         }
         if slot.connection.outbox.is_empty() {
             slot.connection.handle_flushed();
-            let id = slot.id;
-            if slot.connection.lift(Hold::Outbox) {
-                self.resume(id);
-            }
+            slot.connection.lift(Hold::Outbox);
         } else if !slot.connection.takes_deliveries() && !slot.connection.is_closing() {
             // Whoever asks for more than it takes is not read until it has taken it.
             slot.connection.hold(Hold::Outbox);
         }
     }
 
-    fn fail_transport(&mut self, index: u32, error: &io::Error, now_ms: u64) {
+    fn fail_transport(&mut self, index: u32, error: &io::Error) {
         let Some(slot) = self.slots.get_mut(index as usize) else {
             return;
         };
         let id = slot.id;
         log::debug!(connection:% = id; "the transport failed: {error}");
         slot.connection.finish(CloseReason::Transport);
-        self.count(index, now_ms);
+        self.count(index);
         let Some(slot) = self.slots.get_mut(index as usize) else {
             return;
         };

@@ -18,7 +18,8 @@ pub struct Drain {
 }
 
 impl<T: Transport> Connections<T> {
-    /// Closes as many connections as the pace allows by now. True once none is left.
+    /// Closes as many connections as the pace allows by now. True once none is left, and the hub has
+    /// taken all that they sent.
     ///
     /// Nothing is accepted by then; requests that are being answered are answered to their end.
     pub fn poll_drain(&mut self, now_ms: u64) -> bool {
@@ -60,7 +61,7 @@ impl<T: Transport> Connections<T> {
             // Those that were accepted or went back to waiting meanwhile are met on the next round.
             drain.next = if next >= capacity { 0 } else { next };
         }
-        self.slots.is_empty()
+        self.slots.is_empty() && !self.has_untaken()
     }
 
     /// Ends whoever is left. A request that has begun is refused, which its peer hears of; otherwise nobody is told who

@@ -22,6 +22,8 @@ pub struct Mailbox {
     bytes_max: usize,
     /// A wake is on its way, so further ones are not needed.
     woken: AtomicBool,
+    /// The reactor has ended: nobody there waits for mail, and others must not wait because of it either.
+    ended: AtomicBool,
     /// A shard was turned away and waits for [`Shards::resume`](crate::worker::Shards::resume).
     starved: AtomicBool,
     wake: Box<Wake>,
@@ -47,6 +49,7 @@ pub fn mailbox(
         bytes: AtomicUsize::new(0),
         bytes_max,
         woken: AtomicBool::new(false),
+        ended: AtomicBool::new(false),
         starved: AtomicBool::new(false),
         wake,
     });
@@ -55,6 +58,9 @@ pub fn mailbox(
 
 impl Mailbox {
     fn push(&self, effect: Effect) -> Result<(), Effect> {
+        if self.ended.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let bytes = effect.bytes();
         // One effect always fits, whatever its size.
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -62,12 +68,14 @@ impl Mailbox {
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
             return Err(effect);
         }
-        self.sender.try_send(effect).map_err(|error| {
-            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-            match error {
-                TrySendError::Full(effect) | TrySendError::Disconnected(effect) => effect,
+        match self.sender.try_send(effect) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(effect)) => {
+                self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+                Err(effect)
             }
-        })
+            Err(TrySendError::Disconnected(_)) => Ok(()),
+        }
     }
 
     /// Wakes the reactor, unless a wake is on its way.
@@ -131,6 +139,12 @@ impl Inbox {
     }
 }
 
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        self.mailbox.ended.store(true, Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,6 +203,14 @@ mod tests {
         assert!(mailbox.offer(deliver(1), None).is_err());
         inbox.take().expect("the first one");
         mailbox.offer(deliver(1), None).expect("room again");
+    }
+
+    #[test]
+    fn mail_for_a_reactor_that_has_ended_is_dropped() {
+        let (mailbox, inbox, _) = counting(1, 100);
+        mailbox.offer(deliver(90), None).expect("room");
+        drop(inbox);
+        mailbox.offer(deliver(20), None).expect("nobody waits");
     }
 
     #[test]

@@ -188,8 +188,13 @@ impl<T: Transport> Slot<T> {
                 Err(error) => return Err(error),
             }
         }
-        if written < out.len() {
-            let rest = Segment::Own(out[written..].into());
+        if written == out.len() {
+            return Ok(());
+        }
+        let rest = Segment::Own(out[written..].into());
+        if written > 0 {
+            self.connection.outbox.push_begun(rest, now_ms);
+        } else {
             let mut bytes_max = settings.limits.outbox_bytes_max;
             if self.connection.is_closing() {
                 // The Close frame is the last, so it finds room, and drops nothing that was queued before it.

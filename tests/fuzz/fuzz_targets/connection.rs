@@ -1,0 +1,325 @@
+//! A connection as a whole: bytes that arrive cut anywhere, with time between the pieces, lead to the same events and
+//! the same bytes out as when they arrive at once; and what is held for it stays within its limits.
+#![no_main]
+
+use std::borrow::Cow;
+
+use libfuzzer_sys::arbitrary::{self, Arbitrary};
+use libfuzzer_sys::fuzz_target;
+use umbel::config::Limits;
+use umbel::connection::event::ExtraHeaders;
+use umbel::connection::{
+    Answer, Awaited, CloseReason, Connection, Endpoint, Event, Hold, Purpose, ReadBody, Reply,
+    Settings, Upgrade,
+};
+use umbel::http::refusal::Refusal;
+use umbel::http::topic::Topic;
+use umbel::hub::Position;
+use umbel_fuzz::Stream;
+
+const PUBLICATION_BYTES_MAX: usize = 300;
+const BODY_BYTES_MAX: usize = 200;
+const HEAD_BYTES_MAX: usize = 512;
+const OUTBOX_BYTES_MAX: usize = 4096;
+const PLACE: Position = Position {
+    epoch: 7,
+    offset: 9,
+};
+
+/// What a peer sends.
+#[derive(Arbitrary, Debug)]
+enum Sent {
+    Request(Request),
+    /// Frames behind an upgrade, or where none belong.
+    Frames(Stream),
+    Raw(Vec<u8>),
+}
+
+#[derive(Arbitrary, Debug)]
+enum Request {
+    Plain,
+    Missing,
+    LastOne,
+    Upgrade,
+    UpgradeOwn,
+    EventStream,
+    Publish {
+        body: Vec<u8>,
+        is_chunked: bool,
+    },
+    PublishLines {
+        body: Vec<u8>,
+    },
+    /// It announces a body of another length than the one that follows.
+    Smuggled {
+        announced: u16,
+        body: Vec<u8>,
+    },
+}
+
+impl Request {
+    fn bytes(&self) -> Vec<u8> {
+        let upgrade = |path: &str| {
+            format!(
+                "GET {path} HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            )
+        };
+        let post = |path: &str, len: usize, body: &[u8]| {
+            let head = format!("POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: {len}\r\n\r\n");
+            [head.as_bytes(), body].concat()
+        };
+        let text = match self {
+            Request::Plain => "GET /plain HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(),
+            Request::Missing => "GET /missing HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(),
+            Request::LastOne => {
+                "GET /plain HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n".to_owned()
+            }
+            Request::Upgrade => upgrade("/ws"),
+            Request::UpgradeOwn => upgrade("/own"),
+            Request::EventStream => "GET /sse HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(),
+            Request::PublishLines { body } => return post("/lines", body.len(), body),
+            Request::Smuggled { announced, body } => {
+                return post("/plain", usize::from(*announced), body);
+            }
+            Request::Publish { body, is_chunked } if *is_chunked && !body.is_empty() => {
+                let head = "POST /pub HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+                let size = format!("{:x}\r\n", body.len());
+                let parts = [head.as_bytes(), size.as_bytes(), body, b"\r\n0\r\n\r\n"];
+                return parts.concat();
+            }
+            Request::Publish { body, .. } => return post("/pub", body.len(), body),
+        };
+        text.into_bytes()
+    }
+}
+
+/// All that is to be seen of a connection from outside.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Outcome {
+    events: Vec<String>,
+    out: Vec<u8>,
+    ending: Option<CloseReason>,
+    is_closed: bool,
+}
+
+struct Driver {
+    connection: Connection,
+    settings: Settings,
+    now_ms: u64,
+    outcome: Outcome,
+}
+
+impl Driver {
+    fn new() -> Driver {
+        let mut limits = Limits::default();
+        limits.head_bytes_max = HEAD_BYTES_MAX;
+        limits.publication_bytes_max = PUBLICATION_BYTES_MAX;
+        limits.message_bytes_max = 2 * PUBLICATION_BYTES_MAX;
+        limits.body_bytes_max = BODY_BYTES_MAX;
+        limits.fragments_max = 5;
+        limits.outbox_bytes_max = OUTBOX_BYTES_MAX;
+        let settings = Settings::new(&limits);
+        Driver {
+            connection: Connection::new(&settings, 0, 0),
+            settings,
+            now_ms: 0,
+            outcome: Outcome::default(),
+        }
+    }
+
+    /// Bytes arrive; then all holds are lifted, one after the other, as the hub and a peer that reads would.
+    fn feed(&mut self, bytes: &[u8]) {
+        let mut bytes = bytes.to_vec();
+        loop {
+            let Outcome { events, out, .. } = &mut self.outcome;
+            // A peer that takes everything at once: nothing waits in `out` between calls.
+            let mut written = Vec::new();
+            self.connection.handle_bytes(
+                &self.settings,
+                self.now_ms,
+                &mut bytes,
+                &mut written,
+                &mut |event, out| answer(event, events, out),
+            );
+            // What one call writes is bounded, but for one answer, and for control frames in proportion to the input.
+            let largest = OUTBOX_BYTES_MAX + 2 * PUBLICATION_BYTES_MAX + 1024;
+            assert!(written.len() <= largest + bytes.len());
+            out.extend(written);
+            self.check(bytes.len());
+            if self.connection.has_hold(Hold::Answer) {
+                for sequence in [1, 0, 0] {
+                    let (settings, out) = (&self.settings, &mut self.outcome.out);
+                    self.connection
+                        .handle_published(settings, self.now_ms, sequence, PLACE, out);
+                }
+                assert!(!self.connection.has_hold(Hold::Answer));
+            }
+            for hold in [Hold::Hub, Hold::Outbox] {
+                self.connection.lift(hold);
+            }
+            self.connection.handle_flushed();
+            match self.connection.take_unread() {
+                Some(unread) => bytes = unread.into_vec(),
+                None => break,
+            }
+        }
+    }
+
+    fn check(&self, input_bytes: usize) {
+        let largest = HEAD_BYTES_MAX + BODY_BYTES_MAX + 2 * PUBLICATION_BYTES_MAX;
+        assert!(self.connection.inbound_bytes() <= 2 * largest + 512 + input_bytes);
+        if self.connection.is_closing() {
+            assert!(self.connection.ending().is_some());
+            assert!(!self.connection.takes_deliveries());
+        }
+    }
+
+    /// A moment passes in which nothing is due.
+    fn wait(&mut self) {
+        let deadline_ms = self.connection.deadline_ms(&self.settings);
+        let moment_ms = (self.now_ms + 1).min(deadline_ms.saturating_sub(1));
+        self.now_ms = self.now_ms.max(moment_ms);
+        let mut out = Vec::new();
+        self.connection
+            .handle_timeout(&self.settings, self.now_ms, &mut out);
+        assert!(out.is_empty(), "nothing was due");
+    }
+
+    /// The peer is silent, and everything ends by itself.
+    fn end(mut self) -> Outcome {
+        self.outcome.ending = self.connection.ending();
+        self.outcome.is_closed = self.connection.is_closed();
+        for _ in 0..10 {
+            if self.connection.is_closed() {
+                return self.outcome;
+            }
+            let deadline_ms = self.connection.deadline_ms(&self.settings);
+            self.now_ms = self.now_ms.max(deadline_ms);
+            let mut out = Vec::new();
+            self.connection
+                .handle_timeout(&self.settings, self.now_ms, &mut out);
+            if self.connection.takes_deliveries() && !out.starts_with(&[0x89]) {
+                // An event stream lives as long as its reader takes what it is sent.
+                self.connection.handle_eof(&self.settings, self.now_ms);
+            }
+        }
+        assert!(self.connection.is_closed(), "it does not end");
+        self.outcome
+    }
+}
+
+fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answer {
+    match event {
+        Event::Request(head, bytes) => {
+            assert!(bytes.len() <= HEAD_BYTES_MAX);
+            events.push(format!("{} {}", head.method.as_str(), head.target));
+            answer_request(head.target)
+        }
+        Event::Body(purpose, body) => {
+            assert!(body.len() <= BODY_BYTES_MAX);
+            events.push(format!("body {body:?}"));
+            Answer::Await(match purpose {
+                Purpose::Publish { .. } => Awaited::One,
+                Purpose::PublishLines { .. } => {
+                    Awaited::Lines(vec![None, None, Some(b"refused".to_vec())])
+                }
+            })
+        }
+        Event::Opened(number) => {
+            events.push(format!("opened {number}"));
+            Answer::Proceed
+        }
+        Event::Message(Endpoint::Handler(_), message) => {
+            events.push(format!("{message:?}"));
+            out.extend_from_slice(message.payload());
+            match message.payload().first() {
+                Some(0) => Answer::Close(umbel::CloseCode::NORMAL, Cow::Borrowed("enough")),
+                _ => Answer::Proceed,
+            }
+        }
+        Event::Message(Endpoint::Topic { .. }, message) => {
+            assert!(message.payload().len() <= PUBLICATION_BYTES_MAX);
+            events.push(format!("{message:?}"));
+            match message.payload().first() {
+                Some(1) => Answer::Hold(Hold::Hub),
+                _ => Answer::Proceed,
+            }
+        }
+        Event::Refused(refusal) => {
+            events.push(format!("refused {}", refusal.status));
+            Answer::Proceed
+        }
+    }
+}
+
+fn answer_request(target: &str) -> Answer {
+    let read_body = |purpose| {
+        Answer::ReadBody(ReadBody {
+            purpose,
+            bytes_max: BODY_BYTES_MAX,
+            headers: ExtraHeaders::new(),
+        })
+    };
+    let endpoint = match target {
+        "/ws" => Endpoint::Topic { may_publish: true },
+        "/own" => Endpoint::Handler(0),
+        "/sse" => return Answer::Stream(ExtraHeaders::new()),
+        "/pub" => {
+            let topic = Topic::from_text("t").expect("a valid topic");
+            return read_body(Purpose::Publish { topic, kind: None });
+        }
+        "/lines" => {
+            return read_body(Purpose::PublishLines {
+                head: Box::default(),
+            });
+        }
+        "/plain" => {
+            return Answer::Respond(Reply {
+                status: 200,
+                content_type: "text/plain",
+                headers: ExtraHeaders::new(),
+                body: Cow::Borrowed(b"ok"),
+            });
+        }
+        _ => return Answer::Refuse(Refusal::not_found("nothing here")),
+    };
+    Answer::Upgrade(Upgrade {
+        accept: [b'a'; 28],
+        subprotocol: None,
+        endpoint,
+    })
+}
+
+fuzz_target!(|input: (Vec<Sent>, Vec<u8>)| {
+    let (sent, cuts) = input;
+    let mut bytes = Vec::new();
+    for sent in &sent {
+        match sent {
+            Sent::Request(request) => bytes.extend(request.bytes()),
+            Sent::Frames(stream) => bytes.extend(stream.bytes()),
+            Sent::Raw(raw) => bytes.extend(raw),
+        }
+    }
+    // Whether the body is asked for depends on whether it came together with the head, and may do so.
+    let asks_first = |window: &[u8]| window.eq_ignore_ascii_case(b"100-continue");
+    if bytes.windows(12).any(asks_first) {
+        return;
+    }
+    let mut whole = Driver::new();
+    whole.feed(&bytes);
+    let whole = whole.end();
+
+    let mut split = Driver::new();
+    let mut rest = &bytes[..];
+    let last_len = if bytes.len() < 4096 { 1 } else { 1000 };
+    let mut cuts = cuts.iter();
+    while !rest.is_empty() {
+        let len = cuts.next().map_or(last_len, |cut| usize::from(*cut));
+        let (piece, tail) = rest.split_at(len.min(rest.len()));
+        split.feed(piece);
+        split.wait();
+        rest = tail;
+    }
+    assert_eq!(split.end(), whole);
+});

@@ -1,0 +1,115 @@
+//! Whole nodes in memory, in one thread, from a seed: connections, shards and mailboxes are the real ones; sockets,
+//! threads and the clock are simulated. What is checked are the promises of the design: one order, no silent gap,
+//! limits that hold, and that everything ends.
+//!
+//! ```text
+//! UMBEL_SIMULATION_SEED=7 cargo test --test simulation       one seed
+//! UMBEL_SIMULATION_SEEDS=100000 cargo test --test simulation many
+//! ```
+
+mod cover;
+mod network;
+mod node;
+mod peer;
+mod random;
+mod records;
+mod rogue;
+mod speech;
+mod wire;
+mod world;
+
+use std::panic::{self, AssertUnwindSafe};
+
+use cover::Cover;
+use world::{Outcome, World};
+
+const SEEDS: u64 = 1000;
+
+/// What a thousand seeds must have met at least once.
+const PATHS: &[&str] = &[
+    "answered 100",
+    "answered 101",
+    "answered 200",
+    "answered 400",
+    "answered 408",
+    "answered 413",
+    "answered 503",
+    "by workers",
+    "close 1000",
+    "close 1001",
+    "close 1002",
+    "close 1007",
+    "close 1008",
+    "close 1009",
+    "close 1013",
+    "closed handshake_timeout",
+    "closed http_done",
+    "closed http_refused",
+    "closed http_timeout",
+    "closed message_timeout",
+    "closed over_budget",
+    "closed peer",
+    "closed peer_gone",
+    "closed pong_timeout",
+    "closed protocol",
+    "closed shutdown",
+    "closed slow_consumer_age",
+    "closed slow_consumer_bytes",
+    "closed transport",
+    "comment in an event stream",
+    "deliveries that were owed",
+    "fault: reset",
+    "fault: stall",
+    "fault: swallowed",
+    "fragmented message",
+    "full mailbox",
+    "held for the hub",
+    "inline",
+    "peer closes",
+    "peer ends its side",
+    "ping answered",
+    "refused admission",
+    "refused unavailable",
+    "shut down in the middle of traffic",
+    "turn carried over",
+];
+
+fn number(variable: &str) -> Option<u64> {
+    let value = std::env::var(variable).ok()?;
+    Some(value.parse().expect("the variable holds a number"))
+}
+
+fn run(seed: u64) -> Outcome {
+    panic::catch_unwind(AssertUnwindSafe(|| World::new(seed).run())).unwrap_or_else(|cause| {
+        eprintln!(
+            "seed {seed} failed; again: UMBEL_SIMULATION_SEED={seed} cargo test --test simulation -- --nocapture"
+        );
+        panic::resume_unwind(cause)
+    })
+}
+
+#[test]
+fn promises_hold_whatever_happens() {
+    let seeds = match number("UMBEL_SIMULATION_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("UMBEL_SIMULATION_SEEDS").unwrap_or(SEEDS),
+    };
+    let count = seeds.end - seeds.start;
+    let mut cover = Cover::default();
+    for seed in seeds {
+        cover.merge(&run(seed).cover);
+    }
+    cover.print();
+    if count >= SEEDS {
+        let missed: Vec<_> = PATHS.iter().filter(|path| cover.get(path) == 0).collect();
+        assert!(missed.is_empty(), "never met: {missed:?}");
+    }
+}
+
+#[test]
+fn a_seed_repeats_itself() {
+    for seed in 0..10 {
+        assert_eq!(run(seed).trace, run(seed).trace, "seed {seed}");
+    }
+    assert_ne!(run(1).trace, run(2).trace);
+}

@@ -1,0 +1,389 @@
+//! Peers that keep to the protocols: subscribers and publishers by WebSocket, readers of event streams, publishers by
+//! HTTP, and users of the echo. Some read slowly, some leave without a word.
+
+use std::collections::VecDeque;
+
+use super::cover::Cover;
+use super::network::Link;
+use super::random::Random;
+use super::records::{Fate, Records, Stream};
+use super::rogue::Rogue;
+use super::wire;
+
+/// What a peer needs of the world for one step.
+pub struct Surroundings<'a> {
+    pub now_ms: u64,
+    pub step: u64,
+    pub random: &'a mut Random,
+    pub link: &'a mut Link,
+    pub records: &'a mut Records,
+    pub cover: &'a mut Cover,
+    pub topics: usize,
+    pub payload_max: usize,
+    pub message_max: usize,
+    /// The node is shutting down.
+    pub is_draining: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Subscriber,
+    EventReader,
+    Publisher,
+    Echo,
+    Rogue(Rogue),
+}
+
+/// A request that waits for its answer, with the publishes in it.
+pub(super) struct Request {
+    pub(super) publishes: Vec<usize>,
+    pub(super) many: bool,
+}
+
+pub struct Peer {
+    pub kind: Kind,
+    pub id: usize,
+    pub topic: usize,
+    pub(super) is_open: bool,
+    pub is_done: bool,
+    pub(super) outgoing: Vec<u8>,
+    incoming: Vec<u8>,
+    /// When it wants to do something of its own accord.
+    pub next_ms: u64,
+    /// Things that it still wants to do.
+    pub left: u64,
+    reads_from_ms: u64,
+    pub slowness_ms: u64,
+    stream: Option<usize>,
+    pub(super) requests: VecDeque<Request>,
+    pub(super) echoes: VecDeque<Vec<u8>>,
+    /// Its request, where it makes one alone, was sent.
+    pub(super) has_asked: bool,
+    /// It sent a Close, or ended its side.
+    pub(super) has_left: bool,
+    /// It ended its side without a Close.
+    pub(super) has_vanished: bool,
+    /// It ends its side behind what is to be sent.
+    pub(super) wants_fin: bool,
+    was_slow: bool,
+    /// The Close that came.
+    pub(super) close_code: Option<u16>,
+    /// The node said that the connection will close.
+    pub(super) closes: bool,
+    pub(super) leaves: Leaving,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leaving {
+    Stays,
+    Closes,
+    Vanishes,
+}
+
+impl Peer {
+    pub fn new(kind: Kind, id: usize, topic: usize, now_ms: u64, random: &mut Random) -> Peer {
+        let slow = random.chance(15);
+        Peer {
+            kind,
+            id,
+            topic,
+            is_open: false,
+            is_done: false,
+            outgoing: Vec::new(),
+            incoming: Vec::new(),
+            next_ms: now_ms,
+            left: random.within(1, 25),
+            reads_from_ms: 0,
+            slowness_ms: if slow { random.within(1, 120) } else { 0 },
+            stream: None,
+            requests: VecDeque::new(),
+            echoes: VecDeque::new(),
+            has_asked: false,
+            has_left: false,
+            has_vanished: false,
+            wants_fin: false,
+            was_slow: slow,
+            close_code: None,
+            closes: false,
+            leaves: *random.pick(&[
+                Leaving::Stays,
+                Leaving::Stays,
+                Leaving::Closes,
+                Leaving::Vanishes,
+            ]),
+        }
+    }
+
+    /// Whether it is connected, keeps to the protocol and has not begun to leave.
+    pub fn is_settled(&self) -> bool {
+        !self.is_done && !self.has_left && !self.closes && self.close_code.is_none()
+    }
+
+    /// Whether it waits for nothing, and was not answered less than it asked for.
+    pub fn check_rest(&self) {
+        if self.is_settled() && !matches!(self.kind, Kind::Rogue(_)) {
+            assert!(self.requests.is_empty(), "peer {} has no answer", self.id);
+            assert!(self.echoes.is_empty(), "peer {} has no echo", self.id);
+            assert!(self.outgoing.is_empty(), "peer {} is not read", self.id);
+        }
+    }
+
+    pub fn is_runnable(&self, link: &Link, now_ms: u64) -> bool {
+        if self.is_done {
+            return false;
+        }
+        let has_news =
+            !link.down.arrived.is_empty() || link.down.fin_arrived || link.node_reset || link.reset;
+        now_ms >= self.next_ms
+            || self.reads() && now_ms >= self.reads_from_ms && has_news
+            || !self.outgoing.is_empty() && link.up.room() > 0 && !link.reset
+    }
+
+    /// When it wakes up by itself.
+    pub fn wakes_ms(&self, link: &Link) -> u64 {
+        let wants_to_read = self.reads() && !link.down.arrived.is_empty();
+        let reads_ms = if wants_to_read {
+            self.reads_from_ms
+        } else {
+            u64::MAX
+        };
+        self.next_ms.min(reads_ms)
+    }
+
+    fn reads(&self) -> bool {
+        !matches!(self.kind, Kind::Rogue(rogue) if !rogue.reads())
+    }
+
+    pub fn act(&mut self, around: &mut Surroundings<'_>) {
+        if self.reads() && around.now_ms >= self.reads_from_ms {
+            self.read(around);
+        }
+        if !self.is_done && around.now_ms >= self.next_ms {
+            self.next_ms = around.now_ms + around.random.within(1, 30);
+            self.speak(around);
+        }
+        if !self.is_done && !self.outgoing.is_empty() {
+            let sent = around.link.peer_send(&self.outgoing);
+            self.outgoing.drain(..sent);
+        }
+        if self.wants_fin && self.outgoing.is_empty() {
+            self.wants_fin = false;
+            around.link.peer_fin();
+        }
+    }
+
+    fn read(&mut self, around: &mut Surroundings<'_>) {
+        let link = &mut *around.link;
+        let count = match self.slowness_ms {
+            0 => link.down.arrived.len(),
+            _ => link.down.arrived.len().min(40),
+        };
+        self.incoming.extend(link.down.arrived.drain(..count));
+        self.reads_from_ms = around.now_ms + self.slowness_ms;
+        let at_end = link.down.arrived.is_empty();
+        while self.take_one(around) {}
+        let link = &mut *around.link;
+        if at_end && (link.down.fin_arrived || link.node_reset || link.reset) {
+            self.end(around);
+        }
+    }
+
+    /// Takes one unit off what came in.
+    fn take_one(&mut self, around: &mut Surroundings<'_>) -> bool {
+        match self.kind {
+            Kind::Publisher => self.take_answer(around),
+            _ if !self.is_open => self.take_head(around),
+            Kind::EventReader => self.take_event(around),
+            _ => self.take_frame(around),
+        }
+    }
+
+    fn take_head(&mut self, around: &mut Surroundings<'_>) -> bool {
+        let Some(response) = wire::take_response(&mut self.incoming) else {
+            return false;
+        };
+        around
+            .cover
+            .add(&format!("answered {}", response.status), 1);
+        match (self.kind, response.status) {
+            (Kind::Subscriber, 101) | (Kind::EventReader, 200) => {
+                self.is_open = true;
+                self.stream = Some(around.records.streams.len());
+                around.records.streams.push(Stream {
+                    topic: self.topic,
+                    subscriber: self.id,
+                    subscribed_step: around.step,
+                    seen: Vec::new(),
+                    positions: Vec::new(),
+                    ended: false,
+                });
+            }
+            (_, 101) => self.is_open = true,
+            (Kind::Rogue(_), _) => {}
+            (_, 503) => self.closes = true,
+            (_, 408) if self.is_excused(around.link) => self.closes = true,
+            (kind, status) => panic!("{kind:?} was answered {status}: {}", response.body),
+        }
+        if self.closes && !response.closes() {
+            self.leave(around);
+        }
+        true
+    }
+
+    fn take_event(&mut self, around: &mut Surroundings<'_>) -> bool {
+        let Some((id, data)) = wire::take_event(&mut self.incoming) else {
+            return false;
+        };
+        let (Some(id), Some(stream)) = (id, self.stream) else {
+            around.cover.add("comment in an event stream", 1);
+            return true;
+        };
+        around.records.see(stream, data.as_bytes());
+        let (epoch, offset) = id.split_once(':').expect("epoch:offset");
+        let position = (epoch.to_owned(), offset.parse().expect("a number"));
+        around.records.streams[stream].positions.push(position);
+        true
+    }
+
+    fn take_frame(&mut self, around: &mut Surroundings<'_>) -> bool {
+        let Some(frame) = wire::take_frame(&mut self.incoming) else {
+            return false;
+        };
+        // Pings are answered until the peer's own Close (RFC 6455 section 5.5.2).
+        assert!(
+            self.close_code.is_none() || frame.opcode == 10,
+            "a frame behind a Close: {frame:?}"
+        );
+        match (frame.opcode, self.kind) {
+            (8, _) => self.take_close(&frame.payload, around),
+            (9, kind) => {
+                around.cover.add("ping answered", 1);
+                if !matches!(kind, Kind::Rogue(rogue) if !rogue.answers()) {
+                    self.send(0x8a, &frame.payload, around);
+                }
+            }
+            (10, _) => {}
+            (_, Kind::Echo) => {
+                let sent = self.echoes.pop_front().expect("an echo of something");
+                assert!(sent == frame.payload, "an echo is what was sent");
+            }
+            (_, Kind::Subscriber) => {
+                let stream = self.stream.expect("it is subscribed");
+                around.records.see(stream, &frame.payload);
+            }
+            _ => {}
+        }
+        true
+    }
+
+    fn take_close(&mut self, payload: &[u8], around: &mut Surroundings<'_>) {
+        let code = match payload {
+            [high, low, ..] => u16::from_be_bytes([*high, *low]),
+            _ => 1005,
+        };
+        self.close_code = Some(code);
+        let is_excused = self.is_excused(around.link) && code == 1008;
+        around.cover.add(&format!("close {code}"), 1);
+        match self.kind {
+            Kind::Rogue(rogue) => {
+                if rogue.answers() && !self.has_left {
+                    self.send(0x88, &payload[..payload.len().min(2)], around);
+                }
+                return;
+            }
+            _ if self.has_left => {
+                assert!(is_excused || matches!(code, 1000 | 1001 | 1013), "{code}");
+                assert!(code != 1000 || self.echoes.is_empty(), "echoes are owed");
+            }
+            _ => {
+                assert!(is_excused || matches!(code, 1001 | 1013), "{code}");
+                self.send(0x88, &payload[..2], around);
+            }
+        }
+        self.has_left = true;
+    }
+
+    /// Whether timeouts may strike it.
+    fn is_excused(&self, link: &Link) -> bool {
+        link.disturbed || self.was_slow || self.has_vanished
+    }
+
+    fn take_answer(&mut self, around: &mut Surroundings<'_>) -> bool {
+        let Some(response) = wire::take_response(&mut self.incoming) else {
+            return false;
+        };
+        around
+            .cover
+            .add(&format!("answered {}", response.status), 1);
+        if response.status == 100 {
+            return true;
+        }
+        self.closes |= response.closes();
+        let Some(request) = self.requests.pop_front() else {
+            assert_eq!(response.status, 503, "an answer to nothing: {response:?}");
+            return true;
+        };
+        let lines: Vec<&str> = match (response.status, request.many) {
+            (200, true) => response.body.lines().collect(),
+            (200, false) => vec![response.body.trim_end()],
+            (408, _) if self.is_excused(around.link) => return true,
+            (503, _) if response.body.contains("is not known") => return true,
+            (503, _) => vec!["{\"status\":503"; request.publishes.len()],
+            (status, _) => panic!("answered {status}: {}", response.body),
+        };
+        assert_eq!(lines.len(), request.publishes.len(), "an answer a line");
+        for (line, number) in lines.iter().zip(request.publishes) {
+            around.records.publishes[number].fate = parse_answer(line);
+        }
+        true
+    }
+
+    /// The connection is over: was that in order?
+    fn end(&mut self, around: &mut Surroundings<'_>) {
+        self.is_done = true;
+        let link = &mut *around.link;
+        if !matches!(self.kind, Kind::Rogue(rogue) if !rogue.answers()) {
+            link.peer_fin();
+        }
+        if let Some(stream) = self.stream {
+            around.records.streams[stream].ended = true;
+        }
+        around
+            .cover
+            .add("reset by the node", u64::from(link.node_reset));
+        let is_excused = self.is_excused(link);
+        if is_excused || matches!(self.kind, Kind::Rogue(_)) {
+            return;
+        }
+        assert!(!link.node_reset, "peer {} was reset by the node", self.id);
+        match self.kind {
+            Kind::Subscriber | Kind::Echo if self.is_open => {
+                assert!(self.close_code.is_some(), "no code for peer {}", self.id);
+            }
+            Kind::Publisher => assert!(
+                self.requests.is_empty() || self.closes || around.is_draining,
+                "peer {} was not answered",
+                self.id
+            ),
+            _ => assert!(
+                self.is_open || self.closes || !self.has_asked || around.is_draining,
+                "peer {} was not answered",
+                self.id
+            ),
+        }
+    }
+}
+
+fn parse_answer(line: &str) -> Fate {
+    if line.starts_with("{\"status\":503") {
+        return Fate::Refused;
+    }
+    let (epoch, offset) = line
+        .strip_prefix("{\"epoch\":\"")
+        .and_then(|rest| rest.strip_suffix('}')?.split_once("\",\"offset\":"))
+        .unwrap_or_else(|| panic!("not an answer: {line:?}"));
+    Fate::Answered {
+        epoch: epoch.to_owned(),
+        offset: offset.parse().expect("a number"),
+    }
+}

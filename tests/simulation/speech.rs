@@ -1,0 +1,162 @@
+//! What peers say of their own accord.
+
+use super::peer::{Kind, Leaving, Peer, Request, Surroundings};
+use super::records::{Fate, Publish};
+use super::wire;
+
+/// Requests that a publisher sends before it has the answers.
+const PIPELINED_MAX: usize = 3;
+
+impl Peer {
+    pub(super) fn speak(&mut self, around: &mut Surroundings<'_>) {
+        if let Kind::Rogue(rogue) = self.kind {
+            return self.misbehave(rogue, around);
+        }
+        if !self.is_settled() {
+            self.next_ms = u64::MAX;
+            return;
+        }
+        if self.kind != Kind::Publisher && !self.has_asked {
+            return self.ask(around);
+        }
+        if self.left == 0 {
+            self.next_ms = u64::MAX;
+            return self.leave(around);
+        }
+        self.left -= 1;
+        match self.kind {
+            Kind::Publisher if self.requests.len() < PIPELINED_MAX => self.request(around),
+            Kind::Subscriber if self.is_open => self.publish(around),
+            Kind::Echo if self.is_open => {
+                let len = around.random.within(0, around.message_max as u64) as usize;
+                let message: Vec<u8> = (0..len).map(|_| around.random.next() as u8).collect();
+                self.send_message(0x82, &message, around);
+                self.echoes.push_back(message);
+            }
+            _ => {}
+        }
+    }
+
+    fn ask(&mut self, around: &mut Surroundings<'_>) {
+        self.has_asked = true;
+        let request = match self.kind {
+            Kind::EventReader => {
+                format!("GET /sse/t{} HTTP/1.1\r\nHost: sim\r\n\r\n", self.topic).into_bytes()
+            }
+            Kind::Echo => wire::upgrade_request("/echo"),
+            _ => wire::upgrade_request(&format!("/ws/t{}", self.topic)),
+        };
+        self.outgoing.extend(request);
+        if self.kind == Kind::Echo && around.random.chance(30) {
+            // Frames that do not wait for the handshake's answer come in one piece with its request.
+            let message = b"early".to_vec();
+            self.send_message(0x82, &message, around);
+            self.echoes.push_back(message);
+        }
+    }
+
+    pub(super) fn leave(&mut self, around: &mut Surroundings<'_>) {
+        let speaks_frames = matches!(self.kind, Kind::Subscriber | Kind::Echo) && self.is_open;
+        match self.leaves {
+            Leaving::Stays if !self.closes => {}
+            Leaving::Closes if speaks_frames => {
+                self.has_left = true;
+                self.send(0x88, &[3, 232], around);
+                around.cover.add("peer closes", 1);
+            }
+            _ => {
+                // Behind a request this is a half-close: the answer is still awaited.
+                self.has_left = true;
+                self.has_vanished = self.kind != Kind::Publisher;
+                self.wants_fin = true;
+                around.cover.add("peer ends its side", 1);
+            }
+        }
+    }
+
+    /// Queues one frame.
+    pub(super) fn send(&mut self, first: u8, payload: &[u8], around: &mut Surroundings<'_>) {
+        let key = (around.random.next() as u32).to_be_bytes();
+        wire::frame(&mut self.outgoing, first, payload, key);
+    }
+
+    /// Queues a message, sometimes in fragments with a ping between them.
+    fn send_message(&mut self, first: u8, payload: &[u8], around: &mut Surroundings<'_>) {
+        if around.random.chance(70) {
+            return self.send(first, payload, around);
+        }
+        let cut = around.random.below(payload.len() + 1);
+        self.send(first & 0x7f, &payload[..cut], around);
+        if around.random.chance(50) {
+            self.send(0x89, b"between", around);
+        }
+        self.send(0x80, &payload[cut..], around);
+        around.cover.add("fragmented message", 1);
+    }
+
+    fn record(
+        &self,
+        topic: usize,
+        by_websocket: bool,
+        around: &mut Surroundings<'_>,
+    ) -> (usize, Vec<u8>) {
+        let len = match around.random.chance(80) {
+            true => around.random.within(1, 60) as usize,
+            false => around.random.within(60, around.payload_max as u64) as usize,
+        };
+        let publish = Publish {
+            topic,
+            publisher: self.id,
+            by_websocket,
+            sent_step: around.step,
+            fate: Fate::Sent,
+        };
+        around.records.publish(publish, len)
+    }
+
+    pub(super) fn publish(&mut self, around: &mut Surroundings<'_>) {
+        for _ in 0..around.random.within(1, 4) {
+            let (_, payload) = self.record(self.topic, true, around);
+            self.send_message(0x81, &payload, around);
+        }
+    }
+
+    fn request(&mut self, around: &mut Surroundings<'_>) {
+        if around.random.chance(20) {
+            return self.request_lines(around);
+        }
+        let topic = around.random.below(around.topics);
+        let (number, payload) = self.record(topic, false, around);
+        let text = String::from_utf8(payload).expect("as it was made");
+        let len = text.len();
+        let head = format!("POST /pub/t{topic} HTTP/1.1\r\nHost: sim\r\n");
+        let rest = match around.random.below(4) {
+            0 => format!("Transfer-Encoding: chunked\r\n\r\n{len:x}\r\n{text}\r\n0\r\n\r\n"),
+            1 => format!("Expect: 100-continue\r\nContent-Length: {len}\r\n\r\n{text}"),
+            _ => format!("Content-Length: {len}\r\n\r\n{text}"),
+        };
+        self.outgoing.extend(format!("{head}{rest}").into_bytes());
+        self.requests.push_back(Request {
+            publishes: vec![number],
+            many: false,
+        });
+    }
+
+    fn request_lines(&mut self, around: &mut Surroundings<'_>) {
+        let (mut body, mut publishes) = (String::new(), Vec::new());
+        for _ in 0..around.random.within(1, 3) {
+            let topic = around.random.below(around.topics);
+            let (number, payload) = self.record(topic, false, around);
+            let text = String::from_utf8(payload).expect("as it was made");
+            body.push_str(&format!("{{\"topic\":\"t{topic}\",\"data\":\"{text}\"}}\n"));
+            publishes.push(number);
+        }
+        let len = body.len();
+        let head = format!("POST /pub HTTP/1.1\r\nHost: sim\r\nContent-Length: {len}\r\n\r\n");
+        self.outgoing.extend(format!("{head}{body}").into_bytes());
+        self.requests.push_back(Request {
+            publishes,
+            many: true,
+        });
+    }
+}

@@ -1,0 +1,111 @@
+//! What peers write and how they read it back: frames, responses and events, as simple as can be and independent of
+//! the code under test.
+
+/// The key of RFC 6455 section 1.3, and the accept value that it must bring.
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+pub fn upgrade_request(path: &str) -> Vec<u8> {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: sim\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+/// A masked frame; `first` is its first byte as it stands.
+pub fn frame(out: &mut Vec<u8>, first: u8, payload: &[u8], key: [u8; 4]) {
+    out.push(first);
+    if payload.len() < 126 {
+        out.push(0x80 | payload.len() as u8);
+    } else {
+        out.push(0x80 | 126);
+        out.extend_from_slice(&(payload.len() as u16).to_be_bytes());
+    }
+    out.extend_from_slice(&key);
+    for (index, byte) in payload.iter().enumerate() {
+        out.push(byte ^ key[index % 4]);
+    }
+}
+
+#[derive(Debug)]
+pub struct Frame {
+    pub opcode: u8,
+    pub payload: Vec<u8>,
+}
+
+/// Takes a whole frame off the front. A node sends them unmasked, unfragmented and without reserved bits.
+pub fn take_frame(bytes: &mut Vec<u8>) -> Option<Frame> {
+    let (first, second) = (*bytes.first()?, *bytes.get(1)?);
+    assert_eq!(first & 0xf0, 0x80, "FIN alone: {first:#x}");
+    assert!(
+        matches!(first & 15, 1 | 2 | 8 | 9 | 10),
+        "an opcode of a whole message: {first:#x}"
+    );
+    let (start, len) = match second {
+        0..=125 => (2, usize::from(second)),
+        126 => {
+            let len = u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]);
+            assert!(len > 125, "a length in its shortest form");
+            (4, usize::from(len))
+        }
+        _ => panic!("nothing here is masked or that long: {second:#x}"),
+    };
+    if bytes.len() < start + len {
+        return None;
+    }
+    let payload = bytes[start..start + len].to_vec();
+    bytes.drain(..start + len);
+    Some(Frame {
+        opcode: first & 15,
+        payload,
+    })
+}
+
+#[derive(Debug)]
+pub struct Response {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+impl Response {
+    pub fn closes(&self) -> bool {
+        self.head.contains("Connection: close")
+    }
+}
+
+/// Takes a whole response off the front; of a stream or an upgrade, its head.
+pub fn take_response(bytes: &mut Vec<u8>) -> Option<Response> {
+    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
+    let head = String::from_utf8(bytes[..end].to_vec()).expect("a head is ASCII");
+    let status = head
+        .strip_prefix("HTTP/1.1 ")
+        .and_then(|rest| rest[..3].parse().ok())
+        .unwrap_or_else(|| panic!("not a response: {head:?}"));
+    if status == 101 {
+        assert!(head.contains(&format!("Sec-WebSocket-Accept: {ACCEPT}\r\n")));
+    }
+    let len = head
+        .lines()
+        .find_map(|line| line.strip_prefix("Content-Length: "))
+        .map_or(0, |len| len.parse().expect("a length"));
+    if bytes.len() < end + len {
+        return None;
+    }
+    let body = String::from_utf8(bytes[end..end + len].to_vec()).expect("text");
+    bytes.drain(..end + len);
+    Some(Response { status, head, body })
+}
+
+/// Takes a whole event off the front: its id and its data. A comment has no id.
+pub fn take_event(bytes: &mut Vec<u8>) -> Option<(Option<String>, String)> {
+    let end = bytes.windows(2).position(|two| two == b"\n\n")? + 2;
+    let text = String::from_utf8(bytes.drain(..end).collect()).expect("an event is text");
+    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
+    if text.starts_with(':') {
+        return Some((None, String::new()));
+    }
+    let data = field("data: ").unwrap_or_else(|| panic!("an event without data: {text:?}"));
+    Some((field("id: ").map(str::to_owned), data.to_owned()))
+}

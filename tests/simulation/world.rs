@@ -1,0 +1,377 @@
+//! One run: a node, its peers, the network between them, and a clock that moves when nobody has anything left to do.
+//!
+//! 1. peers come and go, and faults happen
+//! 2. the network heals and good peers finish what they began; then everything is at rest, and complete
+//! 3. the node is shut down, and everything ends
+//!
+//! In some runs the second part is left out, so that the shutdown comes in the middle of the traffic.
+
+use std::cell::RefCell;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::rc::Rc;
+
+use umbel::config::Limits;
+use umbel::connection::CloseReason;
+use umbel::http::refusal::Refusal;
+
+use super::cover::Cover;
+use super::network::Link;
+use super::node::{self, Node};
+use super::peer::{self, Kind, Peer};
+use super::random::Random;
+use super::records::Records;
+use super::rogue::ROGUES;
+
+const TRAFFIC_MS: u64 = 400;
+const HEALING_MS: u64 = 1200;
+const PEERS_MAX: usize = 24;
+/// Steps without the clock moving, after which it is said that they never end.
+const STEPS_MAX: u64 = 100_000;
+
+/// What can be done next.
+#[derive(Clone, Copy, Debug, Hash)]
+enum Action {
+    Tick(usize),
+    Work,
+    Transfer(usize),
+    Act(usize),
+}
+
+pub struct World {
+    random: Random,
+    now_ms: u64,
+    step: u64,
+    node: Node,
+    links: Vec<Rc<RefCell<Link>>>,
+    /// The reactor of each link.
+    homes: Vec<usize>,
+    peers: Vec<Peer>,
+    arrivals_ms: Vec<u64>,
+    records: Records,
+    cover: Cover,
+    trace: DefaultHasher,
+    topics: usize,
+    limits: Limits,
+    faults: bool,
+    is_draining: bool,
+    steps_at_rest: u64,
+}
+
+/// What a run came to.
+pub struct Outcome {
+    pub trace: u64,
+    pub cover: Cover,
+}
+
+/// Limits so small that each of them is met.
+fn limits(random: &mut Random) -> Limits {
+    let mut limits = Limits::default();
+    limits.head_bytes_max = 600;
+    limits.headers_max = 16;
+    limits.body_bytes_max = 2000;
+    limits.publish_lines_max = 4;
+    limits.handshake_timeout_ms = 200;
+    limits.body_timeout_ms = 200;
+    limits.keep_alive_timeout_ms = 400;
+    limits.message_bytes_max = 2000;
+    limits.publication_bytes_max = 600;
+    limits.fragments_max = 8;
+    limits.message_timeout_ms = 200;
+    limits.ping_interval_ms = 150;
+    limits.pong_timeout_ms = 100;
+    limits.close_timeout_ms = 120;
+    limits.outbox_bytes_max = random.within(1024, 4000) as usize;
+    limits.outbox_age_max_ms = 250;
+    limits.outbox_bytes_total_max = *random.pick(&[20_000, 1 << 20]);
+    limits.inbound_bytes_total_max = *random.pick(&[4_000, 1 << 20]);
+    limits.accepts_per_tick_max = 2;
+    limits.connections_max = *random.pick(&[6, 100, 100]);
+    limits.read_buffer_bytes = random.within(100, 4000) as usize;
+    limits.read_budget_bytes = random.within(100, 4000) as usize;
+    limits.mailbox_messages_max = *random.pick(&[1, 2, 8]);
+    limits.mailbox_bytes_max = *random.pick(&[200, 1 << 20]);
+    limits.commands_max = *random.pick(&[1, 2, 16]);
+    limits.command_bytes_max = *random.pick(&[200, 1 << 20]);
+    limits.topics_max = *random.pick(&[1, 10, 10]);
+    limits.drain_timeout_ms = 2000;
+    limits
+}
+
+impl World {
+    pub fn new(seed: u64) -> World {
+        let mut random = Random::new(seed);
+        let limits = limits(&mut random);
+        let (reactors, shards) = (1 + random.below(4), 1 + random.below(4));
+        let inline = random.chance(50);
+        let peers = 4 + random.below(10);
+        let mut cover = Cover::default();
+        cover.add(if inline { "inline" } else { "by workers" }, 1);
+        World {
+            node: Node::new(&limits, reactors, shards, inline),
+            now_ms: 0,
+            step: 0,
+            links: Vec::new(),
+            homes: Vec::new(),
+            peers: Vec::new(),
+            arrivals_ms: (0..peers).map(|_| random.within(0, 200)).collect(),
+            records: Records::default(),
+            cover,
+            trace: DefaultHasher::new(),
+            topics: 1 + random.below(3),
+            limits,
+            faults: true,
+            is_draining: false,
+            steps_at_rest: 0,
+            random,
+        }
+    }
+
+    pub fn run(mut self) -> Outcome {
+        self.run_until(|world| world.now_ms >= TRAFFIC_MS);
+        self.heal();
+        if self.random.chance(70) {
+            self.peers.iter_mut().for_each(|peer| peer.left = 0);
+            self.run_until(|world| world.now_ms >= TRAFFIC_MS + HEALING_MS);
+            self.check_rest();
+        } else {
+            self.cover.add("shut down in the middle of traffic", 1);
+        }
+        self.is_draining = true;
+        self.node.shut_down();
+        let end_ms = self.now_ms + self.limits.drain_timeout_ms;
+        self.run_until(|world| {
+            world.now_ms >= end_ms || world.node.reactors.iter().all(Option::is_none)
+        });
+        assert!(
+            self.node.reactors.iter().all(Option::is_none),
+            "the drain does not end"
+        );
+        while self.node.has_work() {
+            self.node.work();
+        }
+        self.node.check_end();
+        self.records.check_order();
+        self.records.check_publishers();
+        self.records.check_positions();
+        self.finish()
+    }
+
+    fn finish(mut self) -> Outcome {
+        let metrics = &self.node.shared.metrics;
+        for (index, label) in CloseReason::LABELS.iter().enumerate() {
+            let count = metrics.sum(|reactor| &reactor.closed[index]);
+            self.cover.add(&format!("closed {label}"), count);
+        }
+        for (index, label) in Refusal::LABELS.iter().enumerate() {
+            let count = metrics.sum(|reactor| &reactor.refused[index]);
+            self.cover.add(&format!("refused {label}"), count);
+        }
+        let holds = metrics.sum(|reactor| &reactor.publish_holds);
+        let deliveries = metrics.sum(|reactor| &reactor.deliveries);
+        self.cover.add("held for the hub", holds);
+        self.cover.add("deliveries", deliveries);
+        self.cover.add("steps", self.step);
+        for link in &self.links {
+            let link = link.borrow();
+            (link.bytes_read, link.bytes_written).hash(&mut self.trace);
+        }
+        Outcome {
+            trace: self.trace.finish(),
+            cover: self.cover,
+        }
+    }
+
+    fn run_until(&mut self, is_over: impl Fn(&World) -> bool) {
+        while !is_over(self) {
+            self.step += 1;
+            let actions = self.actions();
+            if actions.is_empty() {
+                self.node.check_rest(self.now_ms, &self.links);
+                self.advance();
+                continue;
+            }
+            if self.random.chance(1) {
+                self.set_now(self.now_ms + 1);
+            }
+            self.steps_at_rest += 1;
+            assert!(self.steps_at_rest < STEPS_MAX, "it never comes to rest");
+            let action = *self.random.pick(&actions);
+            (action, self.now_ms).hash(&mut self.trace);
+            self.carry_out(action);
+            if self.faults && self.random.chance(1) {
+                self.strike();
+            }
+        }
+    }
+
+    fn actions(&self) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for (index, reactor) in self.node.reactors.iter().enumerate() {
+            if reactor
+                .as_ref()
+                .is_some_and(|reactor| reactor.is_runnable(self.now_ms))
+            {
+                actions.push(Action::Tick(index));
+            }
+        }
+        if self.node.has_work() {
+            actions.push(Action::Work);
+        }
+        for (index, link) in self.links.iter().enumerate() {
+            let link = link.borrow();
+            if link.next_ms().is_some_and(|at_ms| at_ms <= self.now_ms) {
+                actions.push(Action::Transfer(index));
+            }
+            if self.peers[index].is_runnable(&link, self.now_ms) {
+                actions.push(Action::Act(index));
+            }
+        }
+        actions
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Work => self.node.work(),
+            Action::Tick(index) => {
+                let mut around = node::Surroundings {
+                    now_ms: self.now_ms,
+                    links: &self.links,
+                    random: &mut self.random,
+                    cover: &mut self.cover,
+                };
+                self.node.tick(index, &mut around);
+            }
+            Action::Transfer(index) => {
+                let mut link = self.links[index].borrow_mut();
+                if link.transfer() {
+                    self.node.queue_event(self.homes[index], index, &mut link);
+                }
+            }
+            Action::Act(index) => {
+                let mut link = self.links[index].borrow_mut();
+                let mut around = peer::Surroundings {
+                    now_ms: self.now_ms,
+                    step: self.step,
+                    random: &mut self.random,
+                    link: &mut link,
+                    records: &mut self.records,
+                    cover: &mut self.cover,
+                    topics: self.topics,
+                    payload_max: self.limits.publication_bytes_max,
+                    message_max: self.limits.message_bytes_max,
+                    is_draining: self.is_draining,
+                };
+                self.peers[index].act(&mut around);
+            }
+        }
+    }
+
+    /// Moves the clock to the next moment at which something happens.
+    fn advance(&mut self) {
+        let reactors = self.node.reactors.iter().flatten();
+        let sleeps = reactors.map(|reactor| reactor.sleeps_until_ms());
+        let links = self.links.iter().filter_map(|link| link.borrow().next_ms());
+        let peers = self
+            .peers
+            .iter()
+            .zip(&self.links)
+            .filter(|(peer, _)| !peer.is_done)
+            .map(|(peer, link)| peer.wakes_ms(&link.borrow()));
+        let arrivals = self.arrivals_ms.iter().copied();
+        let next_ms = sleeps.chain(links).chain(peers).chain(arrivals).min();
+        // Nothing at all may be left to happen, and the phase ends by time all the same.
+        let next_ms = next_ms.unwrap_or(u64::MAX).min(self.now_ms + 50);
+        self.set_now(next_ms.max(self.now_ms + 1));
+        self.steps_at_rest = 0;
+        self.arrive();
+    }
+
+    fn set_now(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+        for link in &self.links {
+            link.borrow_mut().set_now(now_ms);
+        }
+    }
+
+    /// Lets the peers connect whose time has come, and others in place of those that have gone.
+    fn arrive(&mut self) {
+        let due = self.arrivals_ms.len();
+        self.arrivals_ms.retain(|at_ms| *at_ms > self.now_ms);
+        for _ in self.arrivals_ms.len()..due {
+            let index = self.links.len();
+            let home = self.random.below(self.node.reactors.len());
+            let link = Link::new(&mut self.random);
+            link.borrow_mut().set_now(self.now_ms);
+            if !self.node.connect(home, index) {
+                continue;
+            }
+            let kind = match self.random.below(10) {
+                0..3 => Kind::Subscriber,
+                3 => Kind::EventReader,
+                4..6 => Kind::Publisher,
+                6 => Kind::Echo,
+                _ => Kind::Rogue(*self.random.pick(ROGUES)),
+            };
+            let topic = self.random.below(self.topics);
+            let peer = Peer::new(kind, index, topic, self.now_ms, &mut self.random);
+            self.peers.push(peer);
+            self.links.push(link);
+            self.homes.push(home);
+            if self.faults && self.peers.len() < PEERS_MAX {
+                let again_ms = self.now_ms + self.random.within(50, 400);
+                self.arrivals_ms.push(again_ms);
+            }
+        }
+    }
+
+    /// A fault.
+    fn strike(&mut self) {
+        if self.links.is_empty() || self.random.chance(60) {
+            return;
+        }
+        let index = self.random.below(self.links.len());
+        let mut link = self.links[index].borrow_mut();
+        match self.random.below(6) {
+            0 => {
+                link.break_off();
+                self.node.queue_event(self.homes[index], index, &mut link);
+                self.cover.add("fault: reset", 1);
+            }
+            1 => {
+                link.swallows = true;
+                link.disturbed = true;
+                self.cover.add("fault: swallowed", 1);
+            }
+            kind => {
+                let until_ms = self.now_ms + self.random.within(1, 300);
+                link.stall(kind % 2 == 0, until_ms);
+                self.cover.add("fault: stall", 1);
+            }
+        }
+    }
+
+    fn heal(&mut self) {
+        self.faults = false;
+        self.arrivals_ms.clear();
+        for (peer, link) in self.peers.iter_mut().zip(&self.links) {
+            link.borrow_mut().heal();
+            peer.slowness_ms = 0;
+        }
+    }
+
+    /// Everything is answered and everything has arrived.
+    fn check_rest(&mut self) {
+        let links = &self.links;
+        let is_reached = |index: usize| {
+            let link = links[index].borrow();
+            !link.reset && !link.swallows && !link.node_closed
+        };
+        for peer in self.peers.iter().filter(|peer| is_reached(peer.id)) {
+            peer.check_rest();
+        }
+        let peers = &self.peers;
+        let is_open = |index: usize| is_reached(index) && peers[index].is_settled();
+        let checked = self.records.check_complete(is_open);
+        self.cover.add("deliveries that were owed", checked);
+    }
+}
