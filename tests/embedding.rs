@@ -262,7 +262,7 @@ fn an_endpoint_is_told_of_the_end_when_the_server_ends_at_once() {
     }
     server.handle.shutdown_now();
     for socket in &mut sockets {
-        assert_eq!(socket.next(), Incoming::End);
+        assert!(matches!(socket.next(), Incoming::Close(1001, _)));
     }
     server.end();
     assert_eq!(calls.opened.load(Ordering::SeqCst), 4);

@@ -64,8 +64,8 @@ impl<T: Transport> Connections<T> {
         self.slots.is_empty() && !self.has_untaken()
     }
 
-    /// Ends whoever is left. A request that has begun is refused, which its peer hears of; otherwise nobody is told who
-    /// was not told before. The slots are freed at the end of the tick, as ever.
+    /// Ends whoever is left. Who was not told before is told now, as far as the transport takes it: by a Close frame, or
+    /// by refusing the request that has begun. The slots are freed at the end of the tick, as ever.
     pub fn finish_all(&mut self, now_ms: u64) {
         let left: Vec<_> = self.slots.iter().map(|(index, _)| index).collect();
         for index in left {
