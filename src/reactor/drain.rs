@@ -63,8 +63,8 @@ impl<T: Transport> Connections<T> {
         self.slots.is_empty()
     }
 
-    /// Ends whoever is left. A request that has begun is refused, which its peer hears of; otherwise nobody is told who
-    /// was not told before. The slots are freed at the end of the tick, as ever.
+    /// Ends whoever is left. Who was not told before is told now, as far as the kernel takes it at once; nobody is
+    /// waited for. The slots are freed at the end of the tick, as ever.
     pub fn finish_all(&mut self, now_ms: u64) {
         let left: Vec<_> = self.slots.iter().map(|(index, _)| index).collect();
         for index in left {
