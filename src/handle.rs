@@ -88,7 +88,7 @@ impl Handle {
         self.advance(Stage::Draining);
     }
 
-    /// Ends at once: everybody is told as far as their sockets take it there and then, and nothing is waited for.
+    /// Ends at once: nothing that is queued is delivered, and nobody is waited for.
     pub fn shutdown_now(&self) {
         self.advance(Stage::Stopping);
     }

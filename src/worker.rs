@@ -225,6 +225,26 @@ impl Shards {
         self.cells.iter().map(|cell| cell.queue.len()).sum()
     }
 
+    /// Whether everything that was submitted before this call has been carried out, and its effects handed over.
+    pub fn is_idle(&self) -> bool {
+        (0..self.cells.len()).all(|index| self.is_shard_idle(index))
+    }
+
+    fn is_shard_idle(&self, index: usize) -> bool {
+        let cell = &self.cells[index];
+        if !cell.queue.is_empty() {
+            return false;
+        }
+        // What is no longer in the queue is done once nobody holds the lock.
+        let idle = cell.try_lock().is_some_and(|state| state.unsent.is_empty());
+        // Who found the lock taken by this look has left the work to its holder.
+        fence(Ordering::SeqCst);
+        if !cell.queue.is_empty() {
+            self.schedule(index);
+        }
+        idle
+    }
+
     /// What the hub counts.
     pub fn counts(&self) -> HubCounts {
         let load = |cell: &Cell| cell.publications.load(Ordering::Relaxed);

@@ -263,6 +263,7 @@ fn an_endpoint_is_told_of_the_end_when_the_server_ends_at_once() {
     server.handle.shutdown_now();
     for socket in &mut sockets {
         assert!(matches!(socket.next(), Incoming::Close(1001, _)));
+        assert_eq!(socket.next(), Incoming::End);
     }
     server.end();
     assert_eq!(calls.opened.load(Ordering::SeqCst), 4);
@@ -366,21 +367,24 @@ fn a_server_open_to_the_world_must_be_asked_for() {
     server.end();
 }
 
+/// What was published is delivered before everybody is closed, however closely the shutdown follows.
 #[test]
 fn a_shutdown_from_inside_delivers_first() {
-    let server = Embedded::start(builder());
-    let mut subscriber = WebSocket::open(server.address, "/ws/a");
-    for number in 0..100 {
-        let text = number.to_string();
-        server
-            .handle
-            .publish("a", Message::Text(&text))
-            .expect("room");
+    for round in 0..20 {
+        let mut config = config();
+        config.inline_shards = round % 2 == 0;
+        let server = Embedded::start(Server::builder().config(config));
+        let mut subscriber = WebSocket::open(server.address, "/ws/a");
+        for number in 0..100 {
+            let text = number.to_string();
+            let published = server.handle.publish("a", Message::Text(&text));
+            published.expect("room");
+        }
+        server.handle.shutdown();
+        let (texts, end) = subscriber.texts();
+        assert_eq!(texts.len(), 100);
+        assert!(matches!(end, Incoming::Close(1001, _)), "{end:?}");
+        subscriber.answer_close(CloseCode::GOING_AWAY.get());
+        server.end();
     }
-    server.handle.shutdown();
-    let (texts, end) = subscriber.texts();
-    assert_eq!(texts.len(), 100);
-    assert!(matches!(end, Incoming::Close(1001, _)), "{end:?}");
-    subscriber.answer_close(CloseCode::GOING_AWAY.get());
-    server.end();
 }

@@ -554,6 +554,11 @@ impl<T: Transport> Connections<T> {
         self.application.shared.shards.resume();
     }
 
+    /// Whether the hub has carried out everything that was published so far.
+    pub fn hub_is_idle(&self) -> bool {
+        self.application.shared.shards.is_idle()
+    }
+
     /// The stage of the server's life.
     pub fn stage(&self) -> Stage {
         self.application.shared.stage.get()

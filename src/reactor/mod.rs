@@ -102,6 +102,8 @@ pub struct Reactor {
     /// Waits in a row that may have left events behind.
     waits_behind: usize,
     drain_until_ms: Option<u64>,
+    /// In a drain: what was published before it has come to the mailboxes.
+    hub_is_drained: bool,
 }
 
 impl Reactor {
@@ -127,6 +129,7 @@ impl Reactor {
             poll_errors: 0,
             waits_behind: 0,
             drain_until_ms: None,
+            hub_is_drained: false,
         }
     }
 
@@ -167,12 +170,13 @@ impl Reactor {
             self.handle_event(event);
         }
         self.accept();
+        let stage = self.begin_stage();
         self.take_mail();
         self.connections
             .deliver(self.now_ms, || self.clock.now_us());
         self.connections.retry_commands();
         self.sweep(is_caught_up);
-        let done = self.poll_stage();
+        let done = self.poll_stage(stage);
         let registry = self.selector.poll.registry();
         self.connections
             .finish_tick(|stream| release(registry, stream));
@@ -312,15 +316,33 @@ impl Reactor {
         }
     }
 
+    /// The stage of the server's life, as far as it concerns the connections. It is looked at before the mail is taken,
+    /// and a drain concerns them only once the hub is done: so what was published before the drain is in this tick's
+    /// mail, or was in an earlier one.
+    fn begin_stage(&mut self) -> Stage {
+        let stage = self.connections.stage();
+        if stage != Stage::Draining {
+            return stage;
+        }
+        self.listener.close();
+        let timeout_ms = self.connections.settings.limits.drain_timeout_ms;
+        let until_ms = *self.drain_until_ms.get_or_insert(self.now_ms + timeout_ms);
+        // Who publishes without end does not keep the drain from beginning.
+        self.hub_is_drained |=
+            self.connections.hub_is_idle() || self.now_ms + timeout_ms * 3 / 4 >= until_ms;
+        match self.hub_is_drained {
+            true => Stage::Draining,
+            false => Stage::Ready,
+        }
+    }
+
     /// Does what the stage of the server's life asks for; true when nothing is left to do.
-    fn poll_stage(&mut self) -> bool {
-        match self.connections.stage() {
+    fn poll_stage(&mut self, stage: Stage) -> bool {
+        match stage {
             Stage::Ready => false,
             Stage::Stopping => true,
             Stage::Draining => {
-                self.listener.close();
-                let timeout_ms = self.connections.settings.limits.drain_timeout_ms;
-                let until_ms = *self.drain_until_ms.get_or_insert(self.now_ms + timeout_ms);
+                let until_ms = self.drain_until_ms.unwrap_or(self.now_ms);
                 self.connections.poll_drain(self.now_ms) || self.now_ms >= until_ms
             }
         }
