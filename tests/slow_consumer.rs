@@ -3,8 +3,11 @@
 
 mod support;
 
+use std::fs;
 use std::io::{Read, Write};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -30,19 +33,45 @@ fn number_of(text: &str) -> usize {
     number.parse().expect("a number")
 }
 
-/// A subscriber that reads as fast as it can, and must get this many numbered texts without a gap.
-fn healthy_reader(server: &Server, target: &str, count: usize) -> JoinHandle<()> {
-    let mut socket = WebSocket::open(server.address(), target);
-    thread::spawn(move || {
-        for expected in 0..count {
-            assert_eq!(number_of(&socket.text()), expected);
-        }
-    })
+/// A subscriber that reads, and must get this many numbered texts without a gap.
+struct HealthyReader {
+    thread: JoinHandle<()>,
+    count: Arc<AtomicUsize>,
 }
 
-fn join(readers: Vec<JoinHandle<()>>) {
-    for reader in readers {
-        reader.join().expect("nothing is lost");
+impl HealthyReader {
+    fn start(server: &Server, target: &str, count_max: usize) -> HealthyReader {
+        let mut socket = WebSocket::open(server.address(), target);
+        let count = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&count);
+        let thread = thread::spawn(move || {
+            for expected in 0..count_max {
+                assert_eq!(number_of(&socket.text()), expected);
+                counted.store(expected + 1, Ordering::SeqCst);
+            }
+        });
+        HealthyReader { thread, count }
+    }
+
+    /// Waits until it has so many. A publisher that runs ahead of it would make it a slow reader too.
+    fn wait_for(&self, count: usize) {
+        wait_until("the reader catches up", || {
+            self.thread.is_finished() || self.count.load(Ordering::SeqCst) >= count
+        });
+    }
+
+    fn join(self) {
+        self.thread.join().expect("nothing is lost");
+    }
+}
+
+/// Publishes numbered texts, none before all readers have had the one before.
+fn publish_numbered(http: &mut Http, topic: &str, count: usize, readers: &[HealthyReader]) {
+    for number in 0..count {
+        http.publish(topic, numbered(number, 16_000).as_bytes());
+        readers
+            .iter()
+            .for_each(|reader| reader.wait_for(number + 1));
     }
 }
 
@@ -60,13 +89,11 @@ fn a_stopped_reader_is_closed_at_the_cap_and_told_why() {
     let address = server.address();
     let mut stopped = WebSocket::open_on(connect(address, SMALL_RECEIVE_BUFFER), "/ws/hot");
     let readers: Vec<_> = (0..3)
-        .map(|_| healthy_reader(&server, "/ws/hot", COUNT))
+        .map(|_| HealthyReader::start(&server, "/ws/hot", COUNT))
         .collect();
     let mut http = Http::connect(address);
-    for number in 0..COUNT {
-        http.publish("hot", numbered(number, 16 * 1024).as_bytes());
-    }
-    join(readers);
+    publish_numbered(&mut http, "hot", COUNT, &readers);
+    readers.into_iter().for_each(HealthyReader::join);
     let (texts, end) = stopped.texts();
     let numbers: Vec<_> = texts.iter().map(|text| number_of(text)).collect();
     assert_eq!(numbers, (0..texts.len()).collect::<Vec<_>>(), "no gap");
@@ -123,7 +150,7 @@ fn a_reader_of_a_byte_now_and_then_is_cut_by_age() {
     const COUNT: usize = 12;
     let server = Server::start(&["--outbox-age-max-ms", "1000", "--close-timeout-ms", "500"]);
     let slow = WebSocket::open_on(connect(server.address(), SMALL_RECEIVE_BUFFER), "/ws/age");
-    let reader = healthy_reader(&server, "/ws/age", COUNT);
+    let reader = HealthyReader::start(&server, "/ws/age", COUNT);
     let mut http = Http::connect(server.address());
     for number in 0..COUNT {
         http.publish("age", numbered(number, 16 * 1024).as_bytes());
@@ -137,7 +164,7 @@ fn a_reader_of_a_byte_now_and_then_is_cut_by_age() {
     assert!(started.elapsed() > Duration::from_millis(900));
     assert!(bytes_read > 1, "it did read");
     assert_eq!(server.metric("umbel_slow_consumers_total"), 1.0);
-    reader.join().expect("nothing is lost");
+    reader.join();
 }
 
 #[test]
@@ -199,6 +226,14 @@ fn a_ping_flood_of_an_endpoint_s_peer_that_does_not_read_is_bounded_and_cut() {
     check_ping_flood("/echo");
 }
 
+/// The most memory that the process ever had resident.
+fn rss_bytes_peak(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = line.expect("a peak").trim().trim_end_matches(" kB");
+    kilobytes.parse::<u64>().expect("a number") * 1024
+}
+
 #[test]
 fn two_hundred_stopped_readers_are_cut_and_hurt_nobody() {
     const STOPPED: usize = 200;
@@ -220,15 +255,12 @@ fn two_hundred_stopped_readers_are_cut_and_hurt_nobody() {
         .map(|_| WebSocket::open_on(connect(address, SMALL_RECEIVE_BUFFER), "/ws/hot"))
         .collect();
     let readers: Vec<_> = (0..2)
-        .map(|_| healthy_reader(&server, "/ws/hot", COUNT))
+        .map(|_| HealthyReader::start(&server, "/ws/hot", COUNT))
         .collect();
     let mut http = Http::connect(address);
-    let mut memory_max = 0;
-    for number in 0..COUNT {
-        http.publish("hot", numbered(number, 16_000).as_bytes());
-        memory_max = memory_max.max(rss_bytes(server.pid()));
-    }
-    join(readers);
+    publish_numbered(&mut http, "hot", COUNT, &readers);
+    let memory_max = rss_bytes_peak(server.pid());
+    readers.into_iter().for_each(HealthyReader::join);
     wait_until("all are cut", || {
         server.metric("umbel_closed_total{reason=\"slow_consumer_bytes\"}") == STOPPED as f64
     });
