@@ -162,6 +162,7 @@ impl Reactor {
 
     /// One tick; false when the reactor is done.
     fn tick(&mut self, events: &mut Events) -> io::Result<bool> {
+        let waited_from_ms = self.now_ms;
         let is_caught_up = self.wait(events)? && events.iter().count() < EVENTS_MAX;
         let started_us = self.clock.now_us();
         self.connections.set_now_us(started_us);
@@ -175,7 +176,7 @@ impl Reactor {
         self.connections
             .deliver(self.now_ms, || self.clock.now_us());
         self.connections.retry_commands();
-        self.sweep(is_caught_up);
+        self.sweep(waited_from_ms, is_caught_up);
         let done = self.poll_stage(stage);
         let registry = self.selector.poll.registry();
         self.connections
@@ -303,14 +304,15 @@ impl Reactor {
         }
     }
 
-    /// Looks after deadlines, unless bytes that put them off may not have been read yet, as after a suspension: the wait
-    /// gave as many events as it could, or was interrupted and gave none. Once there were enough of such waits for
-    /// every connection to have had its turn, deadlines count all the same.
-    fn sweep(&mut self, is_caught_up: bool) {
+    /// Looks after deadlines that had come when this tick's wait began: bytes that put them off had come by then too, and
+    /// have been read. Not so where the wait gave as many events as it could, or was interrupted and gave none, as after a
+    /// suspension. Once there were enough of such waits for every connection to have had its turn, deadlines count all
+    /// the same.
+    fn sweep(&mut self, waited_from_ms: u64, is_caught_up: bool) {
         let waits_max = self.connections.len() / EVENTS_MAX + WAITS_BEHIND;
         if is_caught_up || self.waits_behind >= waits_max {
             self.waits_behind = 0;
-            self.connections.sweep(self.now_ms);
+            self.connections.sweep(waited_from_ms);
         } else {
             self.waits_behind += 1;
         }
