@@ -105,8 +105,8 @@ limits! {
     target_bytes_max: usize = 4096 in 64..=65536;
     /// Bytes of a request body, which only `POST /pub` (many publications) uses in full. More is refused with 413.
     body_bytes_max: usize = 16777216 in 1024..=1073741824;
-    /// Lines of one `POST /pub`. The lines after that are answered with an error each.
-    publish_lines_max: usize = 10000 in 1..=1000000;
+    /// Lines of one `POST /pub`. The first line over it is answered with an error, and those behind it not at all. Each line may take two places in a mailbox at once: with more than half of mailbox_messages_max, some may be answered 503.
+    publish_lines_max: usize = 4000 in 1..=1000000;
     /// Time from accepting a connection, or from the first byte of a further request, to the end of the request head. It is absolute: a byte now and then does not extend it.
     handshake_timeout_ms: u64 = 10000 in 10..=3600000;
     /// Time for a request body to arrive, absolute, counted from the end of the head.

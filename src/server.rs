@@ -340,26 +340,36 @@ impl Server {
             ..
         } = self;
         let (ended, endings) = bounded::<Ending>(reactors.len() + workers);
-        let mut threads = Vec::new();
+        let (mut threads, mut failed) = (Vec::new(), None);
         for number in 0..workers {
             let (shards, work) = (Arc::clone(handle.shards()), work.clone());
             let job = move || {
                 shards.work(&work);
                 Ok(())
             };
-            threads.push(spawn(Thread::Worker(number), &ended, job)?);
+            match spawn(Thread::Worker(number), &ended, job) {
+                Ok(thread) => threads.push(thread),
+                Err(error) => failed = failed.or(Some(error)),
+            }
         }
-        let running = reactors.len();
+        let running_workers = threads.len();
         for (number, reactor) in reactors.into_iter().enumerate() {
-            threads.push(spawn(Thread::Reactor(number), &ended, move || {
-                reactor.run()
-            })?);
+            match spawn(Thread::Reactor(number), &ended, move || reactor.run()) {
+                Ok(thread) => threads.push(thread),
+                Err(error) => failed = failed.or(Some(error)),
+            }
         }
-        let outcome = supervise(&handle, &endings, running, workers);
+        let running_reactors = threads.len() - running_workers;
+        if failed.is_some() {
+            // Half a server is worse than none.
+            handle.shutdown_now();
+        }
+        let outcome = supervise(&handle, &endings, running_reactors, running_workers);
         for thread in threads {
             // How it ended was reported through the channel.
             let _ = thread.join();
         }
+        let outcome = failed.map_or(outcome, Err);
         log::info!("the server has ended");
         outcome
     }

@@ -236,13 +236,14 @@ impl Shards {
             return false;
         }
         // What is no longer in the queue is done once nobody holds the lock.
-        let idle = cell.try_lock().is_some_and(|state| state.unsent.is_empty());
+        let is_done = cell.try_lock().map(|state| state.unsent.is_empty());
         // Who found the lock taken by this look has left the work to its holder.
         fence(Ordering::SeqCst);
-        if !cell.queue.is_empty() {
+        let has_room_again = is_done == Some(false) && !cell.stalled.load(Ordering::SeqCst);
+        if !cell.queue.is_empty() || has_room_again {
             self.schedule(index);
         }
-        idle
+        is_done == Some(true)
     }
 
     /// What the hub counts.
@@ -275,9 +276,9 @@ impl Shards {
             let Some(mut state) = cell.try_lock() else {
                 return;
             };
-            let run = self.drain(cell, &mut state, from);
+            let (run, has_room) = self.drain(cell, &mut state, from);
             drop(state);
-            if cell.turned_away.swap(false, Ordering::SeqCst) {
+            if has_room && cell.turned_away.swap(false, Ordering::SeqCst) {
                 self.outlets.iter().for_each(|outlet| outlet.wake());
             }
             match run {
@@ -288,19 +289,23 @@ impl Shards {
                         return;
                     }
                 }
-                Run::Stalled => return,
+                // Once there is room again, whoever resumes the shard sees it scheduled. But a worker that came while
+                // the lock was held here has left, so then it goes on here.
+                Run::Stalled if cell.stalled.load(Ordering::SeqCst) => return,
+                Run::Stalled => {}
                 Run::Paused => return self.schedule(index),
             }
         }
     }
 
-    fn drain(&self, cell: &Cell, state: &mut State, from: Option<ReactorId>) -> Run {
-        for _ in 0..COMMANDS_PER_RUN {
+    /// Carries out a budget of commands; says too whether it took any, so that the queue has room.
+    fn drain(&self, cell: &Cell, state: &mut State, from: Option<ReactorId>) -> (Run, bool) {
+        for taken in 0..COMMANDS_PER_RUN {
             if !self.send(cell, state, from) {
-                return Run::Stalled;
+                return (Run::Stalled, taken > 0);
             }
             let Ok(command) = cell.queue.try_recv() else {
-                return Run::Drained;
+                return (Run::Drained, true);
             };
             cell.queued_bytes
                 .fetch_sub(command.bytes(), Ordering::Relaxed);
@@ -314,11 +319,12 @@ impl Shards {
                 .store(state.shard.topic_count(), Ordering::Relaxed);
             state.unsent.extend(state.effects.drain(..));
         }
-        if self.send(cell, state, from) {
+        let run = if self.send(cell, state, from) {
             Run::Paused
         } else {
             Run::Stalled
-        }
+        };
+        (run, true)
     }
 
     /// Hands effects over; false if an outlet is full.
@@ -365,143 +371,4 @@ impl Cell {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-    use std::thread;
-
-    use super::*;
-    use crate::hub::{Kind, LocalTopic, Origin, Publication};
-
-    /// A mailbox that a test empties.
-    struct Box0 {
-        sender: Sender<Effect>,
-    }
-
-    impl Outlet for Box0 {
-        fn offer(&self, effect: Effect, _from: Option<ReactorId>) -> Result<(), Effect> {
-            self.sender
-                .try_send(effect)
-                .map_err(TrySendError::into_inner)
-        }
-        fn wake(&self) {}
-    }
-
-    fn topic() -> Topic {
-        Topic::from_text("t").expect("a valid topic")
-    }
-
-    fn publish(text: &str) -> Command {
-        let publication = Arc::new(Publication::new(Kind::Text, text.as_bytes(), 0));
-        Command::Publish {
-            topic: topic(),
-            publication,
-            origin: Origin::Detached,
-        }
-    }
-
-    fn start(
-        room: usize,
-        commands_max: usize,
-        inline: bool,
-    ) -> (Shards, Receiver<usize>, Receiver<Effect>) {
-        let (sender, mailbox) = bounded(room);
-        let limits = QueueLimits {
-            commands_max,
-            bytes_max: 1 << 20,
-        };
-        let (shards, work) = Shards::new(&[1], vec![Box::new(Box0 { sender })], limits, inline);
-        let local = LocalTopic {
-            index: 0,
-            generation: 0,
-        };
-        let subscribe = Command::Subscribe {
-            topic: topic(),
-            reactor: ReactorId(0),
-            local,
-        };
-        shards.submit(subscribe, None).expect("room");
-        (shards, work, mailbox)
-    }
-
-    fn offset(effect: Effect) -> (u64, Vec<u8>) {
-        match effect {
-            Effect::Deliver { publication, .. } => (
-                publication.position().offset,
-                publication.payload().to_vec(),
-            ),
-            Effect::Published { .. } => panic!("nobody asked"),
-        }
-    }
-
-    #[test]
-    fn a_full_mailbox_stalls_the_shard_and_holds_publishers_back() {
-        let (shards, work, mailbox) = start(2, 2, true);
-        for text in ["1", "2", "3", "4", "5"] {
-            shards
-                .submit(publish(text), None)
-                .expect("two in the mailbox, one unsent, two queued");
-        }
-        assert!(shards.submit(publish("6"), None).is_err());
-        assert_eq!(shards.queued(), 2);
-        let mut seen = Vec::new();
-        while let Ok(effect) = mailbox.try_recv() {
-            seen.push(offset(effect).0);
-            shards.resume();
-            while let Ok(index) = work.try_recv() {
-                shards.run_scheduled(index);
-            }
-        }
-        assert_eq!(seen, [1, 2, 3, 4, 5]);
-    }
-
-    #[test]
-    fn many_threads_make_one_order_and_lose_nothing() {
-        for inline in [true, false] {
-            let (shards, work, mailbox) = start(100_000, 16, inline);
-            let shards = Arc::new(shards);
-            let worker = thread::spawn({
-                let shards = Arc::clone(&shards);
-                move || shards.work(&work)
-            });
-            let publishers: Vec<_> = (0..4)
-                .map(|publisher| {
-                    let shards = Arc::clone(&shards);
-                    thread::spawn(move || {
-                        for number in 0..2_000 {
-                            let mut command = publish(&format!("{publisher}:{number}"));
-                            while let Err(back) = shards.submit(command, None) {
-                                command = back;
-                                thread::yield_now();
-                            }
-                        }
-                    })
-                })
-                .collect();
-            publishers
-                .into_iter()
-                .for_each(|thread| thread.join().expect("no panic"));
-            while shards.queued() > 0 {
-                thread::yield_now();
-            }
-            while !shards.stop() {
-                thread::yield_now();
-            }
-            worker.join().expect("no panic");
-            let mut next = [0; 4];
-            for (place, effect) in mailbox.try_iter().enumerate() {
-                let (offset, payload) = offset(effect);
-                assert_eq!(offset, place as u64 + 1);
-                let text = String::from_utf8(payload).expect("text");
-                let (publisher, number) = text.split_once(':').expect("two numbers");
-                let publisher: usize = publisher.parse().expect("a number");
-                assert_eq!(
-                    number.parse(),
-                    Ok(next[publisher]),
-                    "a publisher's own order holds"
-                );
-                next[publisher] += 1;
-            }
-            assert_eq!(next, [2_000; 4]);
-        }
-    }
-}
+mod tests;

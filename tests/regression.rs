@@ -164,3 +164,20 @@ fn a_second_server_shared_the_port_of_the_first() {
         assert!(said.contains("another program listens there"), "{said}");
     }
 }
+
+/// The lines of one request are two effects each for its own reactor, which cannot take its mail meanwhile: a request
+/// within its limits was told that the hub was full.
+#[test]
+fn a_long_list_of_publications_filled_its_own_mailbox() {
+    let server = Server::start(&[]);
+    let mut subscriber = server.connect();
+    assert_eq!(subscriber.upgrade("/ws/a").status, 101);
+    let lines = "{\"topic\":\"a\",\"data\":\"x\"}\n".repeat(4000);
+    let length = lines.len();
+    let answer = server.request(&format!(
+        "POST /pub HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{lines}"
+    ));
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.text().lines().count(), 4000);
+    assert!(!answer.text().contains("error"), "all are published");
+}

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::ending::CloseReason;
 use crate::dialect::Dialect;
 use crate::http::refusal::Refusal;
 use crate::http::request::Head;
@@ -101,7 +102,9 @@ pub enum Answer {
     Upgrade(Upgrade),
     /// Answer with a stream of events that does not end.
     Stream(ExtraHeaders),
-    /// Start the closing handshake.
+    /// End the connection for a reason of the server's own, and tell the peer.
+    End(CloseReason),
+    /// Start the closing handshake, as an own endpoint wants it.
     Close(CloseCode, Cow<'static, str>),
 }
 

@@ -16,6 +16,10 @@ use crate::http::sse;
 use crate::hub::Position;
 use crate::protocol::{Decoder, Role, encode_switching_protocols};
 
+/// What a publisher is told whose publication was handed to the hub, and was not heard of again.
+pub(super) const NO_ANSWER_IN_TIME: &str =
+    "the hub did not answer in time; whether it was published is not known";
+
 /// Requests of one connection and their answers.
 #[derive(Debug, Default)]
 pub(super) struct Exchange {

@@ -1,5 +1,6 @@
 //! Time: what is due when, and what happens then.
 
+use super::exchange::NO_ANSWER_IN_TIME;
 use super::{CloseReason, Connection, NEVER_MS, Phase, Settings};
 use crate::http::refusal::Refusal;
 use crate::http::{response, sse};
@@ -75,6 +76,12 @@ impl Connection {
     }
 
     fn handle_silence(&mut self, settings: &Settings, now_ms: u64, out: &mut Vec<u8>) {
+        if !self.outbox.is_empty() {
+            // A ping would stand behind what the peer does not take. The outbox's own limits watch over it.
+            self.awaiting_pong = false;
+            self.phase_deadline_ms = now_ms + settings.limits.ping_interval_ms;
+            return;
+        }
         if self.awaiting_pong {
             return self.finish(CloseReason::PongTimeout);
         }
@@ -103,8 +110,10 @@ impl Connection {
             return;
         };
         let (refusal, reason) = if exchange.is_awaiting() {
-            let words = "the hub did not answer in time; whether it was published is not known";
-            (Some(Refusal::unavailable(words)), CloseReason::HttpTimeout)
+            (
+                Some(Refusal::unavailable(NO_ANSWER_IN_TIME)),
+                CloseReason::HttpTimeout,
+            )
         } else if exchange.is_idle() {
             let first = exchange.answered() == 0;
             (

@@ -229,9 +229,13 @@ impl Connection {
         }
         let mut last = Vec::new();
         match &self.phase {
-            Phase::Http(exchange) if !exchange.is_awaiting() => {
+            Phase::Http(exchange) => {
+                let words = match exchange.is_awaiting() {
+                    true => exchange::NO_ANSWER_IN_TIME,
+                    false => reason.on_wire().1,
+                };
                 if !exchange.is_idle() {
-                    let refusal = Refusal::unavailable(reason.on_wire().1);
+                    let refusal = Refusal::unavailable(words);
                     response::encode_refusal(&mut last, &refusal, false, false);
                 }
                 self.linger(settings, now_ms, reason);

@@ -62,6 +62,7 @@ impl Connection {
                     self.act(turn.settings, turn.now_ms, answer, turn.out);
                     self.hold_for_output(turn.settings, turn.out);
                     if self.is_held() || !matches!(self.phase, Phase::Open) {
+                        self.decoder.free_handed_out();
                         break;
                     }
                 }
@@ -114,11 +115,9 @@ impl Connection {
         match answer {
             Answer::Proceed => {}
             Answer::Hold(hold) => self.hold(hold),
+            Answer::End(reason) => self.close(settings, now_ms, reason, out),
             Answer::Close(code, words) => {
-                let reason = match self.endpoint {
-                    Endpoint::Handler(_) => CloseReason::Handler(code),
-                    Endpoint::Topic { .. } => CloseReason::Forbidden,
-                };
+                let reason = CloseReason::Handler(code);
                 // A code that may not stand on the wire is the embedding program's mistake, and told as such.
                 let (code, words) = match code.is_valid_on_wire() {
                     true => (code, words),

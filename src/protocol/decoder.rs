@@ -254,9 +254,9 @@ impl Decoder {
         unfinished.received(gathered).map(Some)
     }
 
-    /// Frees the box when the last call handed out the last thing in it, or the decoder has ended.
+    /// Frees what the last call handed out, for a caller that will not decode further for a while.
     #[inline]
-    fn free_handed_out(&mut self) {
+    pub fn free_handed_out(&mut self) {
         if let Some(unfinished) = &self.unfinished {
             let is_idle = !unfinished.is_mid_message() && !unfinished.is_mid_frame();
             if is_idle || self.expects == Expects::Nothing {

@@ -1,6 +1,5 @@
 //! What is done about a connection's events: one function, [`Application::handle_event`], for all of them.
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -8,7 +7,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use super::topics::{Subscription, Topics};
 use crate::access::{Action, Authorizer};
 use crate::config::Origins;
-use crate::connection::{Answer, Awaited, Endpoint, Event, Hold, Message, Purpose, Settings};
+use crate::connection::{
+    Answer, Awaited, CloseReason, Endpoint, Event, Hold, Message, Purpose, Settings,
+};
 use crate::dialect::json;
 use crate::handler::{ConnectionId, Handler, Peer};
 use crate::http::escape::escape;
@@ -17,7 +18,6 @@ use crate::http::request::Head;
 use crate::http::topic::Topic;
 use crate::hub::{Command, Kind, Origin, Publication, ReactorId};
 use crate::metrics::{Metrics, ReactorMetrics};
-use crate::protocol::CloseCode;
 use crate::worker::Shards;
 
 /// Where in its life the server is.
@@ -96,6 +96,8 @@ pub(super) struct Application {
     pub metrics: Arc<ReactorMetrics>,
     /// Commands that the hub did not take yet, with the connections that are held because of them.
     pub untaken: VecDeque<(ConnectionId, Command)>,
+    /// Bytes of publications in them.
+    untaken_bytes: usize,
     /// This tick's moment on the process's clock, for publications.
     pub now_us: u64,
 }
@@ -108,6 +110,7 @@ impl Application {
             metrics: Arc::clone(shared.metrics.reactor(usize::from(reactor.0))),
             shared,
             untaken: VecDeque::new(),
+            untaken_bytes: 0,
             now_us: 0,
         }
     }
@@ -143,6 +146,32 @@ impl Application {
         }
     }
 
+    /// Holds a publisher back until the hub takes its command; with too many of them already, it is closed and told.
+    fn hold_back(&mut self, id: ConnectionId, command: Command) -> Answer {
+        let limits = &self.shared.settings.limits;
+        if self.untaken.len() >= limits.commands_max
+            || self.untaken_bytes + command.bytes() > limits.command_bytes_max
+        {
+            return Answer::End(CloseReason::OverBudget);
+        }
+        self.metrics.publish_holds.add(1);
+        self.keep_untaken(id, command);
+        Answer::Hold(Hold::Hub)
+    }
+
+    /// Keeps a command that the hub did not take.
+    pub fn keep_untaken(&mut self, id: ConnectionId, command: Command) {
+        self.untaken_bytes += command.bytes();
+        self.untaken.push_back((id, command));
+    }
+
+    /// The oldest command that the hub did not take.
+    pub fn take_untaken(&mut self) -> Option<(ConnectionId, Command)> {
+        let (id, command) = self.untaken.pop_front()?;
+        self.untaken_bytes -= command.bytes();
+        Some((id, command))
+    }
+
     /// Hands a command to the hub.
     pub fn submit(&self, command: Command) -> Result<(), Command> {
         self.shared.shards.submit(command, Some(self.reactor))
@@ -155,10 +184,7 @@ impl Application {
         message: Message<'_>,
     ) -> Answer {
         let (true, Some(subscription)) = (may_publish, *current.subscription) else {
-            return Answer::Close(
-                CloseCode::POLICY_VIOLATION,
-                Cow::Borrowed("this connection may not publish"),
-            );
+            return Answer::End(CloseReason::Forbidden);
         };
         let topic = self.topics.topic(subscription).clone();
         let publication = Arc::new(Publication::new(
@@ -172,11 +198,7 @@ impl Application {
             origin: Origin::Detached,
         }) {
             Ok(()) => Answer::Proceed,
-            Err(command) => {
-                self.metrics.publish_holds.add(1);
-                self.untaken.push_back((current.id, command));
-                Answer::Hold(Hold::Hub)
-            }
+            Err(command) => self.hold_back(current.id, command),
         }
     }
 

@@ -247,11 +247,15 @@ impl<T: Transport> Connections<T> {
         application
             .topics
             .retire(|command| shards.submit(command, Some(reactor)).is_ok());
-        while let Some((id, command)) = self.application.untaken.pop_front() {
+        // Each once, for one shard may be full and another not. A connection has at most one here, so its order holds.
+        for _ in 0..self.application.untaken.len() {
+            let Some((id, command)) = self.application.take_untaken() else {
+                break;
+            };
             // The connection may be gone meanwhile; its message had come in whole, so it is published all the same.
             if let Err(command) = self.application.submit(command) {
-                self.application.untaken.push_front((id, command));
-                return;
+                self.application.keep_untaken(id, command);
+                continue;
             }
             if let Some(slot) = self.slot(id) {
                 slot.connection.lift(Hold::Hub);

@@ -110,11 +110,11 @@ impl Listener {
         limits: &Limits,
     ) -> Listener {
         Listener {
+            pending: socket.is_some(),
             socket,
             handed,
             balance,
             reactor,
-            pending: true,
             accept_pause_ms: limits.accept_pause_ms,
             paused_until_ms: 0,
             next_log_ms: 0,
@@ -139,6 +139,9 @@ impl Listener {
 
     /// When to try again, while there is something to try.
     pub fn next_try_ms(&self) -> Option<u64> {
+        if !self.handed.is_empty() {
+            return Some(0);
+        }
         self.pending.then_some(self.paused_until_ms)
     }
 
@@ -205,5 +208,29 @@ impl Listener {
                 self.accept_pause_ms
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::bounded;
+
+    use super::*;
+
+    fn listener(handed: Receiver<TcpStream>) -> Listener {
+        let balance = Arc::new(Balance::new(Vec::new(), Vec::new()));
+        Listener::new(None, handed, balance, ReactorId(0), &Limits::default())
+    }
+
+    #[test]
+    fn a_reactor_without_a_socket_waits_for_what_is_handed_over() {
+        let (sender, handed) = bounded(2);
+        let listener = listener(handed);
+        assert_eq!(listener.next_try_ms(), None, "there is nothing to try");
+        let local = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = local.local_addr().expect("bound");
+        let stream = TcpStream::connect(address).expect("a connection that begins");
+        sender.send(stream).expect("room");
+        assert_eq!(listener.next_try_ms(), Some(0), "no event will announce it");
     }
 }

@@ -164,6 +164,8 @@ impl Reactor {
     fn tick(&mut self, events: &mut Events) -> io::Result<bool> {
         let waited_from_ms = self.now_ms;
         let is_caught_up = self.wait(events)? && events.iter().count() < EVENTS_MAX;
+        // From here on a new effect, or a socket that is handed over, wakes again.
+        self.inbox.begin();
         let started_us = self.clock.now_us();
         self.connections.set_now_us(started_us);
         self.connections.poll_ready(self.now_ms);
@@ -292,7 +294,6 @@ impl Reactor {
     }
 
     fn take_mail(&mut self) {
-        self.inbox.begin();
         for _ in 0..self.inbox.len() {
             let Some(effect) = self.inbox.take() else {
                 break;

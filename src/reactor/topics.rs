@@ -151,29 +151,31 @@ impl Topics {
 
     /// Tells the hub of topics that lost their last subscriber, as far as `submit` takes the commands.
     pub fn retire(&mut self, mut submit: impl FnMut(Command) -> bool) {
-        while let Some(&index) = self.forsaken.last() {
+        let mut forsaken = std::mem::take(&mut self.forsaken);
+        forsaken.retain(|&index| {
             let entry = &mut self.entries[index as usize];
-            if entry.subscribers.is_empty() {
-                let local = LocalTopic {
-                    index,
-                    generation: entry.generation,
-                };
-                let topic = entry.topic.clone();
-                if !submit(Command::Unsubscribe {
-                    topic,
-                    reactor: self.reactor,
-                    local,
-                }) {
-                    return;
-                }
-                let entry = self.entries.remove(index as usize);
-                self.by_name.remove(&entry.topic);
-                self.shrink();
-            } else {
+            if !entry.subscribers.is_empty() {
                 entry.forsaken = false;
+                return false;
             }
-            self.forsaken.pop();
-        }
+            let local = LocalTopic {
+                index,
+                generation: entry.generation,
+            };
+            let topic = entry.topic.clone();
+            if !submit(Command::Unsubscribe {
+                topic,
+                reactor: self.reactor,
+                local,
+            }) {
+                return true;
+            }
+            let entry = self.entries.remove(index as usize);
+            self.by_name.remove(&entry.topic);
+            false
+        });
+        self.forsaken = forsaken;
+        self.shrink();
     }
 
     /// Whether topics wait to be retired.

@@ -95,7 +95,10 @@ fn the_application_closes() {
     let mut driver = Driver::open();
     driver.feed(&[text("close"), text("after")].concat());
     assert_eq!(driver.take_out(), b"\x88\x04\x03\xf0no");
-    driver.assert_ending(Label::Closing, CloseReason::Forbidden);
+    driver.assert_ending(
+        Label::Closing,
+        CloseReason::Handler(CloseCode::POLICY_VIOLATION),
+    );
     assert_eq!(driver.events, ["close"]);
     let mut driver = Driver::open_at("/own");
     driver.feed(&text("misuse"));

@@ -125,3 +125,17 @@ fn an_event_stream_ends_with_its_reader_or_with_the_server() {
     assert!(driver.connection.is_closed());
     driver.assert_ending(Label::Closing, CloseReason::PeerGone);
 }
+
+/// A hold may last, and what was handed out is nobody's any more.
+#[test]
+fn a_message_that_led_to_a_hold_is_freed_at_once() {
+    let mut driver = Driver::open();
+    // In two pieces, so that it is gathered.
+    let message = text("hold");
+    let (first, second) = message.split_at(message.len() - 2);
+    driver.feed(first);
+    assert!(driver.connection.inbound_bytes() > 0);
+    driver.feed(second);
+    assert!(driver.connection.is_held());
+    assert_eq!(driver.connection.inbound_bytes(), 0);
+}

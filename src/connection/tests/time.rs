@@ -194,3 +194,16 @@ fn a_hub_that_does_not_answer_is_a_503() {
     driver.publish(0);
     assert_eq!(driver.text(), "", "an answer is given once");
 }
+
+/// A ping would stand behind what the peer does not take, so the outbox's age decides, and the peer is told.
+#[test]
+fn a_stalled_peer_is_a_slow_consumer_and_not_silent() {
+    let mut driver = Driver::open();
+    driver.queue(&text("stuck"), 1);
+    let age_ms = driver.settings.limits.outbox_age_max_ms;
+    driver.wait_until(age_ms);
+    assert_eq!(
+        driver.connection.ending(),
+        Some(CloseReason::SlowConsumerAge)
+    );
+}
