@@ -7,10 +7,12 @@
 //! | `log_output` | log lines, for people or as JSON |
 //! | `sub`, `publish` | `umbel sub` and `umbel pub` |
 //! | `url`, `client`, `http_client` | where those two go, and the two protocols that they speak |
+//! | `bench` | `umbel bench`, a load generator |
 //! | `check`, `machine` | `umbel check`: the verdicts, and the facts they are about |
 //! | `documents` | completions and manual pages |
 //! | `timestamp` | the time of day in JSON lines |
 
+mod bench;
 mod check;
 mod client;
 mod documents;
@@ -45,6 +47,7 @@ pub fn run() -> Result<ExitCode, Box<dyn Error>> {
         Some(("sub", matches)) => sub::run(matches),
         Some(("pub", matches)) => publish::run(matches),
         Some(("check", matches)) => check::run(matches),
+        Some(("bench", matches)) => bench::run(matches),
         Some(("completions", matches)) => documents::print_completions(matches, command()),
         Some(("man", matches)) => documents::write_pages(matches, command()),
         _ => unreachable!("clap asks for one of the subcommands above"),
@@ -70,6 +73,7 @@ fn command() -> Command {
         .subcommand(sub::command())
         .subcommand(publish::command())
         .subcommand(check::command())
+        .subcommand(bench::command())
         .subcommand(documents::completions_command())
         .subcommand(documents::man_command())
 }
