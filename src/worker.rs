@@ -48,7 +48,7 @@ pub struct Shards {
     outlets: Box<[Box<dyn Outlet>]>,
     spread: Spread,
     bytes_max: usize,
-    /// Shards that a worker is to run; each at most once, so it never fills up. None: whoever submits runs them.
+    /// Shards that a worker is to run; each stands in it at most once, so it never fills up.
     work: Sender<usize>,
     inline: bool,
 }
