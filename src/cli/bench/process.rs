@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::path::Path;
 
 use super::stamp::TICK_NS;
 
@@ -12,9 +13,9 @@ const CLOCK_TICK_US: u64 = 10_000;
 /// CPU time of some processes up to a moment.
 #[derive(Clone, Debug, Default)]
 pub struct CpuSample {
-    /// User and system time of all of them.
+    /// User and system time of all of them, those of threads that have ended too, in steps of 10 ms.
     total_us: u64,
-    /// The same of each thread.
+    /// The same of each thread that runs, exactly where the system says so.
     threads_us: BTreeMap<u32, u64>,
 }
 
@@ -40,9 +41,12 @@ impl CpuSample {
                 let entry = entry?;
                 let thread = entry.file_name().to_string_lossy().parse().ok();
                 // A thread may end while we look.
-                let stat = fs::read_to_string(entry.path().join("stat")).ok();
-                if let (Some(thread), Some(stat)) = (thread, stat) {
-                    sample.threads_us.insert(thread, cpu_us(&stat)?);
+                let us = exact_cpu_us(&entry.path()).or_else(|| {
+                    let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+                    cpu_us(&stat).ok()
+                });
+                if let (Some(thread), Some(us)) = (thread, us) {
+                    sample.threads_us.insert(thread, us);
                 }
             }
         }
@@ -54,8 +58,14 @@ impl CpuSample {
         let threads = self.threads_us.iter().map(|(thread, us)| {
             us.saturating_sub(earlier.threads_us.get(thread).copied().unwrap_or(0))
         });
+        let mut before = earlier.threads_us.keys();
+        // What a thread has used is gone from its exact figure with the thread.
+        let total_us = match before.all(|thread| self.threads_us.contains_key(thread)) {
+            true => threads.clone().sum(),
+            false => self.total_us.saturating_sub(earlier.total_us),
+        };
         CpuUse {
-            total_us: self.total_us.saturating_sub(earlier.total_us),
+            total_us,
             busiest_thread_us: threads.max().unwrap_or(0),
         }
     }
@@ -87,18 +97,20 @@ pub fn resident_bytes(pids: &[u32]) -> io::Result<u64> {
     Ok(bytes)
 }
 
+/// CPU time of the thread that a folder of `/proc` tells of, as the scheduler counts it; `stat` has it in steps of 10 ms.
+/// None where the system does not count it.
+fn exact_cpu_us(thread: &Path) -> Option<u64> {
+    let text = fs::read_to_string(thread.join("schedstat")).ok()?;
+    let ns = text.split(' ').next()?.parse::<u64>().ok()?;
+    (ns > 0).then_some(ns / 1000)
+}
+
 /// CPU time that the calling thread has used so far. 0 where the system does not say.
 pub fn thread_cpu_us() -> u64 {
-    // The scheduler's own figure is exact; the other one comes in steps of 10 ms.
-    let exact = fs::read_to_string("/proc/thread-self/schedstat").ok();
-    let exact = exact.and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
-    exact.filter(|ns| *ns > 0).map_or_else(
-        || {
-            let stat = fs::read_to_string("/proc/thread-self/stat");
-            stat.and_then(|stat| cpu_us(&stat)).unwrap_or(0)
-        },
-        |ns| ns / 1000,
-    )
+    exact_cpu_us(Path::new("/proc/thread-self")).unwrap_or_else(|| {
+        let stat = fs::read_to_string("/proc/thread-self/stat");
+        stat.and_then(|stat| cpu_us(&stat)).unwrap_or(0)
+    })
 }
 
 /// How busy a thread was in the measured part. 0 of 0 if it did not see its beginning and its end.
@@ -180,12 +192,18 @@ mod tests {
             total_us,
             threads_us: threads.iter().copied().collect(),
         };
-        let used = sample(90, &[(1, 50), (3, 30)]).since(&sample(20, &[(1, 25), (2, 9)]));
-        let expected = CpuUse {
-            total_us: 70,
-            busiest_thread_us: 30,
-        };
-        assert_eq!(used, expected);
+        let earlier = sample(20, &[(1, 25), (2, 9)]);
+        for (later, total_us) in [
+            // Thread 2 has ended, and only the processes' own figure knows what it used last.
+            (sample(90, &[(1, 50), (3, 30)]), 70),
+            (sample(90, &[(1, 50), (2, 11), (3, 30)]), 57),
+        ] {
+            let expected = CpuUse {
+                total_us,
+                busiest_thread_us: 30,
+            };
+            assert_eq!(later.since(&earlier), expected);
+        }
     }
 
     #[cfg(target_os = "linux")]
