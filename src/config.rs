@@ -238,6 +238,8 @@ pub struct Config {
     pub workers: usize,
     /// Whether a shard's work may run at once on the reactor that brings it, when the shard is idle.
     pub inline_shards: bool,
+    /// Whether publications leave through io_uring where the kernel allows it: many sends for one system call.
+    pub io_uring: bool,
     /// Who may publish. None: anyone on a loopback address; elsewhere it must be said.
     pub publish: Option<Access>,
     /// Who may subscribe, and use own endpoints such as `/echo`. None: anyone on a loopback address; elsewhere it must be said.
@@ -261,6 +263,7 @@ impl Default for Config {
             reactors: 0,
             workers: 0,
             inline_shards: true,
+            io_uring: true,
             publish: None,
             subscribe: None,
             observe: None,

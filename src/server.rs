@@ -1,5 +1,6 @@
 //! The composition root: builds the parts, spawns the threads, and ends them.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -21,7 +22,7 @@ use crate::hub::ReactorId;
 use crate::metrics::Metrics;
 use crate::reactor::listener::{Balance, Listener};
 use crate::reactor::mailbox::{Inbox, Mailbox, mailbox};
-use crate::reactor::{Reactor, Route, Selector, Shared, StageCell, socket};
+use crate::reactor::{Context, Reactor, Route, Selector, Shared, StageCell, socket};
 use crate::worker::{Outlet, QueueLimits, Shards};
 
 /// Shards for each thread that may run one, so that two busy threads seldom want the same.
@@ -37,7 +38,7 @@ const SUPERVISE_INTERVAL: Duration = Duration::from_millis(100);
 const DESCRIPTORS_RESERVED: usize = 64;
 
 /// Descriptors that a reactor needs for itself.
-const DESCRIPTORS_PER_REACTOR: usize = 4;
+const DESCRIPTORS_PER_REACTOR: usize = 5;
 
 /// Puts a server together. See [`Server::builder`].
 pub struct Builder {
@@ -208,14 +209,19 @@ impl<'a> Assembly<'a> {
             .into_iter()
             .zip(inboxes)
             .zip(sockets.into_iter().zip(handed));
+        let context = Context {
+            shared: shared.clone(),
+            started,
+            connections_max,
+            io_uring: config.io_uring,
+        };
         let reactors = (0u16..)
             .zip(parts)
             .map(|(number, ((selector, inbox), (socket, handed)))| {
                 let id = ReactorId(number);
                 let listener =
                     Listener::new(socket, handed, Arc::clone(&balance), id, &config.limits);
-                let context = (shared.clone(), started, connections_max);
-                Reactor::new(selector, inbox, listener, id, reactors, context)
+                Reactor::new(selector, inbox, listener, id, reactors, context.clone())
             })
             .collect();
         let handle = Handle::new(shared, mailboxes, started);
@@ -331,7 +337,7 @@ impl Server {
     /// # Errors
     /// When a reactor fails or a thread panics. All others have ended by then too.
     pub fn run(self) -> Result<(), Error> {
-        self.log_start();
+        let start = self.start_line();
         let Server {
             handle,
             reactors,
@@ -339,6 +345,8 @@ impl Server {
             workers,
             ..
         } = self;
+        // It is closed once every reactor has started, or has failed to.
+        let (starting, started) = bounded::<Infallible>(1);
         let (ended, endings) = bounded::<Ending>(reactors.len() + workers);
         let (mut threads, mut failed) = (Vec::new(), None);
         for number in 0..workers {
@@ -353,16 +361,26 @@ impl Server {
             }
         }
         let running_workers = threads.len();
-        for (number, reactor) in reactors.into_iter().enumerate() {
-            match spawn(Thread::Reactor(number), &ended, move || reactor.run()) {
+        for (number, mut reactor) in reactors.into_iter().enumerate() {
+            let starting = starting.clone();
+            let job = move || {
+                reactor.start()?;
+                drop(starting);
+                reactor.run()
+            };
+            match spawn(Thread::Reactor(number), &ended, job) {
                 Ok(thread) => threads.push(thread),
                 Err(error) => failed = failed.or(Some(error)),
             }
         }
         let running_reactors = threads.len() - running_workers;
+        drop(starting);
+        let _ = started.recv();
         if failed.is_some() {
             // Half a server is worse than none.
             handle.shutdown_now();
+        } else {
+            log::info!("{start}");
         }
         let outcome = supervise(&handle, &endings, running_reactors, running_workers);
         for thread in threads {
@@ -374,7 +392,8 @@ impl Server {
         outcome
     }
 
-    fn log_start(&self) {
+    /// The line in the log that says what holds.
+    fn start_line(&self) -> String {
         let limit = self.connections_max;
         let address = self.address;
         let threads = format!("{} reactors, {} workers", self.reactors.len(), self.workers);
@@ -382,9 +401,7 @@ impl Server {
             true => "who may do what is decided by the program",
             false => &self.policy.rights,
         };
-        log::info!(
-            "listening on http://{address} ({policy}; {threads}; at most {limit} connections)"
-        );
+        format!("listening on http://{address} ({policy}; {threads}; at most {limit} connections)")
     }
 }
 

@@ -280,7 +280,7 @@ fn check_says_what_is_low() {
         "{out}"
     );
     assert!(
-        out.contains("Enough for 32 connections") && out.contains("LimitNOFILE=168"),
+        out.contains("Enough for 31 connections") && out.contains("LimitNOFILE=169"),
         "{out}"
     );
     assert!(out.lines().all(|line| line.chars().count() <= 80), "{out}");

@@ -111,6 +111,11 @@ fn one_order_with_four_reactors_and_inline_shards() {
 }
 
 #[test]
+fn one_order_without_io_uring() {
+    check_one_order(&["--reactors", "2", "--io-uring", "false"]);
+}
+
+#[test]
 fn one_order_with_four_reactors_and_workers() {
     check_one_order(&[
         "--reactors",

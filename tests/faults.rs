@@ -228,3 +228,45 @@ fn registering_fails() {
     ];
     check("epoll_ctl", &faults, 10);
 }
+
+/// Subscribers of one topic, enough of them for their sends to be handed over together.
+fn check_fan_out(address: SocketAddr, subscribers: &mut [WebSocket], round: &str) {
+    const MESSAGES: usize = 20;
+    let mut http = Http::connect(address);
+    for number in 0..MESSAGES {
+        http.publish("many", format!("{round} {number}").as_bytes());
+    }
+    for subscriber in subscribers {
+        for number in 0..MESSAGES {
+            assert_eq!(subscriber.text(), format!("{round} {number}"));
+        }
+    }
+}
+
+#[test]
+fn handing_over_many_sends_fails() {
+    let server = Server::start(&["--log-level", "info", "--reactors", "1"]);
+    let address = server.address();
+    let open = |_| WebSocket::open(address, "/ws/many");
+    let mut subscribers: Vec<_> = (0..20).map(open).collect();
+    if server.log().contains("there is no io_uring") {
+        // Then each send is a call of its own, whose faults `writing_fails` tries.
+        return check_fan_out(address, &mut subscribers, "one by one");
+    }
+    for (error, when) in [("EINTR", "1+2"), ("EAGAIN", "1+2"), ("ENOMEM", "3+2")] {
+        let faults = Faults::inject(&server, "io_uring_enter", error, when);
+        check_fan_out(address, &mut subscribers, error);
+        assert!(faults.end() > 0, "io_uring_enter never failed with {error}");
+    }
+    assert!(!server.log().contains("io_uring failed"));
+    // It fails for good: what it did not take is sent all the same, and so is everything from then on.
+    let faults = Faults::inject(&server, "io_uring_enter", "ENOMEM", "1+1");
+    check_fan_out(address, &mut subscribers, "for good");
+    assert!(faults.end() > 0, "io_uring_enter never failed");
+    wait_until("it is given up", || {
+        server.log().contains("io_uring failed")
+    });
+    let faults = Faults::inject(&server, "io_uring_enter", "ENOMEM", "1+1");
+    check_fan_out(address, &mut subscribers, "afterwards");
+    assert_eq!(faults.end(), 0, "it is not asked again");
+}

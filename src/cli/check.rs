@@ -14,7 +14,7 @@ use super::machine::Machine;
 /// Descriptors that the server keeps from connections: as many as its start says it does.
 const DESCRIPTORS_RESERVED: u64 = 64;
 /// Descriptors that each reactor needs for itself.
-const DESCRIPTORS_PER_REACTOR: u64 = 4;
+const DESCRIPTORS_PER_REACTOR: u64 = 5;
 /// Memory for an idle connection, the kernel's share and the server's, by rule of thumb.
 const BYTES_PER_CONNECTION: u64 = 8 * 1024;
 /// What TCP should be able to hold for each connection before it saves memory: one page.

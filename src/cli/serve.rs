@@ -58,6 +58,10 @@ pub fn command() -> Command {
                 .default_value("true")
                 .value_parser(value_parser!(bool))
                 .hide_short_help(true),
+            setting("io-uring", "BOOL", "Let publications leave through io_uring where the kernel allows it: true or false [default: true]")
+                .default_value("true")
+                .value_parser(value_parser!(bool))
+                .hide_short_help(true),
         ]);
     let command = add_access(command)
         .next_help_heading(LOGGING)
@@ -166,6 +170,7 @@ fn print_settings(config: &Config) -> Result<(), Box<dyn Error>> {
         "reactors": config.reactors,
         "workers": config.workers,
         "inline_shards": config.inline_shards,
+        "io_uring": config.io_uring,
         "publish": right(&config.publish),
         "subscribe": right(&config.subscribe),
         "observe": right(&config.observe),
@@ -187,6 +192,7 @@ fn config(matches: &ArgMatches) -> Result<Config, ConfigError> {
     config.reactors = number("reactors");
     config.workers = number("workers");
     config.inline_shards = *matches.get_one("inline-shards").expect("it has a default");
+    config.io_uring = *matches.get_one("io-uring").expect("it has a default");
     config.publish = access_of(matches, "publish", "publish-token")?;
     config.subscribe = access_of(matches, "subscribe", "subscribe-token")?;
     config.observe = access_of(matches, "observe", "observe-token")?;

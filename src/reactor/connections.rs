@@ -12,6 +12,7 @@ use std::sync::Arc;
 use slab::Slab;
 
 use super::application::{Application, Current, Shared, Stage};
+use super::ring::Ring;
 use super::sweep::Deadlines;
 use super::topics::Subscription;
 use super::transport::Transport;
@@ -76,6 +77,8 @@ pub struct Connections<T> {
     due: Vec<u32>,
     /// Drain: the next slot to be closed, and the pace.
     pub(super) drain: Option<super::drain::Drain>,
+    /// How publications leave where the kernel allows it.
+    pub(super) ring: Option<Ring>,
 }
 
 impl<T: Transport> Connections<T> {
@@ -101,6 +104,7 @@ impl<T: Transport> Connections<T> {
             touched: Vec::new(),
             due: Vec::new(),
             drain: None,
+            ring: None,
             settings,
         }
     }

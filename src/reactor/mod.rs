@@ -21,6 +21,7 @@ pub mod listener;
 pub mod mailbox;
 mod outbound;
 mod requests;
+pub mod ring;
 pub mod socket;
 pub mod sweep;
 pub mod topics;
@@ -30,6 +31,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use log::Level;
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
@@ -39,6 +41,7 @@ use clock::Clock;
 use connections::Connections;
 use listener::{Accepted, Listener, REFUSED_MAX};
 use mailbox::Inbox;
+use ring::Ring;
 
 use crate::handler::ConnectionId;
 use crate::hub::ReactorId;
@@ -89,6 +92,19 @@ impl Selector {
     }
 }
 
+/// What is the same for all reactors of a server.
+#[derive(Clone)]
+pub struct Context {
+    /// What they share.
+    pub shared: Shared,
+    /// When the process's clock began.
+    pub started: Instant,
+    /// The whole process's cap on connections.
+    pub connections_max: usize,
+    /// Whether to send through io_uring where the kernel allows it.
+    pub io_uring: bool,
+}
+
 /// One event loop.
 pub struct Reactor {
     selector: Selector,
@@ -101,35 +117,53 @@ pub struct Reactor {
     poll_errors: u32,
     /// Waits in a row that may have left events behind.
     waits_behind: usize,
+    wants_ring: bool,
     drain_until_ms: Option<u64>,
     /// In a drain: what was published before it has come to the mailboxes.
     hub_is_drained: bool,
 }
 
 impl Reactor {
-    /// A reactor that has yet to [`run`](Reactor::run): number `id` of `reactors`. `context`: what all reactors share,
-    /// when the process's clock began, and the whole process's cap on connections.
+    /// A reactor that has yet to [`start`](Reactor::start): number `id` of `reactors`.
     pub fn new(
         selector: Selector,
         inbox: Inbox,
         listener: Listener,
         id: ReactorId,
         reactors: usize,
-        context: (Shared, Instant, usize),
+        context: Context,
     ) -> Reactor {
-        let (shared, started, connections_max) = context;
         Reactor {
             selector,
-            connections: Connections::new(id, reactors, shared),
+            connections: Connections::new(id, reactors, context.shared),
             inbox,
             listener,
-            clock: Clock::new(started),
+            clock: Clock::new(context.started),
             now_ms: 0,
-            connections_max,
+            connections_max: context.connections_max,
             poll_errors: 0,
             waits_behind: 0,
+            wants_ring: context.io_uring,
             drain_until_ms: None,
             hub_is_drained: false,
+        }
+    }
+
+    /// Takes up what belongs to the calling thread, which is to [`run`](Reactor::run) it. From here on it accepts
+    /// connections.
+    ///
+    /// # Errors
+    /// When the listener cannot be registered.
+    pub fn start(&mut self) -> io::Result<()> {
+        if self.wants_ring {
+            self.connections.ring = open_ring(self.connections.reactor());
+        }
+        match self.listener.socket_mut() {
+            Some(socket) => {
+                let registry = self.selector.poll.registry();
+                registry.register(socket, LISTEN, Interest::READABLE)
+            }
+            None => Ok(()),
         }
     }
 
@@ -138,12 +172,6 @@ impl Reactor {
     /// # Errors
     /// When waiting for events fails again and again.
     pub fn run(mut self) -> io::Result<()> {
-        if let Some(socket) = self.listener.socket_mut() {
-            self.selector
-                .poll
-                .registry()
-                .register(socket, LISTEN, Interest::READABLE)?;
-        }
         let mut events = Events::with_capacity(EVENTS_MAX);
         let outcome = loop {
             match self.tick(&mut events) {
@@ -350,6 +378,18 @@ impl Reactor {
             }
         }
     }
+}
+
+fn open_ring(id: ReactorId) -> Option<Ring> {
+    let failed = |error| {
+        // One line is enough for all of them.
+        let level = if id.0 == 0 { Level::Info } else { Level::Debug };
+        log::log!(
+            level,
+            "sends are made one by one, for there is no io_uring: {error}"
+        );
+    };
+    Ring::open().map_err(failed).ok()
 }
 
 fn release(registry: &Registry, stream: &mut TcpStream) {

@@ -1,9 +1,11 @@
 //! The way out: publications to all subscribers of a topic, and outboxes to the kernel.
 
+use std::cell::OnceCell;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use super::connections::{Connections, Slot};
+use super::ring::{Ring, SENDS_MAX};
 use super::transport::Transport;
 use crate::connection::outbox::SEGMENTS_PER_WRITE;
 use crate::connection::{CloseReason, Segment, Settings};
@@ -15,23 +17,26 @@ use crate::protocol::{Opcode, encode_frame};
 /// Bytes of several publications that leave in one write. More make another write.
 const BATCH_BYTES_MAX: usize = 64 * 1024;
 
+/// Fewer sends than this are made one by one: handing over a ring costs something too.
+const RING_SENDS_MIN: usize = 4;
+
 /// The publications of one topic in one tick, as each dialect wants them: contiguous, encoded once.
 struct Batch<'a> {
     publications: &'a [Arc<Publication>],
-    encoded: [Option<Arc<[u8]>>; Dialect::ALL.len()],
+    encoded: [OnceCell<Arc<[u8]>>; Dialect::ALL.len()],
 }
 
 impl<'a> Batch<'a> {
     fn new(publications: &'a [Arc<Publication>]) -> Batch<'a> {
         Batch {
             publications,
-            encoded: [const { None }; Dialect::ALL.len()],
+            encoded: [const { OnceCell::new() }; Dialect::ALL.len()],
         }
     }
 
-    fn encoded(&mut self, dialect: Dialect) -> &Arc<[u8]> {
+    fn encoded(&self, dialect: Dialect) -> &Arc<[u8]> {
         let publications = self.publications;
-        self.encoded[dialect as usize].get_or_insert_with(|| match publications {
+        self.encoded[dialect as usize].get_or_init(|| match publications {
             [one] => Arc::clone(dialect.encode(one)),
             many => {
                 let frames = many.iter().map(|publication| dialect.encode(publication));
@@ -92,36 +97,120 @@ impl<T: Transport> Connections<T> {
         subscribers: &[u32],
         now_ms: u64,
     ) {
-        let mut batch = Batch::new(publications);
-        let count = publications.len() as u64;
-        let (mut deliveries, mut messages, mut bytes) = (0, 0, 0);
+        let batch = Batch::new(publications);
+        let mut tally = Tally::default();
+        match self.ring.take() {
+            Some(mut ring) if subscribers.len() >= RING_SENDS_MIN => {
+                for chunk in subscribers.chunks(SENDS_MAX) {
+                    self.deliver_by_ring(&mut ring, &batch, chunk, now_ms, &mut tally);
+                }
+                self.ring = Some(ring).filter(|ring| !ring.is_broken());
+            }
+            ring => {
+                self.ring = ring;
+                for &index in subscribers {
+                    self.deliver_one(&batch, index, now_ms, &mut tally);
+                }
+            }
+        }
+        self.metrics.deliveries.add(tally.deliveries);
+        self.metrics.messages_sent.add(tally.messages);
+        self.metrics.bytes_sent.add(tally.bytes);
+    }
+
+    /// Writes a batch to one subscriber, or queues it behind what waits there.
+    fn deliver_one(&mut self, batch: &Batch<'_>, index: u32, now_ms: u64, tally: &mut Tally) {
+        let Some(slot) = self.slots.get_mut(index as usize) else {
+            return;
+        };
+        if !slot.connection.takes_deliveries() {
+            return;
+        }
+        let dialect = slot.connection.dialect();
+        let frames = batch.encoded(dialect);
+        tally.count(batch, dialect);
+        if slot.connection.outbox.is_empty() {
+            match slot.transport.write(frames) {
+                Ok(written) if written == frames.len() => {
+                    tally.bytes += written as u64;
+                    return;
+                }
+                outcome => tally.bytes += slot.queue_rest(outcome, frames, &self.settings, now_ms),
+            }
+        } else {
+            slot.queue(frames, 0, &self.settings, now_ms);
+        }
+        self.touched.push(index);
+    }
+
+    /// Writes a batch to up to [`SENDS_MAX`] subscribers at once.
+    fn deliver_by_ring(
+        &mut self,
+        ring: &mut Ring,
+        batch: &Batch<'_>,
+        subscribers: &[u32],
+        now_ms: u64,
+        tally: &mut Tally,
+    ) {
+        let (mut indexes, mut count) = ([0; SENDS_MAX], 0);
         for &index in subscribers {
+            let Some(slot) = self.slots.get(index as usize) else {
+                continue;
+            };
+            let is_direct = slot.connection.takes_deliveries()
+                && slot.connection.outbox.is_empty()
+                && slot.transport.descriptor().is_some();
+            if is_direct {
+                indexes[count] = index;
+                count += 1;
+            } else {
+                self.deliver_one(batch, index, now_ms, tally);
+            }
+        }
+        let indexes = &indexes[..count];
+        let mut outcomes = [const { None }; SENDS_MAX];
+        let outcomes = &mut outcomes[..count];
+        let sends = indexes.iter().filter_map(|&index| {
+            let slot = self.slots.get(index as usize)?;
+            let frames = batch.encoded(slot.connection.dialect());
+            Some((slot.transport.descriptor()?, &**frames))
+        });
+        ring.send(sends, outcomes);
+        for (&index, outcome) in indexes.iter().zip(outcomes) {
+            let Some(outcome) = outcome.take() else {
+                self.deliver_one(batch, index, now_ms, tally);
+                continue;
+            };
             let Some(slot) = self.slots.get_mut(index as usize) else {
                 continue;
             };
-            if !slot.connection.takes_deliveries() {
-                continue;
-            }
             let dialect = slot.connection.dialect();
             let frames = batch.encoded(dialect);
-            deliveries += count;
-            messages += if dialect == Dialect::Raw { count } else { 0 };
-            if slot.connection.outbox.is_empty() {
-                match slot.transport.write(frames) {
-                    Ok(written) if written == frames.len() => {
-                        bytes += written as u64;
-                        continue;
-                    }
-                    outcome => bytes += slot.queue_rest(outcome, frames, &self.settings, now_ms),
+            tally.count(batch, dialect);
+            match outcome {
+                Ok(written) if written == frames.len() => tally.bytes += written as u64,
+                outcome => {
+                    tally.bytes += slot.queue_rest(outcome, frames, &self.settings, now_ms);
+                    self.touched.push(index);
                 }
-            } else {
-                slot.queue(frames, 0, &self.settings, now_ms);
             }
-            self.touched.push(index);
         }
-        self.metrics.deliveries.add(deliveries);
-        self.metrics.messages_sent.add(messages);
-        self.metrics.bytes_sent.add(bytes);
+    }
+}
+
+/// What a batch adds to the counters.
+#[derive(Default)]
+struct Tally {
+    deliveries: u64,
+    messages: u64,
+    bytes: u64,
+}
+
+impl Tally {
+    fn count(&mut self, batch: &Batch<'_>, dialect: Dialect) {
+        let count = batch.publications.len() as u64;
+        self.deliveries += count;
+        self.messages += if dialect == Dialect::Raw { count } else { 0 };
     }
 }
 
@@ -137,14 +226,8 @@ impl<T: Transport> Slot<T> {
     ) -> u64 {
         let written = match outcome {
             Ok(count) => count,
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) =>
-            {
-                0
-            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
             Err(_) => {
                 self.connection.finish(CloseReason::Transport);
                 return 0;
@@ -183,7 +266,9 @@ impl<T: Transport> Slot<T> {
                     metrics.bytes_sent.add(count as u64);
                     written += count;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    break;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -266,10 +351,10 @@ mod tests {
     #[test]
     fn a_batch_is_one_piece_for_each_dialect() {
         let all = publications(&[1, 2]);
-        let mut batch = Batch::new(&all);
+        let batch = Batch::new(&all);
         assert_eq!(&**batch.encoded(Dialect::Raw), [0x82, 1, 0, 0x82, 2, 0, 0]);
         let single = publications(&[3]);
-        let mut batch = Batch::new(&single);
+        let batch = Batch::new(&single);
         assert!(
             Arc::ptr_eq(batch.encoded(Dialect::Raw), single[0].frame()),
             "one publication is not copied"

@@ -1,6 +1,8 @@
 //! What a connection's bytes travel over. The reactor is generic over it, so everything above runs without a socket.
 
 use std::io::{self, IoSlice};
+#[cfg(unix)]
+use std::os::fd::BorrowedFd;
 
 /// A stream of bytes in both directions that never blocks: what cannot be done at once is
 /// [`WouldBlock`](io::ErrorKind::WouldBlock).
@@ -28,4 +30,10 @@ pub trait Transport {
     /// # Errors
     /// As of `shutdown(2)`.
     fn shutdown_write(&mut self) -> io::Result<()>;
+
+    /// The socket behind it, for sends by [`Ring`](super::ring::Ring). One without is written to one by one.
+    #[cfg(unix)]
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 }
