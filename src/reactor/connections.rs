@@ -48,6 +48,8 @@ pub(super) struct Slot<T> {
     was_held: bool,
     /// It stands in `closed`.
     is_closed: bool,
+    /// The kernel took no more, and has yet to announce that there is room.
+    pub(super) is_blocked: bool,
 }
 
 /// All connections of one reactor.
@@ -150,6 +152,7 @@ impl<T: Transport> Connections<T> {
             is_ready: false,
             was_held: false,
             is_closed: false,
+            is_blocked: false,
         });
         debug_assert_eq!(index as u32, id.index);
         id
@@ -187,10 +190,9 @@ impl<T: Transport> Connections<T> {
 
     /// The transport can be written.
     pub fn handle_writable(&mut self, id: ConnectionId, now_ms: u64) {
-        if self
-            .slot(id)
-            .is_some_and(|slot| !slot.connection.outbox.is_empty())
-        {
+        let Some(slot) = self.slot(id) else { return };
+        slot.is_blocked = false;
+        if !slot.connection.outbox.is_empty() {
             self.settle(id.index, now_ms);
         }
     }

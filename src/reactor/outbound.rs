@@ -226,7 +226,10 @@ impl<T: Transport> Slot<T> {
     ) -> u64 {
         let written = match outcome {
             Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.is_blocked = true;
+                0
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
             Err(_) => {
                 self.connection.finish(CloseReason::Transport);
@@ -267,6 +270,7 @@ impl<T: Transport> Slot<T> {
                     written += count;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.is_blocked = true;
                     break;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -298,14 +302,14 @@ impl<T: Transport> Slot<T> {
         Ok(())
     }
 
-    /// Writes the outbox until it is empty or the kernel takes no more. A pong that waited for that is put in front
+    /// Writes the outbox until it is empty or the kernel takes no more; nothing while it has yet to announce room. A pong that waited for that is put in front
     /// of `out`.
     pub(super) fn write_outbox(
         &mut self,
         metrics: &ReactorMetrics,
         out: &mut Vec<u8>,
     ) -> io::Result<()> {
-        while !self.connection.outbox.is_empty() {
+        while !self.connection.outbox.is_empty() && !self.is_blocked {
             let mut pieces = [IoSlice::new(&[]); SEGMENTS_PER_WRITE];
             let count = self.connection.outbox.slices(&mut pieces);
             match self.transport.write_vectored(&pieces[..count]) {
@@ -319,7 +323,7 @@ impl<T: Transport> Slot<T> {
                         out.splice(..0, pong);
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_blocked = true,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
