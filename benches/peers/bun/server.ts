@@ -1,0 +1,33 @@
+// A server on Bun: /echo sends each message back, /ws/... are topics. Bun's WebSockets are those of uWebSockets.
+//
+//     bun server.ts PORT
+//
+// Topics are Bun's own, whose publications leave in one write for each turn of the event loop.
+
+type Data = { topic: string };
+
+const BYTES_MAX = 16 * 1024 * 1024;
+
+const server = Bun.serve<Data>({
+  hostname: "127.0.0.1",
+  port: Number(process.argv[2]),
+  fetch(request, server) {
+    const topic = new URL(request.url).pathname;
+    if (server.upgrade(request, { data: { topic } })) return undefined;
+    return new Response("a WebSocket handshake is expected\n", { status: 426 });
+  },
+  websocket: {
+    backpressureLimit: BYTES_MAX,
+    closeOnBackpressureLimit: true,
+    idleTimeout: 0,
+    maxPayloadLength: BYTES_MAX,
+    perMessageDeflate: false,
+    open(connection) {
+      if (connection.data.topic !== "/echo") connection.subscribe(connection.data.topic);
+    },
+    message(connection, message) {
+      if (connection.data.topic === "/echo") connection.send(message);
+      else server.publish(connection.data.topic, message);
+    },
+  },
+});
