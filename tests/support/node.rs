@@ -1,0 +1,203 @@
+//! A node in memory: one reactor's connections and one shard of the hub, without sockets, threads or a clock.
+//!
+//! It runs the same code as the server from the read to the write, over transports that a test or a bench makes. Topics
+//! spread over shards in the same way in each run.
+
+#![allow(dead_code, reason = "each test or bench that includes it uses a part")]
+
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+
+use umbel::config::{Config, Limits};
+use umbel::connection::Settings;
+use umbel::handler::Echo;
+use umbel::http::topic::Topic;
+use umbel::hub::{Command, Kind, Origin, Publication, ReactorId};
+use umbel::metrics::Metrics;
+use umbel::reactor::connections::Connections;
+use umbel::reactor::mailbox::{Inbox, mailbox};
+use umbel::reactor::transport::Transport;
+use umbel::reactor::{Route, Shared, StageCell};
+use umbel::worker::{Outlet, QueueLimits, Shards};
+use umbel::{ConnectionId, Origins};
+
+/// Gives what is put into it, and takes everything.
+#[derive(Default)]
+pub struct Sink {
+    /// What is to be read.
+    pub input: Vec<u8>,
+    /// How much of `input` was read.
+    pub read: usize,
+    /// The peer's side ends behind `input`.
+    pub is_ended: bool,
+    /// Bytes that were written to it.
+    pub written: usize,
+}
+
+impl Sink {
+    /// Replaces what is to be read.
+    pub fn refill(&mut self, input: &[u8]) {
+        self.input.clear();
+        self.input.extend_from_slice(input);
+        self.read = 0;
+    }
+}
+
+impl Transport for Sink {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let rest = &self.input[self.read..];
+        if rest.is_empty() && !self.is_ended {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let count = rest.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&rest[..count]);
+        self.read += count;
+        Ok(count)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.written += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        let count = pieces.iter().map(|piece| piece.len()).sum();
+        self.written += count;
+        Ok(count)
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The request of an upgrade at `path`.
+pub fn upgrade(path: &str) -> Vec<u8> {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+/// The node.
+pub struct Node<T = Sink> {
+    /// The connections of its reactor.
+    pub connections: Connections<T>,
+    /// The reactor's mailbox.
+    pub inbox: Inbox,
+    /// The hub.
+    pub shards: Arc<Shards>,
+    /// The moment of whatever is done next.
+    pub now_ms: u64,
+}
+
+impl<T: Transport> Node<T> {
+    /// A node without connections, with `/echo` besides the topics.
+    pub fn new(limits: &Limits) -> Node<T> {
+        let (outlet, inbox) = mailbox(ReactorId(0), 1024, 1 << 20, Box::new(|| true));
+        let queue = QueueLimits {
+            commands_max: 1024,
+            bytes_max: 1 << 20,
+        };
+        let outlets: Vec<Box<dyn Outlet>> = vec![Box::new(outlet)];
+        let (shards, _work) = Shards::new(&[1, 1 << 32], outlets, queue, true);
+        let shards = Arc::new(shards.repeatable());
+        let shared = Shared {
+            settings: Arc::new(Settings::new(limits)),
+            shards: Arc::clone(&shards),
+            authorizer: Arc::new(Config::default().rights().expect("the defaults stand")),
+            origins: Arc::new(Origins::Any),
+            subprotocols: Arc::new([]),
+            routes: Arc::new([Route {
+                path: "/echo".into(),
+                handler: Arc::new(Echo),
+            }]),
+            metrics: Arc::new(Metrics::new(1)),
+            stage: Arc::new(StageCell::default()),
+        };
+        Node {
+            connections: Connections::new(ReactorId(0), 1, shared),
+            inbox,
+            shards,
+            now_ms: 0,
+        }
+    }
+
+    /// The rest of a tick, as the reactor runs it.
+    pub fn finish_tick(&mut self) {
+        while let Some(effect) = self.inbox.take() {
+            self.connections.handle_effect(effect, self.now_ms);
+        }
+        self.connections.deliver(self.now_ms, || 0);
+        self.connections.retry_commands();
+        self.connections.finish_tick(|_| {});
+    }
+
+    /// Hands a text to the hub.
+    pub fn submit(&mut self, topic: &str, payload: &[u8]) {
+        let topic = Topic::from_text(topic).expect("a topic");
+        let publication = Arc::new(Publication::new(Kind::Text, payload, 0));
+        let command = Command::Publish {
+            topic,
+            publication,
+            origin: Origin::Detached,
+        };
+        self.shards
+            .submit(command, Some(ReactorId(0)))
+            .expect("room");
+    }
+
+    /// Publishes a text, and runs the tick that delivers it.
+    pub fn publish(&mut self, topic: &str, payload: &[u8]) {
+        self.submit(topic, payload);
+        self.finish_tick();
+    }
+
+    /// Looks after every deadline that has come by now.
+    pub fn sweep(&mut self) {
+        while self.connections.next_deadline_ms() <= self.now_ms {
+            self.connections.sweep(self.now_ms);
+        }
+    }
+}
+
+impl Node<Sink> {
+    /// Accepts a connection, whose first bytes are `input`.
+    pub fn accept(&mut self, input: Vec<u8>) -> ConnectionId {
+        let sink = Sink {
+            input,
+            ..Sink::default()
+        };
+        let id = self.connections.insert(sink, self.now_ms);
+        self.connections.handle_readable(id, false, self.now_ms);
+        id
+    }
+
+    /// Opens a WebSocket connection at `path`.
+    pub fn connect(&mut self, path: &str) -> ConnectionId {
+        self.accept(upgrade(path))
+    }
+
+    /// Bytes come from a connection's peer, in one read.
+    pub fn receive(&mut self, id: ConnectionId, bytes: &[u8]) {
+        self.transport(id).refill(bytes);
+        self.connections.handle_readable(id, false, self.now_ms);
+    }
+
+    /// Bytes come from a connection's peer, in one read, and their tick is run.
+    pub fn send(&mut self, id: ConnectionId, bytes: &[u8]) {
+        self.receive(id, bytes);
+        self.finish_tick();
+    }
+
+    /// Bytes that were written to a connection.
+    pub fn written(&mut self, id: ConnectionId) -> usize {
+        self.transport(id).written
+    }
+
+    /// A connection's transport.
+    pub fn transport(&mut self, id: ConnectionId) -> &mut Sink {
+        self.connections.transport_mut(id).expect("connected")
+    }
+}
