@@ -38,6 +38,8 @@ impl Connection {
                         Event::Message(self.endpoint, Message::Binary(bytes)),
                         turn.out,
                     )),
+                    // No handshake agrees to compression, so the decoder lets none through.
+                    Received::Compressed(..) => Step::Failed(ProtocolError::ReservedBits),
                     Received::Ping(payload) => {
                         if self.outbox.is_empty() {
                             encode_frame(turn.out, Opcode::Pong, payload, None);

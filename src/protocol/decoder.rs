@@ -7,7 +7,7 @@
 //! Every check is made at the first byte that shows it and in the order of the bytes, so the result does not
 //! depend on how the bytes were cut into calls.
 
-use super::frame::{HEADER_BYTES_MAX, Header, MASKED, Opcode, RSV, parse_first_byte};
+use super::frame::{HEADER_BYTES_MAX, Header, MASKED, Opcode, RSV, RSV1, parse_first_byte};
 use super::mask::mask_in_place;
 use super::message::{Gathered, Limits, Received, Unfinished};
 use super::{ProtocolError, Role};
@@ -61,6 +61,12 @@ impl Decoder {
                 Role::Client => Expects::Unmasked,
             },
         }
+    }
+
+    /// Lets compressed messages through, for a connection that has agreed to permessage-deflate: RSV1 gets its meaning
+    /// (RFC 7692, section 6).
+    pub fn accept_compressed(&mut self) {
+        self.reserved_bits &= !RSV1;
     }
 
     /// Takes bytes off the front of `input` until a message or control frame is whole, and returns it; call
@@ -144,7 +150,10 @@ impl Decoder {
         } else {
             self.check_limits(&header, limits)?;
             if is_whole && header.fin && header.opcode != Opcode::Continuation {
-                return take_whole(&header, input).map(Step::Whole);
+                return match header.rsv1 {
+                    false => take_whole(&header, input).map(Step::Whole),
+                    true => Ok(Step::Whole(take_compressed(&header, input))),
+                };
             }
         }
         let unfinished = self.unfinished.get_or_insert_default();
@@ -198,8 +207,8 @@ impl Decoder {
         let Some(&first) = bytes.first() else {
             return Ok(None);
         };
-        if first & self.reserved_bits != 0 {
-            return Err(ProtocolError::ReservedBits);
+        if first & RSV != 0 {
+            self.check_reserved(first)?;
         }
         let opcode = parse_first_byte(first)?;
         let is_mid_message = self
@@ -224,6 +233,16 @@ impl Decoder {
             _ => {}
         }
         Header::parse_rest(first, opcode, second, bytes)
+    }
+
+    /// Checks the reserved bits of a header's first byte, where one is set: no more than RSV1, where a message begins.
+    #[cold]
+    fn check_reserved(&self, first: u8) -> Result<(), ProtocolError> {
+        let begins_message = matches!(Opcode::parse(first), Ok(Opcode::Text | Opcode::Binary));
+        if first & self.reserved_bits != 0 || !begins_message {
+            return Err(ProtocolError::ReservedBits);
+        }
+        Ok(())
     }
 
     /// Checks a data frame against the limits, before any of its payload is taken.
@@ -279,14 +298,28 @@ fn take_whole<'b>(
     header: &Header,
     input: &mut &'b mut [u8],
 ) -> Result<Received<'b>, ProtocolError> {
+    Received::parse(header.opcode, take_payload(header, input))
+}
+
+/// The same of a compressed message.
+#[cold]
+fn take_compressed<'b>(header: &Header, input: &mut &'b mut [u8]) -> Received<'b> {
+    Received::Compressed(header.opcode, take_payload(header, input))
+}
+
+#[inline]
+fn take_payload<'b>(header: &Header, input: &mut &'b mut [u8]) -> &'b [u8] {
     let payload = input
         .split_off_mut(..header.payload_len as usize)
         .expect("the caller found the payload whole");
     if let Some(key) = header.mask {
         mask_in_place(payload, key, 0);
     }
-    Received::parse(header.opcode, payload)
+    payload
 }
+
+#[cfg(test)]
+mod compressed_tests;
 
 #[cfg(test)]
 mod tests {

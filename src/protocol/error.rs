@@ -33,7 +33,9 @@ pub enum ProtocolError {
     CloseTooShort,
     /// A close code that may not stand on the wire (section 7.4).
     InvalidCloseCode,
-    /// A message, over all its fragments, is longer than the limit.
+    /// A compressed message does not inflate, or not to its end (RFC 7692, section 7.2.2).
+    InvalidDeflate,
+    /// A message, over all its fragments, is longer than the limit, before inflating it or after.
     MessageTooBig,
     /// A message has more fragments than the limit.
     TooManyFragments,
@@ -49,7 +51,9 @@ impl ProtocolError {
     /// fragmenting is legal, so 1002 would accuse; 1008 is the code for a policy with no code of its own.
     pub fn close_code(self) -> CloseCode {
         match self {
-            ProtocolError::InvalidUtf8 => CloseCode::INVALID_PAYLOAD,
+            ProtocolError::InvalidUtf8 | ProtocolError::InvalidDeflate => {
+                CloseCode::INVALID_PAYLOAD
+            }
             ProtocolError::MessageTooBig => CloseCode::MESSAGE_TOO_BIG,
             ProtocolError::TooManyFragments => CloseCode::POLICY_VIOLATION,
             _ => CloseCode::PROTOCOL_ERROR,
@@ -72,6 +76,7 @@ impl ProtocolError {
             ProtocolError::InvalidUtf8 => "the text is not valid UTF-8",
             ProtocolError::CloseTooShort => "the close frame has half a close code",
             ProtocolError::InvalidCloseCode => "the close code is not allowed on the wire",
+            ProtocolError::InvalidDeflate => "the compressed message is not valid DEFLATE",
             ProtocolError::MessageTooBig => "the message is over the size limit",
             ProtocolError::TooManyFragments => "the message has too many fragments",
         }
@@ -93,6 +98,7 @@ impl ProtocolError {
             ProtocolError::InvalidUtf8 => "invalid_utf8",
             ProtocolError::CloseTooShort => "close_too_short",
             ProtocolError::InvalidCloseCode => "invalid_close_code",
+            ProtocolError::InvalidDeflate => "invalid_deflate",
             ProtocolError::MessageTooBig => "message_too_big",
             ProtocolError::TooManyFragments => "too_many_fragments",
         }
@@ -112,7 +118,7 @@ mod tests {
     use super::*;
     use crate::protocol::CLOSE_REASON_BYTES_MAX;
 
-    const ALL: [ProtocolError; 15] = [
+    const ALL: [ProtocolError; 16] = [
         ProtocolError::ReservedBits,
         ProtocolError::ReservedOpcode,
         ProtocolError::UnmaskedFrame,
@@ -126,6 +132,7 @@ mod tests {
         ProtocolError::InvalidUtf8,
         ProtocolError::CloseTooShort,
         ProtocolError::InvalidCloseCode,
+        ProtocolError::InvalidDeflate,
         ProtocolError::MessageTooBig,
         ProtocolError::TooManyFragments,
     ];

@@ -26,7 +26,7 @@ pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 125;
 const FIN: u8 = 0x80;
 pub(super) const RSV: u8 = RSV1 | RSV2 | RSV3;
 pub(super) const MASKED: u8 = 0x80;
-const RSV1: u8 = 0x40;
+pub(super) const RSV1: u8 = 0x40;
 const RSV2: u8 = 0x20;
 const RSV3: u8 = 0x10;
 const OPCODE: u8 = 0x0f;
@@ -83,7 +83,8 @@ impl Opcode {
 pub struct Header {
     /// This is the last, or only, fragment of its message.
     pub fin: bool,
-    /// Reserved for extensions; permessage-deflate gives it a meaning.
+    /// On the first frame of a message: the message is compressed, if permessage-deflate was negotiated (RFC 7692,
+    /// section 6). Reserved otherwise.
     pub rsv1: bool,
     /// Reserved for extensions.
     pub rsv2: bool,

@@ -10,7 +10,8 @@ use super::{CloseFrame, ProtocolError, Utf8Validator, parse_text};
 /// The caps on one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Payload bytes of a message over all its fragments. A frame that goes over fails by its header alone.
+    /// Payload bytes of a message over all its fragments. A frame that goes over fails by its header alone. Of a
+    /// compressed message these are the compressed bytes here; inflating applies the same limit to what comes out.
     pub message_bytes_max: u64,
     /// Frames of a message that is fragmented. Empty fragments cost no memory, but they do cost time.
     pub fragments_max: u32,
@@ -23,6 +24,9 @@ pub enum Received<'a> {
     Text(&'a str),
     /// A binary message.
     Binary(&'a [u8]),
+    /// A compressed message, `Text` or `Binary`, as it was sent: not inflated, and a text not checked. Only a decoder
+    /// that accepts it hands it out.
+    Compressed(Opcode, &'a [u8]),
     /// A ping: to be answered by a pong with the same payload, at most 125 bytes.
     Ping(&'a [u8]),
     /// A pong.
@@ -51,6 +55,8 @@ impl<'a> Received<'a> {
 pub(super) enum Gathered {
     /// The message, of this type.
     Message(Opcode),
+    /// The compressed message, of this type.
+    Compressed(Opcode),
     /// The control frame.
     Control(Opcode),
 }
@@ -61,6 +67,8 @@ pub(super) enum Gathered {
 pub(super) struct Unfinished {
     /// The type of the message under way: `Text` or `Binary`.
     message: Option<Opcode>,
+    /// Whether it is compressed.
+    is_compressed: bool,
     /// Its payload so far.
     payload: Vec<u8>,
     /// How many of its frames have begun.
@@ -117,6 +125,7 @@ impl Unfinished {
             if header.opcode != Opcode::Continuation {
                 debug_assert!(self.message.is_none() && self.payload.is_empty());
                 self.message = Some(header.opcode);
+                self.is_compressed = header.rsv1;
             }
             self.fragments += 1;
         }
@@ -148,7 +157,7 @@ impl Unfinished {
         if opcode.is_control() {
             self.control.extend_from_slice(piece);
         } else {
-            if self.message == Some(Opcode::Text) {
+            if self.message == Some(Opcode::Text) && !self.is_compressed {
                 self.utf8.push(piece)?;
             }
             self.append(piece, if fin { remaining } else { u64::MAX });
@@ -164,7 +173,11 @@ impl Unfinished {
             Ok(Some(Gathered::Control(opcode)))
         } else if fin {
             self.utf8.finish()?;
-            Ok(self.message.take().map(Gathered::Message))
+            let gathered = match self.is_compressed {
+                true => Gathered::Compressed,
+                false => Gathered::Message,
+            };
+            Ok(self.message.take().map(gathered))
         } else {
             Ok(None)
         }
@@ -175,6 +188,7 @@ impl Unfinished {
     pub(super) fn received(&self, gathered: Gathered) -> Result<Received<'_>, ProtocolError> {
         match gathered {
             Gathered::Message(opcode) => Received::parse(opcode, &self.payload),
+            Gathered::Compressed(opcode) => Ok(Received::Compressed(opcode, &self.payload)),
             Gathered::Control(opcode) => Received::parse(opcode, &self.control),
         }
     }
