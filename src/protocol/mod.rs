@@ -1,4 +1,4 @@
-//! RFC 6455, the WebSocket protocol, both sides of it, without I/O.
+//! RFC 6455, the WebSocket protocol, and RFC 7692, its compression, both sides of them, without I/O.
 //!
 //! Bytes and random numbers come in as arguments, bytes and messages go out: nothing here knows a socket, a
 //! clock or a thread. Only [`handshake`] looks outside this module, at the HTTP head it is given.
@@ -14,6 +14,7 @@
 //! | `decoder` | bytes to messages: the way in |
 //! | `handshake` | the opening handshake, the server's side (section 4.2) |
 //! | `handshake_client` | the opening handshake, the client's side (section 4.1) |
+//! | `deflate` | permessage-deflate: what is agreed on, messages in and out (RFC 7692) |
 //! | `origin` | which origins may connect (section 10.2) |
 //!
 //! The states of one direction, from the first byte after the handshake:
@@ -30,6 +31,7 @@
 
 mod close;
 mod decoder;
+pub mod deflate;
 mod error;
 mod frame;
 pub mod handshake;
@@ -47,7 +49,8 @@ pub use frame::{
     encode_frame, encode_server_header,
 };
 pub use handshake::{
-    SUBPROTOCOLS_MAX, Upgrade, accept_key, encode_switching_protocols, is_upgrade, parse_upgrade,
+    SUBPROTOCOLS_MAX, Upgrade, accept_key, choose_deflate, encode_switching_protocols, is_upgrade,
+    parse_upgrade,
 };
 pub use handshake_client::{ClientError, ClientRequest, RESPONSE_HEAD_BYTES_MAX, Response};
 pub use mask::mask_in_place;
