@@ -1,5 +1,6 @@
 //! The opening handshake, the server's side: RFC 6455, section 4.2, over an HTTP/1.1 head.
 
+use super::deflate::{Agreement, Policy, choose, has_broken_deflate};
 use crate::http::refusal::{ALLOW_GET, Refusal};
 use crate::http::request::{BodyLength, Head, Method, Version, is_token};
 use base64::Engine as _;
@@ -48,6 +49,17 @@ impl<'a> Upgrade<'a> {
     pub fn offers(&self) -> impl Iterator<Item = &'a str> + use<'a, '_> {
         self.subprotocols.iter().copied()
     }
+}
+
+/// The header that permessage-deflate is offered and answered in (section 11.3.2).
+pub(super) const EXTENSIONS: &str = "Sec-WebSocket-Extensions";
+
+/// What to agree to of the compression that a request offers. `None`: nothing. Answer with an extra header line, its
+/// value from [`Agreement::encode`].
+pub fn choose_deflate(head: &Head<'_>, policy: &Policy) -> Option<Agreement> {
+    let agreement = choose(values(head, EXTENSIONS), policy)?;
+    let is_broken = head.headers("user-agent").any(has_broken_deflate);
+    (!is_broken).then_some(agreement)
 }
 
 /// Whether a request asks for a WebSocket: `Upgrade` names it and `Connection` names `Upgrade`.
@@ -284,6 +296,29 @@ mod tests {
             let offers: Vec<&str> = upgrade.offers().collect();
             assert_eq!(offers, ["chat", "umbel.v1", "last"]);
         });
+    }
+
+    #[test]
+    fn compression_is_agreed_to_over_several_lines() {
+        let agreed = |lines: &str| {
+            let request = format!("GET /ws/a HTTP/1.1\r\n{GOOD}{lines}\r\n");
+            let head = Head::parse(request.as_bytes(), &LIMITS).unwrap();
+            parse_upgrade(&head).unwrap();
+            choose_deflate(&head, &Policy::default()).is_some()
+        };
+        let offer =
+            "Sec-WebSocket-Extensions: x\r\nsec-websocket-extensions: permessage-deflate\r\n";
+        assert!(agreed(offer));
+        assert!(!agreed(""));
+        // Malformed, opaque, and from a browser that cannot: no reason to refuse the connection.
+        assert!(!agreed(&format!(
+            "{offer}Sec-WebSocket-Extensions: a b\r\n"
+        )));
+        assert!(!agreed(&format!(
+            "{offer}Sec-WebSocket-Extensions: \u{e9}\r\n"
+        )));
+        let safari = "User-Agent: AppleWebKit/605.1.15 Version/15.1 Safari/605.1.15\r\n";
+        assert!(!agreed(&format!("{offer}{safari}")));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The opening handshake, the client's side: RFC 6455, section 4.1.
 
-use super::handshake::{KEY_BYTES, VERSION, accept_key, encode_line};
+use super::deflate::{Agreement, Offer, WrongAnswer};
+use super::handshake::{EXTENSIONS, KEY_BYTES, VERSION, accept_key, encode_line};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::fmt;
@@ -19,6 +20,7 @@ const RESPONSE_HEADERS_MAX: usize = 100;
 pub struct ClientRequest {
     key: [u8; KEY_BYTES],
     subprotocols: Vec<String>,
+    deflate: Option<Offer>,
 }
 
 /// A response that opened the connection.
@@ -26,6 +28,8 @@ pub struct ClientRequest {
 pub struct Response<'b> {
     /// The subprotocol that the server chose, one of those offered.
     pub subprotocol: Option<&'b str>,
+    /// What the server agreed to of the compression that was offered.
+    pub deflate: Option<Agreement>,
 }
 
 /// Why the handshake failed.
@@ -48,7 +52,7 @@ pub enum ClientError {
     WrongAccept,
     /// The server chose a subprotocol that was not offered.
     UnofferedSubprotocol,
-    /// The server chose an extension, and none was offered.
+    /// The server chose an extension that was not offered, or not in the way it was.
     UnofferedExtension,
 }
 
@@ -61,7 +65,13 @@ impl ClientRequest {
         ClientRequest {
             key,
             subprotocols: Vec::new(),
+            deflate: None,
         }
+    }
+
+    /// Offers compression. To be called before [`encode`](ClientRequest::encode).
+    pub fn offer_deflate(&mut self, offer: Offer) {
+        self.deflate = Some(offer);
     }
 
     /// Appends the request, with further header lines from `headers`, and remembers what it offers. `target`
@@ -85,6 +95,9 @@ impl ClientRequest {
         encode_line(out, "Sec-WebSocket-Key", self.key());
         if !subprotocols.is_empty() {
             encode_line(out, "Sec-WebSocket-Protocol", &subprotocols.join(", "));
+        }
+        if let Some(offer) = &self.deflate {
+            encode_line(out, EXTENSIONS, &offer.encode());
         }
         for (name, value) in headers {
             encode_line(out, name, value);
@@ -151,13 +164,20 @@ impl ClientRequest {
         if single(headers, "sec-websocket-accept")? != Some(&accept_key(self.key())[..]) {
             return Err(ClientError::WrongAccept);
         }
-        if values(headers, "sec-websocket-extensions").any(|value| !value.is_empty()) {
-            return Err(ClientError::UnofferedExtension);
-        }
+        let mut extensions = values(headers, EXTENSIONS);
+        let deflate = match &self.deflate {
+            Some(offer) => offer.check_answer(extensions),
+            None if extensions.any(|value| !value.is_empty()) => Err(WrongAnswer),
+            None => Ok(None),
+        };
+        let deflate = deflate.map_err(|WrongAnswer| ClientError::UnofferedExtension)?;
         let subprotocol = single(headers, "sec-websocket-protocol")?
             .map(|value| self.offered(value).ok_or(ClientError::UnofferedSubprotocol))
             .transpose()?;
-        Ok(Response { subprotocol })
+        Ok(Response {
+            subprotocol,
+            deflate,
+        })
     }
 
     /// The value as text, if it is one of the offers.
@@ -232,7 +252,9 @@ impl fmt::Display for ClientError {
             ClientError::NotUpgraded => "the server switched to another protocol",
             ClientError::WrongAccept => "the server's Sec-WebSocket-Accept is wrong",
             ClientError::UnofferedSubprotocol => "the server chose a subprotocol not offered",
-            ClientError::UnofferedExtension => "the server chose an extension not offered",
+            ClientError::UnofferedExtension => {
+                "the server chose an extension that was not offered, or not so"
+            }
         })
     }
 }
@@ -276,18 +298,23 @@ mod tests {
         let response = format!("{GOOD}Sec-WebSocket-Protocol: two\r\n\r\n");
         let subprotocol = Some("two");
         let with_frame = format!("{response}\u{1}\u{2}");
-        let expected = Ok(Some((Response { subprotocol }, response.len())));
+        let deflate = None;
+        let expected = Response {
+            subprotocol,
+            deflate,
+        };
+        let expected = Ok(Some((expected, response.len())));
         assert_eq!(parse(&with_frame), expected);
         for end in 0..response.len() {
             assert_eq!(parse(&response[..end]), Ok(None));
         }
         let interim = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
-        let subprotocol = None;
         let response = format!("{interim}{GOOD}\r\n");
-        assert_eq!(
-            parse(&response),
-            Ok(Some((Response { subprotocol }, response.len())))
-        );
+        let expected = Response {
+            subprotocol: None,
+            deflate,
+        };
+        assert_eq!(parse(&response), Ok(Some((expected, response.len()))));
     }
 
     #[test]
@@ -307,6 +334,30 @@ mod tests {
         assert_eq!(changed("Upgrade\r", "close\r"), ClientError::NotUpgraded);
         assert_eq!(changed("HTTP/1.1", "HTTP/1.0"), ClientError::Malformed);
         assert_eq!(changed("HTTP/1.1", "SPDY"), ClientError::Malformed);
+    }
+
+    #[test]
+    fn compression_is_offered_and_the_answer_checked() {
+        let mut request = ClientRequest::new(*b"the sample nonce");
+        request.offer_deflate(Offer::default());
+        let mut out = Vec::new();
+        request.encode(&mut out, "a", "/", &[], &[]);
+        let line = "\r\nSec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
+        assert!(String::from_utf8(out).unwrap().contains(line));
+        let answer = |value: &str| {
+            let response = format!("{GOOD}sec-websocket-extensions: {value}\r\n\r\n");
+            let (response, _) = request.parse_response(response.as_bytes())?.unwrap();
+            Ok(response
+                .deflate
+                .map(|agreement| agreement.client_window_bits))
+        };
+        assert_eq!(answer("permessage-deflate"), Ok(Some(15)));
+        let smaller = "permessage-deflate; client_max_window_bits=10";
+        assert_eq!(answer(smaller), Ok(Some(10)));
+        assert_eq!(answer(""), Ok(None));
+        let error = Err(ClientError::UnofferedExtension);
+        assert_eq!(answer("permessage-deflate; x"), error);
+        assert_eq!(answer("other"), error);
     }
 
     #[test]
