@@ -58,7 +58,7 @@ fn a_delivery_allocates_nothing() {
         (0..10).for_each(|_| node.publish("news", b"warm up"));
         let before = node.written(ids[0]);
         let count = allocations(|| {
-            (0..100).for_each(|_| node.publish("news", b"a message of some length"))
+            (0..100).for_each(|_| node.publish("news", b"a message of some length"));
         });
         assert_eq!(
             node.written(ids[0]) - before,

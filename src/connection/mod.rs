@@ -371,9 +371,8 @@ impl Connection {
     /// Many small requests that come in one read may ask for much: once as much is in `out` as a read can bring, it is
     /// to be written before more is made. Flow control then does the rest.
     fn hold_for_output(&mut self, settings: &Settings, out: &[u8]) {
-        let limits = &settings.limits;
         let is_alive = matches!(self.phase, Phase::Http(_) | Phase::Open);
-        if is_alive && out.len() > limits.read_buffer_bytes.min(limits.outbox_bytes_max) {
+        if is_alive && out.len() > output_bytes_max(settings) {
             self.hold(Hold::Outbox);
         }
     }
@@ -389,6 +388,12 @@ impl Connection {
         // Frees what the decoder holds.
         self.decoder = Decoder::new(Role::Server);
     }
+}
+
+/// What one read may make of output before it is written.
+fn output_bytes_max(settings: &Settings) -> usize {
+    let limits = &settings.limits;
+    limits.read_buffer_bytes.min(limits.outbox_bytes_max)
 }
 
 #[cfg(test)]

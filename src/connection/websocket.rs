@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::{
     Answer, CloseReason, Connection, Endpoint, Event, Message, NEVER_MS, Phase, Settings, Turn,
+    output_bytes_max,
 };
 use crate::protocol::{
     CONTROL_PAYLOAD_BYTES_MAX, CloseCode, CloseFrame, Limits, Opcode, ProtocolError, Received,
@@ -20,6 +21,7 @@ enum Step {
 impl Connection {
     pub(super) fn handle_frames(&mut self, turn: &mut Turn<'_, '_>, rest: &mut &mut [u8]) {
         let limits = self.message_limits(turn.settings);
+        let output_max = output_bytes_max(turn.settings);
         let mut any_whole = false;
         loop {
             let step = match self.decoder.decode(limits, rest) {
@@ -59,6 +61,7 @@ impl Connection {
                 Err(error) => Step::Failed(error),
             };
             match step {
+                Step::Act(Answer::Proceed) if turn.out.len() <= output_max => any_whole = true,
                 Step::Act(answer) => {
                     any_whole = true;
                     self.act(turn.settings, turn.now_ms, answer, turn.out);

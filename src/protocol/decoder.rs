@@ -7,10 +7,20 @@
 //! Every check is made at the first byte that shows it and in the order of the bytes, so the result does not
 //! depend on how the bytes were cut into calls.
 
-use super::frame::{HEADER_BYTES_MAX, Header, MASKED, Opcode, RSV, RSV1, parse_first_byte};
+use super::frame::{FIN, HEADER_BYTES_MAX, Header, MASKED, Opcode, RSV, RSV1, parse_first_byte};
 use super::mask::mask_in_place;
 use super::message::{Gathered, Limits, Received, Unfinished};
 use super::{ProtocolError, Role};
+
+/// The first byte of a text and of a binary message in one frame, without an extension's bits.
+const PLAIN_TEXT: u8 = FIN | Opcode::Text as u8;
+const PLAIN_BINARY: u8 = FIN | Opcode::Binary as u8;
+
+/// The longest payload whose length stands in the second byte.
+const SHORT_LENGTH_MAX: usize = 125;
+
+/// The header of a masked frame with such a length.
+const PLAIN_HEADER_BYTES: usize = 6;
 
 /// The state of one connection's way in.
 #[derive(Debug)]
@@ -85,6 +95,12 @@ impl Decoder {
         limits: &Limits,
         input: &mut &'b mut [u8],
     ) -> Result<Option<Received<'a>>, ProtocolError> {
+        if let Some((opcode, payload)) = self.take_plain(limits, input) {
+            return match Received::parse(opcode, payload) {
+                Ok(received) => Ok(Some(received)),
+                Err(error) => Err(self.fail(input, error)),
+            };
+        }
         self.free_handed_out();
         while !input.is_empty() {
             if self.expects == Expects::Nothing {
@@ -100,14 +116,39 @@ impl Decoder {
                     return Ok(Some(received));
                 }
                 Ok(Step::Gathered(gathered)) => return self.hand_out(gathered),
-                Err(error) => {
-                    self.end();
-                    *input = &mut [];
-                    return Err(error);
-                }
+                Err(error) => return Err(self.fail(input, error)),
             }
         }
         Ok(None)
+    }
+
+    /// The commonest case, which needs few of the checks: a client's short message in one frame, whole, with nothing
+    /// begun before it. None: it is something else, and nothing is taken.
+    #[inline]
+    fn take_plain<'b>(
+        &self,
+        limits: &Limits,
+        input: &mut &'b mut [u8],
+    ) -> Option<(Opcode, &'b mut [u8])> {
+        let &[first, second, a, b, c, d] = input.first_chunk()?;
+        let opcode = match first {
+            PLAIN_TEXT => Opcode::Text,
+            PLAIN_BINARY => Opcode::Binary,
+            _ => return None,
+        };
+        let payload_len = usize::from(second.wrapping_sub(MASKED));
+        let is_plain = payload_len <= SHORT_LENGTH_MAX
+            && payload_len as u64 <= limits.message_bytes_max
+            && self.expects == Expects::Masked
+            && self.header_len == 0
+            && self.unfinished.is_none();
+        if !is_plain {
+            return None;
+        }
+        let frame = input.split_off_mut(..PLAIN_HEADER_BYTES + payload_len)?;
+        let (_, payload) = frame.split_at_mut(PLAIN_HEADER_BYTES);
+        mask_in_place(payload, [a, b, c, d], 0);
+        Some((opcode, payload))
     }
 
     /// Heap bytes held for an unfinished message or frame, or for one that the last call handed out.
@@ -282,6 +323,13 @@ impl Decoder {
                 self.unfinished = None;
             }
         }
+    }
+
+    #[cold]
+    fn fail(&mut self, input: &mut &mut [u8], error: ProtocolError) -> ProtocolError {
+        self.end();
+        *input = &mut [];
+        error
     }
 
     #[cold]

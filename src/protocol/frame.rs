@@ -23,7 +23,7 @@ pub const SERVER_HEADER_BYTES_MAX: usize = 10;
 /// The longest payload of a control frame (section 5.5).
 pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 125;
 
-const FIN: u8 = 0x80;
+pub(super) const FIN: u8 = 0x80;
 pub(super) const RSV: u8 = RSV1 | RSV2 | RSV3;
 pub(super) const MASKED: u8 = 0x80;
 pub(super) const RSV1: u8 = 0x40;
@@ -237,7 +237,13 @@ pub fn encode_server_header(
 }
 
 /// Appends a whole frame with FIN set; a client passes a fresh, unpredictable key as `mask` (section 5.3).
+#[inline]
 pub fn encode_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], mask: Option<[u8; 4]>) {
+    if mask.is_none() && payload.len() < usize::from(LENGTH_16) {
+        out.reserve(2 + payload.len());
+        out.extend_from_slice(&[FIN | opcode as u8, payload.len() as u8]);
+        return out.extend_from_slice(payload);
+    }
     out.reserve(HEADER_BYTES_MAX + payload.len());
     let header = Header {
         fin: true,

@@ -12,8 +12,16 @@ const SIMD_BYTES_MIN: usize = 64;
 ///
 /// [`ProtocolError::InvalidUtf8`].
 #[inline]
+#[allow(
+    unsafe_code,
+    reason = "a short text's check is a good part of what its message costs"
+)]
 pub fn parse_text(bytes: &[u8]) -> Result<&str, ProtocolError> {
     if bytes.len() < SIMD_BYTES_MIN {
+        if bytes.is_ascii() {
+            // SAFETY: every string of ASCII is UTF-8.
+            return Ok(unsafe { std::str::from_utf8_unchecked(bytes) });
+        }
         std::str::from_utf8(bytes).map_err(|_| ProtocolError::InvalidUtf8)
     } else {
         simdutf8::basic::from_utf8(bytes).map_err(|_| ProtocolError::InvalidUtf8)
@@ -211,6 +219,20 @@ mod tests {
                 .try_for_each(|byte| validator.push(&[*byte]))
                 .and_then(|()| validator.finish());
             assert_eq!(result.is_ok(), std::str::from_utf8(&text).is_ok());
+        }
+    }
+
+    #[test]
+    fn short_texts_are_taken_as_the_standard_library_takes_them() {
+        // Each byte value at each place of texts of each length that the short way takes.
+        for len in 1..SIMD_BYTES_MIN {
+            for at in 0..len {
+                for byte in 0..=255 {
+                    let mut bytes = vec![b'a'; len];
+                    bytes[at] = byte;
+                    assert_eq!(parse_text(&bytes).ok(), std::str::from_utf8(&bytes).ok());
+                }
+            }
         }
     }
 }
