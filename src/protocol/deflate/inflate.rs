@@ -92,13 +92,8 @@ impl Inflater {
             let room = room_bytes.min(bytes_max.saturating_sub(filled));
             let step = if room == 0 {
                 // The message may end here, and does if it has not one byte more.
-                let mut beyond = [0];
-                let step = self.step(piece, &mut beyond, InflateFlush::NoFlush)?;
-                if step.produced > 0 {
-                    return Err(ProtocolError::MessageTooBig);
-                }
                 is_room_full = false;
-                step
+                self.step_at_limit(piece)?
             } else {
                 out.reserve_exact(room);
                 out.resize(filled + room, 0);
@@ -142,6 +137,21 @@ impl Inflater {
         // It goes back to a window of 15 bits, the one it has.
         self.inflate.reset(false);
         self.is_complete = true;
+    }
+
+    /// Goes on where the message is as long as it may be. One byte more is too big, though something wrong may follow it
+    /// at once: which of the two is found must not depend on how the payload is cut.
+    fn step_at_limit(&mut self, piece: &[u8]) -> Result<Step, ProtocolError> {
+        let before = self.inflate.total_out();
+        let step = self.step(piece, &mut [0], InflateFlush::NoFlush);
+        let is_over = match &step {
+            Ok(step) => step.produced > 0,
+            Err(_) => self.inflate.total_out() > before,
+        };
+        if is_over {
+            return Err(ProtocolError::MessageTooBig);
+        }
+        step
     }
 
     /// Checks that the block that ended last did so at the end of a byte: any block can have the tail for its last four
