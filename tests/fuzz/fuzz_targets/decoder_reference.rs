@@ -9,6 +9,8 @@ fuzz_target!(|stream: Stream| {
     let bytes = stream.bytes();
     let mut reference = Reference {
         role: stream.role(),
+        accepts_compressed: stream.accepts_compressed(),
+        is_compressed: false,
         limits: stream.limits(),
         bytes: bytes.clone(),
         started: None,
@@ -25,6 +27,9 @@ fuzz_target!(|stream: Stream| {
 struct Reference {
     role: Role,
     limits: Limits,
+    accepts_compressed: bool,
+    /// The message under way is.
+    is_compressed: bool,
     /// What has not been read.
     bytes: Vec<u8>,
     /// The message under way: is it text, its payload, its frames.
@@ -55,7 +60,9 @@ impl Reference {
             return Ok(None);
         };
         let (fin, opcode) = (first & 0x80 != 0, first & 0x0f);
-        if first & 0x70 != 0 {
+        let rsv1 = first & 0x40 != 0;
+        let allows_rsv1 = self.accepts_compressed && (opcode == 1 || opcode == 2);
+        if first & 0x30 != 0 || (rsv1 && !allows_rsv1) {
             return Err(ProtocolError::ReservedBits);
         }
         match (opcode, &self.started) {
@@ -87,6 +94,11 @@ impl Reference {
             }
         }
         if opcode < 8 {
+            self.is_compressed = if opcode == 0 {
+                self.is_compressed
+            } else {
+                rsv1
+            };
             self.start(opcode, fin, len)?;
         }
         let mut payload = self.take(usize::try_from(len).unwrap_or(usize::MAX));
@@ -154,11 +166,12 @@ impl Reference {
         let text = std::str::from_utf8(payload);
         let is_last = fin && is_whole;
         let is_wrong = text.is_err_and(|error| error.error_len().is_some() || is_last);
-        if *is_text && is_wrong {
+        if *is_text && is_wrong && !self.is_compressed {
             return Err(ProtocolError::InvalidUtf8);
         }
         if is_last {
             let message = match text {
+                _ if self.is_compressed => Message::Compressed(*is_text, payload.clone()),
                 Ok(text) if *is_text => Message::Text(text.to_owned()),
                 _ => Message::Binary(payload.clone()),
             };

@@ -1,12 +1,15 @@
 //! What the fuzz targets share: streams of frames that are mostly well-formed, and what is received of them.
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
-use umbel::protocol::{CloseFrame, Decoder, Limits, ProtocolError, Received, Role, mask_in_place};
+use umbel::protocol::{
+    CloseFrame, Decoder, Limits, Opcode, ProtocolError, Received, Role, mask_in_place,
+};
 
 /// One connection's way in: who receives, under which limits, and what.
 #[derive(Arbitrary, Debug)]
 pub struct Stream {
     is_server: bool,
+    accepts_compressed: bool,
     message_bytes_max: u16,
     fragments_max: u8,
     frames: Vec<Frame>,
@@ -60,6 +63,11 @@ impl Stream {
         } else {
             Role::Client
         }
+    }
+
+    /// Whether compressed messages are let through.
+    pub fn accepts_compressed(&self) -> bool {
+        self.accepts_compressed
     }
 
     /// The caps on a message: from nothing to a little over what a `Run` can be.
@@ -127,6 +135,8 @@ impl Stream {
 pub enum Message {
     Text(String),
     Binary(Vec<u8>),
+    /// Text or not, and the payload as it was sent.
+    Compressed(bool, Vec<u8>),
     Ping(Vec<u8>),
     Pong(Vec<u8>),
     Close(Option<(u16, String)>),
@@ -137,6 +147,9 @@ impl From<Received<'_>> for Message {
         match received {
             Received::Text(text) => Message::Text(text.to_owned()),
             Received::Binary(bytes) => Message::Binary(bytes.to_vec()),
+            Received::Compressed(opcode, bytes) => {
+                Message::Compressed(opcode == Opcode::Text, bytes.to_vec())
+            }
             Received::Ping(bytes) => Message::Ping(bytes.to_vec()),
             Received::Pong(bytes) => Message::Pong(bytes.to_vec()),
             Received::Close(frame) => Message::Close(
@@ -157,6 +170,9 @@ pub struct Outcome {
 pub fn decode<'p>(stream: &Stream, pieces: impl Iterator<Item = &'p [u8]>) -> Outcome {
     let limits = stream.limits();
     let mut decoder = Decoder::new(stream.role());
+    if stream.accepts_compressed() {
+        decoder.accept_compressed();
+    }
     let mut outcome = Outcome::default();
     let mut arrived = 0;
     for piece in pieces {
