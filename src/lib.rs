@@ -60,6 +60,7 @@
 //! | `dialect` | publications | how they look on the wire |
 //! | `hub`, [`config`] | topics | the order of each topic; every limit |
 //! | `protocol` | bytes | RFC 6455: frames, messages, both handshakes |
+//! | `topic_table` | topics | topics by name and by place, for reactors and shards |
 //! | `http`, `console` | bytes | HTTP/1.1: requests, bodies, routes, event streams; the page at `/` |
 //!
 //! # The way of a byte
@@ -115,6 +116,7 @@ pub mod protocol;
 #[doc(hidden)]
 pub mod reactor;
 mod server;
+mod topic_table;
 #[doc(hidden)]
 pub mod worker;
 

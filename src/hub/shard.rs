@@ -1,11 +1,10 @@
 //! One shard of the hub: the order of its topics, and which reactors have subscribers of each.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use super::publication::{Position, Publication};
 use crate::http::topic::Topic;
+use crate::topic_table::TopicTable;
 
 /// A reactor, by its number from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -130,18 +129,68 @@ impl Effect {
     }
 }
 
+/// The reactors with subscribers of a topic, and what they call it: few, and walked for each publication, hence a list.
+#[derive(Debug)]
+enum Reactors {
+    One(ReactorId, LocalTopic),
+    #[expect(
+        clippy::box_collection,
+        reason = "there may be a million topics, each on one reactor"
+    )]
+    Many(Box<Vec<(ReactorId, LocalTopic)>>),
+}
+
+impl Reactors {
+    /// Adds a reactor, or what it calls the topic from now on.
+    fn set(&mut self, reactor: ReactorId, local: LocalTopic) {
+        match self {
+            Reactors::One(known, name) if *known == reactor => *name = local,
+            Reactors::One(known, name) => {
+                let both = vec![(*known, *name), (reactor, local)];
+                *self = Reactors::Many(Box::new(both));
+            }
+            Reactors::Many(list) => match list.iter_mut().find(|(known, _)| *known == reactor) {
+                Some((_, name)) => *name = local,
+                None => list.push((reactor, local)),
+            },
+        }
+    }
+
+    /// Takes a reactor away, if it calls the topic so. True if none is left.
+    fn remove(&mut self, reactor: ReactorId, local: LocalTopic) -> bool {
+        match self {
+            Reactors::One(known, name) => (*known, *name) == (reactor, local),
+            Reactors::Many(list) => {
+                list.retain(|known| *known != (reactor, local));
+                list.is_empty()
+            }
+        }
+    }
+
+    fn for_each(&self, mut with: impl FnMut(ReactorId, LocalTopic)) {
+        match self {
+            Reactors::One(reactor, local) => with(*reactor, *local),
+            Reactors::Many(list) => list
+                .iter()
+                .for_each(|&(reactor, local)| with(reactor, local)),
+        }
+    }
+}
+
 /// A topic that somebody subscribes to.
 #[derive(Debug)]
 struct TopicState {
     position: Position,
-    /// The reactors with subscribers: few, and walked for each publication, hence a list.
-    reactors: Vec<(ReactorId, LocalTopic)>,
+    reactors: Reactors,
 }
+
+// There may be as many topics as connections.
+const _: () = assert!(size_of::<TopicState>() <= 32);
 
 /// The topics of one shard. A topic exists while a reactor has subscribers of it, and leaves nothing behind.
 #[derive(Debug)]
 pub struct Shard {
-    topics: HashMap<Topic, TopicState>,
+    topics: TopicTable<TopicState>,
     /// The epoch of the next topic that comes into being.
     next_epoch: u64,
 }
@@ -151,7 +200,7 @@ impl Shard {
     /// the number of topics that a shard ever sees: take it from the system's entropy.
     pub fn new(first_epoch: u64) -> Shard {
         Shard {
-            topics: HashMap::new(),
+            topics: TopicTable::default(),
             next_epoch: first_epoch,
         }
     }
@@ -181,7 +230,7 @@ impl Shard {
                 reactor,
                 local,
             } => {
-                self.handle_unsubscribe(topic, reactor, local);
+                self.handle_unsubscribe(&topic, reactor, local);
             }
         }
     }
@@ -193,7 +242,8 @@ impl Shard {
         origin: Origin,
         effects: &mut Vec<Effect>,
     ) {
-        let state = self.topics.get_mut(topic);
+        let place = self.topics.find(topic);
+        let state = place.and_then(|place| self.topics.get_mut(place));
         let position = match &state {
             Some(state) => Position {
                 epoch: state.position.epoch,
@@ -210,13 +260,13 @@ impl Shard {
             .place(position);
         if let Some(state) = state {
             state.position = position;
-            for &(reactor, local) in &state.reactors {
+            state.reactors.for_each(|reactor, local| {
                 effects.push(Effect::Deliver {
                     reactor,
                     local,
                     publication: Arc::clone(&publication),
                 });
-            }
+            });
         }
         if let Origin::Connection {
             reactor,
@@ -234,44 +284,26 @@ impl Shard {
     }
 
     fn handle_subscribe(&mut self, topic: Topic, reactor: ReactorId, local: LocalTopic) {
-        let state = match self.topics.entry(topic) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => {
-                let epoch = Shard::take_epoch(&mut self.next_epoch);
-                entry.insert(TopicState {
-                    position: Position { epoch, offset: 0 },
-                    reactors: Vec::new(),
-                })
-            }
-        };
-        match state
-            .reactors
-            .iter_mut()
-            .find(|(known, _)| *known == reactor)
-        {
-            Some((_, known)) => *known = local,
-            None => state.reactors.push((reactor, local)),
+        let place = self.topics.find(&topic);
+        if let Some(state) = place.and_then(|place| self.topics.get_mut(place)) {
+            state.reactors.set(reactor, local);
+            return;
         }
+        let epoch = Shard::take_epoch(&mut self.next_epoch);
+        let state = TopicState {
+            position: Position { epoch, offset: 0 },
+            reactors: Reactors::One(reactor, local),
+        };
+        self.topics.insert(topic, state);
     }
 
-    fn handle_unsubscribe(&mut self, topic: Topic, reactor: ReactorId, local: LocalTopic) {
-        let Entry::Occupied(mut entry) = self.topics.entry(topic) else {
+    fn handle_unsubscribe(&mut self, topic: &Topic, reactor: ReactorId, local: LocalTopic) {
+        let Some(place) = self.topics.find(topic) else {
             return;
         };
-        entry
-            .get_mut()
-            .reactors
-            .retain(|known| *known != (reactor, local));
-        if entry.get().reactors.is_empty() {
-            entry.remove();
-            self.shrink();
-        }
-    }
-
-    /// Gives memory back once most topics are gone; the quarter keeps it from growing and shrinking in turn.
-    fn shrink(&mut self) {
-        if self.topics.capacity() > 1024 && self.topics.len() < self.topics.capacity() / 4 {
-            self.topics.shrink_to(self.topics.len() * 2);
+        let state = self.topics.get_mut(place);
+        if state.is_some_and(|state| state.reactors.remove(reactor, local)) {
+            self.topics.remove(place);
         }
     }
 

@@ -1,19 +1,38 @@
 //! The topics that connections of this reactor subscribe to, and which connections those are.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::num::NonZeroU32;
+use std::ops::Deref;
 use std::sync::Arc;
-
-use slab::Slab;
 
 use crate::http::topic::Topic;
 use crate::hub::{Command, LocalTopic, Publication, ReactorId};
+use crate::topic_table::TopicTable;
+
+/// Lists of publications that are kept for the next ticks.
+const SPARE_QUEUES_MAX: usize = 64;
+
+/// Publications that a list which is kept has room for.
+const SPARE_QUEUE_LEN_MAX: usize = 64;
 
 /// A connection's subscription: the topic's place in the table, and the connection's place among its subscribers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subscription {
-    topic: u32,
+    /// One more than the place, so that no subscription takes no room of its own.
+    topic_number: NonZeroU32,
     place: u32,
+}
+
+impl Subscription {
+    fn new(topic: u32, place: usize) -> Subscription {
+        Subscription {
+            topic_number: NonZeroU32::MIN.saturating_add(topic),
+            place: place as u32,
+        }
+    }
+
+    fn topic(self) -> u32 {
+        self.topic_number.get() - 1
+    }
 }
 
 /// Why a subscription was not made.
@@ -25,28 +44,86 @@ pub enum SubscribeError {
     HubFull,
 }
 
+/// Slab indexes of the connections that subscribe to a topic. Most topics of very many have one.
+#[derive(Debug, Default)]
+pub enum Subscribers {
+    /// Nobody.
+    #[default]
+    None,
+    /// One.
+    One(u32),
+    /// Any number, in a box because there may be a million topics with one subscriber each.
+    Many(Box<Vec<u32>>),
+}
+
+impl Deref for Subscribers {
+    type Target = [u32];
+
+    fn deref(&self) -> &[u32] {
+        match self {
+            Subscribers::None => &[],
+            Subscribers::One(connection) => std::slice::from_ref(connection),
+            Subscribers::Many(connections) => connections,
+        }
+    }
+}
+
+impl Subscribers {
+    fn push(&mut self, connection: u32) {
+        match self {
+            Subscribers::None => *self = Subscribers::One(connection),
+            Subscribers::One(first) => {
+                *self = Subscribers::Many(Box::new(vec![*first, connection]));
+            }
+            Subscribers::Many(connections) => connections.push(connection),
+        }
+    }
+
+    /// Takes one away; the last one moves to its place.
+    fn swap_remove(&mut self, place: usize) {
+        if let Subscribers::Many(connections) = self
+            && connections.len() > 1
+        {
+            connections.swap_remove(place);
+            let (len, capacity) = (connections.len(), connections.capacity());
+            if capacity > 64 && len < capacity / 4 {
+                connections.shrink_to(len * 2);
+            }
+        } else {
+            debug_assert!(place == 0 && self.len() == 1);
+            *self = Subscribers::None;
+        }
+    }
+}
+
 #[derive(Debug)]
-struct TopicEntry {
-    topic: Topic,
+struct TopicState {
     generation: u32,
-    /// Slab indexes of connections.
-    subscribers: Vec<u32>,
-    /// Publications of this tick.
-    queued: Vec<Arc<Publication>>,
+    /// Where this tick's publications are in `queues`, or [`NO_QUEUE`].
+    queue: u32,
+    subscribers: Subscribers,
     /// It stands in `forsaken`.
     forsaken: bool,
 }
+
+const NO_QUEUE: u32 = u32::MAX;
+
+// There may be as many topics as connections.
+const _: () = assert!(size_of::<TopicState>() <= 32);
 
 /// The table. A topic is in it while it has subscribers here, and until the hub knows that it has none.
 #[derive(Debug)]
 pub struct Topics {
     reactor: ReactorId,
     topics_max: usize,
-    entries: Slab<TopicEntry>,
-    by_name: HashMap<Topic, u32>,
+    table: TopicTable<TopicState>,
     next_generation: u32,
     /// Topics with publications of this tick, in the order of the first one.
     delivering: Vec<u32>,
+    /// Their publications.
+    queues: Vec<Vec<Arc<Publication>>>,
+    /// Empty lists, to be used again.
+    spare_queues: Vec<Vec<Arc<Publication>>>,
     /// Topics without subscribers that the hub has not been told of.
     forsaken: Vec<u32>,
 }
@@ -57,22 +134,23 @@ impl Topics {
         Topics {
             reactor,
             topics_max,
-            entries: Slab::new(),
-            by_name: HashMap::new(),
+            table: TopicTable::default(),
             next_generation: 0,
             delivering: Vec::new(),
+            queues: Vec::new(),
+            spare_queues: Vec::new(),
             forsaken: Vec::new(),
         }
     }
 
     /// Topics in the table.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.table.len()
     }
 
     /// Whether the table is empty.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.table.is_empty()
     }
 
     /// Adds a subscriber. `submit` takes a command for the hub, or does not.
@@ -88,62 +166,60 @@ impl Topics {
         connection: u32,
         submit: impl FnOnce(Command) -> bool,
     ) -> Result<Subscription, SubscribeError> {
-        let index = match self.by_name.entry(topic) {
-            Entry::Occupied(entry) => *entry.get(),
-            Entry::Vacant(_) if self.entries.len() >= self.topics_max => {
-                return Err(SubscribeError::TooManyTopics);
-            }
-            Entry::Vacant(vacant) => {
-                let topic = vacant.key().clone();
-                let generation = self.next_generation;
-                let local = LocalTopic {
-                    index: self.entries.vacant_key() as u32,
-                    generation,
-                };
-                if !submit(Command::Subscribe {
-                    topic: topic.clone(),
-                    reactor: self.reactor,
-                    local,
-                }) {
-                    return Err(SubscribeError::HubFull);
-                }
-                self.next_generation = generation.wrapping_add(1);
-                let (subscribers, queued) = (Vec::new(), Vec::new());
-                let entry = TopicEntry {
-                    topic,
-                    generation,
-                    subscribers,
-                    queued,
-                    forsaken: false,
-                };
-                let index = self.entries.insert(entry) as u32;
-                debug_assert_eq!(index, local.index);
-                *vacant.insert(index)
-            }
+        let place = match self.table.find(&topic) {
+            Some(place) => place,
+            None => self.add_topic(topic, submit)?,
         };
-        let subscribers = &mut self.entries[index as usize].subscribers;
+        let state = self.table.get_mut(place);
+        let subscribers = &mut state.expect("the topic was found, or added").subscribers;
         subscribers.push(connection);
-        Ok(Subscription {
-            topic: index,
-            place: subscribers.len() as u32 - 1,
-        })
+        Ok(Subscription::new(place, subscribers.len() - 1))
+    }
+
+    fn add_topic(
+        &mut self,
+        topic: Topic,
+        submit: impl FnOnce(Command) -> bool,
+    ) -> Result<u32, SubscribeError> {
+        if self.table.len() >= self.topics_max {
+            return Err(SubscribeError::TooManyTopics);
+        }
+        let generation = self.next_generation;
+        let local = LocalTopic {
+            index: self.table.vacant_place(),
+            generation,
+        };
+        if !submit(Command::Subscribe {
+            topic: topic.clone(),
+            reactor: self.reactor,
+            local,
+        }) {
+            return Err(SubscribeError::HubFull);
+        }
+        self.next_generation = generation.wrapping_add(1);
+        let state = TopicState {
+            generation,
+            queue: NO_QUEUE,
+            subscribers: Subscribers::None,
+            forsaken: false,
+        };
+        let place = self.table.insert(topic, state);
+        debug_assert_eq!(place, local.index);
+        Ok(place)
     }
 
     /// Takes a subscriber away. Another one may move to its place: that connection and its new subscription are
     /// returned.
     pub fn unsubscribe(&mut self, subscription: Subscription) -> Option<(u32, Subscription)> {
-        let entry = &mut self.entries[subscription.topic as usize];
+        let topic = subscription.topic();
+        let state = self.table.get_mut(topic)?;
         let place = subscription.place as usize;
-        entry.subscribers.swap_remove(place);
-        let len = entry.subscribers.len();
-        if entry.subscribers.capacity() > 64 && len < entry.subscribers.capacity() / 4 {
-            entry.subscribers.shrink_to(len * 2);
+        state.subscribers.swap_remove(place);
+        if state.subscribers.is_empty() && !state.forsaken {
+            state.forsaken = true;
+            self.forsaken.push(topic);
         }
-        if len == 0 && !entry.forsaken {
-            entry.forsaken = true;
-            self.forsaken.push(subscription.topic);
-        }
-        entry
+        state
             .subscribers
             .get(place)
             .map(|&moved| (moved, subscription))
@@ -152,17 +228,21 @@ impl Topics {
     /// Tells the hub of topics that lost their last subscriber, as far as `submit` takes the commands.
     pub fn retire(&mut self, mut submit: impl FnMut(Command) -> bool) {
         let mut forsaken = std::mem::take(&mut self.forsaken);
-        forsaken.retain(|&index| {
-            let entry = &mut self.entries[index as usize];
-            if !entry.subscribers.is_empty() {
-                entry.forsaken = false;
+        forsaken.retain(|&place| {
+            let Some(state) = self.table.get_mut(place) else {
+                return false;
+            };
+            if !state.subscribers.is_empty() {
+                state.forsaken = false;
                 return false;
             }
             let local = LocalTopic {
-                index,
-                generation: entry.generation,
+                index: place,
+                generation: state.generation,
             };
-            let topic = entry.topic.clone();
+            let Some(topic) = self.table.topic(place).cloned() else {
+                return false;
+            };
             if !submit(Command::Unsubscribe {
                 topic,
                 reactor: self.reactor,
@@ -170,12 +250,10 @@ impl Topics {
             }) {
                 return true;
             }
-            let entry = self.entries.remove(index as usize);
-            self.by_name.remove(&entry.topic);
+            self.table.remove(place);
             false
         });
         self.forsaken = forsaken;
-        self.shrink();
     }
 
     /// Whether topics wait to be retired.
@@ -185,22 +263,27 @@ impl Topics {
 
     /// The topic of a subscription.
     pub fn topic(&self, subscription: Subscription) -> &Topic {
-        &self.entries[subscription.topic as usize].topic
+        self.table
+            .topic(subscription.topic())
+            .expect("a topic with a subscriber is in the table")
     }
 
     /// Queues a publication for delivery at the end of this tick's mail. One for a topic that is gone is dropped:
     /// nobody here subscribes to it any more.
     pub fn queue(&mut self, local: LocalTopic, publication: Arc<Publication>) {
-        let Some(entry) = self.entries.get_mut(local.index as usize) else {
+        let Some(state) = self.table.get_mut(local.index) else {
             return;
         };
-        if entry.generation != local.generation {
+        if state.generation != local.generation {
             return;
         }
-        if entry.queued.is_empty() {
+        if state.queue == NO_QUEUE {
+            state.queue = self.queues.len() as u32;
+            self.queues
+                .push(self.spare_queues.pop().unwrap_or_default());
             self.delivering.push(local.index);
         }
-        entry.queued.push(publication);
+        self.queues[state.queue as usize].push(publication);
     }
 
     /// Topics with queued publications, in the order of the first one. To be given back by
@@ -211,14 +294,16 @@ impl Topics {
 
     /// The publications queued for a topic, and its subscribers, taken out of the table for as long as they are
     /// walked. To be given back by [`put_back`](Topics::put_back).
-    pub fn take_delivery(&mut self, topic: u32) -> (Vec<Arc<Publication>>, Vec<u32>) {
-        match self.entries.get_mut(topic as usize) {
-            Some(entry) => (
-                std::mem::take(&mut entry.queued),
-                std::mem::take(&mut entry.subscribers),
-            ),
-            None => (Vec::new(), Vec::new()),
-        }
+    pub fn take_delivery(&mut self, topic: u32) -> (Vec<Arc<Publication>>, Subscribers) {
+        let Some(state) = self.table.get_mut(topic) else {
+            return (Vec::new(), Subscribers::None);
+        };
+        let queue = std::mem::replace(&mut state.queue, NO_QUEUE);
+        let queued = self.queues.get_mut(queue as usize);
+        (
+            queued.map(std::mem::take).unwrap_or_default(),
+            std::mem::take(&mut state.subscribers),
+        )
     }
 
     /// Gives the lists back, so that their memory is used again.
@@ -226,35 +311,27 @@ impl Topics {
         &mut self,
         topic: u32,
         mut queued: Vec<Arc<Publication>>,
-        subscribers: Vec<u32>,
+        subscribers: Subscribers,
     ) {
         queued.clear();
-        if queued.capacity() > 64 {
-            queued = Vec::new();
+        if queued.capacity() <= SPARE_QUEUE_LEN_MAX && self.spare_queues.len() < SPARE_QUEUES_MAX {
+            self.spare_queues.push(queued);
         }
-        if let Some(entry) = self.entries.get_mut(topic as usize) {
-            debug_assert!(entry.subscribers.is_empty() && entry.queued.is_empty());
-            entry.queued = queued;
-            entry.subscribers = subscribers;
+        if let Some(state) = self.table.get_mut(topic) {
+            debug_assert!(state.subscribers.is_empty() && state.queue == NO_QUEUE);
+            state.subscribers = subscribers;
         }
     }
 
     /// Gives the list of topics back, so that its memory is used again.
     pub fn end_delivery(&mut self, mut delivering: Vec<u32>) {
         debug_assert!(
-            self.delivering.is_empty(),
+            self.delivering.is_empty() && self.queues.iter().all(Vec::is_empty),
             "nothing is queued while deliveries are written"
         );
+        self.queues.clear();
         delivering.clear();
         self.delivering = delivering;
-    }
-
-    /// Gives memory back once most topics are gone.
-    fn shrink(&mut self) {
-        if self.by_name.capacity() > 1024 && self.by_name.len() < self.by_name.capacity() / 4 {
-            self.by_name.shrink_to(self.by_name.len() * 2);
-            self.entries.shrink_to_fit();
-        }
     }
 }
 
