@@ -77,8 +77,8 @@ pub struct Connection {
     decoder: Decoder,
     /// What the kernel did not take yet.
     pub outbox: Outbox,
-    /// Bytes that came while reading was held.
-    unread: Option<Box<[u8]>>,
+    /// Bytes that came while reading was held: seldom any, hence one word.
+    unread: Option<Box<Box<[u8]>>>,
     /// When the last byte came.
     last_received_ms: u64,
     /// When the phase wants attention: the next ping, the end of a handshake, the end of lingering.
@@ -153,7 +153,7 @@ impl Connection {
                 self.unread.is_none(),
                 "bytes that were kept are dealt with before new ones are read"
             );
-            self.unread = Some(Box::from(&*rest));
+            self.unread = Some(Box::new(Box::from(&*rest)));
         }
     }
 
@@ -288,7 +288,7 @@ impl Connection {
 
     /// The bytes that came while reading was held, to be taken in before others are read.
     pub fn take_unread(&mut self) -> Option<Box<[u8]>> {
-        self.unread.take()
+        self.unread.take().map(|bytes| *bytes)
     }
 
     /// Whether bytes wait that came while reading was held.

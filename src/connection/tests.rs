@@ -283,7 +283,7 @@ mod time;
 #[test]
 fn a_connection_is_small() {
     // With the slot's transport, place and sums this must come to at most 320 bytes.
-    assert_eq!(size_of::<Connection>(), 104);
+    assert_eq!(size_of::<Connection>(), 96);
 }
 
 #[test]

@@ -37,9 +37,9 @@ pub(super) struct Slot<T> {
     /// What it counts as in `counts`.
     label: Label,
     /// What of it is in `inbound_bytes`.
-    inbound_bytes: usize,
+    inbound_bytes: u32,
     /// What of it is in `outbox_bytes`.
-    outbox_bytes: usize,
+    outbox_bytes: u32,
     /// The end of the peer's side was announced.
     ended: bool,
     /// It stands in `ready`.
@@ -301,8 +301,8 @@ impl<T: Transport> Connections<T> {
             release(&mut slot.transport);
             self.deadlines.set(index as usize, NEVER_MS);
             self.counts[label_index(slot.label)] -= 1;
-            self.inbound_bytes -= slot.inbound_bytes;
-            self.outbox_bytes -= slot.outbox_bytes;
+            self.inbound_bytes -= slot.inbound_bytes as usize;
+            self.outbox_bytes -= slot.outbox_bytes as usize;
             if let Some(subscription) = slot.subscription
                 && let Some((moved, place)) = self.application.topics.unsubscribe(subscription)
             {
@@ -472,8 +472,11 @@ impl<T: Transport> Connections<T> {
             slot.connection.inbound_bytes(),
             slot.connection.outbox.bytes(),
         );
-        self.inbound_bytes = self.inbound_bytes - slot.inbound_bytes + inbound;
-        self.outbox_bytes = self.outbox_bytes - slot.outbox_bytes + outbox;
+        // Of one that holds more than 4 GiB as much is counted.
+        let [inbound, outbox] =
+            [inbound, outbox].map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
+        self.inbound_bytes = self.inbound_bytes - slot.inbound_bytes as usize + inbound as usize;
+        self.outbox_bytes = self.outbox_bytes - slot.outbox_bytes as usize + outbox as usize;
         let grew = (inbound > slot.inbound_bytes && self.inbound_bytes > self.inbound_bytes_max)
             || (outbox > slot.outbox_bytes && self.outbox_bytes > self.outbox_bytes_max);
         (slot.inbound_bytes, slot.outbox_bytes) = (inbound, outbox);
