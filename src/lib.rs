@@ -61,6 +61,7 @@
 //! | `hub`, [`config`] | topics | the order of each topic; every limit |
 //! | `protocol` | bytes | RFC 6455: frames, messages, both handshakes |
 //! | `topic_table` | topics | topics by name and by place, for reactors and shards |
+//! | `shrink` | memory | when a slab gives its memory back |
 //! | `http`, `console` | bytes | HTTP/1.1: requests, bodies, routes, event streams; the page at `/` |
 //!
 //! # The way of a byte
@@ -116,6 +117,7 @@ pub mod protocol;
 #[doc(hidden)]
 pub mod reactor;
 mod server;
+mod shrink;
 mod topic_table;
 #[doc(hidden)]
 pub mod worker;

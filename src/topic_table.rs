@@ -12,6 +12,7 @@ use std::hash::{BuildHasher, RandomState};
 use slab::Slab;
 
 use crate::http::topic::Topic;
+use crate::shrink::Shrink;
 
 /// Parts of the index.
 const PARTS: usize = 256;
@@ -19,16 +20,12 @@ const PARTS: usize = 256;
 /// Cells of the smallest part that is not empty.
 const CELLS_MIN: usize = 8;
 
-/// Slots of a slab that are kept however few are in use.
-const SLOTS_KEPT: usize = 1024;
-
 /// A table of topics, each with a value. A topic keeps its place for as long as it is in the table.
 #[derive(Debug)]
 pub struct TopicTable<V> {
     index: Index,
     entries: Slab<Entry<V>>,
-    /// Topics at the last try to give memory of the slab back.
-    shrunk_at: usize,
+    shrink: Shrink,
 }
 
 #[derive(Debug)]
@@ -42,7 +39,7 @@ impl<V> Default for TopicTable<V> {
         TopicTable {
             index: Index::default(),
             entries: Slab::new(),
-            shrunk_at: usize::MAX,
+            shrink: Shrink::default(),
         }
     }
 }
@@ -96,20 +93,8 @@ impl<V> TopicTable<V> {
         let Entry { topic, value } = self.entries.try_remove(place as usize)?;
         let hash = self.index.hash(&topic);
         self.index.remove(hash, place);
-        self.shrink();
+        self.shrink.shrink(&mut self.entries);
         Some((topic, value))
-    }
-
-    /// Gives memory of the slab back once most topics are gone. A try looks at all slots, so there is one each time that
-    /// half of the topics have gone, and not one for each topic.
-    fn shrink(&mut self) {
-        let (len, capacity) = (self.entries.len(), self.entries.capacity());
-        if capacity <= SLOTS_KEPT || len >= capacity / 4 {
-            self.shrunk_at = usize::MAX;
-        } else if len <= self.shrunk_at / 2 {
-            self.entries.shrink_to_fit();
-            self.shrunk_at = len;
-        }
     }
 }
 
@@ -345,6 +330,6 @@ mod tests {
             table.remove(place);
         }
         assert!(table.is_empty());
-        assert!(table.entries.capacity() <= SLOTS_KEPT);
+        assert!(table.entries.capacity() <= 1024);
     }
 }

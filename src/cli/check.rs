@@ -442,7 +442,7 @@ mod tests {
             assert!(line.len() <= COLUMNS, "{line}");
         }
         assert!(text.contains("low   descriptors"), "{text}");
-        assert!(text.contains("LimitNOFILE=10072"), "{text}");
+        assert!(text.contains("LimitNOFILE=10074"), "{text}");
         assert!(text.ends_with("Low: descriptors (ulimit -Hn).\n"), "{text}");
     }
 

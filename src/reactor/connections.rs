@@ -21,6 +21,7 @@ use crate::handler::ConnectionId;
 use crate::http::refusal::Refusal;
 use crate::hub::{Effect, ReactorId};
 use crate::metrics::{LABEL_COUNT, ReactorMetrics, label_index};
+use crate::shrink::Shrink;
 
 /// Connections whose deadline is looked after in one tick; the others' turn comes in the next one.
 const TIMEOUTS_PER_TICK: usize = 1024;
@@ -57,6 +58,7 @@ pub struct Connections<T> {
     pub(super) application: Application,
     pub(super) settings: Arc<Settings>,
     pub(super) slots: Slab<Slot<T>>,
+    shrink: Shrink,
     pub(super) metrics: Arc<ReactorMetrics>,
     deadlines: Deadlines,
     next_generation: u32,
@@ -91,6 +93,7 @@ impl<T: Transport> Connections<T> {
         Connections {
             application: Application::new(reactor, shared),
             slots: Slab::new(),
+            shrink: Shrink::default(),
             metrics,
             deadlines: Deadlines::default(),
             next_generation: 0,
@@ -310,9 +313,7 @@ impl<T: Transport> Connections<T> {
             }
             self.report_end(&slot);
         }
-        if self.slots.capacity() > 1024 && self.slots.len() < self.slots.capacity() / 4 {
-            self.slots.shrink_to_fit();
-        }
+        self.shrink.shrink(&mut self.slots);
         self.out.shrink_to(BUFFER_BYTES_KEPT);
         self.show_gauges();
     }
