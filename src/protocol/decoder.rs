@@ -7,7 +7,9 @@
 //! Every check is made at the first byte that shows it and in the order of the bytes, so the result does not
 //! depend on how the bytes were cut into calls.
 
-use super::frame::{FIN, HEADER_BYTES_MAX, Header, MASKED, Opcode, RSV, RSV1, parse_first_byte};
+use super::frame::{
+    FIN, HEADER_BYTES_MAX, Header, LENGTH_16, MASKED, Opcode, RSV, RSV1, parse_first_byte,
+};
 use super::mask::mask_in_place;
 use super::message::{Gathered, Limits, Received, Unfinished};
 use super::{ProtocolError, Role};
@@ -15,12 +17,6 @@ use super::{ProtocolError, Role};
 /// The first byte of a text and of a binary message in one frame, without an extension's bits.
 const PLAIN_TEXT: u8 = FIN | Opcode::Text as u8;
 const PLAIN_BINARY: u8 = FIN | Opcode::Binary as u8;
-
-/// The longest payload whose length stands in the second byte.
-const SHORT_LENGTH_MAX: usize = 125;
-
-/// The header of a masked frame with such a length.
-const PLAIN_HEADER_BYTES: usize = 6;
 
 /// The state of one connection's way in.
 #[derive(Debug)]
@@ -122,22 +118,29 @@ impl Decoder {
         Ok(None)
     }
 
-    /// The commonest case, which needs few of the checks: a client's short message in one frame, whole, with nothing
-    /// begun before it. None: it is something else, and nothing is taken.
+    /// The commonest case, which needs few of the checks: a client's message in one frame, of under 64 KiB, whole, with
+    /// nothing begun before it. None: it is something else, and nothing is taken.
     #[inline]
     fn take_plain<'b>(
         &self,
         limits: &Limits,
         input: &mut &'b mut [u8],
     ) -> Option<(Opcode, &'b mut [u8])> {
-        let &[first, second, a, b, c, d] = input.first_chunk()?;
+        let &[first, second, third, fourth, ..] = &**input else {
+            return None;
+        };
         let opcode = match first {
             PLAIN_TEXT => Opcode::Text,
             PLAIN_BINARY => Opcode::Binary,
             _ => return None,
         };
-        let payload_len = usize::from(second.wrapping_sub(MASKED));
-        let is_plain = payload_len <= SHORT_LENGTH_MAX
+        let (payload_len, key_at) = match second.wrapping_sub(MASKED) {
+            short @ ..LENGTH_16 => (usize::from(short), 2),
+            LENGTH_16 => (usize::from(u16::from_be_bytes([third, fourth])), 4),
+            _ => return None,
+        };
+        let is_shortest = payload_len >= usize::from(LENGTH_16) || key_at == 2;
+        let is_plain = is_shortest
             && payload_len as u64 <= limits.message_bytes_max
             && self.expects == Expects::Masked
             && self.header_len == 0
@@ -145,9 +148,9 @@ impl Decoder {
         if !is_plain {
             return None;
         }
-        let frame = input.split_off_mut(..PLAIN_HEADER_BYTES + payload_len)?;
-        let (_, payload) = frame.split_at_mut(PLAIN_HEADER_BYTES);
-        mask_in_place(payload, [a, b, c, d], 0);
+        let frame = input.split_off_mut(..key_at + 4 + payload_len)?;
+        let (key, payload) = frame[key_at..].split_first_chunk_mut::<4>()?;
+        mask_in_place(payload, *key, 0);
         Some((opcode, payload))
     }
 

@@ -31,7 +31,7 @@ const RSV2: u8 = 0x20;
 const RSV3: u8 = 0x10;
 const OPCODE: u8 = 0x0f;
 const LENGTH: u8 = 0x7f;
-const LENGTH_16: u8 = 126;
+pub(super) const LENGTH_16: u8 = 126;
 const LENGTH_64: u8 = 127;
 
 /// What a frame is (section 11.8).
