@@ -14,7 +14,11 @@ PLOTS_OF_KIND = {"fanout": "fanout", "echo": "echo", "latency": "latency", "idle
 INTRODUCTION = """\
 # Umbel against others
 
-Written by `{command}` on {date}, in one run; repetitions: {repetitions}.
+Written on {date}; repetitions: up to {repetitions}. The commands:
+
+```sh
+{command}
+```
 
 Every server does the same work on the same machine, loaded by `umbel bench`, one after another: each repetition takes
 each case through all servers, each time in another order, and each measurement has a fresh server. **The floor**

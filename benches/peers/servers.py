@@ -107,6 +107,16 @@ class Umbel(Server):
         return [self.binary, *arguments], {}
 
 
+class UmbelPlain(Umbel):
+    name, title = "umbel-plain", "Umbel, no io_uring"
+    says = "`umbel serve --reactors 1 --io-uring false`"
+    kinds = {"fanout"}
+
+    def command(self, case, port, folder, ports):
+        command, environment = super().command(case, port, folder, ports)
+        return [*command, "--io-uring", "false"], environment
+
+
 class UmbelTwo(Umbel):
     name, title, reactors = "umbel-2", "Umbel, two reactors", 2
     says = "`umbel serve --reactors 2`"
@@ -255,4 +265,16 @@ class Sockudo(Server):
 
 
 #: In the order of the tables. The floor, which all are held against, comes first.
-SERVERS = [Floor(), Umbel(), UmbelTwo(), Bun(), Ws(), Fastwebsockets(), Tungstenite(), Nchan(), Nats(), Sockudo()]
+SERVERS = [
+    Floor(),
+    Umbel(),
+    UmbelPlain(),
+    UmbelTwo(),
+    Bun(),
+    Ws(),
+    Fastwebsockets(),
+    Tungstenite(),
+    Nchan(),
+    Nats(),
+    Sockudo(),
+]
