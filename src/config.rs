@@ -165,6 +165,10 @@ limits! {
     command_bytes_max: usize = 67108864 in 1048576..=68719476736;
     /// Topics that have subscribers, on each reactor. More are refused with 503.
     topics_max: usize = 1048576 in 1..=67108864;
+    /// Bytes of the shortest message that is compressed for peers that take it. Shorter ones leave as they are.
+    deflate_bytes_min: usize = 256 in 0..=1073741824;
+    /// How hard publications are compressed: from 1, which costs least, to 9, which makes them smallest.
+    deflate_level: u8 = 3 in 1..=9;
     /// Time for a shutdown: delivering what is queued, closing everybody, spread over it, and exiting.
     drain_timeout_ms: u64 = 10000 in 0..=3600000;
 }
@@ -226,6 +230,30 @@ pub enum Origins {
     List(OriginList),
 }
 
+/// What is compressed on its way to peers that offer permessage-deflate (RFC 7692). What they compress is inflated unless
+/// this is `Off`. A library that is built without the feature `deflate` agrees to no compression, whatever this says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Deflate {
+    /// Nothing: no compression is agreed to.
+    Off,
+    /// Text, for binary messages are often compressed already.
+    #[default]
+    Text,
+    /// Text and binary messages.
+    All,
+}
+
+impl fmt::Display for Deflate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Deflate::Off => "off",
+            Deflate::Text => "text",
+            Deflate::All => "all",
+        })
+    }
+}
+
 /// What a server is started with. [`Config::default`] is the first minute: 127.0.0.1:8080, open to this machine.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -252,6 +280,11 @@ pub struct Config {
     pub subprotocols: Vec<String>,
     /// Start on any address with whatever was not said left open to everybody.
     pub insecure: bool,
+    /// What is compressed.
+    pub deflate: Deflate,
+    /// Whether a peer may refer back to its earlier messages when it compresses, which costs 48 KiB for each such
+    /// connection. They count in `inbound_bytes_total_max`, half of which they may use up; beyond it no peer may.
+    pub deflate_client_takeover: bool,
     /// Every numeric limit.
     pub limits: Limits,
 }
@@ -270,6 +303,8 @@ impl Default for Config {
             origins: None,
             subprotocols: Vec::new(),
             insecure: false,
+            deflate: Deflate::default(),
+            deflate_client_takeover: false,
             limits: Limits::default(),
         }
     }

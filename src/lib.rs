@@ -123,7 +123,7 @@ mod topic_table;
 pub mod worker;
 
 pub use access::{AccessRequest, Action, Authorizer, Denied};
-pub use config::{Access, Config, ConfigError, Origins};
+pub use config::{Access, Config, ConfigError, Deflate, Origins};
 pub use error::Error;
 pub use handle::{Counts, Handle, PublishError};
 pub use handler::{CloseCode, CloseReason, ConnectionId, Handler, Message, Peer};

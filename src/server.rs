@@ -159,7 +159,9 @@ impl<'a> Assembly<'a> {
         };
         let (shards, work) = Shards::new(&epochs, outlets.collect(), queue, config.inline_shards);
         let shared = Shared {
-            settings: Arc::new(Settings::new(limits)),
+            settings: Arc::new(
+                Settings::new(limits).with_deflate(config.deflate, config.deflate_client_takeover),
+            ),
             shards: Arc::new(shards),
             authorizer,
             origins,

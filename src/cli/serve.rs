@@ -13,12 +13,13 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use umbel::config::Limits;
 use umbel::protocol::OriginList;
-use umbel::{Access, Config, ConfigError, Handle, Origins, Server};
+use umbel::{Access, Config, ConfigError, Deflate, Handle, Origins, Server};
 
 use super::{limits, log_output};
 
 const LISTENING: &str = "Where, and on how many threads";
 const ACCESS: &str = "Who may do what";
+const DEFLATE: &str = "Compression";
 const LOGGING: &str = "Logging";
 
 const VARIABLES: &str = "Every setting has a variable as well: --listen is UMBEL_LISTEN, --backlog is \
@@ -63,7 +64,7 @@ pub fn command() -> Command {
                 .value_parser(value_parser!(bool))
                 .hide_short_help(true),
         ]);
-    let command = add_access(command)
+    let command = add_deflate(add_access(command))
         .next_help_heading(LOGGING)
         .args(log_output::arguments());
     limits::add_arguments(command)
@@ -90,6 +91,18 @@ fn add_access(command: Command) -> Command {
             .action(ArgAction::SetTrue)
             .value_parser(BoolishValueParser::new())
             .help("Start on any address, with whatever was not said left open to everybody"),
+    ])
+}
+
+fn add_deflate(command: Command) -> Command {
+    command.next_help_heading(DEFLATE).args([
+        setting("deflate", "WHAT", "What is compressed for peers that take it: off, text, or all, which is binary too [default: text]")
+            .default_value("text")
+            .value_parser(["off", "text", "all"]),
+        setting("deflate-client-takeover", "BOOL", "Let peers that compress refer back to their earlier messages, for 48 KiB each: true or false [default: false]")
+            .default_value("false")
+            .value_parser(value_parser!(bool))
+            .hide_short_help(true),
     ])
 }
 
@@ -177,6 +190,8 @@ fn print_settings(config: &Config) -> Result<(), Box<dyn Error>> {
         "origin": origins,
         "subprotocol": config.subprotocols,
         "insecure": config.insecure,
+        "deflate": config.deflate.to_string(),
+        "deflate_client_takeover": config.deflate_client_takeover,
     });
     for info in Limits::ALL {
         settings[info.name] = config.limits.get(info.name).into();
@@ -204,6 +219,14 @@ fn config(matches: &ArgMatches) -> Result<Config, ConfigError> {
         .cloned()
         .collect();
     config.insecure = matches.get_flag("insecure");
+    config.deflate = match matches.get_one::<String>("deflate").map(String::as_str) {
+        Some("off") => Deflate::Off,
+        Some("all") => Deflate::All,
+        _ => Deflate::Text,
+    };
+    config.deflate_client_takeover = *matches
+        .get_one("deflate-client-takeover")
+        .expect("it has a default");
     config.limits = limits::limits(matches)?;
     Ok(config)
 }

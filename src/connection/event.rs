@@ -9,6 +9,7 @@ use crate::http::request::Head;
 use crate::http::topic::Topic;
 use crate::hub::Kind;
 use crate::protocol::CloseCode;
+use crate::protocol::deflate::Agreement;
 
 /// Something that came in whole. It borrows the read buffer wherever that is possible.
 #[derive(Debug)]
@@ -128,6 +129,8 @@ pub struct Upgrade {
     pub subprotocol: Option<Box<str>>,
     /// What the connection is connected to from here on.
     pub endpoint: Endpoint,
+    /// The compression that is agreed to.
+    pub deflate: Option<Agreement>,
 }
 
 /// The answer to a request.

@@ -4,8 +4,8 @@ use std::mem;
 
 use super::event::{ExtraHeaders, ReadBody};
 use super::{
-    Answer, Awaited, CloseReason, Connection, Endpoint, Event, Hold, OnEvent, Phase, Purpose,
-    Reply, Settings, Turn, Upgrade,
+    Answer, Awaited, CloseReason, Compression, Connection, Endpoint, Event, Hold, Inflation,
+    OnEvent, Phase, Purpose, Reply, Settings, Turn, Upgrade,
 };
 use crate::dialect::json;
 use crate::http::body::{BodyDecoder, BodyLength};
@@ -14,7 +14,7 @@ use crate::http::request::{Head, HeadScanner, Method};
 use crate::http::response::{self, Response};
 use crate::http::sse;
 use crate::hub::Position;
-use crate::protocol::{Decoder, Role, encode_switching_protocols};
+use crate::protocol::{Decoder, EXTENSIONS, Role, encode_switching_protocols};
 
 /// What a publisher is told whose publication was handed to the hub, and was not heard of again.
 pub(super) const NO_ANSWER_IN_TIME: &str =
@@ -377,6 +377,7 @@ impl Connection {
             &mut Turn {
                 settings,
                 now_ms,
+                inflation: &mut Inflation::default(),
                 out,
                 on_event,
             },
@@ -427,15 +428,20 @@ impl Connection {
     }
 
     fn upgrade(&mut self, turn: &mut Turn<'_, '_>, upgrade: &Upgrade) {
+        let extension = upgrade.deflate.map(|agreement| agreement.encode());
+        let extension = extension.as_deref().map(|value| (EXTENSIONS, value));
         encode_switching_protocols(
             turn.out,
             &upgrade.accept,
             upgrade.subprotocol.as_deref(),
-            &[],
+            extension.as_slice(),
         );
-        self.phase = Phase::Open;
+        self.phase = Phase::Open(Compression::new(upgrade.deflate));
         self.endpoint = upgrade.endpoint;
         self.decoder = Decoder::new(Role::Server);
+        if upgrade.deflate.is_some() {
+            self.decoder.accept_compressed();
+        }
         self.schedule_first_ping(turn.settings, turn.now_ms);
         if let Endpoint::Handler(number) = upgrade.endpoint {
             let answer = (turn.on_event)(Event::Opened(number), turn.out);

@@ -24,6 +24,7 @@
 //! Bytes to write are appended to `out`, which the caller writes behind the outbox, and queues in it what the kernel
 //! does not take. So an idle connection owns no buffer.
 
+mod compression;
 pub mod ending;
 pub mod event;
 mod exchange;
@@ -32,6 +33,8 @@ pub mod outbox;
 mod settings;
 mod websocket;
 
+use compression::Compression;
+pub use compression::Inflation;
 pub use ending::CloseReason;
 pub use event::{
     Answer, Awaited, Endpoint, Event, Hold, Label, Message, Purpose, ReadBody, Reply, Upgrade,
@@ -44,6 +47,7 @@ use crate::dialect::Dialect;
 use crate::http::refusal::Refusal;
 use crate::http::response;
 use crate::hub::Position;
+use crate::protocol::deflate::Agreement;
 use crate::protocol::{Decoder, Role};
 
 /// No deadline.
@@ -56,6 +60,7 @@ pub type OnEvent<'f> = dyn FnMut(Event<'_>, &mut Vec<u8>) -> Answer + 'f;
 struct Turn<'t, 'f> {
     settings: &'t Settings,
     now_ms: u64,
+    inflation: &'t mut Inflation,
     out: &'t mut Vec<u8>,
     on_event: &'t mut OnEvent<'f>,
 }
@@ -63,7 +68,7 @@ struct Turn<'t, 'f> {
 #[derive(Debug)]
 enum Phase {
     Http(Box<Exchange>),
-    Open,
+    Open(Compression),
     CloseSent,
     Stream,
     Lingering,
@@ -121,11 +126,13 @@ impl Connection {
     }
 
     /// Takes in what was read. All of `input` is consumed: what cannot be dealt with yet is kept. `out` receives
-    /// bytes to write, and `on_event` each whole request and message, in order.
+    /// bytes to write, and `on_event` each whole request and message, in order. `inflation` is what the connections of
+    /// a thread inflate by.
     pub fn handle_bytes(
         &mut self,
         settings: &Settings,
         now_ms: u64,
+        inflation: &mut Inflation,
         input: &mut [u8],
         out: &mut Vec<u8>,
         on_event: &mut OnEvent<'_>,
@@ -136,13 +143,14 @@ impl Connection {
         let mut turn = Turn {
             settings,
             now_ms,
+            inflation,
             out,
             on_event,
         };
         while !rest.is_empty() && self.holds == 0 {
             match self.phase {
                 Phase::Http(_) => self.handle_http(&mut turn, &mut rest),
-                Phase::Open | Phase::CloseSent => self.handle_frames(&mut turn, &mut rest),
+                Phase::Open(_) | Phase::CloseSent => self.handle_frames(&mut turn, &mut rest),
                 // Nothing that an event stream's reader, or a peer that is done, says matters any more.
                 Phase::Stream | Phase::Lingering | Phase::Closed => rest = &mut [],
             }
@@ -169,7 +177,7 @@ impl Connection {
             Phase::Http(exchange) if exchange.is_idle() && exchange.answered() > 0 => {
                 self.finish(CloseReason::HttpDone);
             }
-            Phase::Http(_) | Phase::Open | Phase::CloseSent | Phase::Stream => {
+            Phase::Http(_) | Phase::Open(_) | Phase::CloseSent | Phase::Stream => {
                 self.finish(CloseReason::PeerGone);
             }
             Phase::Lingering if self.outbox.is_empty() => self.phase = Phase::Closed,
@@ -205,7 +213,7 @@ impl Connection {
         out: &mut Vec<u8>,
     ) {
         match &mut self.phase {
-            Phase::Open => {
+            Phase::Open(_) => {
                 let (code, words) = reason.on_wire();
                 self.send_close(settings, now_ms, code, words, reason, out);
             }
@@ -299,7 +307,7 @@ impl Connection {
     /// Whether publications are for it: it is connected to a topic and not ending.
     pub fn takes_deliveries(&self) -> bool {
         match self.phase {
-            Phase::Open => matches!(self.endpoint, Endpoint::Topic { .. }),
+            Phase::Open(_) => matches!(self.endpoint, Endpoint::Topic { .. }),
             Phase::Stream => true,
             _ => false,
         }
@@ -322,25 +330,32 @@ impl Connection {
         }
     }
 
+    /// The compression that was agreed to, while it is open.
+    pub fn deflate(&self) -> Option<Agreement> {
+        match &self.phase {
+            Phase::Open(compression) => compression.agreement(),
+            _ => None,
+        }
+    }
+
     /// What it counts as in the gauges.
     pub fn label(&self) -> Label {
         match (&self.phase, self.endpoint) {
             (Phase::Http(_), _) => Label::Http,
-            (Phase::Open, Endpoint::Handler(_)) => Label::Handler,
-            (Phase::Open | Phase::Stream, _) => Label::Subscriber(self.dialect()),
+            (Phase::Open(_), Endpoint::Handler(_)) => Label::Handler,
+            (Phase::Open(_) | Phase::Stream, _) => Label::Subscriber(self.dialect()),
             (Phase::CloseSent | Phase::Lingering | Phase::Closed, _) => Label::Closing,
         }
     }
 
     /// Heap bytes held for what came in and is not whole, or could not be dealt with yet.
     pub fn inbound_bytes(&self) -> usize {
-        let exchange = match &self.phase {
+        let phase = match &self.phase {
             Phase::Http(exchange) => exchange.inbound_bytes(),
+            Phase::Open(compression) => compression.bytes(),
             _ => 0,
         };
-        exchange
-            + self.decoder.buffered_bytes()
-            + self.unread.as_ref().map_or(0, |bytes| bytes.len())
+        phase + self.decoder.buffered_bytes() + self.unread.as_ref().map_or(0, |bytes| bytes.len())
     }
 
     /// Whether our side of the stream is to be ended now: all is written, and no more will come. True once.
@@ -371,7 +386,7 @@ impl Connection {
     /// Many small requests that come in one read may ask for much: once as much is in `out` as a read can bring, it is
     /// to be written before more is made. Flow control then does the rest.
     fn hold_for_output(&mut self, settings: &Settings, out: &[u8]) {
-        let is_alive = matches!(self.phase, Phase::Http(_) | Phase::Open);
+        let is_alive = matches!(self.phase, Phase::Http(_) | Phase::Open(_));
         if is_alive && out.len() > output_bytes_max(settings) {
             self.hold(Hold::Outbox);
         }

@@ -1,6 +1,7 @@
 //! The limits as the parts of a connection take them: made once for each reactor.
 
-use crate::config::Limits;
+use crate::config::{Deflate, Limits};
+use crate::protocol::deflate::Policy;
 use crate::{http, protocol};
 
 /// What all connections of a reactor share.
@@ -14,10 +15,14 @@ pub struct Settings {
     pub publication: protocol::Limits,
     /// Those of a message to an own endpoint.
     pub message: protocol::Limits,
+    /// What is compressed on its way out.
+    pub deflate: Deflate,
+    /// What compression is agreed to.
+    pub deflate_policy: Policy,
 }
 
 impl Settings {
-    /// Sorts the limits.
+    /// Sorts the limits. No compression is agreed to.
     pub fn new(limits: &Limits) -> Settings {
         let of_message = |bytes: usize| protocol::Limits {
             message_bytes_max: bytes as u64,
@@ -33,6 +38,25 @@ impl Settings {
             publication: of_message(limits.publication_bytes_max),
             message: of_message(limits.message_bytes_max),
             limits: limits.clone(),
+            deflate: Deflate::Off,
+            deflate_policy: Policy {
+                enabled: false,
+                ..Policy::default()
+            },
         }
+    }
+
+    /// Lets compression be agreed to, if there is what inflates and deflates. The server always wants to keep its
+    /// context, for what is not used costs nothing.
+    #[must_use]
+    pub fn with_deflate(mut self, deflate: Deflate, client_takeover: bool) -> Settings {
+        self.deflate = deflate;
+        self.deflate_policy = Policy {
+            enabled: cfg!(feature = "deflate") && deflate != Deflate::Off,
+            server_takeover: true,
+            client_takeover,
+            ..Policy::default()
+        };
+        self
     }
 }

@@ -26,6 +26,7 @@ const PLACE: Position = Position {
 struct Driver {
     connection: Connection,
     settings: Settings,
+    inflation: Inflation,
     now_ms: u64,
     events: Vec<String>,
     out: Vec<u8>,
@@ -58,6 +59,7 @@ fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answ
                 accept: [b'a'; 28],
                 subprotocol: None,
                 endpoint,
+                deflate: None,
             })
         }
         Event::Body(purpose, body) => {
@@ -133,6 +135,7 @@ impl Driver {
         Driver {
             connection: Connection::new(&settings, 0, 0),
             settings,
+            inflation: Inflation::default(),
             now_ms: 0,
             events: Vec::new(),
             out: Vec::new(),
@@ -157,6 +160,7 @@ impl Driver {
         let Driver {
             connection,
             settings,
+            inflation,
             now_ms,
             events,
             out,
@@ -164,6 +168,7 @@ impl Driver {
         connection.handle_bytes(
             settings,
             *now_ms,
+            inflation,
             &mut bytes.to_vec(),
             out,
             &mut |event, out| answer(event, events, out),

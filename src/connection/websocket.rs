@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use super::{
-    Answer, CloseReason, Connection, Endpoint, Event, Message, NEVER_MS, Phase, Settings, Turn,
-    output_bytes_max,
+    Answer, CloseReason, Compression, Connection, Endpoint, Event, Message, NEVER_MS, Phase,
+    Settings, Turn, output_bytes_max,
 };
 use crate::protocol::{
     CONTROL_PAYLOAD_BYTES_MAX, CloseCode, CloseFrame, Limits, Opcode, ProtocolError, Received,
@@ -32,16 +32,15 @@ impl Connection {
                     {
                         continue;
                     }
-                    Received::Text(text) => Step::Act((turn.on_event)(
-                        Event::Message(self.endpoint, Message::Text(text)),
-                        turn.out,
-                    )),
-                    Received::Binary(bytes) => Step::Act((turn.on_event)(
-                        Event::Message(self.endpoint, Message::Binary(bytes)),
-                        turn.out,
-                    )),
-                    // No handshake agrees to compression, so the decoder lets none through.
-                    Received::Compressed(..) => Step::Failed(ProtocolError::ReservedBits),
+                    Received::Text(text) => report(turn, self.endpoint, Message::Text(text)),
+                    Received::Binary(bytes) => report(turn, self.endpoint, Message::Binary(bytes)),
+                    Received::Compressed(opcode, payload) => {
+                        let Phase::Open(compression) = &mut self.phase else {
+                            continue;
+                        };
+                        let compressed = (opcode, payload);
+                        report_compressed(turn, self.endpoint, limits, compression, compressed)
+                    }
                     Received::Ping(payload) => {
                         if self.outbox.is_empty() {
                             encode_frame(turn.out, Opcode::Pong, payload, None);
@@ -52,7 +51,7 @@ impl Connection {
                     }
                     Received::Pong(_) => continue,
                     Received::Close(frame) => {
-                        if matches!(self.phase, Phase::Open) {
+                        if matches!(self.phase, Phase::Open(_)) {
                             encode_close(turn.out, frame);
                         }
                         Step::PeerClosed(frame.map_or(CloseCode::NO_STATUS, |frame| frame.code))
@@ -66,7 +65,7 @@ impl Connection {
                     any_whole = true;
                     self.act(turn.settings, turn.now_ms, answer, turn.out);
                     self.hold_for_output(turn.settings, turn.out);
-                    if self.is_held() || !matches!(self.phase, Phase::Open) {
+                    if self.is_held() || !matches!(self.phase, Phase::Open(_)) {
                         self.decoder.free_handed_out();
                         break;
                     }
@@ -81,7 +80,7 @@ impl Connection {
             }
         }
         // While the peer's Close is awaited its messages are nobody's, and the close timeout bounds them.
-        if matches!(self.phase, Phase::Open) {
+        if matches!(self.phase, Phase::Open(_)) {
             self.watch_message(turn.settings, turn.now_ms, any_whole);
         }
     }
@@ -156,7 +155,7 @@ impl Connection {
         error: ProtocolError,
         out: &mut Vec<u8>,
     ) {
-        if matches!(self.phase, Phase::Open) {
+        if matches!(self.phase, Phase::Open(_)) {
             encode_close(
                 out,
                 Some(CloseFrame {
@@ -176,6 +175,28 @@ impl Connection {
         } else if any_whole || self.message_deadline_ms == NEVER_MS {
             self.message_deadline_ms = now_ms + settings.limits.message_timeout_ms;
         }
+    }
+}
+
+#[inline]
+fn report(turn: &mut Turn<'_, '_>, endpoint: Endpoint, message: Message<'_>) -> Step {
+    Step::Act((turn.on_event)(Event::Message(endpoint, message), turn.out))
+}
+
+fn report_compressed(
+    turn: &mut Turn<'_, '_>,
+    endpoint: Endpoint,
+    limits: &Limits,
+    compression: &mut Compression,
+    (opcode, payload): (Opcode, &[u8]),
+) -> Step {
+    let bytes_max = limits.message_bytes_max;
+    match turn
+        .inflation
+        .inflate(compression, opcode, payload, bytes_max)
+    {
+        Ok(message) => Step::Act((turn.on_event)(Event::Message(endpoint, message), turn.out)),
+        Err(error) => Step::Failed(error),
     }
 }
 

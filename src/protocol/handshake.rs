@@ -52,7 +52,7 @@ impl<'a> Upgrade<'a> {
 }
 
 /// The header that permessage-deflate is offered and answered in (section 11.3.2).
-pub(super) const EXTENSIONS: &str = "Sec-WebSocket-Extensions";
+pub const EXTENSIONS: &str = "Sec-WebSocket-Extensions";
 
 /// What to agree to of the compression that a request offers. `None`: nothing. Answer with an extra header line, its
 /// value from [`Agreement::encode`].

@@ -49,8 +49,8 @@ pub use frame::{
     encode_frame, encode_server_header,
 };
 pub use handshake::{
-    SUBPROTOCOLS_MAX, Upgrade, accept_key, choose_deflate, encode_switching_protocols, is_upgrade,
-    parse_upgrade,
+    EXTENSIONS, SUBPROTOCOLS_MAX, Upgrade, accept_key, choose_deflate, encode_switching_protocols,
+    is_upgrade, parse_upgrade,
 };
 pub use handshake_client::{ClientError, ClientRequest, RESPONSE_HEAD_BYTES_MAX, Response};
 pub use mask::mask_in_place;

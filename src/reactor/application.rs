@@ -86,6 +86,8 @@ pub struct Shared {
 pub(super) struct Current<'a> {
     pub id: ConnectionId,
     pub subscription: &'a mut Option<Subscription>,
+    /// There is memory for the context of a peer that compresses.
+    pub may_keep_context: bool,
 }
 
 /// What a reactor does about events.

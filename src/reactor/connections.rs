@@ -16,7 +16,9 @@ use super::ring::Ring;
 use super::sweep::Deadlines;
 use super::topics::Subscription;
 use super::transport::Transport;
-use crate::connection::{CloseReason, Connection, Hold, Label, NEVER_MS, Settings};
+use crate::connection::{
+    CloseReason, Connection, Event, Hold, Inflation, Label, NEVER_MS, Settings,
+};
 use crate::handler::ConnectionId;
 use crate::http::refusal::Refusal;
 use crate::hub::{Effect, ReactorId};
@@ -64,6 +66,8 @@ pub struct Connections<T> {
     next_generation: u32,
     /// The one read buffer.
     input: Vec<u8>,
+    /// The one inflater, and the message that it made.
+    inflation: Inflation,
     /// What the connection that is being dealt with writes.
     pub(super) out: Vec<u8>,
     /// Connections with bytes left to read, for edges do not come again.
@@ -98,6 +102,7 @@ impl<T: Transport> Connections<T> {
             deadlines: Deadlines::default(),
             next_generation: 0,
             input: vec![0; settings.limits.read_buffer_bytes],
+            inflation: Inflation::default(),
             out: Vec::new(),
             ready: VecDeque::new(),
             closed: Vec::new(),
@@ -315,6 +320,7 @@ impl<T: Transport> Connections<T> {
         }
         self.shrink.shrink(&mut self.slots);
         self.out.shrink_to(BUFFER_BYTES_KEPT);
+        self.inflation.shrink_to(BUFFER_BYTES_KEPT);
         self.show_gauges();
     }
 
@@ -408,6 +414,7 @@ impl<T: Transport> Connections<T> {
             slots,
             application,
             settings,
+            inflation,
             out,
             ..
         } = self;
@@ -417,11 +424,13 @@ impl<T: Transport> Connections<T> {
         let mut current = Current {
             id: slot.id,
             subscription: &mut slot.subscription,
+            may_keep_context: self.inbound_bytes < self.inbound_bytes_max / 2,
+        };
+        let mut on_event = |event: Event<'_>, out: &mut Vec<u8>| {
+            application.handle_event(&mut current, event, out)
         };
         slot.connection
-            .handle_bytes(settings, now_ms, bytes, out, &mut |event, out| {
-                application.handle_event(&mut current, event, out)
-            });
+            .handle_bytes(settings, now_ms, inflation, bytes, out, &mut on_event);
         self.settle(index, now_ms);
     }
 
@@ -550,6 +559,7 @@ impl<T: Transport> Connections<T> {
         let mut current = Current {
             id,
             subscription: &mut slot.subscription,
+            may_keep_context: false,
         };
         slot.connection
             .refuse_admission(settings, now_ms, &refusal, out, &mut |event, out| {

@@ -15,7 +15,8 @@ use crate::http::request::{Head, Method};
 use crate::http::route::{Route, allowed_methods};
 use crate::http::topic::Topic;
 use crate::hub::Kind;
-use crate::protocol::{self, is_loopback_origin, is_upgrade, parse_upgrade};
+use crate::protocol::deflate::Agreement;
+use crate::protocol::{self, choose_deflate, is_loopback_origin, is_upgrade, parse_upgrade};
 
 /// How long a browser may keep the answer to a preflight request, in seconds.
 const PREFLIGHT_AGE_S: &str = "600";
@@ -91,7 +92,7 @@ impl Application {
                 "Allow",
                 "GET, HEAD, POST, OPTIONS".to_owned(),
             )])),
-            Route::Path(path) => self.answer_path(head, path),
+            Route::Path(path) => self.answer_path(current, head, path),
         }
     }
 
@@ -186,7 +187,12 @@ impl Application {
     }
 
     /// Own endpoints, and what is none.
-    fn answer_path(&mut self, head: &Head<'_>, path: &str) -> Result<Answer, Refusal> {
+    fn answer_path(
+        &mut self,
+        current: &mut Current<'_>,
+        head: &Head<'_>,
+        path: &str,
+    ) -> Result<Answer, Refusal> {
         if let Some(asset) = console::asset(path).filter(|_| head.method != Method::Options) {
             Route::Asset(asset.path).check_method(head.method)?;
             return self.asset(head, path);
@@ -209,7 +215,15 @@ impl Application {
             accept: upgrade.accept,
             subprotocol: choose(&upgrade, |offer| spoken.contains(&offer)),
             endpoint: Endpoint::Handler(number as u16),
+            deflate: self.choose_deflate(current, head),
         }))
+    }
+
+    /// The compression to agree to.
+    fn choose_deflate(&self, current: &Current<'_>, head: &Head<'_>) -> Option<Agreement> {
+        let mut policy = self.shared.settings.deflate_policy;
+        policy.client_takeover &= current.may_keep_context;
+        choose_deflate(head, &policy)
     }
 
     fn check_upgrade<'a>(&self, head: &Head<'a>) -> Result<protocol::Upgrade<'a>, Refusal> {
@@ -240,6 +254,7 @@ impl Application {
             accept: upgrade.accept,
             subprotocol: choose(&upgrade, |offer| agreed.iter().any(|name| **name == *offer)),
             endpoint: Endpoint::Topic { may_publish },
+            deflate: self.choose_deflate(current, head),
         }))
     }
 

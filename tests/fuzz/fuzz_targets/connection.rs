@@ -9,12 +9,15 @@ use libfuzzer_sys::fuzz_target;
 use umbel::config::Limits;
 use umbel::connection::event::ExtraHeaders;
 use umbel::connection::{
-    Answer, Awaited, CloseReason, Connection, Endpoint, Event, Hold, Purpose, ReadBody, Reply,
-    Settings, Upgrade,
+    Answer, Awaited, CloseReason, Connection, Endpoint, Event, Hold, Inflation, Purpose, ReadBody,
+    Reply, Settings, Upgrade,
 };
 use umbel::http::refusal::Refusal;
+use umbel::http::request::Head;
 use umbel::http::topic::Topic;
 use umbel::hub::Position;
+use umbel::protocol::choose_deflate;
+use umbel::protocol::deflate::Policy;
 use umbel_fuzz::Stream;
 
 const PUBLICATION_BYTES_MAX: usize = 300;
@@ -24,6 +27,15 @@ const OUTBOX_BYTES_MAX: usize = 4096;
 const PLACE: Position = Position {
     epoch: 7,
     offset: 9,
+};
+
+/// Whatever is offered is agreed to.
+const TAKEOVER: Policy = Policy {
+    enabled: true,
+    server_takeover: true,
+    client_takeover: true,
+    server_window_bits_max: 15,
+    client_window_bits_max: 15,
 };
 
 /// What a peer sends.
@@ -42,6 +54,10 @@ enum Request {
     LastOne,
     Upgrade,
     UpgradeOwn,
+    /// With an offer of compression, which lets the peer keep its context or not.
+    UpgradeDeflate {
+        keeps_context: bool,
+    },
     EventStream,
     Publish {
         body: Vec<u8>,
@@ -59,12 +75,13 @@ enum Request {
 
 impl Request {
     fn bytes(&self) -> Vec<u8> {
-        let upgrade = |path: &str| {
+        let upgrade_with = |path: &str, line: &str| {
             format!(
                 "GET {path} HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{line}\r\n"
             )
         };
+        let upgrade = |path: &str| upgrade_with(path, "");
         let post = |path: &str, len: usize, body: &[u8]| {
             let head = format!("POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: {len}\r\n\r\n");
             [head.as_bytes(), body].concat()
@@ -77,6 +94,15 @@ impl Request {
             }
             Request::Upgrade => upgrade("/ws"),
             Request::UpgradeOwn => upgrade("/own"),
+            Request::UpgradeDeflate { keeps_context } => {
+                let offer = "Sec-WebSocket-Extensions: permessage-deflate";
+                match keeps_context {
+                    true => upgrade_with("/own", &format!("{offer}\r\n")),
+                    false => {
+                        upgrade_with("/ws", &format!("{offer};client_no_context_takeover\r\n"))
+                    }
+                }
+            }
             Request::EventStream => "GET /sse HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(),
             Request::PublishLines { body } => return post("/lines", body.len(), body),
             Request::Smuggled { announced, body } => {
@@ -106,6 +132,7 @@ struct Outcome {
 struct Driver {
     connection: Connection,
     settings: Settings,
+    inflation: Inflation,
     now_ms: u64,
     outcome: Outcome,
 }
@@ -123,6 +150,7 @@ impl Driver {
         Driver {
             connection: Connection::new(&settings, 0, 0),
             settings,
+            inflation: Inflation::default(),
             now_ms: 0,
             outcome: Outcome::default(),
         }
@@ -138,6 +166,7 @@ impl Driver {
             self.connection.handle_bytes(
                 &self.settings,
                 self.now_ms,
+                &mut self.inflation,
                 &mut bytes,
                 &mut written,
                 &mut |event, out| answer(event, events, out),
@@ -214,7 +243,7 @@ fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answ
         Event::Request(head, bytes) => {
             assert!(bytes.len() <= HEAD_BYTES_MAX);
             events.push(format!("{} {}", head.method.as_str(), head.target));
-            answer_request(head.target)
+            answer_request(&head)
         }
         Event::Body(purpose, body) => {
             assert!(body.len() <= BODY_BYTES_MAX);
@@ -253,7 +282,7 @@ fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answ
     }
 }
 
-fn answer_request(target: &str) -> Answer {
+fn answer_request(head: &Head<'_>) -> Answer {
     let read_body = |purpose| {
         Answer::ReadBody(ReadBody {
             purpose,
@@ -261,7 +290,7 @@ fn answer_request(target: &str) -> Answer {
             headers: ExtraHeaders::new(),
         })
     };
-    let endpoint = match target {
+    let endpoint = match head.target {
         "/ws" => Endpoint::Topic { may_publish: true },
         "/own" => Endpoint::Handler(0),
         "/sse" => return Answer::Stream(ExtraHeaders::new()),
@@ -288,6 +317,7 @@ fn answer_request(target: &str) -> Answer {
         accept: [b'a'; 28],
         subprotocol: None,
         endpoint,
+        deflate: choose_deflate(head, &TAKEOVER),
     })
 }
 

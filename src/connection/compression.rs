@@ -1,0 +1,113 @@
+//! permessage-deflate (RFC 7692) on the way in: what a connection keeps for it, and what the connections of a thread
+//! share.
+//!
+//! A peer that keeps no context from message to message is inflated by the thread's one inflater. One that keeps it has
+//! an inflater of its own, made for its first compressed message.
+
+use std::fmt;
+
+use super::event::Message;
+use crate::protocol::deflate::Agreement;
+use crate::protocol::{Opcode, ProtocolError};
+#[cfg(feature = "deflate")]
+use crate::protocol::{Received, deflate::Inflater};
+
+/// What one connection has agreed to, and what it keeps.
+#[derive(Default)]
+pub(super) struct Compression {
+    agreement: Option<Agreement>,
+    /// That of a peer that keeps its context.
+    #[cfg(feature = "deflate")]
+    inflater: Option<Box<Inflater>>,
+}
+
+impl Compression {
+    pub(super) fn new(agreement: Option<Agreement>) -> Compression {
+        Compression {
+            agreement,
+            ..Compression::default()
+        }
+    }
+
+    pub(super) fn agreement(&self) -> Option<Agreement> {
+        self.agreement
+    }
+
+    /// Heap bytes that the peer's context may take, whether it has compressed anything yet or not.
+    #[cfg(feature = "deflate")]
+    pub(super) fn bytes(&self) -> usize {
+        match self.agreement {
+            Some(agreement) if agreement.client_takeover => Inflater::BYTES,
+            _ => 0,
+        }
+    }
+
+    /// Heap bytes that the peer's context may take.
+    #[cfg(not(feature = "deflate"))]
+    pub(super) fn bytes(&self) -> usize {
+        0
+    }
+}
+
+impl fmt::Debug for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.agreement.fmt(f)
+    }
+}
+
+/// What the connections of one thread share for inflating: an inflater, made for the first compressed message, and the
+/// message that it made last.
+#[derive(Default)]
+pub struct Inflation {
+    #[cfg(feature = "deflate")]
+    inflater: Option<Inflater>,
+    message: Vec<u8>,
+}
+
+impl Inflation {
+    /// Frees what a long message took.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        self.message.clear();
+        self.message.shrink_to(bytes);
+    }
+
+    /// Inflates a whole message of the connection that `compression` belongs to.
+    ///
+    /// # Errors
+    /// Wrong data, a message longer than `bytes_max`, and a text that is not UTF-8.
+    #[cfg(feature = "deflate")]
+    #[cold]
+    pub(super) fn inflate(
+        &mut self,
+        compression: &mut Compression,
+        opcode: Opcode,
+        payload: &[u8],
+        bytes_max: u64,
+    ) -> Result<Message<'_>, ProtocolError> {
+        let keeps_context = compression.agreement.is_some_and(|it| it.client_takeover);
+        let inflater = match keeps_context {
+            true => &mut **compression
+                .inflater
+                .get_or_insert_with(|| Box::new(Inflater::new(true))),
+            false => self.inflater.get_or_insert_with(|| Inflater::new(false)),
+        };
+        match inflater.inflate(opcode, payload, bytes_max, &mut self.message)? {
+            Received::Text(text) => Ok(Message::Text(text)),
+            Received::Binary(bytes) => Ok(Message::Binary(bytes)),
+            _ => Err(ProtocolError::ReservedBits),
+        }
+    }
+
+    /// Without what inflates no compression is agreed to, and no compressed message gets here.
+    #[cfg(not(feature = "deflate"))]
+    #[cold]
+    pub(super) fn inflate(
+        &mut self,
+        _: &mut Compression,
+        _: Opcode,
+        _: &[u8],
+        _: u64,
+    ) -> Result<Message<'_>, ProtocolError> {
+        Err(ProtocolError::ReservedBits)
+    }
+}
