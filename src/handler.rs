@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::connection::Deflation;
 pub use crate::connection::{CloseReason, Message};
+use crate::protocol::deflate::Agreement;
 pub use crate::protocol::{CloseCode, ProtocolError};
 use crate::protocol::{Opcode, encode_frame};
 
@@ -71,6 +73,8 @@ pub struct Peer<'a> {
     bytes_max: usize,
     sent: u64,
     close: Option<(CloseCode, Cow<'static, str>)>,
+    /// What compresses for it, if that was agreed.
+    deflation: Option<(&'a mut Deflation, Agreement)>,
 }
 
 /// A message was not queued, because too much is queued already in this call.
@@ -94,7 +98,18 @@ impl<'a> Peer<'a> {
             bytes_max,
             sent: 0,
             close: None,
+            deflation: None,
         }
+    }
+
+    /// Messages may leave compressed.
+    pub(crate) fn with_deflation(
+        mut self,
+        deflation: &'a mut Deflation,
+        agreement: Option<Agreement>,
+    ) -> Peer<'a> {
+        self.deflation = agreement.map(|agreement| (deflation, agreement));
+        self
     }
 
     /// Messages sent in this call.
@@ -120,12 +135,17 @@ impl<'a> Peer<'a> {
         if self.out.len() - self.out_start > self.bytes_max {
             return Err(PeerFull);
         }
+        self.sent += 1;
+        if let Some((deflation, agreement)) = &mut self.deflation
+            && deflation.encode_frame(*agreement, message, self.out)
+        {
+            return Ok(());
+        }
         let opcode = match message {
             Message::Text(_) => Opcode::Text,
             Message::Binary(_) => Opcode::Binary,
         };
         encode_frame(self.out, opcode, message.payload(), None);
-        self.sent += 1;
         Ok(())
     }
 

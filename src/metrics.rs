@@ -120,6 +120,14 @@ pub struct ReactorMetrics {
     pub mailbox_depth: Cell,
     /// Failures of the event loop's own calls.
     pub poll_errors: Cell,
+    /// Compressed messages received.
+    pub messages_inflated: Cell,
+    /// Compressed messages received that were wrong, or too long.
+    pub inflate_errors: Cell,
+    /// Messages that own endpoints sent compressed.
+    pub messages_deflated: Cell,
+    /// Bytes by which those were shorter.
+    pub deflate_saved_bytes: Cell,
     /// Times that a publisher was held back because the hub took no more.
     pub publish_holds: Cell,
     /// Time of one tick, without the wait for events.
@@ -263,7 +271,7 @@ impl Metrics {
 type Described = (&'static str, &'static str, fn(&ReactorMetrics) -> &Cell);
 
 /// Counters without labels.
-const COUNTERS: [Described; 9] = [
+const COUNTERS: [Described; 13] = [
     ("accepted", "Connections accepted", |r| &r.accepted),
     ("accept_errors", "Failed calls of accept", |r| {
         &r.accept_errors
@@ -283,6 +291,24 @@ const COUNTERS: [Described; 9] = [
     ("deliveries", "Publications handed to subscribers", |r| {
         &r.deliveries
     }),
+    ("messages_inflated", "Compressed messages received", |r| {
+        &r.messages_inflated
+    }),
+    (
+        "inflate_errors",
+        "Compressed messages received that were wrong, or too long",
+        |r| &r.inflate_errors,
+    ),
+    (
+        "messages_deflated",
+        "Messages that own endpoints sent compressed",
+        |r| &r.messages_deflated,
+    ),
+    (
+        "deflate_saved_bytes",
+        "Bytes by which compression made them shorter",
+        |r| &r.deflate_saved_bytes,
+    ),
     (
         "publish_holds",
         "Times that a full hub held a publisher back",

@@ -62,9 +62,24 @@ pub struct Inflation {
     #[cfg(feature = "deflate")]
     inflater: Option<Inflater>,
     message: Vec<u8>,
+    inflated_bytes: usize,
+    /// Compressed messages that were inflated.
+    pub messages: u64,
+    /// Compressed messages that were wrong, or too long.
+    pub errors: u64,
 }
 
 impl Inflation {
+    /// Another connection has its turn.
+    pub(super) fn begin_turn(&mut self) {
+        self.inflated_bytes = 0;
+    }
+
+    /// Bytes of the messages that were inflated in this turn.
+    pub fn inflated_bytes(&self) -> usize {
+        self.inflated_bytes
+    }
+
     /// Frees what a long message took.
     pub fn shrink_to(&mut self, bytes: usize) {
         self.message.clear();
@@ -91,11 +106,18 @@ impl Inflation {
                 .get_or_insert_with(|| Box::new(Inflater::new(true))),
             false => self.inflater.get_or_insert_with(|| Inflater::new(false)),
         };
-        match inflater.inflate(opcode, payload, bytes_max, &mut self.message)? {
-            Received::Text(text) => Ok(Message::Text(text)),
-            Received::Binary(bytes) => Ok(Message::Binary(bytes)),
-            _ => Err(ProtocolError::ReservedBits),
-        }
+        let inflated = inflater.inflate(opcode, payload, bytes_max, &mut self.message);
+        let message = match inflated {
+            Ok(Received::Text(text)) => Message::Text(text),
+            Ok(Received::Binary(bytes)) => Message::Binary(bytes),
+            other => {
+                self.errors += 1;
+                return Err(other.err().unwrap_or(ProtocolError::ReservedBits));
+            }
+        };
+        self.messages += 1;
+        self.inflated_bytes += message.payload().len();
+        Ok(message)
     }
 
     /// Without what inflates no compression is agreed to, and no compressed message gets here.

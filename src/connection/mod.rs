@@ -25,6 +25,7 @@
 //! does not take. So an idle connection owns no buffer.
 
 mod compression;
+mod deflation;
 pub mod ending;
 pub mod event;
 mod exchange;
@@ -35,6 +36,7 @@ mod websocket;
 
 use compression::Compression;
 pub use compression::Inflation;
+pub use deflation::Deflation;
 pub use ending::CloseReason;
 pub use event::{
     Answer, Awaited, Endpoint, Event, Hold, Label, Message, Purpose, ReadBody, Reply, Upgrade,
@@ -137,6 +139,7 @@ impl Connection {
         out: &mut Vec<u8>,
         on_event: &mut OnEvent<'_>,
     ) {
+        inflation.begin_turn();
         self.last_received_ms = now_ms;
         self.end_wait_for_pong(settings, now_ms);
         let mut rest = input;

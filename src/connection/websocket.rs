@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::{
-    Answer, CloseReason, Compression, Connection, Endpoint, Event, Message, NEVER_MS, Phase,
+    Answer, CloseReason, Compression, Connection, Endpoint, Event, Hold, Message, NEVER_MS, Phase,
     Settings, Turn, output_bytes_max,
 };
 use crate::protocol::{
@@ -191,12 +191,20 @@ fn report_compressed(
     (opcode, payload): (Opcode, &[u8]),
 ) -> Step {
     let bytes_max = limits.message_bytes_max;
-    match turn
+    let answer = match turn
         .inflation
         .inflate(compression, opcode, payload, bytes_max)
     {
-        Ok(message) => Step::Act((turn.on_event)(Event::Message(endpoint, message), turn.out)),
-        Err(error) => Step::Failed(error),
+        Ok(message) => (turn.on_event)(Event::Message(endpoint, message), turn.out),
+        Err(error) => return Step::Failed(error),
+    };
+    let inflated_bytes = turn.inflation.inflated_bytes();
+    match answer {
+        // A few bytes may be inflated to very many. The others have their turn before more is.
+        Answer::Proceed if inflated_bytes > turn.settings.limits.read_budget_bytes => {
+            Step::Act(Answer::Hold(Hold::Outbox))
+        }
+        answer => Step::Act(answer),
     }
 }
 

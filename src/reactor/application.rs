@@ -8,7 +8,7 @@ use super::topics::{Subscription, Topics};
 use crate::access::{Action, Authorizer};
 use crate::config::Origins;
 use crate::connection::{
-    Answer, Awaited, CloseReason, Endpoint, Event, Hold, Message, Purpose, Settings,
+    Answer, Awaited, CloseReason, Deflation, Endpoint, Event, Hold, Message, Purpose, Settings,
 };
 use crate::dialect::json;
 use crate::handler::{ConnectionId, Handler, Peer};
@@ -18,6 +18,7 @@ use crate::http::request::Head;
 use crate::http::topic::Topic;
 use crate::hub::{Command, Kind, Origin, Publication, ReactorId};
 use crate::metrics::{Metrics, ReactorMetrics};
+use crate::protocol::deflate::Agreement;
 use crate::worker::Shards;
 
 /// Where in its life the server is.
@@ -86,6 +87,8 @@ pub struct Shared {
 pub(super) struct Current<'a> {
     pub id: ConnectionId,
     pub subscription: &'a mut Option<Subscription>,
+    /// The compression that was agreed to.
+    pub deflate: Option<Agreement>,
     /// There is memory for the context of a peer that compresses.
     pub may_keep_context: bool,
 }
@@ -100,6 +103,8 @@ pub(super) struct Application {
     pub untaken: VecDeque<(ConnectionId, Command)>,
     /// Bytes of publications in them.
     untaken_bytes: usize,
+    /// What compresses for own endpoints.
+    pub deflation: Deflation,
     /// This tick's moment on the process's clock, for publications.
     pub now_us: u64,
 }
@@ -110,6 +115,7 @@ impl Application {
             reactor,
             topics: Topics::new(reactor, shared.settings.limits.topics_max),
             metrics: Arc::clone(shared.metrics.reactor(usize::from(reactor.0))),
+            deflation: Deflation::new(&shared.settings),
             shared,
             untaken: VecDeque::new(),
             untaken_bytes: 0,
@@ -313,7 +319,7 @@ impl Application {
     }
 
     fn call(
-        &self,
+        &mut self,
         current: &Current<'_>,
         number: u16,
         out: &mut Vec<u8>,
@@ -322,11 +328,9 @@ impl Application {
         let Some(route) = self.shared.routes.get(usize::from(number)) else {
             return Answer::Proceed;
         };
-        let mut peer = Peer::new(
-            current.id,
-            out,
-            self.shared.settings.limits.outbox_bytes_max,
-        );
+        let bytes_max = self.shared.settings.limits.outbox_bytes_max;
+        let mut peer = Peer::new(current.id, out, bytes_max)
+            .with_deflation(&mut self.deflation, current.deflate);
         call(&*route.handler, &mut peer);
         self.metrics.messages_sent.add(peer.sent());
         match peer.take_close() {

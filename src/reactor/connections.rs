@@ -321,6 +321,7 @@ impl<T: Transport> Connections<T> {
         self.shrink.shrink(&mut self.slots);
         self.out.shrink_to(BUFFER_BYTES_KEPT);
         self.inflation.shrink_to(BUFFER_BYTES_KEPT);
+        self.application.deflation.shrink_to(BUFFER_BYTES_KEPT);
         self.show_gauges();
     }
 
@@ -343,6 +344,11 @@ impl<T: Transport> Connections<T> {
         debug_assert_eq!(self.counts.iter().sum::<u64>(), self.slots.len() as u64);
         self.metrics.inbound_bytes.set(self.inbound_bytes as u64);
         self.metrics.outbox_bytes.set(self.outbox_bytes as u64);
+        let (inflation, deflation) = (&self.inflation, &self.application.deflation);
+        self.metrics.messages_inflated.set(inflation.messages);
+        self.metrics.inflate_errors.set(inflation.errors);
+        self.metrics.messages_deflated.set(deflation.messages);
+        self.metrics.deflate_saved_bytes.set(deflation.saved_bytes);
         self.metrics
             .topics
             .set(self.application.topics.len() as u64);
@@ -368,14 +374,15 @@ impl<T: Transport> Connections<T> {
             if slot.was_held || slot.connection.is_closed() {
                 break;
             }
-            if let Some(mut unread) = slot.connection.take_unread() {
-                self.take_in(index, now_ms, &mut unread);
-                continue;
-            }
             if budget == 0 {
                 let id = slot.id;
                 self.resume(id);
                 break;
+            }
+            if let Some(mut unread) = slot.connection.take_unread() {
+                self.take_in(index, now_ms, &mut unread);
+                budget = budget.saturating_sub(self.inflation.inflated_bytes());
+                continue;
             }
             let room = input.len().min(budget);
             match slot.transport.read(&mut input[..room]) {
@@ -388,6 +395,7 @@ impl<T: Transport> Connections<T> {
                     budget -= count;
                     self.metrics.bytes_received.add(count as u64);
                     self.take_in(index, now_ms, &mut input[..count]);
+                    budget = budget.saturating_sub(self.inflation.inflated_bytes());
                     // A short read took all there was. What comes later announces itself, but an end that was
                     // announced together with the bytes does not do so again.
                     let is_done = |slot: &Slot<T>| {
@@ -424,6 +432,7 @@ impl<T: Transport> Connections<T> {
         let mut current = Current {
             id: slot.id,
             subscription: &mut slot.subscription,
+            deflate: slot.connection.deflate(),
             may_keep_context: self.inbound_bytes < self.inbound_bytes_max / 2,
         };
         let mut on_event = |event: Event<'_>, out: &mut Vec<u8>| {
@@ -559,6 +568,7 @@ impl<T: Transport> Connections<T> {
         let mut current = Current {
             id,
             subscription: &mut slot.subscription,
+            deflate: None,
             may_keep_context: false,
         };
         slot.connection

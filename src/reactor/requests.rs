@@ -220,10 +220,11 @@ impl Application {
     }
 
     /// The compression to agree to.
-    fn choose_deflate(&self, current: &Current<'_>, head: &Head<'_>) -> Option<Agreement> {
+    fn choose_deflate(&self, current: &mut Current<'_>, head: &Head<'_>) -> Option<Agreement> {
         let mut policy = self.shared.settings.deflate_policy;
         policy.client_takeover &= current.may_keep_context;
-        choose_deflate(head, &policy)
+        current.deflate = choose_deflate(head, &policy);
+        current.deflate
     }
 
     fn check_upgrade<'a>(&self, head: &Head<'a>) -> Result<protocol::Upgrade<'a>, Refusal> {
