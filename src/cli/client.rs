@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use umbel::http::escape::escape;
 use umbel::http::response::is_header;
+use umbel::protocol::deflate::{Inflater, Offer};
 use umbel::protocol::{
     ClientError, ClientRequest, CloseCode, CloseFrame, Decoder, Limits, Opcode, ProtocolError,
     RESPONSE_HEAD_BYTES_MAX, Received, Role, encode_frame,
@@ -148,11 +149,15 @@ pub fn authorization(token: &str) -> Result<String, Box<dyn Error>> {
     Ok(value)
 }
 
-/// Opens a WebSocket connection.
+/// Opens a WebSocket connection, with an offer of compression or without.
 ///
 /// # Errors
 /// Names the URL, and says what the server or the system said.
-pub fn connect(url: &Url, token: Option<&str>) -> Result<(Reader, Writer), Box<dyn Error>> {
+pub fn connect(
+    url: &Url,
+    token: Option<&str>,
+    offer: Option<Offer>,
+) -> Result<(Reader, Writer), Box<dyn Error>> {
     let authorization = token.map(authorization).transpose()?;
     let headers: Vec<_> = authorization
         .iter()
@@ -162,6 +167,9 @@ pub fn connect(url: &Url, token: Option<&str>) -> Result<(Reader, Writer), Box<d
     let mut nonce = [0; 16];
     getrandom::fill(&mut nonce)?;
     let mut request = ClientRequest::new(nonce);
+    if let Some(offer) = offer {
+        request.offer_deflate(offer);
+    }
     let mut out = Vec::new();
     request.encode(&mut out, &url.authority(), &url.target, &[], &headers);
     stream.write_all(&out)?;
@@ -196,11 +204,18 @@ fn open(mut stream: TcpStream, request: &ClientRequest) -> Result<Reader, Box<dy
         }
         match request.parse_response(&buffer[..filled]) {
             Ok(None) => {}
-            Ok(Some((_, head_len))) => {
+            Ok(Some((response, head_len))) => {
+                let mut decoder = Decoder::new(Role::Client);
+                let inflater = response.deflate.map(|agreement| {
+                    decoder.accept_compressed();
+                    Inflater::new(agreement.server_takeover)
+                });
                 buffer.copy_within(head_len..filled, 0);
                 return Ok(Reader {
                     stream,
-                    decoder: Decoder::new(Role::Client),
+                    decoder,
+                    inflater,
+                    inflated: Vec::new(),
                     buffer,
                     pending: filled - head_len,
                     heard: Instant::now(),
@@ -240,6 +255,10 @@ pub fn is_tick(error: &io::Error) -> bool {
 pub struct Reader {
     stream: TcpStream,
     decoder: Decoder,
+    /// What was agreed to be compressed is inflated by it.
+    inflater: Option<Inflater>,
+    /// The message that it made last.
+    inflated: Vec<u8>,
     buffer: Vec<u8>,
     /// Bytes at the front of `buffer` that came with the response.
     pending: usize,
@@ -269,6 +288,14 @@ impl Reader {
                     let code = frame.map_or(CloseCode::NO_STATUS, |frame| frame.code);
                     let reason = frame.map_or("", |frame| frame.reason);
                     return Err(Ending::Closed(code, reason.to_owned()));
+                }
+                Ok(Some(Received::Compressed(opcode, payload))) => {
+                    let inflater = self.inflater.as_mut().expect("it was agreed to");
+                    let bytes_max = LIMITS.message_bytes_max;
+                    match inflater.inflate(opcode, payload, bytes_max, &mut self.inflated) {
+                        Ok(received) => handle(received),
+                        Err(error) => return Err(Ending::Protocol(error)),
+                    }
                 }
                 Ok(Some(received)) => handle(received),
                 Ok(None) => return Ok(()),

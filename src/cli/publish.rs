@@ -180,7 +180,7 @@ struct Publisher {
 
 impl Publisher {
     fn connect(url: &Url, token: Option<&str>) -> Result<Publisher, Box<dyn Error>> {
-        let (reader, writer) = client::connect(url, token)?;
+        let (reader, writer) = client::connect(url, token, None)?;
         let (sender, incoming) = bounded(PINGS_MAX);
         thread::spawn(move || report(reader, &sender));
         Ok(Publisher {

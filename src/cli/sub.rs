@@ -11,6 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde_json::json;
+use umbel::protocol::deflate::Offer;
 use umbel::protocol::{CloseCode, Opcode, Received};
 
 use super::client::{self, Ending, Liveness, Reader, Writer};
@@ -58,6 +59,10 @@ pub fn command() -> Command {
                 .long("hex")
                 .action(ArgAction::SetTrue)
                 .help("Print binary messages in hexadecimal, behind `hex:`, not in base64"),
+            Arg::new("no-deflate")
+                .long("no-deflate")
+                .action(ArgAction::SetTrue)
+                .help("Offer no compression"),
         ])
         .args(peer_arguments())
 }
@@ -74,7 +79,8 @@ pub fn run(matches: &ArgMatches) -> Result<ExitCode, Box<dyn Error>> {
     }
     let stop = stop_signals()?;
     let token = matches.get_one::<String>("token").map(String::as_str);
-    let (reader, writer) = client::connect(&url, token)?;
+    let offer = (!matches.get_flag("no-deflate")).then(Offer::default);
+    let (reader, writer) = client::connect(&url, token, offer)?;
     if matches.get_flag("verbose") {
         eprintln!("umbel: subscribed to {url}; Ctrl-C ends");
     }

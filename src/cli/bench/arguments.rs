@@ -188,6 +188,10 @@ fn protocol_arguments() -> Vec<Arg> {
             .long("search-frames")
             .action(ArgAction::SetTrue)
             .help("The server puts several messages into a frame: search all of each"),
+        Arg::new("deflate")
+            .long("deflate")
+            .action(ArgAction::SetTrue)
+            .help("Offer permessage-deflate, and inflate what comes; a context takes 48 KiB of each connection here"),
         option("header", "NAME:VALUE", "A header of each request; may be repeated").action(ArgAction::Append),
         option("subprotocol", "NAME", "A subprotocol to ask for; may be repeated").action(ArgAction::Append),
     ]

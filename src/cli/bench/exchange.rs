@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use umbel::protocol::deflate::Offer;
 use umbel::protocol::{ClientRequest, Opcode, encode_frame};
 
 use super::arguments::Mode;
@@ -37,6 +38,9 @@ impl Load {
             Err(error) => return self.fail(place, || error),
         };
         let mut request = ClientRequest::new(self.sender.entropy.take());
+        if settings.offers_deflate {
+            request.offer_deflate(Offer::default());
+        }
         let subprotocols: Vec<&str> = settings.subprotocols.iter().map(String::as_str).collect();
         let headers = settings.headers.iter();
         let headers: Vec<(&str, &str)> = headers.map(|(name, value)| (&**name, &**value)).collect();
@@ -97,7 +101,12 @@ impl Load {
                 handshake.bytes.extend_from_slice(bytes);
                 let (rest, failure) = match handshake.request.parse_response(&handshake.bytes) {
                     Ok(None) => return,
-                    Ok(Some((_, end))) => (handshake.bytes.split_off(end), None),
+                    Ok(Some((response, end))) => {
+                        if let Some(agreement) = response.deflate {
+                            connection.inbound.accept_compressed(agreement);
+                        }
+                        (handshake.bytes.split_off(end), None)
+                    }
                     Err(error) => (Vec::new(), Some(error)),
                 };
                 match failure {
@@ -115,6 +124,9 @@ impl Load {
 
     fn handle_frames(&mut self, place: usize, mut bytes: &[u8], now_ticks: u64) {
         let search = self.search();
+        if self.shared.is_measured(now_ticks) {
+            self.record.measured_bytes += bytes.len() as u64;
+        }
         loop {
             let connection = &mut self.connections[place];
             match connection.inbound.take_arrival(&mut bytes, search) {

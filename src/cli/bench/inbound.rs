@@ -2,14 +2,19 @@
 
 use std::collections::VecDeque;
 
+use umbel::protocol::deflate::Agreement;
 use umbel::protocol::{CONTROL_PAYLOAD_BYTES_MAX, Header, Opcode, ProtocolError};
 
+use super::inflating::Inflating;
 use super::stamp::Stamp;
 
 /// Bytes at the front of a message in which its stamp must stand, if a frame holds one message.
 const PREFIX_BYTES: usize = 512;
 /// Bytes of a frame that is searched as a whole.
 const SEARCHED_FRAME_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of a compressed frame, which is looked at as a whole.
+const COMPRESSED_FRAME_BYTES_MAX: usize = 64 << 20;
 
 /// What is looked for in the frames of a run.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +73,10 @@ pub struct Inbound {
     stamp: Option<Stamp>,
     /// Messages of the current frame that stood before its last.
     earlier: VecDeque<Stamp>,
+    /// What inflates, if compression was agreed to.
+    inflating: Option<Box<Inflating>>,
+    /// The message that has begun is compressed.
+    is_compressed: bool,
 }
 
 /// A frame as far as it matters: its header, the bytes of it, and those of them that are its payload's.
@@ -78,6 +87,11 @@ struct Front {
 }
 
 impl Inbound {
+    /// Takes compressed messages.
+    pub fn accept_compressed(&mut self, agreement: Agreement) {
+        self.inflating = Some(Box::new(Inflating::new(agreement)));
+    }
+
     /// Takes the next arrival off the front of `input`, all that was read. None: all of it is taken.
     ///
     /// # Errors
@@ -141,7 +155,7 @@ impl Inbound {
     /// Moves bytes from `input` into `kept` until the frame is there as far as it matters.
     fn fill_kept(&mut self, input: &mut &[u8], search: Search) -> Result<bool, ProtocolError> {
         loop {
-            let missing = match parse_front(&self.kept, search)? {
+            let missing = match self.parse_front(&self.kept, search)? {
                 Some(front) => front.bytes.saturating_sub(self.kept.len()),
                 // The length is not known before the header is there, which is a matter of a few bytes.
                 None => 1,
@@ -165,7 +179,7 @@ impl Inbound {
         bytes: &[u8],
         search: Search,
     ) -> Result<Option<(Option<Arrival>, usize)>, ProtocolError> {
-        let Some(front) = parse_front(bytes, search)? else {
+        let Some(front) = self.parse_front(bytes, search)? else {
             return Ok(None);
         };
         let Some(payload) = bytes.get(front.header_bytes..front.bytes) else {
@@ -202,16 +216,46 @@ impl Inbound {
                 false => ProtocolError::UnexpectedContinuation,
             });
         }
-        if is_first {
-            self.stamp = Stamp::parse(payload, search.run);
-            if search.is_whole || self.stamp.is_none() {
-                self.search(payload, search);
-            }
-        }
         self.is_open = true;
         self.is_last = header.fin;
         self.skip_bytes = header.payload_len - payload.len() as u64;
+        if is_first {
+            self.is_compressed = header.rsv1;
+        }
+        if self.is_compressed {
+            return self.inflate(is_first, payload, search);
+        }
+        if is_first {
+            self.look_for_stamp(payload, search);
+        }
         Ok(())
+    }
+
+    /// Takes a piece of a compressed message.
+    fn inflate(
+        &mut self,
+        is_first: bool,
+        payload: &[u8],
+        search: Search,
+    ) -> Result<(), ProtocolError> {
+        let mut inflating = self.inflating.take().expect("the header was let through");
+        if let Some(message) = inflating.feed(is_first, self.is_last, payload)? {
+            let looked_at = match search.is_whole {
+                true => message.len(),
+                false => message.len().min(PREFIX_BYTES),
+            };
+            self.look_for_stamp(&message[..looked_at], search);
+        }
+        self.inflating = Some(inflating);
+        Ok(())
+    }
+
+    #[inline]
+    fn look_for_stamp(&mut self, payload: &[u8], search: Search) {
+        self.stamp = Stamp::parse(payload, search.run);
+        if search.is_whole || self.stamp.is_none() {
+            self.search(payload, search);
+        }
     }
 
     /// Looks for stamps where there is not simply one at the front.
@@ -225,29 +269,39 @@ impl Inbound {
             payload = &payload[end..];
         }
     }
-}
 
-#[inline]
-fn parse_front(bytes: &[u8], search: Search) -> Result<Option<Front>, ProtocolError> {
-    let Some((header, header_bytes)) = Header::parse(bytes)? else {
-        return Ok(None);
-    };
-    if header.mask.is_some() {
-        return Err(ProtocolError::MaskedFrame);
+    #[inline]
+    fn parse_front(&self, bytes: &[u8], search: Search) -> Result<Option<Front>, ProtocolError> {
+        let Some((header, header_bytes)) = Header::parse(bytes)? else {
+            return Ok(None);
+        };
+        if header.mask.is_some() {
+            return Err(ProtocolError::MaskedFrame);
+        }
+        let begins_message = matches!(header.opcode, Opcode::Text | Opcode::Binary);
+        let is_rsv1_good = !header.rsv1 || (begins_message && self.inflating.is_some());
+        if !is_rsv1_good || header.rsv2 || header.rsv3 {
+            return Err(ProtocolError::ReservedBits);
+        }
+        let goes_on = header.opcode == Opcode::Continuation && self.is_compressed;
+        let looked_at_max = match search.is_whole {
+            // What is compressed says nothing before all of it is there.
+            _ if header.rsv1 || goes_on => COMPRESSED_FRAME_BYTES_MAX,
+            true => SEARCHED_FRAME_BYTES_MAX,
+            false => PREFIX_BYTES,
+        };
+        if looked_at_max == COMPRESSED_FRAME_BYTES_MAX
+            && header.payload_len > COMPRESSED_FRAME_BYTES_MAX as u64
+        {
+            return Err(ProtocolError::MessageTooBig);
+        }
+        let looked_at = header.payload_len.min(looked_at_max as u64) as usize;
+        Ok(Some(Front {
+            header,
+            header_bytes,
+            bytes: header_bytes + looked_at,
+        }))
     }
-    if header.rsv1 || header.rsv2 || header.rsv3 {
-        return Err(ProtocolError::ReservedBits);
-    }
-    let looked_at_max = match search.is_whole {
-        true => SEARCHED_FRAME_BYTES_MAX,
-        false => PREFIX_BYTES,
-    };
-    let looked_at = header.payload_len.min(looked_at_max as u64) as usize;
-    Ok(Some(Front {
-        header,
-        header_bytes,
-        bytes: header_bytes + looked_at,
-    }))
 }
 
 #[cfg(test)]
@@ -255,12 +309,30 @@ fn parse_front(bytes: &[u8], search: Search) -> Result<Option<Front>, ProtocolEr
 mod tests {
     use super::*;
     use crate::cli::bench::stamp::STAMP_BYTES;
+    use umbel::protocol::deflate::{Compression, Offer, TakeoverDeflater};
     use umbel::protocol::encode_frame;
 
     const SEARCH: Search = Search {
         run: 7,
         is_whole: false,
     };
+
+    /// What a client that offers all there is agrees to, if the server takes it.
+    fn agreement() -> Agreement {
+        let answer = Offer::default().check_answer([&b"permessage-deflate"[..]]);
+        answer.unwrap().unwrap()
+    }
+
+    fn compressed(deflater: &mut TakeoverDeflater, first: u8, message: &[u8]) -> Vec<u8> {
+        let mut payload = Vec::new();
+        deflater.deflate(message, &mut payload);
+        let (front, rest) = payload.split_at(payload.len() / 2);
+        let mut bytes = vec![first, front.len() as u8];
+        bytes.extend(front);
+        bytes.extend([0x89, 0, 0x80, rest.len() as u8]);
+        bytes.extend(rest);
+        bytes
+    }
 
     fn stamp(sequence: u64) -> Stamp {
         Stamp {
@@ -342,6 +414,29 @@ mod tests {
             let expected = [message(3), message(4), message(5)];
             assert_eq!(arrivals(&bytes, piece, whole), expected);
             assert_eq!(arrivals(&bytes, piece, SEARCH), [message(3), message(5)]);
+        }
+    }
+
+    #[test]
+    fn compressed_messages_that_refer_to_earlier_ones() {
+        let mut deflater = TakeoverDeflater::new(Compression::default());
+        let mut bytes = Vec::new();
+        for sequence in 0..4 {
+            bytes.extend(compressed(&mut deflater, 0x41, &payload(sequence, 300)));
+        }
+        encode_frame(&mut bytes, Opcode::Text, &payload(4, 300), None);
+        for piece in [1, 7, 30, 10_000] {
+            let mut inbound = Inbound::default();
+            inbound.accept_compressed(agreement());
+            let mut sequences = Vec::new();
+            for mut input in bytes.chunks(piece) {
+                while let Some(arrival) = inbound.take_arrival(&mut input, SEARCH).unwrap() {
+                    if let Arrival::Message(stamp) = arrival {
+                        sequences.push(stamp.unwrap().sequence);
+                    }
+                }
+            }
+            assert_eq!(sequences, [0, 1, 2, 3, 4], "{piece}");
         }
     }
 

@@ -18,6 +18,7 @@ mod audit;
 mod connection;
 mod exchange;
 mod inbound;
+mod inflating;
 mod load;
 mod number;
 mod pace;

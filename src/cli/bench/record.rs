@@ -31,7 +31,9 @@ pub struct Record {
     pub latencies: Histogram<u64>,
     /// What arrived in the measured part: messages, or for storm connections.
     pub measured: u64,
-    /// The same, in each [`BUCKET_TICKS`].
+    /// Bytes of WebSocket frames that arrived in it, as they came over the wire.
+    pub measured_bytes: u64,
+    /// The messages, in each [`BUCKET_TICKS`].
     pub buckets: Vec<u64>,
     /// All messages with a stamp, and when the last one came.
     pub received: u64,
@@ -82,6 +84,7 @@ impl Record {
         Record {
             latencies: latencies(),
             measured: 0,
+            measured_bytes: 0,
             buckets: Vec::new(),
             received: 0,
             last_ticks: 0,
@@ -145,6 +148,7 @@ impl Record {
             .add(&other.latencies)
             .expect("both have the same bounds");
         self.measured += other.measured;
+        self.measured_bytes += other.measured_bytes;
         if self.buckets.len() < other.buckets.len() {
             self.buckets.resize(other.buckets.len(), 0);
         }

@@ -40,6 +40,8 @@ pub struct Report {
     /// Messages, or for storm connections, that arrived in the measured part.
     pub received: u64,
     pub received_per_second: f64,
+    /// Bytes of frames for each message received, as they came over the wire: compressed, if that was agreed to.
+    pub wire_bytes_per_message: Option<f64>,
     pub latency_us: Option<Latencies>,
     /// How much later than intended messages were handed to the kernel. Only for an open loop.
     pub lateness_us: Option<Latencies>,
@@ -61,6 +63,8 @@ pub struct LoadReport {
     pub rate_per_second: Option<f64>,
     pub in_flight: Option<u64>,
     pub publish: &'static str,
+    /// Whether compression was offered.
+    pub deflate: bool,
     pub threads: usize,
     pub warmup_s: f64,
 }
@@ -177,6 +181,8 @@ impl Report {
             unsent: run.unsent,
             received: record.measured,
             received_per_second: per_second(record.measured),
+            wire_bytes_per_message: per_message(record.measured_bytes, record.measured)
+                .filter(|_| settings.mode != Mode::Storm),
             latency_us: Latencies::new(&record.latencies),
             lateness_us: match settings.pace {
                 Pace::Rate(_) => Latencies::new(&run.sender.lateness),
@@ -276,6 +282,7 @@ impl LoadReport {
                 Publish::Message(_) => "websocket",
                 Publish::Post(_) => "http",
             },
+            deflate: settings.offers_deflate,
             threads: settings.threads,
             warmup_s: settings.warmup.as_secs_f64(),
         }
@@ -300,8 +307,8 @@ impl ServerReport {
     }
 }
 
-fn per_message(cpu_us: u64, messages: u64) -> Option<f64> {
-    (messages > 0).then(|| cpu_us as f64 / messages as f64)
+fn per_message(sum: u64, messages: u64) -> Option<f64> {
+    (messages > 0).then(|| sum as f64 / messages as f64)
 }
 
 fn percent(share: f64) -> String {
@@ -353,6 +360,7 @@ impl Report {
         }
         if !self.is_storm() {
             parts.push(bytes(load.size_bytes as f64));
+            parts.extend(load.deflate.then(|| "deflate offered".to_owned()));
         }
         if let Some(rate) = load.rate_per_second {
             parts.push(format!("{} a second", brief(rate)));
@@ -416,7 +424,14 @@ impl Report {
         } else {
             "received"
         };
-        row(label, rate(self.received, self.received_per_second))
+        row(label, rate(self.received, self.received_per_second))?;
+        match self.wire_bytes_per_message {
+            Some(each) => row(
+                "on the wire",
+                format!("{:>11}  a message received", bytes(each)),
+            ),
+            None => Ok(()),
+        }
     }
 
     fn write_latencies(&self, row: &mut Row<'_>) -> fmt::Result {

@@ -81,6 +81,8 @@ pub struct Settings {
     pub hello: Option<Template>,
     pub is_binary: bool,
     pub searches_frames: bool,
+    /// Whether compression is offered.
+    pub offers_deflate: bool,
     pub headers: Vec<(String, String)>,
     pub subprotocols: Vec<String>,
     pub pids: Vec<u32>,
@@ -136,6 +138,7 @@ impl Settings {
             hello: template(text("hello"), "hello")?,
             is_binary: matches.get_flag("binary"),
             searches_frames: matches.get_flag("search-frames"),
+            offers_deflate: matches.get_flag("deflate"),
             headers: headers(matches)?,
             subprotocols: all(matches, "subprotocol"),
             pids: matches
