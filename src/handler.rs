@@ -170,6 +170,12 @@ impl Handler for Echo {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(feature = "deflate")]
+    use crate::config::{Deflate, Limits};
+    #[cfg(feature = "deflate")]
+    use crate::connection::Settings;
+    #[cfg(feature = "deflate")]
+    use crate::protocol::deflate::choose;
 
     #[test]
     fn echo_frames_the_message_again() {
@@ -183,6 +189,32 @@ mod tests {
         Echo.message(&mut peer, Message::Text("hi"));
         assert!(peer.take_close().is_none());
         assert_eq!(out, b"before\x81\x02hi");
+    }
+
+    #[cfg(feature = "deflate")]
+    #[test]
+    fn what_shrinks_leaves_compressed_where_that_was_agreed() {
+        let settings = Settings::new(&Limits::default()).with_deflate(Deflate::Text, false);
+        let mut deflation = Deflation::new(&settings);
+        let offer = &b"permessage-deflate; server_max_window_bits=9"[..];
+        let agreement = choose([offer], &settings.deflate_policy).expect("it can be met");
+        let id = ConnectionId::from_bits(0, 0);
+        let text = "x".repeat(300);
+        let frames = [
+            (Message::Text(&text), 0xc1),
+            (Message::Text(&text[..255]), 0x81),
+            (Message::Binary(text.as_bytes()), 0x82),
+        ];
+        for (message, first) in frames {
+            let mut out = Vec::new();
+            let mut peer =
+                Peer::new(id, &mut out, 10).with_deflation(&mut deflation, Some(agreement));
+            Echo.message(&mut peer, message);
+            assert_eq!(peer.sent(), 1);
+            assert_eq!((out[0], out.len() < 100), (first, first == 0xc1));
+        }
+        assert_eq!(deflation.messages, 1);
+        assert!(deflation.saved_bytes > 250);
     }
 
     #[test]

@@ -94,7 +94,7 @@ fn two_thousand_headers() {
     });
 }
 
-/// Offers of extensions that this server does not have, well-formed or not, are declined (undici CVE-2026-2229).
+/// Offers that cannot be met, well-formed or not, are declined (undici CVE-2026-2229).
 #[test]
 fn offers_of_extensions() {
     let server = Server::start(&[]);
@@ -104,7 +104,8 @@ fn offers_of_extensions() {
             "permessage-deflate; client_max_window_bits=16",
             "permessage-deflate; server_max_window_bits=\"\"",
             "permessage-deflate; server_max_window_bits=9; server_max_window_bits=9",
-            "permessage-deflate, permessage-deflate",
+            "permessage-deflate; server_max_window_bits=16",
+            "permessage-deflate; client_max_window_bits=7, permessage-deflate; x",
             ";;;,,,===\"",
             "\"unterminated",
             "x-webkit-deflate-frame",

@@ -166,6 +166,24 @@ fn echo_with_a_plot() {
     assert_eq!(result["published"], 20);
 }
 
+/// Payloads of `umbel bench` are mostly one letter, so little is left of them on the wire.
+#[test]
+fn echo_of_compressed_messages() {
+    let server = Server::start(&[]);
+    let arguments = ["-c", "3", "-n", "300", "-s", "2000"];
+    let bytes_of = |more: &[&str]| {
+        let report = measure(
+            &server,
+            "/echo",
+            &[&["echo"], &arguments[..], more].concat(),
+        );
+        report["wire_bytes_per_message"].as_f64().expect("a number")
+    };
+    assert!((2000.0..2010.0).contains(&bytes_of(&[])));
+    assert!(bytes_of(&["--deflate"]) < 200.0);
+    assert_eq!(server.metric("umbel_messages_inflated_total"), 0.0);
+}
+
 #[test]
 fn idle_connections_and_their_memory() {
     let server = Server::start(&[]);

@@ -67,7 +67,7 @@ fn accepts_with_the_proof_that_it_understood() {
                 "Sec-WebSocket-Key",
                 &[
                     &format!("Sec-WebSocket-Key: {key}"),
-                    "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits",
+                    "Sec-WebSocket-Extensions: x-webkit-deflate-frame",
                 ],
             );
             let (_, response) = ask(&server, &request, pieces);

@@ -7,51 +7,21 @@
 use std::fmt;
 
 use super::event::Message;
-use crate::protocol::deflate::Agreement;
 use crate::protocol::{Opcode, ProtocolError};
 #[cfg(feature = "deflate")]
 use crate::protocol::{Received, deflate::Inflater};
 
-/// What one connection has agreed to, and what it keeps.
+/// What a connection keeps whose peer refers back to earlier messages.
 #[derive(Default)]
-pub(super) struct Compression {
-    agreement: Option<Agreement>,
-    /// That of a peer that keeps its context.
+pub(super) struct Context {
+    /// Made for the first compressed message.
     #[cfg(feature = "deflate")]
     inflater: Option<Box<Inflater>>,
 }
 
-impl Compression {
-    pub(super) fn new(agreement: Option<Agreement>) -> Compression {
-        Compression {
-            agreement,
-            ..Compression::default()
-        }
-    }
-
-    pub(super) fn agreement(&self) -> Option<Agreement> {
-        self.agreement
-    }
-
-    /// Heap bytes that the peer's context may take, whether it has compressed anything yet or not.
-    #[cfg(feature = "deflate")]
-    pub(super) fn bytes(&self) -> usize {
-        match self.agreement {
-            Some(agreement) if agreement.client_takeover => Inflater::BYTES,
-            _ => 0,
-        }
-    }
-
-    /// Heap bytes that the peer's context may take.
-    #[cfg(not(feature = "deflate"))]
-    pub(super) fn bytes(&self) -> usize {
-        0
-    }
-}
-
-impl fmt::Debug for Compression {
+impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.agreement.fmt(f)
+        f.debug_struct("Context").finish_non_exhaustive()
     }
 }
 
@@ -70,6 +40,13 @@ pub struct Inflation {
 }
 
 impl Inflation {
+    /// Heap bytes of the context of one peer that keeps it.
+    #[cfg(feature = "deflate")]
+    pub const CONTEXT_BYTES: usize = Inflater::BYTES;
+    /// Heap bytes of the context of one peer that keeps it: there is none.
+    #[cfg(not(feature = "deflate"))]
+    pub const CONTEXT_BYTES: usize = 0;
+
     /// Another connection has its turn.
     pub(super) fn begin_turn(&mut self) {
         self.inflated_bytes = 0;
@@ -86,7 +63,7 @@ impl Inflation {
         self.message.shrink_to(bytes);
     }
 
-    /// Inflates a whole message of the connection that `compression` belongs to.
+    /// Inflates a whole message, by the context of its connection if there is one.
     ///
     /// # Errors
     /// Wrong data, a message longer than `bytes_max`, and a text that is not UTF-8.
@@ -94,17 +71,16 @@ impl Inflation {
     #[cold]
     pub(super) fn inflate(
         &mut self,
-        compression: &mut Compression,
+        context: Option<&mut Context>,
         opcode: Opcode,
         payload: &[u8],
         bytes_max: u64,
     ) -> Result<Message<'_>, ProtocolError> {
-        let keeps_context = compression.agreement.is_some_and(|it| it.client_takeover);
-        let inflater = match keeps_context {
-            true => &mut **compression
+        let inflater = match context {
+            Some(context) => &mut **context
                 .inflater
                 .get_or_insert_with(|| Box::new(Inflater::new(true))),
-            false => self.inflater.get_or_insert_with(|| Inflater::new(false)),
+            None => self.inflater.get_or_insert_with(|| Inflater::new(false)),
         };
         let inflated = inflater.inflate(opcode, payload, bytes_max, &mut self.message);
         let message = match inflated {
@@ -125,7 +101,7 @@ impl Inflation {
     #[cold]
     pub(super) fn inflate(
         &mut self,
-        _: &mut Compression,
+        _: Option<&mut Context>,
         _: Opcode,
         _: &[u8],
         _: u64,

@@ -4,8 +4,8 @@ use std::mem;
 
 use super::event::{ExtraHeaders, ReadBody};
 use super::{
-    Answer, Awaited, CloseReason, Compression, Connection, Endpoint, Event, Hold, Inflation,
-    OnEvent, Phase, Purpose, Reply, Settings, Turn, Upgrade,
+    Answer, Awaited, CloseReason, Connection, Context, Endpoint, Event, Hold, Inflation, OnEvent,
+    Phase, Purpose, Reply, Settings, Turn, Upgrade,
 };
 use crate::dialect::json;
 use crate::http::body::{BodyDecoder, BodyLength};
@@ -436,7 +436,10 @@ impl Connection {
             upgrade.subprotocol.as_deref(),
             extension.as_slice(),
         );
-        self.phase = Phase::Open(Compression::new(upgrade.deflate));
+        self.phase = Phase::Open {
+            deflate: upgrade.deflate,
+            context: Context::default(),
+        };
         self.endpoint = upgrade.endpoint;
         self.decoder = Decoder::new(Role::Server);
         if upgrade.deflate.is_some() {

@@ -25,7 +25,7 @@ impl Connection {
         if oldest.is_some_and(|oldest_ms| now_ms >= oldest_ms + settings.limits.outbox_age_max_ms) {
             return self.handle_old_outbox(settings, now_ms);
         }
-        if self.is_held() && matches!(self.phase, Phase::Open(_)) {
+        if self.is_held() && matches!(self.phase, Phase::Open { .. }) {
             return self.postpone(settings, now_ms);
         }
         if now_ms >= self.message_deadline_ms {
@@ -36,7 +36,7 @@ impl Connection {
         }
         match &mut self.phase {
             Phase::Http(_) => self.handle_http_timeout(settings, now_ms, out),
-            Phase::Open(_) => self.handle_silence(settings, now_ms, out),
+            Phase::Open { .. } => self.handle_silence(settings, now_ms, out),
             Phase::Stream => {
                 // A comment is all that an event stream has to find out that its reader is gone.
                 if self.outbox.is_empty() {
@@ -69,7 +69,7 @@ impl Connection {
     /// A byte has come, and any byte is a sign of life: the next ping is due after the interval, however long the peer
     /// had for its pong.
     pub(super) fn end_wait_for_pong(&mut self, settings: &Settings, now_ms: u64) {
-        if std::mem::take(&mut self.awaiting_pong) && matches!(self.phase, Phase::Open(_)) {
+        if std::mem::take(&mut self.awaiting_pong) && matches!(self.phase, Phase::Open { .. }) {
             let due_ms = now_ms + spread(settings.limits.ping_interval_ms, self.salt);
             self.phase_deadline_ms = self.phase_deadline_ms.min(due_ms);
         }

@@ -34,7 +34,7 @@ pub mod outbox;
 mod settings;
 mod websocket;
 
-use compression::Compression;
+use compression::Context;
 pub use compression::Inflation;
 pub use deflation::Deflation;
 pub use ending::CloseReason;
@@ -67,10 +67,16 @@ struct Turn<'t, 'f> {
     on_event: &'t mut OnEvent<'f>,
 }
 
+/// The tag is a byte of its own, for it is looked at with every delivery.
 #[derive(Debug)]
+#[repr(u8)]
 enum Phase {
     Http(Box<Exchange>),
-    Open(Compression),
+    Open {
+        /// The compression that was agreed to.
+        deflate: Option<Agreement>,
+        context: Context,
+    },
     CloseSent,
     Stream,
     Lingering,
@@ -153,7 +159,7 @@ impl Connection {
         while !rest.is_empty() && self.holds == 0 {
             match self.phase {
                 Phase::Http(_) => self.handle_http(&mut turn, &mut rest),
-                Phase::Open(_) | Phase::CloseSent => self.handle_frames(&mut turn, &mut rest),
+                Phase::Open { .. } | Phase::CloseSent => self.handle_frames(&mut turn, &mut rest),
                 // Nothing that an event stream's reader, or a peer that is done, says matters any more.
                 Phase::Stream | Phase::Lingering | Phase::Closed => rest = &mut [],
             }
@@ -180,7 +186,7 @@ impl Connection {
             Phase::Http(exchange) if exchange.is_idle() && exchange.answered() > 0 => {
                 self.finish(CloseReason::HttpDone);
             }
-            Phase::Http(_) | Phase::Open(_) | Phase::CloseSent | Phase::Stream => {
+            Phase::Http(_) | Phase::Open { .. } | Phase::CloseSent | Phase::Stream => {
                 self.finish(CloseReason::PeerGone);
             }
             Phase::Lingering if self.outbox.is_empty() => self.phase = Phase::Closed,
@@ -216,7 +222,7 @@ impl Connection {
         out: &mut Vec<u8>,
     ) {
         match &mut self.phase {
-            Phase::Open(_) => {
+            Phase::Open { .. } => {
                 let (code, words) = reason.on_wire();
                 self.send_close(settings, now_ms, code, words, reason, out);
             }
@@ -310,7 +316,7 @@ impl Connection {
     /// Whether publications are for it: it is connected to a topic and not ending.
     pub fn takes_deliveries(&self) -> bool {
         match self.phase {
-            Phase::Open(_) => matches!(self.endpoint, Endpoint::Topic { .. }),
+            Phase::Open { .. } => matches!(self.endpoint, Endpoint::Topic { .. }),
             Phase::Stream => true,
             _ => false,
         }
@@ -335,8 +341,8 @@ impl Connection {
 
     /// The compression that was agreed to, while it is open.
     pub fn deflate(&self) -> Option<Agreement> {
-        match &self.phase {
-            Phase::Open(compression) => compression.agreement(),
+        match self.phase {
+            Phase::Open { deflate, .. } => deflate,
             _ => None,
         }
     }
@@ -345,8 +351,8 @@ impl Connection {
     pub fn label(&self) -> Label {
         match (&self.phase, self.endpoint) {
             (Phase::Http(_), _) => Label::Http,
-            (Phase::Open(_), Endpoint::Handler(_)) => Label::Handler,
-            (Phase::Open(_) | Phase::Stream, _) => Label::Subscriber(self.dialect()),
+            (Phase::Open { .. }, Endpoint::Handler(_)) => Label::Handler,
+            (Phase::Open { .. } | Phase::Stream, _) => Label::Subscriber(self.dialect()),
             (Phase::CloseSent | Phase::Lingering | Phase::Closed, _) => Label::Closing,
         }
     }
@@ -355,7 +361,15 @@ impl Connection {
     pub fn inbound_bytes(&self) -> usize {
         let phase = match &self.phase {
             Phase::Http(exchange) => exchange.inbound_bytes(),
-            Phase::Open(compression) => compression.bytes(),
+            // Whether the peer has compressed anything yet or not.
+            Phase::Open {
+                deflate:
+                    Some(Agreement {
+                        client_takeover: true,
+                        ..
+                    }),
+                ..
+            } => Inflation::CONTEXT_BYTES,
             _ => 0,
         };
         phase + self.decoder.buffered_bytes() + self.unread.as_ref().map_or(0, |bytes| bytes.len())
@@ -389,7 +403,7 @@ impl Connection {
     /// Many small requests that come in one read may ask for much: once as much is in `out` as a read can bring, it is
     /// to be written before more is made. Flow control then does the rest.
     fn hold_for_output(&mut self, settings: &Settings, out: &[u8]) {
-        let is_alive = matches!(self.phase, Phase::Http(_) | Phase::Open(_));
+        let is_alive = matches!(self.phase, Phase::Http(_) | Phase::Open { .. });
         if is_alive && out.len() > output_bytes_max(settings) {
             self.hold(Hold::Outbox);
         }

@@ -7,6 +7,7 @@ use crate::config::Limits;
 use crate::http::request::Method;
 use crate::http::topic::Topic;
 use crate::protocol::CloseCode;
+use crate::protocol::deflate::{self, Policy};
 
 const UPGRADE: &[u8] =
     b"GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -38,7 +39,7 @@ fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answ
         Event::Request(head, _) => {
             events.push(format!("{} {}", head.method.as_str(), head.target));
             let endpoint = match head.target {
-                "/ws" => Endpoint::Topic { may_publish: true },
+                "/ws" | "/deflate" | "/takeover" => Endpoint::Topic { may_publish: true },
                 "/own" => Endpoint::Handler(3),
                 "/sse" => return Answer::Stream(Vec::new()),
                 "/pub" => {
@@ -59,7 +60,7 @@ fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answ
                 accept: [b'a'; 28],
                 subprotocol: None,
                 endpoint,
-                deflate: None,
+                deflate: agreement(head.target),
             })
         }
         Event::Body(purpose, body) => {
@@ -93,6 +94,18 @@ fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answ
             Answer::Proceed
         }
     }
+}
+
+/// What is agreed to at a path, of what browsers offer.
+fn agreement(target: &str) -> Option<Agreement> {
+    let policy = Policy {
+        enabled: matches!(target, "/deflate" | "/takeover"),
+        server_takeover: true,
+        client_takeover: target == "/takeover",
+        ..Policy::default()
+    };
+    let offer = &b"permessage-deflate; client_max_window_bits"[..];
+    deflate::choose([offer], &policy)
 }
 
 fn topic() -> Topic {
@@ -281,6 +294,8 @@ fn text(payload: &str) -> Vec<u8> {
 }
 
 mod closing;
+#[cfg(feature = "deflate")]
+mod compressed;
 mod http;
 mod open;
 mod time;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::{
-    Answer, CloseReason, Compression, Connection, Endpoint, Event, Hold, Message, NEVER_MS, Phase,
+    Answer, CloseReason, Connection, Context, Endpoint, Event, Hold, Message, NEVER_MS, Phase,
     Settings, Turn, output_bytes_max,
 };
 use crate::protocol::{
@@ -35,11 +35,13 @@ impl Connection {
                     Received::Text(text) => report(turn, self.endpoint, Message::Text(text)),
                     Received::Binary(bytes) => report(turn, self.endpoint, Message::Binary(bytes)),
                     Received::Compressed(opcode, payload) => {
-                        let Phase::Open(compression) = &mut self.phase else {
+                        let Phase::Open { deflate, context } = &mut self.phase else {
                             continue;
                         };
+                        let takeover = deflate.is_some_and(|agreed| agreed.client_takeover);
+                        let context = takeover.then_some(context);
                         let compressed = (opcode, payload);
-                        report_compressed(turn, self.endpoint, limits, compression, compressed)
+                        report_compressed(turn, self.endpoint, limits, context, compressed)
                     }
                     Received::Ping(payload) => {
                         if self.outbox.is_empty() {
@@ -51,7 +53,7 @@ impl Connection {
                     }
                     Received::Pong(_) => continue,
                     Received::Close(frame) => {
-                        if matches!(self.phase, Phase::Open(_)) {
+                        if matches!(self.phase, Phase::Open { .. }) {
                             encode_close(turn.out, frame);
                         }
                         Step::PeerClosed(frame.map_or(CloseCode::NO_STATUS, |frame| frame.code))
@@ -65,7 +67,7 @@ impl Connection {
                     any_whole = true;
                     self.act(turn.settings, turn.now_ms, answer, turn.out);
                     self.hold_for_output(turn.settings, turn.out);
-                    if self.is_held() || !matches!(self.phase, Phase::Open(_)) {
+                    if self.is_held() || !matches!(self.phase, Phase::Open { .. }) {
                         self.decoder.free_handed_out();
                         break;
                     }
@@ -80,7 +82,7 @@ impl Connection {
             }
         }
         // While the peer's Close is awaited its messages are nobody's, and the close timeout bounds them.
-        if matches!(self.phase, Phase::Open(_)) {
+        if matches!(self.phase, Phase::Open { .. }) {
             self.watch_message(turn.settings, turn.now_ms, any_whole);
         }
     }
@@ -155,7 +157,7 @@ impl Connection {
         error: ProtocolError,
         out: &mut Vec<u8>,
     ) {
-        if matches!(self.phase, Phase::Open(_)) {
+        if matches!(self.phase, Phase::Open { .. }) {
             encode_close(
                 out,
                 Some(CloseFrame {
@@ -187,14 +189,11 @@ fn report_compressed(
     turn: &mut Turn<'_, '_>,
     endpoint: Endpoint,
     limits: &Limits,
-    compression: &mut Compression,
+    context: Option<&mut Context>,
     (opcode, payload): (Opcode, &[u8]),
 ) -> Step {
     let bytes_max = limits.message_bytes_max;
-    let answer = match turn
-        .inflation
-        .inflate(compression, opcode, payload, bytes_max)
-    {
+    let answer = match turn.inflation.inflate(context, opcode, payload, bytes_max) {
         Ok(message) => (turn.on_event)(Event::Message(endpoint, message), turn.out),
         Err(error) => return Step::Failed(error),
     };

@@ -123,6 +123,15 @@ impl Application {
         }
     }
 
+    /// Ends the tick: of the write buffers at most so many bytes are kept, and the gauges are shown.
+    pub fn finish_tick(&mut self, bytes_kept: usize) {
+        self.deflation.shrink_to(bytes_kept);
+        let metrics = &self.metrics;
+        metrics.messages_deflated.set(self.deflation.messages);
+        metrics.deflate_saved_bytes.set(self.deflation.saved_bytes);
+        metrics.topics.set(self.topics.len() as u64);
+    }
+
     /// The one place where events become actions.
     pub fn handle_event(
         &mut self,

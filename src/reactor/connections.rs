@@ -321,7 +321,7 @@ impl<T: Transport> Connections<T> {
         self.shrink.shrink(&mut self.slots);
         self.out.shrink_to(BUFFER_BYTES_KEPT);
         self.inflation.shrink_to(BUFFER_BYTES_KEPT);
-        self.application.deflation.shrink_to(BUFFER_BYTES_KEPT);
+        self.application.finish_tick(BUFFER_BYTES_KEPT);
         self.show_gauges();
     }
 
@@ -344,14 +344,8 @@ impl<T: Transport> Connections<T> {
         debug_assert_eq!(self.counts.iter().sum::<u64>(), self.slots.len() as u64);
         self.metrics.inbound_bytes.set(self.inbound_bytes as u64);
         self.metrics.outbox_bytes.set(self.outbox_bytes as u64);
-        let (inflation, deflation) = (&self.inflation, &self.application.deflation);
-        self.metrics.messages_inflated.set(inflation.messages);
-        self.metrics.inflate_errors.set(inflation.errors);
-        self.metrics.messages_deflated.set(deflation.messages);
-        self.metrics.deflate_saved_bytes.set(deflation.saved_bytes);
-        self.metrics
-            .topics
-            .set(self.application.topics.len() as u64);
+        self.metrics.messages_inflated.set(self.inflation.messages);
+        self.metrics.inflate_errors.set(self.inflation.errors);
     }
 
     /// Reading may have become possible: what was kept is dealt with, and then the transport is read.
@@ -433,7 +427,8 @@ impl<T: Transport> Connections<T> {
             id: slot.id,
             subscription: &mut slot.subscription,
             deflate: slot.connection.deflate(),
-            may_keep_context: self.inbound_bytes < self.inbound_bytes_max / 2,
+            may_keep_context: self.inbound_bytes + Inflation::CONTEXT_BYTES
+                <= self.inbound_bytes_max / 2,
         };
         let mut on_event = |event: Event<'_>, out: &mut Vec<u8>| {
             application.handle_event(&mut current, event, out)

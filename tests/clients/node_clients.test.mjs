@@ -210,7 +210,31 @@ for (const [name, Connection] of [["ws", WsConnection], ["undici", UndiciConnect
   });
 }
 
+/** Sends what is long enough to be compressed by both sides, and says how many bytes came back for it. */
+async function bytesOfEcho(connection, message, socket) {
+  const before = socket.bytesRead;
+  connection.send(message);
+  assert.equal(await connection.messages.take(), message);
+  return socket.bytesRead - before;
+}
+
 describe("what only ws shows", () => {
+  test("messages are compressed both ways", limits, async () => {
+    const connection = await WsConnection.open("/echo");
+    assert.match(connection.socket.extensions, /^permessage-deflate/);
+    const tcp = connection.socket._socket;
+    for (let n = 0; n < 20; n += 1) {
+      const message = JSON.stringify(Array.from({ length: 100 }, (_, index) => ({ index, name: `tick ${n}`, price: 1000 + index })));
+      const [sentBefore, length] = [tcp.bytesWritten, message.length];
+      assert.ok((await bytesOfEcho(connection, message, tcp)) < length / 3, "the echo is short");
+      assert.ok(tcp.bytesWritten - sentBefore < length / 3, "so was the message");
+    }
+    // In fragments, each of which the sender flushes.
+    connection.sendFragments(["um".repeat(1000), "bel".repeat(1000)]);
+    assert.equal(await connection.messages.take(), "um".repeat(1000) + "bel".repeat(1000));
+    await connection.close(1000);
+  });
+
   test("fragments", limits, async () => {
     const connection = await WsConnection.open("/echo");
     connection.sendFragments(["um", "", "bel"]);

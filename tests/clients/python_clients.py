@@ -236,6 +236,18 @@ class Websockets(Expectations, unittest.IsolatedAsyncioTestCase):
         self.assertEqual(await connection.receive(), b"\x00" + ALL_BYTES + b"\xff")
 
 
+    async def test_messages_are_compressed_both_ways(self):
+        connection = await self.open("/echo")
+        deflates = [extension.name for extension in connection.socket.protocol.extensions]
+        self.assertEqual(deflates, ["permessage-deflate"])
+        for number in range(20):
+            message = json.dumps([{"index": i, "name": f"tick {number}"} for i in range(100)])
+            await connection.send(message)
+            self.assertEqual(await connection.receive(), message)
+        await connection.send_fragments(["um" * 1000, "bel" * 1000])
+        self.assertEqual(await connection.receive(), "um" * 1000 + "bel" * 1000)
+
+
 class Aiohttp(Expectations, unittest.IsolatedAsyncioTestCase):
     connection = AiohttpConnection
 

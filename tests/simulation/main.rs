@@ -7,6 +7,7 @@
 //! UMBEL_SIMULATION_SEEDS=100000 cargo test --test simulation many
 //! ```
 
+mod compression;
 mod cover;
 mod network;
 mod node;
@@ -42,6 +43,8 @@ const PATHS: &[&str] = &[
     "close 1008",
     "close 1009",
     "close 1013",
+    "compressed message from the node",
+    "compressed message to the node",
     "closed handshake_timeout",
     "closed http_done",
     "closed http_refused",

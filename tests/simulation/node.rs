@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crossbeam_channel::Receiver;
 use umbel::access::{AccessRequest, Authorizer, Denied};
 use umbel::config::{Limits, Origins};
-use umbel::connection::{NEVER_MS, Settings};
+use umbel::connection::{Inflation, NEVER_MS, Settings};
 use umbel::handler::{CloseReason, ConnectionId, Echo, Handler, Message, Peer};
 use umbel::hub::ReactorId;
 use umbel::metrics::Metrics;
@@ -113,7 +113,8 @@ pub struct Node {
 }
 
 impl Node {
-    pub fn new(limits: &Limits, reactors: usize, shards: usize, inline: bool) -> Node {
+    pub fn new(settings: Settings, reactors: usize, shards: usize, inline: bool) -> Node {
+        let limits = &settings.limits.clone();
         let echo = Arc::new(CountedEcho::default());
         let (mut mailboxes, mut parts) = (Vec::new(), Vec::new());
         for number in 0..reactors {
@@ -140,7 +141,7 @@ impl Node {
         };
         let (shards, work) = Shards::new(&epochs, outlets, queue, inline);
         let shared = Shared {
-            settings: Arc::new(Settings::new(limits)),
+            settings: Arc::new(settings),
             shards: Arc::new(shards.repeatable()),
             authorizer: Arc::new(Anyone),
             origins: Arc::new(Origins::Any),
@@ -417,7 +418,16 @@ impl SimulatedReactor {
         for (_, id) in &self.open {
             let connection = self.connections.connection(*id).expect("it is open");
             let (inbound, outbox) = (connection.inbound_bytes(), connection.outbox.bytes());
-            assert!(inbound <= inbound_max, "{inbound} bytes came in and wait");
+            let keeps_context = connection.deflate().is_some_and(|it| it.client_takeover);
+            let context = if keeps_context {
+                Inflation::CONTEXT_BYTES
+            } else {
+                0
+            };
+            assert!(
+                inbound <= inbound_max + context,
+                "{inbound} bytes came in and wait"
+            );
             assert!(outbox <= outbox_max, "{outbox} bytes wait to be written");
         }
         assert!(self.inbox.len() <= limits.mailbox_messages_max);

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use super::compression::Compression;
 use super::cover::Cover;
 use super::network::Link;
 use super::random::Random;
@@ -71,6 +72,8 @@ pub struct Peer {
     /// The node said that the connection will close.
     pub(super) closes: bool,
     pub(super) leaves: Leaving,
+    pub(super) offers_compression: bool,
+    pub(super) compression: Option<Compression>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +114,8 @@ impl Peer {
                 Leaving::Closes,
                 Leaving::Vanishes,
             ]),
+            offers_compression: random.chance(40),
+            compression: None,
         }
     }
 
@@ -205,6 +210,9 @@ impl Peer {
         around
             .cover
             .add(&format!("answered {}", response.status), 1);
+        if response.status == 101 && self.offers_compression {
+            self.compression = Compression::agree(&response.head);
+        }
         match (self.kind, response.status) {
             (Kind::Subscriber, 101) | (Kind::EventReader, 200) => {
                 self.is_open = true;
@@ -246,9 +254,14 @@ impl Peer {
     }
 
     fn take_frame(&mut self, around: &mut Surroundings<'_>) -> bool {
-        let Some(frame) = wire::take_frame(&mut self.incoming) else {
+        let Some(mut frame) = wire::take_frame(&mut self.incoming) else {
             return false;
         };
+        if frame.is_compressed {
+            let compression = self.compression.as_mut().expect("it was agreed to");
+            frame.payload = compression.inflate(&frame.payload);
+            around.cover.add("compressed message from the node", 1);
+        }
         // Pings are answered until the peer's own Close (RFC 6455 section 5.5.2).
         assert!(
             self.close_code.is_none() || frame.opcode == 10,

@@ -102,7 +102,7 @@ impl Peer {
                 let len = around.random.below(200);
                 let bytes: Vec<u8> = (0..len).map(|_| around.random.next() as u8).collect();
                 if around.random.chance(50) && is_first {
-                    self.outgoing.extend(wire::upgrade_request("/ws/t0"));
+                    self.outgoing.extend(wire::upgrade_request("/ws/t0", ""));
                 }
                 self.outgoing.extend(bytes);
             }
@@ -140,7 +140,7 @@ impl Peer {
                     Rogue::NeverReadsEcho => "/echo".to_owned(),
                     _ => format!("/ws/t{}", self.topic),
                 };
-                self.outgoing.extend(wire::upgrade_request(&path));
+                self.outgoing.extend(wire::upgrade_request(&path, ""));
             }
             _ => self.misbehave_in_frames(rogue, around),
         }

@@ -1,5 +1,6 @@
 //! What peers say of their own accord.
 
+use super::compression::Compression;
 use super::peer::{Kind, Leaving, Peer, Request, Surroundings};
 use super::records::{Fate, Publish};
 use super::wire;
@@ -29,7 +30,11 @@ impl Peer {
             Kind::Subscriber if self.is_open => self.publish(around),
             Kind::Echo if self.is_open => {
                 let len = around.random.within(0, around.message_max as u64) as usize;
-                let message: Vec<u8> = (0..len).map(|_| around.random.next() as u8).collect();
+                // With few different bytes it gets shorter when it is compressed.
+                let mask = *around.random.pick(&[0xff, 0x01]);
+                let message: Vec<u8> = (0..len)
+                    .map(|_| around.random.next() as u8 & mask)
+                    .collect();
                 self.send_message(0x82, &message, around);
                 self.echoes.push_back(message);
             }
@@ -39,12 +44,16 @@ impl Peer {
 
     fn ask(&mut self, around: &mut Surroundings<'_>) {
         self.has_asked = true;
+        let offer = match self.offers_compression {
+            true => Compression::offer(),
+            false => String::new(),
+        };
         let request = match self.kind {
             Kind::EventReader => {
                 format!("GET /sse/t{} HTTP/1.1\r\nHost: sim\r\n\r\n", self.topic).into_bytes()
             }
-            Kind::Echo => wire::upgrade_request("/echo"),
-            _ => wire::upgrade_request(&format!("/ws/t{}", self.topic)),
+            Kind::Echo => wire::upgrade_request("/echo", &offer),
+            _ => wire::upgrade_request(&format!("/ws/t{}", self.topic), &offer),
         };
         self.outgoing.extend(request);
         if self.kind == Kind::Echo && around.random.chance(30) {
@@ -80,8 +89,18 @@ impl Peer {
         wire::frame(&mut self.outgoing, first, payload, key);
     }
 
-    /// Queues a message, sometimes in fragments with a ping between them.
-    fn send_message(&mut self, first: u8, payload: &[u8], around: &mut Surroundings<'_>) {
+    /// Queues a message, compressed if that was agreed to, and sometimes in fragments with a ping between them.
+    fn send_message(&mut self, first: u8, message: &[u8], around: &mut Surroundings<'_>) {
+        let is_wanted = around.random.chance(80);
+        let compression = self.compression.as_mut().filter(|_| is_wanted);
+        let compressed = compression.and_then(|compression| compression.deflate(message));
+        let (first, payload) = match &compressed {
+            Some(payload) => (first | 0x40, &payload[..]),
+            None => (first, message),
+        };
+        if compressed.is_some() {
+            around.cover.add("compressed message to the node", 1);
+        }
         if around.random.chance(70) {
             return self.send(first, payload, around);
         }

@@ -5,10 +5,11 @@
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-pub fn upgrade_request(path: &str) -> Vec<u8> {
+/// `lines` are further header lines.
+pub fn upgrade_request(path: &str, lines: &str) -> Vec<u8> {
     format!(
         "GET {path} HTTP/1.1\r\nHost: sim\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n{lines}\r\n"
     )
     .into_bytes()
 }
@@ -31,13 +32,19 @@ pub fn frame(out: &mut Vec<u8>, first: u8, payload: &[u8], key: [u8; 4]) {
 #[derive(Debug)]
 pub struct Frame {
     pub opcode: u8,
+    pub is_compressed: bool,
     pub payload: Vec<u8>,
 }
 
-/// Takes a whole frame off the front. A node sends them unmasked, unfragmented and without reserved bits.
+/// Takes a whole frame off the front. A node sends them unmasked, unfragmented, and with no other reserved bit than that
+/// of a compressed message.
 pub fn take_frame(bytes: &mut Vec<u8>) -> Option<Frame> {
     let (first, second) = (*bytes.first()?, *bytes.get(1)?);
-    assert_eq!(first & 0xf0, 0x80, "FIN alone: {first:#x}");
+    let is_compressed = first & 0xf0 == 0xc0 && matches!(first & 15, 1 | 2);
+    assert!(
+        is_compressed || first & 0xf0 == 0x80,
+        "FIN alone: {first:#x}"
+    );
     assert!(
         matches!(first & 15, 1 | 2 | 8 | 9 | 10),
         "an opcode of a whole message: {first:#x}"
@@ -58,6 +65,7 @@ pub fn take_frame(bytes: &mut Vec<u8>) -> Option<Frame> {
     bytes.drain(..start + len);
     Some(Frame {
         opcode: first & 15,
+        is_compressed,
         payload,
     })
 }

@@ -10,8 +10,8 @@ use std::cell::RefCell;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
-use umbel::config::Limits;
-use umbel::connection::CloseReason;
+use umbel::config::{Deflate, Limits};
+use umbel::connection::{CloseReason, Settings};
 use umbel::http::refusal::Refusal;
 
 use super::cover::Cover;
@@ -93,6 +93,7 @@ fn limits(random: &mut Random) -> Limits {
     limits.commands_max = *random.pick(&[1, 2, 16]);
     limits.command_bytes_max = *random.pick(&[200, 1 << 20]);
     limits.topics_max = *random.pick(&[1, 10, 10]);
+    limits.deflate_bytes_min = *random.pick(&[0, 100]);
     limits.drain_timeout_ms = 2000;
     limits
 }
@@ -104,10 +105,12 @@ impl World {
         let (reactors, shards) = (1 + random.below(4), 1 + random.below(4));
         let inline = random.chance(50);
         let peers = 4 + random.below(10);
+        let deflate = *random.pick(&[Deflate::Off, Deflate::Text, Deflate::All]);
+        let settings = Settings::new(&limits).with_deflate(deflate, random.chance(50));
         let mut cover = Cover::default();
         cover.add(if inline { "inline" } else { "by workers" }, 1);
         World {
-            node: Node::new(&limits, reactors, shards, inline),
+            node: Node::new(settings, reactors, shards, inline),
             now_ms: 0,
             step: 0,
             links: Vec::new(),

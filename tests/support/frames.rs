@@ -57,7 +57,11 @@ impl Frame {
     pub fn take(bytes: &mut Vec<u8>) -> Option<Frame> {
         let (&first, &second) = (bytes.first()?, bytes.get(1)?);
         assert_eq!(second & 0x80, 0, "a server does not mask");
-        assert_eq!(first & 0x70, 0, "nothing was negotiated: {first:#04x}");
+        let may_be_compressed = matches!(first, 0xc1 | 0xc2);
+        assert!(
+            first & 0x70 == 0 || may_be_compressed,
+            "only a message may be compressed: {first:#04x}"
+        );
         let (length, at) = match second {
             126 => {
                 let length = u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?);

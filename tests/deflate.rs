@@ -1,0 +1,283 @@
+//! permessage-deflate from outside: RFC 7692, what is agreed on, messages in and out, and bombs.
+
+mod support;
+
+use support::canary::beside;
+use support::frames::{self, BINARY, CLOSE, CONTINUATION, FIN, Frame, TEXT, masked};
+use support::wire::{End, upgrade_request};
+use support::{Pieces, Random, Server, Wire};
+use umbel::protocol::deflate::{Compression, Deflater, Inflater, TakeoverDeflater};
+use umbel::protocol::{Opcode, Received};
+
+/// RSV1: the message is compressed.
+const RSV1: u8 = 0x40;
+/// Section 7.2.3.1: `Hello`, and the same again by a reference to it (section 7.2.3.2).
+const HELLO: &[u8] = &[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
+const HELLO_AGAIN: &[u8] = &[0xf2, 0x00, 0x11, 0x00, 0x00];
+const OFFER: &str = "permessage-deflate; client_max_window_bits";
+
+/// Opens a connection with this offer; gives the answer to it too.
+fn open(server: &Server, target: &str, offer: &str) -> (Wire, Option<String>) {
+    let mut wire = server.connect();
+    let line = format!("Sec-WebSocket-Extensions: {offer}\r\n");
+    wire.send(upgrade_request(target, &line).as_bytes());
+    let response = wire.read_response();
+    assert_eq!(response.status, 101, "{offer}");
+    let answer = response.header("sec-websocket-extensions");
+    (wire, answer.map(str::to_owned))
+}
+
+fn open_echo(server: &Server) -> Wire {
+    open(server, "/echo", OFFER).0
+}
+
+fn deflate(message: &[u8]) -> Vec<u8> {
+    let mut payload = Vec::new();
+    TakeoverDeflater::new(Compression::default()).deflate(message, &mut payload);
+    payload
+}
+
+fn inflate(payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let inflated = Inflater::new(false).inflate(Opcode::Binary, payload, 1 << 30, &mut out);
+    match inflated {
+        Ok(Received::Binary(bytes)) => bytes.to_vec(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The payload of a message of so many MiB of nothing, in a thousandth of that.
+fn bomb(mebibytes: usize) -> Vec<u8> {
+    let mut piece = Vec::new();
+    Deflater::new(Compression::default())
+        .deflate(&vec![0; 1 << 20], &mut piece)
+        .expect("it shrinks");
+    // Every piece but the last gets back what its sender has cut off.
+    let pieces = vec![piece; mebibytes];
+    pieces.join(&[0, 0, 0xff, 0xff][..])
+}
+
+#[test]
+fn what_is_agreed_on() {
+    let server = Server::start(&[]);
+    let no_client = "permessage-deflate; client_no_context_takeover";
+    let both = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+    for (offer, answer) in [
+        (OFFER, Some(no_client)),
+        ("permessage-deflate", Some(no_client)),
+        ("permessage-deflate; server_no_context_takeover", Some(both)),
+        (
+            "x, permessage-deflate; unknown, permessage-deflate",
+            Some(no_client),
+        ),
+        (
+            "permessage-deflate; server_max_window_bits=\"10\"",
+            Some("permessage-deflate; client_no_context_takeover; server_max_window_bits=10"),
+        ),
+        ("permessage-deflate; server_max_window_bits=8", None),
+        ("permessage-deflate; client_max_window_bits=\"\"", None),
+        ("x-webkit-deflate-frame", None),
+    ] {
+        for target in ["/echo", "/ws/a"] {
+            assert_eq!(open(&server, target, offer).1.as_deref(), answer, "{offer}");
+        }
+    }
+    let safari = format!(
+        "{OFFER}\r\nUser-Agent: Mozilla/5.0 (Macintosh) AppleWebKit/605.1.15 Version/15.2 Safari/605.1.15"
+    );
+    assert_eq!(open(&server, "/ws/a", &safari).1, None);
+}
+
+#[test]
+fn nothing_is_agreed_on_where_it_is_switched_off() {
+    let server = Server::start(&["--deflate", "off"]);
+    let (mut wire, answer) = open(&server, "/echo", OFFER);
+    assert_eq!(answer, None);
+    wire.send(&masked(FIN | RSV1 | TEXT, HELLO));
+    assert_eq!(wire.read_frame().close_code(), Some(1002));
+}
+
+#[test]
+fn messages_come_back_compressed_where_that_pays() {
+    let text = "one in, many out. ".repeat(100);
+    let noise = Random::new(7).bytes(1000);
+    for (what, binary_first) in [("text", FIN | BINARY), ("all", FIN | RSV1 | BINARY)] {
+        let server = Server::start(&["--deflate", what]);
+        let mut wire = open_echo(&server);
+        let mut echo = |first: u8, message: &[u8], pieces: Pieces| {
+            wire.offer(&masked(FIN | RSV1 | first, &deflate(message)), pieces);
+            let frame = wire.read_frame();
+            if frame.first & RSV1 != 0 {
+                assert!(frame.payload.len() < message.len());
+                return (frame.first, inflate(&frame.payload));
+            }
+            (frame.first, frame.payload)
+        };
+        for pieces in Pieces::ALL {
+            let long = (FIN | RSV1 | TEXT, text.clone().into_bytes());
+            assert_eq!(echo(TEXT, text.as_bytes(), pieces), long);
+            let binary = (binary_first, text.clone().into_bytes());
+            assert_eq!(echo(BINARY, text.as_bytes(), pieces), binary);
+            let short = (FIN | TEXT, b"Hello".to_vec());
+            assert_eq!(echo(TEXT, b"Hello", pieces), short);
+            assert_eq!(echo(TEXT, b"", pieces), (FIN | TEXT, vec![]));
+            let incompressible = (FIN | BINARY, noise.clone());
+            assert_eq!(echo(BINARY, &noise, pieces), incompressible);
+        }
+        assert_eq!(server.metric("umbel_messages_inflated_total"), 15.0);
+        let deflated = if what == "all" { 6.0 } else { 3.0 };
+        assert_eq!(server.metric("umbel_messages_deflated_total"), deflated);
+    }
+}
+
+#[test]
+fn publications_may_be_compressed_and_keep_their_order() {
+    let server = Server::start(&[]);
+    let mut subscriber = server.connect();
+    subscriber.upgrade("/ws/a");
+    let (mut publisher, _) = open(&server, "/ws/a", OFFER);
+    let mut bytes = masked(FIN | RSV1 | TEXT, HELLO);
+    bytes.extend(frames::text("plain"));
+    bytes.extend(masked(RSV1 | TEXT, &HELLO[..3]));
+    bytes.extend(masked(CONTINUATION, &HELLO[3..5]));
+    bytes.extend(masked(FIN | CONTINUATION, &HELLO[5..]));
+    bytes.extend(frames::text("end"));
+    publisher.offer(&bytes, Pieces::Random(5));
+    for text in ["Hello", "plain", "Hello", "end"] {
+        assert_eq!(subscriber.read_frame(), Frame::text(text));
+    }
+}
+
+#[test]
+fn wrong_data_closes() {
+    let server = Server::start(&[]);
+    for (first, payload, code) in [
+        (FIN | RSV1 | TEXT, &b"\x07"[..], 1007),
+        (FIN | RSV1 | TEXT, HELLO_AGAIN, 1007),
+        (FIN | RSV1 | TEXT, &HELLO[..4], 1007),
+        // Text that is not UTF-8, in a stored block.
+        (FIN | RSV1 | TEXT, b"\x00\x01\x00\xfe\xff\xce\x00", 1007),
+        (FIN | RSV1 | CONTINUATION, HELLO, 1002),
+        (FIN | RSV1 | 0x9, HELLO, 1002),
+        (FIN | 0x20 | TEXT, HELLO, 1002),
+    ] {
+        let mut wire = open_echo(&server);
+        // What came before is answered first.
+        wire.send(&[masked(FIN | RSV1 | TEXT, HELLO), masked(first, payload)].concat());
+        assert_eq!(wire.read_frame(), Frame::text("Hello"));
+        assert_eq!(wire.read_frame().close_code(), Some(code), "{payload:?}");
+    }
+}
+
+/// 1 GiB out of a megabyte, as one frame and as many, into an own endpoint and into a topic.
+#[test]
+fn bombs_are_cut_at_what_they_inflate_to() {
+    let server = Server::start(&["--message-bytes-max", "4194304"]);
+    let (large, small) = (bomb(1024), bomb(900));
+    beside(&server, (4 << 20) + (4 << 20), || {
+        for (target, bomb) in [("/echo", &large), ("/ws/a", &small)] {
+            let whole = masked(FIN | RSV1 | BINARY, bomb);
+            let mut pieces = masked(RSV1 | BINARY, &[]);
+            for piece in bomb.chunks(10_000) {
+                pieces.extend(masked(CONTINUATION, piece));
+            }
+            pieces.extend(masked(FIN | CONTINUATION, &[]));
+            for bytes in [whole, pieces] {
+                let (mut wire, _) = open(&server, target, OFFER);
+                wire.offer(&bytes, Pieces::Whole);
+                wire.end();
+                assert_eq!(wire.read_frame().close_code(), Some(1009), "{target}");
+            }
+        }
+    });
+    assert_eq!(server.metric("umbel_inflate_errors_total"), 4.0);
+}
+
+/// Many messages of a kilobyte, each of them inflated to a megabyte: the others have their turns between them.
+#[test]
+fn small_bombs_do_not_hold_the_others_up() {
+    let server = Server::start(&["--reactors", "1"]);
+    let mebibyte = masked(FIN | RSV1 | BINARY, &bomb(1));
+    beside(&server, 16 << 20, || {
+        let mut wire = open_echo(&server);
+        wire.offer(&mebibyte.repeat(50), Pieces::Whole);
+        for _ in 0..50 {
+            assert_eq!(
+                wire.read_frame(),
+                Frame::new(FIN | BINARY, vec![0; 1 << 20])
+            );
+        }
+    });
+}
+
+/// Blocks in blocks, and codes upon codes: what once overflowed a stack (zlib-rs RUSTSEC-2024-0401).
+#[test]
+fn streams_that_are_mostly_structure() {
+    let server = Server::start(&[]);
+    let mut random = Random::new(401);
+    beside(&server, 1 << 20, || {
+        // Empty stored blocks, empty fixed blocks, and headers of dynamic blocks by the hundred thousand.
+        let stored = [0, 0, 0, 0xff, 0xff].repeat(100_000);
+        let fixed = [0x02, 0x08, 0x20, 0x80, 0x00].repeat(100_000);
+        let dynamic: Vec<u8> = (0..300_000)
+            .map(|index| {
+                if index % 3 == 0 {
+                    0x04
+                } else {
+                    random.next() as u8
+                }
+            })
+            .collect();
+        for payload in [stored, fixed, dynamic] {
+            let mut wire = open_echo(&server);
+            wire.offer(&masked(FIN | RSV1 | BINARY, &payload), Pieces::Whole);
+            let frame = wire.read_frame();
+            assert!(frame.first == FIN | BINARY || frame.close_code() == Some(1007));
+        }
+    });
+}
+
+#[test]
+fn a_peer_may_keep_its_context_where_the_server_lets_it() {
+    let server = Server::start(&["--deflate-client-takeover", "true"]);
+    let (mut wire, answer) = open(&server, "/echo", OFFER);
+    assert_eq!(answer.as_deref(), Some("permessage-deflate"));
+    for payload in [HELLO, HELLO_AGAIN, HELLO_AGAIN] {
+        wire.send(&masked(FIN | RSV1 | TEXT, payload));
+        assert_eq!(wire.read_frame(), Frame::text("Hello"));
+    }
+    // Another connection knows nothing of it.
+    let (mut wire, _) = open(&server, "/echo", OFFER);
+    wire.send(&masked(FIN | RSV1 | TEXT, HELLO_AGAIN));
+    assert_eq!(wire.read_frame().close_code(), Some(1007));
+}
+
+/// Contexts take at most half of the budget for what comes in; further peers are asked to do without (Jetty #293).
+#[test]
+fn contexts_are_bounded() {
+    const BUDGET: usize = 1 << 20;
+    let flags = ["--deflate-client-takeover", "true", "--reactors", "1"];
+    let budget = BUDGET.to_string();
+    let server = Server::start(&[&flags[..], &["--inbound-bytes-total-max", &budget]].concat());
+    beside(&server, BUDGET as u64, || {
+        let (mut open_now, mut with_context) = (Vec::new(), 0);
+        for _ in 0..200 {
+            let (wire, answer) = open(&server, "/echo", OFFER);
+            with_context += usize::from(answer.as_deref() == Some("permessage-deflate"));
+            open_now.push(wire);
+        }
+        assert_eq!(with_context, BUDGET / 2 / Inflater::BYTES);
+        for wire in &mut open_now {
+            wire.send(&masked(FIN | RSV1 | TEXT, HELLO));
+            assert_eq!(wire.read_frame(), Frame::text("Hello"));
+        }
+        assert!(server.metric("umbel_inbound_bytes") <= (BUDGET / 2) as f64);
+        for mut wire in open_now.drain(..) {
+            wire.send(&frames::close(1000, ""));
+            assert_eq!(wire.read_frame().first, FIN | CLOSE);
+            assert_eq!(wire.read_to_end(), (vec![], End::Eof));
+        }
+        let (_, answer) = open(&server, "/echo", OFFER);
+        assert_eq!(answer.as_deref(), Some("permessage-deflate"));
+    });
+}
