@@ -62,7 +62,11 @@ impl Connection {
                 Err(error) => Step::Failed(error),
             };
             match step {
-                Step::Act(Answer::Proceed) if turn.out.len() <= output_max => any_whole = true,
+                Step::Act(answer @ Answer::Proceed) if turn.out.len() <= output_max => {
+                    any_whole = true;
+                    // There is nothing in it; dropping it would be a call to find that out.
+                    std::mem::forget(answer);
+                }
                 Step::Act(answer) => {
                     any_whole = true;
                     self.act(turn.settings, turn.now_ms, answer, turn.out);
