@@ -169,8 +169,6 @@ limits! {
     deflate_bytes_min: usize = 256 in 0..=1073741824;
     /// Bytes of the longest message that is compressed, for that takes a reactor's time. Longer ones leave as they are.
     deflate_bytes_max: usize = 1048576 in 0..=1073741824;
-    /// How hard publications are compressed: from 1, which costs least, to 9, which makes them smallest.
-    deflate_level: u8 = 3 in 1..=9;
     /// Time for a shutdown: delivering what is queued, closing everybody, spread over it, and exiting.
     drain_timeout_ms: u64 = 10000 in 0..=3600000;
 }

@@ -64,8 +64,7 @@ impl Connection {
             match step {
                 Step::Act(answer @ Answer::Proceed) if turn.out.len() <= output_max => {
                     any_whole = true;
-                    // There is nothing in it; dropping it would be a call to find that out.
-                    std::mem::forget(answer);
+                    std::mem::forget(answer); // Dropping it would be a call, to find nothing in it.
                 }
                 Step::Act(answer) => {
                     any_whole = true;

@@ -126,9 +126,7 @@ impl Decoder {
         limits: &Limits,
         input: &mut &'b mut [u8],
     ) -> Option<(Opcode, &'b mut [u8])> {
-        let &[first, second, third, fourth, ..] = &**input else {
-            return None;
-        };
+        let [first, second, third, fourth] = *input.first_chunk()?;
         let opcode = match first {
             PLAIN_TEXT => Opcode::Text,
             PLAIN_BINARY => Opcode::Binary,
@@ -143,8 +141,7 @@ impl Decoder {
         let is_plain = is_shortest
             && payload_len as u64 <= limits.message_bytes_max
             && self.expects == Expects::Masked
-            && self.header_len == 0
-            && self.unfinished.is_none();
+            && (self.header_len == 0 && self.unfinished.is_none());
         if !is_plain {
             return None;
         }
