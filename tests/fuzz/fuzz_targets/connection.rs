@@ -197,7 +197,8 @@ impl Driver {
 
     fn check(&self, input_bytes: usize) {
         let largest = HEAD_BYTES_MAX + BODY_BYTES_MAX + 2 * PUBLICATION_BYTES_MAX;
-        assert!(self.connection.inbound_bytes() <= 2 * largest + 512 + input_bytes);
+        let context = Inflation::CONTEXT_BYTES;
+        assert!(self.connection.inbound_bytes() <= 2 * largest + 512 + input_bytes + context);
         if self.connection.is_closing() {
             assert!(self.connection.ending().is_some());
             assert!(!self.connection.takes_deliveries());
