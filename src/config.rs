@@ -169,6 +169,12 @@ limits! {
     deflate_bytes_min: usize = 256 in 0..=1073741824;
     /// Bytes of the longest message that is compressed, for that takes a reactor's time. Longer ones leave as they are.
     deflate_bytes_max: usize = 1048576 in 0..=1073741824;
+    /// How hard publications are compressed: from 1, which costs least, to 9, which makes them smallest.
+    deflate_level: u8 = 3 in 1..=9;
+    /// Topics whose compressed publications refer back to earlier ones, for which each such topic holds a compressor of 276 KiB on every reactor. It is shared out among the reactors, each of which may have one at least; the coldest give way. 0: every publication is compressed by itself.
+    deflate_cohorts_max: usize = 128 in 0..=65536;
+    /// Time that a subscriber may have to take publications that are compressed by themselves before the others begin anew with it.
+    deflate_reset_interval_ms: u64 = 5000 in 10..=3600000;
     /// Time for a shutdown: delivering what is queued, closing everybody, spread over it, and exiting.
     drain_timeout_ms: u64 = 10000 in 0..=3600000;
 }

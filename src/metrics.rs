@@ -110,6 +110,16 @@ pub struct ReactorMetrics {
     pub bytes_sent: Cell,
     /// Publications handed to subscribers: one for each of both.
     pub deliveries: Cell,
+    /// Of the deliveries: in frames that are compressed by themselves.
+    pub deflated_deliveries: Cell,
+    /// Of the deliveries: in the frames of a cohort.
+    pub cohort_deliveries: Cell,
+    /// Times that a cohort's context was forgotten.
+    pub cohort_resets: Cell,
+    /// Gauge: cohorts, each of which is a compressor for one topic.
+    pub cohorts: Cell,
+    /// Gauge: bytes of the compressors for publications.
+    pub compressor_bytes: Cell,
     /// Gauge: bytes in outboxes.
     pub outbox_bytes: Cell,
     /// Gauge: bytes of unfinished requests and messages.
@@ -271,7 +281,7 @@ impl Metrics {
 type Described = (&'static str, &'static str, fn(&ReactorMetrics) -> &Cell);
 
 /// Counters without labels.
-const COUNTERS: [Described; 13] = [
+const COUNTERS: [Described; 16] = [
     ("accepted", "Connections accepted", |r| &r.accepted),
     ("accept_errors", "Failed calls of accept", |r| {
         &r.accept_errors
@@ -310,6 +320,21 @@ const COUNTERS: [Described; 13] = [
         |r| &r.deflate_saved_bytes,
     ),
     (
+        "deflated_deliveries",
+        "Deliveries in frames that are compressed by themselves",
+        |r| &r.deflated_deliveries,
+    ),
+    (
+        "cohort_deliveries",
+        "Deliveries in frames that refer back to earlier ones",
+        |r| &r.cohort_deliveries,
+    ),
+    (
+        "cohort_resets",
+        "Times that a cohort forgot what it could refer back to",
+        |r| &r.cohort_resets,
+    ),
+    (
         "publish_holds",
         "Times that a full hub held a publisher back",
         |r| &r.publish_holds,
@@ -322,7 +347,17 @@ const COUNTERS: [Described; 13] = [
 ];
 
 /// Gauges without labels, summed over the reactors.
-const GAUGES: [Described; 4] = [
+const GAUGES: [Described; 6] = [
+    (
+        "cohorts",
+        "Topics whose compressed publications refer back to earlier ones, summed over the reactors",
+        |r| &r.cohorts,
+    ),
+    (
+        "compressor_bytes",
+        "Bytes of the compressors for publications",
+        |r| &r.compressor_bytes,
+    ),
     (
         "outbox_bytes",
         "Bytes queued beyond what the kernel took",

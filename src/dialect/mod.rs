@@ -2,10 +2,19 @@
 //!
 //! [`Dialect::Raw`] is the bare payload in a WebSocket frame, [`Dialect::Sse`] an event of `text/event-stream`. The
 //! lines of `POST /pub` and the answers to publishes are in [`json`].
+//!
+//! A WebSocket frame may be compressed besides: by itself ([`deflated`]), or together with those before it ([`cohort`]).
 
+#[cfg(feature = "deflate")]
+pub mod cohort;
+#[cfg(feature = "deflate")]
+pub mod deflated;
+mod form;
 pub mod json;
 
 use std::sync::Arc;
+
+pub use form::{FORM_COUNT, Form, Heat, Place};
 
 use crate::http::sse;
 use crate::hub::publication::FrameClass;

@@ -37,9 +37,13 @@ impl fmt::Display for Position {
 pub enum FrameClass {
     /// An event of `text/event-stream`.
     Sse,
+    /// A WebSocket frame that is compressed by itself, in a window of 15 bits.
+    Deflated,
+    /// A WebSocket frame that is compressed by itself, in a window of 9 bits.
+    DeflatedSmall,
 }
 
-const FRAME_CLASSES: usize = 1;
+const FRAME_CLASSES: usize = 3;
 
 /// A message of a topic.
 ///

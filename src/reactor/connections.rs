@@ -12,6 +12,7 @@ use std::sync::Arc;
 use slab::Slab;
 
 use super::application::{Application, Current, Shared, Stage};
+use super::compression::Compression;
 use super::ring::Ring;
 use super::sweep::Deadlines;
 use super::topics::Subscription;
@@ -19,6 +20,7 @@ use super::transport::Transport;
 use crate::connection::{
     CloseReason, Connection, Event, Hold, Inflation, Label, NEVER_MS, Settings,
 };
+use crate::dialect::{Form, Place};
 use crate::handler::ConnectionId;
 use crate::http::refusal::Refusal;
 use crate::hub::{Effect, ReactorId};
@@ -37,12 +39,16 @@ pub(super) struct Slot<T> {
     pub transport: T,
     pub id: ConnectionId,
     pub subscription: Option<Subscription>,
+    /// Where it is in its topic's cohort.
+    pub(super) place: Place,
+    /// The form in which it takes publications best. A compressed one counts in its topic's audience.
+    pub(super) best_form: Form,
     /// What it counts as in `counts`.
-    label: Label,
+    pub(super) label: Label,
     /// What of it is in `inbound_bytes`.
-    inbound_bytes: u32,
+    pub(super) inbound_bytes: u32,
     /// What of it is in `outbox_bytes`.
-    outbox_bytes: u32,
+    pub(super) outbox_bytes: u32,
     /// The end of the peer's side was announced.
     ended: bool,
     /// It stands in `ready`.
@@ -67,7 +73,7 @@ pub struct Connections<T> {
     /// The one read buffer.
     input: Vec<u8>,
     /// The one inflater, and the message that it made.
-    inflation: Inflation,
+    pub(super) inflation: Inflation,
     /// What the connection that is being dealt with writes.
     pub(super) out: Vec<u8>,
     /// Connections with bytes left to read, for edges do not come again.
@@ -75,16 +81,18 @@ pub struct Connections<T> {
     /// Slots to be freed at the end of the tick.
     closed: Vec<u32>,
     /// Connections by label.
-    counts: [u64; LABEL_COUNT],
+    pub(super) counts: [u64; LABEL_COUNT],
     pub(super) inbound_bytes: usize,
     pub(super) outbox_bytes: usize,
-    inbound_bytes_max: usize,
-    outbox_bytes_max: usize,
+    pub(super) inbound_bytes_max: usize,
+    pub(super) outbox_bytes_max: usize,
     /// Slots touched by deliveries, to be looked at afterwards.
     pub(super) touched: Vec<u32>,
     due: Vec<u32>,
     /// Drain: the next slot to be closed, and the pace.
     pub(super) drain: Option<super::drain::Drain>,
+    /// What compresses publications. None only while it is in use.
+    pub(super) compression: Option<Box<Compression>>,
     /// How publications leave where the kernel allows it.
     pub(super) ring: Option<Ring>,
 }
@@ -114,6 +122,7 @@ impl<T: Transport> Connections<T> {
             touched: Vec::new(),
             due: Vec::new(),
             drain: None,
+            compression: Some(Box::new(Compression::new(&settings, reactors))),
             ring: None,
             settings,
         }
@@ -153,6 +162,8 @@ impl<T: Transport> Connections<T> {
             transport,
             id,
             subscription: None,
+            place: Place::default(),
+            best_form: Form::Raw,
             label,
             inbound_bytes: 0,
             outbox_bytes: 0,
@@ -280,6 +291,9 @@ impl<T: Transport> Connections<T> {
 
     /// Looks after the connections whose deadline has come; a budget of them, the others stay due.
     pub fn sweep(&mut self, now_ms: u64) {
+        if let Some(compression) = &mut self.compression {
+            compression.expire(now_ms);
+        }
         let mut due = std::mem::take(&mut self.due);
         self.deadlines.take_due(now_ms, TIMEOUTS_PER_TICK, &mut due);
         for index in due.drain(..) {
@@ -311,10 +325,8 @@ impl<T: Transport> Connections<T> {
             self.counts[label_index(slot.label)] -= 1;
             self.inbound_bytes -= slot.inbound_bytes as usize;
             self.outbox_bytes -= slot.outbox_bytes as usize;
-            if let Some(subscription) = slot.subscription
-                && let Some((moved, place)) = self.application.topics.unsubscribe(subscription)
-            {
-                self.slots[moved as usize].subscription = Some(place);
+            if let Some(subscription) = slot.subscription {
+                self.leave_topic(subscription, slot.best_form);
             }
             self.report_end(&slot);
         }
@@ -335,17 +347,6 @@ impl<T: Transport> Connections<T> {
         }
         let (id, code) = (slot.id, reason.on_wire().0.get());
         log::debug!(connection:% = id, reason = reason.label(), code; "closed");
-    }
-
-    fn show_gauges(&self) {
-        for (cell, count) in self.metrics.connections.iter().zip(self.counts) {
-            cell.set(count);
-        }
-        debug_assert_eq!(self.counts.iter().sum::<u64>(), self.slots.len() as u64);
-        self.metrics.inbound_bytes.set(self.inbound_bytes as u64);
-        self.metrics.outbox_bytes.set(self.outbox_bytes as u64);
-        self.metrics.messages_inflated.set(self.inflation.messages);
-        self.metrics.inflate_errors.set(self.inflation.errors);
     }
 
     /// Reading may have become possible: what was kept is dealt with, and then the transport is read.
@@ -475,30 +476,6 @@ impl<T: Transport> Connections<T> {
             let id = slot.id;
             self.resume(id);
         }
-    }
-
-    /// Brings the sums up to date. True: what the connection holds more than before takes them over their limits.
-    fn count(&mut self, index: u32) -> bool {
-        let Some(slot) = self.slots.get_mut(index as usize) else {
-            return false;
-        };
-        let (inbound, outbox) = (
-            slot.connection.inbound_bytes(),
-            slot.connection.outbox.bytes(),
-        );
-        // Of one that holds more than 4 GiB as much is counted.
-        let [inbound, outbox] =
-            [inbound, outbox].map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
-        self.inbound_bytes = self.inbound_bytes - slot.inbound_bytes as usize + inbound as usize;
-        self.outbox_bytes = self.outbox_bytes - slot.outbox_bytes as usize + outbox as usize;
-        let grew = (inbound > slot.inbound_bytes && self.inbound_bytes > self.inbound_bytes_max)
-            || (outbox > slot.outbox_bytes && self.outbox_bytes > self.outbox_bytes_max);
-        (slot.inbound_bytes, slot.outbox_bytes) = (inbound, outbox);
-        let label = slot.connection.label();
-        self.counts[label_index(slot.label)] -= 1;
-        self.counts[label_index(label)] += 1;
-        slot.label = label;
-        grew && !slot.connection.is_closing()
     }
 
     /// Writes the outbox and then `out`; what the kernel does not take is queued.

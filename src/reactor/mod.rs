@@ -14,8 +14,11 @@
 //! under a [`Hold`](crate::connection::Hold) whose end puts it there.
 
 mod application;
+mod batch;
 pub mod clock;
+mod compression;
 pub mod connections;
+mod counts;
 mod drain;
 pub mod listener;
 pub mod mailbox;

@@ -1,68 +1,21 @@
 //! The way out: publications to all subscribers of a topic, and outboxes to the kernel.
 
-use std::cell::OnceCell;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
+use super::batch::{Batch, batches};
 use super::connections::{Connections, Slot};
 use super::ring::{Ring, SENDS_MAX};
 use super::transport::Transport;
 use crate::connection::outbox::SEGMENTS_PER_WRITE;
 use crate::connection::{CloseReason, Segment, Settings};
-use crate::dialect::Dialect;
+use crate::dialect::Form;
 use crate::hub::Publication;
 use crate::metrics::ReactorMetrics;
 use crate::protocol::{Opcode, encode_frame};
 
-/// Bytes of several publications that leave in one write. More make another write.
-const BATCH_BYTES_MAX: usize = 64 * 1024;
-
 /// Fewer sends than this are made one by one: handing over a ring costs something too.
 const RING_SENDS_MIN: usize = 4;
-
-/// The publications of one topic in one tick, as each dialect wants them: contiguous, encoded once.
-struct Batch<'a> {
-    publications: &'a [Arc<Publication>],
-    encoded: [OnceCell<Arc<[u8]>>; Dialect::ALL.len()],
-}
-
-impl<'a> Batch<'a> {
-    fn new(publications: &'a [Arc<Publication>]) -> Batch<'a> {
-        Batch {
-            publications,
-            encoded: [const { OnceCell::new() }; Dialect::ALL.len()],
-        }
-    }
-
-    fn encoded(&self, dialect: Dialect) -> &Arc<[u8]> {
-        let publications = self.publications;
-        self.encoded[dialect as usize].get_or_init(|| match publications {
-            [one] => Arc::clone(dialect.encode(one)),
-            many => {
-                let frames = many.iter().map(|publication| dialect.encode(publication));
-                let mut bytes = Vec::with_capacity(frames.clone().map(|frame| frame.len()).sum());
-                frames.for_each(|frame| bytes.extend_from_slice(frame));
-                bytes.into()
-            }
-        })
-    }
-}
-
-/// Cuts publications into batches, each within [`BATCH_BYTES_MAX`] or of one publication.
-fn batches(publications: &[Arc<Publication>]) -> impl Iterator<Item = &[Arc<Publication>]> {
-    let mut rest = publications;
-    std::iter::from_fn(move || {
-        let mut bytes = 0;
-        let fitting = rest.iter().take_while(|publication| {
-            bytes += publication.frame().len();
-            bytes <= BATCH_BYTES_MAX
-        });
-        let count = fitting.count().max(1).min(rest.len());
-        let (batch, tail) = rest.split_at(count);
-        rest = tail;
-        (!batch.is_empty()).then_some(batch)
-    })
-}
 
 impl<T: Transport> Connections<T> {
     /// Writes the publications that this tick's effects brought, topic by topic. `now_us` gives the moment after the
@@ -72,7 +25,7 @@ impl<T: Transport> Connections<T> {
         for &topic in &topics {
             let (publications, subscribers) = self.application.topics.take_delivery(topic);
             for batch in batches(&publications) {
-                self.deliver_batch(batch, &subscribers, now_ms);
+                self.deliver_batch(topic, batch, &subscribers, now_ms);
             }
             let done_us = now_us();
             for publication in &publications {
@@ -93,42 +46,82 @@ impl<T: Transport> Connections<T> {
 
     fn deliver_batch(
         &mut self,
+        topic: u32,
         publications: &[Arc<Publication>],
         subscribers: &[u32],
         now_ms: u64,
     ) {
-        let batch = Batch::new(publications);
+        let (audience, mut compression) = match self.application.topics.audience(topic) {
+            Some(audience) => (audience, self.compression.take()),
+            None => {
+                return self.deliver_to::<false>(&Batch::new(publications), subscribers, now_ms);
+            }
+        };
+        let batch = match &mut compression {
+            Some(compression) => compression.begin(topic, audience, publications, now_ms),
+            None => Batch::new(publications),
+        };
+        if batch.is_compressed() {
+            self.deliver_to::<true>(&batch, subscribers, now_ms);
+        } else {
+            self.deliver_to::<false>(&batch, subscribers, now_ms);
+        }
+        if let Some(compressed) = batch.into_compressed() {
+            let (members, waiters) = compressed.counts();
+            if let Some(compression) = &mut compression {
+                compression.finish(topic, members, waiters, now_ms);
+            }
+        }
+        self.compression = compression;
+    }
+
+    /// `COMPRESSED`: the batch is. Who takes no compression must not pay for those who do, so these are two functions.
+    fn deliver_to<const COMPRESSED: bool>(
+        &mut self,
+        batch: &Batch<'_>,
+        subscribers: &[u32],
+        now_ms: u64,
+    ) {
         let mut tally = Tally::default();
         match self.ring.take() {
             Some(mut ring) if subscribers.len() >= RING_SENDS_MIN => {
                 for chunk in subscribers.chunks(SENDS_MAX) {
-                    self.deliver_by_ring(&mut ring, &batch, chunk, now_ms, &mut tally);
+                    let tally = &mut tally;
+                    self.deliver_by_ring::<COMPRESSED>(&mut ring, batch, chunk, now_ms, tally);
                 }
                 self.ring = Some(ring).filter(|ring| !ring.is_broken());
             }
             ring => {
                 self.ring = ring;
                 for &index in subscribers {
-                    self.deliver_one(&batch, index, now_ms, &mut tally);
+                    self.deliver_one::<COMPRESSED>(batch, index, now_ms, &mut tally);
                 }
             }
         }
         self.metrics.deliveries.add(tally.deliveries);
         self.metrics.messages_sent.add(tally.messages);
         self.metrics.bytes_sent.add(tally.bytes);
+        self.metrics.deflated_deliveries.add(tally.deflated);
+        self.metrics.cohort_deliveries.add(tally.cohort);
     }
 
     /// Writes a batch to one subscriber, or queues it behind what waits there.
-    fn deliver_one(&mut self, batch: &Batch<'_>, index: u32, now_ms: u64, tally: &mut Tally) {
+    fn deliver_one<const COMPRESSED: bool>(
+        &mut self,
+        batch: &Batch<'_>,
+        index: u32,
+        now_ms: u64,
+        tally: &mut Tally,
+    ) {
         let Some(slot) = self.slots.get_mut(index as usize) else {
             return;
         };
         if !slot.connection.takes_deliveries() {
             return;
         }
-        let dialect = slot.connection.dialect();
-        let frames = batch.encoded(dialect);
-        tally.count(batch, dialect);
+        let form = slot.form::<COMPRESSED>(batch);
+        let frames = batch.encoded::<COMPRESSED>(form);
+        tally.count::<COMPRESSED>(batch, form);
         if slot.connection.outbox.is_empty() {
             match slot.transport.write(frames) {
                 Ok(written) if written == frames.len() => {
@@ -144,7 +137,7 @@ impl<T: Transport> Connections<T> {
     }
 
     /// Writes a batch to up to [`SENDS_MAX`] subscribers at once.
-    fn deliver_by_ring(
+    fn deliver_by_ring<const COMPRESSED: bool>(
         &mut self,
         ring: &mut Ring,
         batch: &Batch<'_>,
@@ -152,41 +145,41 @@ impl<T: Transport> Connections<T> {
         now_ms: u64,
         tally: &mut Tally,
     ) {
-        let (mut indexes, mut count) = ([0; SENDS_MAX], 0);
+        let mut sends = [(0, Form::Raw); SENDS_MAX];
+        let mut count = 0;
         for &index in subscribers {
-            let Some(slot) = self.slots.get(index as usize) else {
+            let Some(slot) = self.slots.get_mut(index as usize) else {
                 continue;
             };
             let is_direct = slot.connection.takes_deliveries()
                 && slot.connection.outbox.is_empty()
                 && slot.transport.descriptor().is_some();
             if is_direct {
-                indexes[count] = index;
+                sends[count] = (index, slot.form::<COMPRESSED>(batch));
                 count += 1;
             } else {
-                self.deliver_one(batch, index, now_ms, tally);
+                self.deliver_one::<COMPRESSED>(batch, index, now_ms, tally);
             }
         }
-        let indexes = &indexes[..count];
+        let sends = &sends[..count];
         let mut outcomes = [const { None }; SENDS_MAX];
         let outcomes = &mut outcomes[..count];
-        let sends = indexes.iter().filter_map(|&index| {
+        let entries = sends.iter().filter_map(|&(index, form)| {
             let slot = self.slots.get(index as usize)?;
-            let frames = batch.encoded(slot.connection.dialect());
+            let frames = batch.encoded::<COMPRESSED>(form);
             Some((slot.transport.descriptor()?, &**frames))
         });
-        ring.send(sends, outcomes);
-        for (&index, outcome) in indexes.iter().zip(outcomes) {
+        ring.send(entries, outcomes);
+        for (&(index, form), outcome) in sends.iter().zip(outcomes) {
             let Some(outcome) = outcome.take() else {
-                self.deliver_one(batch, index, now_ms, tally);
+                self.deliver_one::<COMPRESSED>(batch, index, now_ms, tally);
                 continue;
             };
             let Some(slot) = self.slots.get_mut(index as usize) else {
                 continue;
             };
-            let dialect = slot.connection.dialect();
-            let frames = batch.encoded(dialect);
-            tally.count(batch, dialect);
+            let frames = batch.encoded::<COMPRESSED>(form);
+            tally.count::<COMPRESSED>(batch, form);
             match outcome {
                 Ok(written) if written == frames.len() => tally.bytes += written as u64,
                 outcome => {
@@ -204,17 +197,37 @@ struct Tally {
     deliveries: u64,
     messages: u64,
     bytes: u64,
+    /// Of the deliveries: in frames that are compressed by themselves.
+    deflated: u64,
+    /// Of the deliveries: in the frames of a cohort.
+    cohort: u64,
 }
 
 impl Tally {
-    fn count(&mut self, batch: &Batch<'_>, dialect: Dialect) {
-        let count = batch.publications.len() as u64;
+    fn count<const COMPRESSED: bool>(&mut self, batch: &Batch<'_>, form: Form) {
+        let count = batch.len() as u64;
         self.deliveries += count;
-        self.messages += if dialect == Dialect::Raw { count } else { 0 };
+        self.messages += if form == Form::Sse { 0 } else { count };
+        if COMPRESSED {
+            match form {
+                Form::Raw | Form::Sse => {}
+                Form::Deflated | Form::DeflatedSmall => self.deflated += count,
+                Form::Cohort => self.cohort += count,
+            }
+        }
     }
 }
 
 impl<T: Transport> Slot<T> {
+    /// The form in which it gets the batch.
+    fn form<const COMPRESSED: bool>(&mut self, batch: &Batch<'_>) -> Form {
+        let dialect = self.connection.dialect();
+        match COMPRESSED {
+            true => batch.form(dialect, self.best_form, &mut self.place),
+            false => dialect.into(),
+        }
+    }
+
     /// Deals with a write of `frames` that did not take all of them; gives the bytes that it took.
     #[cold]
     fn queue_rest(
@@ -329,39 +342,5 @@ impl<T: Transport> Slot<T> {
             }
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::hub::Kind;
-
-    fn publications(sizes: &[usize]) -> Vec<Arc<Publication>> {
-        sizes
-            .iter()
-            .map(|&size| Arc::new(Publication::new(Kind::Binary, &vec![0; size], 0)))
-            .collect()
-    }
-
-    #[test]
-    fn batches_are_bounded_and_complete() {
-        let all = publications(&[10, 40_000, 30_000, 100_000, 1, 2]);
-        let sizes: Vec<usize> = batches(&all).map(<[_]>::len).collect();
-        assert_eq!(sizes, [2, 1, 1, 2]);
-        assert_eq!(batches(&[]).count(), 0);
-    }
-
-    #[test]
-    fn a_batch_is_one_piece_for_each_dialect() {
-        let all = publications(&[1, 2]);
-        let batch = Batch::new(&all);
-        assert_eq!(&**batch.encoded(Dialect::Raw), [0x82, 1, 0, 0x82, 2, 0, 0]);
-        let single = publications(&[3]);
-        let batch = Batch::new(&single);
-        assert!(
-            Arc::ptr_eq(batch.encoded(Dialect::Raw), single[0].frame()),
-            "one publication is not copied"
-        );
     }
 }

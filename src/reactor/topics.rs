@@ -4,6 +4,9 @@ use std::num::NonZeroU32;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use slab::Slab;
+
+use crate::dialect::{Form, Heat};
 use crate::http::topic::Topic;
 use crate::hub::{Command, LocalTopic, Publication, ReactorId};
 use crate::topic_table::TopicTable;
@@ -30,7 +33,8 @@ impl Subscription {
         }
     }
 
-    fn topic(self) -> u32 {
+    /// The topic's place in the table.
+    pub fn topic(self) -> u32 {
         self.topic_number.get() - 1
     }
 }
@@ -96,17 +100,31 @@ impl Subscribers {
     }
 }
 
+/// Those of a topic's subscribers that take compressed frames.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Audience {
+    /// All of them.
+    deflating: u32,
+    /// Those that can be in the topic's cohort.
+    pub keeping_context: u32,
+    /// How much they have been sent of late.
+    pub heat: Heat,
+}
+
 #[derive(Debug)]
 struct TopicState {
     generation: u32,
     /// Where this tick's publications are in `queues`, or [`NO_QUEUE`].
     queue: u32,
     subscribers: Subscribers,
+    /// Where its audience is in `audiences`, or [`NO_AUDIENCE`].
+    audience: u32,
     /// It stands in `forsaken`.
     forsaken: bool,
 }
 
 const NO_QUEUE: u32 = u32::MAX;
+const NO_AUDIENCE: u32 = u32::MAX;
 
 // There may be as many topics as connections.
 const _: () = assert!(size_of::<TopicState>() <= 32);
@@ -126,6 +144,8 @@ pub struct Topics {
     spare_queues: Vec<Vec<Arc<Publication>>>,
     /// Topics without subscribers that the hub has not been told of.
     forsaken: Vec<u32>,
+    /// Those of the topics that have one.
+    audiences: Slab<Audience>,
 }
 
 impl Topics {
@@ -140,6 +160,7 @@ impl Topics {
             queues: Vec::new(),
             spare_queues: Vec::new(),
             forsaken: Vec::new(),
+            audiences: Slab::new(),
         }
     }
 
@@ -201,6 +222,7 @@ impl Topics {
             generation,
             queue: NO_QUEUE,
             subscribers: Subscribers::None,
+            audience: NO_AUDIENCE,
             forsaken: false,
         };
         let place = self.table.insert(topic, state);
@@ -266,6 +288,42 @@ impl Topics {
         self.table
             .topic(subscription.topic())
             .expect("a topic with a subscriber is in the table")
+    }
+
+    /// The subscribers that take compressed frames, if there are such.
+    pub fn audience(&mut self, topic: u32) -> Option<&mut Audience> {
+        match self.table.get_mut(topic)?.audience {
+            NO_AUDIENCE => None,
+            audience => self.audiences.get_mut(audience as usize),
+        }
+    }
+
+    /// Counts a subscriber that takes frames of this form best.
+    pub fn enter_audience(&mut self, topic: u32, form: Form) {
+        let Some(state) = self.table.get_mut(topic).filter(|_| form != Form::Raw) else {
+            return;
+        };
+        if state.audience == NO_AUDIENCE {
+            state.audience = self.audiences.insert(Audience::default()) as u32;
+        }
+        let audience = &mut self.audiences[state.audience as usize];
+        audience.deflating += 1;
+        audience.keeping_context += u32::from(form == Form::Cohort);
+    }
+
+    /// Counts one less; true if it was the last that could be in the topic's cohort.
+    pub fn leave_audience(&mut self, topic: u32, form: Form) -> bool {
+        let Some(audience) = self.audience(topic).filter(|_| form != Form::Raw) else {
+            return false;
+        };
+        audience.deflating -= 1;
+        audience.keeping_context -= u32::from(form == Form::Cohort);
+        let (is_empty, is_last) = (audience.deflating == 0, audience.keeping_context == 0);
+        if let Some(state) = self.table.get_mut(topic).filter(|_| is_empty) {
+            self.audiences.remove(state.audience as usize);
+            state.audience = NO_AUDIENCE;
+        }
+        is_last && form == Form::Cohort
     }
 
     /// Queues a publication for delivery at the end of this tick's mail. One for a topic that is gone is dropped:
@@ -393,6 +451,21 @@ mod tests {
         topics.unsubscribe(again);
         topics.retire(|_| true);
         assert_eq!(topics.len(), 0);
+    }
+
+    #[test]
+    fn an_audience_lasts_as_long_as_somebody_is_in_it() {
+        let mut topics = table();
+        let first = topics.subscribe(topic("a"), 1, |_| true).expect("room");
+        let place = first.topic();
+        topics.enter_audience(place, Form::Raw);
+        assert!(topics.audience(place).is_none());
+        topics.enter_audience(place, Form::Deflated);
+        topics.enter_audience(place, Form::Cohort);
+        assert_eq!(topics.audience(place).expect("two").keeping_context, 1);
+        assert!(topics.leave_audience(place, Form::Cohort));
+        assert!(!topics.leave_audience(place, Form::Deflated));
+        assert!(topics.audience(place).is_none() && topics.audiences.is_empty());
     }
 
     #[test]

@@ -1,0 +1,153 @@
+//! The publications of one topic in one tick, in each form that somebody wants: contiguous, made once.
+
+use std::cell::OnceCell;
+use std::sync::Arc;
+
+use super::compression::Compressed;
+use crate::dialect::{Dialect, FORM_COUNT, Form, Place};
+use crate::hub::Publication;
+
+/// Bytes of several publications that leave in one write. More make another write.
+const BATCH_BYTES_MAX: usize = 64 * 1024;
+
+/// Publications that leave in one write.
+pub(super) struct Batch<'a> {
+    publications: &'a [Arc<Publication>],
+    encoded: [OnceCell<Arc<[u8]>>; FORM_COUNT],
+    compressed: Option<Compressed<'a>>,
+}
+
+impl<'a> Batch<'a> {
+    /// One that goes out uncompressed.
+    pub fn new(publications: &'a [Arc<Publication>]) -> Batch<'a> {
+        Batch {
+            publications,
+            encoded: [const { OnceCell::new() }; FORM_COUNT],
+            compressed: None,
+        }
+    }
+
+    /// One that goes out compressed to those who take it.
+    #[cfg(feature = "deflate")]
+    pub fn with_compressed(mut self, compressed: Compressed<'a>) -> Batch<'a> {
+        self.compressed = Some(compressed);
+        self
+    }
+
+    /// Whether some of it goes out compressed.
+    pub fn is_compressed(&self) -> bool {
+        self.compressed.is_some()
+    }
+
+    /// How many publications it holds.
+    pub fn len(&self) -> usize {
+        self.publications.len()
+    }
+
+    /// The bytes of a form. `COMPRESSED`: the batch is, and the form may be a compressed one.
+    pub fn encoded<const COMPRESSED: bool>(&self, form: Form) -> &Arc<[u8]> {
+        self.encoded[form as usize].get_or_init(|| match (form, &self.compressed) {
+            (Form::Sse, _) => self.join(|publication| Dialect::Sse.encode(publication)),
+            (Form::Deflated | Form::DeflatedSmall | Form::Cohort, Some(compressed))
+                if COMPRESSED =>
+            {
+                compressed.encode(self, form)
+            }
+            _ => self.join(|publication| Dialect::Raw.encode(publication)),
+        })
+    }
+
+    /// The form in which a connection gets the batch. It may be asked for more than once, with the same answer.
+    /// `best`: what the connection agreed to; `place`: where it is in the topic's cohort.
+    pub fn form(&self, dialect: Dialect, best: Form, place: &mut Place) -> Form {
+        match (&self.compressed, best) {
+            (None, _) | (_, Form::Raw) => dialect.into(),
+            (Some(compressed), Form::Cohort) => compressed.form(self, place),
+            (Some(_), form) => form,
+        }
+    }
+
+    /// The publications.
+    #[cfg(feature = "deflate")]
+    pub fn publications(&self) -> &'a [Arc<Publication>] {
+        self.publications
+    }
+
+    /// What is left of it once all is delivered.
+    pub fn into_compressed(self) -> Option<Compressed<'a>> {
+        self.compressed
+    }
+
+    /// All of them as `encode` has them, in one piece.
+    pub fn join<'p>(&self, mut encode: impl FnMut(&'p Publication) -> &'p Arc<[u8]>) -> Arc<[u8]>
+    where
+        'a: 'p,
+    {
+        match self.publications {
+            [one] => Arc::clone(encode(one)),
+            many => {
+                let frames: Vec<_> = many.iter().map(|publication| encode(publication)).collect();
+                let mut bytes = Vec::with_capacity(frames.iter().map(|frame| frame.len()).sum());
+                frames
+                    .iter()
+                    .for_each(|frame| bytes.extend_from_slice(frame));
+                bytes.into()
+            }
+        }
+    }
+}
+
+/// Cuts publications into batches, each within [`BATCH_BYTES_MAX`] or of one publication.
+pub(super) fn batches(
+    publications: &[Arc<Publication>],
+) -> impl Iterator<Item = &[Arc<Publication>]> {
+    let mut rest = publications;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fitting = rest.iter().take_while(|publication| {
+            bytes += publication.frame().len();
+            bytes <= BATCH_BYTES_MAX
+        });
+        let count = fitting.count().max(1).min(rest.len());
+        let (batch, tail) = rest.split_at(count);
+        rest = tail;
+        (!batch.is_empty()).then_some(batch)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::Kind;
+
+    fn publications(sizes: &[usize]) -> Vec<Arc<Publication>> {
+        sizes
+            .iter()
+            .map(|&size| Arc::new(Publication::new(Kind::Binary, &vec![0; size], 0)))
+            .collect()
+    }
+
+    #[test]
+    fn batches_are_bounded_and_complete() {
+        let all = publications(&[10, 40_000, 30_000, 100_000, 1, 2]);
+        let sizes: Vec<usize> = batches(&all).map(<[_]>::len).collect();
+        assert_eq!(sizes, [2, 1, 1, 2]);
+        assert_eq!(batches(&[]).count(), 0);
+    }
+
+    #[test]
+    fn a_batch_is_one_piece_for_each_dialect() {
+        let all = publications(&[1, 2]);
+        let batch = Batch::new(&all);
+        assert_eq!(
+            &**batch.encoded::<false>(Form::Raw),
+            [0x82, 1, 0, 0x82, 2, 0, 0]
+        );
+        let single = publications(&[3]);
+        let batch = Batch::new(&single);
+        assert!(
+            Arc::ptr_eq(batch.encoded::<false>(Form::Raw), single[0].frame()),
+            "one publication is not copied"
+        );
+    }
+}

@@ -1,0 +1,227 @@
+//! Compression of publications on their way out: what a reactor holds for it, and what it makes of one batch.
+//!
+//! Nothing is compressed unless a subscriber here takes it. Without the crate's feature `deflate` none ever does.
+
+pub(super) use imp::{Compressed, Compression};
+
+#[cfg(feature = "deflate")]
+mod imp {
+    use std::cell::{Cell, RefCell};
+    use std::sync::Arc;
+
+    use super::super::batch::Batch;
+    use super::super::topics::Audience;
+    use crate::connection::Settings;
+    use crate::dialect::cohort::{Cohorts, Stretch};
+    use crate::dialect::deflated::{FrameDeflater, Rule, Window};
+    use crate::dialect::{Form, Place};
+    use crate::hub::Publication;
+    use crate::metrics::ReactorMetrics;
+
+    /// The compressors of a reactor.
+    pub(in super::super) struct Compression {
+        deflater: FrameDeflater,
+        cohorts: Cohorts,
+    }
+
+    impl Compression {
+        /// Without a compressor yet, for one of so many reactors.
+        pub fn new(settings: &Settings, reactors: usize) -> Compression {
+            let limits = &settings.limits;
+            let rule = Rule {
+                kinds: settings.deflate,
+                bytes_min: limits.deflate_bytes_min,
+                bytes_max: limits.deflate_bytes_max,
+                level: limits.deflate_level,
+            };
+            let cohorts_max = match limits.deflate_cohorts_max {
+                0 => 0,
+                count => (count / reactors.max(1)).max(1),
+            };
+            Compression {
+                deflater: FrameDeflater::new(rule),
+                cohorts: Cohorts::new(rule, cohorts_max, limits.deflate_reset_interval_ms),
+            }
+        }
+
+        /// The batch as the topic's subscribers want it.
+        pub fn begin<'a>(
+            &'a mut self,
+            topic: u32,
+            audience: &mut Audience,
+            publications: &'a [Arc<Publication>],
+            now_ms: u64,
+        ) -> Batch<'a> {
+            let batch = Batch::new(publications);
+            let rule = self.deflater.rule();
+            if !publications
+                .iter()
+                .any(|publication| rule.takes(publication))
+            {
+                return batch;
+            }
+            let members = audience.keeping_context;
+            let heat = &mut audience.heat;
+            let encoded = match members {
+                0 => None,
+                _ => self
+                    .cohorts
+                    .encode(topic, heat, members, publications, now_ms),
+            };
+            batch.with_compressed(Compressed {
+                deflater: RefCell::new(&mut self.deflater),
+                cohort: encoded,
+                has_gap: Cell::new(false),
+                members: Cell::new(0),
+                waiters: Cell::new(0),
+            })
+        }
+
+        /// The batch has been delivered; so many of the topic's subscribers got the cohort's frames, and so many could
+        /// have been in it.
+        pub fn finish(&mut self, topic: u32, members: u64, waiters: u64, now_ms: u64) {
+            self.cohorts.finish(topic, members, waiters, now_ms);
+        }
+
+        /// Nobody is left who could be in the topic's cohort.
+        pub fn forget(&mut self, topic: u32) {
+            self.cohorts.remove(topic);
+        }
+
+        /// Frees what has not been used for long.
+        pub fn expire(&mut self, now_ms: u64) {
+            self.cohorts.expire(now_ms);
+        }
+
+        /// Shows the gauges.
+        pub fn show(&self, metrics: &ReactorMetrics) {
+            let bytes = self.deflater.bytes() + self.cohorts.bytes();
+            metrics.compressor_bytes.set(bytes as u64);
+            metrics.cohorts.set(self.cohorts.len() as u64);
+            metrics.cohort_resets.set(self.cohorts.resets());
+        }
+    }
+
+    /// What one batch is to those who take compressed frames.
+    pub(in super::super) struct Compressed<'a> {
+        deflater: RefCell<&'a mut FrameDeflater>,
+        cohort: Option<(Stretch, Arc<[u8]>)>,
+        /// Something of it goes out plain to those who are not in step, though it was to be compressed.
+        has_gap: Cell<bool>,
+        members: Cell<u64>,
+        waiters: Cell<u64>,
+    }
+
+    impl Compressed<'_> {
+        /// The form for a connection that keeps its context.
+        pub fn form(&self, batch: &Batch<'_>, place: &mut Place) -> Form {
+            let Some((stretch, _)) = &self.cohort else {
+                return Form::Deflated;
+            };
+            if stretch.admits(place) {
+                self.members.set(self.members.get() + 1);
+                return Form::Cohort;
+            }
+            batch.encoded::<true>(Form::Deflated);
+            stretch.follow(place, self.has_gap.get());
+            self.waiters.set(self.waiters.get() + 1);
+            Form::Deflated
+        }
+
+        /// The bytes of a compressed form.
+        pub fn encode(&self, batch: &Batch<'_>, form: Form) -> Arc<[u8]> {
+            let window = match (form, &self.cohort) {
+                (Form::Cohort, Some((_, frames))) => return Arc::clone(frames),
+                (Form::DeflatedSmall, _) => Window::Small,
+                _ => Window::Large,
+            };
+            let mut deflater = self.deflater.borrow_mut();
+            let bytes = batch.join(|publication| deflater.encode(publication, window));
+            if window == Window::Large {
+                let mut publications = batch.publications().iter();
+                let has_gap = publications.any(|it| deflater.is_left_plain(it, window));
+                self.has_gap.set(has_gap);
+            }
+            bytes
+        }
+
+        /// Connections that got the cohort's frames, and such that could have been in it.
+        pub fn counts(&self) -> (u64, u64) {
+            (self.members.get(), self.waiters.get())
+        }
+    }
+}
+
+#[cfg(not(feature = "deflate"))]
+mod imp {
+    use std::sync::Arc;
+
+    use super::super::batch::Batch;
+    use super::super::topics::Audience;
+    use crate::connection::Settings;
+    use crate::dialect::{Form, Place};
+    use crate::hub::Publication;
+    use crate::metrics::ReactorMetrics;
+
+    /// Nothing.
+    pub(in super::super) struct Compression;
+
+    impl Compression {
+        /// Nothing.
+        pub fn new(_: &Settings, _: usize) -> Compression {
+            Compression
+        }
+
+        /// The batch, uncompressed.
+        pub fn begin<'a>(
+            &'a mut self,
+            _: u32,
+            _: &mut Audience,
+            publications: &'a [Arc<Publication>],
+            _: u64,
+        ) -> Batch<'a> {
+            Batch::new(publications)
+        }
+
+        /// Does nothing.
+        pub fn finish(&mut self, _: u32, _: u64, _: u64, _: u64) {}
+
+        /// Does nothing.
+        pub fn forget(&mut self, _: u32) {}
+
+        /// Does nothing.
+        pub fn expire(&mut self, _: u64) {}
+
+        /// Does nothing.
+        pub fn show(&self, _: &ReactorMetrics) {}
+    }
+
+    /// There is none.
+    pub(in super::super) enum Compressed<'a> {
+        #[expect(dead_code, reason = "nothing makes one")]
+        Never(std::convert::Infallible, &'a ()),
+    }
+
+    impl Compressed<'_> {
+        /// Never called.
+        pub fn form(&self, _: &Batch<'_>, _: &mut Place) -> Form {
+            match *self {
+                Compressed::Never(never, _) => match never {},
+            }
+        }
+
+        /// Never called.
+        pub fn encode(&self, _: &Batch<'_>, _: Form) -> Arc<[u8]> {
+            match *self {
+                Compressed::Never(never, _) => match never {},
+            }
+        }
+
+        /// Never called.
+        pub fn counts(&self) -> (u64, u64) {
+            match *self {
+                Compressed::Never(never, _) => match never {},
+            }
+        }
+    }
+}

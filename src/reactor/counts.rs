@@ -1,0 +1,81 @@
+//! What a reactor counts of its connections: bytes for the limits, kinds for the gauges, audiences for compression.
+
+use super::connections::Connections;
+use super::topics::Subscription;
+use super::transport::Transport;
+use crate::connection::Label;
+use crate::dialect::Form;
+use crate::metrics::label_index;
+
+impl<T: Transport> Connections<T> {
+    /// Brings the sums up to date. True: what the connection holds more than before takes them over their limits.
+    pub(super) fn count(&mut self, index: u32) -> bool {
+        let Some(slot) = self.slots.get_mut(index as usize) else {
+            return false;
+        };
+        let (inbound, outbox) = (
+            slot.connection.inbound_bytes(),
+            slot.connection.outbox.bytes(),
+        );
+        // Of one that holds more than 4 GiB as much is counted.
+        let [inbound, outbox] =
+            [inbound, outbox].map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
+        self.inbound_bytes = self.inbound_bytes - slot.inbound_bytes as usize + inbound as usize;
+        self.outbox_bytes = self.outbox_bytes - slot.outbox_bytes as usize + outbox as usize;
+        let grew = (inbound > slot.inbound_bytes && self.inbound_bytes > self.inbound_bytes_max)
+            || (outbox > slot.outbox_bytes && self.outbox_bytes > self.outbox_bytes_max);
+        (slot.inbound_bytes, slot.outbox_bytes) = (inbound, outbox);
+        let is_closing = slot.connection.is_closing();
+        if slot.connection.label() != slot.label {
+            self.relabel(index);
+        }
+        grew && !is_closing
+    }
+
+    /// The connection counts as something else now. One that became a subscriber counts in its topic's audience until it
+    /// is freed.
+    fn relabel(&mut self, index: u32) {
+        let Some(slot) = self.slots.get_mut(index as usize) else {
+            return;
+        };
+        let label = slot.connection.label();
+        self.counts[label_index(slot.label)] -= 1;
+        self.counts[label_index(label)] += 1;
+        slot.label = label;
+        if let (Label::Subscriber(_), Some(subscription)) = (label, slot.subscription) {
+            slot.best_form = Form::of_agreement(slot.connection.deflate());
+            let topics = &mut self.application.topics;
+            topics.enter_audience(subscription.topic(), slot.best_form);
+        }
+    }
+
+    /// A subscriber is freed: it counts in no audience any more.
+    pub(super) fn leave_topic(&mut self, subscription: Subscription, best_form: Form) {
+        let (topics, topic) = (&mut self.application.topics, subscription.topic());
+        if topics.leave_audience(topic, best_form)
+            && let Some(compression) = &mut self.compression
+        {
+            compression.forget(topic);
+        }
+        if let Some((moved, place)) = topics.unsubscribe(subscription) {
+            self.slots[moved as usize].subscription = Some(place);
+        }
+    }
+
+    pub(super) fn show_gauges(&self) {
+        for (cell, count) in self.metrics.connections.iter().zip(self.counts) {
+            cell.set(count);
+        }
+        debug_assert_eq!(self.counts.iter().sum::<u64>(), self.slots.len() as u64);
+        if let Some(compression) = &self.compression {
+            compression.show(&self.metrics);
+        }
+        self.metrics.inbound_bytes.set(self.inbound_bytes as u64);
+        self.metrics.outbox_bytes.set(self.outbox_bytes as u64);
+        self.metrics.messages_inflated.set(self.inflation.messages);
+        self.metrics.inflate_errors.set(self.inflation.errors);
+        self.metrics
+            .topics
+            .set(self.application.topics.len() as u64);
+    }
+}
