@@ -74,8 +74,5 @@ impl<T: Transport> Connections<T> {
         self.metrics.outbox_bytes.set(self.outbox_bytes as u64);
         self.metrics.messages_inflated.set(self.inflation.messages);
         self.metrics.inflate_errors.set(self.inflation.errors);
-        self.metrics
-            .topics
-            .set(self.application.topics.len() as u64);
     }
 }

@@ -4,6 +4,7 @@ Run by tests/clients/run. Closes with `N passed, N failed`.
 """
 
 import asyncio
+import base64
 import json
 import os
 import secrets
@@ -25,6 +26,45 @@ BINARY_16_MIB = ALL_BYTES * (16 * 4096)
 # One byte, then characters of three: no power of two falls between two characters.
 TEXT_1_MIB = "a" + "€" * 349_525
 PUBLICATIONS_EACH = 20
+
+
+STREAM_LENGTH = 10_000
+STREAM_LOT = 250
+
+
+def stream_message(n):
+    """Message n of a stream: mostly alike, and between these such as go out uncompressed."""
+    if n % 31 == 30:
+        return bytes((index * 7 + n) % 256 for index in range(300))
+    if n % 7 == 6:
+        return f"short {n}"
+    fields = {
+        "type": "ticker",
+        "sequence": 58_000_000_000 + n * 3,
+        "price": f"{64_000 + n % 900}.{n * 37 % 100}",
+        "volume": n * 2_654_435_761 % 2**32,
+        "side": "sell" if n % 2 else "buy",
+        "venue": "what stays the same is what compression in a context saves",
+        "note": "¼ of what a tick says is the same in each of them, and some of it is long",
+    }
+    return json.dumps(fields, ensure_ascii=False)
+
+
+def post_lot(topic, first):
+    """Publishes a lot of the stream in one request."""
+    lines = []
+    for n in range(first, first + STREAM_LOT):
+        message = stream_message(n)
+        if isinstance(message, str):
+            lines.append({"topic": topic, "data": message})
+        else:
+            lines.append({"topic": topic, "base64": base64.b64encode(message).decode()})
+    body = "\n".join(map(json.dumps, lines)).encode()
+    request = urllib.request.Request(f"{URL}/pub", data=body, method="POST")
+    with urllib.request.urlopen(request, timeout=DEADLINE_SECONDS) as response:
+        answers = response.read().decode().splitlines()
+    if len(answers) != STREAM_LOT or any("error" in answer for answer in answers):
+        raise AssertionError(answers[:3])
 
 
 def within_deadline(awaitable):
@@ -246,6 +286,46 @@ class Websockets(Expectations, unittest.IsolatedAsyncioTestCase):
             self.assertEqual(await connection.receive(), message)
         await connection.send_fragments(["um" * 1000, "bel" * 1000])
         self.assertEqual(await connection.receive(), "um" * 1000 + "bel" * 1000)
+
+    async def test_cohort_stream_arrives_whole(self):
+        """Subscribers that share a deflate context: some join, some leave, one reads slowly."""
+        topic = f"clients/{secrets.token_hex(8)}"
+        readers = []
+
+        async def join(first):
+            # Fewer messages wait in it than usual, so that what is read slowly is slow for the server.
+            socket = await within_deadline(
+                connect(f"{WEBSOCKET_URL}/ws/{topic}", max_queue=16, write_limit=1024)
+            )
+            extensions = socket.response.headers["Sec-WebSocket-Extensions"]
+            self.assertTrue(extensions.startswith("permessage-deflate"))
+            readers.append((socket, asyncio.create_task(read(socket, first))))
+
+        async def read(socket, first):
+            message = await within_deadline(socket.recv())
+            # Who joins may get some that were published before, but not delivered to the others yet.
+            earlier = range(first, max(first - STREAM_LOT, 0) - 1, -1)
+            start = next((n for n in earlier if stream_message(n) == message), None)
+            self.assertIsNotNone(start, f"message {first}")
+            for n in range(start + 1, STREAM_LENGTH):
+                if n == 5000 and first == 0:
+                    await asyncio.sleep(0.3)
+                message = await socket.recv()
+                self.assertTrue(message == stream_message(n), f"message {n}")
+
+        for _ in range(3):
+            await join(0)
+        for first in range(0, STREAM_LENGTH, STREAM_LOT):
+            if first % 2000 == 500:
+                await join(first)
+            if first % 4000 == 3000:
+                socket, reader = readers.pop()
+                reader.cancel()
+                await within_deadline(socket.close())
+            await asyncio.to_thread(post_lot, topic, first)
+        await within_deadline(asyncio.gather(*(reader for _, reader in readers)))
+        for socket, _ in readers:
+            await within_deadline(socket.close())
 
 
 class Aiohttp(Expectations, unittest.IsolatedAsyncioTestCase):

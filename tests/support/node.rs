@@ -88,6 +88,8 @@ pub struct Node<T = Sink> {
     pub inbox: Inbox,
     /// The hub.
     pub shards: Arc<Shards>,
+    /// What it counts.
+    pub metrics: Arc<Metrics>,
     /// The moment of whatever is done next.
     pub now_ms: u64,
 }
@@ -95,6 +97,11 @@ pub struct Node<T = Sink> {
 impl<T: Transport> Node<T> {
     /// A node without connections, with `/echo` besides the topics.
     pub fn new(limits: &Limits) -> Node<T> {
+        Node::with_settings(Settings::new(limits))
+    }
+
+    /// The same, with settings that limits alone do not make.
+    pub fn with_settings(settings: Settings) -> Node<T> {
         let (outlet, inbox) = mailbox(ReactorId(0), 1024, 1 << 20, Box::new(|| true));
         let queue = QueueLimits {
             commands_max: 1024,
@@ -103,8 +110,9 @@ impl<T: Transport> Node<T> {
         let outlets: Vec<Box<dyn Outlet>> = vec![Box::new(outlet)];
         let (shards, _work) = Shards::new(&[1, 1 << 32], outlets, queue, true);
         let shards = Arc::new(shards.repeatable());
+        let metrics = Arc::new(Metrics::new(1));
         let shared = Shared {
-            settings: Arc::new(Settings::new(limits)),
+            settings: Arc::new(settings),
             shards: Arc::clone(&shards),
             authorizer: Arc::new(Config::default().rights().expect("the defaults stand")),
             origins: Arc::new(Origins::Any),
@@ -113,13 +121,14 @@ impl<T: Transport> Node<T> {
                 path: "/echo".into(),
                 handler: Arc::new(Echo),
             }]),
-            metrics: Arc::new(Metrics::new(1)),
+            metrics: Arc::clone(&metrics),
             stage: Arc::new(StageCell::default()),
         };
         Node {
             connections: Connections::new(ReactorId(0), 1, shared),
             inbox,
             shards,
+            metrics,
             now_ms: 0,
         }
     }
@@ -136,8 +145,13 @@ impl<T: Transport> Node<T> {
 
     /// Hands a text to the hub.
     pub fn submit(&mut self, topic: &str, payload: &[u8]) {
+        self.submit_kind(topic, Kind::Text, payload);
+    }
+
+    /// Hands a message of either kind to the hub.
+    pub fn submit_kind(&mut self, topic: &str, kind: Kind, payload: &[u8]) {
         let topic = Topic::from_text(topic).expect("a topic");
-        let publication = Arc::new(Publication::new(Kind::Text, payload, 0));
+        let publication = Arc::new(Publication::new(kind, payload, 0));
         let command = Command::Publish {
             topic,
             publication,

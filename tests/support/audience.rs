@@ -1,0 +1,311 @@
+//! Subscribers of a node in memory that inflate what they get as a browser does, each in the context that it has kept
+//! from its first message on, and check every message byte for byte.
+//!
+//! A script of bytes says what happens: subscribers of every kind join, leave, stop reading and go on; publications that
+//! compress well, badly or not at all come one by one or several in a tick; time passes. So a random test and a fuzzer
+//! run the same. The file is included where it is needed, next to the node's.
+
+#![allow(dead_code, reason = "each test or target that includes it uses a part")]
+
+use std::io::{self, IoSlice};
+
+use umbel::ConnectionId;
+use umbel::config::{Deflate, Limits};
+use umbel::connection::Settings;
+use umbel::hub::Kind;
+use umbel::protocol::deflate::Inflater;
+use umbel::protocol::{Header, Opcode};
+use umbel::reactor::transport::Transport;
+
+use super::node::Node;
+
+/// Topics in a script; more than cohorts, so that some give way to others.
+const TOPICS: [&str; 3] = ["a", "b", "c"];
+const COHORTS_MAX: usize = 2;
+
+const SUBSCRIBERS_MAX: usize = 24;
+
+/// What a subscriber offers: nothing, what browsers offer, and what only some do.
+const OFFERS: [Option<&str>; 5] = [
+    None,
+    Some("permessage-deflate"),
+    Some("permessage-deflate; client_max_window_bits"),
+    Some("permessage-deflate; server_no_context_takeover"),
+    Some("permessage-deflate; server_max_window_bits=10"),
+];
+
+/// Keeps what is written to it, and takes nothing while it is blocked.
+#[derive(Default)]
+pub struct Peer {
+    input: Vec<u8>,
+    is_ended: bool,
+    is_blocked: bool,
+    written: Vec<u8>,
+}
+
+impl Transport for Peer {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.input.is_empty() && !self.is_ended {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let count = self.input.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&self.input[..count]);
+        self.input.drain(..count);
+        Ok(count)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.is_blocked {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.written.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        pieces.iter().map(|piece| self.write(piece)).sum()
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A subscriber, as it sees itself.
+struct Subscriber {
+    id: ConnectionId,
+    topic: usize,
+    inflater: Inflater,
+    /// The answer to the handshake has come.
+    is_open: bool,
+    /// A Close frame has come.
+    is_closed: bool,
+    /// Publications of the topic that it has got, or that came before it.
+    received: usize,
+}
+
+/// What a script has led to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Outcome {
+    /// Messages that were checked.
+    pub messages: usize,
+    /// Of these, compressed ones.
+    pub compressed: usize,
+    /// Deliveries in the frames of a cohort.
+    pub by_cohort: u64,
+    /// Subscribers that were closed because they did not read.
+    pub slow: usize,
+}
+
+/// The node, and all who subscribe to it.
+pub struct Audience {
+    node: Node<Peer>,
+    subscribers: Vec<Subscriber>,
+    logs: [Vec<(Kind, Vec<u8>)>; TOPICS.len()],
+    outcome: Outcome,
+}
+
+impl Audience {
+    /// A node without subscribers.
+    pub fn new() -> Audience {
+        let mut limits = Limits::default();
+        limits.deflate_cohorts_max = COHORTS_MAX;
+        limits.deflate_bytes_min = 64;
+        limits.outbox_bytes_max = 40_000;
+        limits.publication_bytes_max = 40_000;
+        limits.read_buffer_bytes = 4096;
+        let settings = Settings::new(&limits).with_deflate(Deflate::Text, false);
+        Audience {
+            node: Node::with_settings(settings),
+            subscribers: Vec::new(),
+            logs: Default::default(),
+            outcome: Outcome::default(),
+        }
+    }
+
+    /// Runs a script to its end, and checks that everybody has got everything.
+    pub fn run(mut self, script: &[u8]) -> Outcome {
+        let mut script = script.iter().copied();
+        while let Some(op) = script.next() {
+            let argument = script.next().unwrap_or(0);
+            self.step(op, argument);
+        }
+        for index in 0..self.subscribers.len() {
+            self.unblock(index);
+        }
+        self.node.finish_tick();
+        self.check_all();
+        for subscriber in &self.subscribers {
+            let log = &self.logs[subscriber.topic];
+            assert!(subscriber.is_closed || subscriber.received == log.len());
+        }
+        self.outcome.by_cohort = self.node.metrics.sum(|reactor| &reactor.cohort_deliveries);
+        self.outcome
+    }
+
+    fn step(&mut self, op: u8, argument: u8) {
+        let chosen = match self.subscribers.len() {
+            0 => 0,
+            count => usize::from(argument) % count,
+        };
+        match op % 16 {
+            0..=2 => self.join(argument),
+            3 if !self.subscribers.is_empty() => self.leave(chosen),
+            4 if !self.subscribers.is_empty() => {
+                let id = self.subscribers[chosen].id;
+                if let Some(peer) = self.node.connections.transport_mut(id) {
+                    peer.is_blocked = true;
+                }
+            }
+            5 if !self.subscribers.is_empty() => self.unblock(chosen),
+            6 => self.node.now_ms += u64::from(argument) * 40,
+            _ => self.publish(op, argument),
+        }
+        self.node.finish_tick();
+        self.check_all();
+    }
+
+    fn join(&mut self, argument: u8) {
+        if self.subscribers.len() >= SUBSCRIBERS_MAX {
+            return;
+        }
+        let topic = usize::from(argument) % TOPICS.len();
+        let offer = OFFERS[usize::from(argument) / TOPICS.len() % OFFERS.len()];
+        let mut request =
+            String::from_utf8(super::node::upgrade(&format!("/ws/{}", TOPICS[topic])))
+                .expect("a request is text");
+        if let Some(offer) = offer {
+            request.truncate(request.len() - 2);
+            request += &format!("Sec-WebSocket-Extensions: {offer}\r\n\r\n");
+        }
+        let peer = Peer {
+            input: request.into_bytes(),
+            ..Peer::default()
+        };
+        let id = self.node.connections.insert(peer, self.node.now_ms);
+        self.node
+            .connections
+            .handle_readable(id, false, self.node.now_ms);
+        self.subscribers.push(Subscriber {
+            id,
+            topic,
+            inflater: Inflater::new(true),
+            is_open: false,
+            is_closed: false,
+            received: self.logs[topic].len(),
+        });
+    }
+
+    fn leave(&mut self, index: usize) {
+        let subscriber = self.subscribers.swap_remove(index);
+        if let Some(peer) = self.node.connections.transport_mut(subscriber.id) {
+            peer.is_ended = true;
+        }
+        let (connections, now_ms) = (&mut self.node.connections, self.node.now_ms);
+        connections.handle_readable(subscriber.id, true, now_ms);
+    }
+
+    fn unblock(&mut self, index: usize) {
+        let id = self.subscribers[index].id;
+        if let Some(peer) = self.node.connections.transport_mut(id) {
+            peer.is_blocked = false;
+        }
+        self.node.connections.handle_writable(id, self.node.now_ms);
+    }
+
+    /// Publishes up to four messages in one tick.
+    fn publish(&mut self, op: u8, argument: u8) {
+        let topic = usize::from(op / 16) % TOPICS.len();
+        for number in 0..=(argument >> 6) {
+            let turn = self.logs[topic].len();
+            let (kind, payload) = message(argument.wrapping_add(number), turn);
+            self.node.submit_kind(TOPICS[topic], kind, &payload);
+            self.logs[topic].push((kind, payload));
+        }
+    }
+
+    fn check_all(&mut self) {
+        for subscriber in &mut self.subscribers {
+            let peer = self.node.connections.transport_mut(subscriber.id);
+            let written = peer.map(|peer| std::mem::take(&mut peer.written));
+            let log = &self.logs[subscriber.topic];
+            subscriber.check(&written.unwrap_or_default(), log, &mut self.outcome);
+        }
+    }
+}
+
+impl Subscriber {
+    /// Reads whole frames; nothing is ever written in part here.
+    fn check(&mut self, mut bytes: &[u8], log: &[(Kind, Vec<u8>)], outcome: &mut Outcome) {
+        if !self.is_open && !bytes.is_empty() {
+            let head = bytes.windows(4).position(|four| four == b"\r\n\r\n");
+            bytes = &bytes[head.expect("a whole head") + 4..];
+            self.is_open = true;
+        }
+        while !bytes.is_empty() {
+            let (header, header_len) = Header::parse(bytes)
+                .expect("a good header")
+                .expect("a whole frame");
+            let (frame, rest) = bytes.split_at(header_len + header.payload_len as usize);
+            bytes = rest;
+            if header.opcode == Opcode::Close {
+                self.is_closed = true;
+                outcome.slow += 1;
+                continue;
+            }
+            let payload = &frame[header_len..];
+            let mut inflated = Vec::new();
+            let message = if header.rsv1 {
+                outcome.compressed += 1;
+                let outcome =
+                    self.inflater
+                        .inflate(Opcode::Binary, payload, 1 << 20, &mut inflated);
+                outcome.expect("it inflates in the context that was kept");
+                &inflated[..]
+            } else {
+                payload
+            };
+            let (kind, expected) = &log[self.received];
+            assert_eq!(header.opcode == Opcode::Text, *kind == Kind::Text);
+            assert!(message == &expected[..], "message {}", self.received);
+            self.received += 1;
+            outcome.messages += 1;
+        }
+    }
+}
+
+/// A message of a kind that `argument` says, different each turn.
+fn message(argument: u8, turn: usize) -> (Kind, Vec<u8>) {
+    let mut state = turn as u64 * 0x9e37_79b9 + u64::from(argument) + 1;
+    let mut noise = |len: usize| -> Vec<u8> {
+        let next = |_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            // Text, of which a quarter can be saved at most.
+            32 + (state % 95) as u8
+        };
+        (0..len).map(next).collect()
+    };
+    match argument % 16 {
+        0 => (Kind::Text, b"short".to_vec()),
+        1 => (Kind::Binary, noise(500)),
+        2 => (
+            Kind::Text,
+            (0..100).map(|n| 28 + (n + argument % 100) % 100).collect(),
+        ),
+        3 => (Kind::Text, noise(70)),
+        4 => (Kind::Text, noise(9000)),
+        5 => (Kind::Text, noise(1000).repeat(20)),
+        _ => {
+            let tick = format!(
+                r#"{{"topic":"tick","turn":{turn},"bid":"{}.{:02}","ask":"{}.{:02}","note":"what does not change"}}"#,
+                64_000 + turn % 700,
+                turn * 7 % 100,
+                64_001 + turn % 700,
+                turn * 13 % 100,
+            );
+            (Kind::Text, tick.into_bytes())
+        }
+    }
+}
