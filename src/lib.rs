@@ -60,8 +60,9 @@
 //! | `dialect` | publications | how they look on the wire |
 //! | `hub`, [`config`] | topics | the order of each topic; every limit |
 //! | `protocol` | bytes | RFC 6455: frames, messages, both handshakes |
-//! | `topic_table` | topics | topics by name and by place, for reactors and shards |
-//! | `shrink` | memory | when a slab gives its memory back |
+//! | `topic_rule` | patterns | what the topics of a pattern get: history, presence, what becomes of slow consumers |
+//! | `pattern`, `topic_table` | topics | names for many topics, and which of them match one; topics by name and by place |
+//! | `hash_index`, `shrink` | memory | from keys to places in a slab; when a slab gives its memory back |
 //! | `http`, `console` | bytes | HTTP/1.1: requests, bodies, routes, event streams; the page at `/` |
 //!
 //! # The way of a byte
@@ -90,7 +91,7 @@
 //!
 //! Connection: one accepted socket. Frame, fragment, message: as in RFC 6455. Topic: what is published and subscribed
 //! to. Publication: a message with its place in a topic. Offset, epoch: that place, and the unbroken run it counts in.
-//! Dialect: how publications look on the wire. Outbox: what a connection has yet to write. Slow consumer: whose outbox
+//! Segment: a topic is cut before each `/` and `.`. Pattern: a name for many topics, by their segments. Dialect: how publications look on the wire. Outbox: what a connection has yet to write. Slow consumer: whose outbox
 //! is full. Reactor: an event loop. Tick: one round of it. Mailbox: what other threads want of it. Shard: a part of the
 //! hub. Worker: a thread that runs shards. Drain: an orderly shutdown.
 #![warn(missing_docs)]
@@ -106,6 +107,7 @@ pub mod dialect;
 mod error;
 mod handle;
 pub mod handler;
+mod hash_index;
 #[doc(hidden)]
 pub mod http;
 #[doc(hidden)]
@@ -113,11 +115,15 @@ pub mod hub;
 #[doc(hidden)]
 pub mod metrics;
 #[doc(hidden)]
+pub mod pattern;
+#[doc(hidden)]
 pub mod protocol;
 #[doc(hidden)]
 pub mod reactor;
 mod server;
 mod shrink;
+#[doc(hidden)]
+pub mod topic_rule;
 mod topic_table;
 #[doc(hidden)]
 pub mod worker;
@@ -127,5 +133,7 @@ pub use config::{Access, Config, ConfigError, Deflate, Origins};
 pub use error::Error;
 pub use handle::{Counts, Handle, PublishError};
 pub use handler::{CloseCode, CloseReason, ConnectionId, Handler, Message, Peer};
+pub use pattern::{Pattern, PatternError};
 pub use protocol::{OriginError, OriginList, ProtocolError};
 pub use server::{Builder, Server};
+pub use topic_rule::{HistoryLimits, SlowConsumer, TopicRule, TopicRuleError};

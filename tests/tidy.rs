@@ -10,8 +10,9 @@ const FUNCTION_LINES_MAX: usize = 70;
 
 /// The rooms of `src/`, lowest first. A room may name those on lower floors, and nothing else of the crate.
 const FLOORS: &[&[&str]] = &[
-    &["http", "console", "shrink"],
-    &["protocol", "topic_table"],
+    &["http", "console", "shrink", "hash_index"],
+    &["protocol", "topic_table", "pattern"],
+    &["topic_rule"],
     &["config", "hub"],
     &["error", "dialect", "worker"],
     &["access", "connection"],
@@ -27,6 +28,8 @@ const PURE: &[&str] = &[
     "http",
     "console",
     "protocol",
+    "pattern",
+    "topic_rule",
     "hub",
     "dialect",
     "connection",
