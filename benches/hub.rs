@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use umbel::http::topic::Topic;
-use umbel::hub::{Command, Kind, LocalTopic, Origin, Publication, ReactorId, Shard};
+use umbel::hub::{Command, Kind, LocalTopic, Origin, Publication, ReactorId, Shard, ShardSettings};
 use umbel::reactor::topics::Topics;
 
 /// Topics besides those that are measured.
@@ -31,7 +31,7 @@ fn publication() -> Arc<Publication> {
 fn shard(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("shard");
     for reactors in [1, 4] {
-        let mut shard = Shard::new(1);
+        let mut shard = Shard::new(1, ShardSettings::default());
         let mut effects = Vec::new();
         for index in 0..TOPICS {
             for reactor in 0..reactors {

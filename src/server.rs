@@ -18,7 +18,7 @@ use crate::connection::Settings;
 use crate::error::Error;
 use crate::handle::Handle;
 use crate::handler::{Echo, Handler};
-use crate::hub::ReactorId;
+use crate::hub::{ReactorId, ShardSettings};
 use crate::metrics::Metrics;
 use crate::reactor::listener::{Balance, Listener};
 use crate::reactor::mailbox::{Inbox, Mailbox, mailbox};
@@ -157,7 +157,13 @@ impl<'a> Assembly<'a> {
             commands_max: limits.commands_max,
             bytes_max: limits.command_bytes_max,
         };
-        let (shards, work) = Shards::new(&epochs, outlets.collect(), queue, config.inline_shards);
+        let (shards, work) = Shards::new(
+            &epochs,
+            outlets.collect(),
+            queue,
+            &ShardSettings::default(),
+            config.inline_shards,
+        );
         let shared = Shared {
             settings: Arc::new(
                 Settings::new(limits).with_deflate(config.deflate, config.deflate_client_takeover),

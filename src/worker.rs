@@ -16,7 +16,7 @@ use std::sync::{Mutex, MutexGuard, TryLockError};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use crate::http::topic::Topic;
-use crate::hub::{Command, Effect, ReactorId, Shard};
+use crate::hub::{Command, CommandRoute, Effect, ReactorId, Shard, ShardSettings};
 
 /// Commands carried out before the thread that runs a shard turns to its own work again; a worker goes on.
 const COMMANDS_PER_RUN: usize = 256;
@@ -60,7 +60,7 @@ pub struct HubCounts {
     pub publications: u64,
     /// Commands that wait.
     pub queued: usize,
-    /// Topics with subscribers.
+    /// Topics with subscribers, with somebody present, or with a history.
     pub topics: usize,
 }
 
@@ -115,19 +115,25 @@ enum Run {
 
 impl Shards {
     /// Shards for the outlets of all reactors, the outlet of reactor 0 first. `first_epochs` has one number for each
-    /// shard, as [`Shard::new`] wants them. The receiver is the workers' common queue: give each a clone.
+    /// shard, as [`Shard::new`] wants them. The bytes of histories in `settings` are those of all shards together; each
+    /// gets an equal part. The receiver is the workers' common queue: give each a clone.
     pub fn new(
         first_epochs: &[u64],
         outlets: Vec<Box<dyn Outlet>>,
         limits: QueueLimits,
+        settings: &ShardSettings,
         inline: bool,
     ) -> (Shards, Receiver<usize>) {
         let (work, worker) = bounded(first_epochs.len());
+        let settings = ShardSettings {
+            history_bytes_max: settings.history_bytes_max / first_epochs.len().max(1),
+            ..settings.clone()
+        };
         let cells = first_epochs.iter().map(|&first_epoch| {
             let (enqueue, queue) = bounded(limits.commands_max);
             Cell {
                 state: Mutex::new(State {
-                    shard: Shard::new(first_epoch),
+                    shard: Shard::new(first_epoch, settings.clone()),
                     effects: Vec::new(),
                     unsent: VecDeque::new(),
                 }),
@@ -160,12 +166,21 @@ impl Shards {
         self
     }
 
-    /// Hands a command to the shard of its topic. `from` is the reactor that brings it.
+    /// How many shards there are. Their numbers begin at 0.
+    pub fn shard_count(&self) -> u32 {
+        self.cells.len() as u32
+    }
+
+    /// Hands a command to the shard of its topic, or the one that it names. `from` is the reactor that brings it.
     ///
     /// # Errors
     /// Gives the command back when the shard's queue is full; all outlets are woken when it has room again.
     pub fn submit(&self, command: Command, from: Option<ReactorId>) -> Result<(), Command> {
-        let index = self.spread.hash(command.topic()) as usize % self.cells.len();
+        let number = match command.route() {
+            CommandRoute::Topic(topic) => self.spread.hash(topic) as usize,
+            CommandRoute::Shard(number) => number as usize,
+        };
+        let index = number % self.cells.len();
         let cell = &self.cells[index];
         let outcome = cell.push(command, self.bytes_max).or_else(|command| {
             cell.turned_away.store(true, Ordering::SeqCst);

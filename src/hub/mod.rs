@@ -1,11 +1,20 @@
 //! The hub: topics, publications and their order. Pure: commands in, effects out.
 //!
-//! A topic belongs to one [`Shard`](shard::Shard), so there is one order of its publications, and every subscriber
-//! sees that order. The hub knows which *reactors* have subscribers of a topic; which connections those are is known
-//! only to the reactor.
+//! A topic belongs to one [`Shard`], so there is one order of its publications, and every subscriber sees that order.
+//! The shard keeps the topic's history too, and so what a subscriber missed and what is new come from one hand, with
+//! nothing lost or doubled between. The hub knows which *reactors* have subscribers of a topic; which connections those
+//! are is known only to the reactor, except for those that are present.
 
+mod command;
+mod history;
+mod presence;
 pub mod publication;
+mod receipt;
 pub mod shard;
+mod topic_state;
 
-pub use publication::{Kind, Position, Publication};
-pub use shard::{Command, Effect, LocalTopic, Origin, ReactorId, Shard};
+pub use command::{Command, CommandRoute, Effect, Joined, LocalTopic, Origin, ReactorId, Start};
+pub use presence::{Member, PresenceChange};
+pub use publication::{FrameClass, Kind, Position, Publication};
+pub use receipt::{Receipt, Report, Share};
+pub use shard::{Shard, ShardSettings};

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use super::receipt::Receipt;
+use crate::http::topic::Topic;
 use crate::protocol::{Opcode, encode_server_header};
 
 /// Whether the payload is text (valid UTF-8, checked where it came in) or binary.
@@ -24,6 +26,31 @@ pub struct Position {
     pub offset: u64,
 }
 
+/// Digits of the epoch in a position's text.
+const EPOCH_DIGITS: usize = 16;
+
+/// Digits of the greatest offset.
+const OFFSET_DIGITS_MAX: usize = 20;
+
+impl Position {
+    /// The position of a text as [`Display`](fmt::Display) writes it: 16 hexadecimal digits of either case, a colon,
+    /// and 1 to 20 decimal digits. None for anything else.
+    pub fn parse(text: &str) -> Option<Position> {
+        let (epoch, offset) = text.split_once(':')?;
+        let is_epoch =
+            epoch.len() == EPOCH_DIGITS && epoch.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let is_offset = (1..=OFFSET_DIGITS_MAX).contains(&offset.len())
+            && offset.bytes().all(|digit| digit.is_ascii_digit());
+        if !is_epoch || !is_offset {
+            return None;
+        }
+        Some(Position {
+            epoch: u64::from_str_radix(epoch, 16).ok()?,
+            offset: offset.parse().ok()?,
+        })
+    }
+}
+
 impl fmt::Display for Position {
     /// `epoch:offset`, the epoch as 16 hexadecimal digits.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,9 +68,20 @@ pub enum FrameClass {
     Deflated,
     /// A WebSocket frame that is compressed by itself, in a window of 9 bits.
     DeflatedSmall,
+    /// A text frame of the dialect `umbel.v1`.
+    V1,
+    /// The same, compressed by itself.
+    V1Deflated,
+    /// A binary frame of the dialect `umbel.v1.bin`.
+    V1Binary,
+    /// The same, compressed by itself.
+    V1BinaryDeflated,
 }
 
-const FRAME_CLASSES: usize = 3;
+const FRAME_CLASSES: usize = 7;
+
+/// What an [`Arc`] keeps in front of its value.
+const REFERENCE_COUNTS_BYTES: usize = 16;
 
 /// A message of a topic.
 ///
@@ -59,6 +97,9 @@ pub struct Publication {
     kind: Kind,
     position: Position,
     published_at_us: u64,
+    topic: Option<Topic>,
+    key: Option<Arc<str>>,
+    receipt: Option<Arc<Receipt>>,
     encoded: [OnceLock<Arc<[u8]>>; FRAME_CLASSES],
 }
 
@@ -86,8 +127,25 @@ impl Publication {
                 offset: 0,
             },
             published_at_us,
+            topic: None,
+            key: None,
+            receipt: None,
             encoded: [const { OnceLock::new() }; FRAME_CLASSES],
         }
+    }
+
+    /// The same, with a key: of publications of one key, some subscribers want the newest only.
+    #[must_use]
+    pub fn with_key(mut self, key: Arc<str>) -> Publication {
+        self.key = Some(key);
+        self
+    }
+
+    /// The same, with a receipt that tells what became of it.
+    #[must_use]
+    pub fn with_receipt(mut self, receipt: Arc<Receipt>) -> Publication {
+        self.receipt = Some(receipt);
+        self
     }
 
     /// Whether the payload is text or binary.
@@ -115,6 +173,36 @@ impl Publication {
         self.published_at_us
     }
 
+    /// Its topic. None until it has its place.
+    pub fn topic(&self) -> Option<&Topic> {
+        self.topic.as_ref()
+    }
+
+    /// Which earlier publications of the topic it makes worthless to those who want the newest only.
+    pub fn key(&self) -> Option<&Arc<str>> {
+        self.key.as_ref()
+    }
+
+    /// What is told to whoever asked what became of it.
+    pub fn receipt(&self) -> Option<&Arc<Receipt>> {
+        self.receipt.as_ref()
+    }
+
+    /// Bytes that it costs to keep: itself, its frame, its key and its receipt, with their reference counts. Frames in
+    /// other forms are not counted, for they come and go with its subscribers.
+    pub fn retained_bytes(&self) -> usize {
+        let key = self.key.as_ref();
+        size_of::<Publication>()
+            + self.frame.len()
+            + key.map_or(0, |key| REFERENCE_COUNTS_BYTES + key.len())
+            + self
+                .receipt
+                .as_ref()
+                .map_or(0, |_| REFERENCE_COUNTS_BYTES + size_of::<Receipt>())
+            + 2 * REFERENCE_COUNTS_BYTES
+            + size_of::<Arc<Publication>>()
+    }
+
     /// The publication in another form, encoded by whoever asks first.
     pub fn encoded(
         &self,
@@ -124,7 +212,9 @@ impl Publication {
         self.encoded[class as usize].get_or_init(|| encode(self))
     }
 
-    pub(super) fn place(&mut self, position: Position) {
+    /// Gives it its place.
+    pub(super) fn place(&mut self, topic: Topic, position: Position) {
+        self.topic = Some(topic);
         self.position = position;
     }
 }
@@ -152,6 +242,58 @@ mod tests {
             assert_eq!(publication.frame().len(), header + len);
             assert_eq!(publication.frame()[0], 0x82);
         }
+    }
+
+    #[test]
+    fn a_position_is_read_as_it_is_written() {
+        for (epoch, offset) in [(0xa1, 17), (0, 0), (u64::MAX, u64::MAX)] {
+            let position = Position { epoch, offset };
+            assert_eq!(Position::parse(&position.to_string()), Some(position));
+        }
+        let upper = Position::parse("00000000000000A1:017");
+        let expected = Position {
+            epoch: 0xa1,
+            offset: 17,
+        };
+        assert_eq!(upper, Some(expected));
+    }
+
+    #[test]
+    fn what_is_no_position_is_refused() {
+        for text in [
+            "",
+            ":",
+            "00000000000000a1",
+            "00000000000000a1:",
+            ":1",
+            "0000000000000a1:1",
+            "000000000000000a1:1",
+            "+0000000000000a1:1",
+            "00000000000000g1:1",
+            "00000000000000a1:-1",
+            "00000000000000a1:+1",
+            "00000000000000a1: 1",
+            "00000000000000a1:1:",
+            "00000000000000a1:18446744073709551616",
+            "00000000000000a1:000000000000000000001",
+            "00000000000000a1:1e3",
+            "0000000000000\u{e9}1:1",
+        ] {
+            assert_eq!(Position::parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_it_costs_to_keep_counts_its_parts() {
+        let plain = Publication::new(Kind::Text, b"hi", 0);
+        let longer = Publication::new(Kind::Text, b"hello", 0);
+        assert_eq!(longer.retained_bytes(), plain.retained_bytes() + 3);
+        let keyed = Publication::new(Kind::Text, b"hi", 0).with_key("EURUSD".into());
+        assert!(keyed.retained_bytes() >= plain.retained_bytes() + 6);
+        assert_eq!(keyed.key().map(|key| &**key), Some("EURUSD"));
+        let receipt = Arc::new(Receipt::new(Box::new(|_| {})));
+        let asked = Publication::new(Kind::Text, b"hi", 0).with_receipt(receipt);
+        assert!(asked.retained_bytes() > plain.retained_bytes());
     }
 
     #[test]

@@ -1,196 +1,59 @@
-//! One shard of the hub: the order of its topics, and which reactors have subscribers of each.
+//! One shard of the hub: the order of its topics, what they keep, and which reactors have subscribers of each.
 
 use std::sync::Arc;
 
+use super::command::{Command, Effect, Joined, LocalTopic, Origin, ReactorId, Start};
+use super::history::{Histories, RecoveryLimits};
+use super::presence::{Member, PresenceChange};
 use super::publication::{Position, Publication};
+use super::topic_state::{Kept, Reactors, TopicState};
 use crate::http::topic::Topic;
+use crate::pattern::{Pattern, PatternTable};
+use crate::topic_rule::TopicRules;
 use crate::topic_table::TopicTable;
 
-/// A reactor, by its number from 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ReactorId(pub u16);
-
-/// A topic as one reactor knows it: its place in that reactor's table. It spares the reactor a hash of the topic's
-/// name for each publication. The generation tells a place from a later use of the same place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct LocalTopic {
-    /// The place in the reactor's table.
-    pub index: u32,
-    /// Counts the uses of that place.
-    pub generation: u32,
+/// What a shard's topics may keep and hand out.
+#[derive(Clone, Debug)]
+pub struct ShardSettings {
+    /// What each topic gets.
+    pub rules: TopicRules,
+    /// Bytes of the histories of this shard's topics.
+    pub history_bytes_max: usize,
+    /// Publications handed to one subscriber at once. Where more were missed, none are handed out.
+    pub recovery_publications_max: usize,
+    /// Bytes of their WebSocket frames.
+    pub recovery_bytes_max: usize,
+    /// Those present on one topic of whom others are told. More only count.
+    pub presence_max: usize,
 }
 
-/// Who published, and so who is told the position.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// Nobody waits for an answer.
-    Detached,
-    /// A connection waits. `connection` is opaque to the hub; `sequence` tells the publications of one request apart.
-    Connection {
-        /// The reactor that owns the connection.
-        reactor: ReactorId,
-        /// The reactor's own name for the connection.
-        connection: u64,
-        /// The place within the request, from 0.
-        sequence: u32,
-    },
-}
-
-/// What is asked of a shard.
-#[derive(Debug)]
-pub enum Command {
-    /// Give the publication its place in the topic and hand it to all subscribers.
-    Publish {
-        /// The topic.
-        topic: Topic,
-        /// The publication, which nobody else holds yet.
-        publication: Arc<Publication>,
-        /// Who is told the position.
-        origin: Origin,
-    },
-    /// From here on the reactor has subscribers of the topic.
-    Subscribe {
-        /// The topic.
-        topic: Topic,
-        /// The reactor.
-        reactor: ReactorId,
-        /// The reactor's name for the topic, which deliveries bear.
-        local: LocalTopic,
-    },
-    /// The reactor's last subscriber of the topic is gone.
-    Unsubscribe {
-        /// The topic.
-        topic: Topic,
-        /// The reactor.
-        reactor: ReactorId,
-        /// The reactor's name for the topic. An older one than the hub knows is ignored.
-        local: LocalTopic,
-    },
-}
-
-impl Command {
-    /// The topic that the command is about, which decides its shard.
-    pub fn topic(&self) -> &Topic {
-        match self {
-            Command::Publish { topic, .. }
-            | Command::Subscribe { topic, .. }
-            | Command::Unsubscribe { topic, .. } => topic,
-        }
-    }
-
-    /// Bytes that it holds while it waits.
-    pub fn bytes(&self) -> usize {
-        match self {
-            Command::Publish { publication, .. } => publication.frame().len(),
-            Command::Subscribe { .. } | Command::Unsubscribe { .. } => 0,
+impl Default for ShardSettings {
+    /// No rules, and so no histories.
+    fn default() -> ShardSettings {
+        ShardSettings {
+            rules: TopicRules::default(),
+            history_bytes_max: 256 << 20,
+            recovery_publications_max: 10_000,
+            recovery_bytes_max: 1 << 20,
+            presence_max: 10_000,
         }
     }
 }
 
-/// What a shard wants done, in order. All effects are for one reactor's mailbox.
-#[derive(Debug)]
-pub enum Effect {
-    /// Write the publication to the reactor's subscribers of the topic.
-    Deliver {
-        /// The reactor.
-        reactor: ReactorId,
-        /// Its name for the topic.
-        local: LocalTopic,
-        /// The publication.
-        publication: Arc<Publication>,
-    },
-    /// Tell a publisher where its publication stands.
-    Published {
-        /// The reactor that owns the publisher.
-        reactor: ReactorId,
-        /// The reactor's own name for the connection.
-        connection: u64,
-        /// The place within the publisher's request.
-        sequence: u32,
-        /// Where the publication stands.
-        position: Position,
-    },
-}
+/// A reactor that subscribes, and what it calls the topic or pattern.
+type Subscriber = (ReactorId, LocalTopic);
 
-impl Effect {
-    /// The reactor whose mailbox it goes to.
-    pub fn reactor(&self) -> ReactorId {
-        match self {
-            Effect::Deliver { reactor, .. } | Effect::Published { reactor, .. } => *reactor,
-        }
-    }
-
-    /// Bytes that it holds while it waits.
-    pub fn bytes(&self) -> usize {
-        match self {
-            Effect::Deliver { publication, .. } => publication.frame().len(),
-            Effect::Published { .. } => 0,
-        }
-    }
-}
-
-/// The reactors with subscribers of a topic, and what they call it: few, and walked for each publication, hence a list.
-#[derive(Debug)]
-enum Reactors {
-    One(ReactorId, LocalTopic),
-    #[expect(
-        clippy::box_collection,
-        reason = "there may be a million topics, each on one reactor"
-    )]
-    Many(Box<Vec<(ReactorId, LocalTopic)>>),
-}
-
-impl Reactors {
-    /// Adds a reactor, or what it calls the topic from now on.
-    fn set(&mut self, reactor: ReactorId, local: LocalTopic) {
-        match self {
-            Reactors::One(known, name) if *known == reactor => *name = local,
-            Reactors::One(known, name) => {
-                let both = vec![(*known, *name), (reactor, local)];
-                *self = Reactors::Many(Box::new(both));
-            }
-            Reactors::Many(list) => match list.iter_mut().find(|(known, _)| *known == reactor) {
-                Some((_, name)) => *name = local,
-                None => list.push((reactor, local)),
-            },
-        }
-    }
-
-    /// Takes a reactor away, if it calls the topic so. True if none is left.
-    fn remove(&mut self, reactor: ReactorId, local: LocalTopic) -> bool {
-        match self {
-            Reactors::One(known, name) => (*known, *name) == (reactor, local),
-            Reactors::Many(list) => {
-                list.retain(|known| *known != (reactor, local));
-                list.is_empty()
-            }
-        }
-    }
-
-    fn for_each(&self, mut with: impl FnMut(ReactorId, LocalTopic)) {
-        match self {
-            Reactors::One(reactor, local) => with(*reactor, *local),
-            Reactors::Many(list) => list
-                .iter()
-                .for_each(|&(reactor, local)| with(reactor, local)),
-        }
-    }
-}
-
-/// A topic that somebody subscribes to.
-#[derive(Debug)]
-struct TopicState {
-    position: Position,
-    reactors: Reactors,
-}
-
-// There may be as many topics as connections.
-const _: () = assert!(size_of::<TopicState>() <= 32);
-
-/// The topics of one shard. A topic exists while a reactor has subscribers of it, and leaves nothing behind.
+/// The topics of one shard. A topic exists while a reactor has subscribers of it, while somebody is present there, and
+/// while it has a history. It leaves nothing behind.
 #[derive(Debug)]
 pub struct Shard {
     topics: TopicTable<TopicState>,
+    histories: Histories,
+    /// Who subscribes to patterns. Each shard knows of all of them, for a pattern's topics may be in any.
+    patterns: PatternTable<Subscriber>,
+    rules: TopicRules,
+    recovery: RecoveryLimits,
+    presence_max: usize,
     /// The epoch of the next topic that comes into being.
     next_epoch: u64,
 }
@@ -198,16 +61,29 @@ pub struct Shard {
 impl Shard {
     /// A shard without topics. `first_epoch` must differ between shards and between runs of the process by more than
     /// the number of topics that a shard ever sees: take it from the system's entropy.
-    pub fn new(first_epoch: u64) -> Shard {
+    pub fn new(first_epoch: u64, settings: ShardSettings) -> Shard {
         Shard {
             topics: TopicTable::default(),
+            histories: Histories::new(settings.history_bytes_max),
+            patterns: PatternTable::default(),
+            rules: settings.rules,
+            recovery: RecoveryLimits {
+                publications_max: settings.recovery_publications_max,
+                bytes_max: settings.recovery_bytes_max,
+            },
+            presence_max: settings.presence_max,
             next_epoch: first_epoch,
         }
     }
 
-    /// Topics with subscribers.
+    /// Topics with subscribers, with somebody present, or with a history.
     pub fn topic_count(&self) -> usize {
         self.topics.len()
+    }
+
+    /// Bytes in the histories of all topics.
+    pub fn history_bytes(&self) -> usize {
+        self.histories.bytes()
     }
 
     /// Carries out one command. What is to be done next is appended to `effects`, in order.
@@ -217,32 +93,75 @@ impl Shard {
                 topic,
                 publication,
                 origin,
-            } => {
-                self.handle_publish(&topic, publication, origin, effects);
-            }
+            } => self.handle_publish(topic, publication, origin, effects),
             Command::Subscribe {
                 topic,
                 reactor,
                 local,
-            } => self.handle_subscribe(topic, reactor, local),
+            } => {
+                self.subscribe(&topic, (reactor, local));
+            }
             Command::Unsubscribe {
                 topic,
                 reactor,
                 local,
+            } => self.handle_unsubscribe(&topic, reactor, local),
+            Command::Join {
+                topic,
+                reactor,
+                local,
+                connection,
+                request,
+                start,
+                info,
             } => {
-                self.handle_unsubscribe(&topic, reactor, local);
+                let member = Member {
+                    reactor,
+                    connection,
+                    info,
+                };
+                self.handle_join(&topic, local, member, (request, start), effects);
             }
+            Command::Leave {
+                topic,
+                reactor,
+                connection,
+            } => self.handle_leave(&topic, reactor, connection, effects),
+            Command::Present {
+                topic,
+                reactor,
+                connection,
+                request,
+            } => effects.push(self.present(&topic, reactor, connection, request)),
+            Command::SubscribePattern {
+                shard,
+                pattern,
+                reactor,
+                local,
+            } => effects.push(self.subscribe_pattern(shard, &pattern, reactor, local)),
+            Command::UnsubscribePattern {
+                pattern,
+                reactor,
+                local,
+                ..
+            } => {
+                self.patterns.remove(&pattern, &(reactor, local));
+            }
+            Command::Expire { now_us, .. } => self.handle_expire(now_us),
         }
     }
 
     fn handle_publish(
         &mut self,
-        topic: &Topic,
+        topic: Topic,
         mut publication: Arc<Publication>,
         origin: Origin,
         effects: &mut Vec<Effect>,
     ) {
-        let place = self.topics.find(topic);
+        let place = self
+            .topics
+            .find(&topic)
+            .or_else(|| self.insert_for_history(&topic));
         let state = place.and_then(|place| self.topics.get_mut(place));
         let position = match &state {
             Some(state) => Position {
@@ -257,16 +176,32 @@ impl Shard {
         };
         Arc::get_mut(&mut publication)
             .expect("a publication is shared only after it has its position")
-            .place(position);
+            .place(topic, position);
+        let delivered_from = effects.len();
+        let mut deliver = |(reactor, local): Subscriber| {
+            effects.push(Effect::Deliver {
+                reactor,
+                local,
+                publication: Arc::clone(&publication),
+            });
+        };
+        let mut has_history = false;
         if let Some(state) = state {
             state.position = position;
-            state.reactors.for_each(|reactor, local| {
-                effects.push(Effect::Deliver {
-                    reactor,
-                    local,
-                    publication: Arc::clone(&publication),
-                });
-            });
+            state
+                .reactors
+                .for_each(|reactor, local| deliver((reactor, local)));
+            has_history = state.reactors.kept().is_some();
+        }
+        if !self.patterns.is_empty()
+            && let Some(topic) = publication.topic()
+        {
+            self.patterns
+                .for_each_match(topic, |&subscriber| deliver(subscriber));
+        }
+        if let Some(receipt) = publication.receipt() {
+            let shares = effects.len() - delivered_from;
+            receipt.begin(position, publication.published_at_us(), shares);
         }
         if let Origin::Connection {
             reactor,
@@ -281,20 +216,61 @@ impl Shard {
                 position,
             });
         }
+        if has_history && let Some(place) = place {
+            self.keep(place, publication);
+        }
     }
 
-    fn handle_subscribe(&mut self, topic: Topic, reactor: ReactorId, local: LocalTopic) {
-        let place = self.topics.find(&topic);
-        if let Some(state) = place.and_then(|place| self.topics.get_mut(place)) {
-            state.reactors.set(reactor, local);
+    /// Keeps a publication in its topic's history, if the topic has one.
+    fn keep(&mut self, place: u32, publication: Arc<Publication>) {
+        let state = self.topics.get_mut(place);
+        let Some(kept) = state.and_then(|state| state.reactors.kept()) else {
             return;
-        }
-        let epoch = Shard::take_epoch(&mut self.next_epoch);
-        let state = TopicState {
-            position: Position { epoch, offset: 0 },
-            reactors: Reactors::One(reactor, local),
         };
-        self.topics.insert(topic, state);
+        if kept.history.publications_max > 0 {
+            let ring = self
+                .histories
+                .push(kept.ring, place, kept.history, publication);
+            kept.ring = Some(ring);
+            self.remove_emptied();
+        }
+    }
+
+    /// The reactor has subscribers of the topic, which comes into being with them. Gives the topic's place.
+    fn subscribe(&mut self, topic: &Topic, (reactor, local): Subscriber) -> u32 {
+        if let Some(place) = self.topics.find(topic)
+            && let Some(state) = self.topics.get_mut(place)
+        {
+            state.reactors.set(reactor, local);
+            return place;
+        }
+        let mut reactors = match self.begin_keeping(topic) {
+            Some(kept) => Reactors::Kept(kept),
+            None => Reactors::One(reactor, local),
+        };
+        reactors.set(reactor, local);
+        self.insert(topic.clone(), reactors)
+    }
+
+    /// A topic that nobody knows comes into being with its first publication, if its rule gives it a history.
+    fn insert_for_history(&mut self, topic: &Topic) -> Option<u32> {
+        let kept = self.begin_keeping(topic)?;
+        let has_history = kept.history.publications_max > 0;
+        has_history.then(|| self.insert(topic.clone(), Reactors::Kept(kept)))
+    }
+
+    /// What a topic that comes into being gets by its rule, besides subscribers.
+    fn begin_keeping(&self, topic: &Topic) -> Option<Box<Kept>> {
+        if self.rules.is_empty() {
+            return None;
+        }
+        Kept::new(&self.rules.rule(topic))
+    }
+
+    fn insert(&mut self, topic: Topic, reactors: Reactors) -> u32 {
+        let epoch = Shard::take_epoch(&mut self.next_epoch);
+        let position = Position { epoch, offset: 0 };
+        self.topics.insert(topic, TopicState { position, reactors })
     }
 
     fn handle_unsubscribe(&mut self, topic: &Topic, reactor: ReactorId, local: LocalTopic) {
@@ -307,6 +283,159 @@ impl Shard {
         }
     }
 
+    fn handle_join(
+        &mut self,
+        topic: &Topic,
+        local: LocalTopic,
+        member: Member,
+        (request, start): (u32, Start),
+        effects: &mut Vec<Effect>,
+    ) {
+        let (reactor, connection) = (member.reactor, member.connection);
+        let place = self.subscribe(topic, (reactor, local));
+        let state = self.topics.get_mut(place);
+        if let Some(kept) = state.and_then(|state| state.reactors.kept())
+            && let Some(presence) = &mut kept.presence
+            && let Some(member) = presence.join(member, self.presence_max)
+        {
+            tell(topic, member, true, &kept.reactors, effects);
+        }
+        effects.push(Effect::Joined {
+            reactor,
+            local,
+            connection,
+            request,
+            joined: Box::new(self.recover(place, start)),
+        });
+    }
+
+    /// Where the topic stands, and what a subscriber that begins there gets first.
+    fn recover(&mut self, place: u32, start: Start) -> Joined {
+        let state = self
+            .topics
+            .get_mut(place)
+            .expect("a topic with a subscriber is in the table");
+        let position = state.position;
+        let ring = state.reactors.kept().and_then(|kept| kept.ring);
+        let (histories, limits) = (&mut self.histories, self.recovery);
+        let (recovered, publications) = match start {
+            Start::Now => (None, Vec::new()),
+            Start::Last(count) => {
+                let newest = ring.map(|ring| histories.newest(ring, count as usize, limits));
+                (None, newest.unwrap_or_default())
+            }
+            Start::Since(since) => {
+                let is_known = since.epoch == position.epoch && since.offset <= position.offset;
+                let missed = match is_known.then(|| position.offset - since.offset) {
+                    Some(0) => Some(Vec::new()),
+                    Some(missed) => {
+                        ring.and_then(|ring| histories.newest_if_all(ring, missed, limits))
+                    }
+                    None => None,
+                };
+                (Some(missed.is_some()), missed.unwrap_or_default())
+            }
+        };
+        // What was asked for may turn out to be too old.
+        self.remove_emptied();
+        Joined {
+            position,
+            recovered,
+            publications,
+        }
+    }
+
+    fn handle_leave(
+        &mut self,
+        topic: &Topic,
+        reactor: ReactorId,
+        connection: u64,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(place) = self.topics.find(topic) else {
+            return;
+        };
+        let state = self.topics.get_mut(place);
+        let Some(reactors) = state.map(|state| &mut state.reactors) else {
+            return;
+        };
+        if let Some(kept) = reactors.kept()
+            && let Some(presence) = &mut kept.presence
+        {
+            let (gone, come) = presence.leave(reactor, connection);
+            for (member, is_join) in [(gone, false), (come, true)] {
+                if let Some(member) = member {
+                    tell(topic, member, is_join, &kept.reactors, effects);
+                }
+            }
+        }
+        if reactors.is_unused() {
+            self.topics.remove(place);
+        }
+    }
+
+    /// The answer to who is present.
+    fn present(
+        &mut self,
+        topic: &Topic,
+        reactor: ReactorId,
+        connection: u64,
+        request: u32,
+    ) -> Effect {
+        let place = self.topics.find(topic);
+        let state = place.and_then(|place| self.topics.get_mut(place));
+        let kept = state.and_then(|state| state.reactors.kept());
+        let presence = kept.and_then(|kept| kept.presence.as_mut());
+        let (members, total) = presence.map_or_else(
+            || (Arc::default(), 0),
+            |presence| (presence.members(), presence.len()),
+        );
+        Effect::Present {
+            reactor,
+            connection,
+            request,
+            members,
+            total: u32::try_from(total).unwrap_or(u32::MAX),
+        }
+    }
+
+    fn subscribe_pattern(
+        &mut self,
+        shard: u32,
+        pattern: &Pattern,
+        reactor: ReactorId,
+        local: LocalTopic,
+    ) -> Effect {
+        // Said twice it counts once.
+        self.patterns.remove(pattern, &(reactor, local));
+        self.patterns.insert(pattern, (reactor, local));
+        Effect::PatternSubscribed {
+            reactor,
+            local,
+            shard,
+        }
+    }
+
+    fn handle_expire(&mut self, now_us: u64) {
+        self.histories.expire(now_us);
+        self.remove_emptied();
+    }
+
+    /// Topics whose history has gone stay only if something else keeps them.
+    fn remove_emptied(&mut self) {
+        while let Some(place) = self.histories.take_emptied() {
+            let Some(state) = self.topics.get_mut(place) else {
+                continue;
+            };
+            if let Some(kept) = state.reactors.kept() {
+                kept.ring = None;
+            }
+            if state.reactors.is_unused() {
+                self.topics.remove(place);
+            }
+        }
+    }
+
     fn take_epoch(next_epoch: &mut u64) -> u64 {
         let epoch = *next_epoch;
         *next_epoch = next_epoch.wrapping_add(1);
@@ -314,135 +443,29 @@ impl Shard {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::hub::Kind;
-
-    fn topic(name: &str) -> Topic {
-        Topic::from_text(name).expect("a valid topic")
-    }
-
-    fn publish(shard: &mut Shard, name: &str, origin: Origin) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        let publication = Arc::new(Publication::new(Kind::Text, b"x", 0));
-        shard.handle_command(
-            Command::Publish {
-                topic: topic(name),
-                publication,
-                origin,
-            },
-            &mut effects,
-        );
-        effects
-    }
-
-    fn subscribe(shard: &mut Shard, name: &str, reactor: u16, index: u32) -> LocalTopic {
-        let local = LocalTopic {
-            index,
-            generation: 1,
-        };
-        let command = Command::Subscribe {
-            topic: topic(name),
-            reactor: ReactorId(reactor),
-            local,
-        };
-        shard.handle_command(command, &mut Vec::new());
-        local
-    }
-
-    fn positions(effects: &[Effect]) -> Vec<Position> {
-        effects
+/// Tells the reactors with subscribers of a topic who came or went.
+fn tell(
+    topic: &Topic,
+    member: Member,
+    is_join: bool,
+    reactors: &[Subscriber],
+    effects: &mut Vec<Effect>,
+) {
+    let change = Arc::new(PresenceChange {
+        topic: topic.clone(),
+        member,
+        is_join,
+    });
+    effects.extend(
+        reactors
             .iter()
-            .map(|effect| match effect {
-                Effect::Deliver { publication, .. } => publication.position(),
-                Effect::Published { position, .. } => *position,
-            })
-            .collect()
-    }
-
-    #[test]
-    fn every_reactor_gets_the_same_positions_in_order() {
-        let mut shard = Shard::new(7);
-        subscribe(&mut shard, "a", 0, 3);
-        subscribe(&mut shard, "a", 1, 9);
-        for offset in 1..=3 {
-            let effects = publish(&mut shard, "a", Origin::Detached);
-            let expected = Position { epoch: 7, offset };
-            assert_eq!(positions(&effects), [expected, expected]);
-        }
-    }
-
-    #[test]
-    fn the_publisher_is_told_the_position_after_the_deliveries() {
-        let mut shard = Shard::new(7);
-        subscribe(&mut shard, "a", 1, 0);
-        let origin = Origin::Connection {
-            reactor: ReactorId(0),
-            connection: 42,
-            sequence: 5,
-        };
-        let effects = publish(&mut shard, "a", origin);
-        assert!(matches!(
-            effects[0],
-            Effect::Deliver {
-                reactor: ReactorId(1),
-                ..
-            }
-        ));
-        assert!(matches!(
-            effects[1],
-            Effect::Published {
-                connection: 42,
-                sequence: 5,
-                ..
-            }
-        ));
-    }
-
-    #[test]
-    fn a_topic_without_subscribers_leaves_nothing_behind_and_repeats_no_epoch() {
-        let mut shard = Shard::new(7);
-        let local = subscribe(&mut shard, "a", 0, 0);
-        publish(&mut shard, "a", Origin::Detached);
-        let gone = Command::Unsubscribe {
-            topic: topic("a"),
-            reactor: ReactorId(0),
-            local,
-        };
-        shard.handle_command(gone, &mut Vec::new());
-        assert_eq!(shard.topic_count(), 0);
-        subscribe(&mut shard, "a", 0, 0);
-        let effects = publish(&mut shard, "a", Origin::Detached);
-        assert_eq!(
-            positions(&effects),
-            [Position {
-                epoch: 8,
-                offset: 1
-            }]
-        );
-    }
-
-    #[test]
-    fn a_late_unsubscribe_does_not_undo_a_newer_subscription() {
-        let mut shard = Shard::new(7);
-        let old = subscribe(&mut shard, "a", 0, 0);
-        let new = LocalTopic {
-            index: 0,
-            generation: 2,
-        };
-        let again = Command::Subscribe {
-            topic: topic("a"),
-            reactor: ReactorId(0),
-            local: new,
-        };
-        shard.handle_command(again, &mut Vec::new());
-        let late = Command::Unsubscribe {
-            topic: topic("a"),
-            reactor: ReactorId(0),
-            local: old,
-        };
-        shard.handle_command(late, &mut Vec::new());
-        assert_eq!(publish(&mut shard, "a", Origin::Detached).len(), 1);
-    }
+            .map(|&(reactor, local)| Effect::PresenceChanged {
+                reactor,
+                local,
+                change: Arc::clone(&change),
+            }),
+    );
 }
+
+#[cfg(test)]
+mod tests;

@@ -262,6 +262,11 @@ impl<T: Transport> Connections<T> {
                     self.settle(id.index, now_ms);
                 }
             }
+            // Answers to commands that no connection here gives.
+            Effect::Joined { .. }
+            | Effect::PatternSubscribed { .. }
+            | Effect::PresenceChanged { .. }
+            | Effect::Present { .. } => {}
         }
     }
 

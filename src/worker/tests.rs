@@ -43,7 +43,13 @@ fn start(
         commands_max,
         bytes_max: 1 << 20,
     };
-    let (shards, work) = Shards::new(&[1], vec![Box::new(Box0 { sender })], limits, inline);
+    let (shards, work) = Shards::new(
+        &[1],
+        vec![Box::new(Box0 { sender })],
+        limits,
+        &ShardSettings::default(),
+        inline,
+    );
     let local = LocalTopic {
         index: 0,
         generation: 0,
@@ -63,7 +69,7 @@ fn offset(effect: Effect) -> (u64, Vec<u8>) {
             publication.position().offset,
             publication.payload().to_vec(),
         ),
-        Effect::Published { .. } => panic!("nobody asked"),
+        _ => panic!("nobody asked"),
     }
 }
 
@@ -188,7 +194,13 @@ fn racing(races_at: usize, commands_max: usize) -> (Arc<Shards>, Receiver<usize>
         commands_max,
         bytes_max: 1 << 20,
     };
-    let (shards, work) = Shards::new(&[1], vec![Box::new(Arc::clone(&outlet))], limits, true);
+    let (shards, work) = Shards::new(
+        &[1],
+        vec![Box::new(Arc::clone(&outlet))],
+        limits,
+        &ShardSettings::default(),
+        true,
+    );
     let shards = Arc::new(shards);
     assert!(
         outlet

@@ -15,7 +15,7 @@ use umbel::access::{AccessRequest, Authorizer, Denied};
 use umbel::config::{Limits, Origins};
 use umbel::connection::{Inflation, NEVER_MS, Settings};
 use umbel::handler::{CloseReason, ConnectionId, Echo, Handler, Message, Peer};
-use umbel::hub::ReactorId;
+use umbel::hub::{ReactorId, ShardSettings};
 use umbel::metrics::Metrics;
 use umbel::reactor::connections::Connections;
 use umbel::reactor::mailbox::{Inbox, Mailbox, mailbox};
@@ -139,7 +139,8 @@ impl Node {
             commands_max: limits.commands_max,
             bytes_max: limits.command_bytes_max,
         };
-        let (shards, work) = Shards::new(&epochs, outlets, queue, inline);
+        let (shards, work) =
+            Shards::new(&epochs, outlets, queue, &ShardSettings::default(), inline);
         let shared = Shared {
             settings: Arc::new(settings),
             shards: Arc::new(shards.repeatable()),

@@ -12,7 +12,7 @@ use umbel::config::{Config, Limits};
 use umbel::connection::Settings;
 use umbel::handler::Echo;
 use umbel::http::topic::Topic;
-use umbel::hub::{Command, Kind, Origin, Publication, ReactorId};
+use umbel::hub::{Command, Kind, Origin, Publication, ReactorId, ShardSettings};
 use umbel::metrics::Metrics;
 use umbel::reactor::connections::Connections;
 use umbel::reactor::mailbox::{Inbox, mailbox};
@@ -108,7 +108,13 @@ impl<T: Transport> Node<T> {
             bytes_max: 1 << 20,
         };
         let outlets: Vec<Box<dyn Outlet>> = vec![Box::new(outlet)];
-        let (shards, _work) = Shards::new(&[1, 1 << 32], outlets, queue, true);
+        let (shards, _work) = Shards::new(
+            &[1, 1 << 32],
+            outlets,
+            queue,
+            &ShardSettings::default(),
+            true,
+        );
         let shards = Arc::new(shards.repeatable());
         let metrics = Arc::new(Metrics::new(1));
         let shared = Shared {

@@ -1,0 +1,308 @@
+//! What is asked of a shard, and what it wants done: the messages between the reactors and the hub.
+
+use std::sync::Arc;
+
+use super::presence::{Member, PresenceChange};
+use super::publication::{Position, Publication};
+use crate::http::topic::Topic;
+use crate::pattern::Pattern;
+
+/// A reactor, by its number from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ReactorId(pub u16);
+
+/// A topic, or a pattern, as one reactor knows it: its place in that reactor's table. It spares the reactor a hash of
+/// the name for each publication. The generation tells a place from a later use of the same place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LocalTopic {
+    /// The place in the reactor's table of topics; or, with [`LocalTopic::PATTERN_BIT`] set, in that of patterns.
+    pub index: u32,
+    /// Counts the uses of that place.
+    pub generation: u32,
+}
+
+impl LocalTopic {
+    /// Set in the index of a pattern.
+    pub const PATTERN_BIT: u32 = 1 << 31;
+
+    /// Whether it names a pattern.
+    pub fn is_pattern(self) -> bool {
+        self.index & LocalTopic::PATTERN_BIT != 0
+    }
+}
+
+/// Who published, and so who is told the position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody waits for an answer.
+    Detached,
+    /// A connection waits. `connection` is opaque to the hub; `sequence` tells the publications of one request apart.
+    Connection {
+        /// The reactor that owns the connection.
+        reactor: ReactorId,
+        /// The reactor's own name for the connection.
+        connection: u64,
+        /// The place within the request, from 0.
+        sequence: u32,
+    },
+}
+
+/// Where in a topic a subscription begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// With what is published from now on.
+    Now,
+    /// With what was published after this position, if all of it is there still.
+    Since(Position),
+    /// With the last so many publications, or as many as there are.
+    Last(u32),
+}
+
+/// What is asked of a shard.
+#[derive(Debug)]
+pub enum Command {
+    /// Give the publication its place in the topic and hand it to all subscribers.
+    Publish {
+        /// The topic.
+        topic: Topic,
+        /// The publication, which nobody else holds yet.
+        publication: Arc<Publication>,
+        /// Who is told the position.
+        origin: Origin,
+    },
+    /// From here on the reactor has subscribers of the topic.
+    Subscribe {
+        /// The topic.
+        topic: Topic,
+        /// The reactor.
+        reactor: ReactorId,
+        /// The reactor's name for the topic, which deliveries bear.
+        local: LocalTopic,
+    },
+    /// The reactor's last subscriber of the topic is gone.
+    Unsubscribe {
+        /// The topic.
+        topic: Topic,
+        /// The reactor.
+        reactor: ReactorId,
+        /// The reactor's name for the topic. An older one than the hub knows is ignored.
+        local: LocalTopic,
+    },
+    /// Subscribe the reactor, and tell one of its connections where the topic stands and what it missed: answered by
+    /// [`Effect::Joined`]. Where the topic's rule has presence, the connection is present from here on.
+    Join {
+        /// The topic.
+        topic: Topic,
+        /// The reactor.
+        reactor: ReactorId,
+        /// The reactor's name for the topic, which deliveries bear.
+        local: LocalTopic,
+        /// The reactor's own name for the connection.
+        connection: u64,
+        /// Tells the requests of one connection apart.
+        request: u32,
+        /// Where the subscription begins.
+        start: Start,
+        /// What the connection says about itself to others who are present.
+        info: Option<Arc<str>>,
+    },
+    /// A connection that joined is no longer present. Needed only for topics whose rule has presence.
+    Leave {
+        /// The topic.
+        topic: Topic,
+        /// The reactor that owns the connection.
+        reactor: ReactorId,
+        /// The reactor's own name for the connection.
+        connection: u64,
+    },
+    /// Tell a connection who is present: answered by [`Effect::Present`].
+    Present {
+        /// The topic.
+        topic: Topic,
+        /// The reactor that owns the connection.
+        reactor: ReactorId,
+        /// The reactor's own name for the connection.
+        connection: u64,
+        /// Tells the requests of one connection apart.
+        request: u32,
+    },
+    /// From here on the reactor has subscribers of the pattern; every shard must be told. Answered by
+    /// [`Effect::PatternSubscribed`].
+    SubscribePattern {
+        /// The shard, from 0.
+        shard: u32,
+        /// The pattern.
+        pattern: Pattern,
+        /// The reactor.
+        reactor: ReactorId,
+        /// The reactor's name for the pattern, which deliveries bear.
+        local: LocalTopic,
+    },
+    /// The reactor's last subscriber of the pattern is gone; every shard must be told.
+    UnsubscribePattern {
+        /// The shard, from 0.
+        shard: u32,
+        /// The pattern.
+        pattern: Pattern,
+        /// The reactor.
+        reactor: ReactorId,
+        /// The reactor's name for the pattern. One that the hub does not know is ignored.
+        local: LocalTopic,
+    },
+    /// Let go of what has become too old. To be sent to each shard about once a second.
+    Expire {
+        /// The shard, from 0.
+        shard: u32,
+        /// The moment on the process's monotonic clock.
+        now_us: u64,
+    },
+}
+
+/// What decides which shard carries a command out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommandRoute<'a> {
+    /// The shard of this topic.
+    Topic(&'a Topic),
+    /// The shard of this number, from 0.
+    Shard(u32),
+}
+
+impl Command {
+    /// What decides its shard.
+    pub fn route(&self) -> CommandRoute<'_> {
+        match self {
+            Command::Publish { topic, .. }
+            | Command::Subscribe { topic, .. }
+            | Command::Unsubscribe { topic, .. }
+            | Command::Join { topic, .. }
+            | Command::Leave { topic, .. }
+            | Command::Present { topic, .. } => CommandRoute::Topic(topic),
+            Command::SubscribePattern { shard, .. }
+            | Command::UnsubscribePattern { shard, .. }
+            | Command::Expire { shard, .. } => CommandRoute::Shard(*shard),
+        }
+    }
+
+    /// Bytes of publications that it holds while it waits.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Command::Publish { publication, .. } => publication.frame().len(),
+            _ => 0,
+        }
+    }
+}
+
+/// The answer to [`Command::Join`].
+#[derive(Debug)]
+pub struct Joined {
+    /// Of the newest publication handed out so far; offset 0: none was. All later ones come as [`Effect::Deliver`]
+    /// behind this answer.
+    pub position: Position,
+    /// Whether `publications` is all that was missed since the position that was asked for. None if none was.
+    pub recovered: Option<bool>,
+    /// What was asked for, in order. It ends with the publication at `position`.
+    pub publications: Vec<Arc<Publication>>,
+}
+
+/// What a shard wants done, in order. All effects are for one reactor's mailbox.
+#[derive(Debug)]
+pub enum Effect {
+    /// Write the publication to the reactor's subscribers of the topic or pattern. If the publication has a
+    /// [`Receipt`](super::Receipt), each delivery must add a share to it, whatever becomes of it.
+    Deliver {
+        /// The reactor.
+        reactor: ReactorId,
+        /// Its name for the topic or pattern.
+        local: LocalTopic,
+        /// The publication.
+        publication: Arc<Publication>,
+    },
+    /// Tell a publisher where its publication stands.
+    Published {
+        /// The reactor that owns the publisher.
+        reactor: ReactorId,
+        /// The reactor's own name for the connection.
+        connection: u64,
+        /// The place within the publisher's request.
+        sequence: u32,
+        /// Where the publication stands.
+        position: Position,
+    },
+    /// A connection has joined the topic. Publications in it count towards no receipt.
+    Joined {
+        /// The reactor that owns the connection.
+        reactor: ReactorId,
+        /// Its name for the topic.
+        local: LocalTopic,
+        /// The reactor's own name for the connection.
+        connection: u64,
+        /// The request that it answers.
+        request: u32,
+        /// Where the topic stands, and what the connection missed.
+        joined: Box<Joined>,
+    },
+    /// Deliveries for the pattern come from this shard from here on.
+    PatternSubscribed {
+        /// The reactor.
+        reactor: ReactorId,
+        /// Its name for the pattern.
+        local: LocalTopic,
+        /// The shard, from 0.
+        shard: u32,
+    },
+    /// Tell the reactor's subscribers of the topic who came or went. Whoever comes is not told of itself: its
+    /// [`Effect::Joined`] comes behind this.
+    PresenceChanged {
+        /// The reactor.
+        reactor: ReactorId,
+        /// Its name for the topic.
+        local: LocalTopic,
+        /// Who came or went.
+        change: Arc<PresenceChange>,
+    },
+    /// Tell a connection who is present.
+    Present {
+        /// The reactor that owns the connection.
+        reactor: ReactorId,
+        /// The reactor's own name for the connection.
+        connection: u64,
+        /// The request that it answers.
+        request: u32,
+        /// Who is present, as far as others are told.
+        members: Arc<[Member]>,
+        /// How many are present in all.
+        total: u32,
+    },
+}
+
+// There are thousands of places for them in each queue, made when the server starts.
+const _: () = assert!(size_of::<Command>() <= 80 && size_of::<Effect>() <= 40);
+
+impl Effect {
+    /// The reactor whose mailbox it goes to.
+    pub fn reactor(&self) -> ReactorId {
+        match self {
+            Effect::Deliver { reactor, .. }
+            | Effect::Published { reactor, .. }
+            | Effect::Joined { reactor, .. }
+            | Effect::PatternSubscribed { reactor, .. }
+            | Effect::PresenceChanged { reactor, .. }
+            | Effect::Present { reactor, .. } => *reactor,
+        }
+    }
+
+    /// Bytes that it holds while it waits.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Effect::Deliver { publication, .. } => publication.frame().len(),
+            Effect::Joined { joined, .. } => {
+                let frames = joined.publications.iter();
+                frames.map(|publication| publication.frame().len()).sum()
+            }
+            Effect::Present { members, .. } => size_of_val(&**members),
+            Effect::Published { .. }
+            | Effect::PatternSubscribed { .. }
+            | Effect::PresenceChanged { .. } => 0,
+        }
+    }
+}
