@@ -247,3 +247,164 @@ impl<V: PartialEq> PatternTable<V> {
         self.shrink.shrink(&mut self.nodes);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::{STAR_SEGMENTS_MAX, STARS_MAX};
+    use super::*;
+
+    fn topic(text: &str) -> Topic {
+        Topic::from_text(text).expect("a topic")
+    }
+
+    fn pattern(text: &str) -> Pattern {
+        Pattern::parse(text).expect("a pattern")
+    }
+
+    fn table<T: AsRef<str>>(patterns: impl IntoIterator<Item = T>) -> PatternTable<u32> {
+        let mut table = PatternTable::default();
+        for (value, text) in (0..).zip(patterns) {
+            table.insert(&pattern(text.as_ref()), value);
+        }
+        table
+    }
+
+    fn visits(table: &PatternTable<u32>, name: &str) -> usize {
+        table.visit(ROOT, topic(name).as_str(), &mut |_| {})
+    }
+
+    /// Patterns and topics over few segments, so that they often meet.
+    fn names() -> impl Strategy<Value = (Pattern, Topic)> {
+        let pattern = "[/.]?(a|b|\\*|)([/.](a|b|\\*|)){0,4}([/.]\\*\\*)?(\\?a)?|\\*\\*"
+            .prop_filter_map("a pattern", |text| Pattern::parse(&text).ok());
+        let topic = "[/.]?(a|b|\\*|)([/.](a|b|)){0,5}(\\?a)?"
+            .prop_filter_map("a topic", |text| Topic::from_text(&text).ok());
+        (pattern, topic)
+    }
+
+    /// Nothing but the root is left, and it is as new.
+    fn assert_is_vacant(table: &PatternTable<u32>) {
+        assert!(table.is_empty());
+        assert_eq!(table.nodes.len(), 1);
+        let root = &table.nodes[ROOT as usize];
+        assert_eq!(root.children, 0);
+        assert_eq!(root.wildcards, [NOWHERE; WILDCARD_SLOTS]);
+        assert_eq!(root.values.capacity(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn it_matches_as_each_pattern_does(
+            names in proptest::collection::vec((names(), 0..3u32), 1..40),
+            removed in proptest::collection::vec(any::<proptest::sample::Index>(), 0..40),
+        ) {
+            let mut table = PatternTable::default();
+            let mut held: Vec<(Pattern, u32)> = Vec::new();
+            for ((pattern, _), value) in &names {
+                table.insert(pattern, *value);
+                held.push((pattern.clone(), *value));
+            }
+            for index in removed {
+                let ((pattern, _), value) = &names[index.index(names.len())];
+                let found = held.iter().position(|(other, held)| other == pattern && held == value);
+                prop_assert_eq!(table.remove(pattern, value), found.is_some());
+                found.map(|found| held.remove(found));
+            }
+            prop_assert_eq!(table.len(), held.len());
+            for ((_, topic), _) in &names {
+                let mut expected: Vec<u32> = held
+                    .iter()
+                    .filter(|(pattern, _)| pattern.matches(topic))
+                    .map(|(_, value)| *value)
+                    .collect();
+                let mut matches = Vec::new();
+                table.for_each_match(topic, |value| matches.push(*value));
+                expected.sort_unstable();
+                matches.sort_unstable();
+                prop_assert_eq!(matches, expected, "{}", topic);
+            }
+            for (pattern, value) in held {
+                prop_assert!(table.remove(&pattern, &value));
+            }
+            assert_is_vacant(&table);
+        }
+    }
+
+    #[test]
+    fn nothing_is_left_behind() {
+        let texts: Vec<String> = (0..30_000)
+            .flat_map(|number| [format!("a/{number}/*.b"), format!("{number}.**")])
+            .collect();
+        let mut table = table(&texts);
+        assert_eq!(table.len(), 60_000);
+        assert!(!table.remove(&pattern("a/1/*"), &0), "nothing ends there");
+        assert!(!table.remove(&pattern("a/1/*.b"), &0), "another value");
+        for (value, text) in (0..60_000).zip(&texts).rev() {
+            assert!(table.remove(&pattern(text), &value), "{text}");
+        }
+        assert_is_vacant(&table);
+        assert!(table.nodes.capacity() <= 1024);
+    }
+
+    #[test]
+    fn a_pattern_that_many_had_gives_memory_back() {
+        let mut table = PatternTable::default();
+        (0..1000).for_each(|value| table.insert(&pattern("a/*"), value));
+        (1..1000).for_each(|value| assert!(table.remove(&pattern("a/*"), &value)));
+        let values = table.nodes.iter().map(|(_, node)| node.values.capacity());
+        assert!(values.sum::<usize>() < 16);
+    }
+
+    #[test]
+    fn a_match_costs_the_same_whatever_else_there_is() {
+        let with = |count: u32| {
+            let others = (0..count)
+                .flat_map(|number| [format!("orders/{number}/*"), format!("*/{number}.**")]);
+            let some = ["orders/*", "orders/eu/**", "*/eu/1", "**"].map(str::to_owned);
+            table(some.into_iter().chain(others))
+        };
+        let (few, many) = (with(3), with(50_000));
+        assert_eq!(many.len(), 100_004);
+        for name in [
+            "orders/eu/1",
+            "orders/eu",
+            "orders",
+            "other",
+            "orders/eu.1/2/3",
+        ] {
+            assert_eq!(visits(&few, name), visits(&many, name), "{name}");
+            assert!(visits(&many, name) <= 15, "{name}");
+        }
+    }
+
+    /// All patterns of so many segments, each `a` or `*`, with at most [`STARS_MAX`] of these.
+    fn worst_patterns(segments: usize) -> Vec<String> {
+        let mut patterns = vec![(String::new(), 0)];
+        for at in 0..segments {
+            let separator = if at == 0 { "" } else { "/" };
+            let longer = patterns.iter().flat_map(|(text, stars)| {
+                let by_star =
+                    (*stars < STARS_MAX).then(|| (format!("{text}{separator}*"), stars + 1));
+                std::iter::once((format!("{text}{separator}a"), *stars)).chain(by_star)
+            });
+            patterns = longer.collect();
+        }
+        patterns.into_iter().map(|(text, _)| text).collect()
+    }
+
+    #[test]
+    fn hostile_patterns_cost_a_bounded_number_of_visits() {
+        let deep = "a/".repeat(126) + "a";
+        let mut texts = worst_patterns(STAR_SEGMENTS_MAX);
+        // One that goes all the way down, as only a pattern without a star can.
+        texts.push("a/".repeat(126) + "b");
+        let table = table(&texts);
+        // Of 16 segments at most 4 are stars: the sum over each depth of the ways to choose them.
+        assert_eq!(visits(&table, &deep), 9401 + 126 - STAR_SEGMENTS_MAX);
+        assert_eq!(visits(&table, "a/a/a"), 15);
+        // Segments that are empty lead nowhere by a star.
+        assert_eq!(visits(&table, &"/".repeat(255)), 1);
+    }
+}
