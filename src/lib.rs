@@ -91,9 +91,10 @@
 //!
 //! Connection: one accepted socket. Frame, fragment, message: as in RFC 6455. Topic: what is published and subscribed
 //! to. Publication: a message with its place in a topic. Offset, epoch: that place, and the unbroken run it counts in.
-//! Segment: a topic is cut before each `/` and `.`. Pattern: a name for many topics, by their segments. Dialect: how publications look on the wire. Outbox: what a connection has yet to write. Slow consumer: whose outbox
-//! is full. Reactor: an event loop. Tick: one round of it. Mailbox: what other threads want of it. Shard: a part of the
-//! hub. Worker: a thread that runs shards. Drain: an orderly shutdown.
+//! Pattern: a name for many topics. Topic rule: what the topics of a pattern get. History: the publications of a topic
+//! that are kept. Dialect: how publications look on the wire. Outbox: what a connection has yet to write. Slow consumer:
+//! whose outbox is full. Reactor: an event loop. Tick: one round of it. Mailbox: what other threads want of it. Shard: a
+//! part of the hub. Worker: a thread that runs shards. Drain: an orderly shutdown.
 #![warn(missing_docs)]
 
 pub mod access;

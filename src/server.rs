@@ -23,6 +23,7 @@ use crate::metrics::Metrics;
 use crate::reactor::listener::{Balance, Listener};
 use crate::reactor::mailbox::{Inbox, Mailbox, mailbox};
 use crate::reactor::{Context, Reactor, Route, Selector, Shared, StageCell, socket};
+use crate::topic_rule::{TopicRule, TopicRules};
 use crate::worker::{Outlet, QueueLimits, Shards};
 
 /// Shards for each thread that may run one, so that two busy threads seldom want the same.
@@ -59,6 +60,22 @@ impl Builder {
     #[must_use]
     pub fn listen(mut self, address: SocketAddr) -> Builder {
         self.config.listen = address;
+        self
+    }
+
+    /// What the topics of a pattern get, behind the rules that there are already. The first rule that matches a topic
+    /// counts.
+    ///
+    /// ```
+    /// # use umbel::{Server, TopicRuleError};
+    /// # fn main() -> Result<(), TopicRuleError> {
+    /// let builder = Server::builder().topic_rule("orders/** history=1000 slow_consumer=latest".parse()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn topic_rule(mut self, rule: TopicRule) -> Builder {
+        self.config.topic_rules.push(rule);
         self
     }
 
@@ -166,7 +183,9 @@ impl<'a> Assembly<'a> {
         );
         let shared = Shared {
             settings: Arc::new(
-                Settings::new(limits).with_deflate(config.deflate, config.deflate_client_takeover),
+                Settings::new(limits)
+                    .with_deflate(config.deflate, config.deflate_client_takeover)
+                    .with_topic_rules(TopicRules::new(config.topic_rules.clone())),
             ),
             shards: Arc::new(shards),
             authorizer,
@@ -240,6 +259,7 @@ impl<'a> Assembly<'a> {
             workers: config.worker_count(),
             address,
             connections_max,
+            topic_rules: config.topic_rules.len(),
             policy,
         })
     }
@@ -289,6 +309,7 @@ pub struct Server {
     workers: usize,
     address: SocketAddr,
     connections_max: usize,
+    topic_rules: usize,
     policy: Policy,
 }
 
@@ -405,11 +426,18 @@ impl Server {
         let limit = self.connections_max;
         let address = self.address;
         let threads = format!("{} reactors, {} workers", self.reactors.len(), self.workers);
+        let rules = match self.topic_rules {
+            0 => String::new(),
+            1 => "; 1 topic rule".to_owned(),
+            count => format!("; {count} topic rules"),
+        };
         let policy = match self.policy.by_code {
             true => "who may do what is decided by the program",
             false => &self.policy.rights,
         };
-        format!("listening on http://{address} ({policy}; {threads}; at most {limit} connections)")
+        format!(
+            "listening on http://{address} ({policy}; {threads}; at most {limit} connections{rules})"
+        )
     }
 }
 

@@ -4,6 +4,7 @@
 //! `orders/** history=1000 history_age_max_ms=60000 slow_consumer=latest presence=on`.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -17,13 +18,13 @@ pub const HISTORY_BYTES_DEFAULT: usize = 16 << 20;
 pub const HISTORY_AGE_DEFAULT_MS: u64 = 300_000;
 
 /// Publications of a topic's history that a rule may ask for.
-pub const HISTORY_PUBLICATIONS_MAX: u32 = 10_000_000;
+const PUBLICATIONS_RANGE: RangeInclusive<u64> = 0..=10_000_000;
 
-/// Bytes of a topic's history that a rule may ask for.
-pub const HISTORY_BYTES_MAX: usize = 1 << 36;
+/// Bytes of a topic's history that a rule may ask for: up to 64 GiB.
+const BYTES_RANGE: RangeInclusive<u64> = 1..=1 << 36;
 
-/// Age of a topic's history that a rule may ask for: a year.
-pub const HISTORY_AGE_MAX_MS: u64 = 31_536_000_000;
+/// Age of a topic's history that a rule may ask for: up to a year.
+const AGE_RANGE_MS: RangeInclusive<u64> = 1..=31_536_000_000;
 
 /// What is kept of a topic for those who come back. What exceeds any of the three goes, the oldest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,26 +162,48 @@ impl TopicRule {
         Ok(rule)
     }
 
+    /// Checks what a program may have set to anything against the ranges that hold for a rule's text.
+    ///
+    /// # Errors
+    /// Says what is out of its range and what is in it.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let HistoryLimits {
+            publications_max,
+            bytes_max,
+            age_max_ms,
+        } = self.history;
+        for (name, value, range) in [
+            ("history", u64::from(publications_max), PUBLICATIONS_RANGE),
+            ("history_bytes_max", bytes_max as u64, BYTES_RANGE),
+            ("history_age_max_ms", age_max_ms, AGE_RANGE_MS),
+        ] {
+            if !range.contains(&value) {
+                return Err(format!("{name} must be {}", wanted(&range)));
+            }
+        }
+        Ok(())
+    }
+
     /// Sets what one word says; gives the name of its field.
     fn set(&mut self, word: &str) -> Result<&'static str, String> {
         let (name, value) = word.split_once('=').unwrap_or((word, ""));
         let wrong = |wanted: &str| format!("{name}={value} cannot stand; it is {wanted}");
+        let number = |range: RangeInclusive<u64>| {
+            let number = value.parse().ok();
+            let number = number.filter(|number| range.contains(number));
+            number.ok_or_else(|| wrong(&wanted(&range)))
+        };
         match name {
             "history" => {
-                let max = u64::from(HISTORY_PUBLICATIONS_MAX);
-                let count = number(value, 0, max).map_err(|wanted| wrong(&wanted))?;
-                self.history.publications_max = count as u32;
+                self.history.publications_max = number(PUBLICATIONS_RANGE)? as u32;
                 Ok("history")
             }
             "history_bytes_max" => {
-                let max = HISTORY_BYTES_MAX as u64;
-                let bytes = number(value, 1, max).map_err(|wanted| wrong(&wanted))?;
-                self.history.bytes_max = bytes as usize;
+                self.history.bytes_max = number(BYTES_RANGE)? as usize;
                 Ok("history_bytes_max")
             }
             "history_age_max_ms" => {
-                let age = number(value, 1, HISTORY_AGE_MAX_MS).map_err(|wanted| wrong(&wanted))?;
-                self.history.age_max_ms = age;
+                self.history.age_max_ms = number(AGE_RANGE_MS)?;
                 Ok("history_age_max_ms")
             }
             "slow_consumer" => {
@@ -206,11 +229,8 @@ impl TopicRule {
     }
 }
 
-/// Reads a number in a range; else says what is wanted.
-fn number(text: &str, min: u64, max: u64) -> Result<u64, String> {
-    let number = text.parse().ok();
-    let number = number.filter(|number| (min..=max).contains(number));
-    number.ok_or_else(|| format!("a whole number from {min} to {max}"))
+fn wanted(range: &RangeInclusive<u64>) -> String {
+    format!("a whole number from {} to {}", range.start(), range.end())
 }
 
 impl FromStr for TopicRule {

@@ -58,6 +58,16 @@ fn errors_name_the_setting_the_value_and_the_way_out() {
         ),
         (&["serve", "--origin", "x y"], 1, &["origin", "x y"]),
         (
+            &["serve", "--topic-rule", "a histroy=5"],
+            2,
+            &["histroy=5", "history=", "UMBEL_TOPIC_RULES"],
+        ),
+        (
+            &["serve", "--topic-rule=a/*", "--topic-rule=a/*"],
+            1,
+            &["topic_rules = a/*", "never counts"],
+        ),
+        (
             &["--listen", &taken, "--log-level", "off"],
             1,
             &["listen", &taken, "choose another port"],
@@ -92,6 +102,23 @@ fn flags_without_a_command_are_those_of_serve() {
     });
     served.signal("TERM");
     assert_eq!(served.end().0, 0);
+}
+
+#[test]
+fn topic_rules_are_flags_or_one_variable() {
+    let rules = ["orders/* history=5 slow_consumer=latest", "** presence=on"];
+    let by_flags =
+        run(umbel(&["serve", "--dry-run"]).args(rules.map(|rule| format!("--topic-rule={rule}"))));
+    let variable = format!("{};{} ;", rules[0], rules[1]);
+    let by_variable = run(umbel(&["serve", "--dry-run"]).env("UMBEL_TOPIC_RULES", variable));
+    for (code, out, error) in [by_flags, by_variable] {
+        let settings: Value = serde_json::from_str(&out).expect("settings are JSON");
+        assert_eq!(
+            (code, &settings["topic_rules"]),
+            (0, &rules.to_vec().into()),
+            "{error}"
+        );
+    }
 }
 
 /// A value that is not the default, near enough to it that no two limits contradict each other.

@@ -6,7 +6,7 @@ use umbel::ConfigError;
 use umbel::config::{LimitInfo, Limits};
 
 /// The headings in the help, each with the first limit that stands under it.
-const HEADINGS: [(&str, &str); 7] = [
+const HEADINGS: [(&str, &str); 9] = [
     ("head_bytes_max", "Limits of requests"),
     ("message_bytes_max", "Limits of messages"),
     ("ping_interval_ms", "Times of connections"),
@@ -17,6 +17,8 @@ const HEADINGS: [(&str, &str); 7] = [
     ),
     ("backlog", "Connections and reactors"),
     ("mailbox_messages_max", "Queues between threads"),
+    ("history_bytes_total_max", "History, umbel.v1 and presence"),
+    ("deflate_bytes_min", "Limits of compression"),
 ];
 
 /// The heading that the drain time stands under.

@@ -13,13 +13,14 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use umbel::config::Limits;
 use umbel::protocol::OriginList;
-use umbel::{Access, Config, ConfigError, Deflate, Handle, Origins, Server};
+use umbel::{Access, Config, ConfigError, Deflate, Handle, Origins, Server, TopicRule};
 
 use super::{limits, log_output};
 
 const LISTENING: &str = "Where, and on how many threads";
 const ACCESS: &str = "Who may do what";
 const DEFLATE: &str = "Compression";
+const TOPICS: &str = "What topics get";
 const LOGGING: &str = "Logging";
 
 const VARIABLES: &str = "Every setting has a variable as well: --listen is UMBEL_LISTEN, --backlog is \
@@ -64,7 +65,7 @@ pub fn command() -> Command {
                 .value_parser(value_parser!(bool))
                 .hide_short_help(true),
         ]);
-    let command = add_deflate(add_access(command))
+    let command = add_topics(add_deflate(add_access(command)))
         .next_help_heading(LOGGING)
         .args(log_output::arguments());
     limits::add_arguments(command)
@@ -104,6 +105,40 @@ fn add_deflate(command: Command) -> Command {
             .value_parser(value_parser!(bool))
             .hide_short_help(true),
     ])
+}
+
+fn add_topics(command: Command) -> Command {
+    command.next_help_heading(TOPICS).arg(
+        Arg::new("topic-rule")
+            .long("topic-rule")
+            .value_name("RULE")
+            .action(ArgAction::Append)
+            .env("UMBEL_TOPIC_RULES")
+            .hide_env(true)
+            .value_parser(parse_topic_rules)
+            .help("What the topics of a pattern get, as in \"orders/** history=1000\"; repeat it, the first that matches counts")
+            .long_help(
+                "What the topics of a pattern get; repeat it, or separate by ; in UMBEL_TOPIC_RULES. The first rule whose \
+                 pattern matches a topic counts. In a pattern `*` stands for one segment between / and . and a last `**` for \
+                 one or more. Behind it:\n\
+                 history=COUNT               publications that are kept for who comes back\n\
+                 history_bytes_max=BYTES     of those, at most [default: 16777216]\n\
+                 history_age_max_ms=MS       of those, at most [default: 300000]\n\
+                 slow_consumer=WHAT          close, drop-oldest or latest [default: close]\n\
+                 presence=on                 tell subscribers who is there",
+            ),
+    )
+}
+
+/// Reads rules with `;` between them. One may be empty, as behind the last `;` of a variable.
+fn parse_topic_rules(text: &str) -> Result<Vec<TopicRule>, String> {
+    text.split(';')
+        .filter(|rule| !rule.trim().is_empty())
+        .map(|rule| {
+            TopicRule::parse(rule)
+                .map_err(|error| format!("{error}; set it with --topic-rule or UMBEL_TOPIC_RULES"))
+        })
+        .collect()
 }
 
 fn parse_address(text: &str) -> Result<SocketAddr, String> {
@@ -178,6 +213,11 @@ fn print_settings(config: &Config) -> Result<(), Box<dyn Error>> {
         Origins::Any => "any",
         _ => "listed",
     });
+    let rules: Vec<_> = config
+        .topic_rules
+        .iter()
+        .map(TopicRule::to_string)
+        .collect();
     let mut settings = json!({
         "listen": config.listen.to_string(),
         "reactors": config.reactors,
@@ -192,6 +232,7 @@ fn print_settings(config: &Config) -> Result<(), Box<dyn Error>> {
         "insecure": config.insecure,
         "deflate": config.deflate.to_string(),
         "deflate_client_takeover": config.deflate_client_takeover,
+        "topic_rules": rules,
     });
     for info in Limits::ALL {
         settings[info.name] = config.limits.get(info.name).into();
@@ -227,6 +268,13 @@ fn config(matches: &ArgMatches) -> Result<Config, ConfigError> {
     config.deflate_client_takeover = *matches
         .get_one("deflate-client-takeover")
         .expect("it has a default");
+    config.topic_rules = matches
+        .get_many::<Vec<TopicRule>>("topic-rule")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .cloned()
+        .collect();
     config.limits = limits::limits(matches)?;
     Ok(config)
 }

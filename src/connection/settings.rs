@@ -2,6 +2,7 @@
 
 use crate::config::{Deflate, Limits};
 use crate::protocol::deflate::Policy;
+use crate::topic_rule::TopicRules;
 use crate::{http, protocol};
 
 /// What all connections of a reactor share.
@@ -19,10 +20,12 @@ pub struct Settings {
     pub deflate: Deflate,
     /// What compression is agreed to.
     pub deflate_policy: Policy,
+    /// What each topic gets.
+    pub topic_rules: TopicRules,
 }
 
 impl Settings {
-    /// Sorts the limits. No compression is agreed to.
+    /// Sorts the limits. No compression is agreed to, and there are no topic rules.
     pub fn new(limits: &Limits) -> Settings {
         let of_message = |bytes: usize| protocol::Limits {
             message_bytes_max: bytes as u64,
@@ -43,7 +46,15 @@ impl Settings {
                 enabled: false,
                 ..Policy::default()
             },
+            topic_rules: TopicRules::default(),
         }
+    }
+
+    /// Lets topics have what the rules say.
+    #[must_use]
+    pub fn with_topic_rules(mut self, rules: TopicRules) -> Settings {
+        self.topic_rules = rules;
+        self
     }
 
     /// Lets compression be agreed to, if there is what inflates and deflates. The server always wants to keep its
