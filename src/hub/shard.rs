@@ -468,4 +468,8 @@ fn tell(
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
+mod sequences;
+#[cfg(test)]
 mod tests;

@@ -1,7 +1,10 @@
 //! A shard by itself: commands in, effects out.
 
+use std::sync::Mutex;
+
 use super::*;
-use crate::hub::Kind;
+use crate::hub::{Kind, Receipt, Report, Share};
+use crate::topic_rule::TopicRule;
 
 fn topic(name: &str) -> Topic {
     Topic::from_text(name).expect("a valid topic")
@@ -129,4 +132,352 @@ fn a_late_unsubscribe_does_not_undo_a_newer_subscription() {
     };
     shard.handle_command(late, &mut Vec::new());
     assert_eq!(publish(&mut shard, "a", Origin::Detached).len(), 1);
+}
+
+/// A shard with rules of its own.
+fn ruled(rules: &[&str]) -> Shard {
+    let rules = rules
+        .iter()
+        .map(|text| TopicRule::parse(text).expect("a rule"));
+    let settings = ShardSettings {
+        rules: TopicRules::new(rules.collect()),
+        ..ShardSettings::default()
+    };
+    Shard::new(7, settings)
+}
+
+fn publish_at(shard: &mut Shard, name: &str, at_us: u64) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    let command = Command::Publish {
+        topic: topic(name),
+        publication: Arc::new(Publication::new(Kind::Text, b"x", at_us)),
+        origin: Origin::Detached,
+    };
+    shard.handle_command(command, &mut effects);
+    effects
+}
+
+fn join(shard: &mut Shard, name: &str, connection: u64, start: Start) -> (Vec<Effect>, Joined) {
+    let mut effects = Vec::new();
+    let command = Command::Join {
+        topic: topic(name),
+        reactor: ReactorId(0),
+        local: local(0),
+        connection,
+        request: 9,
+        start,
+        info: Some("me".into()),
+    };
+    shard.handle_command(command, &mut effects);
+    match effects.pop() {
+        Some(Effect::Joined {
+            reactor: ReactorId(0),
+            connection: answered,
+            request: 9,
+            joined,
+            ..
+        }) if answered == connection => (effects, *joined),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn local(index: u32) -> LocalTopic {
+    LocalTopic {
+        index,
+        generation: 1,
+    }
+}
+
+fn leave(shard: &mut Shard, name: &str, connection: u64) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    let command = Command::Leave {
+        topic: topic(name),
+        reactor: ReactorId(0),
+        connection,
+    };
+    shard.handle_command(command, &mut effects);
+    effects
+}
+
+fn unsubscribe(shard: &mut Shard, name: &str) {
+    let command = Command::Unsubscribe {
+        topic: topic(name),
+        reactor: ReactorId(0),
+        local: local(0),
+    };
+    shard.handle_command(command, &mut Vec::new());
+}
+
+fn expire(shard: &mut Shard, now_us: u64) {
+    shard.handle_command(Command::Expire { shard: 0, now_us }, &mut Vec::new());
+}
+
+fn offsets(joined: &Joined) -> Vec<u64> {
+    let publications = joined.publications.iter();
+    publications.map(|next| next.position().offset).collect()
+}
+
+fn at(epoch: u64, offset: u64) -> Position {
+    Position { epoch, offset }
+}
+
+#[test]
+fn who_comes_back_gets_exactly_what_it_missed() {
+    let mut shard = ruled(&["a history=3"]);
+    (0..4).for_each(|_| drop(publish(&mut shard, "a", Origin::Detached)));
+    for (since, recovered, missed) in [
+        (at(7, 4), true, vec![]),
+        (at(7, 3), true, vec![4]),
+        (at(7, 1), true, vec![2, 3, 4]),
+        (at(7, 0), false, vec![]),
+        (at(7, 5), false, vec![]),
+        (at(7, u64::MAX), false, vec![]),
+        (at(6, 4), false, vec![]),
+    ] {
+        let (_, joined) = join(&mut shard, "a", 0, Start::Since(since));
+        assert_eq!(joined.position, at(7, 4));
+        assert_eq!(joined.recovered, Some(recovered), "{since}");
+        assert_eq!(offsets(&joined), missed);
+    }
+    for (count, last) in [(0, vec![]), (2, vec![3, 4]), (u32::MAX, vec![2, 3, 4])] {
+        let (_, joined) = join(&mut shard, "a", 0, Start::Last(count));
+        assert_eq!((joined.recovered, offsets(&joined)), (None, last));
+    }
+    let (_, joined) = join(&mut shard, "a", 0, Start::Now);
+    assert_eq!((joined.recovered, offsets(&joined)), (None, vec![]));
+    assert_eq!(
+        positions(&publish(&mut shard, "a", Origin::Detached)),
+        [at(7, 5)]
+    );
+}
+
+#[test]
+fn a_topic_without_history_recovers_who_missed_nothing() {
+    let mut shard = ruled(&[]);
+    subscribe(&mut shard, "a", 1, 0);
+    publish(&mut shard, "a", Origin::Detached);
+    let (_, joined) = join(&mut shard, "a", 0, Start::Since(at(7, 1)));
+    assert_eq!(joined.recovered, Some(true));
+    let (_, joined) = join(&mut shard, "a", 0, Start::Since(at(7, 0)));
+    assert_eq!(joined.recovered, Some(false));
+}
+
+#[test]
+fn a_topic_stands_at_offset_0_before_its_first_publication() {
+    let mut shard = ruled(&["a history=3"]);
+    let (_, joined) = join(&mut shard, "a", 0, Start::Last(10));
+    assert_eq!((joined.position, offsets(&joined)), (at(7, 0), vec![]));
+}
+
+#[test]
+fn a_history_keeps_its_topic_until_it_is_too_old() {
+    let mut shard = ruled(&["a history=3 history_age_max_ms=1000"]);
+    publish_at(&mut shard, "a", 0);
+    publish_at(&mut shard, "a", 1);
+    expire(&mut shard, 1_000_000);
+    assert_eq!(shard.topic_count(), 1);
+    let (_, joined) = join(&mut shard, "a", 0, Start::Last(10));
+    assert_eq!((joined.position, offsets(&joined)), (at(7, 2), vec![2]));
+    // A subscriber keeps the topic too, and with it the epoch.
+    expire(&mut shard, 1_000_001);
+    assert_eq!((shard.topic_count(), shard.history_bytes()), (1, 0));
+    let (_, joined) = join(&mut shard, "a", 0, Start::Since(at(7, 1)));
+    assert_eq!(joined.recovered, Some(false));
+    unsubscribe(&mut shard, "a");
+    assert_eq!(shard.topic_count(), 0);
+    let (_, joined) = join(&mut shard, "a", 0, Start::Since(at(7, 2)));
+    assert_eq!((joined.recovered, joined.position), (Some(false), at(8, 0)));
+}
+
+#[test]
+fn a_history_outlives_its_subscribers() {
+    let mut shard = ruled(&["a history=3 history_age_max_ms=1000"]);
+    join(&mut shard, "a", 0, Start::Now);
+    publish_at(&mut shard, "a", 0);
+    unsubscribe(&mut shard, "a");
+    assert_eq!(shard.topic_count(), 1);
+    expire(&mut shard, 1_000_000);
+    assert_eq!(shard.topic_count(), 0);
+}
+
+#[test]
+fn without_a_rule_of_its_own_a_topic_has_no_history() {
+    let mut shard = ruled(&["a history=3"]);
+    publish(&mut shard, "b", Origin::Detached);
+    assert_eq!((shard.topic_count(), shard.history_bytes()), (0, 0));
+}
+
+#[test]
+fn patterns_get_the_publications_of_all_topics_that_they_match() {
+    let mut shard = ruled(&[]);
+    let pattern = Pattern::parse("a/*").expect("a pattern");
+    let name = LocalTopic {
+        index: LocalTopic::PATTERN_BIT | 4,
+        generation: 0,
+    };
+    let come = || Command::SubscribePattern {
+        shard: 3,
+        pattern: pattern.clone(),
+        reactor: ReactorId(1),
+        local: name,
+    };
+    for _ in 0..2 {
+        let mut effects = Vec::new();
+        shard.handle_command(come(), &mut effects);
+        assert!(matches!(
+            effects[..],
+            [Effect::PatternSubscribed {
+                reactor: ReactorId(1),
+                shard: 3,
+                ..
+            }]
+        ));
+    }
+    subscribe(&mut shard, "a/b", 1, 0);
+    let effects = publish(&mut shard, "a/b", Origin::Detached);
+    let [
+        Effect::Deliver {
+            local: by_topic, ..
+        },
+        Effect::Deliver {
+            local: by_pattern,
+            publication,
+            ..
+        },
+    ] = &effects[..]
+    else {
+        panic!("{effects:?}");
+    };
+    assert!(!by_topic.is_pattern() && by_pattern.is_pattern());
+    assert_eq!(publication.topic(), Some(&topic("a/b")));
+    assert_eq!(publish(&mut shard, "a/c", Origin::Detached).len(), 1);
+    assert!(publish(&mut shard, "a/b/c", Origin::Detached).is_empty());
+    let gone = Command::UnsubscribePattern {
+        shard: 3,
+        pattern: pattern.clone(),
+        reactor: ReactorId(1),
+        local: name,
+    };
+    shard.handle_command(gone, &mut Vec::new());
+    assert!(publish(&mut shard, "a/c", Origin::Detached).is_empty());
+    assert_eq!(shard.topic_count(), 1);
+}
+
+fn changes(effects: &[Effect]) -> Vec<(u16, u64, bool)> {
+    let changes = effects.iter().map(|effect| match effect {
+        Effect::PresenceChanged {
+            reactor, change, ..
+        } => {
+            assert_eq!(change.topic, topic("a"));
+            (reactor.0, change.member.connection, change.is_join)
+        }
+        other => panic!("{other:?}"),
+    });
+    changes.collect()
+}
+
+#[test]
+fn who_is_present_is_told_to_all_reactors_and_keeps_the_topic() {
+    let mut shard = ruled(&["a presence=on"]);
+    subscribe(&mut shard, "a", 1, 0);
+    let (told, _) = join(&mut shard, "a", 5, Start::Now);
+    assert_eq!(changes(&told), [(1, 5, true), (0, 5, true)]);
+    let mut effects = Vec::new();
+    let asked = Command::Present {
+        topic: topic("a"),
+        reactor: ReactorId(1),
+        connection: 3,
+        request: 2,
+    };
+    shard.handle_command(asked, &mut effects);
+    let [
+        Effect::Present {
+            reactor: ReactorId(1),
+            connection: 3,
+            request: 2,
+            members,
+            total: 1,
+        },
+    ] = &effects[..]
+    else {
+        panic!("{effects:?}");
+    };
+    let expected = Member {
+        reactor: ReactorId(0),
+        connection: 5,
+        info: Some("me".into()),
+    };
+    assert_eq!(**members, [expected]);
+    unsubscribe(&mut shard, "a");
+    let late = Command::Unsubscribe {
+        topic: topic("a"),
+        reactor: ReactorId(1),
+        local: local(0),
+    };
+    shard.handle_command(late, &mut Vec::new());
+    assert_eq!(shard.topic_count(), 1, "somebody is present");
+    assert_eq!(changes(&leave(&mut shard, "a", 5)), []);
+    assert_eq!(shard.topic_count(), 0);
+    assert!(leave(&mut shard, "a", 5).is_empty());
+}
+
+#[test]
+fn nobody_is_present_where_the_rule_does_not_say_so() {
+    let mut shard = ruled(&["b presence=on"]);
+    let (told, _) = join(&mut shard, "a", 5, Start::Now);
+    assert!(told.is_empty());
+    for name in ["a", "b"] {
+        let mut effects = Vec::new();
+        let asked = Command::Present {
+            topic: topic(name),
+            reactor: ReactorId(0),
+            connection: 5,
+            request: 0,
+        };
+        shard.handle_command(asked, &mut effects);
+        assert!(matches!(effects[..], [Effect::Present { total: 0, .. }]));
+    }
+    assert_eq!(shard.topic_count(), 1, "a question makes no topic");
+}
+
+#[test]
+fn a_receipt_waits_for_a_share_of_each_delivery() {
+    let mut shard = ruled(&["a history=3"]);
+    let reports: Arc<Mutex<Vec<Report>>> = Arc::default();
+    let publish = |shard: &mut Shard| {
+        let seen = Arc::clone(&reports);
+        let done = move |report| seen.lock().expect("no panic").push(report);
+        let receipt = Arc::new(Receipt::new(Box::new(done)));
+        let publication = Publication::new(Kind::Text, b"x", 0).with_receipt(receipt);
+        let mut effects = Vec::new();
+        let command = Command::Publish {
+            topic: topic("a"),
+            publication: Arc::new(publication),
+            origin: Origin::Detached,
+        };
+        shard.handle_command(command, &mut effects);
+        effects
+    };
+    let matched = |index: usize| {
+        let reports = reports.lock().expect("no panic");
+        let report = reports.get(index);
+        report.map(|report| (report.position, report.matched))
+    };
+    assert!(publish(&mut shard).is_empty());
+    assert_eq!(matched(0), Some((at(7, 1), 0)));
+    subscribe(&mut shard, "a", 0, 0);
+    subscribe(&mut shard, "a", 1, 0);
+    let effects = publish(&mut shard);
+    assert_eq!(effects.len(), 2);
+    for effect in &effects {
+        assert_eq!(matched(1), None);
+        if let Effect::Deliver { publication, .. } = effect {
+            let share = Share {
+                matched: 2,
+                ..Share::default()
+            };
+            publication.receipt().expect("it has one").add(&share);
+        }
+    }
+    assert_eq!(matched(1), Some((at(7, 2), 4)));
 }
