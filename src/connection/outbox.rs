@@ -5,11 +5,17 @@
 //!              ^ written
 //! ```
 //!
-//! An empty outbox is one null pointer.
+//! An empty outbox is one null pointer. What of it may go before it is written is `droppable.rs`'s matter; an outbox that was
+//! given nothing of that kind has nothing to do with it.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::sync::Arc;
+
+mod droppable;
+
+pub use droppable::{DROPPABLE_OVERHEAD_BYTES, Droppable, Dropped, GapEncoder};
+use droppable::{Mark, Marks};
 
 /// What a segment costs beyond its bytes, so that a flood of tiny frames cannot hide from the limit.
 pub const SEGMENT_OVERHEAD_BYTES: usize = 64;
@@ -56,14 +62,20 @@ struct Queue {
     bytes: usize,
     /// The payload of the newest ping that has no pong yet (RFC 6455 section 5.5.3 lets older ones go unanswered).
     ping: Option<Box<[u8]>>,
+    /// What the segments are, if one that may go was pushed since the outbox was empty.
+    marks: Option<Box<Marks>>,
 }
 
 impl Queue {
+    fn is_front_begun(&self) -> bool {
+        self.written > 0 || self.is_begun
+    }
+
     fn invariants(&self) {
-        let held: usize = self
-            .segments
-            .iter()
-            .map(|q| q.segment.bytes().len() + SEGMENT_OVERHEAD_BYTES)
+        self.check_marks();
+        let held: usize = (0..)
+            .zip(&self.segments)
+            .map(|(index, queued)| queued.segment.bytes().len() + self.overhead_bytes(index))
             .sum();
         assert_eq!(self.bytes, held - self.written);
         assert!(
@@ -91,19 +103,41 @@ impl Outbox {
         self.queue.as_ref().map_or(0, |queue| queue.bytes)
     }
 
-    /// When the oldest segment was queued.
+    /// The moment from which the age of the outbox counts: when the oldest segment was queued that may not go for its age.
+    /// Where segments may go, it can be that from which on the kernel took nothing as well; then it may be earlier than it
+    /// is, until [`expire_droppable`](Outbox::expire_droppable) is called.
     pub fn oldest_ms(&self) -> Option<u64> {
-        self.queue
-            .as_ref()?
-            .segments
-            .front()
-            .map(|front| front.queued_at_ms)
+        self.queue.as_ref()?.oldest_ms()
     }
 
-    /// Queues a segment of which the first `written` bytes are with the kernel already.
+    /// The moment from which the age counts of what [`expire_droppable`](Outbox::expire_droppable) looks at.
+    pub fn oldest_droppable_ms(&self) -> Option<u64> {
+        self.queue.as_ref()?.oldest_droppable_ms()
+    }
+
+    /// Drops the publications under [`SlowConsumer::DropOldest`](crate::topic_rule::SlowConsumer::DropOldest) that have
+    /// waited for `age_max_ms` and are not begun; gaps say which. To be called before
+    /// [`oldest_ms`](Outbox::oldest_ms) is judged: a peer that takes nothing at all for that long again is too slow even so.
+    pub fn expire_droppable(&mut self, now_ms: u64, age_max_ms: u64) -> Dropped {
+        let Some(queue) = &mut self.queue else {
+            return Dropped::default();
+        };
+        let oldest = queue.expire(now_ms, age_max_ms);
+        queue.advance_marks();
+        if cfg!(debug_assertions) {
+            queue.invariants();
+        }
+        Dropped {
+            oldest,
+            replaced: 0,
+        }
+    }
+
+    /// Queues a segment of which the first `written` bytes are with the kernel already. If there is no room, publications
+    /// that may go to make some do.
     ///
     /// # Errors
-    /// When it would then hold more than `bytes_max`; the segment is not queued. An empty outbox takes a segment of
+    /// When it would even then hold more than `bytes_max`; the segment is not queued. An empty outbox takes a segment of
     /// any size, for the kernel was offered it first.
     pub fn push(
         &mut self,
@@ -111,32 +145,71 @@ impl Outbox {
         written: usize,
         now_ms: u64,
         bytes_max: usize,
-    ) -> Result<(), OutboxFull> {
+    ) -> Result<Dropped, OutboxFull> {
+        self.push_marked(segment, None, written, now_ms, bytes_max)
+    }
+
+    /// Queues the frame of one publication, as [`push`](Outbox::push) does, that may be dropped from then on as
+    /// `droppable` says.
+    ///
+    /// # Errors
+    /// As [`push`](Outbox::push).
+    pub fn push_droppable(
+        &mut self,
+        segment: Segment,
+        written: usize,
+        droppable: Droppable,
+        now_ms: u64,
+        bytes_max: usize,
+    ) -> Result<Dropped, OutboxFull> {
+        self.push_marked(segment, Mark::of(droppable), written, now_ms, bytes_max)
+    }
+
+    fn push_marked(
+        &mut self,
+        segment: Segment,
+        mark: Option<Mark>,
+        written: usize,
+        now_ms: u64,
+        bytes_max: usize,
+    ) -> Result<Dropped, OutboxFull> {
         let len = segment.bytes().len();
         debug_assert!(
             written == 0 || self.is_empty(),
             "only the first segment can be partly written"
         );
+        let mut dropped = Dropped::default();
         if written >= len {
-            return Ok(());
+            return Ok(dropped);
         }
-        let cost = len - written + SEGMENT_OVERHEAD_BYTES;
-        if !self.is_empty() && self.bytes() + cost > bytes_max {
-            return Err(OutboxFull);
-        }
+        let overhead_bytes = mark
+            .as_ref()
+            .map_or(SEGMENT_OVERHEAD_BYTES, Mark::overhead_bytes);
+        let cost = len - written + overhead_bytes;
         let queue = self.queue.get_or_insert_default();
+        if let Some(mark) = &mark {
+            dropped.replaced = usize::from(queue.drop_replaced(mark, now_ms));
+        }
+        if !queue.segments.is_empty() && queue.bytes + cost > bytes_max {
+            dropped.oldest = queue.make_room(cost, bytes_max, now_ms);
+            if queue.bytes + cost > bytes_max {
+                return Err(OutboxFull);
+            }
+        }
         if queue.segments.is_empty() {
             queue.written = written;
         }
         queue.bytes += cost;
+        queue.push_mark(&segment, mark);
         queue.segments.push_back(Queued {
             segment,
             queued_at_ms: now_ms,
         });
+        queue.advance_marks();
         if cfg!(debug_assertions) {
             queue.invariants();
         }
-        Ok(())
+        Ok(dropped)
     }
 
     /// Queues what is left of bytes whose front is with the kernel already. The outbox must be empty.
@@ -162,7 +235,11 @@ impl Outbox {
     pub fn slices<'a>(&'a self, storage: &mut [IoSlice<'a>; SEGMENTS_PER_WRITE]) -> usize {
         let Some(queue) = &self.queue else { return 0 };
         let mut count = 0;
-        for (slot, queued) in storage.iter_mut().zip(&queue.segments) {
+        let held = queue
+            .segments
+            .iter()
+            .filter(|queued| !queued.segment.bytes().is_empty());
+        for (slot, queued) in storage.iter_mut().zip(held) {
             let skip = if count == 0 { queue.written } else { 0 };
             *slot = IoSlice::new(&queued.segment.bytes()[skip..]);
             count += 1;
@@ -173,6 +250,9 @@ impl Outbox {
     /// The kernel took `written` bytes of the slices. Gives the ping to answer once everything is written.
     pub fn handle_written(&mut self, mut written: usize) -> Option<Box<[u8]>> {
         let queue = self.queue.as_mut()?;
+        if written > 0 {
+            queue.handle_progress();
+        }
         while let Some(front) = queue.segments.front() {
             let left = front.segment.bytes().len() - queue.written;
             if written < left {
@@ -181,11 +261,12 @@ impl Outbox {
                 break;
             }
             written -= left;
-            queue.bytes -= left + SEGMENT_OVERHEAD_BYTES;
+            queue.bytes -= left + queue.overhead_bytes(0);
             queue.written = 0;
             queue.is_begun = false;
-            queue.segments.pop_front();
+            queue.pop_front();
         }
+        queue.advance_marks();
         if cfg!(debug_assertions) {
             queue.invariants();
         }
@@ -200,8 +281,8 @@ impl Outbox {
     /// begun must be finished.
     pub fn drop_unbegun(&mut self) {
         let Some(queue) = &mut self.queue else { return };
-        let is_begun = queue.written > 0 || queue.is_begun;
-        queue.segments.truncate(usize::from(is_begun));
+        queue.segments.truncate(usize::from(queue.is_front_begun()));
+        queue.marks = None;
         queue.ping = None;
         match queue.segments.front() {
             Some(front) => {
@@ -213,9 +294,11 @@ impl Outbox {
 
     /// Counts the age of what is queued from now on.
     pub fn restart_age(&mut self, now_ms: u64) {
-        for queued in self.queue.iter_mut().flat_map(|queue| &mut queue.segments) {
+        let Some(queue) = &mut self.queue else { return };
+        for queued in &mut queue.segments {
             queued.queued_at_ms = now_ms;
         }
+        queue.restart_marks();
     }
 
     /// Forgets everything.
