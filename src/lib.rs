@@ -131,6 +131,8 @@ pub mod worker;
 
 pub use access::{AccessRequest, Action, Authorizer, Denied};
 pub use config::{Access, Config, ConfigError, Deflate, Origins};
+#[doc(inline)]
+pub use dialect::v1 as umbel_v1;
 pub use error::Error;
 pub use handle::{Counts, Handle, PublishError};
 pub use handler::{CloseCode, CloseReason, ConnectionId, Handler, Message, Peer};

@@ -110,7 +110,7 @@ impl Exchange {
             return false;
         };
         let mut answer = Vec::with_capacity(48);
-        json::encode_published(&mut answer, position);
+        json::encode_published(&mut answer, position, None);
         *line = Some(answer);
         replies.missing -= 1;
         if replies.missing > 0 {

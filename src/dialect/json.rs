@@ -6,108 +6,85 @@
 //! {"topic": "news", "base64": "AAEC"}           a binary message
 //! ```
 //!
-//! Each line has one line as its answer, in the same order: `{"epoch":"…","offset":1}`, or
-//! `{"status":400,"error":"…"}`.
+//! Besides, a line may have a `"key"`, by which slow consumers of some topics get the newest publication only, and
+//! `"receipt": true`, which asks what became of it.
+//!
+//! Each line has one line as its answer, in the same order: `{"epoch":"…","offset":1}`, with a `"receipt"` if one was
+//! asked for, or `{"status":400,"error":"…"}`.
 
 use std::borrow::Cow;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
-use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
-
+use super::fields::{Fault, Field, Fields};
+use super::object::Object;
+use super::v1::{ErrorCode, encode_report};
 use crate::http::refusal::Refusal;
 use crate::http::topic::Topic;
-use crate::hub::{Kind, Position};
+use crate::hub::{Kind, Position, Report};
+use crate::protocol::parse_text;
 
 /// One line of `POST /pub`, understood.
 #[derive(Debug, PartialEq, Eq)]
-pub struct PublishLine {
+pub struct PublishLine<'a> {
     /// Where to.
     pub topic: Topic,
     /// Text or binary.
     pub kind: Kind,
     /// The message.
-    pub payload: Vec<u8>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawLine<'a> {
-    #[serde(borrow)]
-    topic: Cow<'a, str>,
-    #[serde(borrow, default, deserialize_with = "parse_present")]
-    data: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    base64: Option<Cow<'a, str>>,
-}
-
-/// Tells `"data": null`, which is a value like any other, from no `"data"` at all.
-fn parse_present<'de: 'a, 'a, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<&'a RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
+    pub payload: Cow<'a, [u8]>,
+    /// The conflation key: 1 to 255 bytes without control characters.
+    pub key: Option<Cow<'a, str>>,
+    /// The answer is to come after the fan-out, and to say what became of it.
+    pub wants_receipt: bool,
 }
 
 /// Parses one line. `payload_bytes_max` bounds the message.
 ///
 /// # Errors
 /// What the line is answered with.
-pub fn parse_publish_line(line: &[u8], payload_bytes_max: usize) -> Result<PublishLine, Refusal> {
-    let raw: RawLine<'_> = serde_json::from_slice(line)
-        .map_err(|error| Refusal::bad_request(format!("not a publication: {error}")))?;
-    let topic = Topic::from_text(&raw.topic)?;
-    let (kind, payload) = match (raw.data, raw.base64) {
-        (Some(data), None) => (Kind::Text, parse_data(data)?.into_bytes()),
-        (None, Some(base64)) => {
-            let bytes = BASE64_STANDARD.decode(base64.as_bytes()).map_err(|error| {
-                Refusal::bad_request(format!("\"base64\" does not decode: {error}"))
-            })?;
-            (Kind::Binary, bytes)
-        }
-        _ => {
-            return Err(Refusal::bad_request(
-                "a publication has either \"data\" or \"base64\"",
-            ));
-        }
-    };
-    if payload.len() > payload_bytes_max {
-        return Err(Refusal::body_too_large(format!(
-            "the message is longer than {payload_bytes_max} bytes"
-        )));
-    }
-    Ok(PublishLine {
+pub fn parse_publish_line(
+    line: &[u8],
+    payload_bytes_max: usize,
+) -> Result<PublishLine<'_>, Refusal> {
+    let line = parse_text(line).map_err(|_| Refusal::bad_request("the line is not UTF-8"))?;
+    let mut fields = Fields::parse(line).map_err(refusal)?;
+    let topic = Topic::from_text(&fields.take_topic_text().map_err(refusal)?)?;
+    let (kind, payload) = fields.take_payload(payload_bytes_max).map_err(refusal)?;
+    let line = PublishLine {
         topic,
         kind,
         payload,
-    })
+        key: fields.take_key().map_err(refusal)?,
+        wants_receipt: fields.take_bool(Field::Receipt).map_err(refusal)?,
+    };
+    fields.finish().map_err(refusal)?;
+    Ok(line)
 }
 
-/// A JSON string is the message itself; any other value is the message as it stands.
-fn parse_data(data: &RawValue) -> Result<String, Refusal> {
-    let text = data.get();
-    if text.starts_with('"') {
-        return serde_json::from_str(text)
-            .map_err(|error| Refusal::bad_request(format!("\"data\": {error}")));
+fn refusal(fault: Fault) -> Refusal {
+    match fault.code {
+        ErrorCode::TooBig => Refusal::body_too_large(fault.reason),
+        _ => Refusal::bad_request(fault.reason),
     }
-    Ok(text.to_owned())
 }
 
 /// Appends the answer to one publish, without a line end.
-pub fn encode_published(out: &mut Vec<u8>, position: Position) {
-    out.extend_from_slice(
-        format!(
-            "{{\"epoch\":\"{:016x}\",\"offset\":{}}}",
-            position.epoch, position.offset
-        )
-        .as_bytes(),
-    );
+pub fn encode_published(out: &mut Vec<u8>, position: Position, report: Option<&Report>) {
+    let object = Object::new(out)
+        .plain("epoch", format_args!("{:016x}", position.epoch))
+        .value("offset", position.offset);
+    match report {
+        Some(report) => object.with("receipt", |out| encode_report(out, report)),
+        None => object,
+    }
+    .end();
 }
 
 /// Appends the answer to one publish that was refused, without a line end.
 pub fn encode_refused(out: &mut Vec<u8>, status: u16, reason: &str) {
-    let reason = serde_json::Value::from(reason);
-    out.extend_from_slice(format!("{{\"status\":{status},\"error\":{reason}}}").as_bytes());
+    Object::new(out)
+        .value("status", status)
+        .text("error", reason)
+        .end();
 }
 
 #[cfg(test)]
@@ -115,7 +92,7 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Result<(Kind, Vec<u8>), Refusal> {
-        parse_publish_line(line.as_bytes(), 10).map(|line| (line.kind, line.payload))
+        parse_publish_line(line.as_bytes(), 10).map(|line| (line.kind, line.payload.into_owned()))
     }
 
     #[test]
@@ -139,6 +116,40 @@ mod tests {
     }
 
     #[test]
+    fn a_line_may_have_a_key_and_want_a_receipt() {
+        let line = br#"{"topic":"a","data":"x","key":"EUR\u00e9","receipt":true}"#;
+        let line = parse_publish_line(line, 10).expect("a publication");
+        assert_eq!(line.key.as_deref(), Some("EUR\u{e9}"));
+        assert!(line.wants_receipt);
+        let line = parse_publish_line(br#"{"topic":"a","data":"x","receipt":false}"#, 10);
+        assert!(line.is_ok_and(|line| line.key.is_none() && !line.wants_receipt));
+    }
+
+    #[test]
+    fn a_position_is_answered_with_or_without_a_receipt() {
+        let position = Position {
+            epoch: 0xa1,
+            offset: 7,
+        };
+        let mut out = Vec::new();
+        encode_published(&mut out, position, None);
+        assert_eq!(out, br#"{"epoch":"00000000000000a1","offset":7}"#);
+        let report = Report {
+            position,
+            matched: 1,
+            written: 1,
+            queued: 0,
+            dropped: 0,
+            first_write_us: Some(3),
+            last_write_us: Some(3),
+        };
+        out.clear();
+        encode_published(&mut out, position, Some(&report));
+        let expected = r#"{"epoch":"00000000000000a1","offset":7,"receipt":{"matched":1,"written":1,"queued":0,"dropped":0,"first_write_us":3,"last_write_us":3}}"#;
+        assert_eq!(out, expected.as_bytes());
+    }
+
+    #[test]
     fn wrong_lines_are_refused_with_a_reason() {
         for line in [
             "",
@@ -150,6 +161,16 @@ mod tests {
             r#"{"topic":"a","base64":"?"}"#,
             r#"{"topic":"a","data":"x","dta":1}"#,
             r#"{"topic":"a","data":"\ud800"}"#,
+            r#"{"topic":"a","data":1e999}"#,
+            r#"{"topic":"a","data":"x","topic":"b"}"#,
+            r#"{"topic":"a","data":"x","id":1}"#,
+            r#"{"topic":"a","data":"x","key":""}"#,
+            r#"{"topic":"a","data":"x","key":"a\n"}"#,
+            r#"{"topic":"a","data":"x","key":null}"#,
+            r#"{"topic":"a","data":"x","receipt":1}"#,
+            r#"["a","x"]"#,
+            "\"a\"",
+            "\0",
         ] {
             let error = parse(line).expect_err(line);
             assert_eq!(error.status, 400, "{line}");

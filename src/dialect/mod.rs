@@ -9,11 +9,16 @@
 pub mod cohort;
 #[cfg(feature = "deflate")]
 pub mod deflated;
+mod fields;
 mod form;
 pub mod json;
+mod object;
+pub mod v1;
+pub mod v1_binary;
 
 use std::sync::Arc;
 
+pub use fields::{KEY_BYTES_MAX, check_key};
 pub use form::{FORM_COUNT, Form, Heat, Place};
 
 use crate::http::sse;

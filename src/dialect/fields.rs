@@ -1,0 +1,371 @@
+//! JSON objects that peers send: their fields, known by name, each decoded when it is asked for.
+//!
+//! Nothing is taken silently: a field that is not known, that stands twice, that has the wrong type, or that does not
+//! belong to what is asked for is a fault. No reason repeats what the peer sent, so that a long field makes no long
+//! answer, and a value is borrowed from the text until somebody needs it decoded.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use super::v1::ErrorCode;
+use crate::http::topic::Topic;
+use crate::hub::Kind;
+
+/// Bytes of a publication's key.
+pub const KEY_BYTES_MAX: usize = 255;
+
+/// What is wrong with an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub code: ErrorCode,
+    pub reason: Cow<'static, str>,
+}
+
+impl Fault {
+    pub fn new(code: ErrorCode, reason: impl Into<Cow<'static, str>>) -> Fault {
+        Fault {
+            code,
+            reason: reason.into(),
+        }
+    }
+
+    /// The object is JSON, and not what it should be.
+    pub fn invalid(reason: impl Into<Cow<'static, str>>) -> Fault {
+        Fault::new(ErrorCode::InvalidCommand, reason)
+    }
+}
+
+/// The fields there are, of all kinds of objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Field {
+    Type,
+    Id,
+    Topic,
+    Pattern,
+    Since,
+    Last,
+    Data,
+    Base64,
+    Key,
+    Receipt,
+}
+
+impl Field {
+    const NAMES: [&'static str; 10] = [
+        "type", "id", "topic", "pattern", "since", "last", "data", "base64", "key", "receipt",
+    ];
+
+    fn name(self) -> &'static str {
+        Field::NAMES[self as usize]
+    }
+}
+
+/// An object's fields that have not been taken yet.
+#[derive(Debug, Default)]
+pub(super) struct Fields<'a> {
+    values: [Option<&'a RawValue>; Field::NAMES.len()],
+    fault: Option<Fault>,
+}
+
+impl<'a> Fields<'a> {
+    /// The fields of the object that `text` is. A field that is not known or stands twice does not fail here, for then
+    /// nobody could say which command failed, but in [`finish`](Fields::finish).
+    pub fn parse(text: &'a str) -> Result<Fields<'a>, Fault> {
+        if first_byte(text) != Some(b'{') {
+            return Err(match serde_json::from_str::<IgnoredAny>(text) {
+                Ok(_) => Fault::invalid("an object is needed here"),
+                Err(error) => invalid_json(&error),
+            });
+        }
+        serde_json::from_str(text).map_err(|error| invalid_json(&error))
+    }
+
+    /// The value as it stands.
+    pub fn take(&mut self, field: Field) -> Option<&'a RawValue> {
+        self.values[field as usize].take()
+    }
+
+    /// The value of a field that is a string.
+    pub fn take_text(&mut self, field: Field) -> Result<Option<Cow<'a, str>>, Fault> {
+        let Some(value) = self.take(field) else {
+            return Ok(None);
+        };
+        parse_text(value)
+            .map(Some)
+            .map_err(|reason| Fault::invalid(format!("\"{}\" {reason}", field.name())))
+    }
+
+    /// The value of a field that is an integer of 32 bits.
+    pub fn take_u32(&mut self, field: Field) -> Result<Option<u32>, Fault> {
+        let Some(value) = self.take(field) else {
+            return Ok(None);
+        };
+        // JSON has neither signs in front of positive numbers nor leading zeros.
+        let digits = value.get();
+        let is_integer = digits.bytes().all(|byte| byte.is_ascii_digit());
+        match digits.parse() {
+            Ok(number) if is_integer => Ok(Some(number)),
+            _ => Err(Fault::invalid(format!(
+                "\"{}\" is not an integer from 0 to {}",
+                field.name(),
+                u32::MAX
+            ))),
+        }
+    }
+
+    /// The value of a field that is true or false, which is what it is when absent.
+    pub fn take_bool(&mut self, field: Field) -> Result<bool, Fault> {
+        match self.take(field).map(RawValue::get) {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(Fault::invalid(format!(
+                "\"{}\" is neither true nor false",
+                field.name()
+            ))),
+        }
+    }
+
+    /// The topic, which has to be there.
+    pub fn take_topic(&mut self) -> Result<Topic, Fault> {
+        parse_topic(&self.take_topic_text()?)
+    }
+
+    /// What should be a topic.
+    pub fn take_topic_text(&mut self) -> Result<Cow<'a, str>, Fault> {
+        self.take_text(Field::Topic)?
+            .ok_or_else(|| Fault::invalid("\"topic\" is missing"))
+    }
+
+    /// The conflation key of a publication, if it has one.
+    pub fn take_key(&mut self) -> Result<Option<Cow<'a, str>>, Fault> {
+        let key = self.take_text(Field::Key)?;
+        if let Some(key) = &key {
+            check_key(key).map_err(Fault::invalid)?;
+        }
+        Ok(key)
+    }
+
+    /// The message of a publication: `"data"`, where a string is the message itself and any other value is the message
+    /// as it stands, or `"base64"`.
+    pub fn take_payload(&mut self, bytes_max: usize) -> Result<(Kind, Cow<'a, [u8]>), Fault> {
+        let too_big = || {
+            let reason = format!("the message is longer than {bytes_max} bytes");
+            Fault::new(ErrorCode::TooBig, reason)
+        };
+        let (kind, payload) = match (self.take(Field::Data), self.take_text(Field::Base64)?) {
+            (Some(data), None) => (Kind::Text, into_bytes(parse_data(data)?)),
+            (None, Some(base64)) => {
+                // Four letters are at most three bytes and, padded, at least one.
+                if base64.len() / 4 > bytes_max.div_ceil(3) {
+                    return Err(too_big());
+                }
+                let bytes = BASE64_STANDARD.decode(base64.as_bytes()).map_err(|error| {
+                    Fault::invalid(format!("\"base64\" does not decode: {error}"))
+                })?;
+                (Kind::Binary, Cow::Owned(bytes))
+            }
+            _ => {
+                return Err(Fault::invalid(
+                    "a publication has either \"data\" or \"base64\"",
+                ));
+            }
+        };
+        if payload.len() > bytes_max {
+            return Err(too_big());
+        }
+        Ok((kind, payload))
+    }
+
+    /// Fails for what is left over.
+    pub fn finish(self) -> Result<(), Fault> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        match self.values.iter().position(Option::is_some) {
+            Some(index) => Err(Fault::invalid(format!(
+                "\"{}\" does not belong here",
+                Field::NAMES[index]
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The first byte that is no white space of JSON's.
+pub(super) fn first_byte(text: &str) -> Option<u8> {
+    text.bytes()
+        .find(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
+}
+
+/// What is not JSON. The parser's words name a place, and nothing of the text.
+pub(super) fn invalid_json(error: &serde_json::Error) -> Fault {
+    Fault::new(ErrorCode::InvalidJson, format!("not JSON: {error}"))
+}
+
+/// The topic that a text names.
+pub(super) fn parse_topic(text: &str) -> Result<Topic, Fault> {
+    Topic::from_text(text).map_err(|refusal| Fault::new(ErrorCode::InvalidTopic, refusal.reason))
+}
+
+/// Whether a text can be the conflation key of publications: 1 to [`KEY_BYTES_MAX`] bytes without control characters.
+///
+/// # Errors
+/// A sentence that says why it is none.
+pub fn check_key(key: &str) -> Result<(), &'static str> {
+    if key.is_empty() || key.len() > KEY_BYTES_MAX {
+        return Err("a key has 1 to 255 bytes");
+    }
+    if key.chars().any(char::is_control) {
+        return Err("the key holds a control character");
+    }
+    Ok(())
+}
+
+fn into_bytes(text: Cow<'_, str>) -> Cow<'_, [u8]> {
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+    }
+}
+
+/// The text of a JSON string.
+fn parse_text(value: &RawValue) -> Result<Cow<'_, str>, &'static str> {
+    /// Borrows where nothing is escaped, which `Cow` by itself never does.
+    #[derive(Deserialize)]
+    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+    let text = value.get();
+    if !text.starts_with('"') {
+        return Err("is not a string");
+    }
+    match serde_json::from_str(text) {
+        Ok(Text(text)) => Ok(text),
+        Err(_) => Err("holds half of a surrogate pair"),
+    }
+}
+
+fn parse_data(data: &RawValue) -> Result<Cow<'_, str>, Fault> {
+    if data.get().starts_with('"') {
+        return parse_text(data).map_err(|reason| Fault::invalid(format!("\"data\" {reason}")));
+    }
+    // What is handed on as JSON is to be JSON that its readers can parse.
+    match serde_json::from_str(data.get()) {
+        Ok(Sound) => Ok(Cow::Borrowed(data.get())),
+        Err(error) => Err(Fault::invalid(format!("\"data\": {error}"))),
+    }
+}
+
+/// A value that a strict reader takes: nested no deeper than `serde_json` goes, its numbers in range, its strings whole.
+struct Sound;
+
+impl<'de> Deserialize<'de> for Sound {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Sound, D::Error> {
+        struct SoundVisitor;
+
+        impl<'de> Visitor<'de> for SoundVisitor {
+            type Value = Sound;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value")
+            }
+
+            fn visit_unit<E>(self) -> Result<Sound, E> {
+                Ok(Sound)
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<Sound, E> {
+                Ok(Sound)
+            }
+
+            fn visit_u64<E>(self, _: u64) -> Result<Sound, E> {
+                Ok(Sound)
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Sound, E> {
+                Ok(Sound)
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<Sound, E> {
+                Ok(Sound)
+            }
+
+            fn visit_str<E>(self, _: &str) -> Result<Sound, E> {
+                Ok(Sound)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Sound, A::Error> {
+                while items.next_element::<Sound>()?.is_some() {}
+                Ok(Sound)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Sound, A::Error> {
+                while entries.next_entry::<Sound, Sound>()?.is_some() {}
+                Ok(Sound)
+            }
+        }
+
+        deserializer.deserialize_any(SoundVisitor)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Fields<'a>, D::Error> {
+        struct FieldsVisitor;
+
+        impl<'de> Visitor<'de> for FieldsVisitor {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
+                let mut fields = Fields::default();
+                while let Some(name) = map.next_key::<Name>()? {
+                    let value: &RawValue = map.next_value()?;
+                    let Some(index) = name.0 else {
+                        let reason = "there is a field that is not known";
+                        fields.fault.get_or_insert(Fault::invalid(reason));
+                        continue;
+                    };
+                    if fields.values[index].replace(value).is_some() {
+                        let reason = format!("\"{}\" stands twice", Field::NAMES[index]);
+                        fields.fault.get_or_insert(Fault::invalid(reason));
+                    }
+                }
+                Ok(fields)
+            }
+        }
+
+        deserializer.deserialize_map(FieldsVisitor)
+    }
+}
+
+/// The place of a field's name among the known ones.
+struct Name(Option<usize>);
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Name, D::Error> {
+        struct NameVisitor;
+
+        impl Visitor<'_> for NameVisitor {
+            type Value = Name;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name")
+            }
+
+            fn visit_str<E>(self, name: &str) -> Result<Name, E> {
+                Ok(Name(Field::NAMES.iter().position(|known| *known == name)))
+            }
+        }
+
+        deserializer.deserialize_identifier(NameVisitor)
+    }
+}

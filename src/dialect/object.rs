@@ -1,0 +1,105 @@
+//! JSON objects that go to peers, field by field.
+
+use std::fmt::Display;
+use std::io::Write;
+
+use base64::display::Base64Display;
+use base64::prelude::BASE64_STANDARD;
+
+use crate::hub::Kind;
+
+/// Appends one object to a buffer. Names are plain words, values are escaped.
+pub(super) struct Object<'o> {
+    out: &'o mut Vec<u8>,
+}
+
+impl<'o> Object<'o> {
+    /// Opens it.
+    pub fn new(out: &'o mut Vec<u8>) -> Object<'o> {
+        out.push(b'{');
+        Object { out }
+    }
+
+    /// Opens one that says what it is.
+    pub fn of_type(out: &'o mut Vec<u8>, name: &str) -> Object<'o> {
+        Object::new(out).plain("type", name)
+    }
+
+    fn name(&mut self, name: &str) {
+        // No value ends with an opening brace.
+        if self.out.last() != Some(&b'{') {
+            self.out.push(b',');
+        }
+        self.out.push(b'"');
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b"\":");
+    }
+
+    /// A string.
+    pub fn text(mut self, name: &str, value: &str) -> Object<'o> {
+        self.name(name);
+        encode_string(self.out, value);
+        self
+    }
+
+    /// A string, if there is one.
+    pub fn text_if(self, name: &str, value: Option<&str>) -> Object<'o> {
+        match value {
+            Some(value) => self.text(name, value),
+            None => self,
+        }
+    }
+
+    /// A string that holds nothing to escape.
+    pub fn plain(mut self, name: &str, value: impl Display) -> Object<'o> {
+        self.name(name);
+        self.write(format_args!("\"{value}\""));
+        self
+    }
+
+    /// A number, a truth value, or anything else whose text is JSON already.
+    pub fn value(mut self, name: &str, value: impl Display) -> Object<'o> {
+        self.name(name);
+        self.write(format_args!("{value}"));
+        self
+    }
+
+    /// A number, or null.
+    pub fn number_or_null(self, name: &str, value: Option<impl Display>) -> Object<'o> {
+        match value {
+            Some(value) => self.value(name, value),
+            None => self.value(name, "null"),
+        }
+    }
+
+    /// A value that `encode` appends.
+    pub fn with(mut self, name: &str, encode: impl FnOnce(&mut Vec<u8>)) -> Object<'o> {
+        self.name(name);
+        encode(self.out);
+        self
+    }
+
+    /// A message: `"data"` if it is text, else `"base64"`.
+    pub fn payload(self, kind: Kind, payload: &[u8]) -> Object<'o> {
+        match (kind, std::str::from_utf8(payload)) {
+            (Kind::Text, Ok(text)) => self.text("data", text),
+            _ => self.plain("base64", Base64Display::new(payload, &BASE64_STANDARD)),
+        }
+    }
+
+    /// Closes it.
+    pub fn end(self) {
+        self.out.push(b'}');
+    }
+
+    fn write(&mut self, arguments: std::fmt::Arguments<'_>) {
+        self.out
+            .write_fmt(arguments)
+            .expect("a vector takes all that is written to it");
+    }
+}
+
+/// Appends a JSON string.
+pub(super) fn encode_string(out: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(out, text).expect("a vector takes all that is written to it");
+}
