@@ -65,10 +65,12 @@ impl Histogram {
 }
 
 /// The labels of the connection gauge: state and dialect.
-const CONNECTION_LABELS: [(Label, &str, &str); 5] = [
+const CONNECTION_LABELS: [(Label, &str, &str); 7] = [
     (Label::Http, "http", "none"),
     (Label::Subscriber(Dialect::Raw), "open", "raw"),
     (Label::Subscriber(Dialect::Sse), "open", "sse"),
+    (Label::Subscriber(Dialect::V1), "open", "umbel.v1"),
+    (Label::Subscriber(Dialect::V1Binary), "open", "umbel.v1.bin"),
     (Label::Handler, "open", "endpoint"),
     (Label::Closing, "closing", "none"),
 ];
@@ -82,8 +84,10 @@ pub fn label_index(label: Label) -> usize {
         Label::Http => 0,
         Label::Subscriber(Dialect::Raw) => 1,
         Label::Subscriber(Dialect::Sse) => 2,
-        Label::Handler => 3,
-        Label::Closing => 4,
+        Label::Subscriber(Dialect::V1) => 3,
+        Label::Subscriber(Dialect::V1Binary) => 4,
+        Label::Handler => 5,
+        Label::Closing => 6,
     }
 }
 

@@ -4,8 +4,10 @@
 //! There are two of it, by the window that the receiver agreed to: the largest, which nearly all have, and one for all
 //! smaller ones. What does not shrink is sent as it is, and its compressed form is the plain frame itself.
 
+use std::mem;
 use std::sync::Arc;
 
+use super::v1::{self, Delivery};
 use crate::config::Deflate;
 use crate::hub::publication::FrameClass;
 use crate::hub::{Kind, Publication};
@@ -83,6 +85,8 @@ pub struct FrameDeflater {
     rule: Rule,
     deflaters: [Option<Deflater>; 2],
     frame: FrameBuffer,
+    /// The message of `umbel.v1` that is being compressed.
+    message: Vec<u8>,
 }
 
 impl FrameDeflater {
@@ -92,6 +96,7 @@ impl FrameDeflater {
             rule,
             deflaters: [None, None],
             frame: FrameBuffer::default(),
+            message: Vec::new(),
         }
     }
 
@@ -112,20 +117,51 @@ impl FrameDeflater {
             return publication.frame();
         }
         publication.encoded(window.class(), |publication| {
-            let level = self.rule.level;
-            let deflater = self.deflaters[window as usize].get_or_insert_with(|| {
-                Deflater::new(Compression {
-                    level,
-                    window_bits: window.bits(),
-                    ..Compression::default()
-                })
-            });
             let (payload, kind) = (publication.payload(), publication.kind());
-            let frame = self
-                .frame
-                .encode(kind, |out| deflater.deflate(payload, out));
-            frame.map_or_else(|| Arc::clone(publication.frame()), Arc::from)
+            let frame = self.deflate(kind, payload, window);
+            frame.unwrap_or_else(|| Arc::clone(publication.frame()))
         })
+    }
+
+    /// The frame of `umbel.v1`, or `umbel.v1.bin`, for those who agreed to the largest window, made by whoever asks
+    /// first. It is the plain one where [`encode`](FrameDeflater::encode) gives that.
+    pub fn encode_v1<'p>(
+        &mut self,
+        publication: &'p Publication,
+        is_binary: bool,
+    ) -> &'p Arc<[u8]> {
+        if !self.rule.takes(publication) {
+            return v1::frame_of(publication, is_binary);
+        }
+        let (class, kind) = match is_binary {
+            true => (FrameClass::V1BinaryDeflated, Kind::Binary),
+            false => (FrameClass::V1Deflated, Kind::Text),
+        };
+        publication.encoded(class, |publication| {
+            let mut message = mem::take(&mut self.message);
+            message.clear();
+            message.shrink_to(BUFFER_BYTES_KEPT);
+            Delivery::new(publication, None).encode_as(&mut message, is_binary);
+            let frame = self.deflate(kind, &message, Window::Large);
+            self.message = message;
+            frame.unwrap_or_else(|| Arc::clone(v1::frame_of(publication, is_binary)))
+        })
+    }
+
+    /// The compressed frame of a message, unless it does not shrink.
+    fn deflate(&mut self, kind: Kind, payload: &[u8], window: Window) -> Option<Arc<[u8]>> {
+        let level = self.rule.level;
+        let deflater = self.deflaters[window as usize].get_or_insert_with(|| {
+            Deflater::new(Compression {
+                level,
+                window_bits: window.bits(),
+                ..Compression::default()
+            })
+        });
+        let frame = self
+            .frame
+            .encode(kind, |out| deflater.deflate(payload, out));
+        frame.map(Arc::from)
     }
 
     /// Whether the publication, though it is to be compressed, goes out as it is. Its frame must have been
@@ -234,6 +270,34 @@ mod tests {
         let mut deflater = self::deflater(Deflate::All);
         assert!(deflater.encode(&binary, Window::Small).len() < 100);
         assert!(!deflater.is_left_plain(&binary, Window::Small));
+    }
+
+    #[test]
+    fn messages_of_umbel_v1_are_compressed_with_all_they_hold() {
+        let mut deflater = deflater(Deflate::Text);
+        let publication = self::publication(Kind::Text, 5000);
+        for (is_binary, opcode) in [(false, Opcode::Text), (true, Opcode::Binary)] {
+            let frame = Arc::clone(deflater.encode_v1(&publication, is_binary));
+            let (header, header_len) = Header::parse(&frame).unwrap().unwrap();
+            assert!(header.rsv1 && header.opcode == opcode);
+            let mut message = Vec::new();
+            let received =
+                Inflater::new(false).inflate(opcode, &frame[header_len..], 1 << 20, &mut message);
+            let mut expected = Vec::new();
+            Delivery::new(&publication, None).encode_as(&mut expected, is_binary);
+            match received.unwrap() {
+                Received::Text(text) => assert_eq!(text.as_bytes(), expected),
+                Received::Binary(bytes) => assert_eq!(bytes, expected),
+                other => panic!("{other:?}"),
+            }
+            assert!(Arc::ptr_eq(
+                &frame,
+                deflater.encode_v1(&publication, is_binary)
+            ));
+        }
+        let short = self::publication(Kind::Text, 99);
+        let plain = Arc::clone(deflater.encode_v1(&short, false));
+        assert!(Arc::ptr_eq(&plain, v1::frame_of(&short, false)));
     }
 
     #[test]

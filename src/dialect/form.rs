@@ -17,22 +17,48 @@ pub enum Form {
     DeflatedSmall,
     /// A WebSocket frame that is compressed in the context of the topic's cohort.
     Cohort,
+    /// A WebSocket frame with a text message of `umbel.v1`.
+    V1,
+    /// The same, compressed by itself, in the largest window.
+    V1Deflated,
+    /// A WebSocket frame with a binary message of `umbel.v1.bin`.
+    V1Binary,
+    /// The same, compressed by itself, in the largest window.
+    V1BinaryDeflated,
 }
 
 /// How many forms there are.
-pub const FORM_COUNT: usize = 5;
+pub const FORM_COUNT: usize = 9;
 
 impl Form {
-    /// The best form for a WebSocket connection that agreed to this. [`Form::Cohort`] is for those that are in step with
-    /// their topic's cohort; they take [`Form::Deflated`] until they are.
-    pub fn of_agreement(agreement: Option<Agreement>) -> Form {
-        match agreement {
-            None => Form::Raw,
-            Some(agreement) if agreement.server_window_bits < WINDOW_BITS_MAX => {
-                Form::DeflatedSmall
-            }
-            Some(agreement) if agreement.server_takeover => Form::Cohort,
-            Some(_) => Form::Deflated,
+    /// The best form for a connection of this dialect that agreed to this. [`Form::Cohort`] is for those that are in step
+    /// with their topic's cohort; they take [`Form::Deflated`] until they are. Cohorts are of connections that get the
+    /// publications of one topic and nothing else, and so of none that speak `umbel.v1`, where small windows are too
+    /// rare for a form of their own.
+    pub fn best(dialect: Dialect, agreement: Option<Agreement>) -> Form {
+        let Some(agreement) = agreement else {
+            return dialect.into();
+        };
+        let is_small = agreement.server_window_bits < WINDOW_BITS_MAX;
+        match dialect {
+            Dialect::Raw if is_small => Form::DeflatedSmall,
+            Dialect::Raw if agreement.server_takeover => Form::Cohort,
+            Dialect::Raw => Form::Deflated,
+            Dialect::V1 if !is_small => Form::V1Deflated,
+            Dialect::V1Binary if !is_small => Form::V1BinaryDeflated,
+            Dialect::Sse | Dialect::V1 | Dialect::V1Binary => dialect.into(),
+        }
+    }
+
+    /// Whether it may be compressed.
+    pub fn is_compressed(self) -> bool {
+        match self {
+            Form::Raw | Form::Sse | Form::V1 | Form::V1Binary => false,
+            Form::Deflated
+            | Form::DeflatedSmall
+            | Form::Cohort
+            | Form::V1Deflated
+            | Form::V1BinaryDeflated => true,
         }
     }
 }
@@ -43,6 +69,8 @@ impl From<Dialect> for Form {
         match dialect {
             Dialect::Raw => Form::Raw,
             Dialect::Sse => Form::Sse,
+            Dialect::V1 => Form::V1,
+            Dialect::V1Binary => Form::V1Binary,
         }
     }
 }
@@ -85,5 +113,53 @@ impl Heat {
     pub fn get(&self, now_ms: u64) -> u32 {
         let halvings = ((now_ms >> HALF_LIFE_SHIFT) as u32).wrapping_sub(self.at);
         self.deliveries.checked_shr(halvings).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::deflate::{Policy, choose};
+
+    fn best(dialect: Dialect, offer: &str) -> Form {
+        let policy = Policy {
+            enabled: true,
+            server_takeover: true,
+            ..Policy::default()
+        };
+        let agreement = choose([offer.as_bytes()], &policy).expect("the offer can be met");
+        Form::best(dialect, Some(agreement))
+    }
+
+    #[test]
+    fn the_best_form_follows_from_dialect_and_agreement() {
+        for dialect in Dialect::ALL {
+            let plain = Form::from(dialect);
+            assert_eq!(Form::best(dialect, None), plain);
+            assert!(!plain.is_compressed());
+        }
+        for (dialect, forms) in [
+            (
+                Dialect::Raw,
+                [Form::Cohort, Form::Deflated, Form::DeflatedSmall],
+            ),
+            (Dialect::Sse, [Form::Sse; 3]),
+            (Dialect::V1, [Form::V1Deflated, Form::V1Deflated, Form::V1]),
+            (
+                Dialect::V1Binary,
+                [
+                    Form::V1BinaryDeflated,
+                    Form::V1BinaryDeflated,
+                    Form::V1Binary,
+                ],
+            ),
+        ] {
+            let offers = [
+                "permessage-deflate",
+                "permessage-deflate; server_no_context_takeover",
+                "permessage-deflate; server_max_window_bits=9",
+            ];
+            assert_eq!(offers.map(|offer| best(dialect, offer)), forms);
+        }
     }
 }

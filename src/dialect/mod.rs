@@ -1,7 +1,8 @@
 //! Dialects: how publications look on the wire.
 //!
-//! [`Dialect::Raw`] is the bare payload in a WebSocket frame, [`Dialect::Sse`] an event of `text/event-stream`. The
-//! lines of `POST /pub` and the answers to publishes are in [`json`].
+//! [`Dialect::Raw`] is the bare payload in a WebSocket frame, [`Dialect::Sse`] an event of `text/event-stream`, and
+//! [`v1`] carries many topics on one connection, with commands and answers. The lines of `POST /pub` and the answers to
+//! publishes are in [`json`].
 //!
 //! A WebSocket frame may be compressed besides: by itself ([`deflated`]), or together with those before it ([`cohort`]).
 
@@ -32,17 +33,32 @@ pub enum Dialect {
     Raw,
     /// A server-sent event. Binary payloads come as base64 in an event of type `binary`.
     Sse,
+    /// A text message of `umbel.v1`, which names topic and position.
+    V1,
+    /// The same in a binary message of `umbel.v1.bin`.
+    V1Binary,
 }
 
 impl Dialect {
     /// All dialects, in the order of their numbers.
-    pub const ALL: [Dialect; 2] = [Dialect::Raw, Dialect::Sse];
+    pub const ALL: [Dialect; 4] = [Dialect::Raw, Dialect::Sse, Dialect::V1, Dialect::V1Binary];
+
+    /// The dialect of `GET /ws` that a subprotocol names.
+    pub fn of_subprotocol(name: &str) -> Option<Dialect> {
+        match name {
+            v1::SUBPROTOCOL => Some(Dialect::V1),
+            v1_binary::SUBPROTOCOL => Some(Dialect::V1Binary),
+            _ => None,
+        }
+    }
 
     /// The name in metrics.
     pub fn label(self) -> &'static str {
         match self {
             Dialect::Raw => "raw",
             Dialect::Sse => "sse",
+            Dialect::V1 => v1::SUBPROTOCOL,
+            Dialect::V1Binary => v1_binary::SUBPROTOCOL,
         }
     }
 
@@ -51,6 +67,8 @@ impl Dialect {
         match self {
             Dialect::Raw => publication.frame(),
             Dialect::Sse => publication.encoded(FrameClass::Sse, encode_event),
+            Dialect::V1 => v1::frame_of(publication, false),
+            Dialect::V1Binary => v1::frame_of(publication, true),
         }
     }
 }

@@ -48,10 +48,12 @@ impl<'a> Batch<'a> {
     pub fn encoded<const COMPRESSED: bool>(&self, form: Form) -> &Arc<[u8]> {
         self.encoded[form as usize].get_or_init(|| match (form, &self.compressed) {
             (Form::Sse, _) => self.join(|publication| Dialect::Sse.encode(publication)),
-            (Form::Deflated | Form::DeflatedSmall | Form::Cohort, Some(compressed))
-                if COMPRESSED =>
-            {
+            (form, Some(compressed)) if COMPRESSED && form.is_compressed() => {
                 compressed.encode(self, form)
+            }
+            (Form::V1 | Form::V1Deflated, _) => self.join(|it| Dialect::V1.encode(it)),
+            (Form::V1Binary | Form::V1BinaryDeflated, _) => {
+                self.join(|it| Dialect::V1Binary.encode(it))
             }
             _ => self.join(|publication| Dialect::Raw.encode(publication)),
         })

@@ -130,12 +130,16 @@ mod imp {
 
         /// The bytes of a compressed form.
         pub fn encode(&self, batch: &Batch<'_>, form: Form) -> Arc<[u8]> {
+            let mut deflater = self.deflater.borrow_mut();
             let window = match (form, &self.cohort) {
                 (Form::Cohort, Some((_, frames))) => return Arc::clone(frames),
+                (Form::V1Deflated, _) => return batch.join(|it| deflater.encode_v1(it, false)),
+                (Form::V1BinaryDeflated, _) => {
+                    return batch.join(|it| deflater.encode_v1(it, true));
+                }
                 (Form::DeflatedSmall, _) => Window::Small,
                 _ => Window::Large,
             };
-            let mut deflater = self.deflater.borrow_mut();
             let bytes = batch.join(|publication| deflater.encode(publication, window));
             if window == Window::Large {
                 let mut publications = batch.publications().iter();

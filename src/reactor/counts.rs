@@ -43,7 +43,7 @@ impl<T: Transport> Connections<T> {
         self.counts[label_index(label)] += 1;
         slot.label = label;
         if let (Label::Subscriber(_), Some(subscription)) = (label, slot.subscription) {
-            slot.best_form = Form::of_agreement(slot.connection.deflate());
+            slot.best_form = Form::best(slot.connection.dialect(), slot.connection.deflate());
             let topics = &mut self.application.topics;
             topics.enter_audience(subscription.topic(), slot.best_form);
         }

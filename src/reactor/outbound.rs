@@ -210,9 +210,8 @@ impl Tally {
         self.messages += if form == Form::Sse { 0 } else { count };
         if COMPRESSED {
             match form {
-                Form::Raw | Form::Sse => {}
-                Form::Deflated | Form::DeflatedSmall => self.deflated += count,
                 Form::Cohort => self.cohort += count,
+                form => self.deflated += if form.is_compressed() { count } else { 0 },
             }
         }
     }

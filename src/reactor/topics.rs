@@ -300,7 +300,7 @@ impl Topics {
 
     /// Counts a subscriber that takes frames of this form best.
     pub fn enter_audience(&mut self, topic: u32, form: Form) {
-        let Some(state) = self.table.get_mut(topic).filter(|_| form != Form::Raw) else {
+        let Some(state) = self.table.get_mut(topic).filter(|_| form.is_compressed()) else {
             return;
         };
         if state.audience == NO_AUDIENCE {
@@ -313,7 +313,7 @@ impl Topics {
 
     /// Counts one less; true if it was the last that could be in the topic's cohort.
     pub fn leave_audience(&mut self, topic: u32, form: Form) -> bool {
-        let Some(audience) = self.audience(topic).filter(|_| form != Form::Raw) else {
+        let Some(audience) = self.audience(topic).filter(|_| form.is_compressed()) else {
             return false;
         };
         audience.deflating -= 1;
