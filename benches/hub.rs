@@ -108,7 +108,8 @@ fn topic_table(criterion: &mut Criterion) {
         |bencher| {
             bencher.iter(|| {
                 let local = *locals.next().expect("it is a cycle");
-                table.queue(local, Arc::clone(&publication));
+                let queued = table.queue(local, Arc::clone(&publication));
+                debug_assert!(queued.is_ok());
                 let delivering = table.begin_delivery();
                 for &topic in &delivering {
                     let (queued, subscribers) = black_box(table.take_delivery(topic));

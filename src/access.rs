@@ -14,6 +14,11 @@ use crate::http::request::Head;
 pub enum Action<'a> {
     /// See what is published to this topic.
     Subscribe(&'a str),
+    /// See what is published to the topics that match this pattern, whichever they are.
+    SubscribePattern(&'a str),
+    /// Open a connection for many topics. Each subscription and each publication on it is asked about in turn, with the
+    /// same request.
+    Connect,
     /// Publish to this topic. Asked for each line of `POST /pub`, and once, at its opening, for a WebSocket connection
     /// that subscribes.
     Publish(&'a str),
@@ -99,11 +104,26 @@ pub trait Authorizer: Send + Sync + 'static {
     fn authorize(&self, request: &AccessRequest<'_>) -> Result<(), Denied>;
 }
 
+impl Rights {
+    /// Who may publish, or subscribe, has something to connect for.
+    fn connect(&self, request: &AccessRequest<'_>) -> Result<(), Denied> {
+        let wants = |action| {
+            self.authorize(&AccessRequest {
+                head: request.head,
+                action,
+            })
+        };
+        wants(Action::Subscribe(""))
+            .or_else(|denied| wants(Action::PublishMany).map_err(|_| denied))
+    }
+}
+
 impl Authorizer for Rights {
     fn authorize(&self, request: &AccessRequest<'_>) -> Result<(), Denied> {
         let (access, what) = match request.action() {
             Action::Publish(_) | Action::PublishMany => (&self.publish, "publishing"),
-            Action::Subscribe(_) => (&self.subscribe, "subscribing"),
+            Action::Subscribe(_) | Action::SubscribePattern(_) => (&self.subscribe, "subscribing"),
+            Action::Connect => return self.connect(request),
             Action::Open(_) => (&self.subscribe, "this endpoint"),
             Action::Observe => (&self.observe, "this page"),
         };

@@ -124,12 +124,22 @@ pub struct ReactorMetrics {
     pub cohorts: Cell,
     /// Gauge: bytes of the compressors for publications.
     pub compressor_bytes: Cell,
+    /// Subscriptions that were given all that they had missed.
+    pub recoveries: Cell,
+    /// Subscriptions that could not be given all that they had missed, and were told so.
+    pub recovery_failures: Cell,
+    /// Publications handed to subscribers out of the history.
+    pub replayed: Cell,
+    /// Commands on connections of many topics that were answered by an error.
+    pub command_errors: Cell,
     /// Gauge: bytes in outboxes.
     pub outbox_bytes: Cell,
     /// Gauge: bytes of unfinished requests and messages.
     pub inbound_bytes: Cell,
     /// Gauge: topics with subscribers here.
     pub topics: Cell,
+    /// Gauge: patterns with subscribers here.
+    pub patterns: Cell,
     /// Gauge: effects that wait in the mailbox.
     pub mailbox_depth: Cell,
     /// Failures of the event loop's own calls.
@@ -148,6 +158,18 @@ pub struct ReactorMetrics {
     pub tick: Histogram,
     /// Time from a publish to the last write of it on this reactor.
     pub publish_to_write: Histogram,
+}
+
+impl ReactorMetrics {
+    /// Counts a subscription that began with what was published before, and how it went.
+    pub fn count_recovery(&self, recovered: Option<bool>, replayed: usize) {
+        match recovered {
+            Some(true) => self.recoveries.add(1),
+            Some(false) => self.recovery_failures.add(1),
+            None => {}
+        }
+        self.replayed.add(replayed as u64);
+    }
 }
 
 /// What all threads count.
@@ -285,7 +307,7 @@ impl Metrics {
 type Described = (&'static str, &'static str, fn(&ReactorMetrics) -> &Cell);
 
 /// Counters without labels.
-const COUNTERS: [Described; 16] = [
+const COUNTERS: [Described; 20] = [
     ("accepted", "Connections accepted", |r| &r.accepted),
     ("accept_errors", "Failed calls of accept", |r| {
         &r.accept_errors
@@ -339,6 +361,26 @@ const COUNTERS: [Described; 16] = [
         |r| &r.cohort_resets,
     ),
     (
+        "recoveries",
+        "Subscriptions that were given all that they had missed",
+        |r| &r.recoveries,
+    ),
+    (
+        "recovery_failures",
+        "Subscriptions that were told that what they had missed is gone",
+        |r| &r.recovery_failures,
+    ),
+    (
+        "publications_replayed",
+        "Publications handed to subscribers out of the history",
+        |r| &r.replayed,
+    ),
+    (
+        "command_errors",
+        "Commands that were answered by an error",
+        |r| &r.command_errors,
+    ),
+    (
         "publish_holds",
         "Times that a full hub held a publisher back",
         |r| &r.publish_holds,
@@ -351,7 +393,7 @@ const COUNTERS: [Described; 16] = [
 ];
 
 /// Gauges without labels, summed over the reactors.
-const GAUGES: [Described; 6] = [
+const GAUGES: [Described; 7] = [
     (
         "cohorts",
         "Topics whose compressed publications refer back to earlier ones, summed over the reactors",
@@ -376,6 +418,11 @@ const GAUGES: [Described; 6] = [
         "topics",
         "Topics with subscribers, summed over the reactors",
         |r| &r.topics,
+    ),
+    (
+        "patterns",
+        "Patterns with subscribers, summed over the reactors",
+        |r| &r.patterns,
     ),
     ("mailbox_depth", "Effects that wait in mailboxes", |r| {
         &r.mailbox_depth

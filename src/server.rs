@@ -178,7 +178,7 @@ impl<'a> Assembly<'a> {
             &epochs,
             outlets.collect(),
             queue,
-            &ShardSettings::default(),
+            &shard_settings(config),
             config.inline_shards,
         );
         let shared = Shared {
@@ -262,6 +262,17 @@ impl<'a> Assembly<'a> {
             topic_rules: config.topic_rules.len(),
             policy,
         })
+    }
+}
+
+fn shard_settings(config: &Config) -> ShardSettings {
+    let limits = &config.limits;
+    ShardSettings {
+        rules: TopicRules::new(config.topic_rules.clone()),
+        history_bytes_max: limits.history_bytes_total_max,
+        recovery_publications_max: limits.recovery_publications_max as usize,
+        recovery_bytes_max: limits.recovery_bytes_max,
+        presence_max: limits.presence_max,
     }
 }
 

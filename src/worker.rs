@@ -199,6 +199,13 @@ impl Shards {
         outcome
     }
 
+    /// Wakes a reactor, for what comes to it by another way.
+    pub fn wake(&self, reactor: ReactorId) {
+        if let Some(outlet) = self.outlets.get(usize::from(reactor.0)) {
+            outlet.wake();
+        }
+    }
+
     /// An outlet that was full has room again.
     pub fn resume(&self) {
         for (index, cell) in self.cells.iter().enumerate() {

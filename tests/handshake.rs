@@ -209,7 +209,7 @@ fn refused_targets() -> Vec<(String, u16)> {
         (changed("", &[]).replace("HTTP/1.1", "HTTP/1.0"), 400),
         (changed("", &[]).replace("HTTP/1.1", "HTTP/2.0"), 505),
         (changed("", &[]).replace("HTTP/1.1", "HTTP/1.1 "), 400),
-        (changed("", &[]).replace("/ws/a", "/ws"), 404),
+        (changed("", &[]).replace("/ws/a", "/ws"), 400),
         (changed("", &[]).replace("/ws/a", "/ws/"), 404),
         (changed("", &[]).replace("/ws/a", "/nothing"), 404),
         (changed("", &[]).replace("/ws/a", "/ws/%zz"), 400),

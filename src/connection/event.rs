@@ -1,6 +1,7 @@
 //! What a connection reports, and what it is told to do about it.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::ending::CloseReason;
 use crate::dialect::Dialect;
@@ -15,7 +16,7 @@ use crate::protocol::deflate::Agreement;
 #[derive(Debug)]
 pub enum Event<'a> {
     /// The head of a request, and the bytes that it was parsed from. Answer with `Respond`, `Refuse`, `ReadBody`,
-    /// `Upgrade` or `Stream`.
+    /// `Upgrade`, `Stream` or `Join`.
     Request(Head<'a>, &'a [u8]),
     /// The body that was asked for. Answer with `Respond`, `Refuse` or `Await`.
     Body(Purpose, &'a [u8]),
@@ -63,12 +64,23 @@ pub enum Purpose {
         topic: Topic,
         /// Text or binary, if the request says which.
         kind: Option<Kind>,
+        /// What is asked for besides.
+        options: PublishOptions,
     },
     /// One publication a line.
     PublishLines {
         /// The request's head, which decides line by line what may be published.
         head: Box<[u8]>,
     },
+}
+
+/// What a publish asks for besides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PublishOptions {
+    /// The key of those publications of the topic of which a slow consumer needs the newest only.
+    pub key: Option<Arc<str>>,
+    /// It is answered after the fan-out, with what became of it.
+    pub wants_receipt: bool,
 }
 
 /// What a WebSocket connection is connected to.
@@ -78,6 +90,11 @@ pub enum Endpoint {
     Topic {
         /// Whether it may publish.
         may_publish: bool,
+    },
+    /// Many topics: what it sends are commands of the dialect `umbel.v1`.
+    Many {
+        /// Publications come, and may be sent, as binary messages.
+        is_binary: bool,
     },
     /// An own endpoint, by its number.
     Handler(u16),
@@ -103,6 +120,8 @@ pub enum Answer {
     Upgrade(Upgrade),
     /// Answer with a stream of events that does not end.
     Stream(ExtraHeaders),
+    /// The answer comes later, by [`handle_joined`](super::Connection::handle_joined).
+    Join(Admission),
     /// End the connection for a reason of the server's own, and tell the peer.
     End(CloseReason),
     /// Start the closing handshake, as an own endpoint wants it.
@@ -131,6 +150,15 @@ pub struct Upgrade {
     pub endpoint: Endpoint,
     /// The compression that is agreed to.
     pub deflate: Option<Agreement>,
+}
+
+/// What a request is answered with once the hub has said where its topic stands.
+#[derive(Debug)]
+pub enum Admission {
+    /// Complete the opening handshake.
+    Upgrade(Upgrade),
+    /// Answer with a stream of events that does not end.
+    Stream(ExtraHeaders),
 }
 
 /// The answer to a request.

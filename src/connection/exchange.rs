@@ -4,8 +4,8 @@ use std::mem;
 
 use super::event::{ExtraHeaders, ReadBody};
 use super::{
-    Answer, Awaited, CloseReason, Connection, Context, Endpoint, Event, Hold, Inflation, OnEvent,
-    Phase, Purpose, Reply, Settings, Turn, Upgrade,
+    Admission, Answer, Awaited, CloseReason, Connection, Context, Endpoint, Event, Hold, Inflation,
+    OnEvent, Phase, Purpose, Reply, Settings, Turn, Upgrade,
 };
 use crate::dialect::json;
 use crate::http::body::{BodyDecoder, BodyLength};
@@ -13,12 +13,8 @@ use crate::http::refusal::Refusal;
 use crate::http::request::{Head, HeadScanner, Method};
 use crate::http::response::{self, Response};
 use crate::http::sse;
-use crate::hub::Position;
+use crate::hub::{Position, Report};
 use crate::protocol::{Decoder, EXTENSIONS, Role, encode_switching_protocols};
-
-/// What a publisher is told whose publication was handed to the hub, and was not heard of again.
-pub(super) const NO_ANSWER_IN_TIME: &str =
-    "the hub did not answer in time; whether it was published is not known";
 
 /// Requests of one connection and their answers.
 #[derive(Debug, Default)]
@@ -26,7 +22,7 @@ pub(super) struct Exchange {
     scanner: HeadScanner,
     /// An unfinished head; empty while heads come whole.
     head: Vec<u8>,
-    stage: Stage,
+    pub(super) stage: Stage,
     keep_alive: bool,
     head_only: bool,
     /// Headers of the answer to the request that is being dealt with.
@@ -35,15 +31,17 @@ pub(super) struct Exchange {
 }
 
 #[derive(Debug, Default)]
-enum Stage {
+pub(super) enum Stage {
     #[default]
     Head,
     Body(Body),
     Awaiting(Replies),
+    /// The hub is asked where the topic stands.
+    Joining(Box<Admission>),
 }
 
 #[derive(Debug)]
-struct Body {
+pub(super) struct Body {
     decoder: BodyDecoder,
     purpose: Purpose,
     /// What has arrived; empty for a body that arrives in one piece.
@@ -52,7 +50,7 @@ struct Body {
 
 /// Publications whose positions are awaited.
 #[derive(Debug)]
-struct Replies {
+pub(super) struct Replies {
     /// The answer to each line; of a single publication, one.
     lines: Vec<Option<Vec<u8>>>,
     missing: usize,
@@ -67,8 +65,17 @@ struct Framing {
 }
 
 impl Exchange {
+    /// The hub has yet to speak.
     pub(super) fn is_awaiting(&self) -> bool {
-        matches!(self.stage, Stage::Awaiting(_))
+        matches!(self.stage, Stage::Awaiting(_) | Stage::Joining(_))
+    }
+
+    /// What the peer is told if the hub does not speak in time.
+    pub(super) fn no_answer_in_time(&self) -> &'static str {
+        match self.stage {
+            Stage::Joining(_) => "the hub did not answer in time; try again",
+            _ => "the hub did not answer in time; whether it was published is not known",
+        }
     }
 
     pub(super) fn is_in_body(&self) -> bool {
@@ -91,7 +98,7 @@ impl Exchange {
     pub(super) fn inbound_bytes(&self) -> usize {
         let body = match &self.stage {
             Stage::Body(body) => body.gathered.capacity(),
-            Stage::Head | Stage::Awaiting(_) => 0,
+            Stage::Head | Stage::Awaiting(_) | Stage::Joining(_) => 0,
         };
         self.head.capacity() + body
     }
@@ -101,6 +108,7 @@ impl Exchange {
         &mut self,
         sequence: u32,
         position: Position,
+        report: Option<&Report>,
         out: &mut Vec<u8>,
     ) -> bool {
         let Stage::Awaiting(replies) = &mut self.stage else {
@@ -110,7 +118,7 @@ impl Exchange {
             return false;
         };
         let mut answer = Vec::with_capacity(48);
-        json::encode_published(&mut answer, position, None);
+        json::encode_published(&mut answer, position, report);
         *line = Some(answer);
         replies.missing -= 1;
         if replies.missing > 0 {
@@ -168,7 +176,7 @@ impl Connection {
         match exchange.stage {
             Stage::Head => self.handle_head(turn, rest),
             Stage::Body(_) => self.handle_body(turn, rest),
-            Stage::Awaiting(_) => self.hold(Hold::Answer),
+            Stage::Awaiting(_) | Stage::Joining(_) => self.hold(Hold::Answer),
         }
     }
 
@@ -254,6 +262,7 @@ impl Connection {
             }
             Answer::Upgrade(upgrade) => self.upgrade(turn, &upgrade),
             Answer::Stream(headers) => self.begin_stream(turn, &headers),
+            Answer::Join(admission) => self.begin_join(turn.settings, turn.now_ms, admission),
             answer => self.answer(turn, answer),
         }
     }
@@ -428,13 +437,30 @@ impl Connection {
     }
 
     fn upgrade(&mut self, turn: &mut Turn<'_, '_>, upgrade: &Upgrade) {
+        self.open(turn.settings, turn.now_ms, upgrade, &[], turn.out);
+        if let Endpoint::Handler(number) = upgrade.endpoint {
+            let answer = (turn.on_event)(Event::Opened(number), turn.out);
+            self.act(turn.settings, turn.now_ms, answer, turn.out);
+        }
+    }
+
+    /// Completes the opening handshake, with these headers besides.
+    pub(super) fn open(
+        &mut self,
+        settings: &Settings,
+        now_ms: u64,
+        upgrade: &Upgrade,
+        headers: &[(&str, &str)],
+        out: &mut Vec<u8>,
+    ) {
         let extension = upgrade.deflate.map(|agreement| agreement.encode());
         let extension = extension.as_deref().map(|value| (EXTENSIONS, value));
+        let headers: Vec<_> = extension.iter().chain(headers).copied().collect();
         encode_switching_protocols(
-            turn.out,
+            out,
             &upgrade.accept,
             upgrade.subprotocol.as_deref(),
-            extension.as_slice(),
+            &headers,
         );
         self.phase = Phase::Open {
             deflate: upgrade.deflate,
@@ -445,11 +471,7 @@ impl Connection {
         if upgrade.deflate.is_some() {
             self.decoder.accept_compressed();
         }
-        self.schedule_first_ping(turn.settings, turn.now_ms);
-        if let Endpoint::Handler(number) = upgrade.endpoint {
-            let answer = (turn.on_event)(Event::Opened(number), turn.out);
-            self.act(turn.settings, turn.now_ms, answer, turn.out);
-        }
+        self.schedule_first_ping(settings, now_ms);
     }
 
     fn begin_stream(&mut self, turn: &mut Turn<'_, '_>, headers: &[(&'static str, String)]) {
@@ -457,8 +479,19 @@ impl Connection {
             .iter()
             .map(|(name, value)| (*name, value.as_str()))
             .collect();
-        sse::encode_stream_head(turn.out, &headers);
+        self.open_stream(turn.settings, turn.now_ms, &headers, turn.out);
+    }
+
+    /// Begins a stream of events, with these headers besides.
+    pub(super) fn open_stream(
+        &mut self,
+        settings: &Settings,
+        now_ms: u64,
+        headers: &[(&str, &str)],
+        out: &mut Vec<u8>,
+    ) {
+        sse::encode_stream_head(out, headers);
         self.phase = Phase::Stream;
-        self.phase_deadline_ms = turn.now_ms + turn.settings.limits.ping_interval_ms;
+        self.phase_deadline_ms = now_ms + settings.limits.ping_interval_ms;
     }
 }

@@ -1,6 +1,5 @@
 //! Time: what is due when, and what happens then.
 
-use super::exchange::NO_ANSWER_IN_TIME;
 use super::{CloseReason, Connection, NEVER_MS, Phase, Settings};
 use crate::http::refusal::Refusal;
 use crate::http::{response, sse};
@@ -111,7 +110,7 @@ impl Connection {
         };
         let (refusal, reason) = if exchange.is_awaiting() {
             (
-                Some(Refusal::unavailable(NO_ANSWER_IN_TIME)),
+                Some(Refusal::unavailable(exchange.no_answer_in_time())),
                 CloseReason::HttpTimeout,
             )
         } else if exchange.is_idle() {

@@ -29,6 +29,7 @@ mod deflation;
 pub mod ending;
 pub mod event;
 mod exchange;
+mod joining;
 mod liveness;
 pub mod outbox;
 mod settings;
@@ -39,18 +40,19 @@ pub use compression::Inflation;
 pub use deflation::Deflation;
 pub use ending::CloseReason;
 pub use event::{
-    Answer, Awaited, Endpoint, Event, Hold, Label, Message, Purpose, ReadBody, Reply, Upgrade,
+    Admission, Answer, Awaited, Endpoint, Event, Hold, Label, Message, PublishOptions, Purpose,
+    ReadBody, Reply, Upgrade,
 };
 use exchange::Exchange;
 pub use outbox::{Outbox, OutboxFull, Segment};
 pub use settings::Settings;
 
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, v1};
 use crate::http::refusal::Refusal;
 use crate::http::response;
-use crate::hub::Position;
+use crate::hub::{Position, Report};
 use crate::protocol::deflate::Agreement;
-use crate::protocol::{Decoder, Role};
+use crate::protocol::{Decoder, Opcode, Role, encode_frame};
 
 /// No deadline.
 pub const NEVER_MS: u64 = u64::MAX;
@@ -194,21 +196,31 @@ impl Connection {
         }
     }
 
-    /// A publication of the request that is being dealt with has its place.
+    /// A publication of the request that is being dealt with, or of a command, has its place; with a report, it has been
+    /// written to everybody too.
     pub fn handle_published(
         &mut self,
         settings: &Settings,
         now_ms: u64,
         sequence: u32,
         position: Position,
+        report: Option<&Report>,
         out: &mut Vec<u8>,
     ) {
-        let Phase::Http(exchange) = &mut self.phase else {
-            return;
-        };
-        if exchange.handle_published(sequence, position, out) {
-            self.holds &= !(Hold::Answer as u8);
-            self.finish_answer(settings, now_ms);
+        match &mut self.phase {
+            Phase::Http(exchange) => {
+                let is_whole = exchange.handle_published(sequence, position, report, out);
+                if is_whole {
+                    self.holds &= !(Hold::Answer as u8);
+                    self.finish_answer(settings, now_ms);
+                }
+            }
+            Phase::Open { .. } if matches!(self.endpoint, Endpoint::Many { .. }) => {
+                let mut payload = Vec::with_capacity(64);
+                v1::encode_published(&mut payload, sequence, position, report);
+                encode_frame(out, Opcode::Text, &payload, None);
+            }
+            _ => {}
         }
     }
 
@@ -248,7 +260,7 @@ impl Connection {
         match &self.phase {
             Phase::Http(exchange) => {
                 let words = match exchange.is_awaiting() {
-                    true => exchange::NO_ANSWER_IN_TIME,
+                    true => exchange.no_answer_in_time(),
                     false => reason.on_wire().1,
                 };
                 if !exchange.is_idle() {
@@ -316,7 +328,7 @@ impl Connection {
     /// Whether publications are for it: it is connected to a topic and not ending.
     pub fn takes_deliveries(&self) -> bool {
         match self.phase {
-            Phase::Open { .. } => matches!(self.endpoint, Endpoint::Topic { .. }),
+            Phase::Open { .. } => !matches!(self.endpoint, Endpoint::Handler(_)),
             Phase::Stream => true,
             _ => false,
         }
@@ -324,10 +336,11 @@ impl Connection {
 
     /// How it wants its publications.
     pub fn dialect(&self) -> Dialect {
-        if matches!(self.phase, Phase::Stream) {
-            Dialect::Sse
-        } else {
-            Dialect::Raw
+        match (&self.phase, self.endpoint) {
+            (Phase::Stream, _) => Dialect::Sse,
+            (_, Endpoint::Many { is_binary: false }) => Dialect::V1,
+            (_, Endpoint::Many { is_binary: true }) => Dialect::V1Binary,
+            _ => Dialect::Raw,
         }
     }
 
@@ -335,7 +348,7 @@ impl Connection {
     pub fn handler(&self) -> Option<u16> {
         match self.endpoint {
             Endpoint::Handler(number) => Some(number),
-            Endpoint::Topic { .. } => None,
+            Endpoint::Topic { .. } | Endpoint::Many { .. } => None,
         }
     }
 

@@ -46,6 +46,7 @@ fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answ
                     return read_body(Purpose::Publish {
                         topic: topic(),
                         kind: None,
+                        options: Default::default(),
                     });
                 }
                 "/lines" => {
@@ -202,7 +203,7 @@ impl Driver {
             out,
             ..
         } = self;
-        connection.handle_published(settings, *now_ms, sequence, PLACE, out);
+        connection.handle_published(settings, *now_ms, sequence, PLACE, None, out);
     }
 
     fn eof(&mut self) {

@@ -139,7 +139,8 @@ impl Connection {
             | Answer::ReadBody(_)
             | Answer::Await(_)
             | Answer::Upgrade(_)
-            | Answer::Stream(_) => {
+            | Answer::Stream(_)
+            | Answer::Join(_) => {
                 debug_assert!(false, "{answer:?} answers a request, not a message");
             }
         }
@@ -148,7 +149,7 @@ impl Connection {
     fn message_limits<'s>(&self, settings: &'s Settings) -> &'s Limits {
         match self.endpoint {
             Endpoint::Topic { .. } => &settings.publication,
-            Endpoint::Handler(_) => &settings.message,
+            Endpoint::Many { .. } | Endpoint::Handler(_) => &settings.message,
         }
     }
 

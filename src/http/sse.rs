@@ -34,6 +34,12 @@ pub fn encode_event(out: &mut Vec<u8>, id: Option<&str>, event: Option<&str>, da
     out.push(b'\n');
 }
 
+/// Writes an id alone: it is no event, and yet what comes back as `Last-Event-ID`.
+pub fn encode_id(out: &mut Vec<u8>, id: &str) {
+    encode_fields(out, Some(id), None);
+    out.push(b'\n');
+}
+
 /// Writes one event of type [`BINARY_EVENT`], with the payload in base64.
 pub fn encode_binary_event(out: &mut Vec<u8>, id: Option<&str>, payload: &[u8]) {
     encode_fields(out, id, Some(BINARY_EVENT));

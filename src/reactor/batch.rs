@@ -4,8 +4,9 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 
 use super::compression::Compressed;
-use crate::dialect::{Dialect, FORM_COUNT, Form, Place};
+use crate::dialect::{Dialect, FORM_COUNT, Form, Place, v1};
 use crate::hub::Publication;
+use crate::pattern::Pattern;
 
 /// Bytes of several publications that leave in one write. More make another write.
 const BATCH_BYTES_MAX: usize = 64 * 1024;
@@ -15,6 +16,8 @@ pub(super) struct Batch<'a> {
     publications: &'a [Arc<Publication>],
     encoded: [OnceCell<Arc<[u8]>>; FORM_COUNT],
     compressed: Option<Compressed<'a>>,
+    /// What the subscribers subscribe by, if that is not the topic.
+    pattern: Option<&'a Pattern>,
 }
 
 impl<'a> Batch<'a> {
@@ -24,6 +27,7 @@ impl<'a> Batch<'a> {
             publications,
             encoded: [const { OnceCell::new() }; FORM_COUNT],
             compressed: None,
+            pattern: None,
         }
     }
 
@@ -31,6 +35,12 @@ impl<'a> Batch<'a> {
     #[cfg(feature = "deflate")]
     pub fn with_compressed(mut self, compressed: Compressed<'a>) -> Batch<'a> {
         self.compressed = Some(compressed);
+        self
+    }
+
+    /// One for those who subscribe by a pattern, and are told so.
+    pub fn with_pattern(mut self, pattern: &'a Pattern) -> Batch<'a> {
+        self.pattern = Some(pattern);
         self
     }
 
@@ -46,7 +56,14 @@ impl<'a> Batch<'a> {
 
     /// The bytes of a form. `COMPRESSED`: the batch is, and the form may be a compressed one.
     pub fn encoded<const COMPRESSED: bool>(&self, form: Form) -> &Arc<[u8]> {
-        self.encoded[form as usize].get_or_init(|| match (form, &self.compressed) {
+        self.encoded[form as usize].get_or_init(|| self.encode::<COMPRESSED>(form))
+    }
+
+    fn encode<const COMPRESSED: bool>(&self, form: Form) -> Arc<[u8]> {
+        if let Some(pattern) = self.pattern {
+            return self.join_for(pattern, form == Form::V1Binary);
+        }
+        match (form, &self.compressed) {
             (Form::Sse, _) => self.join(|publication| Dialect::Sse.encode(publication)),
             (form, Some(compressed)) if COMPRESSED && form.is_compressed() => {
                 compressed.encode(self, form)
@@ -56,7 +73,16 @@ impl<'a> Batch<'a> {
                 self.join(|it| Dialect::V1Binary.encode(it))
             }
             _ => self.join(|publication| Dialect::Raw.encode(publication)),
-        })
+        }
+    }
+
+    /// All of them as those get them who subscribe by a pattern.
+    fn join_for(&self, pattern: &Pattern, is_binary: bool) -> Arc<[u8]> {
+        let frames = self.publications.iter();
+        let frames: Vec<_> = frames
+            .map(|publication| v1::frame_for_pattern(publication, pattern, is_binary))
+            .collect();
+        frames.concat().into()
     }
 
     /// The form in which a connection gets the batch. It may be asked for more than once, with the same answer.

@@ -10,7 +10,7 @@ mod imp {
     use std::sync::Arc;
 
     use super::super::batch::Batch;
-    use super::super::topics::Audience;
+    use super::super::members::Audience;
     use crate::connection::Settings;
     use crate::dialect::cohort::{Cohorts, Stretch};
     use crate::dialect::deflated::{FrameDeflater, Rule, Window};
@@ -161,7 +161,7 @@ mod imp {
     use std::sync::Arc;
 
     use super::super::batch::Batch;
-    use super::super::topics::Audience;
+    use super::super::members::Audience;
     use crate::connection::Settings;
     use crate::dialect::{Form, Place};
     use crate::hub::Publication;

@@ -14,8 +14,8 @@ use slab::Slab;
 use super::application::{Application, Current, Shared, Stage};
 use super::compression::Compression;
 use super::ring::Ring;
+use super::subscribed::Subscribed;
 use super::sweep::Deadlines;
-use super::topics::Subscription;
 use super::transport::Transport;
 use crate::connection::{
     CloseReason, Connection, Event, Hold, Inflation, Label, NEVER_MS, Settings,
@@ -38,7 +38,7 @@ pub(super) struct Slot<T> {
     pub connection: Connection,
     pub transport: T,
     pub id: ConnectionId,
-    pub subscription: Option<Subscription>,
+    pub subscribed: Subscribed,
     /// Where it is in its topic's cohort.
     pub(super) place: Place,
     /// The form in which it takes publications best. A compressed one counts in its topic's audience.
@@ -161,7 +161,7 @@ impl<T: Transport> Connections<T> {
             connection,
             transport,
             id,
-            subscription: None,
+            subscribed: Subscribed::None,
             place: Place::default(),
             best_form: Form::Raw,
             label,
@@ -239,7 +239,7 @@ impl<T: Transport> Connections<T> {
         match effect {
             Effect::Deliver {
                 local, publication, ..
-            } => self.application.topics.queue(local, publication),
+            } => self.application.queue(local, publication),
             Effect::Published {
                 connection,
                 sequence,
@@ -247,26 +247,28 @@ impl<T: Transport> Connections<T> {
                 ..
             } => {
                 let id = ConnectionId::from_bits(self.application.reactor.0, connection);
-                let Connections {
-                    slots,
-                    settings,
-                    out,
-                    ..
-                } = self;
-                let slot = slots
-                    .get_mut(id.index as usize)
-                    .filter(|slot| slot.id == id);
-                if let Some(slot) = slot {
-                    slot.connection
-                        .handle_published(settings, now_ms, sequence, position, out);
-                    self.settle(id.index, now_ms);
-                }
+                self.handle_published(id, sequence, position, None, now_ms);
             }
-            // Answers to commands that no connection here gives.
-            Effect::Joined { .. }
-            | Effect::PatternSubscribed { .. }
-            | Effect::PresenceChanged { .. }
-            | Effect::Present { .. } => {}
+            Effect::Joined {
+                local,
+                connection,
+                request,
+                joined,
+                ..
+            } => self.handle_joined(local, connection, request, *joined, now_ms),
+            Effect::PatternSubscribed { local, .. } => {
+                self.handle_pattern_subscribed(local, now_ms);
+            }
+            Effect::PresenceChanged { local, change, .. } => {
+                self.handle_presence_changed(local, &change, now_ms);
+            }
+            Effect::Present {
+                connection,
+                request,
+                members,
+                total,
+                ..
+            } => self.handle_present(connection, request, &members, total, now_ms),
         }
     }
 
@@ -277,25 +279,13 @@ impl<T: Transport> Connections<T> {
         application
             .topics
             .retire(|command| shards.submit(command, Some(reactor)).is_ok());
-        // Each once, for one shard may be full and another not. A connection has at most one here, so its order holds.
-        for _ in 0..self.application.untaken.len() {
-            let Some((id, command)) = self.application.take_untaken() else {
-                break;
-            };
-            // The connection may be gone meanwhile; its message had come in whole, so it is published all the same.
-            if let Err(command) = self.application.submit(command) {
-                self.application.keep_untaken(id, command);
-                continue;
-            }
-            if let Some(slot) = self.slot(id) {
-                slot.connection.lift(Hold::Hub);
-                self.resume(id);
-            }
-        }
+        application.send_patterns();
+        self.retry_untaken();
     }
 
     /// Looks after the connections whose deadline has come; a budget of them, the others stay due.
     pub fn sweep(&mut self, now_ms: u64) {
+        self.application.expire_histories(now_ms);
         if let Some(compression) = &mut self.compression {
             compression.expire(now_ms);
         }
@@ -330,9 +320,7 @@ impl<T: Transport> Connections<T> {
             self.counts[label_index(slot.label)] -= 1;
             self.inbound_bytes -= slot.inbound_bytes as usize;
             self.outbox_bytes -= slot.outbox_bytes as usize;
-            if let Some(subscription) = slot.subscription {
-                self.leave_topic(subscription, slot.best_form);
-            }
+            self.leave_all(slot.id, &mut slot.subscribed, slot.best_form);
             self.report_end(&slot);
         }
         self.shrink.shrink(&mut self.slots);
@@ -431,7 +419,7 @@ impl<T: Transport> Connections<T> {
         };
         let mut current = Current {
             id: slot.id,
-            subscription: &mut slot.subscription,
+            subscribed: &mut slot.subscribed,
             deflate: slot.connection.deflate(),
             may_keep_context: self.inbound_bytes + Inflation::CONTEXT_BYTES
                 <= self.inbound_bytes_max / 2,
@@ -544,7 +532,7 @@ impl<T: Transport> Connections<T> {
             Refusal::unavailable("as many connections as connections_max allows are open");
         let mut current = Current {
             id,
-            subscription: &mut slot.subscription,
+            subscribed: &mut slot.subscribed,
             deflate: None,
             may_keep_context: false,
         };
@@ -577,6 +565,6 @@ impl<T: Transport> Connections<T> {
 
     /// Whether commands wait that the hub did not take.
     pub fn has_untaken(&self) -> bool {
-        !self.application.untaken.is_empty() || self.application.topics.has_forsaken()
+        self.application.has_untaken()
     }
 }

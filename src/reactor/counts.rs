@@ -1,10 +1,12 @@
 //! What a reactor counts of its connections: bytes for the limits, kinds for the gauges, audiences for compression.
 
 use super::connections::Connections;
-use super::topics::Subscription;
+use super::subscribed::Subscribed;
+use super::subscribers::Subscription;
 use super::transport::Transport;
 use crate::connection::Label;
 use crate::dialect::Form;
+use crate::handler::ConnectionId;
 use crate::metrics::label_index;
 
 impl<T: Transport> Connections<T> {
@@ -42,15 +44,41 @@ impl<T: Transport> Connections<T> {
         self.counts[label_index(slot.label)] -= 1;
         self.counts[label_index(label)] += 1;
         slot.label = label;
-        if let (Label::Subscriber(_), Some(subscription)) = (label, slot.subscription) {
-            slot.best_form = Form::best(slot.connection.dialect(), slot.connection.deflate());
-            let topics = &mut self.application.topics;
-            topics.enter_audience(subscription.topic(), slot.best_form);
+        if let Label::Subscriber(dialect) = label {
+            slot.best_form = Form::best(dialect, slot.connection.deflate());
+            if let Some(subscription) = slot.subscribed.one() {
+                let topics = &mut self.application.topics;
+                topics.enter_audience(subscription.topic(), slot.best_form);
+            }
         }
     }
 
-    /// A subscriber is freed: it counts in no audience any more.
-    pub(super) fn leave_topic(&mut self, subscription: Subscription, best_form: Form) {
+    /// A connection is freed: it is among no topic's subscribers, and counts in no audience any more.
+    pub(super) fn leave_all(
+        &mut self,
+        id: ConnectionId,
+        subscribed: &mut Subscribed,
+        best_form: Form,
+    ) {
+        match std::mem::take(subscribed) {
+            Subscribed::None => {}
+            Subscribed::One(subscription) => {
+                if !self.settings.topic_rules.is_empty() {
+                    let topic = self.application.topics.topic(subscription).clone();
+                    self.application.leave_presence(id, &topic);
+                }
+                self.leave_topic(subscription, best_form);
+            }
+            Subscribed::Many(many) => {
+                for (target, membership) in &many.subscriptions {
+                    self.application
+                        .leave(id, target, *membership, many.best_form);
+                }
+            }
+        }
+    }
+
+    fn leave_topic(&mut self, subscription: Subscription, best_form: Form) {
         let (topics, topic) = (&mut self.application.topics, subscription.topic());
         if topics.leave_audience(topic, best_form)
             && let Some(compression) = &mut self.compression
@@ -58,7 +86,7 @@ impl<T: Transport> Connections<T> {
             compression.forget(topic);
         }
         if let Some((moved, place)) = topics.unsubscribe(subscription) {
-            self.slots[moved as usize].subscription = Some(place);
+            self.slots[moved as usize].subscribed = Subscribed::One(place);
         }
     }
 

@@ -16,16 +16,24 @@
 mod application;
 mod batch;
 pub mod clock;
+mod commands;
 mod compression;
 pub mod connections;
 mod counts;
 mod drain;
+mod joins;
 pub mod listener;
 pub mod mailbox;
+mod members;
 mod outbound;
+mod patterns;
+mod publishes;
+mod receipts;
 mod requests;
 pub mod ring;
 pub mod socket;
+mod subscribed;
+mod subscribers;
 pub mod sweep;
 pub mod topics;
 pub mod transport;
@@ -208,6 +216,7 @@ impl Reactor {
         self.take_mail();
         self.connections
             .deliver(self.now_ms, || self.clock.now_us());
+        self.connections.poll_receipts(self.now_ms);
         self.connections.retry_commands();
         self.sweep(waited_from_ms, is_caught_up);
         let done = self.poll_stage(stage);
@@ -254,7 +263,8 @@ impl Reactor {
     }
 
     fn wait_ms(&self) -> u64 {
-        if self.connections.has_ready() || !self.inbox.is_empty() {
+        if self.connections.has_ready() || self.connections.has_reports() || !self.inbox.is_empty()
+        {
             return 0;
         }
         let mut wait_ms = self

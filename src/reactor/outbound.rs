@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use super::batch::{Batch, batches};
 use super::connections::{Connections, Slot};
+use super::members::Members;
+use super::receipts;
 use super::ring::{Ring, SENDS_MAX};
 use super::transport::Transport;
 use crate::connection::outbox::SEGMENTS_PER_WRITE;
 use crate::connection::{CloseReason, Segment, Settings};
 use crate::dialect::Form;
-use crate::hub::Publication;
+use crate::hub::{Publication, Share};
 use crate::metrics::ReactorMetrics;
 use crate::protocol::{Opcode, encode_frame};
 
@@ -23,20 +25,25 @@ impl<T: Transport> Connections<T> {
     pub fn deliver(&mut self, now_ms: u64, mut now_us: impl FnMut() -> u64) {
         let topics = self.application.topics.begin_delivery();
         for &topic in &topics {
-            let (publications, subscribers) = self.application.topics.take_delivery(topic);
-            for batch in batches(&publications) {
-                self.deliver_batch(topic, batch, &subscribers, now_ms);
-            }
-            let done_us = now_us();
-            for publication in &publications {
-                let took_us = done_us.saturating_sub(publication.published_at_us());
-                self.metrics.publish_to_write.record_us(took_us);
-            }
-            self.application
-                .topics
-                .put_back(topic, publications, subscribers);
+            self.deliver_queued(topic, now_ms, &mut now_us);
         }
         self.application.topics.end_delivery(topics);
+        for pattern in self.application.patterns.begin_delivery() {
+            self.deliver_by_pattern(pattern, now_ms, &mut now_us);
+        }
+        self.settle_touched(now_ms);
+    }
+
+    /// Writes what has been queued for one topic so far, ahead of what comes later in the same tick.
+    pub(super) fn deliver_topic(&mut self, topic: u32, now_ms: u64) {
+        if self.application.topics.has_queued(topic) {
+            let now_us = self.application.now_us;
+            self.deliver_queued(topic, now_ms, &mut || now_us);
+            self.settle_touched(now_ms);
+        }
+    }
+
+    fn settle_touched(&mut self, now_ms: u64) {
         let mut touched = std::mem::take(&mut self.touched);
         for index in touched.drain(..) {
             self.settle(index, now_ms);
@@ -44,28 +51,69 @@ impl<T: Transport> Connections<T> {
         self.touched = touched;
     }
 
+    fn deliver_queued(&mut self, topic: u32, now_ms: u64, now_us: &mut dyn FnMut() -> u64) {
+        let topics = &mut self.application.topics;
+        let (publications, subscribers) = topics.take_delivery(topic);
+        let members = topics.take_members(topic);
+        for batch in batches(&publications) {
+            let wants_receipt = batch.iter().any(|it| it.receipt().is_some());
+            let first_us = if wants_receipt { now_us() } else { 0 };
+            let tally = self.deliver_batch(topic, batch, &subscribers, &members, now_ms);
+            if wants_receipt {
+                tally.report(batch, first_us, now_us());
+            }
+        }
+        self.record_fan_out(&publications, now_us());
+        let topics = &mut self.application.topics;
+        topics.put_back(topic, publications, subscribers);
+        topics.put_back_members(topic, members);
+    }
+
+    fn record_fan_out(&self, publications: &[Arc<Publication>], done_us: u64) {
+        for publication in publications {
+            let took_us = done_us.saturating_sub(publication.published_at_us());
+            self.metrics.publish_to_write.record_us(took_us);
+        }
+    }
+
+    fn deliver_by_pattern(&mut self, place: u32, now_ms: u64, now_us: &mut dyn FnMut() -> u64) {
+        let Some((pattern, publications, members)) = self.application.patterns.take_delivery(place)
+        else {
+            return;
+        };
+        for publications in batches(&publications) {
+            let batch = Batch::new(publications).with_pattern(&pattern);
+            let first_us = now_us();
+            let tally = self.deliver_to::<false>(&batch, members.connections(), now_ms);
+            tally.report(publications, first_us, now_us());
+        }
+        self.record_fan_out(&publications, now_us());
+        self.application.patterns.put_back(place, members);
+    }
+
     fn deliver_batch(
         &mut self,
         topic: u32,
         publications: &[Arc<Publication>],
         subscribers: &[u32],
+        members: &Members,
         now_ms: u64,
-    ) {
+    ) -> Tally {
         let (audience, mut compression) = match self.application.topics.audience(topic) {
             Some(audience) => (audience, self.compression.take()),
             None => {
-                return self.deliver_to::<false>(&Batch::new(publications), subscribers, now_ms);
+                let batch = Batch::new(publications);
+                return self.deliver_to_all::<false>(&batch, subscribers, members, now_ms);
             }
         };
         let batch = match &mut compression {
             Some(compression) => compression.begin(topic, audience, publications, now_ms),
             None => Batch::new(publications),
         };
-        if batch.is_compressed() {
-            self.deliver_to::<true>(&batch, subscribers, now_ms);
-        } else {
-            self.deliver_to::<false>(&batch, subscribers, now_ms);
-        }
+        let tally = match batch.is_compressed() {
+            true => self.deliver_to_all::<true>(&batch, subscribers, members, now_ms),
+            false => self.deliver_to_all::<false>(&batch, subscribers, members, now_ms),
+        };
         if let Some(compressed) = batch.into_compressed() {
             let (members, waiters) = compressed.counts();
             if let Some(compression) = &mut compression {
@@ -73,6 +121,21 @@ impl<T: Transport> Connections<T> {
             }
         }
         self.compression = compression;
+        tally
+    }
+
+    fn deliver_to_all<const COMPRESSED: bool>(
+        &mut self,
+        batch: &Batch<'_>,
+        subscribers: &[u32],
+        members: &Members,
+        now_ms: u64,
+    ) -> Tally {
+        let mut tally = self.deliver_to::<COMPRESSED>(batch, subscribers, now_ms);
+        if !members.is_empty() {
+            tally.add(&self.deliver_to::<COMPRESSED>(batch, members.connections(), now_ms));
+        }
+        tally
     }
 
     /// `COMPRESSED`: the batch is. Who takes no compression must not pay for those who do, so these are two functions.
@@ -81,8 +144,9 @@ impl<T: Transport> Connections<T> {
         batch: &Batch<'_>,
         subscribers: &[u32],
         now_ms: u64,
-    ) {
+    ) -> Tally {
         let mut tally = Tally::default();
+        let touched = self.touched.len();
         match self.ring.take() {
             Some(mut ring) if subscribers.len() >= RING_SENDS_MIN => {
                 for chunk in subscribers.chunks(SENDS_MAX) {
@@ -103,6 +167,9 @@ impl<T: Transport> Connections<T> {
         self.metrics.bytes_sent.add(tally.bytes);
         self.metrics.deflated_deliveries.add(tally.deflated);
         self.metrics.cohort_deliveries.add(tally.cohort);
+        // Whoever did not take all of it at once stands there.
+        tally.touched = (self.touched.len() - touched) as u64;
+        tally
     }
 
     /// Writes a batch to one subscriber, or queues it behind what waits there.
@@ -201,9 +268,37 @@ struct Tally {
     deflated: u64,
     /// Of the deliveries: in the frames of a cohort.
     cohort: u64,
+    /// Subscribers that did not take all of it at once.
+    touched: u64,
+    /// Of these: such that were closed for it.
+    dropped: u64,
 }
 
 impl Tally {
+    /// Takes those of another list in.
+    fn add(&mut self, other: &Tally) {
+        self.deliveries += other.deliveries;
+        self.touched += other.touched;
+        self.dropped += other.dropped;
+    }
+
+    /// Tells whoever asked what became of the publications of the batch.
+    fn report(&self, publications: &[Arc<Publication>], first_us: u64, last_us: u64) {
+        let matched = self.deliveries / publications.len().max(1) as u64;
+        let written = matched - self.touched.min(matched);
+        let share = Share {
+            matched,
+            written,
+            queued: self.touched.saturating_sub(self.dropped),
+            dropped: self.dropped,
+            first_us: (written > 0).then_some(first_us),
+            last_us: (written > 0).then_some(last_us),
+        };
+        for publication in publications {
+            receipts::add_share(publication, &share);
+        }
+    }
+
     fn count<const COMPRESSED: bool>(&mut self, batch: &Batch<'_>, form: Form) {
         let count = batch.len() as u64;
         self.deliveries += count;

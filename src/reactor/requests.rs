@@ -3,18 +3,24 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::application::{Application, Current, Stage, hub_is_full};
-use super::topics::{SubscribeError, Subscription};
+use super::application::{Application, Current, Stage};
+use super::commands::Question;
+use super::publishes::hub_is_full;
+use super::subscribed::{Many, Subscribed};
+use super::topics::SubscribeError;
 use crate::access::{AccessRequest, Action, Denied};
 use crate::config::Origins;
 use crate::connection::event::ExtraHeaders;
-use crate::connection::{Answer, Endpoint, Purpose, ReadBody, Reply, Upgrade};
+use crate::connection::{
+    Admission, Answer, Endpoint, PublishOptions, Purpose, ReadBody, Reply, Upgrade,
+};
 use crate::console;
+use crate::dialect::{Dialect, Form, check_key, v1};
 use crate::http::refusal::Refusal;
 use crate::http::request::{Head, Method};
-use crate::http::route::{Route, allowed_methods};
+use crate::http::route::{Route, allowed_methods, query_of};
 use crate::http::topic::Topic;
-use crate::hub::Kind;
+use crate::hub::{Kind, Position, Start};
 use crate::protocol::deflate::Agreement;
 use crate::protocol::{self, choose_deflate, is_loopback_origin, is_upgrade, parse_upgrade};
 
@@ -58,9 +64,7 @@ impl Application {
             }
             Route::Asset(path) => self.asset(head, path),
             Route::WebSocket(topic) => self.subscribe_websocket(current, head, topic),
-            Route::WebSocketMany => Err(Refusal::not_found(
-                "the topic is missing: GET /ws/{topic}, as in /ws/news",
-            )),
+            Route::WebSocketMany => self.open_many(current, head, bytes),
             Route::Sse(topic) => self.subscribe_stream(current, head, topic),
             Route::Publish(topic) => {
                 let headers = self.check_origin(head)?;
@@ -68,6 +72,7 @@ impl Application {
                 let purpose = Purpose::Publish {
                     topic,
                     kind: content_kind(head)?,
+                    options: publish_options(head)?,
                 };
                 let bytes_max = self.shared.settings.limits.publication_bytes_max;
                 Ok(Answer::ReadBody(ReadBody {
@@ -249,14 +254,15 @@ impl Application {
         let may_publish = self
             .authorize(head, Action::Publish(topic.as_str()))
             .is_ok();
-        *current.subscription = Some(self.subscribe(current, topic)?);
+        let start = start_of(head)?;
         let agreed = &self.shared.subprotocols;
-        Ok(Answer::Upgrade(Upgrade {
+        let admission = Admission::Upgrade(Upgrade {
             accept: upgrade.accept,
             subprotocol: choose(&upgrade, |offer| agreed.iter().any(|name| **name == *offer)),
             endpoint: Endpoint::Topic { may_publish },
             deflate: self.choose_deflate(current, head),
-        }))
+        });
+        self.subscribe(current, topic, start, admission)
     }
 
     fn subscribe_stream(
@@ -267,25 +273,135 @@ impl Application {
     ) -> Result<Answer, Refusal> {
         let headers = self.check_origin(head)?;
         self.authorize(head, Action::Subscribe(topic.as_str()))?;
-        *current.subscription = Some(self.subscribe(current, topic)?);
-        Ok(Answer::Stream(headers))
+        let start = match head.header_count("last-event-id") {
+            0 => start_of(head)?,
+            _ => Start::Since(last_event_position(head.header("last-event-id"))),
+        };
+        self.subscribe(current, topic, start, Admission::Stream(headers))
     }
 
-    fn subscribe(&mut self, current: &Current<'_>, topic: Topic) -> Result<Subscription, Refusal> {
+    /// Many topics on one connection.
+    fn open_many(
+        &mut self,
+        current: &mut Current<'_>,
+        head: &Head<'_>,
+        bytes: &[u8],
+    ) -> Result<Answer, Refusal> {
+        let upgrade = self.check_upgrade(head)?;
+        self.authorize(head, Action::Connect)?;
+        let chosen = upgrade
+            .offers()
+            .find_map(|offer| Some((offer, Dialect::of_subprotocol(offer)?)));
+        let Some((subprotocol, dialect)) = chosen else {
+            let reason = "/ws speaks the subprotocols umbel.v1 and umbel.v1.bin, and the request offers neither in \
+                          Sec-WebSocket-Protocol; for one topic without a subprotocol: GET /ws/{topic}, as in /ws/news";
+            return Err(Refusal::bad_request(reason));
+        };
         if self.shared.stage.get() != Stage::Ready {
             return Err(Refusal::unavailable("the server is shutting down").closing());
         }
+        let info = match query_of(head.target).get("info")? {
+            Some(info) if info.len() > self.shared.settings.limits.info_bytes_max => {
+                let reason = "the info is longer than info_bytes_max allows";
+                return Err(Refusal::bad_request(reason));
+            }
+            info => info.map(|info| v1::info_json(&info)),
+        };
+        let deflate = self.choose_deflate(current, head);
+        let many = Many::new(bytes, info, Form::best(dialect, deflate));
+        *current.subscribed = Subscribed::Many(Box::new(many));
+        Ok(Answer::Upgrade(Upgrade {
+            accept: upgrade.accept,
+            subprotocol: Some(subprotocol.into()),
+            endpoint: Endpoint::Many {
+                is_binary: dialect == Dialect::V1Binary,
+            },
+            deflate,
+        }))
+    }
+
+    /// Makes the connection a subscriber: at once, or once the hub has said where the topic stands, if that matters.
+    fn subscribe(
+        &mut self,
+        current: &mut Current<'_>,
+        topic: Topic,
+        start: Start,
+        admission: Admission,
+    ) -> Result<Answer, Refusal> {
+        if self.shared.stage.get() != Stage::Ready {
+            return Err(Refusal::unavailable("the server is shutting down").closing());
+        }
+        let refusal = |error| match error {
+            SubscribeError::HubFull => hub_is_full(),
+            SubscribeError::TooManyTopics => {
+                Refusal::unavailable("as many topics have subscribers as topics_max allows")
+            }
+        };
+        let rule = self.shared.settings.topic_rules.rule(&topic);
+        if start != Start::Now || rule.history.publications_max > 0 || rule.presence {
+            let question = Question {
+                connection: current.id,
+                request: 0,
+                start,
+                info: None,
+            };
+            self.ask_to_join(&topic, question, None).map_err(refusal)?;
+            return Ok(Answer::Join(admission));
+        }
         let (shards, reactor) = (Arc::clone(&self.shared.shards), self.reactor);
         let submit = |command| shards.submit(command, Some(reactor)).is_ok();
-        self.topics
-            .subscribe(topic, current.id.index, submit)
-            .map_err(|error| match error {
-                SubscribeError::HubFull => hub_is_full(),
-                SubscribeError::TooManyTopics => {
-                    Refusal::unavailable("as many topics have subscribers as topics_max allows")
-                }
-            })
+        let subscription = self.topics.subscribe(topic, current.id.index, submit);
+        *current.subscribed = Subscribed::One(subscription.map_err(refusal)?);
+        Ok(match admission {
+            Admission::Upgrade(upgrade) => Answer::Upgrade(upgrade),
+            Admission::Stream(headers) => Answer::Stream(headers),
+        })
     }
+}
+
+/// Where a subscription is to begin, by the query.
+fn start_of(head: &Head<'_>) -> Result<Start, Refusal> {
+    let query = query_of(head.target);
+    let (since, last) = (query.get("since")?, query.get("last")?);
+    match (since, last) {
+        (None, None) => Ok(Start::Now),
+        (Some(since), None) => Position::parse(&since).map(Start::Since).ok_or_else(|| {
+            Refusal::bad_request("since is a position, epoch:offset, as Umbel-Position gives it")
+        }),
+        (None, Some(last)) => last
+            .parse()
+            .map(Start::Last)
+            .map_err(|_| Refusal::bad_request("last is how many publications come first")),
+        (Some(_), Some(_)) => Err(Refusal::bad_request(
+            "a subscription begins by since or by last, not by both",
+        )),
+    }
+}
+
+/// What an event stream's reader has seen. What is no position of this server's is one that cannot be recovered from.
+fn last_event_position(id: Option<&str>) -> Position {
+    id.and_then(Position::parse).unwrap_or(Position {
+        epoch: 0,
+        offset: u64::MAX,
+    })
+}
+
+/// What a publish asks for by headers.
+fn publish_options(head: &Head<'_>) -> Result<PublishOptions, Refusal> {
+    let key = match head.header_count("umbel-key") {
+        0 => None,
+        _ => {
+            let key = head.header("umbel-key").unwrap_or("");
+            check_key(key).map_err(Refusal::bad_request)?;
+            Some(key.into())
+        }
+    };
+    let wants_receipt = match head.header("umbel-receipt") {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err(Refusal::bad_request("Umbel-Receipt is true or false")),
+    };
+    Ok(PublishOptions { key, wants_receipt })
 }
 
 /// The first subprotocol that the peer offers and the server speaks.

@@ -1,12 +1,12 @@
 //! The topics that connections of this reactor subscribe to, and which connections those are.
 
-use std::num::NonZeroU32;
-use std::ops::Deref;
 use std::sync::Arc;
 
 use slab::Slab;
 
-use crate::dialect::{Form, Heat};
+use super::members::{Audience, Extras, MemberPlaces, Members};
+use super::subscribers::{Subscribers, Subscription};
+use crate::dialect::Form;
 use crate::http::topic::Topic;
 use crate::hub::{Command, LocalTopic, Publication, ReactorId};
 use crate::topic_table::TopicTable;
@@ -17,28 +17,6 @@ const SPARE_QUEUES_MAX: usize = 64;
 /// Publications that a list which is kept has room for.
 const SPARE_QUEUE_LEN_MAX: usize = 64;
 
-/// A connection's subscription: the topic's place in the table, and the connection's place among its subscribers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Subscription {
-    /// One more than the place, so that no subscription takes no room of its own.
-    topic_number: NonZeroU32,
-    place: u32,
-}
-
-impl Subscription {
-    fn new(topic: u32, place: usize) -> Subscription {
-        Subscription {
-            topic_number: NonZeroU32::MIN.saturating_add(topic),
-            place: place as u32,
-        }
-    }
-
-    /// The topic's place in the table.
-    pub fn topic(self) -> u32 {
-        self.topic_number.get() - 1
-    }
-}
-
 /// Why a subscription was not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubscribeError {
@@ -48,83 +26,20 @@ pub enum SubscribeError {
     HubFull,
 }
 
-/// Slab indexes of the connections that subscribe to a topic. Most topics of very many have one.
-#[derive(Debug, Default)]
-pub enum Subscribers {
-    /// Nobody.
-    #[default]
-    None,
-    /// One.
-    One(u32),
-    /// Any number, in a box because there may be a million topics with one subscriber each.
-    Many(Box<Vec<u32>>),
-}
-
-impl Deref for Subscribers {
-    type Target = [u32];
-
-    fn deref(&self) -> &[u32] {
-        match self {
-            Subscribers::None => &[],
-            Subscribers::One(connection) => std::slice::from_ref(connection),
-            Subscribers::Many(connections) => connections,
-        }
-    }
-}
-
-impl Subscribers {
-    fn push(&mut self, connection: u32) {
-        match self {
-            Subscribers::None => *self = Subscribers::One(connection),
-            Subscribers::One(first) => {
-                *self = Subscribers::Many(Box::new(vec![*first, connection]));
-            }
-            Subscribers::Many(connections) => connections.push(connection),
-        }
-    }
-
-    /// Takes one away; the last one moves to its place.
-    fn swap_remove(&mut self, place: usize) {
-        if let Subscribers::Many(connections) = self
-            && connections.len() > 1
-        {
-            connections.swap_remove(place);
-            let (len, capacity) = (connections.len(), connections.capacity());
-            if capacity > 64 && len < capacity / 4 {
-                connections.shrink_to(len * 2);
-            }
-        } else {
-            debug_assert!(place == 0 && self.len() == 1);
-            *self = Subscribers::None;
-        }
-    }
-}
-
-/// Those of a topic's subscribers that take compressed frames.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Audience {
-    /// All of them.
-    deflating: u32,
-    /// Those that can be in the topic's cohort.
-    pub keeping_context: u32,
-    /// How much they have been sent of late.
-    pub heat: Heat,
-}
-
 #[derive(Debug)]
 struct TopicState {
     generation: u32,
     /// Where this tick's publications are in `queues`, or [`NO_QUEUE`].
     queue: u32,
     subscribers: Subscribers,
-    /// Where its audience is in `audiences`, or [`NO_AUDIENCE`].
-    audience: u32,
+    /// Where the rest of it is in `extras`, or [`NO_EXTRAS`].
+    extras: u32,
     /// It stands in `forsaken`.
     forsaken: bool,
 }
 
 const NO_QUEUE: u32 = u32::MAX;
-const NO_AUDIENCE: u32 = u32::MAX;
+const NO_EXTRAS: u32 = u32::MAX;
 
 // There may be as many topics as connections.
 const _: () = assert!(size_of::<TopicState>() <= 32);
@@ -144,8 +59,10 @@ pub struct Topics {
     spare_queues: Vec<Vec<Arc<Publication>>>,
     /// Topics without subscribers that the hub has not been told of.
     forsaken: Vec<u32>,
-    /// Those of the topics that have one.
-    audiences: Slab<Audience>,
+    /// What few topics have.
+    extras: Slab<Extras>,
+    /// Where their members stand.
+    places: MemberPlaces,
 }
 
 impl Topics {
@@ -160,7 +77,8 @@ impl Topics {
             queues: Vec::new(),
             spare_queues: Vec::new(),
             forsaken: Vec::new(),
-            audiences: Slab::new(),
+            extras: Slab::new(),
+            places: MemberPlaces::new(),
         }
     }
 
@@ -189,45 +107,181 @@ impl Topics {
     ) -> Result<Subscription, SubscribeError> {
         let place = match self.table.find(&topic) {
             Some(place) => place,
-            None => self.add_topic(topic, submit)?,
+            None => {
+                let local = self.next_local()?;
+                let command = Command::Subscribe {
+                    topic: topic.clone(),
+                    reactor: self.reactor,
+                    local,
+                };
+                if !submit(command) {
+                    return Err(SubscribeError::HubFull);
+                }
+                self.add_topic(topic, local)
+            }
         };
+        Ok(self.add_subscriber(place, connection))
+    }
+
+    /// Adds a subscriber to a topic that is in the table.
+    pub fn add_subscriber(&mut self, place: u32, connection: u32) -> Subscription {
         let state = self.table.get_mut(place);
         let subscribers = &mut state.expect("the topic was found, or added").subscribers;
         subscribers.push(connection);
-        Ok(Subscription::new(place, subscribers.len() - 1))
+        Subscription::new(place, subscribers.len() - 1)
     }
 
-    fn add_topic(
+    /// Asks the hub about a topic on behalf of a subscriber to be: it stays in the table until the answer has come, and
+    /// [`end_join`](Topics::end_join) is called. Gives its place.
+    ///
+    /// # Errors
+    /// Nothing is changed then.
+    pub fn begin_join(
         &mut self,
-        topic: Topic,
-        submit: impl FnOnce(Command) -> bool,
+        topic: &Topic,
+        submit: impl FnOnce(LocalTopic) -> Result<(), SubscribeError>,
     ) -> Result<u32, SubscribeError> {
+        let place = match self.table.find(topic) {
+            Some(place) => {
+                submit(self.local(place))?;
+                place
+            }
+            None => {
+                let local = self.next_local()?;
+                submit(local)?;
+                self.add_topic(topic.clone(), local)
+            }
+        };
+        if let Some(extras) = self.extras_mut(place) {
+            extras.joins += 1;
+        }
+        Ok(place)
+    }
+
+    /// The hub has answered. Whoever takes up the topic has to do so before.
+    pub fn end_join(&mut self, place: u32) {
+        if let Some(extras) = self.extras_mut(place) {
+            extras.joins -= 1;
+        }
+        self.drop_extras_if_empty(place);
+        self.forsake_if_unused(place);
+    }
+
+    /// Adds a connection with many subscriptions, which takes frames of this form best; gives the number of its
+    /// membership.
+    pub fn add_member(&mut self, place: u32, connection: u32, form: Form) -> u32 {
+        let mut places = std::mem::take(&mut self.places);
+        let id = match self.extras_mut(place) {
+            Some(extras) => extras.members.push(connection, &mut places),
+            None => u32::MAX,
+        };
+        self.places = places;
+        self.enter_audience(place, form);
+        id
+    }
+
+    /// Takes a member away.
+    pub fn remove_member(&mut self, place: u32, id: u32, form: Form) {
+        let mut places = std::mem::take(&mut self.places);
+        if let Some(extras) = self.extras(place) {
+            extras.members.remove(id, &mut places);
+        }
+        self.places = places;
+        self.leave_audience(place, form);
+        self.drop_extras_if_empty(place);
+        self.forsake_if_unused(place);
+    }
+
+    /// The connections with many subscriptions, taken out of the table for as long as they are walked. To be given back
+    /// by [`put_back_members`](Topics::put_back_members).
+    pub fn take_members(&mut self, place: u32) -> Members {
+        match self.extras(place) {
+            Some(extras) => std::mem::take(&mut extras.members),
+            None => Members::default(),
+        }
+    }
+
+    /// Gives the list back.
+    pub fn put_back_members(&mut self, place: u32, members: Members) {
+        if let Some(extras) = self.extras(place) {
+            extras.members = members;
+        }
+    }
+
+    fn extras(&mut self, place: u32) -> Option<&mut Extras> {
+        match self.table.get_mut(place)?.extras {
+            NO_EXTRAS => None,
+            extras => self.extras.get_mut(extras as usize),
+        }
+    }
+
+    /// Those of the topic, which has some from here on.
+    fn extras_mut(&mut self, place: u32) -> Option<&mut Extras> {
+        let state = self.table.get_mut(place)?;
+        if state.extras == NO_EXTRAS {
+            state.extras = self.extras.insert(Extras::default()) as u32;
+        }
+        self.extras.get_mut(state.extras as usize)
+    }
+
+    fn drop_extras_if_empty(&mut self, place: u32) {
+        if !self.extras(place).is_some_and(|extras| extras.is_empty()) {
+            return;
+        }
+        if let Some(state) = self.table.get_mut(place) {
+            self.extras.remove(state.extras as usize);
+            state.extras = NO_EXTRAS;
+        }
+    }
+
+    fn is_unused(&mut self, place: u32) -> bool {
+        let has_subscribers =
+            |state: &mut TopicState| !state.subscribers.is_empty() || state.extras != NO_EXTRAS;
+        !self.table.get_mut(place).is_some_and(has_subscribers)
+    }
+
+    fn forsake_if_unused(&mut self, place: u32) {
+        if self.is_unused(place)
+            && let Some(state) = self.table.get_mut(place)
+            && !state.forsaken
+        {
+            state.forsaken = true;
+            self.forsaken.push(place);
+        }
+    }
+
+    /// What a topic that is in the table is called.
+    fn local(&mut self, place: u32) -> LocalTopic {
+        let state = self.table.get_mut(place);
+        LocalTopic {
+            index: place,
+            generation: state.expect("the topic was found").generation,
+        }
+    }
+
+    /// What the next topic will be called.
+    fn next_local(&self) -> Result<LocalTopic, SubscribeError> {
         if self.table.len() >= self.topics_max {
             return Err(SubscribeError::TooManyTopics);
         }
-        let generation = self.next_generation;
-        let local = LocalTopic {
+        Ok(LocalTopic {
             index: self.table.vacant_place(),
-            generation,
-        };
-        if !submit(Command::Subscribe {
-            topic: topic.clone(),
-            reactor: self.reactor,
-            local,
-        }) {
-            return Err(SubscribeError::HubFull);
-        }
-        self.next_generation = generation.wrapping_add(1);
+            generation: self.next_generation,
+        })
+    }
+
+    fn add_topic(&mut self, topic: Topic, local: LocalTopic) -> u32 {
+        self.next_generation = local.generation.wrapping_add(1);
         let state = TopicState {
-            generation,
+            generation: local.generation,
             queue: NO_QUEUE,
             subscribers: Subscribers::None,
-            audience: NO_AUDIENCE,
+            extras: NO_EXTRAS,
             forsaken: false,
         };
         let place = self.table.insert(topic, state);
         debug_assert_eq!(place, local.index);
-        Ok(place)
+        place
     }
 
     /// Takes a subscriber away. Another one may move to its place: that connection and its new subscription are
@@ -237,24 +291,22 @@ impl Topics {
         let state = self.table.get_mut(topic)?;
         let place = subscription.place as usize;
         state.subscribers.swap_remove(place);
-        if state.subscribers.is_empty() && !state.forsaken {
-            state.forsaken = true;
-            self.forsaken.push(topic);
+        let moved = state.subscribers.get(place).copied();
+        if moved.is_none() && state.subscribers.is_empty() {
+            self.forsake_if_unused(topic);
         }
-        state
-            .subscribers
-            .get(place)
-            .map(|&moved| (moved, subscription))
+        moved.map(|moved| (moved, subscription))
     }
 
     /// Tells the hub of topics that lost their last subscriber, as far as `submit` takes the commands.
     pub fn retire(&mut self, mut submit: impl FnMut(Command) -> bool) {
         let mut forsaken = std::mem::take(&mut self.forsaken);
         forsaken.retain(|&place| {
+            let is_unused = self.is_unused(place);
             let Some(state) = self.table.get_mut(place) else {
                 return false;
             };
-            if !state.subscribers.is_empty() {
+            if !is_unused {
                 state.forsaken = false;
                 return false;
             }
@@ -283,6 +335,11 @@ impl Topics {
         !self.forsaken.is_empty()
     }
 
+    /// The topic at a place.
+    pub fn topic_at(&self, place: u32) -> Option<&Topic> {
+        self.table.topic(place)
+    }
+
     /// The topic of a subscription.
     pub fn topic(&self, subscription: Subscription) -> &Topic {
         self.table
@@ -292,48 +349,42 @@ impl Topics {
 
     /// The subscribers that take compressed frames, if there are such.
     pub fn audience(&mut self, topic: u32) -> Option<&mut Audience> {
-        match self.table.get_mut(topic)?.audience {
-            NO_AUDIENCE => None,
-            audience => self.audiences.get_mut(audience as usize),
-        }
+        let extras = self.extras(topic)?;
+        (!extras.audience.is_empty()).then_some(&mut extras.audience)
     }
 
     /// Counts a subscriber that takes frames of this form best.
     pub fn enter_audience(&mut self, topic: u32, form: Form) {
-        let Some(state) = self.table.get_mut(topic).filter(|_| form.is_compressed()) else {
-            return;
-        };
-        if state.audience == NO_AUDIENCE {
-            state.audience = self.audiences.insert(Audience::default()) as u32;
+        if form.is_compressed()
+            && let Some(extras) = self.extras_mut(topic)
+        {
+            extras.audience.enter(form);
         }
-        let audience = &mut self.audiences[state.audience as usize];
-        audience.deflating += 1;
-        audience.keeping_context += u32::from(form == Form::Cohort);
     }
 
     /// Counts one less; true if it was the last that could be in the topic's cohort.
     pub fn leave_audience(&mut self, topic: u32, form: Form) -> bool {
-        let Some(audience) = self.audience(topic).filter(|_| form.is_compressed()) else {
-            return false;
-        };
-        audience.deflating -= 1;
-        audience.keeping_context -= u32::from(form == Form::Cohort);
-        let (is_empty, is_last) = (audience.deflating == 0, audience.keeping_context == 0);
-        if let Some(state) = self.table.get_mut(topic).filter(|_| is_empty) {
-            self.audiences.remove(state.audience as usize);
-            state.audience = NO_AUDIENCE;
-        }
-        is_last && form == Form::Cohort
+        let audience = self.audience(topic).filter(|_| form.is_compressed());
+        let is_last = audience.is_some_and(|audience| audience.leave(form));
+        self.drop_extras_if_empty(topic);
+        is_last
     }
 
-    /// Queues a publication for delivery at the end of this tick's mail. One for a topic that is gone is dropped:
-    /// nobody here subscribes to it any more.
-    pub fn queue(&mut self, local: LocalTopic, publication: Arc<Publication>) {
+    /// Queues a publication for delivery at the end of this tick's mail, unless the topic is gone, for nobody here
+    /// subscribes to it any more.
+    ///
+    /// # Errors
+    /// Gives the publication back then.
+    pub fn queue(
+        &mut self,
+        local: LocalTopic,
+        publication: Arc<Publication>,
+    ) -> Result<(), Arc<Publication>> {
         let Some(state) = self.table.get_mut(local.index) else {
-            return;
+            return Err(publication);
         };
         if state.generation != local.generation {
-            return;
+            return Err(publication);
         }
         if state.queue == NO_QUEUE {
             state.queue = self.queues.len() as u32;
@@ -342,6 +393,7 @@ impl Topics {
             self.delivering.push(local.index);
         }
         self.queues[state.queue as usize].push(publication);
+        Ok(())
     }
 
     /// Topics with queued publications, in the order of the first one. To be given back by
@@ -362,6 +414,13 @@ impl Topics {
             queued.map(std::mem::take).unwrap_or_default(),
             std::mem::take(&mut state.subscribers),
         )
+    }
+
+    /// The publications queued for a topic so far, if there are such.
+    pub fn has_queued(&mut self, topic: u32) -> bool {
+        let queue = self.table.get_mut(topic).map_or(NO_QUEUE, |it| it.queue);
+        let queued = self.queues.get(queue as usize);
+        queued.is_some_and(|queued| !queued.is_empty())
     }
 
     /// Gives the lists back, so that their memory is used again.
@@ -465,7 +524,7 @@ mod tests {
         assert_eq!(topics.audience(place).expect("two").keeping_context, 1);
         assert!(topics.leave_audience(place, Form::Cohort));
         assert!(!topics.leave_audience(place, Form::Deflated));
-        assert!(topics.audience(place).is_none() && topics.audiences.is_empty());
+        assert!(topics.audience(place).is_none() && topics.extras.is_empty());
     }
 
     #[test]
@@ -498,9 +557,10 @@ mod tests {
         topics.subscribe(topic("b"), 1, &mut submit).expect("room");
         assert_eq!(locals[0].index, locals[1].index);
         let publication = Arc::new(Publication::new(Kind::Text, b"x", 0));
-        topics.queue(locals[0], Arc::clone(&publication));
+        let stale = topics.queue(locals[0], Arc::clone(&publication));
+        stale.expect_err("the place is another topic's now");
         assert!(topics.begin_delivery().is_empty());
-        topics.queue(locals[1], publication);
+        topics.queue(locals[1], publication).expect("it is there");
         assert_eq!(topics.begin_delivery(), [locals[1].index]);
     }
 }

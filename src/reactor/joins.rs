@@ -1,0 +1,259 @@
+//! The hub's answers to those who subscribe with a position, on many topics, or by a pattern.
+//!
+//! The order between what a subscriber gets from the history and what comes live is the mailbox's: what the hub handed
+//! out before its answer is written to the others first, then the subscriber is told where it stands and gets what it
+//! missed, and from then on it is among those who are written to.
+
+use super::connections::Connections;
+use super::patterns::Known;
+use super::subscribed::{Membership, Subscribed};
+use super::transport::Transport;
+use crate::dialect::Dialect;
+use crate::dialect::v1::{self, Target};
+use crate::handler::ConnectionId;
+use crate::http::sse;
+use crate::hub::{Joined, LocalTopic, Member, PresenceChange};
+use crate::protocol::{Opcode, encode_frame};
+use crate::topic_rule::SlowConsumer;
+
+impl<T: Transport> Connections<T> {
+    /// The hub says where a topic stands, and what the connection missed there.
+    pub(super) fn handle_joined(
+        &mut self,
+        local: LocalTopic,
+        connection: u64,
+        request: u32,
+        joined: Joined,
+        now_ms: u64,
+    ) {
+        let place = local.index;
+        self.deliver_topic(place, now_ms);
+        let id = ConnectionId::from_bits(self.application.reactor.0, connection);
+        let is_taken = self.join(id, place, request, joined, now_ms);
+        if !is_taken && let Some(topic) = self.application.topics.topic_at(place).cloned() {
+            self.application.leave_presence(id, &topic);
+        }
+        self.application.topics.end_join(place);
+        if is_taken {
+            self.settle(id.index, now_ms);
+        }
+    }
+
+    /// False: nobody waits for it any more.
+    fn join(
+        &mut self,
+        id: ConnectionId,
+        place: u32,
+        request: u32,
+        joined: Joined,
+        now_ms: u64,
+    ) -> bool {
+        let Some(slot) = self.slots.get(id.index as usize).filter(|it| it.id == id) else {
+            return false;
+        };
+        match &slot.subscribed {
+            Subscribed::Many(_) if slot.connection.takes_deliveries() => {
+                self.join_many(id, place, request, joined)
+            }
+            Subscribed::None => match slot.connection.joining_dialect() {
+                Some(dialect) => self.join_one(id, place, dialect, joined, now_ms),
+                None => false,
+            },
+            _ => false,
+        }
+    }
+
+    fn join_one(
+        &mut self,
+        id: ConnectionId,
+        place: u32,
+        dialect: Dialect,
+        joined: Joined,
+        now_ms: u64,
+    ) -> bool {
+        let Connections {
+            slots,
+            application,
+            settings,
+            out,
+            metrics,
+            ..
+        } = self;
+        let slot = &mut slots[id.index as usize];
+        let Joined {
+            position,
+            mut recovered,
+            mut publications,
+        } = joined;
+        let bytes: usize = publications.iter().map(|it| dialect.encode(it).len()).sum();
+        if bytes > settings.limits.outbox_bytes_max {
+            recovered = recovered.map(|_| false);
+            publications.clear();
+        }
+        if !slot
+            .connection
+            .handle_joined(settings, now_ms, position, recovered, out)
+        {
+            return false;
+        }
+        metrics.count_recovery(recovered, publications.len());
+        for publication in &publications {
+            out.extend_from_slice(dialect.encode(publication));
+        }
+        if dialect == Dialect::Sse && publications.is_empty() {
+            // Who is cut off before the first event comes back with this.
+            sse::encode_id(out, &position.to_string());
+        }
+        let subscription = application.topics.add_subscriber(place, id.index);
+        slot.subscribed = Subscribed::One(subscription);
+        true
+    }
+
+    fn join_many(&mut self, id: ConnectionId, place: u32, request: u32, joined: Joined) -> bool {
+        let Connections {
+            slots,
+            application,
+            settings,
+            out,
+            metrics,
+            ..
+        } = self;
+        let slot = &mut slots[id.index as usize];
+        let Some(topic) = application.topics.topic_at(place).cloned() else {
+            return false;
+        };
+        let Subscribed::Many(many) = &mut slot.subscribed else {
+            return false;
+        };
+        let slow_consumer = settings.topic_rules.rule(&topic).slow_consumer;
+        let target = Target::Topic(topic);
+        let form = many.best_form;
+        let Some((membership, command)) = many.joining(&target, request) else {
+            return false;
+        };
+        let member = application.topics.add_member(place, id.index, form);
+        *membership = Membership::Live { place, member };
+        let Joined {
+            position,
+            mut recovered,
+            mut publications,
+        } = joined;
+        let dialect = slot.connection.dialect();
+        let bytes: usize = publications.iter().map(|it| dialect.encode(it).len()).sum();
+        // Who recovers many topics at once must not be closed for what it asked for.
+        if out.len() + slot.connection.outbox.bytes() + bytes > settings.limits.outbox_bytes_max {
+            recovered = recovered.map(|_| false);
+            publications.clear();
+        }
+        metrics.count_recovery(recovered, publications.len());
+        if let Some(id) = command {
+            let mut payload = Vec::with_capacity(128);
+            let position = Some(position);
+            v1::encode_subscribed(
+                &mut payload,
+                id,
+                &target,
+                position,
+                recovered,
+                slow_consumer,
+            );
+            encode_frame(out, Opcode::Text, &payload, None);
+        }
+        for publication in &publications {
+            out.extend_from_slice(dialect.encode(publication));
+        }
+        true
+    }
+
+    /// One more shard of the hub knows a pattern.
+    pub(super) fn handle_pattern_subscribed(&mut self, local: LocalTopic, now_ms: u64) {
+        let known = self.application.patterns.handle_subscribed(local);
+        let Some(Known {
+            pattern,
+            place,
+            waiting,
+        }) = known
+        else {
+            return;
+        };
+        let target = Target::Pattern(pattern);
+        for (id, request) in waiting {
+            let Some(slot) = self
+                .slots
+                .get_mut(id.index as usize)
+                .filter(|it| it.id == id)
+            else {
+                continue;
+            };
+            let Subscribed::Many(many) = &mut slot.subscribed else {
+                continue;
+            };
+            let Some((membership, command)) = many.joining(&target, request) else {
+                continue;
+            };
+            let patterns = &mut self.application.patterns;
+            let Some(member) = patterns.add_member(place, id.index) else {
+                continue;
+            };
+            *membership = Membership::Live { place, member };
+            if let Some(command) = command {
+                let mut payload = Vec::with_capacity(128);
+                let slow_consumer = SlowConsumer::Close;
+                v1::encode_subscribed(&mut payload, command, &target, None, None, slow_consumer);
+                encode_frame(&mut self.out, Opcode::Text, &payload, None);
+            }
+            self.settle(id.index, now_ms);
+        }
+        self.application.patterns.remove_if_unused(place);
+        self.application.send_patterns();
+    }
+
+    /// Somebody came to a topic, or went.
+    pub(super) fn handle_presence_changed(
+        &mut self,
+        local: LocalTopic,
+        change: &PresenceChange,
+        now_ms: u64,
+    ) {
+        let members = self.application.topics.take_members(local.index);
+        let mut payload = Vec::new();
+        v1::encode_presence_change(&mut payload, change);
+        for &index in members.connections() {
+            encode_frame(&mut self.out, Opcode::Text, &payload, None);
+            self.settle(index, now_ms);
+        }
+        self.application
+            .topics
+            .put_back_members(local.index, members);
+    }
+
+    /// Who is on a topic.
+    pub(super) fn handle_present(
+        &mut self,
+        connection: u64,
+        request: u32,
+        members: &[Member],
+        total: u32,
+        now_ms: u64,
+    ) {
+        let id = ConnectionId::from_bits(self.application.reactor.0, connection);
+        let Some(slot) = self
+            .slots
+            .get_mut(id.index as usize)
+            .filter(|it| it.id == id)
+        else {
+            return;
+        };
+        let Subscribed::Many(many) = &mut slot.subscribed else {
+            return;
+        };
+        if let Some((Some(id), topic)) = many.take_question(request)
+            && slot.connection.takes_deliveries()
+        {
+            let mut payload = Vec::new();
+            v1::encode_presence(&mut payload, id, &topic, total, members);
+            encode_frame(&mut self.out, Opcode::Text, &payload, None);
+        }
+        self.settle(id.index, now_ms);
+    }
+}

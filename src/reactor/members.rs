@@ -1,0 +1,121 @@
+//! What few topics have besides the subscribers that subscribe to nothing else.
+
+use slab::Slab;
+
+use crate::dialect::{Form, Heat};
+
+/// Those of a topic's subscribers that take compressed frames.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Audience {
+    /// All of them.
+    deflating: u32,
+    /// Those that can be in the topic's cohort.
+    pub keeping_context: u32,
+    /// How much they have been sent of late.
+    pub heat: Heat,
+}
+
+impl Audience {
+    /// Whether nobody takes compressed frames.
+    pub fn is_empty(&self) -> bool {
+        self.deflating == 0
+    }
+
+    /// Counts one that takes frames of this form best.
+    pub fn enter(&mut self, form: Form) {
+        self.deflating += 1;
+        self.keeping_context += u32::from(form == Form::Cohort);
+    }
+
+    /// Counts one less; true if it was the last that could be in the topic's cohort.
+    pub fn leave(&mut self, form: Form) -> bool {
+        self.deflating -= 1;
+        self.keeping_context -= u32::from(form == Form::Cohort);
+        form == Form::Cohort && self.keeping_context == 0
+    }
+}
+
+/// The connections with many subscriptions that have one to this topic, or by this pattern. The two lists run side by
+/// side, so that the connections can be walked as those of [`Subscribers`](super::subscribers::Subscribers) are.
+#[derive(Debug, Default)]
+pub struct Members {
+    connections: Vec<u32>,
+    ids: Vec<u32>,
+}
+
+/// Where each member stands in its list, by its number.
+pub type MemberPlaces = Slab<u32>;
+
+impl Members {
+    /// Slab indexes of the connections; each stands in it once.
+    pub fn connections(&self) -> &[u32] {
+        &self.connections
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.connections.is_empty()
+    }
+
+    /// Adds one; gives its number.
+    pub fn push(&mut self, connection: u32, places: &mut MemberPlaces) -> u32 {
+        let id = places.insert(self.connections.len() as u32) as u32;
+        self.connections.push(connection);
+        self.ids.push(id);
+        id
+    }
+
+    /// Takes one away; the last one moves to its place.
+    pub fn remove(&mut self, id: u32, places: &mut MemberPlaces) {
+        let Some(place) = places.try_remove(id as usize) else {
+            return;
+        };
+        self.connections.swap_remove(place as usize);
+        self.ids.swap_remove(place as usize);
+        if let Some(&moved) = self.ids.get(place as usize) {
+            places[moved as usize] = place;
+        }
+        let (len, capacity) = (self.connections.len(), self.connections.capacity());
+        if capacity > 64 && len < capacity / 4 {
+            self.connections.shrink_to(len * 2);
+            self.ids.shrink_to(len * 2);
+        }
+    }
+}
+
+/// What few topics have.
+#[derive(Debug, Default)]
+pub struct Extras {
+    /// Of the subscribers: those that take compressed frames.
+    pub audience: Audience,
+    /// The connections with many subscriptions.
+    pub members: Members,
+    /// Subscriptions that the hub has yet to answer.
+    pub joins: u32,
+}
+
+impl Extras {
+    /// Whether there is nothing in it to be kept.
+    pub fn is_empty(&self) -> bool {
+        self.audience.is_empty() && self.members.is_empty() && self.joins == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_found_again_after_others_moved() {
+        let (mut members, mut places) = (Members::default(), MemberPlaces::new());
+        let ids: Vec<u32> = (10..14).map(|it| members.push(it, &mut places)).collect();
+        members.remove(ids[0], &mut places);
+        members.remove(ids[3], &mut places);
+        assert_eq!(members.connections(), [12, 11]);
+        members.remove(ids[1], &mut places);
+        members.remove(ids[1], &mut places);
+        assert_eq!(members.connections(), [12]);
+        members.remove(ids[2], &mut places);
+        assert!(members.is_empty() && places.is_empty());
+    }
+}

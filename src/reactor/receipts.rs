@@ -1,0 +1,114 @@
+//! Receipts: what became of a publication, for the publisher who asked.
+//!
+//! Each reactor that writes a publication adds its share; whichever is last sends the report to the reactor that owns the
+//! publisher. It finds room there always, for no more receipts are handed out than the queue of reports holds.
+
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::application::Application;
+use super::connections::Connections;
+use super::transport::Transport;
+use crate::handler::ConnectionId;
+use crate::hub::{Publication, Receipt, Report, Share};
+
+/// A report for one of this reactor's publishers.
+struct Reported {
+    connection: ConnectionId,
+    sequence: u32,
+    report: Report,
+}
+
+/// The receipts that a reactor's publishers wait for.
+pub(super) struct Receipts {
+    sender: Sender<Reported>,
+    receiver: Receiver<Reported>,
+    outstanding: usize,
+    outstanding_max: usize,
+}
+
+impl Receipts {
+    /// None yet, and at most `outstanding_max` at a time.
+    pub fn new(outstanding_max: usize) -> Receipts {
+        let (sender, receiver) = bounded(outstanding_max);
+        Receipts {
+            sender,
+            receiver,
+            outstanding: 0,
+            outstanding_max,
+        }
+    }
+
+    /// Whether reports wait to be handed on.
+    pub fn is_empty(&self) -> bool {
+        self.receiver.is_empty()
+    }
+
+    /// One that was handed out is not needed, for its publication was not published.
+    pub fn give_back(&mut self) {
+        self.outstanding -= 1;
+    }
+
+    fn take(&mut self) -> Option<Reported> {
+        let reported = self.receiver.try_recv().ok()?;
+        self.outstanding -= 1;
+        Some(reported)
+    }
+}
+
+impl Application {
+    /// A receipt for a publication of this connection; None if too many are outstanding.
+    pub(super) fn receipt(
+        &mut self,
+        connection: ConnectionId,
+        sequence: u32,
+    ) -> Option<Arc<Receipt>> {
+        let receipts = &mut self.receipts;
+        if receipts.outstanding >= receipts.outstanding_max {
+            return None;
+        }
+        receipts.outstanding += 1;
+        let sender = receipts.sender.clone();
+        let (shards, reactor) = (Arc::downgrade(&self.shared.shards), self.reactor);
+        Some(Arc::new(Receipt::new(Box::new(move |report| {
+            let reported = Reported {
+                connection,
+                sequence,
+                report,
+            };
+            // It fails only if the reactor has ended, and its publishers with it.
+            let _ = sender.try_send(reported);
+            if let Some(shards) = shards.upgrade() {
+                shards.wake(reactor);
+            }
+        }))))
+    }
+}
+
+impl<T: Transport> Connections<T> {
+    /// Answers the publishers whose publications have been written to everybody.
+    pub fn poll_receipts(&mut self, now_ms: u64) {
+        while let Some(reported) = self.application.receipts.take() {
+            let Reported {
+                connection,
+                sequence,
+                report,
+            } = reported;
+            let position = report.position;
+            self.handle_published(connection, sequence, position, Some(&report), now_ms);
+        }
+    }
+
+    /// Whether there are reports that no wake will announce.
+    pub fn has_reports(&self) -> bool {
+        !self.application.receipts.is_empty()
+    }
+}
+
+/// Adds what became of a publication here, if somebody asked.
+pub(super) fn add_share(publication: &Publication, share: &Share) {
+    if let Some(receipt) = publication.receipt() {
+        receipt.add(share);
+    }
+}
