@@ -132,6 +132,10 @@ pub struct ReactorMetrics {
     pub replayed: Cell,
     /// Commands on connections of many topics that were answered by an error.
     pub command_errors: Cell,
+    /// Publications that slow consumers were told that they do not get.
+    pub dropped_oldest: Cell,
+    /// Publications that slow consumers do not get because newer ones of the same key came.
+    pub replaced: Cell,
     /// Gauge: bytes in outboxes.
     pub outbox_bytes: Cell,
     /// Gauge: bytes of unfinished requests and messages.
@@ -307,7 +311,7 @@ impl Metrics {
 type Described = (&'static str, &'static str, fn(&ReactorMetrics) -> &Cell);
 
 /// Counters without labels.
-const COUNTERS: [Described; 20] = [
+const COUNTERS: [Described; 22] = [
     ("accepted", "Connections accepted", |r| &r.accepted),
     ("accept_errors", "Failed calls of accept", |r| {
         &r.accept_errors
@@ -379,6 +383,16 @@ const COUNTERS: [Described; 20] = [
         "command_errors",
         "Commands that were answered by an error",
         |r| &r.command_errors,
+    ),
+    (
+        "publications_dropped",
+        "Publications that slow consumers were told that they do not get",
+        |r| &r.dropped_oldest,
+    ),
+    (
+        "publications_replaced",
+        "Publications that slow consumers do not get because newer ones of the same key came",
+        |r| &r.replaced,
     ),
     (
         "publish_holds",

@@ -13,12 +13,18 @@ impl Connection {
             Some(oldest_ms) => oldest_ms + settings.limits.outbox_age_max_ms,
             None => NEVER_MS,
         };
+        let oldest_droppable = match self.outbox.oldest_droppable_ms() {
+            Some(oldest_ms) => oldest_ms + settings.limits.outbox_age_max_ms,
+            None => NEVER_MS,
+        };
         self.phase_deadline_ms
             .min(self.message_deadline_ms)
             .min(oldest)
+            .min(oldest_droppable)
     }
 
-    /// Time has passed. Does nothing where nothing is due.
+    /// Time has passed. Does nothing where nothing is due. What the outbox may drop for its age is to be
+    /// [dropped](super::Outbox::expire_droppable) before.
     pub fn handle_timeout(&mut self, settings: &Settings, now_ms: u64, out: &mut Vec<u8>) {
         let oldest = self.outbox.oldest_ms();
         if oldest.is_some_and(|oldest_ms| now_ms >= oldest_ms + settings.limits.outbox_age_max_ms) {

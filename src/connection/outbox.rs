@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 mod droppable;
 
-pub use droppable::{DROPPABLE_OVERHEAD_BYTES, Droppable, Dropped, GapEncoder};
+pub use droppable::{DROPPABLE_OVERHEAD_BYTES, Droppable, Dropped};
 use droppable::{Mark, Marks};
 
 /// What a segment costs beyond its bytes, so that a flood of tiny frames cannot hide from the limit.

@@ -1,7 +1,14 @@
 //! The forms in which a publication leaves, and which of them a connection takes.
 
-use super::Dialect;
+use super::{Dialect, v1};
+use crate::http::topic::Topic;
+use crate::hub::Position;
+use crate::pattern::Pattern;
 use crate::protocol::deflate::{Agreement, WINDOW_BITS_MAX};
+
+/// Makes the frame that says which publications of a topic did not come, from one position to another and with both. The
+/// pattern is that of the subscription, if it is one by a pattern. It never makes an empty one.
+pub type GapEncoder = fn(&Topic, Option<&Pattern>, Position, Position) -> Box<[u8]>;
 
 /// What the bytes of a publication look like on the wire.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,6 +54,16 @@ impl Form {
             Dialect::V1 if !is_small => Form::V1Deflated,
             Dialect::V1Binary if !is_small => Form::V1BinaryDeflated,
             Dialect::Sse | Dialect::V1 | Dialect::V1Binary => dialect.into(),
+        }
+    }
+
+    /// How its dialect says which publications did not come; None where it cannot.
+    pub fn gap_encoder(self) -> Option<GapEncoder> {
+        match self {
+            Form::V1 | Form::V1Deflated | Form::V1Binary | Form::V1BinaryDeflated => {
+                Some(v1::gap_frame)
+            }
+            _ => None,
         }
     }
 

@@ -20,7 +20,7 @@ pub mod v1_binary;
 use std::sync::Arc;
 
 pub use fields::{KEY_BYTES_MAX, check_key};
-pub use form::{FORM_COUNT, Form, Heat, Place};
+pub use form::{FORM_COUNT, Form, GapEncoder, Heat, Place};
 
 use crate::http::sse;
 use crate::hub::publication::FrameClass;

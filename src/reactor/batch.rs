@@ -95,8 +95,28 @@ impl<'a> Batch<'a> {
         }
     }
 
+    /// The frame of one publication of the batch, as it stands among the bytes of the form.
+    pub fn frame(&self, publication: &Arc<Publication>, form: Form) -> Arc<[u8]> {
+        if let Some(pattern) = self.pattern {
+            return v1::frame_for_pattern(publication, pattern, form == Form::V1Binary).into();
+        }
+        match (form, &self.compressed) {
+            (form, Some(compressed)) if form.is_compressed() => compressed.frame(publication, form),
+            (Form::Sse, _) => Arc::clone(Dialect::Sse.encode(publication)),
+            (Form::V1 | Form::V1Deflated, _) => Arc::clone(Dialect::V1.encode(publication)),
+            (Form::V1Binary | Form::V1BinaryDeflated, _) => {
+                Arc::clone(Dialect::V1Binary.encode(publication))
+            }
+            _ => Arc::clone(publication.frame()),
+        }
+    }
+
+    /// What the subscribers subscribe by, if that is not the topic.
+    pub fn pattern(&self) -> Option<&'a Pattern> {
+        self.pattern
+    }
+
     /// The publications.
-    #[cfg(feature = "deflate")]
     pub fn publications(&self) -> &'a [Arc<Publication>] {
         self.publications
     }

@@ -44,12 +44,14 @@ mod imp {
             }
         }
 
-        /// The batch as the topic's subscribers want it.
+        /// The batch as the topic's subscribers want it. `may_share`: none of it is dropped on its way to anybody who is
+        /// not closed for it, so a context may be shared.
         pub fn begin<'a>(
             &'a mut self,
             topic: u32,
             audience: &mut Audience,
             publications: &'a [Arc<Publication>],
+            may_share: bool,
             now_ms: u64,
         ) -> Batch<'a> {
             let batch = Batch::new(publications);
@@ -60,7 +62,11 @@ mod imp {
             {
                 return batch;
             }
-            let members = audience.keeping_context;
+            let members = if may_share {
+                audience.keeping_context
+            } else {
+                0
+            };
             let heat = &mut audience.heat;
             let encoded = match members {
                 0 => None,
@@ -149,6 +155,21 @@ mod imp {
             bytes
         }
 
+        /// The frame of one publication. Of a cohort's none can be taken out.
+        pub fn frame(&self, publication: &Arc<Publication>, form: Form) -> Arc<[u8]> {
+            debug_assert!(
+                form != Form::Cohort,
+                "publications that may be dropped leave it"
+            );
+            let mut deflater = self.deflater.borrow_mut();
+            Arc::clone(match form {
+                Form::V1Deflated => deflater.encode_v1(publication, false),
+                Form::V1BinaryDeflated => deflater.encode_v1(publication, true),
+                Form::DeflatedSmall => deflater.encode(publication, Window::Small),
+                _ => deflater.encode(publication, Window::Large),
+            })
+        }
+
         /// Connections that got the cohort's frames, and such that could have been in it.
         pub fn counts(&self) -> (u64, u64) {
             (self.members.get(), self.waiters.get())
@@ -182,6 +203,7 @@ mod imp {
             _: u32,
             _: &mut Audience,
             publications: &'a [Arc<Publication>],
+            _: bool,
             _: u64,
         ) -> Batch<'a> {
             Batch::new(publications)
@@ -216,6 +238,13 @@ mod imp {
 
         /// Never called.
         pub fn encode(&self, _: &Batch<'_>, _: Form) -> Arc<[u8]> {
+            match *self {
+                Compressed::Never(never, _) => match never {},
+            }
+        }
+
+        /// Never called.
+        pub fn frame(&self, _: &Arc<Publication>, _: Form) -> Arc<[u8]> {
             match *self {
                 Compressed::Never(never, _) => match never {},
             }

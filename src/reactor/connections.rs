@@ -296,9 +296,14 @@ impl<T: Transport> Connections<T> {
                 slots,
                 settings,
                 out,
+                metrics,
                 ..
             } = self;
             if let Some(slot) = slots.get_mut(index as usize) {
+                let age_max_ms = settings.limits.outbox_age_max_ms;
+                let outbox = &mut slot.connection.outbox;
+                let dropped = outbox.expire_droppable(now_ms, age_max_ms);
+                metrics.dropped_oldest.add(dropped.oldest as u64);
                 slot.connection.handle_timeout(settings, now_ms, out);
                 self.settle(index, now_ms);
             }

@@ -31,6 +31,7 @@ mod publishes;
 mod receipts;
 mod requests;
 pub mod ring;
+mod slow_consumer;
 pub mod socket;
 mod subscribed;
 mod subscribers;

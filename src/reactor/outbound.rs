@@ -8,13 +8,15 @@ use super::connections::{Connections, Slot};
 use super::members::Members;
 use super::receipts;
 use super::ring::{Ring, SENDS_MAX};
+use super::slow_consumer::{Rest, Waiting};
 use super::transport::Transport;
-use crate::connection::outbox::SEGMENTS_PER_WRITE;
+use crate::connection::outbox::{OutboxFull, SEGMENTS_PER_WRITE};
 use crate::connection::{CloseReason, Segment, Settings};
 use crate::dialect::Form;
 use crate::hub::{Publication, Share};
 use crate::metrics::ReactorMetrics;
 use crate::protocol::{Opcode, encode_frame};
+use crate::topic_rule::SlowConsumer;
 
 /// Fewer sends than this are made one by one: handing over a ring costs something too.
 const RING_SENDS_MIN: usize = 4;
@@ -106,8 +108,16 @@ impl<T: Transport> Connections<T> {
                 return self.deliver_to_all::<false>(&batch, subscribers, members, now_ms);
             }
         };
+        let may_share = match publications.first().and_then(|first| first.topic()) {
+            Some(topic) => {
+                self.settings.topic_rules.rule(topic).slow_consumer == SlowConsumer::Close
+            }
+            None => true,
+        };
         let batch = match &mut compression {
-            Some(compression) => compression.begin(topic, audience, publications, now_ms),
+            Some(compression) => {
+                compression.begin(topic, audience, publications, may_share, now_ms)
+            }
             None => Batch::new(publications),
         };
         let tally = match batch.is_compressed() {
@@ -167,6 +177,8 @@ impl<T: Transport> Connections<T> {
         self.metrics.bytes_sent.add(tally.bytes);
         self.metrics.deflated_deliveries.add(tally.deflated);
         self.metrics.cohort_deliveries.add(tally.cohort);
+        self.metrics.dropped_oldest.add(tally.dropped_oldest);
+        self.metrics.replaced.add(tally.replaced);
         // Whoever did not take all of it at once stands there.
         tally.touched = (self.touched.len() - touched) as u64;
         tally
@@ -195,10 +207,22 @@ impl<T: Transport> Connections<T> {
                     tally.bytes += written as u64;
                     return;
                 }
-                outcome => tally.bytes += slot.queue_rest(outcome, frames, &self.settings, now_ms),
+                outcome => {
+                    let waiting = Waiting {
+                        batch,
+                        form,
+                        frames,
+                    };
+                    tally.count_rest(slot.queue_rest(outcome, waiting, &self.settings, now_ms));
+                }
             }
         } else {
-            slot.queue(frames, 0, &self.settings, now_ms);
+            let waiting = Waiting {
+                batch,
+                form,
+                frames,
+            };
+            tally.count_rest(slot.queue(waiting, 0, &self.settings, now_ms));
         }
         self.touched.push(index);
     }
@@ -250,7 +274,12 @@ impl<T: Transport> Connections<T> {
             match outcome {
                 Ok(written) if written == frames.len() => tally.bytes += written as u64,
                 outcome => {
-                    tally.bytes += slot.queue_rest(outcome, frames, &self.settings, now_ms);
+                    let waiting = Waiting {
+                        batch,
+                        form,
+                        frames,
+                    };
+                    tally.count_rest(slot.queue_rest(outcome, waiting, &self.settings, now_ms));
                     self.touched.push(index);
                 }
             }
@@ -272,6 +301,10 @@ struct Tally {
     touched: u64,
     /// Of these: such that were closed for it.
     dropped: u64,
+    /// Publications that were dropped because their topic's rule says so, and the subscribers told.
+    dropped_oldest: u64,
+    /// Publications that were dropped for newer ones.
+    replaced: u64,
 }
 
 impl Tally {
@@ -280,6 +313,14 @@ impl Tally {
         self.deliveries += other.deliveries;
         self.touched += other.touched;
         self.dropped += other.dropped;
+    }
+
+    /// Counts what became of a batch that was not taken at once.
+    fn count_rest(&mut self, rest: Rest) {
+        self.bytes += rest.written;
+        self.dropped += u64::from(rest.is_closed);
+        self.dropped_oldest += rest.dropped.oldest as u64;
+        self.replaced += rest.dropped.replaced as u64;
     }
 
     /// Tells whoever asked what became of the publications of the batch.
@@ -322,45 +363,6 @@ impl<T: Transport> Slot<T> {
         }
     }
 
-    /// Deals with a write of `frames` that did not take all of them; gives the bytes that it took.
-    #[cold]
-    fn queue_rest(
-        &mut self,
-        outcome: io::Result<usize>,
-        frames: &Arc<[u8]>,
-        settings: &Settings,
-        now_ms: u64,
-    ) -> u64 {
-        let written = match outcome {
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.is_blocked = true;
-                0
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
-            Err(_) => {
-                self.connection.finish(CloseReason::Transport);
-                return 0;
-            }
-        };
-        self.queue(frames, written, settings, now_ms);
-        written as u64
-    }
-
-    fn queue(&mut self, frames: &Arc<[u8]>, written: usize, settings: &Settings, now_ms: u64) {
-        let segment = Segment::Shared(Arc::clone(frames));
-        let bytes_max = settings.limits.outbox_bytes_max;
-        if self
-            .connection
-            .outbox
-            .push(segment, written, now_ms, bytes_max)
-            .is_err()
-        {
-            self.connection
-                .fail(settings, now_ms, CloseReason::SlowConsumerBytes);
-        }
-    }
-
     /// Writes `out` behind an empty outbox, or queues it behind a full one.
     pub(super) fn write_out(
         &mut self,
@@ -396,14 +398,12 @@ impl<T: Transport> Slot<T> {
                 // The Close frame is the last, so it finds room, and drops nothing that was queued before it.
                 bytes_max = usize::MAX;
             }
-            if self
-                .connection
-                .outbox
-                .push(rest, 0, now_ms, bytes_max)
-                .is_err()
-            {
-                self.connection
-                    .fail(settings, now_ms, CloseReason::SlowConsumerBytes);
+            match self.connection.outbox.push(rest, 0, now_ms, bytes_max) {
+                Ok(dropped) => metrics.dropped_oldest.add(dropped.oldest as u64),
+                Err(OutboxFull) => {
+                    self.connection
+                        .fail(settings, now_ms, CloseReason::SlowConsumerBytes);
+                }
             }
         }
         Ok(())

@@ -14,6 +14,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::{Queue, Queued, SEGMENT_OVERHEAD_BYTES, Segment};
+use crate::dialect::GapEncoder;
 use crate::http::topic::Topic;
 use crate::hub::Position;
 use crate::pattern::Pattern;
@@ -24,10 +25,6 @@ pub const DROPPABLE_OVERHEAD_BYTES: usize = 128;
 
 /// Empty segments that are let stand however few the others are.
 const EMPTY_KEPT: usize = 16;
-
-/// Makes the frame that says which publications of a topic did not come, from one position to another and with both. The
-/// pattern is that of the subscription, if it is one to a pattern. It never makes an empty one.
-pub type GapEncoder = fn(&Topic, Option<&Pattern>, Position, Position) -> Box<[u8]>;
 
 /// What a segment carries that may be dropped: exactly one publication.
 #[derive(Clone, Debug)]

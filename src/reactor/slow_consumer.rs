@@ -1,0 +1,141 @@
+//! What a subscriber gets that does not take publications as fast as they come: by the rule of their topic, all of it or
+//! its Close; or less, and word of what is missing; or the newest.
+
+use std::io;
+use std::sync::Arc;
+
+use super::batch::Batch;
+use super::connections::Slot;
+use super::transport::Transport;
+use crate::connection::outbox::{Droppable, Dropped, OutboxFull};
+use crate::connection::{CloseReason, Segment, Settings};
+use crate::dialect::Form;
+
+/// A batch in the form that a subscriber takes.
+#[derive(Clone, Copy)]
+pub(super) struct Waiting<'a, 'b> {
+    pub batch: &'a Batch<'b>,
+    pub form: Form,
+    /// The bytes of that form.
+    pub frames: &'a Arc<[u8]>,
+}
+
+/// What became of a batch that the kernel did not take at once.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Rest {
+    /// Bytes that it took.
+    pub written: u64,
+    /// Publications that went to make room.
+    pub dropped: Dropped,
+    /// The subscriber is closed for it, or gone.
+    pub is_closed: bool,
+}
+
+impl<T: Transport> Slot<T> {
+    /// Deals with a write that did not take all.
+    #[cold]
+    pub(super) fn queue_rest(
+        &mut self,
+        outcome: io::Result<usize>,
+        waiting: Waiting<'_, '_>,
+        settings: &Settings,
+        now_ms: u64,
+    ) -> Rest {
+        let written = match outcome {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.is_blocked = true;
+                0
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            Err(_) => {
+                self.connection.finish(CloseReason::Transport);
+                return Rest {
+                    is_closed: true,
+                    ..Rest::default()
+                };
+            }
+        };
+        self.queue(waiting, written, settings, now_ms)
+    }
+
+    /// Queues a batch of which the kernel has taken the first `written` bytes.
+    pub(super) fn queue(
+        &mut self,
+        waiting: Waiting<'_, '_>,
+        written: usize,
+        settings: &Settings,
+        now_ms: u64,
+    ) -> Rest {
+        let bytes_max = settings.limits.outbox_bytes_max;
+        let queued = match settings.topic_rules.is_empty() {
+            true => {
+                let segment = Segment::Shared(Arc::clone(waiting.frames));
+                self.connection
+                    .outbox
+                    .push(segment, written, now_ms, bytes_max)
+            }
+            false => self.queue_each(waiting, written, settings, now_ms),
+        };
+        let is_closed = queued.is_err();
+        if is_closed {
+            self.connection
+                .fail(settings, now_ms, CloseReason::SlowConsumerBytes);
+        }
+        Rest {
+            written: written as u64,
+            dropped: queued.unwrap_or_default(),
+            is_closed,
+        }
+    }
+
+    /// Queues the publications of a batch one by one, for each may have to go by itself.
+    fn queue_each(
+        &mut self,
+        waiting: Waiting<'_, '_>,
+        written: usize,
+        settings: &Settings,
+        now_ms: u64,
+    ) -> Result<Dropped, OutboxFull> {
+        let Waiting {
+            batch,
+            form,
+            frames,
+        } = waiting;
+        let (bytes_max, outbox) = (
+            settings.limits.outbox_bytes_max,
+            &mut self.connection.outbox,
+        );
+        if form == Form::Cohort {
+            let segment = Segment::Shared(Arc::clone(frames));
+            return outbox.push(segment, written, now_ms, bytes_max);
+        }
+        let (mut skip, mut dropped) = (written, Dropped::default());
+        for publication in batch.publications() {
+            let frame = batch.frame(publication, form);
+            if skip >= frame.len() {
+                skip -= frame.len();
+                continue;
+            }
+            let segment = Segment::Shared(frame);
+            let pushed = match publication.topic() {
+                Some(topic) => {
+                    let droppable = Droppable {
+                        topic: topic.clone(),
+                        pattern: batch.pattern().cloned(),
+                        position: publication.position(),
+                        key: publication.key().cloned(),
+                        policy: settings.topic_rules.rule(topic).slow_consumer,
+                        encode_gap: form.gap_encoder(),
+                    };
+                    outbox.push_droppable(segment, skip, droppable, now_ms, bytes_max)
+                }
+                None => outbox.push(segment, skip, now_ms, bytes_max),
+            }?;
+            skip = 0;
+            dropped.oldest += pushed.oldest;
+            dropped.replaced += pushed.replaced;
+        }
+        Ok(dropped)
+    }
+}
