@@ -41,6 +41,15 @@ impl Fault {
     }
 }
 
+/// Which values other than strings are taken as `"data"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Values {
+    /// All that is JSON.
+    Any,
+    /// What strict readers take, too: nested no deeper than 127, numbers in range, surrogates in pairs.
+    Sound,
+}
+
 /// The fields there are, of all kinds of objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Field {
@@ -153,13 +162,17 @@ impl<'a> Fields<'a> {
 
     /// The message of a publication: `"data"`, where a string is the message itself and any other value is the message
     /// as it stands, or `"base64"`.
-    pub fn take_payload(&mut self, bytes_max: usize) -> Result<(Kind, Cow<'a, [u8]>), Fault> {
+    pub fn take_payload(
+        &mut self,
+        bytes_max: usize,
+        values: Values,
+    ) -> Result<(Kind, Cow<'a, [u8]>), Fault> {
         let too_big = || {
             let reason = format!("the message is longer than {bytes_max} bytes");
             Fault::new(ErrorCode::TooBig, reason)
         };
         let (kind, payload) = match (self.take(Field::Data), self.take_text(Field::Base64)?) {
-            (Some(data), None) => (Kind::Text, into_bytes(parse_data(data)?)),
+            (Some(data), None) => (Kind::Text, into_bytes(parse_data(data, values)?)),
             (None, Some(base64)) => {
                 // Four letters are at most three bytes and, padded, at least one.
                 if base64.len() / 4 > bytes_max.div_ceil(3) {
@@ -250,15 +263,15 @@ fn parse_text(value: &RawValue) -> Result<Cow<'_, str>, &'static str> {
     }
 }
 
-fn parse_data(data: &RawValue) -> Result<Cow<'_, str>, Fault> {
+fn parse_data(data: &RawValue, values: Values) -> Result<Cow<'_, str>, Fault> {
     if data.get().starts_with('"') {
         return parse_text(data).map_err(|reason| Fault::invalid(format!("\"data\" {reason}")));
     }
-    // What is handed on as JSON is to be JSON that its readers can parse.
-    match serde_json::from_str(data.get()) {
-        Ok(Sound) => Ok(Cow::Borrowed(data.get())),
-        Err(error) => Err(Fault::invalid(format!("\"data\": {error}"))),
+    if values == Values::Sound {
+        serde_json::from_str::<Sound>(data.get())
+            .map_err(|error| Fault::invalid(format!("\"data\": {error}")))?;
     }
+    Ok(Cow::Borrowed(data.get()))
 }
 
 /// A value that a strict reader takes: nested no deeper than `serde_json` goes, its numbers in range, its strings whole.

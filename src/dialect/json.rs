@@ -14,7 +14,7 @@
 
 use std::borrow::Cow;
 
-use super::fields::{Fault, Field, Fields};
+use super::fields::{Fault, Field, Fields, Values};
 use super::object::Object;
 use super::v1::{ErrorCode, encode_report};
 use crate::http::refusal::Refusal;
@@ -48,7 +48,9 @@ pub fn parse_publish_line(
     let line = parse_text(line).map_err(|_| Refusal::bad_request("the line is not UTF-8"))?;
     let mut fields = Fields::parse(line).map_err(refusal)?;
     let topic = Topic::from_text(&fields.take_topic_text().map_err(refusal)?)?;
-    let (kind, payload) = fields.take_payload(payload_bytes_max).map_err(refusal)?;
+    let (kind, payload) = fields
+        .take_payload(payload_bytes_max, Values::Any)
+        .map_err(refusal)?;
     let line = PublishLine {
         topic,
         kind,
@@ -161,7 +163,6 @@ mod tests {
             r#"{"topic":"a","base64":"?"}"#,
             r#"{"topic":"a","data":"x","dta":1}"#,
             r#"{"topic":"a","data":"\ud800"}"#,
-            r#"{"topic":"a","data":1e999}"#,
             r#"{"topic":"a","data":"x","topic":"b"}"#,
             r#"{"topic":"a","data":"x","id":1}"#,
             r#"{"topic":"a","data":"x","key":""}"#,

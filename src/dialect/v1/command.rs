@@ -7,7 +7,7 @@ use serde::Deserializer;
 use serde::de::{DeserializeSeed, Error as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::super::fields::{Fault, Field, Fields, first_byte, invalid_json};
+use super::super::fields::{Fault, Field, Fields, Values, first_byte, invalid_json};
 use super::super::object::Object;
 use super::{CommandError, ErrorCode};
 use crate::http::topic::Topic;
@@ -178,7 +178,7 @@ fn parse_fields<'a>(
         },
         "publish" => {
             let topic = fields.take_topic()?;
-            let (kind, payload) = fields.take_payload(limits.payload_bytes_max)?;
+            let (kind, payload) = fields.take_payload(limits.payload_bytes_max, Values::Sound)?;
             Command::Publish {
                 id,
                 topic,
