@@ -100,8 +100,12 @@ pub struct Publication {
     topic: Option<Topic>,
     key: Option<Arc<str>>,
     receipt: Option<Arc<Receipt>>,
-    encoded: [OnceLock<Arc<[u8]>>; FRAME_CLASSES],
+    /// Made with the first of them, for most publications go out as they were born.
+    encoded: OnceLock<Box<Encoded>>,
 }
+
+/// A publication in its other forms, by [`FrameClass`].
+type Encoded = [OnceLock<Arc<[u8]>>; FRAME_CLASSES];
 
 impl Publication {
     /// Copies `payload` into a publication that has no place in a topic yet. `published_at_us` is the moment of the
@@ -130,7 +134,7 @@ impl Publication {
             topic: None,
             key: None,
             receipt: None,
-            encoded: [const { OnceLock::new() }; FRAME_CLASSES],
+            encoded: OnceLock::new(),
         }
     }
 
@@ -209,7 +213,10 @@ impl Publication {
         class: FrameClass,
         encode: impl FnOnce(&Publication) -> Arc<[u8]>,
     ) -> &Arc<[u8]> {
-        self.encoded[class as usize].get_or_init(|| encode(self))
+        let forms = self
+            .encoded
+            .get_or_init(|| Box::new([const { OnceLock::new() }; FRAME_CLASSES]));
+        forms[class as usize].get_or_init(|| encode(self))
     }
 
     /// Gives it its place.
