@@ -211,3 +211,34 @@ fn a_subscriber_without_the_right_may_not_publish() {
     let response = server.request("POST /pub HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
     assert_eq!(response.status, 401);
 }
+
+/// The script is for the pages of others: no right is asked of who loads it, but of their origin.
+#[test]
+fn the_script_is_for_every_allowed_origin() {
+    let server = Server::start(&[
+        "--subscribe",
+        "nobody",
+        "--observe",
+        "nobody",
+        "--origin",
+        "https://page.example",
+    ]);
+    let get = |path: &str, line: &str| {
+        server.request(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n{line}\r\n"))
+    };
+    let allowed = "Origin: https://page.example\r\n";
+    for path in ["/umbel.js", "/umbel.js?v=1", "/umbel.d.ts"] {
+        assert_eq!(get(path, "").status, 200, "{path}");
+        let response = get(path, allowed);
+        assert_eq!(response.status, 200, "{path}: {response:?}");
+        let origin = response.header("access-control-allow-origin");
+        assert_eq!(origin, Some("https://page.example"), "{path}");
+        assert_eq!(response.header("vary"), Some("Origin"), "{path}");
+        let response = get(path, "Origin: https://other.example\r\n");
+        assert_eq!(response.status, 403, "{path}: {response:?}");
+    }
+    let script = get("/umbel.js", allowed);
+    let content_type = script.header("content-type");
+    assert_eq!(content_type, Some("text/javascript; charset=utf-8"));
+    assert_eq!(get("/", allowed).status, 403, "the page is not");
+}

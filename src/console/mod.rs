@@ -1,5 +1,6 @@
 //! The console: the page at `/`, where a person connects to a topic, publishes to it and watches the
-//! server's figures. Its files are served as they are; there is no build step.
+//! server's figures; and `/umbel.js`, the module by which pages and programs speak umbel.v1. Its files
+//! are served as they are; there is no build step.
 
 /// What the page is allowed to do, for the `Content-Security-Policy` header of every asset
 /// ([CSP Level 3](https://www.w3.org/TR/CSP3/)): it runs nothing inline and reaches nobody but its
@@ -17,6 +18,9 @@ pub struct Asset {
     pub content_type: &'static str,
     /// The whole of it.
     pub body: &'static [u8],
+    /// Whether it is for other programs: whoever may connect may have it, pages of allowed origins too. The
+    /// others belong to the page, which only those see who may observe the server.
+    pub is_public: bool,
 }
 
 /// The asset at a request path (without its query), if there is one.
@@ -28,36 +32,44 @@ const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
+// No registered type is for TypeScript; compilers go by the name.
+const TYPESCRIPT: &str = "text/plain; charset=utf-8";
+
+const PAGE: bool = false;
+const PUBLIC: bool = true;
 
 macro_rules! assets {
-    ($($path:literal, $content_type:ident, $file:literal;)*) => {
+    ($($path:literal, $content_type:ident, $is_public:ident, $file:literal;)*) => {
         &[$(Asset {
             path: $path,
             content_type: $content_type,
             body: include_bytes!($file),
+            is_public: $is_public,
         }),*]
     };
 }
 
 static ASSETS: &[Asset] = assets! {
-    "/", HTML, "index.html";
-    "/console", HTML, "index.html";
-    "/favicon.ico", SVG, "icon.svg";
-    "/console/icon.svg", SVG, "icon.svg";
-    "/console/figures.css", CSS, "figures.css";
-    "/console/messages.css", CSS, "messages.css";
-    "/console/publish.css", CSS, "publish.css";
-    "/console/style.css", CSS, "style.css";
-    "/console/console.js", JAVASCRIPT, "console.js";
-    "/console/connection.js", JAVASCRIPT, "connection.js";
-    "/console/figures.js", JAVASCRIPT, "figures.js";
-    "/console/format.js", JAVASCRIPT, "format.js";
-    "/console/messages.js", JAVASCRIPT, "messages.js";
-    "/console/metrics.js", JAVASCRIPT, "metrics.js";
-    "/console/payload.js", JAVASCRIPT, "payload.js";
-    "/console/publish.js", JAVASCRIPT, "publish.js";
-    "/console/sparkline.js", JAVASCRIPT, "sparkline.js";
-    "/console/topic.js", JAVASCRIPT, "topic.js";
+    "/", HTML, PAGE, "index.html";
+    "/console", HTML, PAGE, "index.html";
+    "/favicon.ico", SVG, PAGE, "icon.svg";
+    "/console/icon.svg", SVG, PAGE, "icon.svg";
+    "/console/figures.css", CSS, PAGE, "figures.css";
+    "/console/messages.css", CSS, PAGE, "messages.css";
+    "/console/publish.css", CSS, PAGE, "publish.css";
+    "/console/style.css", CSS, PAGE, "style.css";
+    "/console/console.js", JAVASCRIPT, PAGE, "console.js";
+    "/console/connection.js", JAVASCRIPT, PAGE, "connection.js";
+    "/console/figures.js", JAVASCRIPT, PAGE, "figures.js";
+    "/console/format.js", JAVASCRIPT, PAGE, "format.js";
+    "/console/messages.js", JAVASCRIPT, PAGE, "messages.js";
+    "/console/metrics.js", JAVASCRIPT, PAGE, "metrics.js";
+    "/console/payload.js", JAVASCRIPT, PAGE, "payload.js";
+    "/console/publish.js", JAVASCRIPT, PAGE, "publish.js";
+    "/console/sparkline.js", JAVASCRIPT, PAGE, "sparkline.js";
+    "/console/topic.js", JAVASCRIPT, PAGE, "topic.js";
+    "/umbel.js", JAVASCRIPT, PUBLIC, "umbel.js";
+    "/umbel.d.ts", TYPESCRIPT, PUBLIC, "umbel.d.ts";
 };
 
 #[cfg(test)]
@@ -92,7 +104,9 @@ mod tests {
 
     #[test]
     fn every_module_is_imported_and_every_import_exists() {
-        let modules = ASSETS.iter().filter(|a| a.content_type == JAVASCRIPT);
+        let modules = ASSETS
+            .iter()
+            .filter(|a| a.content_type == JAVASCRIPT && !a.is_public);
         let mut imported = vec!["/console/console.js".to_owned()];
         for module in modules.clone() {
             for name in quoted_after(text(module), "from \"./") {
@@ -104,6 +118,20 @@ mod tests {
         for module in modules {
             let path = module.path;
             assert!(imported.iter().any(|i| i == path), "nothing imports {path}");
+        }
+    }
+
+    #[test]
+    fn the_public_module_stands_alone() {
+        let module = asset("/umbel.js").expect("the module exists");
+        assert!(module.is_public);
+        assert!(!text(module).contains("import "), "it imports something");
+        assert!(text(module).lines().count() < 600, "it is small");
+        let types = asset("/umbel.d.ts").expect("its types exist");
+        assert!(types.is_public);
+        for name in ["function connect(", "class UmbelError "] {
+            assert!(text(module).contains(&format!("export {name}")));
+            assert!(text(types).contains(&format!("export declare {name}")));
         }
     }
 

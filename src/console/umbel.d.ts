@@ -1,0 +1,203 @@
+// The types of /umbel.js: Umbel's dialect umbel.v1, for browsers and Node.
+
+/** `epoch:offset`: sixteen hexadecimal digits and a decimal number. Keep it to go on from there. */
+export type Position = string;
+
+/** `connecting` until the first success, then `open` and `reconnecting` by turns, at last `closed`. */
+export type State = "connecting" | "open" | "reconnecting" | "closed";
+
+export interface StateDetail {
+  /** Of the close that led to this state; 1006 where there was none. */
+  code?: number;
+  reason?: string;
+  /** With `reconnecting`: when it connects again, in milliseconds from now. */
+  retryInMs?: number;
+}
+
+/** What a publish, a question or a subscription fails with. */
+export declare class UmbelError extends Error {
+  /**
+   * The server's code (`forbidden`, `invalid_topic`, `too_big` and so on), or one of these:
+   * - `closed`: it was closed, here or for good by the server; what was not sent is never sent
+   * - `fate_unknown`: the connection was lost between sending and answer, so that it was done or not
+   * - `too_many_publishes`: not sent, because as much waits already as the options allow
+   * - `already_subscribed`: there is such a subscription
+   */
+  readonly code: string;
+  /** Of a subscription: whether it is tried again without the program's doing. */
+  readonly isRetried: boolean;
+}
+
+export interface Options {
+  /**
+   * Shown as `?token=`. A function is asked anew before each connection. A wrong token is a refused
+   * handshake, which the WebSocket interface does not tell from a server that is away: it is tried
+   * again and again.
+   */
+  token?: string | (() => string | Promise<string>);
+  /** What others see of this connection by presence: any JSON. */
+  info?: unknown;
+  /** Whether to ask for the binary framing, `umbel.v1.bin`. It saves the base64 of binary payloads. */
+  binary?: boolean;
+  /** The constructor to use where there is no global one, as in Node before 22: that of `ws` or `undici`. */
+  WebSocket?: unknown;
+  /**
+   * How long to wait before connecting again: at random between 0 and a bound, which is `minMs` (500)
+   * at first and doubles with each failure up to `maxMs` (30000). A hint `retry=SECONDS` in the reason
+   * of a close comes on top. After 1008, 1010 and 4000 to 4999 without a hint it does not connect again.
+   */
+  backoff?: { minMs?: number; maxMs?: number };
+  /** How many publishes and questions may wait while there is no connection (1000). */
+  publishesMax?: number;
+  /** How many bytes may wait in an open WebSocket before publishes are refused (16 MiB). */
+  bufferedBytesMax?: number;
+  /**
+   * Whether a publish that was sent and has no answer when the connection is lost is sent again (no).
+   * Nothing is lost then, but it may be published twice.
+   */
+  resend?: boolean;
+  /** After how long a silence it pings (25000 ms). */
+  pingAfterMs?: number;
+  /** How long it waits for an answer to that, and for a connection to open (20000 ms). */
+  pongTimeoutMs?: number;
+  /** For tests: numbers from 0 to 1. */
+  random?: () => number;
+  /** For tests: the time in milliseconds, and what waits for it. */
+  timers?: {
+    setTimeout?: (handle: () => void, delayMs: number) => unknown;
+    clearTimeout?: (timer: any) => void;
+    now?: () => number;
+  };
+}
+
+export interface Publication {
+  /** In the server's spelling: parameters behind a `?` are sorted. */
+  readonly topic: string;
+  /** Which pattern it came by, if by one. */
+  readonly pattern?: string;
+  readonly position: Position;
+  /** The key that its publisher gave it, if one. */
+  readonly key?: string;
+  /** A string if it was published as text. */
+  readonly data: string | Uint8Array;
+}
+
+export interface Gap {
+  /**
+   * - `unrecovered`: after a reconnect, or behind `since`, the server no longer has what was missed.
+   *   A pattern has no history, so there is such a gap after each reconnect
+   * - `dropped`: this connection was too slow, and the topic's rule says that publications then go
+   * - `order`: the server left something out without a word. The subscription is made anew behind the
+   *   last publication in order, so that what is missing may still come
+   */
+  readonly reason: "unrecovered" | "dropped" | "order";
+  readonly topic?: string;
+  readonly pattern?: string;
+  /** The first position that did not come, where that is known. */
+  readonly from: Position | null;
+  /** The last position that did not come, where that is known. It may be of another epoch than `from`. */
+  readonly to: Position | null;
+}
+
+/** Somebody who came to a topic or left it. */
+export interface PresenceEvent {
+  readonly topic: string;
+  readonly connection: string;
+  readonly info?: unknown;
+}
+
+export interface Handlers {
+  onPublication?(publication: Publication): void;
+  /** Publications were missed: what was built from them is to be loaded anew. */
+  onGap?(gap: Gap): void;
+  /**
+   * After each subscribing, so after each reconnect too. `recovered` says whether all that was missed
+   * follows; it is undefined where nothing was asked for.
+   */
+  onSubscribed?(subscribed: { position: Position | null; recovered: boolean | undefined }): void;
+  /** The subscription was refused. It is over unless `error.isRetried`. */
+  onError?(error: UmbelError): void;
+  /** Somebody else came, on topics with presence. */
+  onJoin?(event: PresenceEvent): void;
+  /** Somebody else left. */
+  onLeave?(event: PresenceEvent): void;
+}
+
+export interface TopicHandlers extends Handlers {
+  /** The position behind which to begin: everything later comes, or a gap is told. Wins over `last`. */
+  since?: Position | null;
+  /** How many of the latest publications to begin with. */
+  last?: number;
+}
+
+export interface Subscription {
+  readonly topic?: string;
+  readonly pattern?: string;
+  /** Of the publication that was handed out last. Null for patterns, and while it is not known. */
+  readonly position: Position | null;
+  /** Ends it: nothing more is handed out, not even what is on its way. */
+  unsubscribe(): void;
+}
+
+/** A publication's way to its subscribers, as far as it is known when its writes are done. */
+export interface Receipt {
+  readonly matched: number;
+  readonly written: number;
+  readonly queued: number;
+  readonly dropped: number;
+  /** Microseconds from the publish to the first write; absent where nothing was written. */
+  readonly first_write_us?: number | null;
+  readonly last_write_us?: number | null;
+}
+
+export interface Published {
+  readonly position: Position;
+  /** If it was asked for. */
+  readonly receipt?: Receipt;
+}
+
+export interface PublishOptions {
+  /** The conflation key: a slow subscriber gets only the latest of each key, where the topic's rule says so. */
+  key?: string;
+  /** Whether to be answered only after the fan-out, with what became of it. */
+  receipt?: boolean;
+  /** As in {@link Options}, for this one. */
+  resend?: boolean;
+}
+
+export interface Presence {
+  /** How many are there; `members` may be fewer. */
+  readonly total: number;
+  readonly members: ReadonlyArray<{ readonly connection: string; readonly info?: unknown }>;
+}
+
+export interface Umbel {
+  readonly state: State;
+  /** Hears of each later change of the state. Returns what ends that. */
+  onState(listener: (state: State, detail: StateDetail) => void): () => void;
+  /**
+   * Subscribes, now or once there is a connection, and again after each reconnect.
+   * @throws UmbelError `already_subscribed` or `closed`; TypeError for what is no topic, pattern or position
+   */
+  subscribe(topic: string | { topic: string }, handlers?: TopicHandlers): Subscription;
+  subscribe(target: { pattern: string }, handlers?: Handlers): Subscription;
+  /**
+   * Publishes, now or once there is a connection. A string is published as it is, bytes as bytes, and
+   * everything else as its JSON. Rejects with an {@link UmbelError}.
+   */
+  publish(
+    topic: string,
+    data: string | Uint8Array | ArrayBuffer | ArrayBufferView | object | number | boolean | null,
+    options?: PublishOptions,
+  ): Promise<Published>;
+  /** Who is on a topic. Rejects with an {@link UmbelError}. */
+  presence(topic: string): Promise<Presence>;
+  /** Closes for good. What was not sent is rejected with `closed`. */
+  close(): void;
+}
+
+/**
+ * Connects to `url` (`wss://host/ws`; `https:` and relative addresses are understood too) and stays
+ * connected until `close()`.
+ */
+export declare function connect(url: string | URL, options?: Options): Umbel;

@@ -1,0 +1,598 @@
+// Umbel's dialect umbel.v1, for browsers and Node: many topics on one WebSocket that is kept open.
+// It depends on nothing. The types, and what each option means, are in umbel.d.ts.
+//
+// Subscriptions outlive connections: after a loss each one subscribes again from its last position.
+// It gets every publication of its topic once and in order, or its `onGap` hears that it did not.
+
+const TEXT_DIALECT = "umbel.v1";
+const BINARY_DIALECT = "umbel.v1.bin";
+const RETRY_HINT = /\bretry=(\d+(?:\.\d+)?)/;
+const RETRY_HINT_S_MAX = 3600;
+// Close codes: RFC 6455 section 7.4.1, and the range that is left to programs.
+const NORMAL = 1000;
+const ABNORMAL = 1006;
+const GIVEN_UP = 4001;
+const PROTOCOL_ERROR = 4002;
+/** These and 4000 to 4999 refuse what this program is or does: another connection mends nothing. */
+const FINAL_CODES = new Set([1008, 1010]);
+/** Something sent was wrong: whatever has no answer yet is not sent again. */
+const REFUSING_CODES = new Set([1002, 1003, 1007, 1009]);
+/** Errors that pass by themselves: the subscription is tried again. */
+const PASSING_ERRORS = new Set(["unavailable", "too_many_topics"]);
+/** A connection that stayed open this long counts as a success: delays start over. */
+const STABLE_AFTER_MS = 5_000;
+const LONE_SURROGATE = /\p{Surrogate}/u;
+const utf8 = new TextEncoder();
+const utf8Parser = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+const DEFAULTS = {
+  binary: false,
+  resend: false,
+  publishesMax: 1_000,
+  bufferedBytesMax: 16 * 1024 * 1024,
+  pingAfterMs: 25_000,
+  pongTimeoutMs: 20_000,
+  random: Math.random,
+};
+const DEFAULT_BACKOFF = { minMs: 500, maxMs: 30_000 };
+const DEFAULT_TIMERS = {
+  setTimeout: (handle, delayMs) => setTimeout(handle, delayMs),
+  clearTimeout: (timer) => clearTimeout(timer),
+  now: () => performance.now(),
+};
+
+/** Why something was not done. `code` is the server's, or one of our own: see umbel.d.ts. */
+export class UmbelError extends Error {
+  constructor(code, message) {
+    super(message);
+    Object.assign(this, { name: "UmbelError", code, isRetried: false });
+  }
+}
+
+/** Connects to `url` and stays connected until `close()`. */
+export function connect(url, options = {}) {
+  const link = new Link(url, options);
+  return {
+    get state() {
+      return link.state;
+    },
+    onState: (listener) => link.onState(listener),
+    subscribe: (target, handlers = {}) => link.subscribe(target, handlers),
+    publish: async (topic, data, publishOptions = {}) => link.publish(topic, data, publishOptions),
+    presence: async (topic) => link.presence(topic),
+    close: () => link.close(),
+  };
+}
+
+/** The one WebSocket at a time, and what must outlive it. */
+class Link {
+  state = "connecting";
+  #settings;
+  #url;
+  #listeners = new Set();
+  #socket = null;
+  #openedAtMs = Infinity;
+  #heardAtMs = 0;
+  #nowMs = () => this.#settings.timers.now();
+  /** Counts what makes a token obsolete that is being waited for. */
+  #attempts = 0;
+  #failures = 0;
+  /** The one timer: of the opening, of the silence, or until the next attempt. */
+  #timer = null;
+  #nextId = 0;
+  /** Requests that were sent and have no answer, by id, in the order in which they were sent. */
+  #unanswered = new Map();
+  /** Requests that wait for a connection. */
+  #waiting = [];
+  #subscribers = new Map();
+  /** Who gets what comes, by kind and by the name that the server gave, in its own spelling. */
+  #routes = new Map();
+
+  constructor(url, options) {
+    this.#settings = withDefaults(options, { WebSocket: globalThis.WebSocket, ...DEFAULTS });
+    this.#settings.backoff = withDefaults(options.backoff, DEFAULT_BACKOFF);
+    this.#settings.timers = withDefaults(options.timers, DEFAULT_TIMERS);
+    if (!this.#settings.WebSocket) throw new TypeError("no WebSocket here: pass one as an option");
+    this.#url = parseUrl(url);
+    this.#connect();
+  }
+
+  onState(listener) {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  subscribe(target, handlers) {
+    if (this.state === "closed") throw new UmbelError("closed", "it is closed");
+    const subscriber = new Subscriber(target, handlers, this);
+    const key = routeOf(subscriber.handle);
+    if (this.#subscribers.has(key)) throw new UmbelError("already_subscribed", `twice to ${key}`);
+    this.#subscribers.set(key, subscriber);
+    if (this.state === "open") this.#sendSubscribe(subscriber);
+    return subscriber.handle;
+  }
+
+  publish(topic, data, { key, receipt, resend = this.#settings.resend }) {
+    checkText(topic, "a topic");
+    if (key !== undefined) checkText(key, "a key");
+    const publication = { topic, payload: payloadOf(data), key, receipt };
+    const encode = (id, isBinary) => encodePublish(id, publication, isBinary);
+    return this.#request("published", encode, resend, ({ position, receipt: report }) => {
+      parsePosition(position);
+      return report === undefined ? { position } : { position, receipt: report };
+    });
+  }
+
+  presence(topic) {
+    checkText(topic, "a topic");
+    const encode = (id) => JSON.stringify({ type: "presence", id, topic });
+    return this.#request("presence", encode, true, ({ total, members }) => ({ total, members }));
+  }
+
+  close() {
+    this.#end(new UmbelError("closed", "it was closed here"), { code: NORMAL, reason: "" }, true);
+  }
+
+  async #connect() {
+    const attempt = (this.#attempts += 1);
+    const { token } = this.#settings;
+    try {
+      // Without a function there is nothing to wait for, and the socket exists when this returns.
+      const value = typeof token === "function" ? await token() : token;
+      if (attempt === this.#attempts) this.#open(value);
+    } catch (error) {
+      if (attempt === this.#attempts) this.#handleLoss(ABNORMAL, String(error?.message ?? error));
+    }
+  }
+
+  #open(token) {
+    const { WebSocket, binary, info, pongTimeoutMs } = this.#settings;
+    const offers = binary ? [BINARY_DIALECT, TEXT_DIALECT] : [TEXT_DIALECT];
+    const socket = new WebSocket(addressOf(this.#url, token, info), offers);
+    socket.binaryType = "arraybuffer";
+    this.#socket = socket;
+    // An abandoned socket still fires events; only the present one is heard.
+    const listen = (name, handle) =>
+      socket.addEventListener(name, (event) => this.#socket === socket && handle(event));
+    listen("open", () => this.#handleOpen());
+    listen("message", ({ data }) => this.#handleMessage(data));
+    listen("close", ({ code, reason }) => this.#handleLoss(code, reason));
+    // A close follows each error, and says more. Without this, one of `ws` would end the process.
+    listen("error", () => {});
+    const giveUp = () => this.#handleLoss(ABNORMAL, "it did not open in time", GIVEN_UP);
+    this.#setTimer(pongTimeoutMs, giveUp);
+  }
+
+  #handleOpen() {
+    if (![TEXT_DIALECT, BINARY_DIALECT].includes(this.#socket.protocol)) {
+      return this.#handleLoss(ABNORMAL, `the server speaks no ${TEXT_DIALECT}`, PROTOCOL_ERROR);
+    }
+    this.#openedAtMs = this.#heardAtMs = this.#nowMs();
+    this.#watch();
+    for (const subscriber of this.#subscribers.values()) this.#sendSubscribe(subscriber);
+    for (const request of this.#waiting.splice(0)) this.#send(request);
+    this.#setState("open", {});
+  }
+
+  /** Pings when nothing came for a while, and gives the connection up when then nothing comes. */
+  #watch() {
+    const { pingAfterMs, pongTimeoutMs } = this.#settings;
+    this.#setTimer(this.#heardAtMs + pingAfterMs - this.#nowMs(), () => {
+      const pingedAtMs = this.#nowMs();
+      if (pingedAtMs - this.#heardAtMs < pingAfterMs) return this.#watch();
+      this.ping();
+      this.#setTimer(pongTimeoutMs, () => {
+        if (this.#heardAtMs >= pingedAtMs) this.#watch();
+        else this.#handleLoss(ABNORMAL, "no pong in time", GIVEN_UP);
+      });
+    });
+  }
+
+  #handleLoss(code, reason, closeCode = NORMAL) {
+    const hint = RETRY_HINT.exec(reason);
+    if ((FINAL_CODES.has(code) || code >= 4000) && !hint) {
+      const error = new UmbelError("closed", `refused: ${code} ${reason}`);
+      return this.#end(error, { code, reason }, false);
+    }
+    this.#forgetConnection(closeCode);
+    this.#settleUnanswered(!REFUSING_CODES.has(code));
+    if (this.#nowMs() - this.#openedAtMs >= STABLE_AFTER_MS) this.#failures = 0;
+    this.#openedAtMs = Infinity;
+    const hintS = Math.min(Number(hint?.[1] ?? 0), RETRY_HINT_S_MAX);
+    const retryInMs = hintS * 1000 + this.#backoffMs(this.#failures);
+    this.#failures += 1;
+    this.#setTimer(retryInMs, () => this.#connect());
+    this.#setState("reconnecting", { code, reason, retryInMs });
+  }
+
+  #forgetConnection(closeCode) {
+    const socket = this.#socket;
+    this.#socket = null;
+    socket?.close(closeCode);
+    this.#attempts += 1;
+    this.#setTimer(0, null);
+    this.#routes.clear();
+    for (const subscriber of this.#subscribers.values()) subscriber.handleLoss();
+  }
+
+  /** What was sent and has no answer waits in its order if it may be sent again, or is rejected. */
+  #settleUnanswered(mayRepeat) {
+    const requests = [...this.#unanswered.values()];
+    this.#unanswered.clear();
+    const isKept = (request) => mayRepeat && request.isRepeatable;
+    this.#waiting = requests.filter(isKept).concat(this.#waiting);
+    const reason = "the connection was lost before the answer: whether it was done is not known";
+    for (const request of requests) {
+      if (!isKept(request)) request.reject?.(new UmbelError("fate_unknown", reason));
+    }
+  }
+
+  /** For good. Subscribers hear of it unless the program wanted it. */
+  #end(error, detail, isWanted) {
+    if (this.state === "closed") return;
+    this.#forgetConnection(NORMAL);
+    this.#settleUnanswered(false);
+    for (const request of this.#waiting.splice(0)) request.reject(error);
+    const subscribers = [...this.#subscribers.values()];
+    for (const subscriber of subscribers) subscriber.state = "ended";
+    this.#subscribers.clear();
+    this.#setState("closed", detail);
+    for (const { handlers } of isWanted ? [] : subscribers) tell(handlers.onError, error);
+  }
+
+  #setState(state, detail) {
+    this.state = state;
+    // A listener may change the state, and then the others have heard of that already.
+    for (const listener of [...this.#listeners]) {
+      if (this.state === state) tell(listener, state, detail);
+    }
+  }
+
+  #setTimer(delayMs, handle) {
+    const { setTimeout, clearTimeout } = this.#settings.timers;
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = handle && setTimeout(handle, Math.max(0, delayMs));
+  }
+
+  /** Full jitter: anything up to a bound that doubles with each failure. */
+  #backoffMs(failures) {
+    const { backoff, random } = this.#settings;
+    return random() * Math.min(backoff.maxMs, backoff.minMs * 2 ** Math.min(failures, 30));
+  }
+
+  /** Sends it, or keeps it for the next connection. `read` makes the result of the answer. */
+  #request(answer, encode, isRepeatable, read) {
+    if (this.state === "closed") throw new UmbelError("closed", "it is closed");
+    const { publishesMax, bufferedBytesMax } = this.#settings;
+    const socket = this.#socket;
+    const maySend = this.state === "open" && socket.readyState === socket.OPEN;
+    const queued = maySend ? socket.bufferedAmount : this.#waiting.length;
+    const isFull = queued >= (maySend ? bufferedBytesMax : publishesMax);
+    if (isFull) throw new UmbelError("too_many_publishes", "too much waits to be sent");
+    return new Promise((resolve, reject) => {
+      const accept = (message) => resolve(read(message));
+      const request = { answer, encode, isRepeatable, accept, reject };
+      if (maySend) this.#send(request);
+      else this.#waiting.push(request);
+    });
+  }
+
+  #send(request) {
+    do this.#nextId = (this.#nextId + 1) >>> 0;
+    while (this.#unanswered.has(this.#nextId));
+    this.#unanswered.set(this.#nextId, request);
+    this.#socket.send(request.encode(this.#nextId, this.#socket.protocol === BINARY_DIALECT));
+  }
+
+  ping(accept) {
+    this.#send({ answer: "pong", encode: (id) => JSON.stringify({ type: "ping", id }), accept });
+  }
+
+  #handleMessage(data) {
+    this.#heardAtMs = this.#nowMs();
+    try {
+      const message = typeof data === "string" ? parseText(data) : parsePublication(data);
+      const { type, id } = message;
+      const subscriber = this.#routes.get(routeOf(message));
+      if (type === "publication") subscriber?.handlePublication(message);
+      else if (type === "gap") subscriber?.handleGap(message);
+      else if (type === "join") tell(subscriber?.handlers.onJoin, message);
+      else if (type === "leave") tell(subscriber?.handlers.onLeave, message);
+      // What is of no known type and has no id is of a later server.
+      else if (id !== undefined) this.#handleAnswer(message);
+    } catch (error) {
+      // What the program throws does not come here: this is a message that is not umbel.v1.
+      this.#handleLoss(ABNORMAL, error.message, PROTOCOL_ERROR);
+    }
+  }
+
+  #handleAnswer(message) {
+    const { id, type, code, reason } = message;
+    const request = this.#unanswered.get(id);
+    if (type === "error") {
+      // Every command has an id, so without one the server could not read what this is about.
+      if (request === undefined) throw new Error(`${code}: ${reason}`);
+      this.#unanswered.delete(id);
+      request.reject?.(new UmbelError(String(code), String(reason)));
+    } else if (request !== undefined) {
+      if (type !== request.answer) throw new Error(`${type} answers what wants ${request.answer}`);
+      // It counts as answered only once the answer made sense.
+      request.accept?.(message);
+      this.#unanswered.delete(id);
+    }
+  }
+
+  #sendSubscribe(subscriber) {
+    const command = subscriber.takeCommand();
+    // Answers to an earlier attempt mean nothing; nor does the end of a connection, for each
+    // subscription begins anew on the next one.
+    const isAwaited = () => subscriber.state === "subscribing" && subscriber.command === command;
+    const accept = (answer) => {
+      if (!isAwaited()) return;
+      this.#routes.set(routeOf(answer), subscriber);
+      subscriber.handleSubscribed(answer);
+    };
+    const reject = (error) => {
+      if (!isAwaited()) return;
+      error.isRetried = PASSING_ERRORS.has(error.code);
+      if (error.isRetried) this.#subscribeLater(subscriber);
+      else this.#subscribers.delete(routeOf(subscriber.handle));
+      if (!error.isRetried) subscriber.state = "ended";
+      tell(subscriber.handlers.onError, error);
+    };
+    const encode = (id) => JSON.stringify({ type: "subscribe", id, ...command });
+    this.#send({ answer: "subscribed", encode, accept, reject });
+  }
+
+  /** Subscribes once more on this connection, if it lasts until then. */
+  #subscribeLater(subscriber) {
+    const { setTimeout, clearTimeout } = this.#settings.timers;
+    const again = () => this.#sendSubscribe(subscriber);
+    const timer = setTimeout(again, this.#backoffMs(subscriber.failures));
+    subscriber.state = "waiting";
+    subscriber.failures += 1;
+    subscriber.cancelWait = () => clearTimeout(timer);
+  }
+
+  #leave(subscriber) {
+    const { kind, name, state } = subscriber;
+    for (const [route, other] of this.#routes) if (other === subscriber) this.#routes.delete(route);
+    if (state !== "live" && state !== "subscribing") return;
+    const encode = (id) => JSON.stringify({ type: "unsubscribe", id, [kind]: name });
+    this.#send({ answer: "unsubscribed", encode });
+  }
+
+  unsubscribe(subscriber) {
+    if (subscriber.state === "ended") return;
+    this.#subscribers.delete(routeOf(subscriber.handle));
+    subscriber.cancelWait();
+    this.#leave(subscriber);
+    subscriber.state = "ended";
+  }
+
+  resubscribe(subscriber) {
+    this.#leave(subscriber);
+    this.#subscribeLater(subscriber);
+  }
+}
+
+/** One subscription through all its connections. The program holds its `handle`. */
+class Subscriber {
+  /** `waiting`, `subscribing`, `live` or `ended`. */
+  state = "waiting";
+  /** What it subscribed with. */
+  command = null;
+  failures = 0;
+  cancelWait = () => {};
+  #link;
+  /** The publication handed out last, or the one behind which the subscription begins. */
+  #position = null;
+  /** With `last`, until it is known how many came: the newest position when it began. */
+  #newest = null;
+  #wasLive = false;
+  #mayDrop = false;
+
+  constructor(target, handlers, link) {
+    this.kind = target?.pattern === undefined ? "topic" : "pattern";
+    this.name = typeof target === "string" ? target : target?.[this.kind];
+    checkText(this.name, `a ${this.kind}`);
+    const { since, last } = handlers;
+    if (this.kind === "pattern" && (since ?? last ?? null) !== null) {
+      throw new TypeError("a pattern has no history: since and last are for topics");
+    }
+    if (!(Number.isInteger(last ?? 0) && (last ?? 0) >= 0)) throw new TypeError("last is a number");
+    if ((since ?? null) !== null) this.#position = parsePosition(since);
+    this.handlers = handlers;
+    this.#link = link;
+    this.handle = { [this.kind]: this.name, unsubscribe: () => link.unsubscribe(this) };
+    const get = () => formatPosition(this.#position);
+    Object.defineProperty(this.handle, "position", { get, enumerable: true });
+  }
+
+  takeCommand() {
+    const since = formatPosition(this.#position) ?? undefined;
+    const last = since === undefined ? (this.handlers.last ?? undefined) : undefined;
+    this.state = "subscribing";
+    return (this.command = { [this.kind]: this.name, since, last });
+  }
+
+  handleSubscribed(answer) {
+    const { since, last } = this.command;
+    const newest = this.kind === "topic" ? parsePosition(answer.position) : null;
+    const expected = formatPosition(next(this.#position));
+    const recovered = since === undefined ? undefined : answer.recovered === true;
+    const isGap = recovered === false || (this.kind === "pattern" && this.#wasLive);
+    this.state = "live";
+    this.#wasLive = true;
+    this.#mayDrop = (answer.slow_consumer ?? "close") !== "close";
+    if (last !== undefined) {
+      this.#newest = newest;
+      // The pong comes behind all that is replayed: it tells where nothing was.
+      this.#link.ping(() => this.#newest === newest && this.#moveTo(newest));
+    } else if (!recovered) {
+      this.#position = newest;
+    }
+    const position = formatPosition(newest);
+    tell(this.handlers.onSubscribed, { position, recovered });
+    if (isGap) this.#tellGap("unrecovered", expected, position);
+  }
+
+  handlePublication({ topic, pattern, position, key, data }) {
+    const parsed = parsePosition(position);
+    if (this.kind === "topic" && !this.#isInOrder(parsed)) return this.#handleDisorder(parsed);
+    if (this.kind === "topic") this.#moveTo(parsed);
+    this.failures = 0;
+    tell(this.handlers.onPublication, { topic, pattern, position, key, data });
+  }
+
+  #moveTo(position) {
+    this.#position = position;
+    this.#newest = null;
+  }
+
+  /** Nothing may be left out without a gap, but where the server declared that it may drop. */
+  #isInOrder({ epoch, offset }) {
+    const { epoch: expected, offset: before } = this.#newest ?? this.#position;
+    const replayed = this.#newest === null ? 0n : BigInt(this.command.last);
+    const isLate = offset > before + 1n && !this.#mayDrop;
+    return epoch === expected && offset > before - replayed && !isLate;
+  }
+
+  /** The server broke its promise; what is missing behind the last good one may still come. */
+  #handleDisorder({ epoch, offset }) {
+    const expected = next(this.#position);
+    const isAhead = epoch === expected?.epoch && offset > expected.offset;
+    this.#newest = null;
+    this.#link.resubscribe(this);
+    const to = isAhead ? formatPosition({ epoch, offset: offset - 1n }) : null;
+    this.#tellGap("order", formatPosition(expected), to);
+  }
+
+  handleGap({ topic, from, to }) {
+    parsePosition(from);
+    const end = parsePosition(to);
+    const isAhead = this.#position?.epoch !== end.epoch || this.#position.offset < end.offset;
+    if (this.kind === "topic" && isAhead) this.#moveTo(end);
+    this.#tellGap("dropped", from, to, topic);
+  }
+
+  #tellGap(reason, from, to, topic = this.handle.topic) {
+    if (this.state === "ended") return;
+    tell(this.handlers.onGap, { reason, topic, pattern: this.handle.pattern, from, to });
+  }
+
+  handleLoss() {
+    this.cancelWait();
+    this.state = "waiting";
+    this.#newest = null;
+  }
+}
+
+/** Calls what the program gave, by itself: what that throws is an unhandled rejection. */
+const tell = async (callback, ...args) => callback?.(...args);
+
+function withDefaults(options, defaults) {
+  const given = Object.entries(options ?? {}).filter(([, value]) => value !== undefined);
+  return { ...defaults, ...Object.fromEntries(given) };
+}
+
+function parseUrl(text) {
+  const url = new URL(text, globalThis.location?.href);
+  url.protocol = url.protocol.replace(/^http/, "ws");
+  if (!/^wss?:$/.test(url.protocol)) throw new TypeError(`${text} is no address of a WebSocket`);
+  url.hash = "";
+  return url;
+}
+
+function addressOf(base, token, info) {
+  const url = new URL(base);
+  const parameters = { token: token ?? undefined, info: JSON.stringify(info) };
+  for (const [name, value] of Object.entries(parameters)) {
+    const and = url.search && "&";
+    if (value !== undefined) url.search += `${and}${name}=${encodeURIComponent(value)}`;
+  }
+  return url.href;
+}
+
+const routeOf = ({ topic, pattern }) =>
+  pattern === undefined ? `topic ${topic}` : `pattern ${pattern}`;
+
+function checkText(text, what) {
+  const isText = typeof text === "string" && text !== "" && !LONE_SURROGATE.test(text);
+  if (!isText) throw new TypeError(`${what} must be Unicode text`);
+}
+
+/** A text, or bytes that nobody else can change. */
+function payloadOf(data) {
+  if (data instanceof ArrayBuffer) return new Uint8Array(data.slice(0));
+  if (ArrayBuffer.isView(data)) {
+    return new Uint8Array(data.buffer, data.byteOffset, data.byteLength).slice();
+  }
+  const text = typeof data === "string" ? data : JSON.stringify(data);
+  if (text !== "") checkText(text, "data");
+  return text;
+}
+
+// Positions: `epoch:offset`, sixteen hexadecimal digits and a decimal number of 64 bits.
+
+function parsePosition(text) {
+  const parts = typeof text === "string" ? /^([0-9a-f]{16}):(\d{1,20})$/i.exec(text) : null;
+  const offset = BigInt(parts?.[2] ?? 0);
+  const isPosition = parts !== null && offset === BigInt.asUintN(64, offset);
+  if (!isPosition) throw new TypeError(`${text} is no position`);
+  return { epoch: parts[1].toLowerCase(), offset };
+}
+
+const formatPosition = (position) => position && `${position.epoch}:${position.offset}`;
+const next = (position) => position && { ...position, offset: position.offset + 1n };
+
+// Messages. What is wrong with one is thrown, by the parsers used here too.
+
+function parseText(text) {
+  const message = JSON.parse(text);
+  if (typeof message?.type !== "string") throw new Error("a message without a type");
+  if (message.type === "publication" && typeof message.data !== "string") {
+    message.data = Uint8Array.from(atob(message.base64), (byte) => byte.charCodeAt(0));
+  }
+  return message;
+}
+
+/** The binary framing: type, flags, epoch, offset, topic, perhaps pattern and key, payload. */
+function parsePublication(buffer) {
+  const view = new DataView(buffer);
+  const [type, flags] = [view.getUint8(0), view.getUint8(1)];
+  if ((type !== 1 && type !== 2) || flags > 3) throw new Error("a binary message of unknown type");
+  const epoch = view.getBigUint64(2).toString(16).padStart(16, "0");
+  const position = `${epoch}:${view.getBigUint64(10)}`;
+  let end = 18;
+  const takeName = () => {
+    const length = view.getUint8(end);
+    end += 1 + length;
+    return utf8Parser.decode(new Uint8Array(buffer, end - length, length));
+  };
+  const topic = takeName();
+  const pattern = flags & 1 ? takeName() : undefined;
+  const key = flags & 2 ? takeName() : undefined;
+  const payload = new Uint8Array(buffer.slice(end));
+  const data = type === 1 ? utf8Parser.decode(payload) : payload;
+  return { type: "publication", topic, pattern, position, key, data };
+}
+
+function encodePublish(id, { topic, payload, key, receipt }, isBinary) {
+  const isText = typeof payload === "string";
+  const names = (key === undefined ? [topic] : [topic, key]).map((name) => utf8.encode(name));
+  if (!isBinary || names.some(({ length }) => length > 0xff)) {
+    // Names that the framing cannot hold are for the server to refuse.
+    const append = (text, byte) => text + String.fromCharCode(byte);
+    const data = isText ? { data: payload } : { base64: btoa(payload.reduce(append, "")) };
+    return JSON.stringify({ type: "publish", id, topic, ...data, key, receipt });
+  }
+  const flags = 1 | (key === undefined ? 0 : 2) | (receipt ? 4 : 0);
+  const idBytes = [id >>> 24, (id >>> 16) & 0xff, (id >>> 8) & 0xff, id & 0xff];
+  const head = [isText ? 3 : 4, flags, ...idBytes, ...names.flatMap((n) => [n.length, ...n])];
+  const bytes = isText ? utf8.encode(payload) : payload;
+  const message = new Uint8Array(head.length + bytes.length);
+  message.set(head);
+  message.set(bytes, head.length);
+  return message;
+}

@@ -1,0 +1,774 @@
+// Umbel's script against a fake server that the tests hold in their hands: what it does on a good day, on a bad
+// one, and when the server talks nonsense. Over the package `ws`, with time that passes when a test says so.
+
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { afterEach, describe, test } from "node:test";
+import { promisify } from "node:util";
+import { WebSocket as UndiciWebSocket } from "undici";
+import { WebSocket } from "ws";
+
+import { connect, UmbelError } from "../../src/console/umbel.js";
+import { CuttingProxy } from "./cutting_proxy.mjs";
+import { FakeServer } from "./fake_server.mjs";
+import { VirtualClock } from "./virtual_clock.mjs";
+
+const limits = { timeout: 20_000 };
+const POSITION_1 = "00000000000000a1:1";
+
+let opened = [];
+afterEach(async () => {
+  for (const one of opened.reverse()) await (one.stop?.() ?? one.close());
+  opened = [];
+});
+
+async function startServer(options) {
+  const server = await FakeServer.start(options);
+  opened.push(server);
+  return server;
+}
+
+/** Connects with real time, and with chance that is always the largest unless told otherwise. */
+function open(url, options = {}) {
+  const umbel = connect(url, { WebSocket, backoff: { minMs: 5, maxMs: 50 }, ...options });
+  opened.push(umbel);
+  return umbel;
+}
+
+/** Waits until something holds, in real time. */
+async function until(holds, what = holds.toString()) {
+  const deadlineMs = performance.now() + 10_000;
+  while (!holds()) {
+    if (performance.now() > deadlineMs) assert.fail(`it never came: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+}
+
+/** Subscribes and writes down what it hears. */
+function listen(umbel, target, options = {}) {
+  const heard = { data: [], publications: [], gaps: [], subscribed: [], errors: [], joins: [], leaves: [] };
+  heard.subscription = umbel.subscribe(target, {
+    onPublication: (publication) => {
+      heard.publications.push(publication);
+      heard.data.push(publication.data);
+    },
+    onGap: (gap) => heard.gaps.push(gap),
+    onSubscribed: (subscribed) => heard.subscribed.push(subscribed),
+    onError: (error) => heard.errors.push(error),
+    onJoin: (event) => heard.joins.push(event),
+    onLeave: (event) => heard.leaves.push(event),
+    ...options,
+  });
+  return heard;
+}
+
+const isLive = (heard, times = 1) => until(() => heard.subscribed.length >= times, "subscribed");
+const rejects = (promise, code) => assert.rejects(promise, (error) => error instanceof UmbelError && error.code === code);
+
+for (const binary of [false, true]) {
+  describe(binary ? "umbel.v1.bin" : "umbel.v1", () => {
+    test("payloads go out and come back as they were", limits, async () => {
+      const server = await startServer();
+      const umbel = open(server.url, { binary });
+      const heard = listen(umbel, "t/ü");
+      await isLive(heard);
+      const bytes = Uint8Array.from({ length: 70_000 }, (_, index) => index & 0xff);
+      const published = [
+        await umbel.publish("t/ü", "text with \u2028, \"quotes\", \0 and 傘"),
+        await umbel.publish("t/ü", ""),
+        await umbel.publish("t/ü", bytes),
+        await umbel.publish("t/ü", bytes.subarray(3, 5).buffer.slice(0, 2)),
+        await umbel.publish("t/ü", new DataView(bytes.buffer, 1, 2), { key: "k€y" }),
+        await umbel.publish("t/ü", { a: [1, null] }, { receipt: true }),
+        await umbel.publish("t/ü", null),
+      ];
+      await until(() => heard.data.length === published.length);
+      assert.deepEqual(heard.data, [
+        "text with \u2028, \"quotes\", \0 and 傘",
+        "",
+        bytes,
+        Uint8Array.of(0, 1),
+        Uint8Array.of(1, 2),
+        '{"a":[1,null]}',
+        "null",
+      ]);
+      assert.deepEqual(
+        heard.publications.map(({ position }) => position),
+        published.map(({ position }) => position),
+      );
+      assert.equal(published[0].position, POSITION_1);
+      assert.equal(published[0].receipt, undefined);
+      assert.equal(published[5].receipt.matched, 1);
+      assert.deepEqual(heard.publications.map(({ key }) => key).filter(Boolean), ["k€y"]);
+      assert.equal(heard.subscription.position, "00000000000000a1:7");
+      const sent = server.peers[0].commands.filter(({ type }) => type === "publish");
+      assert.ok(sent.every(({ isBinary = false }) => isBinary === binary), "in the framing agreed to");
+      assert.deepEqual(heard.gaps, []);
+    });
+
+    test("patterns get what matches, and a gap after each reconnect", limits, async () => {
+      const server = await startServer();
+      const umbel = open(server.url, { binary });
+      const heard = listen(umbel, { pattern: "orders/*" });
+      const alone = listen(umbel, "orders/eu");
+      await Promise.all([isLive(heard), isLive(alone)]);
+      await umbel.publish("orders/eu", "1", { key: "k" });
+      await umbel.publish("orders/us", "2");
+      await umbel.publish("other", "3");
+      await until(() => heard.data.length === 2 && alone.data.length === 1);
+      const [first, second] = heard.publications;
+      assert.deepEqual([first.topic, first.pattern, first.key], ["orders/eu", "orders/*", "k"]);
+      assert.equal(second.topic, "orders/us");
+      assert.equal(alone.publications[0].pattern, undefined);
+      assert.equal(heard.subscription.position, null);
+      assert.deepEqual(heard.gaps, []);
+      server.peers[0].socket.terminate();
+      await Promise.all([isLive(heard, 2), isLive(alone, 2)]);
+      const gap = { reason: "unrecovered", topic: undefined, pattern: "orders/*", from: null, to: null };
+      assert.deepEqual(heard.gaps, [gap]);
+      assert.deepEqual(alone.gaps, []);
+    });
+
+    test("what was missed comes after a reconnect, once and in order", limits, async () => {
+      const server = await startServer();
+      const proxy = await CuttingProxy.start(server.port);
+      opened.push(proxy);
+      const umbel = open(`ws://127.0.0.1:${proxy.port}/ws`, { binary });
+      const heard = listen(umbel, "t");
+      await isLive(heard);
+      const expected = [];
+      for (let round = 0; round < 30; round += 1) {
+        // Cuts fall behind the handshake (about 200 bytes), in heads and in payloads.
+        proxy.cutAfterBytes = 150 + round * 13;
+        for (let count = 0; count < 5; count += 1) {
+          expected.push(`${round}/${count} ${"x".repeat(count * 40)}`);
+          server.hub.publish("t", { data: expected.at(-1) });
+        }
+        proxy.cutAll();
+        await until(() => umbel.state !== "open");
+        if (round % 3 === 0) await until(() => proxy.connections > 0);
+      }
+      proxy.cutAfterBytes = null;
+      proxy.cutAll();
+      await until(() => heard.data.length >= expected.length);
+      assert.deepEqual(heard.data, expected);
+      assert.deepEqual(heard.gaps, []);
+    });
+  });
+}
+
+test("the subprotocol that the server chooses counts, and none is a refusal that is tried again", limits, async () => {
+  const onlyText = await startServer({ choose: (offers) => (offers.has("umbel.v1") ? "umbel.v1" : false) });
+  const umbel = open(onlyText.url, { binary: true });
+  const heard = listen(umbel, "t");
+  await isLive(heard);
+  await umbel.publish("t", Uint8Array.of(1, 2));
+  await until(() => heard.data.length === 1);
+  assert.deepEqual(heard.data, [Uint8Array.of(1, 2)]);
+  assert.equal(onlyText.peers[0].commands[1].base64, "AQI=");
+  const none = await startServer({ choose: () => false });
+  const states = [];
+  open(none.url).onState((state, { code }) => states.push(`${state} ${code}`));
+  await until(() => states.length >= 2);
+  assert.deepEqual(states.slice(0, 2), ["reconnecting 1006", "reconnecting 1006"]);
+});
+
+test("token and info are in the address, and a function is asked for each token", limits, async () => {
+  const server = await startServer();
+  let asked = 0;
+  const token = async () => {
+    asked += 1;
+    if (asked === 2) throw new Error("not now");
+    return `a+b &${asked}`;
+  };
+  const states = [];
+  const umbel = open(`${server.url}?x=1#f`, { token, info: { name: "ü" } });
+  umbel.onState((state, { reason }) => states.push(reason ?? state));
+  const first = new URL((await server.peer(0)).request.url, "ws://a");
+  assert.equal(first.searchParams.get("token"), "a+b &1");
+  assert.ok(!first.search.includes("+"), "a plus sign would be read in two ways");
+  assert.equal(first.searchParams.get("x"), "1");
+  assert.deepEqual(JSON.parse(first.searchParams.get("info")), { name: "ü" });
+  await until(() => umbel.state === "open");
+  server.peers[0].socket.terminate();
+  const second = new URL((await server.peer(1)).request.url, "ws://a");
+  assert.equal(second.searchParams.get("token"), "a+b &3");
+  await until(() => umbel.state === "open");
+  assert.equal(states[2], "not now");
+  open(server.url.replace("ws:", "http:"), { token: "plain" });
+  assert.equal(new URL((await server.peer(2)).request.url, "ws://a").search, "?token=plain");
+});
+
+test("close() ends it: nothing is left that keeps the program running", limits, async () => {
+  const server = await startServer();
+  const umbel = open(server.url);
+  const heard = listen(umbel, "t");
+  await isLive(heard);
+  const states = [];
+  umbel.onState((state) => states.push(state));
+  server.handle = () => {};
+  const inFlight = umbel.publish("t", "1");
+  umbel.close();
+  umbel.close();
+  await rejects(inFlight, "fate_unknown");
+  await rejects(umbel.publish("t", "2"), "closed");
+  assert.throws(() => umbel.subscribe("t"), { code: "closed" });
+  heard.subscription.unsubscribe();
+  await until(() => server.peers[0].closeCode === 1000);
+  assert.deepEqual(states, ["closed"]);
+  assert.deepEqual(heard.errors, []);
+});
+
+describe("subscriptions", () => {
+  test("since and last begin where they say", limits, async () => {
+    const server = await startServer();
+    for (let count = 1; count <= 9; count += 1) server.hub.publish("t", { data: String(count) });
+    const umbel = open(server.url);
+    const since = listen(umbel, "t", { since: "00000000000000A1:6" });
+    await until(() => since.data.length === 3);
+    assert.deepEqual(since.data, ["7", "8", "9"]);
+    assert.deepEqual(since.subscribed, [{ position: "00000000000000a1:9", recovered: true }]);
+    since.subscription.unsubscribe();
+    const last = listen(umbel, "t", { last: 2 });
+    await until(() => last.data.length === 2);
+    assert.deepEqual(last.data, ["8", "9"]);
+    assert.deepEqual(last.subscribed, [{ position: "00000000000000a1:9", recovered: undefined }]);
+    assert.equal(last.subscription.position, "00000000000000a1:9");
+    server.hub.publish("t", { data: "10" });
+    await until(() => last.data.length === 3);
+    assert.deepEqual([since.data.length, since.gaps, last.gaps], [3, [], []]);
+  });
+
+  test("last without any history still knows where it began", limits, async () => {
+    const server = await startServer();
+    const umbel = open(server.url);
+    const heard = listen(umbel, "quiet", { last: 2 });
+    await until(() => heard.subscription.position !== null);
+    assert.equal(heard.subscription.position, "00000000000000a1:0");
+    server.peers[0].socket.terminate();
+    for (let count = 1; count <= 5; count += 1) server.hub.publish("quiet", { data: String(count) });
+    await until(() => heard.data.length === 5);
+    assert.deepEqual(heard.data, ["1", "2", "3", "4", "5"]);
+    assert.deepEqual(heard.gaps, []);
+  });
+
+  test("what cannot be recovered is told as a gap", limits, async () => {
+    const server = await startServer();
+    const umbel = open(server.url);
+    const heard = listen(umbel, "t");
+    await isLive(heard);
+    await umbel.publish("t", "1");
+    server.hub.historyMax = 2;
+    server.peers[0].socket.terminate();
+    for (let count = 2; count <= 9; count += 1) server.hub.publish("t", { data: String(count) });
+    await isLive(heard, 2);
+    assert.deepEqual(heard.subscribed[1], { position: "00000000000000a1:9", recovered: false });
+    const gap = { topic: "t", pattern: undefined, from: "00000000000000a1:2", to: "00000000000000a1:9" };
+    assert.deepEqual(heard.gaps, [{ reason: "unrecovered", ...gap }]);
+    server.hub.forget();
+    server.peers[1].socket.terminate();
+    await isLive(heard, 3);
+    assert.equal(heard.gaps[1].to, "00000000000000a2:0");
+    assert.equal(heard.gaps[1].from, "00000000000000a1:10");
+    await umbel.publish("t", "new");
+    await until(() => heard.data.length === 2);
+    assert.deepEqual(heard.data, ["1", "new"]);
+    const late = listen(umbel, "other", { since: "ffffffffffffffff:18446744073709551615" });
+    await until(() => late.gaps.length === 1);
+  });
+
+  test("gaps that the server tells are handed on, and the count goes on behind them", limits, async () => {
+    const server = await startServer();
+    server.hub.slowConsumer = "drop-oldest";
+    const umbel = open(server.url);
+    const heard = listen(umbel, "t");
+    await isLive(heard);
+    const [peer] = server.peers;
+    const [from, to] = ["00000000000000a1:1", "00000000000000a1:4"];
+    peer.send({ type: "gap", topic: "t", from, to });
+    await until(() => heard.gaps.length === 1);
+    assert.deepEqual(heard.gaps, [{ reason: "dropped", topic: "t", pattern: undefined, from, to }]);
+    assert.equal(heard.subscription.position, to);
+    peer.send({ type: "publication", topic: "t", position: "00000000000000a1:5", data: "5" });
+    // Conflation leaves out what is old without a word.
+    peer.send({ type: "publication", topic: "t", position: "00000000000000a1:9", data: "9" });
+    await until(() => heard.data.length === 2);
+    assert.equal(heard.gaps.length, 1);
+    peer.send({ type: "publication", topic: "t", position: "00000000000000a1:9", data: "9" });
+    await until(() => heard.gaps.length === 2);
+    assert.equal(heard.gaps[1].reason, "order");
+    assert.deepEqual(heard.data, ["5", "9"]);
+  });
+
+  for (const [wrong, to] of [
+    ["00000000000000a1:4", "00000000000000a1:3"],
+    ["00000000000000a1:1", null],
+    ["00000000000000a7:2", null],
+  ]) {
+    test(`${wrong} behind 1 is out of order: it tells and subscribes anew`, limits, async () => {
+      const server = await startServer();
+      const umbel = open(server.url);
+      const heard = listen(umbel, "t");
+      const beside = listen(umbel, "u");
+      await Promise.all([isLive(heard), isLive(beside)]);
+      await umbel.publish("t", "1");
+      const { peers } = server.hub;
+      server.hub.peers = new Set();
+      for (const data of ["2", "3"]) server.hub.publish("t", { data });
+      server.hub.peers = peers;
+      server.peers[0].send({ type: "publication", topic: "t", position: wrong, data: "wrong" });
+      server.peers[0].send({ type: "publication", topic: "t", position: wrong, data: "wrong" });
+      await until(() => heard.data.length === 3);
+      assert.deepEqual(heard.data, ["1", "2", "3"]);
+      const from = "00000000000000a1:2";
+      assert.deepEqual(heard.gaps, [{ reason: "order", topic: "t", pattern: undefined, from, to }]);
+      assert.equal(server.peers.length, 1, "on the same connection");
+      assert.equal(beside.subscribed.length, 1);
+    });
+  }
+
+  test("after unsubscribing nothing comes, and the name is free at once", limits, async () => {
+    const server = await startServer();
+    const umbel = open(server.url);
+    const first = listen(umbel, "t");
+    await isLive(first);
+    assert.throws(() => umbel.subscribe("t"), { code: "already_subscribed" });
+    server.hub.publish("t", { data: "1" });
+    first.subscription.unsubscribe();
+    first.subscription.unsubscribe();
+    const second = listen(umbel, "t");
+    await isLive(second);
+    server.hub.publish("t", { data: "2" });
+    await until(() => second.data.length === 1);
+    assert.deepEqual([first.data, second.data, second.gaps], [[], ["2"], []]);
+    second.subscription.unsubscribe();
+    await umbel.presence("t");
+    assert.equal(server.peers[0].subscriptions.size, 0);
+    // In a callback too.
+    const third = listen(umbel, "t", {
+      since: "0000000000000001:1",
+      onSubscribed: () => third.subscription.unsubscribe(),
+    });
+    await until(() => server.peers[0].commands.at(-1).type === "unsubscribe");
+    await umbel.presence("t");
+    assert.deepEqual(third.gaps, []);
+  });
+
+  test("a topic may be spelt in another way than the server spells it", limits, async () => {
+    const server = await startServer();
+    server.handle = (peer, text) => {
+      const command = JSON.parse(text);
+      peer.handle(JSON.stringify({ ...command, topic: command.topic?.replace("b=2&a=1", "a=1&b=2") }));
+    };
+    const umbel = open(server.url);
+    const heard = listen(umbel, "t?b=2&a=1");
+    await isLive(heard);
+    server.hub.publish("t?a=1&b=2", { data: "met" });
+    await until(() => heard.data.length === 1);
+    assert.equal(heard.subscription.topic, "t?b=2&a=1");
+    heard.subscription.unsubscribe();
+    await umbel.presence("x");
+    assert.equal(server.peers[0].subscriptions.size, 0);
+  });
+
+  test("a refusal ends it, and one that passes is tried again", limits, async () => {
+    const server = await startServer();
+    let refusals = 3;
+    server.handle = (peer, text) => {
+      const { type, id, topic } = JSON.parse(text);
+      const error = (code) => peer.send({ type: "error", id, code, reason: "no" });
+      if (type === "subscribe" && topic === "secret") error("forbidden");
+      else if (type === "subscribe" && refusals-- > 0) error("unavailable");
+      else peer.handle(text);
+    };
+    const umbel = open(server.url);
+    const secret = listen(umbel, "secret");
+    const busy = listen(umbel, "busy");
+    await isLive(busy);
+    assert.deepEqual(secret.errors.map(({ code, isRetried }) => [code, isRetried]), [["forbidden", false]]);
+    assert.deepEqual(
+      busy.errors.map(({ code, isRetried }) => [code, isRetried]),
+      Array(3).fill(["unavailable", true]),
+    );
+    // The refused one is gone and does not come back with the next connection.
+    server.peers[0].socket.terminate();
+    await isLive(busy, 2);
+    assert.equal(secret.errors.length, 1);
+    secret.subscription.unsubscribe();
+  });
+
+  test("presence is asked and told", limits, async () => {
+    const server = await startServer();
+    const umbel = open(server.url);
+    const early = umbel.presence("t");
+    const heard = listen(umbel, "t");
+    assert.deepEqual(await early, { total: 1, members: [{ connection: "0-1-1", info: { a: 1 } }] });
+    await isLive(heard);
+    server.peers[0].send({ type: "join", topic: "t", connection: "0-1-2", info: "i" });
+    server.peers[0].send({ type: "leave", topic: "t", connection: "0-1-2" });
+    server.peers[0].send({ type: "leave", topic: "elsewhere", connection: "0-1-2" });
+    await until(() => heard.leaves.length === 1);
+    const [{ topic, connection, info }] = heard.joins;
+    assert.deepEqual({ topic, connection, info }, { topic: "t", connection: "0-1-2", info: "i" });
+  });
+
+  test("what a callback throws is the program's, and the others hear the rest", limits, async () => {
+    const server = await startServer();
+    const umbel = open(server.url);
+    const thrown = [];
+    const keep = (error) => thrown.push(error.message);
+    const before = process.listeners("unhandledRejection");
+    process.removeAllListeners("unhandledRejection");
+    process.on("unhandledRejection", keep);
+    try {
+      const heard = listen(umbel, "t", {
+        onSubscribed: () => {
+          throw new Error("thrown");
+        },
+      });
+      await umbel.publish("t", "1");
+      await until(() => heard.data.length === 1 && thrown.length === 1);
+      assert.deepEqual(thrown, ["thrown"]);
+      assert.equal(server.peers.length, 1);
+    } finally {
+      process.removeListener("unhandledRejection", keep);
+      for (const listener of before) process.on("unhandledRejection", listener);
+    }
+  });
+
+  test("arguments that make no sense are refused at once", limits, async () => {
+    const umbel = open((await startServer()).url);
+    const subscribe = (target, options) => () => umbel.subscribe(target, options);
+    for (const wrong of ["", undefined, null, 7, {}, "\ud800", { pattern: "" }]) {
+      assert.throws(subscribe(wrong), TypeError, String(wrong));
+    }
+    for (const since of ["", "1:1", "00000000000000a1:", "00000000000000a1:-1", "00000000000000a1:18446744073709551616", 7]) {
+      assert.throws(subscribe("t", { since }), TypeError, String(since));
+    }
+    for (const last of [-1, 1.5, NaN, "1"]) assert.throws(subscribe("t", { last }), TypeError);
+    assert.throws(subscribe({ pattern: "a/*" }, { last: 1 }), TypeError);
+    for (const [topic, data, key] of [
+      ["", "x"],
+      ["t", undefined],
+      ["t", () => {}],
+      ["t", "\udc00"],
+      ["t", "x", ""],
+      ["t", "x", "\ud800"],
+    ]) {
+      await assert.rejects(umbel.publish(topic, data, { key }), TypeError);
+    }
+    assert.throws(() => connect("ftp://a/ws", { WebSocket }), TypeError);
+    assert.throws(() => connect("/ws", { WebSocket }), TypeError);
+    if (!globalThis.WebSocket) assert.throws(() => connect("ws://a/ws"), TypeError);
+  });
+});
+
+describe("publishes", () => {
+  test("wait for a connection within a bound, and keep their order", limits, async () => {
+    const server = await startServer();
+    const umbel = open(server.url, { publishesMax: 3 });
+    const published = ["1", "2", "3", "4"].map((data) => umbel.publish("t", data));
+    await rejects(published[3], "too_many_publishes");
+    const positions = await Promise.all(published.slice(0, 3));
+    assert.deepEqual(positions.map(({ position }) => position.at(-1)), ["1", "2", "3"]);
+    const burst = await Promise.all(Array.from({ length: 2000 }, (_, count) => umbel.publish("b", String(count))));
+    assert.equal(burst.at(-1).position.split(":")[1], "2000");
+    const data = server.peers[0].commands.filter(({ topic }) => topic === "b").map((command) => command.data);
+    assert.deepEqual(data, Array.from({ length: 2000 }, (_, count) => String(count)));
+  });
+
+  test("more than bufferedBytesMax in the socket is refused", limits, async () => {
+    const server = await startServer();
+    const umbel = open(server.url, { bufferedBytesMax: 100_000 });
+    await umbel.publish("t", "x");
+    server.peers[0].socket.pause();
+    const published = [];
+    for (let count = 0; count < 300; count += 1) published.push(umbel.publish("t", "x".repeat(50_000)));
+    const refused = Promise.allSettled(published).then((all) => all.filter(({ status }) => status === "rejected"));
+    server.peers[0].socket.resume();
+    const reasons = (await refused).map(({ reason }) => reason.code);
+    assert.ok(reasons.length > 0 && reasons.length < 300, `${reasons.length} refused`);
+    assert.deepEqual([...new Set(reasons)], ["too_many_publishes"]);
+  });
+
+  test("a server's error is the publish's", limits, async () => {
+    const server = await startServer();
+    server.handle = (peer, text) => {
+      peer.send({ type: "error", id: JSON.parse(text).id, code: "too_big", reason: "at most 1 byte" });
+    };
+    const umbel = open(server.url);
+    await assert.rejects(umbel.publish("t", "22"), { name: "UmbelError", code: "too_big", message: "at most 1 byte" });
+    assert.equal(server.peers.length, 1);
+  });
+
+  test("of one without an answer the fate is unknown; with resend it is sent again", limits, async () => {
+    const server = await startServer();
+    const umbel = open(server.url);
+    await until(() => umbel.state === "open");
+    const got = [];
+    server.handle = (peer, text) => got.push(JSON.parse(text).data);
+    const fates = [umbel.publish("t", "once"), umbel.publish("t", "again", { resend: true }), umbel.presence("t")];
+    const settled = Promise.allSettled(fates);
+    await until(() => got.length === 3);
+    delete server.handle;
+    server.peers[0].socket.terminate();
+    await until(() => umbel.state === "reconnecting");
+    const behind = umbel.publish("t", "behind");
+    const [once, again, presence] = await settled;
+    assert.equal(once.reason.code, "fate_unknown");
+    assert.equal(again.value.position, POSITION_1);
+    assert.equal(presence.value.total, 1);
+    assert.equal((await behind).position, "00000000000000a1:2");
+    assert.deepEqual(
+      server.peers[1].commands.map(({ type, data }) => data ?? type),
+      ["again", "presence", "behind"],
+    );
+  });
+
+  test("what the server closed for is not sent again", limits, async () => {
+    const server = await startServer();
+    server.handle = (peer) => peer.socket.close(1009, "too big");
+    const umbel = open(server.url, { resend: true });
+    await rejects(umbel.publish("t", "x".repeat(1000)), "fate_unknown");
+    delete server.handle;
+    assert.equal((await umbel.publish("t", "small")).position, POSITION_1);
+  });
+});
+
+describe("reconnecting", () => {
+  /** Connects under a virtual clock and hears what the states were. */
+  async function openVirtual(server, options) {
+    const clock = new VirtualClock();
+    const umbel = open(server.url, { timers: clock.timers, random: () => 1, backoff: {}, ...options });
+    const states = [];
+    umbel.onState((state, detail) => states.push({ state, ...detail }));
+    await until(() => umbel.state === "open");
+    return { clock, umbel, states };
+  }
+
+  test("delays double up to a cap, by chance, and start over after a while", limits, async () => {
+    const server = await startServer();
+    const { clock, umbel, states } = await openVirtual(server);
+    server.server.options.verifyClient = () => false;
+    server.peers[0].socket.terminate();
+    const delays = [];
+    for (let count = 0; count < 9; count += 1) {
+      await until(() => states.length > count + 1);
+      delays.push(states.at(-1).retryInMs);
+      assert.equal(clock.nextInMs, delays.at(-1));
+      await clock.pass(delays.at(-1));
+    }
+    assert.deepEqual(delays, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000]);
+    await until(() => states.length > 10);
+    server.server.options.verifyClient = null;
+    await clock.pass(30_000);
+    await until(() => umbel.state === "open");
+    // A success that does not last counts for nothing.
+    server.peers[1].socket.terminate();
+    await until(() => umbel.state === "reconnecting");
+    assert.equal(states.at(-1).retryInMs, 30_000);
+    await clock.pass(30_000);
+    await until(() => umbel.state === "open");
+    await clock.pass(6000);
+    server.peers[2].socket.terminate();
+    await until(() => umbel.state === "reconnecting");
+    assert.equal(states.at(-1).retryInMs, 500);
+    const halved = await openVirtual(server, { random: () => 0.5, backoff: { minMs: 100, maxMs: 150 } });
+    server.peers.at(-1).socket.terminate();
+    await until(() => halved.umbel.state === "reconnecting");
+    assert.equal(halved.states.at(-1).retryInMs, 50);
+  });
+
+  for (const [code, reason, retryInMs] of [
+    [1000, "", 500],
+    [1001, "going away; retry=3", 3500],
+    [1012, "retry=0.25", 750],
+    [1013, "slow consumer: more is queued than the outbox may hold", 500],
+    [1013, "retry=999999999", 3_600_500],
+    [1013, "noretry=7 and retry=x", 500],
+    [1009, "", 500],
+    [1008, "come again; retry=1", 1500],
+    [4321, "retry=2", 2500],
+    [3000, "", 500],
+    [1008, "this connection may not publish", null],
+    [1010, "", null],
+    [4000, "", null],
+    [4999, "bye", null],
+  ]) {
+    const outcome = retryInMs === null ? "ends it" : `waits ${retryInMs} ms`;
+    test(`a close with ${code} "${reason}" ${outcome}`, limits, async () => {
+      const server = await startServer();
+      const { clock, umbel, states } = await openVirtual(server);
+      const heard = listen(umbel, "t");
+      await isLive(heard);
+      // The package does not let a server send every code.
+      if (code === 1010) {
+        const text = Buffer.from([0x88, 2, code >> 8, code & 0xff]);
+        server.peers[0].socket._socket.write(text);
+      } else server.peers[0].socket.close(code, reason);
+      await until(() => umbel.state !== "open");
+      const state = retryInMs === null ? "closed" : "reconnecting";
+      const detail = retryInMs === null ? {} : { retryInMs };
+      assert.deepEqual(states.at(-1), { state, code, reason, ...detail });
+      if (retryInMs === null) {
+        assert.equal(clock.nextInMs, null, "nothing is left to do");
+        assert.deepEqual(heard.errors.map((error) => error.code), ["closed"]);
+        await rejects(umbel.publish("t", "x"), "closed");
+      } else {
+        assert.deepEqual(heard.errors, []);
+        await clock.pass(retryInMs);
+        await isLive(heard, 2);
+        assert.deepEqual(heard.gaps, []);
+      }
+    });
+  }
+
+  test("silence is answered by a ping, and more silence by a new connection", limits, async () => {
+    const server = await startServer();
+    const { clock, umbel, states } = await openVirtual(server);
+    const pings = () => server.peers[0].commands.filter(({ type }) => type === "ping").length;
+    await clock.pass(24_000);
+    await umbel.publish("t", "x");
+    await clock.pass(24_999);
+    assert.equal(pings(), 0);
+    await clock.pass(1);
+    await until(() => pings() === 1);
+    await umbel.publish("t", "x");
+    await clock.pass(20_000);
+    await clock.pass(5_000);
+    await until(() => pings() === 2);
+    assert.equal(umbel.state, "open");
+    await umbel.publish("t", "x");
+    server.handle = () => {};
+    await clock.pass(25_000 + 19_999);
+    assert.equal(umbel.state, "open");
+    await clock.pass(1);
+    assert.equal(umbel.state, "reconnecting");
+    const { code, reason } = states.at(-1);
+    assert.deepEqual({ code, reason }, { code: 1006, reason: "no pong in time" });
+    delete server.handle;
+    await clock.pass(500);
+    await until(() => umbel.state === "open");
+    await until(() => server.peers[0].closeCode === 4001);
+  });
+
+  test("an opening that hangs is given up", limits, async () => {
+    const server = await startServer();
+    const proxy = await CuttingProxy.start(server.port);
+    opened.push(proxy);
+    proxy.isDeaf = true;
+    const clock = new VirtualClock();
+    const umbel = open(`ws://127.0.0.1:${proxy.port}/ws`, { timers: clock.timers, random: () => 1, backoff: {} });
+    await until(() => proxy.connections === 1);
+    await clock.pass(20_000);
+    assert.equal(umbel.state, "reconnecting");
+    proxy.isDeaf = false;
+    await clock.pass(500);
+    await until(() => umbel.state === "open");
+  });
+
+  test("a listener may close it, and one that left hears nothing", limits, async () => {
+    const server = await startServer();
+    const umbel = open(server.url);
+    const states = [];
+    umbel.onState((state) => state === "reconnecting" && umbel.close());
+    umbel.onState((state) => states.push(state));
+    const leave = umbel.onState(() => assert.fail("it left"));
+    leave();
+    await until(() => umbel.state === "open");
+    server.peers[0].socket.terminate();
+    await until(() => umbel.state === "closed");
+    assert.deepEqual(states, ["open", "closed"]);
+  });
+});
+
+describe("wrong messages", () => {
+  const binary = (...bytes) => Buffer.from(bytes);
+  const head = [0, 0, 0, 0, 0, 0, 0, 0xa1, 0, 0, 0, 0, 0, 0, 0, 2];
+  for (const [name, message] of [
+    ["no JSON", "{"],
+    ["JSON that is no object", "7"],
+    ["null", "null"],
+    ["no type", "{}"],
+    ["an error without an id", '{"type":"error","id":null,"code":"invalid_json","reason":"x"}'],
+    ["the wrong answer", '{"type":"pong","id":3}'],
+    ["a published without a position", '{"type":"published","id":3}'],
+    ["a position that is none", '{"type":"publication","topic":"t","position":"a1:2","data":"x"}'],
+    ["no position", '{"type":"publication","topic":"t","data":"x"}'],
+    ["base64 that is none", '{"type":"publication","topic":"t","position":"00000000000000a1:2","base64":"%"}'],
+    ["a gap to nowhere", '{"type":"gap","topic":"t","from":"00000000000000a1:2"}'],
+    ["an empty binary message", binary()],
+    ["a cut head", binary(1, 0, 0)],
+    ["a head alone", binary(1, 0, ...head)],
+    ["a topic that is cut short", binary(1, 0, ...head, 2, 0x74)],
+    ["a key that is cut short", binary(1, 2, ...head, 1, 0x74, 5)],
+    ["text that is no UTF-8", binary(1, 0, ...head, 1, 0x74, 0xff)],
+    ["a topic that is no UTF-8", binary(1, 0, ...head, 1, 0xff, 0x74)],
+    ["an unknown type", binary(9, 0, ...head, 1, 0x74)],
+    ["unknown flags", binary(1, 4, ...head, 1, 0x74)],
+  ]) {
+    test(`${name}: the connection is given up, and nothing is lost`, limits, async () => {
+      const server = await startServer();
+      const umbel = open(server.url);
+      const heard = listen(umbel, "t");
+      await isLive(heard);
+      await umbel.publish("t", "1");
+      server.handle = () => server.peers[0].socket.send(message);
+      // Its id is 3.
+      await rejects(umbel.publish("t", "?"), "fate_unknown");
+      delete server.handle;
+      await isLive(heard, 2);
+      await umbel.publish("t", "2");
+      await until(() => heard.data.length === 2);
+      assert.deepEqual([heard.data, heard.gaps], [["1", "2"], []]);
+      assert.equal(server.peers.length, 2);
+      await until(() => server.peers[0].closeCode === 4002);
+    });
+  }
+
+  test("what a later server may say more is passed over", limits, async () => {
+    const server = await startServer();
+    const umbel = open(server.url);
+    const heard = listen(umbel, "t");
+    await isLive(heard);
+    const [peer] = server.peers;
+    peer.send({ type: "weather", topic: "t", is: "fine" });
+    peer.send({ type: "pong", id: 12_345 });
+    peer.send({ type: "publication", topic: "nobody's", position: "x", data: "x" });
+    peer.send({ type: "gap", pattern: "nobody's", from: "x", to: "x" });
+    server.hub.publish("t", { data: "1", more: true });
+    await until(() => heard.data.length === 1);
+    assert.equal(server.peers.length, 1);
+  });
+});
+
+test("undici's WebSocket does as well", limits, async () => {
+  const server = await startServer();
+  const umbel = open(server.url, { WebSocket: UndiciWebSocket, binary: true });
+  const heard = listen(umbel, "t");
+  await isLive(heard);
+  await umbel.publish("t", Uint8Array.of(7));
+  await until(() => heard.data.length === 1);
+  server.peers[0].socket.terminate();
+  await isLive(heard, 2);
+  await umbel.publish("t", "8");
+  await until(() => heard.data.length === 2);
+  assert.deepEqual(heard.data, [Uint8Array.of(7), "8"]);
+  assert.deepEqual(heard.gaps, []);
+});
+
+test("Node's own WebSocket does as well, and a program that closes it ends", limits, async () => {
+  const server = await startServer();
+  const program = `
+    import { connect } from ${JSON.stringify(new URL("../../src/console/umbel.js", import.meta.url).href)};
+    const umbel = connect(${JSON.stringify(server.url)});
+    const heard = new Promise((onPublication) => umbel.subscribe("t", { onPublication }));
+    await umbel.publish("t", "from Node");
+    console.log((await heard).data);
+    umbel.close();
+  `;
+  const isThere = parseInt(process.versions.node) >= 22;
+  const flags = [...(isThere ? [] : ["--experimental-websocket"]), "--input-type=module", "--eval", program];
+  const { stdout } = await promisify(execFile)(process.execPath, flags, { timeout: 15_000 });
+  assert.equal(stdout, "from Node\n");
+});
