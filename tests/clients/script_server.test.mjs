@@ -1,0 +1,182 @@
+// Umbel's script against Umbel: servers that are killed, terminated and started again, connections that break in the
+// middle of frames, and many at once. The servers are the tests' own.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { after, before, describe, test } from "node:test";
+import { WebSocket } from "ws";
+
+import { connect } from "../../src/console/umbel.js";
+import { CuttingProxy } from "./cutting_proxy.mjs";
+import { UmbelProcess } from "./umbel_process.mjs";
+
+const limits = { timeout: 60_000 };
+const RULE = "kept/** history=10000 presence=on";
+
+let server;
+let proxy;
+let topicsMade = 0;
+before(async () => {
+  server = await UmbelProcess.start("--topic-rule", RULE);
+  proxy = await CuttingProxy.start(server.port);
+}, limits);
+after(async () => {
+  await proxy?.stop();
+  await server?.stop();
+});
+
+const freshTopic = () => `kept/${process.pid}/${(topicsMade += 1)}`;
+
+async function until(holds) {
+  const deadlineMs = performance.now() + 30_000;
+  while (!holds()) {
+    if (performance.now() > deadlineMs) assert.fail(`it never came: ${holds}`);
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+}
+
+/** Connects, for as long as the test runs. */
+function open(t, options = {}, port = server.port) {
+  const defaults = { WebSocket, backoff: { minMs: 20, maxMs: 200 } };
+  const umbel = connect(`ws://127.0.0.1:${port}/ws`, { ...defaults, ...options });
+  t.after(() => umbel.close());
+  return umbel;
+}
+
+function listen(umbel, target, options = {}) {
+  const heard = { data: [], publications: [], gaps: [], subscribed: [], joins: [], leaves: [] };
+  heard.subscription = umbel.subscribe(target, {
+    onPublication: (publication) => {
+      heard.publications.push(publication);
+      heard.data.push(publication.data);
+    },
+    onGap: (gap) => heard.gaps.push(gap),
+    onSubscribed: (subscribed) => heard.subscribed.push(subscribed),
+    onError: (error) => assert.fail(`${error.code}: ${error.message}`),
+    onJoin: (event) => heard.joins.push(event),
+    onLeave: (event) => heard.leaves.push(event),
+    ...options,
+  });
+  return heard;
+}
+
+const areLive = (all, times = 1) => until(() => all.every(({ subscribed }) => subscribed.length >= times));
+
+test("the script and its types are served as they are", limits, async () => {
+  for (const [name, type] of [
+    ["umbel.js", "text/javascript; charset=utf-8"],
+    ["umbel.d.ts", "text/plain; charset=utf-8"],
+  ]) {
+    const answer = await fetch(`${server.url}/${name}`, { headers: { origin: "http://127.0.0.1:1" } });
+    assert.equal(answer.headers.get("content-type"), type);
+    assert.equal(answer.headers.get("access-control-allow-origin"), "http://127.0.0.1:1");
+    const file = new URL(`../../src/console/${name}`, import.meta.url);
+    assert.equal(await answer.text(), readFileSync(file, "utf8"));
+  }
+});
+
+for (const binary of [false, true]) {
+  describe(binary ? "umbel.v1.bin" : "umbel.v1", () => {
+    test("payloads come back as they went, by topic and by pattern", limits, async (t) => {
+      const umbel = open(t, { binary });
+      const topic = freshTopic();
+      const [heard, all] = [listen(umbel, topic), listen(umbel, { pattern: `kept/${process.pid}/**` })];
+      await areLive([heard, all]);
+      const bytes = Uint8Array.from({ length: 70_000 }, (_, index) => index & 0xff);
+      const sent = ["text with \u2028, \"quotes\", \0 and 傘", "", bytes, new Uint8Array(0), "x".repeat(200_000)];
+      const published = [];
+      for (const data of sent) published.push(await umbel.publish(topic, data, { key: "k€y" }));
+      published.push(await umbel.publish(topic, { a: [1, null] }, { receipt: true }));
+      await until(() => heard.data.length === 6 && all.data.length === 6);
+      assert.deepEqual(heard.data, [...sent, '{"a":[1,null]}']);
+      assert.deepEqual(all.data, heard.data);
+      const positions = published.map(({ position }) => position);
+      assert.deepEqual(heard.publications.map(({ position }) => position), positions);
+      assert.equal(heard.publications[0].key, "k€y");
+      assert.equal(all.publications[0].pattern, `kept/${process.pid}/**`);
+      assert.equal(all.publications[0].topic, topic);
+      const { matched, dropped } = published[5].receipt;
+      assert.deepEqual([matched, dropped], [2, 0]);
+      heard.subscription.unsubscribe();
+      const late = listen(umbel, topic, { last: 1 });
+      await until(() => late.data.length === 1);
+      assert.equal(late.data[0], '{"a":[1,null]}');
+      late.subscription.unsubscribe();
+      const since = listen(umbel, topic, { since: positions[3] });
+      await until(() => since.data.length === 2);
+      assert.deepEqual(since.subscribed, [{ position: positions[5], recovered: true }]);
+    });
+
+    test("many through connections that break in the middle of frames miss nothing", limits, async (t) => {
+      const topics = [freshTopic(), freshTopic()];
+      const subscribers = [];
+      for (let count = 0; count < 40; count += 1) {
+        const umbel = open(t, { binary }, proxy.port);
+        for (const topic of topics) subscribers.push({ topic, heard: listen(umbel, topic) });
+      }
+      await areLive(subscribers.map(({ heard }) => heard));
+      const expected = new Map(topics.map((topic) => [topic, []]));
+      for (let number = 0; number < 600; number += 1) {
+        const topic = topics[number % 2];
+        const text = `${number} ${"x".repeat((number * 37) % 700)}`;
+        expected.get(topic).push(text);
+        await server.publish(topic, text);
+        // Behind the answer to the handshake, and so somewhere in the messages.
+        if (number % 60 === 20) proxy.cutAfterBytes = 400 + number * 7;
+        if (number % 60 === 20) proxy.cutAll();
+        if (number % 60 === 50) proxy.cutAfterBytes = null;
+      }
+      proxy.cutAfterBytes = null;
+      proxy.cutAll();
+      await until(() => subscribers.every(({ topic, heard }) => heard.data.length >= expected.get(topic).length));
+      for (const { topic, heard } of subscribers) {
+        assert.deepEqual(heard.data, expected.get(topic));
+        assert.deepEqual(heard.gaps, []);
+        assert.ok(heard.subscribed.length > 5, `${heard.subscribed.length} connections`);
+      }
+    });
+  });
+}
+
+test("those who come and go are seen by the others", limits, async (t) => {
+  const topic = freshTopic();
+  const [stays, goes] = [open(t, { info: { name: "ü" } }), open(t, { info: "goes" })];
+  const heard = listen(stays, topic);
+  await areLive([heard]);
+  const other = listen(goes, topic);
+  await areLive([other]);
+  await until(() => heard.joins.some(({ info }) => info === "goes"));
+  const { total, members } = await stays.presence(topic);
+  assert.equal(total, 2);
+  assert.deepEqual(members.map(({ info }) => JSON.stringify(info)).sort(), ['"goes"', '{"name":"ü"}']);
+  goes.close();
+  await until(() => heard.leaves.length === 1);
+  assert.equal((await stays.presence(topic)).total, 1);
+});
+
+for (const signal of ["SIGKILL", "SIGTERM"]) {
+  test(`${signal} and a new start: everybody is told of the gap, and goes on`, limits, async (t) => {
+    const own = await UmbelProcess.start("--topic-rule", RULE);
+    t.after(() => own.stop());
+    const topic = freshTopic();
+    const subscribers = Array.from({ length: 30 }, () => listen(open(t, {}, own.port), topic));
+    await areLive(subscribers);
+    const publisher = open(t, { resend: true }, own.port);
+    await publisher.publish(topic, "before");
+    await until(() => subscribers.every(({ data }) => data.length === 1));
+    await own.stop(signal);
+    await until(() => publisher.state === "reconnecting");
+    const waiting = publisher.publish(topic, "while it was away");
+    await own.restart();
+    await waiting;
+    await areLive(subscribers, 2);
+    await publisher.publish(topic, "after");
+    await until(() => subscribers.every(({ data }) => data.at(-1) === "after"));
+    for (const { data, gaps, subscribed } of subscribers) {
+      assert.equal(subscribed[1].recovered, false);
+      assert.deepEqual(gaps.map(({ reason }) => reason), ["unrecovered"]);
+      const between = data.includes("while it was away") ? ["while it was away"] : [];
+      assert.deepEqual(data, ["before", ...between, "after"]);
+    }
+  });
+}
