@@ -23,16 +23,15 @@
 //! begin behind them. A connection that loses a frame is closed by that, so there is no way to fall out of step but the
 //! end of the cohort.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::deflated::{FrameBuffer, Rule};
-use super::form::{Heat, Place};
+use super::form::Place;
 use crate::hub::Publication;
 use crate::protocol::deflate::{Compression, TakeoverDeflater, WINDOW_BITS_MAX};
 
 /// The text that a frame may refer back to.
-const WINDOW_BYTES: u64 = 1 << WINDOW_BITS_MAX;
+pub(super) const WINDOW_BYTES: u64 = 1 << WINDOW_BITS_MAX;
 
 /// What a cohort sends is compressed once for many, so it is compressed well.
 const LEVEL_MIN: u8 = 6;
@@ -40,11 +39,8 @@ const LEVEL_MIN: u8 = 6;
 /// Messages are small beside the block that this is the room for, and the memory is held.
 const MEM_LEVEL: u8 = 5;
 
-/// A cohort that has not been used for so long is freed.
-const UNUSED_MS_MAX: u64 = 60_000;
-
 /// The compressor of a cohort. `level`: that of frames that refer to nothing.
-fn compression(level: u8) -> Compression {
+pub(super) fn compression(level: u8) -> Compression {
     Compression {
         level: level.max(LEVEL_MIN),
         window_bits: WINDOW_BITS_MAX,
@@ -104,8 +100,8 @@ impl Stretch {
 }
 
 impl Cohort {
-    /// One without members.
-    fn new(level: u8, start: u64) -> Cohort {
+    /// One without members. `start`: a position behind all that any place holds.
+    pub(super) fn new(level: u8, start: u64) -> Cohort {
         Cohort {
             deflater: TakeoverDeflater::new(compression(level)),
             start,
@@ -182,6 +178,16 @@ impl Cohort {
         self.reset_at = self.position;
     }
 
+    /// The position behind all that it has sent.
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// How often it has forgotten its context.
+    pub(super) fn resets(&self) -> u64 {
+        self.resets
+    }
+
     /// How many connections got the last batch's frames, and how many were not admitted.
     pub fn finish(&mut self, members: u64, waiters: u64, now_ms: u64) {
         self.has_members = members > 0;
@@ -192,146 +198,162 @@ impl Cohort {
     }
 }
 
-struct Entry {
-    cohort: Cohort,
-    heat: Heat,
-    used_ms: u64,
-}
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(super) mod tests {
+    use super::*;
+    use crate::config::Deflate;
+    use crate::hub::Kind;
+    use crate::protocol::deflate::Inflater;
+    use crate::protocol::{Header, Opcode, Received};
 
-/// The cohorts of a reactor: those of its hottest topics, for each costs the memory of a compressor.
-pub struct Cohorts {
-    by_topic: HashMap<u32, Entry>,
-    count_max: usize,
-    reset_interval_ms: u64,
-    rule: Rule,
-    /// Every position that a place may hold lies below.
-    next_start: u64,
-    next_expiry_ms: u64,
-    resets: u64,
-}
+    pub const RESET_MS: u64 = 1000;
+    pub const RULE: Rule = Rule {
+        kinds: Deflate::Text,
+        bytes_min: 40,
+        bytes_max: 20_000,
+        level: 3,
+    };
 
-impl Cohorts {
-    /// None yet, and at most `count_max`.
-    pub fn new(rule: Rule, count_max: usize, reset_interval_ms: u64) -> Cohorts {
-        Cohorts {
-            by_topic: HashMap::new(),
-            count_max,
-            reset_interval_ms,
-            rule,
-            next_start: 0,
-            next_expiry_ms: 0,
-            resets: 0,
+    /// A connection that keeps its context: what the reactor knows of it, and what its peer does.
+    pub struct Listener {
+        pub place: Place,
+        inflater: Inflater,
+    }
+
+    impl Listener {
+        pub fn new() -> Listener {
+            Listener {
+                place: Place::default(),
+                inflater: Inflater::new(true),
+            }
+        }
+
+        /// The frames come, and have to be these publications.
+        pub fn read(&mut self, mut frames: &[u8], publications: &[Arc<Publication>]) {
+            for publication in publications {
+                let (header, header_len) = Header::parse(frames).unwrap().unwrap();
+                let (frame, rest) = frames.split_at(header_len + header.payload_len as usize);
+                frames = rest;
+                let (mut payload, mut message) = (&frame[header_len..], Vec::new());
+                if header.rsv1 {
+                    let inflated =
+                        self.inflater
+                            .inflate(Opcode::Binary, payload, 1 << 20, &mut message);
+                    assert_eq!(inflated, Ok(Received::Binary(publication.payload())));
+                    payload = publication.payload();
+                }
+                assert!(payload == publication.payload());
+            }
+            assert!(frames.is_empty());
         }
     }
 
-    /// Lets the topic's cohort encode a batch, if it has one, or is hot enough to get one: had a compressed delivery of
-    /// late, and more of them than the topic whose cohort has to go for it. `audience` is how many connections could be
-    /// members.
-    pub fn encode(
-        &mut self,
-        topic: u32,
-        heat: &mut Heat,
-        audience: u32,
-        publications: &[Arc<Publication>],
-        now_ms: u64,
-    ) -> Option<(Stretch, Arc<[u8]>)> {
-        let before = heat.add(audience, now_ms);
-        if !self.by_topic.contains_key(&topic) {
-            if before == 0 || !self.make_room(before, now_ms) {
-                return None;
-            }
-            let cohort = Cohort::new(self.rule.level, self.next_start);
-            let (heat, used_ms) = (*heat, now_ms);
-            self.by_topic.insert(
-                topic,
-                Entry {
-                    cohort,
-                    heat,
-                    used_ms,
-                },
-            );
+    pub fn publication(kind: Kind, payload: &[u8]) -> Arc<Publication> {
+        Arc::new(Publication::new(kind, payload, 0))
+    }
+
+    /// Text that gets no shorter than three quarters by itself, different for each seed.
+    pub fn noise(seed: usize, len: usize) -> String {
+        let mut state = seed as u64 * 2 + 1;
+        let next = |_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005);
+            char::from(33 + (state >> 40) as u8 % 94)
+        };
+        (0..len).map(next).collect()
+    }
+
+    /// Each of a hundred characters once, in an order of its own: nothing in it repeats.
+    pub fn unshrinking(turn: usize) -> String {
+        let mut characters: Vec<char> = (28..128u8).map(char::from).collect();
+        let mut state = turn as u64 * 2 + 1;
+        for at in (1..characters.len()).rev() {
+            state = state.wrapping_mul(6_364_136_223_846_793_005);
+            characters.swap(at, (state >> 40) as usize % (at + 1));
         }
-        let entry = self.by_topic.get_mut(&topic)?;
-        (entry.heat, entry.used_ms) = (*heat, now_ms);
-        let resets = entry.cohort.resets;
-        let mut frames = Vec::new();
-        let stretch = entry.cohort.encode(
-            publications,
-            &self.rule,
-            self.reset_interval_ms,
-            now_ms,
+        characters.into_iter().collect()
+    }
+
+    /// What gets shorter by itself, and much shorter behind others of its kind.
+    pub fn tick(turn: usize) -> String {
+        let price = turn * 7 % 1000;
+        format!(
+            r#"{{"type":"tick","turn":{turn},"bid":"{price}.25","ask":"{price}.75","bid_size":"10","ask_size":"20"}}"#
+        )
+    }
+
+    #[test]
+    fn what_does_not_shrink_is_a_reset_point() {
+        let mut cohort = Cohort::new(3, 500);
+        let (mut frames, mut joiner) = (Vec::new(), Listener::new());
+        cohort.encode(
+            &[publication(Kind::Text, tick(0).as_bytes())],
+            &RULE,
+            RESET_MS,
+            0,
             &mut frames,
         );
-        self.resets += entry.cohort.resets - resets;
-        Some((stretch, frames.into()))
-    }
-
-    /// The batch that was encoded last for the topic has been delivered.
-    pub fn finish(&mut self, topic: u32, members: u64, waiters: u64, now_ms: u64) {
-        if let Some(entry) = self.by_topic.get_mut(&topic) {
-            entry.cohort.finish(members, waiters, now_ms);
+        cohort.finish(1, 0, 0);
+        let batch =
+            [tick(1), unshrinking(1), tick(2)].map(|it| publication(Kind::Text, it.as_bytes()));
+        frames.clear();
+        let stretch = cohort.encode(&batch, &RULE, RESET_MS, 0, &mut frames);
+        assert!(!stretch.admits(&mut joiner.place) && cohort.resets == 1);
+        stretch.follow(&mut joiner.place, false);
+        cohort.finish(1, 1, 0);
+        // As if the second had got shorter for the joiner, in frames of its own.
+        for publication in &batch {
+            let mut buffer = FrameBuffer::default();
+            let mut own = TakeoverDeflater::new(compression(1));
+            let frame = buffer.encode(publication.kind(), |out| {
+                Some(own.deflate(publication.payload(), out))
+            });
+            joiner.read(frame.unwrap(), &[Arc::clone(publication)]);
         }
+        let batch = [publication(Kind::Text, tick(3).as_bytes())];
+        frames.clear();
+        let stretch = cohort.encode(&batch, &RULE, RESET_MS, 0, &mut frames);
+        assert!(stretch.admits(&mut joiner.place) && frames.len() < 30);
+        joiner.read(&frames, &batch);
     }
 
-    /// Whether there is room for one more, after the coldest has gone if it is less than half as hot.
-    fn make_room(&mut self, heat: u32, now_ms: u64) -> bool {
-        if self.by_topic.len() < self.count_max {
-            return true;
+    #[test]
+    fn what_goes_out_plain_leaves_no_trace() {
+        let mut cohort = Cohort::new(3, 0);
+        let plain = [
+            publication(Kind::Text, b""),
+            publication(Kind::Text, "a".repeat(39).as_bytes()),
+            publication(Kind::Text, "a".repeat(20_001).as_bytes()),
+            publication(Kind::Binary, &[0; 1000]),
+        ];
+        let mut frames = Vec::new();
+        let stretch = cohort.encode(&plain, &RULE, RESET_MS, 0, &mut frames);
+        assert_eq!((stretch.before, stretch.after), (0, 0));
+        assert!(frames == plain.each_ref().map(|it| it.frame().to_vec()).concat());
+        let all = Rule {
+            kinds: Deflate::All,
+            ..RULE
+        };
+        frames.clear();
+        let stretch = cohort.encode(&plain, &all, RESET_MS, 0, &mut frames);
+        assert_eq!((stretch.before, stretch.after), (0, 1000));
+        let whole = [20_001, 39, 0].map(|len| len + if len < 126 { 2 } else { 4 });
+        assert!(frames.len() < whole.iter().sum::<usize>() + 30);
+    }
+
+    #[test]
+    fn only_places_within_the_window_are_admitted() {
+        let start = 700;
+        let stretch = Stretch {
+            start,
+            horizon: start,
+            before: start + 5,
+            after: start + 9,
+            is_fresh: false,
+        };
+        for place in [0, start - 1, start + 1, start + 9, u64::MAX] {
+            assert!(!stretch.admits(&mut Place(place)), "{place}");
         }
-        let heats = self
-            .by_topic
-            .iter()
-            .map(|(topic, entry)| (entry.heat.get(now_ms), *topic));
-        match heats.min() {
-            Some((coldest, topic)) if coldest < heat / 2 => {
-                self.remove(topic);
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// Frees the topic's cohort, if it has one.
-    pub fn remove(&mut self, topic: u32) {
-        if let Some(entry) = self.by_topic.remove(&topic) {
-            self.next_start = self.next_start.max(entry.cohort.position + 1);
-        }
-    }
-
-    /// Frees those that have not been used for long; true if there were such.
-    pub fn expire(&mut self, now_ms: u64) -> bool {
-        if now_ms < self.next_expiry_ms {
-            return false;
-        }
-        self.next_expiry_ms = now_ms + UNUSED_MS_MAX / 8;
-        let (count, next_start) = (self.by_topic.len(), &mut self.next_start);
-        self.by_topic.retain(|_, entry| {
-            let is_used = now_ms.saturating_sub(entry.used_ms) < UNUSED_MS_MAX;
-            if !is_used {
-                *next_start = (*next_start).max(entry.cohort.position + 1);
-            }
-            is_used
-        });
-        self.by_topic.len() < count
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.by_topic.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.by_topic.is_empty()
-    }
-
-    /// Heap bytes of their compressors.
-    pub fn bytes(&self) -> usize {
-        self.by_topic.len() * compression(self.rule.level).bytes()
-    }
-
-    /// Reset points at which a context was forgotten.
-    pub fn resets(&self) -> u64 {
-        self.resets
+        assert!(stretch.admits(&mut Place(start)));
     }
 }

@@ -9,6 +9,8 @@
 #[cfg(feature = "deflate")]
 pub mod cohort;
 #[cfg(feature = "deflate")]
+pub mod cohorts;
+#[cfg(feature = "deflate")]
 pub mod deflated;
 mod fields;
 mod form;

@@ -12,7 +12,8 @@ mod imp {
     use super::super::batch::Batch;
     use super::super::members::Audience;
     use crate::connection::Settings;
-    use crate::dialect::cohort::{Cohorts, Stretch};
+    use crate::dialect::cohort::Stretch;
+    use crate::dialect::cohorts::Cohorts;
     use crate::dialect::deflated::{FrameDeflater, Rule, Window};
     use crate::dialect::{Form, Place};
     use crate::hub::Publication;
