@@ -31,7 +31,7 @@ use crate::hub::Publication;
 use crate::protocol::deflate::{Compression, TakeoverDeflater, WINDOW_BITS_MAX};
 
 /// The text that a frame may refer back to.
-pub(super) const WINDOW_BYTES: u64 = 1 << WINDOW_BITS_MAX;
+const WINDOW_BYTES: u64 = 1 << WINDOW_BITS_MAX;
 
 /// What a cohort sends is compressed once for many, so it is compressed well.
 const LEVEL_MIN: u8 = 6;

@@ -162,7 +162,6 @@ impl Cohorts {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cohort::WINDOW_BYTES;
     use super::super::cohort::tests::{
         Listener, RESET_MS, RULE, noise, publication, tick, unshrinking,
     };
@@ -280,15 +279,20 @@ mod tests {
     #[test]
     fn who_comes_late_is_in_step_after_a_window_of_text() {
         let (mut desk, mut first, mut late) = (Desk::new(1), Listener::new(), Listener::new());
-        for turn in 0..2 {
-            desk.deliver(0, &mut [&mut first], &[&tick(turn)]);
+        // What is said again is nearly a window back.
+        let texts: Vec<_> = (0..31).map(|seed| noise(seed, 1024)).collect();
+        for text in &texts {
+            desk.deliver(0, &mut [&mut first], &[text]);
         }
-        let message = noise(1, 1024);
-        let rounds = (0..100)
-            .map(|_| desk.deliver(0, &mut [&mut first, &mut late], &[&message]).0)
-            .take_while(|admitted| *admitted == [true, false])
-            .count() as u64;
-        assert_eq!(rounds, WINDOW_BYTES / 1024);
+        let (mut bytes, mut admitted) = (0, vec![]);
+        for text in texts.iter().cycle().take(40) {
+            let (who, len) = desk.deliver(0, &mut [&mut first, &mut late], &[text]);
+            bytes = len;
+            admitted.push(who);
+        }
+        let waiting = admitted.iter().take_while(|it| **it == [true, false]);
+        assert_eq!(waiting.count(), 32);
+        assert!(admitted.ends_with(&[vec![true; 2], vec![true; 2]]) && bytes < 100);
         assert_eq!(desk.cohorts.resets(), 0);
     }
 
@@ -311,29 +315,33 @@ mod tests {
         assert_eq!(desk.deliver(0, &mut [a, b], &[&tick(8)]).0, [true, true]);
     }
 
-    /// What shrinks only with the help of the context goes out plain to a joiner, so it is not in its window.
+    /// What shrinks only with the help of the context goes out plain to a joiner, so it is not in its window, and what
+    /// came before it is at another distance there.
     #[test]
     fn a_joiner_that_got_a_message_plain_is_behind_it() {
         let (mut desk, mut first, mut late) = (Desk::new(1), Listener::new(), Listener::new());
-        let helped = unshrinking(9);
+        let (helped, far) = (unshrinking(9), noise(1000, 2000));
         for text in [&tick(0), &format!("{helped}{helped}"), &tick(1)] {
             desk.deliver(0, &mut [&mut first], &[text]);
         }
         let both = &mut [&mut first, &mut late];
-        desk.deliver(0, both, &[&tick(2)]);
-        let (admitted, len) = desk.deliver(0, both, &[&helped, &tick(3)]);
-        assert!(admitted == [true, false] && len < 50, "{len}");
-        let behind = both[1].place;
-        // A window of text later it has all that there is, and not a frame before.
-        let mut admitted = vec![true, false];
-        let mut turn = 10;
-        while admitted == [true, false] {
-            let position = desk.cohorts.by_topic[&0].cohort.position();
-            assert!(position <= behind.0 + WINDOW_BYTES + 2048);
-            admitted = desk.deliver(0, both, &[&noise(turn, 2000)]).0;
-            turn += 1;
+        let (admitted, len) = desk.deliver(0, both, &[&far, &helped]);
+        assert!(admitted == [true, false] && len < 1900, "{len}");
+        for turn in 0..15 {
+            assert_eq!(
+                desk.deliver(0, both, &[&noise(turn, 2050)]).0,
+                [true, false]
+            );
         }
-        assert!(desk.cohorts.by_topic[&0].cohort.position() > behind.0 + WINDOW_BYTES);
+        // A window behind the beginning of that batch, from where it can be referred to, and not behind its end.
+        let (admitted, len) = desk.deliver(0, both, &[&far[1600..]]);
+        assert!(admitted == [true, false] && len < 100, "{len}");
+        for turn in 15..17 {
+            assert_eq!(
+                desk.deliver(0, both, &[&noise(turn, 2050)]).0,
+                [true, turn == 16]
+            );
+        }
     }
 
     #[test]
