@@ -43,6 +43,7 @@ const PATHS: &[&str] = &[
     "close 1008",
     "close 1009",
     "close 1013",
+    "cohort forgot its context",
     "compressed message from the node",
     "compressed message to the node",
     "closed handshake_timeout",
@@ -61,6 +62,8 @@ const PATHS: &[&str] = &[
     "closed transport",
     "comment in an event stream",
     "deliveries that were owed",
+    "delivery by a cohort",
+    "delivery in a frame compressed by itself",
     "fault: reset",
     "fault: stall",
     "fault: swallowed",
@@ -71,9 +74,11 @@ const PATHS: &[&str] = &[
     "peer closes",
     "peer ends its side",
     "ping answered",
+    "publication in a kept context",
     "refused admission",
     "refused unavailable",
     "shut down in the middle of traffic",
+    "slow consumer with a kept context",
     "turn carried over",
 ];
 

@@ -3,7 +3,9 @@
 
 use std::collections::VecDeque;
 
-use super::compression::Compression;
+use umbel::protocol::deflate::Offer;
+
+use super::compression::{self, Compression};
 use super::cover::Cover;
 use super::network::Link;
 use super::random::Random;
@@ -72,7 +74,7 @@ pub struct Peer {
     /// The node said that the connection will close.
     pub(super) closes: bool,
     pub(super) leaves: Leaving,
-    pub(super) offers_compression: bool,
+    pub(super) offer: Option<Offer>,
     pub(super) compression: Option<Compression>,
 }
 
@@ -114,7 +116,7 @@ impl Peer {
                 Leaving::Closes,
                 Leaving::Vanishes,
             ]),
-            offers_compression: random.chance(40),
+            offer: random.chance(60).then(|| compression::offer(random)),
             compression: None,
         }
     }
@@ -210,8 +212,8 @@ impl Peer {
         around
             .cover
             .add(&format!("answered {}", response.status), 1);
-        if response.status == 101 && self.offers_compression {
-            self.compression = Compression::agree(&response.head);
+        if let (Some(offer), 101) = (&self.offer, response.status) {
+            self.compression = Compression::agree(offer, &response.head);
         }
         match (self.kind, response.status) {
             (Kind::Subscriber, 101) | (Kind::EventReader, 200) => {
@@ -261,6 +263,9 @@ impl Peer {
             let compression = self.compression.as_mut().expect("it was agreed to");
             frame.payload = compression.inflate(&frame.payload);
             around.cover.add("compressed message from the node", 1);
+            if self.stream.is_some() && compression.keeps_context {
+                around.cover.add("publication in a kept context", 1);
+            }
         }
         // Pings are answered until the peer's own Close (RFC 6455 section 5.5.2).
         assert!(
@@ -297,6 +302,10 @@ impl Peer {
         self.close_code = Some(code);
         let is_excused = self.is_excused(around.link) && code == 1008;
         around.cover.add(&format!("close {code}"), 1);
+        let keeps_context = self.compression.as_ref().is_some_and(|it| it.keeps_context);
+        if code == 1013 && self.stream.is_some() && keeps_context {
+            around.cover.add("slow consumer with a kept context", 1);
+        }
         match self.kind {
             Kind::Rogue(rogue) => {
                 if rogue.answers() && !self.has_left {

@@ -1,6 +1,7 @@
 //! What peers say of their own accord.
 
-use super::compression::Compression;
+use umbel::protocol::deflate::payload_bytes_max;
+
 use super::peer::{Kind, Leaving, Peer, Request, Surroundings};
 use super::records::{Fate, Publish};
 use super::wire;
@@ -44,10 +45,9 @@ impl Peer {
 
     fn ask(&mut self, around: &mut Surroundings<'_>) {
         self.has_asked = true;
-        let offer = match self.offers_compression {
-            true => Compression::offer(),
-            false => String::new(),
-        };
+        let offer = self.offer.as_ref().map_or(String::new(), |offer| {
+            format!("Sec-WebSocket-Extensions: {}\r\n", offer.encode())
+        });
         let request = match self.kind {
             Kind::EventReader => {
                 format!("GET /sse/t{} HTTP/1.1\r\nHost: sim\r\n\r\n", self.topic).into_bytes()
@@ -91,7 +91,12 @@ impl Peer {
 
     /// Queues a message, compressed if that was agreed to, and sometimes in fragments with a ping between them.
     fn send_message(&mut self, first: u8, message: &[u8], around: &mut Surroundings<'_>) {
-        let is_wanted = around.random.chance(80);
+        // The limit of a message holds for its compressed bytes too, and those of noise are more.
+        let bytes_max = match self.kind {
+            Kind::Echo => around.message_max,
+            _ => around.payload_max,
+        };
+        let is_wanted = around.random.chance(80) && payload_bytes_max(message.len()) <= bytes_max;
         let compression = self.compression.as_mut().filter(|_| is_wanted);
         let compressed = compression.and_then(|compression| compression.deflate(message));
         let (first, payload) = match &compressed {

@@ -93,7 +93,10 @@ fn limits(random: &mut Random) -> Limits {
     limits.commands_max = *random.pick(&[1, 2, 16]);
     limits.command_bytes_max = *random.pick(&[200, 1 << 20]);
     limits.topics_max = *random.pick(&[1, 10, 10]);
-    limits.deflate_bytes_min = *random.pick(&[0, 100]);
+    limits.deflate_bytes_min = *random.pick(&[0, 20, 100]);
+    limits.deflate_bytes_max = *random.pick(&[400, 1 << 20]);
+    limits.deflate_cohorts_max = *random.pick(&[0, 1, 100]);
+    limits.deflate_reset_interval_ms = *random.pick(&[10, 60, 5000]);
     limits.drain_timeout_ms = 2000;
     limits
 }
@@ -174,6 +177,15 @@ impl World {
         self.cover.add("held for the hub", holds);
         self.cover.add("deliveries", deliveries);
         self.cover.add("steps", self.step);
+        let cohort_deliveries = metrics.sum(|reactor| &reactor.cohort_deliveries);
+        let deflated_deliveries = metrics.sum(|reactor| &reactor.deflated_deliveries);
+        let resets = metrics.sum(|reactor| &reactor.cohort_resets);
+        self.cover.add("delivery by a cohort", cohort_deliveries);
+        self.cover.add(
+            "delivery in a frame compressed by itself",
+            deflated_deliveries,
+        );
+        self.cover.add("cohort forgot its context", resets);
         for link in &self.links {
             let link = link.borrow();
             (link.bytes_read, link.bytes_written).hash(&mut self.trace);
