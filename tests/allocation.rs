@@ -1,5 +1,5 @@
-//! The hot paths allocate nothing: not for a delivery, not for a message on an own endpoint, not for a ping. A publish
-//! allocates its publication, however many subscribers there are.
+//! The hot paths allocate nothing: not for a delivery, compressed or not, not for a message on an own endpoint, not for a
+//! ping. A publish allocates its publication, however many subscribers there are.
 //!
 //! The reactor's connections run in this process over transports that swallow what is written, under an allocator
 //! that counts.
@@ -11,9 +11,9 @@ mod node;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use node::Node;
-use umbel::config::Limits;
-use umbel::connection::NEVER_MS;
+use node::{Node, upgrade};
+use umbel::config::{Deflate, Limits};
+use umbel::connection::{NEVER_MS, Settings};
 use umbel::hub::Effect;
 use umbel::protocol::{Opcode, encode_frame};
 
@@ -74,6 +74,56 @@ fn a_delivery_allocates_nothing() {
     );
     // The topic's name, twice for its canonical form, the publication, its frame.
     assert!(few <= 100 * 6, "a publish allocates {} times", few / 100);
+}
+
+/// What a message costs beyond the plain delivery is its frame in each form that somebody takes, made once.
+#[test]
+fn a_compressed_delivery_allocates_nothing() {
+    let offers = [
+        "permessage-deflate",
+        "permessage-deflate; server_no_context_takeover",
+        "permessage-deflate; server_max_window_bits=10",
+    ];
+    let ticks: Vec<String> = (100..220)
+        .map(|turn| format!("turn {turn}, ").repeat(30))
+        .collect();
+    let cost = |offers: &[&str], subscribers: usize, in_a_tick: usize| {
+        let settings = Settings::new(&Limits::default()).with_deflate(Deflate::Text, false);
+        let mut node: Node = Node::with_settings(settings);
+        let mut ids = Vec::new();
+        for number in 0..subscribers {
+            let mut request = upgrade("/ws/news");
+            request.truncate(request.len() - 2);
+            let offer = offers[number % offers.len()];
+            request.extend(format!("Sec-WebSocket-Extensions: {offer}\r\n\r\n").into_bytes());
+            ids.push(node.accept(request));
+        }
+        node.finish_tick();
+        let mut publish = |ticks: &[String]| {
+            for some in ticks.chunks(in_a_tick) {
+                some.iter()
+                    .for_each(|tick| node.submit("news", tick.as_bytes()));
+                node.finish_tick();
+            }
+        };
+        // The compressors are made, the cohort begins, and the lists that are used again reach their size.
+        publish(&ticks[..20]);
+        let count = allocations(|| publish(&ticks[20..]));
+        let deflated = node.metrics.sum(|reactor| &reactor.deflated_deliveries);
+        let by_cohort = node.metrics.sum(|reactor| &reactor.cohort_deliveries);
+        assert_eq!(deflated + by_cohort, (120 * subscribers) as u64);
+        assert!(by_cohort > 0 || !offers.contains(&"permessage-deflate"));
+        count
+    };
+    let only = offers.each_ref().map(std::slice::from_ref);
+    for offers in [&offers[..], only[0], only[1], only[2]] {
+        for in_a_tick in [1, 5] {
+            let (few, many) = (cost(offers, 10, in_a_tick), cost(offers, 1000, in_a_tick));
+            assert_eq!(few, many, "{offers:?}, {in_a_tick} in a tick");
+            let forms = offers.len() as u64;
+            assert!(few <= 100 * (6 + 4 * forms), "{} a publish", few / 100);
+        }
+    }
 }
 
 #[test]
