@@ -2,10 +2,11 @@
 
 mod support;
 
-use support::canary::beside;
+use support::canary::{MEMORY_SLACK_BYTES, beside};
 use support::frames::{self, BINARY, CLOSE, CONTINUATION, FIN, Frame, TEXT, masked};
+use support::process::rss_bytes;
 use support::wire::{End, upgrade_request};
-use support::{Pieces, Random, Server, Wire};
+use support::{Pieces, Random, Server, Wire, wait_until};
 use umbel::protocol::deflate::{Compression, Deflater, Inflater, TakeoverDeflater};
 use umbel::protocol::{Opcode, Received};
 
@@ -74,6 +75,24 @@ fn what_is_agreed_on() {
             "permessage-deflate; server_max_window_bits=\"10\"",
             Some("permessage-deflate; client_no_context_takeover; server_max_window_bits=10"),
         ),
+        (
+            "permessage-deflate; client_max_window_bits=9; server_max_window_bits=15",
+            Some(
+                "permessage-deflate; client_no_context_takeover; server_max_window_bits=15; \
+                 client_max_window_bits=9",
+            ),
+        ),
+        // Wrong, repeated and unknown parameters void their own offer, and no other (undici CVE-2026-2229).
+        (
+            "permessage-deflate; server_max_window_bits=7, \
+             permessage-deflate; client_max_window_bits=16, \
+             permessage-deflate; server_no_context_takeover; server_no_context_takeover, \
+             permessage-deflate; client_no_context_takeover=1, \
+             permessage-deflate; server_max_window_bits=9; server_max_window_bits=10, \
+             permessage-deflate; server_no_context_takeover, permessage-deflate",
+            Some(both),
+        ),
+        ("permessage-deflate; server_max_window_bits", None),
         ("permessage-deflate; server_max_window_bits=8", None),
         ("permessage-deflate; client_max_window_bits=\"\"", None),
         ("x-webkit-deflate-frame", None),
@@ -82,10 +101,42 @@ fn what_is_agreed_on() {
             assert_eq!(open(&server, target, offer).1.as_deref(), answer, "{offer}");
         }
     }
-    let safari = format!(
-        "{OFFER}\r\nUser-Agent: Mozilla/5.0 (Macintosh) AppleWebKit/605.1.15 Version/15.2 Safari/605.1.15"
-    );
-    assert_eq!(open(&server, "/ws/a", &safari).1, None);
+    for (version, answer) in [
+        ("14.1", Some(no_client)),
+        ("15.0", None),
+        ("15.1", None),
+        ("15.2.1", None),
+        ("15.3", None),
+        ("15.4", Some(no_client)),
+        ("15.10", Some(no_client)),
+    ] {
+        let safari = format!(
+            "{OFFER}\r\nUser-Agent: Mozilla/5.0 (Macintosh) AppleWebKit/605.1.15 \
+             Version/{version} Safari/605.1.15"
+        );
+        let agreed = open(&server, "/ws/a", &safari).1;
+        assert_eq!(agreed.as_deref(), answer, "{version}");
+    }
+}
+
+#[test]
+fn what_is_long_enough_is_compressed() {
+    for (flags, lengths) in [
+        (&[][..], [(255, false), (256, true)]),
+        (&["--deflate-bytes-min", "40"], [(39, false), (40, true)]),
+        (&["--deflate-bytes-max", "300"], [(300, true), (301, false)]),
+    ] {
+        let server = Server::start(flags);
+        let (mut echo, mut subscriber) = (open_echo(&server), open(&server, "/ws/a", OFFER).0);
+        for (len, is_compressed) in lengths {
+            let text = "a".repeat(len);
+            echo.send(&frames::text(&text));
+            subscriber.send(&frames::text(&text));
+            for frame in [echo.read_frame(), subscriber.read_frame()] {
+                assert_eq!(frame.first & RSV1 != 0, is_compressed, "{len} {flags:?}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -279,5 +330,54 @@ fn contexts_are_bounded() {
         }
         let (_, answer) = open(&server, "/echo", OFFER);
         assert_eq!(answer.as_deref(), Some("permessage-deflate"));
+    });
+}
+
+/// Jetty #13029: what ten thousand peers cost that keep a context and fall silent, and what is counted of it.
+#[test]
+fn ten_thousand_idle_contexts_cost_what_is_counted() {
+    const PEERS: usize = 10_000;
+    const BUDGET: usize = 96 << 20;
+    /// What an open connection costs besides.
+    const PEER_BYTES: usize = 1024;
+    rlimit::increase_nofile_limit(PEERS as u64 + 1000).expect("descriptors for the peers");
+    let flags = ["--deflate-client-takeover", "true", "--reactors", "1"];
+    let budget = BUDGET.to_string();
+    let server = Server::start(&[&flags[..], &["--inbound-bytes-total-max", &budget]].concat());
+    // It fills the window.
+    let text = Random::new(7).bytes(1000).repeat(33);
+    let long = masked(FIN | RSV1 | BINARY, &deflate(&text));
+    let before = rss_bytes(server.pid());
+    let (mut open_now, mut contexts) = (Vec::new(), 0);
+    for _ in 0..PEERS {
+        let (mut wire, answer) = open(&server, "/echo", OFFER);
+        if answer.as_deref() == Some("permessage-deflate") {
+            contexts += 1;
+            wire.send(&long);
+            assert_eq!(wire.read_frame().payload.len(), text.len());
+        }
+        open_now.push(wire);
+    }
+    assert_eq!(contexts, BUDGET / 2 / Inflater::BYTES);
+    let counted = server.metric("umbel_inbound_bytes");
+    assert_eq!(counted, (contexts * Inflater::BYTES) as f64);
+    let grown = rss_bytes(server.pid()).saturating_sub(before);
+    let cost = grown.saturating_sub((PEERS * PEER_BYTES) as u64) as f64;
+    println!("{grown} bytes more, of which {counted} are counted as contexts");
+    assert!(
+        cost <= counted + MEMORY_SLACK_BYTES as f64,
+        "{cost} of {counted}"
+    );
+    assert!(
+        grown as f64 >= counted / 2.0,
+        "{grown}: the contexts are not there"
+    );
+    // Those that were asked to do without are served all the same.
+    let last = open_now.last_mut().expect("the last of many");
+    last.send(&masked(FIN | RSV1 | TEXT, HELLO));
+    assert_eq!(last.read_frame(), Frame::text("Hello"));
+    drop(open_now);
+    wait_until("the contexts are freed", || {
+        server.metric("umbel_inbound_bytes") == 0.0
     });
 }
