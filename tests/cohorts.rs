@@ -17,7 +17,7 @@ fn run(seed: u64) -> Outcome {
     let len = 2 * random.below(300);
     let script = random.bytes(len);
     println!("seed {seed}");
-    Audience::new().run(&script)
+    Audience::new(seed as u8).run(&script)
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! Subscribers of a node in memory that inflate what they get as a browser does, each in the context that it has kept
 //! from its first message on, and check every message byte for byte.
 //!
-//! A script of bytes says what happens: subscribers of every kind join, leave, stop reading and go on; publications that
-//! compress well, badly or not at all come one by one or several in a tick; time passes. So a random test and a fuzzer
-//! run the same. The file is included where it is needed, next to the node's.
+//! A script of bytes says what happens: subscribers of every kind join, leave, stop reading in the middle of a frame and go
+//! on; publications that compress well, badly or not at all come one by one or several in a tick; time passes. So a
+//! random test and a fuzzer run the same. The file is included where it is needed, next to the node's.
 
 #![allow(dead_code, reason = "each test or target that includes it uses a part")]
 
@@ -34,12 +34,14 @@ const OFFERS: [Option<&str>; 5] = [
     Some("permessage-deflate; server_max_window_bits=10"),
 ];
 
-/// Keeps what is written to it, and takes nothing while it is blocked.
+/// Keeps what is written to it, and takes no more than a few bytes while it is blocked.
 #[derive(Default)]
 pub struct Peer {
     input: Vec<u8>,
     is_ended: bool,
     is_blocked: bool,
+    /// Bytes that it takes though it is blocked.
+    room: usize,
     written: Vec<u8>,
 }
 
@@ -55,15 +57,26 @@ impl Transport for Peer {
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.is_blocked {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        self.written.extend_from_slice(bytes);
-        Ok(bytes.len())
+        let count = match self.is_blocked {
+            true if self.room == 0 => return Err(io::ErrorKind::WouldBlock.into()),
+            true => bytes.len().min(self.room),
+            false => bytes.len(),
+        };
+        self.room = self.room.saturating_sub(count);
+        self.written.extend_from_slice(&bytes[..count]);
+        Ok(count)
     }
 
     fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        pieces.iter().map(|piece| self.write(piece)).sum()
+        let mut written = 0;
+        for piece in pieces {
+            match self.write(piece) {
+                Ok(count) => written += count,
+                Err(error) if written == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(written)
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {
@@ -76,6 +89,8 @@ struct Subscriber {
     id: ConnectionId,
     topic: usize,
     inflater: Inflater,
+    /// Bytes of a frame that has not come whole.
+    unread: Vec<u8>,
     /// The answer to the handshake has come.
     is_open: bool,
     /// A Close frame has come.
@@ -106,15 +121,19 @@ pub struct Audience {
 }
 
 impl Audience {
-    /// A node without subscribers.
-    pub fn new() -> Audience {
+    /// A node without subscribers. `setting` chooses what it compresses, and how often a cohort has a reset point.
+    pub fn new(setting: u8) -> Audience {
         let mut limits = Limits::default();
         limits.deflate_cohorts_max = COHORTS_MAX;
         limits.deflate_bytes_min = 64;
+        limits.deflate_bytes_max = 20_000;
+        limits.deflate_reset_interval_ms =
+            [10, 1000, 5000, 3_600_000][usize::from(setting / 2 % 4)];
         limits.outbox_bytes_max = 40_000;
         limits.publication_bytes_max = 40_000;
         limits.read_buffer_bytes = 4096;
-        let settings = Settings::new(&limits).with_deflate(Deflate::Text, false);
+        let deflate = [Deflate::Text, Deflate::All][usize::from(setting % 2)];
+        let settings = Settings::new(&limits).with_deflate(deflate, false);
         Audience {
             node: Node::with_settings(settings),
             subscribers: Vec::new(),
@@ -138,6 +157,7 @@ impl Audience {
         for subscriber in &self.subscribers {
             let log = &self.logs[subscriber.topic];
             assert!(subscriber.is_closed || subscriber.received == log.len());
+            assert!(subscriber.unread.is_empty());
         }
         self.outcome.by_cohort = self.node.metrics.sum(|reactor| &reactor.cohort_deliveries);
         self.outcome
@@ -155,6 +175,7 @@ impl Audience {
                 let id = self.subscribers[chosen].id;
                 if let Some(peer) = self.node.connections.transport_mut(id) {
                     peer.is_blocked = true;
+                    peer.room = usize::from(op) * 8;
                 }
             }
             5 if !self.subscribers.is_empty() => self.unblock(chosen),
@@ -190,6 +211,7 @@ impl Audience {
             id,
             topic,
             inflater: Inflater::new(true),
+            unread: Vec::new(),
             is_open: false,
             is_closed: false,
             received: self.logs[topic].len(),
@@ -229,24 +251,29 @@ impl Audience {
             let peer = self.node.connections.transport_mut(subscriber.id);
             let written = peer.map(|peer| std::mem::take(&mut peer.written));
             let log = &self.logs[subscriber.topic];
-            subscriber.check(&written.unwrap_or_default(), log, &mut self.outcome);
+            let written = written.unwrap_or_default();
+            subscriber.unread.extend_from_slice(&written);
+            subscriber.check(log, &mut self.outcome);
         }
     }
 }
 
 impl Subscriber {
-    /// Reads whole frames; nothing is ever written in part here.
-    fn check(&mut self, mut bytes: &[u8], log: &[(Kind, Vec<u8>)], outcome: &mut Outcome) {
+    /// Reads the frames that are whole.
+    fn check(&mut self, log: &[(Kind, Vec<u8>)], outcome: &mut Outcome) {
+        let unread = std::mem::take(&mut self.unread);
+        let mut bytes = &unread[..];
         if !self.is_open && !bytes.is_empty() {
             let head = bytes.windows(4).position(|four| four == b"\r\n\r\n");
             bytes = &bytes[head.expect("a whole head") + 4..];
             self.is_open = true;
         }
-        while !bytes.is_empty() {
-            let (header, header_len) = Header::parse(bytes)
-                .expect("a good header")
-                .expect("a whole frame");
-            let (frame, rest) = bytes.split_at(header_len + header.payload_len as usize);
+        while let Some((header, header_len)) = Header::parse(bytes).expect("a good header") {
+            let Some((frame, rest)) =
+                bytes.split_at_checked(header_len + header.payload_len as usize)
+            else {
+                break;
+            };
             bytes = rest;
             if header.opcode == Opcode::Close {
                 self.is_closed = true;
@@ -271,6 +298,7 @@ impl Subscriber {
             self.received += 1;
             outcome.messages += 1;
         }
+        self.unread = bytes.to_vec();
     }
 }
 
@@ -296,6 +324,9 @@ fn message(argument: u8, turn: usize) -> (Kind, Vec<u8>) {
         ),
         3 => (Kind::Text, noise(70)),
         4 => (Kind::Text, noise(9000)),
+        6 if argument < 96 => (Kind::Text, Vec::new()),
+        6 => (Kind::Text, vec![b'x'; 20_001]),
+        7 => (Kind::Binary, noise(300).repeat(4)),
         5 => (Kind::Text, noise(1000).repeat(20)),
         _ => {
             let tick = format!(
