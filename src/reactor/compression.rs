@@ -23,6 +23,8 @@ mod imp {
     pub(in super::super) struct Compression {
         deflater: FrameDeflater,
         cohorts: Cohorts,
+        /// The gauges may not be what they were when they were shown last. Most ticks compress nothing.
+        has_changed: Cell<bool>,
     }
 
     impl Compression {
@@ -42,6 +44,7 @@ mod imp {
             Compression {
                 deflater: FrameDeflater::new(rule),
                 cohorts: Cohorts::new(rule, cohorts_max, limits.deflate_reset_interval_ms),
+                has_changed: Cell::new(false),
             }
         }
 
@@ -63,6 +66,7 @@ mod imp {
             {
                 return batch;
             }
+            self.has_changed.set(true);
             let members = if may_share {
                 audience.keeping_context
             } else {
@@ -93,15 +97,26 @@ mod imp {
         /// Nobody is left who could be in the topic's cohort.
         pub fn forget(&mut self, topic: u32) {
             self.cohorts.remove(topic);
+            self.has_changed.set(true);
         }
 
         /// Frees what has not been used for long.
         pub fn expire(&mut self, now_ms: u64) {
-            self.cohorts.expire(now_ms);
+            if self.cohorts.expire(now_ms) {
+                self.has_changed.set(true);
+            }
         }
 
         /// Shows the gauges.
+        #[inline]
         pub fn show(&self, metrics: &ReactorMetrics) {
+            if self.has_changed.replace(false) {
+                self.show_all(metrics);
+            }
+        }
+
+        #[cold]
+        fn show_all(&self, metrics: &ReactorMetrics) {
             let bytes = self.deflater.bytes() + self.cohorts.bytes();
             metrics.compressor_bytes.set(bytes as u64);
             metrics.cohorts.set(self.cohorts.len() as u64);

@@ -175,12 +175,16 @@ impl<T: Transport> Connections<T> {
         self.metrics.deliveries.add(tally.deliveries);
         self.metrics.messages_sent.add(tally.messages);
         self.metrics.bytes_sent.add(tally.bytes);
-        self.metrics.deflated_deliveries.add(tally.deflated);
-        self.metrics.cohort_deliveries.add(tally.cohort);
-        self.metrics.dropped_oldest.add(tally.dropped_oldest);
-        self.metrics.replaced.add(tally.replaced);
+        if COMPRESSED {
+            self.metrics.deflated_deliveries.add(tally.deflated);
+            self.metrics.cohort_deliveries.add(tally.cohort);
+        }
         // Whoever did not take all of it at once stands there.
         tally.touched = (self.touched.len() - touched) as u64;
+        if tally.touched > 0 {
+            self.metrics.dropped_oldest.add(tally.dropped_oldest);
+            self.metrics.replaced.add(tally.replaced);
+        }
         tally
     }
 
