@@ -18,7 +18,7 @@ use crate::connection::Settings;
 use crate::error::Error;
 use crate::handle::Handle;
 use crate::handler::{Echo, Handler};
-use crate::hub::{ReactorId, ShardSettings};
+use crate::hub::ReactorId;
 use crate::metrics::Metrics;
 use crate::reactor::listener::{Balance, Listener};
 use crate::reactor::mailbox::{Inbox, Mailbox, mailbox};
@@ -174,19 +174,18 @@ impl<'a> Assembly<'a> {
             commands_max: limits.commands_max,
             bytes_max: limits.command_bytes_max,
         };
+        let settings = Settings::new(limits)
+            .with_deflate(config.deflate, config.deflate_client_takeover)
+            .with_topic_rules(TopicRules::new(config.topic_rules.clone()));
         let (shards, work) = Shards::new(
             &epochs,
             outlets.collect(),
             queue,
-            &shard_settings(config),
+            &settings.shard_settings(),
             config.inline_shards,
         );
         let shared = Shared {
-            settings: Arc::new(
-                Settings::new(limits)
-                    .with_deflate(config.deflate, config.deflate_client_takeover)
-                    .with_topic_rules(TopicRules::new(config.topic_rules.clone())),
-            ),
+            settings: Arc::new(settings),
             shards: Arc::new(shards),
             authorizer,
             origins,
@@ -262,17 +261,6 @@ impl<'a> Assembly<'a> {
             topic_rules: config.topic_rules.len(),
             policy,
         })
-    }
-}
-
-fn shard_settings(config: &Config) -> ShardSettings {
-    let limits = &config.limits;
-    ShardSettings {
-        rules: TopicRules::new(config.topic_rules.clone()),
-        history_bytes_max: limits.history_bytes_total_max,
-        recovery_publications_max: limits.recovery_publications_max as usize,
-        recovery_bytes_max: limits.recovery_bytes_max,
-        presence_max: limits.presence_max,
     }
 }
 

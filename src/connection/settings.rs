@@ -1,6 +1,7 @@
 //! The limits as the parts of a connection take them: made once for each reactor.
 
 use crate::config::{Deflate, Limits};
+use crate::hub::ShardSettings;
 use crate::protocol::deflate::Policy;
 use crate::topic_rule::TopicRules;
 use crate::{http, protocol};
@@ -55,6 +56,17 @@ impl Settings {
     pub fn with_topic_rules(mut self, rules: TopicRules) -> Settings {
         self.topic_rules = rules;
         self
+    }
+
+    /// What the hub's shards need of it. The bytes of histories are those of all shards together.
+    pub fn shard_settings(&self) -> ShardSettings {
+        ShardSettings {
+            rules: self.topic_rules.clone(),
+            history_bytes_max: self.limits.history_bytes_total_max,
+            recovery_publications_max: self.limits.recovery_publications_max as usize,
+            recovery_bytes_max: self.limits.recovery_bytes_max,
+            presence_max: self.limits.presence_max,
+        }
     }
 
     /// Lets compression be agreed to, if there is what inflates and deflates. The server always wants to keep its

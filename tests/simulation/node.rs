@@ -15,7 +15,7 @@ use umbel::access::{AccessRequest, Authorizer, Denied};
 use umbel::config::{Limits, Origins};
 use umbel::connection::{Inflation, NEVER_MS, Settings};
 use umbel::handler::{CloseReason, ConnectionId, Echo, Handler, Message, Peer};
-use umbel::hub::{ReactorId, ShardSettings};
+use umbel::hub::ReactorId;
 use umbel::metrics::Metrics;
 use umbel::reactor::connections::Connections;
 use umbel::reactor::mailbox::{Inbox, Mailbox, mailbox};
@@ -140,7 +140,7 @@ impl Node {
             bytes_max: limits.command_bytes_max,
         };
         let (shards, work) =
-            Shards::new(&epochs, outlets, queue, &ShardSettings::default(), inline);
+            Shards::new(&epochs, outlets, queue, &settings.shard_settings(), inline);
         let shared = Shared {
             settings: Arc::new(settings),
             shards: Arc::new(shards.repeatable()),

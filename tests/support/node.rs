@@ -12,7 +12,7 @@ use umbel::config::{Config, Limits};
 use umbel::connection::Settings;
 use umbel::handler::Echo;
 use umbel::http::topic::Topic;
-use umbel::hub::{Command, Kind, Origin, Publication, ReactorId, ShardSettings};
+use umbel::hub::{Command, Kind, Origin, Publication, ReactorId};
 use umbel::metrics::Metrics;
 use umbel::reactor::connections::Connections;
 use umbel::reactor::mailbox::{Inbox, mailbox};
@@ -112,7 +112,7 @@ impl<T: Transport> Node<T> {
             &[1, 1 << 32],
             outlets,
             queue,
-            &ShardSettings::default(),
+            &settings.shard_settings(),
             true,
         );
         let shards = Arc::new(shards.repeatable());
