@@ -154,7 +154,6 @@ impl fmt::Debug for Receipt {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::thread;
 
     use super::*;
 
@@ -218,32 +217,5 @@ mod tests {
             last_write_us: Some(30),
         };
         assert_eq!(*reports.lock().expect("no panic"), [expected]);
-    }
-
-    #[test]
-    fn threads_that_add_at_once_report_once_and_lose_nothing() {
-        for _ in 0..100 {
-            let (receipt, reports) = receipt();
-            receipt.begin(POSITION, 0, 4);
-            thread::scope(|scope| {
-                for number in 1..=4 {
-                    let receipt = &receipt;
-                    scope.spawn(move || {
-                        receipt.add(&Share {
-                            matched: number,
-                            written: number,
-                            first_us: Some(number),
-                            last_us: Some(number),
-                            ..Share::default()
-                        });
-                    });
-                }
-            });
-            let reports = reports.lock().expect("no panic");
-            assert_eq!(reports.len(), 1);
-            assert_eq!((reports[0].matched, reports[0].written), (10, 10));
-            assert_eq!(reports[0].first_write_us, Some(1));
-            assert_eq!(reports[0].last_write_us, Some(4));
-        }
     }
 }

@@ -4,7 +4,8 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
 
 use super::*;
-use crate::hub::{Kind, LocalTopic, Origin, Publication};
+use crate::hub::{Kind, LocalTopic, Origin, Publication, Receipt, Share};
+use crate::pattern::Pattern;
 
 /// A mailbox that a test empties.
 struct Box0 {
@@ -242,4 +243,88 @@ fn who_is_turned_away_by_a_stalled_shard_wakes_nobody() {
         assert!(shards.submit(publish("turned away"), None).is_err());
     }
     assert_eq!(outlet.wakes.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn reactors_that_add_their_shares_at_once_report_once_and_lose_nothing() {
+    let mut shard = Shard::new(1, ShardSettings::default());
+    for reactor in 0..4 {
+        let subscribe = Command::Subscribe {
+            topic: topic(),
+            reactor: ReactorId(reactor),
+            local: LocalTopic {
+                index: 0,
+                generation: 0,
+            },
+        };
+        shard.handle_command(subscribe, &mut Vec::new());
+    }
+    for _ in 0..100 {
+        let (done, reports) = bounded(2);
+        let done = move |report| done.try_send(report).expect("one report");
+        let receipt = Arc::new(Receipt::new(Box::new(done)));
+        let publication = Publication::new(Kind::Text, b"x", 10).with_receipt(receipt);
+        let publish = Command::Publish {
+            topic: topic(),
+            publication: Arc::new(publication),
+            origin: Origin::Detached,
+        };
+        let mut effects = Vec::new();
+        shard.handle_command(publish, &mut effects);
+        thread::scope(|scope| {
+            for (number, effect) in (1..).zip(effects) {
+                let Effect::Deliver { publication, .. } = effect else {
+                    panic!("{effect:?}");
+                };
+                scope.spawn(move || {
+                    publication.receipt().expect("it has one").add(&Share {
+                        matched: number,
+                        written: number,
+                        first_us: Some(10 + number),
+                        last_us: Some(10 + number),
+                        ..Share::default()
+                    });
+                });
+            }
+        });
+        let reports: Vec<_> = reports.try_iter().collect();
+        assert_eq!(reports.len(), 1);
+        assert_eq!((reports[0].matched, reports[0].written), (10, 10));
+        let (first_us, last_us) = (reports[0].first_write_us, reports[0].last_write_us);
+        assert_eq!((first_us, last_us), (Some(1), Some(4)));
+    }
+}
+
+#[test]
+fn a_command_for_a_shard_goes_to_that_shard() {
+    let (sender, mailbox) = bounded(8);
+    let limits = QueueLimits {
+        commands_max: 8,
+        bytes_max: 1 << 20,
+    };
+    let settings = ShardSettings::default();
+    let outlets: Vec<Box<dyn Outlet>> = vec![Box::new(Box0 { sender })];
+    let (shards, _work) = Shards::new(&[1, 1 << 32], outlets, limits, &settings, true);
+    for number in 0..shards.shard_count() {
+        let command = Command::SubscribePattern {
+            shard: number,
+            pattern: Pattern::parse("**").expect("a pattern"),
+            reactor: ReactorId(0),
+            local: LocalTopic {
+                index: LocalTopic::PATTERN_BIT,
+                generation: 0,
+            },
+        };
+        shards.submit(command, None).expect("room");
+        assert!(matches!(
+            mailbox.try_recv(),
+            Ok(Effect::PatternSubscribed { shard, .. }) if shard == number
+        ));
+    }
+    // The topic's shard knows of the pattern, whichever it is.
+    for text in ["1", "2", "3", "4"] {
+        shards.submit(publish(text), None).expect("room");
+        assert!(matches!(mailbox.try_recv(), Ok(Effect::Deliver { .. })));
+        assert!(mailbox.is_empty());
+    }
 }
