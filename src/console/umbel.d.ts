@@ -42,9 +42,9 @@ export interface Options {
   /** The constructor to use where there is no global one, as in Node before 22: that of `ws` or `undici`. */
   WebSocket?: unknown;
   /**
-   * How long to wait before connecting again: at random between 0 and a bound, which is `minMs` (500)
+   * How long to wait before connecting again: at random between 0 and a bound, which is `minMs` (1000)
    * at first and doubles with each failure up to `maxMs` (30000). A hint `retry=SECONDS` in the reason
-   * of a close comes on top. After 1008, 1010 and 4000 to 4999 without a hint it does not connect again.
+   * of a close comes on top. Without one, 1002, 1003, 1007, 1008, 1010 and 4000 to 4999 are final.
    */
   backoff?: { minMs?: number; maxMs?: number };
   /** How many publishes and questions may wait while there is no connection (1000). */

@@ -13,10 +13,10 @@ const NORMAL = 1000;
 const ABNORMAL = 1006;
 const GIVEN_UP = 4001;
 const PROTOCOL_ERROR = 4002;
-/** These and 4000 to 4999 refuse what this program is or does: another connection mends nothing. */
-const FINAL_CODES = new Set([1008, 1010]);
-/** Something sent was wrong: whatever has no answer yet is not sent again. */
-const REFUSING_CODES = new Set([1002, 1003, 1007, 1009]);
+/** Something sent was too big: whatever has no answer yet is not sent again. */
+const TOO_BIG = 1009;
+/** Another connection mends nothing, unless the server says when to come: so with 4000 to 4999. */
+const FINAL_CODES = new Set([1002, 1003, 1007, 1008, 1010]);
 /** Errors that pass by themselves: the subscription is tried again. */
 const PASSING_ERRORS = new Set(["unavailable", "too_many_topics"]);
 /** A connection that stayed open this long counts as a success: delays start over. */
@@ -34,7 +34,7 @@ const DEFAULTS = {
   pongTimeoutMs: 20_000,
   random: Math.random,
 };
-const DEFAULT_BACKOFF = { minMs: 500, maxMs: 30_000 };
+const DEFAULT_BACKOFF = { minMs: 1_000, maxMs: 30_000 };
 const DEFAULT_TIMERS = {
   setTimeout: (handle, delayMs) => setTimeout(handle, delayMs),
   clearTimeout: (timer) => clearTimeout(timer),
@@ -195,7 +195,7 @@ class Link {
       return this.#end(error, { code, reason }, false);
     }
     this.#forgetConnection(closeCode);
-    this.#settleUnanswered(!REFUSING_CODES.has(code));
+    this.#settleUnanswered(code !== TOO_BIG);
     if (this.#nowMs() - this.#openedAtMs >= STABLE_AFTER_MS) this.#failures = 0;
     this.#openedAtMs = Infinity;
     const hintS = Math.min(Number(hint?.[1] ?? 0), RETRY_HINT_S_MAX);

@@ -116,7 +116,7 @@ test("tabs whose connections break in the middle of frames miss nothing", limits
     const { data, gaps, subscribed } = await heardUntil(page, expected.at(-1));
     assert.deepEqual(data, expected);
     assert.deepEqual(gaps, []);
-    assert.ok(subscribed.length > 3, `${subscribed.length} connections`);
+    assert.ok(subscribed.length >= 3, `${subscribed.length} connections`);
   }
   await context.close();
 });

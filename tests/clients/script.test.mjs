@@ -558,7 +558,7 @@ describe("reconnecting", () => {
       assert.equal(clock.nextInMs, delays.at(-1));
       await clock.pass(delays.at(-1));
     }
-    assert.deepEqual(delays, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000]);
+    assert.deepEqual(delays, [1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000, 30_000]);
     await until(() => states.length > 10);
     server.server.options.verifyClient = null;
     await clock.pass(30_000);
@@ -572,7 +572,7 @@ describe("reconnecting", () => {
     await clock.pass(6000);
     server.peers[2].socket.terminate();
     await until(() => umbel.state === "reconnecting");
-    assert.equal(states.at(-1).retryInMs, 500);
+    assert.equal(states.at(-1).retryInMs, 1000);
     const halved = await openVirtual(server, { random: () => 0.5, backoff: { minMs: 100, maxMs: 150 } });
     server.peers.at(-1).socket.terminate();
     await until(() => halved.umbel.state === "reconnecting");
@@ -580,16 +580,19 @@ describe("reconnecting", () => {
   });
 
   for (const [code, reason, retryInMs] of [
-    [1000, "", 500],
-    [1001, "going away; retry=3", 3500],
-    [1012, "retry=0.25", 750],
-    [1013, "slow consumer: more is queued than the outbox may hold", 500],
-    [1013, "retry=999999999", 3_600_500],
-    [1013, "noretry=7 and retry=x", 500],
-    [1009, "", 500],
-    [1008, "come again; retry=1", 1500],
-    [4321, "retry=2", 2500],
-    [3000, "", 500],
+    [1000, "", 1000],
+    [1001, "going away; retry=3", 4000],
+    [1012, "retry=0.25", 1250],
+    [1013, "slow consumer: more is queued than the outbox may hold", 1000],
+    [1013, "retry=999999999", 3_601_000],
+    [1013, "noretry=7 and retry=x", 1000],
+    [1009, "", 1000],
+    [1008, "come again; retry=1", 2000],
+    [4321, "retry=2", 3000],
+    [3000, "", 1000],
+    [1002, "", null],
+    [1003, "", null],
+    [1007, "", null],
     [1008, "this connection may not publish", null],
     [1010, "", null],
     [4000, "", null],
@@ -647,7 +650,7 @@ describe("reconnecting", () => {
     const { code, reason } = states.at(-1);
     assert.deepEqual({ code, reason }, { code: 1006, reason: "no pong in time" });
     delete server.handle;
-    await clock.pass(500);
+    await clock.pass(1000);
     await until(() => umbel.state === "open");
     await until(() => server.peers[0].closeCode === 4001);
   });
@@ -663,7 +666,7 @@ describe("reconnecting", () => {
     await clock.pass(20_000);
     assert.equal(umbel.state, "reconnecting");
     proxy.isDeaf = false;
-    await clock.pass(500);
+    await clock.pass(1000);
     await until(() => umbel.state === "open");
   });
 
