@@ -4,6 +4,8 @@
 //! line shared between cores. A scrape adds them up. The hot path knows only these cells; the text format is made by
 //! a [`Collector`] over them at scrape time.
 
+mod described;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +17,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
+
+use described::{COUNTERS, GAUGES};
 
 use crate::connection::{CloseReason, Label};
 use crate::dialect::Dialect;
@@ -306,142 +310,6 @@ impl Metrics {
         Ok(())
     }
 }
-
-/// A number of each reactor with its name and its meaning.
-type Described = (&'static str, &'static str, fn(&ReactorMetrics) -> &Cell);
-
-/// Counters without labels.
-const COUNTERS: [Described; 22] = [
-    ("accepted", "Connections accepted", |r| &r.accepted),
-    ("accept_errors", "Failed calls of accept", |r| {
-        &r.accept_errors
-    }),
-    (
-        "messages_received",
-        "Messages received on WebSocket connections",
-        |r| &r.messages_received,
-    ),
-    (
-        "messages_sent",
-        "Messages sent on WebSocket connections",
-        |r| &r.messages_sent,
-    ),
-    ("received_bytes", "Bytes read", |r| &r.bytes_received),
-    ("sent_bytes", "Bytes written", |r| &r.bytes_sent),
-    ("deliveries", "Publications handed to subscribers", |r| {
-        &r.deliveries
-    }),
-    ("messages_inflated", "Compressed messages received", |r| {
-        &r.messages_inflated
-    }),
-    (
-        "inflate_errors",
-        "Compressed messages received that were wrong, or too long",
-        |r| &r.inflate_errors,
-    ),
-    (
-        "messages_deflated",
-        "Messages that own endpoints sent compressed",
-        |r| &r.messages_deflated,
-    ),
-    (
-        "deflate_saved_bytes",
-        "Bytes by which compression made them shorter",
-        |r| &r.deflate_saved_bytes,
-    ),
-    (
-        "deflated_deliveries",
-        "Deliveries in frames that are compressed by themselves",
-        |r| &r.deflated_deliveries,
-    ),
-    (
-        "cohort_deliveries",
-        "Deliveries in frames that refer back to earlier ones",
-        |r| &r.cohort_deliveries,
-    ),
-    (
-        "cohort_resets",
-        "Times that a cohort forgot what it could refer back to",
-        |r| &r.cohort_resets,
-    ),
-    (
-        "recoveries",
-        "Subscriptions that were given all that they had missed",
-        |r| &r.recoveries,
-    ),
-    (
-        "recovery_failures",
-        "Subscriptions that were told that what they had missed is gone",
-        |r| &r.recovery_failures,
-    ),
-    (
-        "publications_replayed",
-        "Publications handed to subscribers out of the history",
-        |r| &r.replayed,
-    ),
-    (
-        "command_errors",
-        "Commands that were answered by an error",
-        |r| &r.command_errors,
-    ),
-    (
-        "publications_dropped",
-        "Publications that slow consumers were told that they do not get",
-        |r| &r.dropped_oldest,
-    ),
-    (
-        "publications_replaced",
-        "Publications that slow consumers do not get because newer ones of the same key came",
-        |r| &r.replaced,
-    ),
-    (
-        "publish_holds",
-        "Times that a full hub held a publisher back",
-        |r| &r.publish_holds,
-    ),
-    (
-        "poll_errors",
-        "Failures of the event loop's own calls",
-        |r| &r.poll_errors,
-    ),
-];
-
-/// Gauges without labels, summed over the reactors.
-const GAUGES: [Described; 7] = [
-    (
-        "cohorts",
-        "Topics whose compressed publications refer back to earlier ones, summed over the reactors",
-        |r| &r.cohorts,
-    ),
-    (
-        "compressor_bytes",
-        "Bytes of the compressors for publications",
-        |r| &r.compressor_bytes,
-    ),
-    (
-        "outbox_bytes",
-        "Bytes queued beyond what the kernel took",
-        |r| &r.outbox_bytes,
-    ),
-    (
-        "inbound_bytes",
-        "Bytes of unfinished requests and messages",
-        |r| &r.inbound_bytes,
-    ),
-    (
-        "topics",
-        "Topics with subscribers, summed over the reactors",
-        |r| &r.topics,
-    ),
-    (
-        "patterns",
-        "Patterns with subscribers, summed over the reactors",
-        |r| &r.patterns,
-    ),
-    ("mailbox_depth", "Effects that wait in mailboxes", |r| {
-        &r.mailbox_depth
-    }),
-];
 
 /// What one scrape shows: the threads' cells, and the hub's counts of that moment.
 #[derive(Debug)]
