@@ -552,7 +552,8 @@ function parseText(text) {
   const message = JSON.parse(text);
   if (typeof message?.type !== "string") throw new Error("a message without a type");
   if (message.type === "publication" && typeof message.data !== "string") {
-    message.data = Uint8Array.from(atob(message.base64), (byte) => byte.charCodeAt(0));
+    const binary = atob(message.base64);
+    message.data = new Uint8Array(binary.length).map((_, index) => binary.charCodeAt(index));
   }
   return message;
 }
