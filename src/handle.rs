@@ -2,11 +2,14 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, bounded};
 
 use crate::connection::Message;
+use crate::dialect::check_key;
 use crate::http::topic::Topic;
-use crate::hub::{Command, Origin, Publication};
+use crate::hub::{Command, Origin, Publication, Receipt, Report};
 use crate::reactor::mailbox::Mailbox;
 use crate::reactor::{Shared, Stage};
 use crate::worker::Shards;
@@ -39,6 +42,52 @@ impl Handle {
     /// # Errors
     /// When the topic or the size cannot stand, or more is being published than is delivered.
     pub fn publish(&self, topic: &str, message: Message<'_>) -> Result<(), PublishError> {
+        self.submit(topic, None, None, message)
+    }
+
+    /// The same, with a key: of publications of one topic and key, a slow consumer under
+    /// [`SlowConsumer::Latest`](crate::SlowConsumer::Latest) gets the newest. It is 1 to 255 bytes without control
+    /// characters.
+    ///
+    /// # Errors
+    /// As [`publish`](Handle::publish), and when the key cannot stand.
+    pub fn publish_with_key(
+        &self,
+        topic: &str,
+        key: &str,
+        message: Message<'_>,
+    ) -> Result<(), PublishError> {
+        self.submit(topic, Some(key), None, message)
+    }
+
+    /// The same as [`publish`](Handle::publish), and what became of the publication can be waited for. `key`: as
+    /// [`publish_with_key`](Handle::publish_with_key) has it.
+    ///
+    /// # Errors
+    /// As [`publish_with_key`](Handle::publish_with_key).
+    pub fn publish_with_receipt(
+        &self,
+        topic: &str,
+        key: Option<&str>,
+        message: Message<'_>,
+    ) -> Result<PendingReceipt, PublishError> {
+        // The one report finds room always.
+        let (sender, receiver) = bounded(1);
+        let receipt = Receipt::new(Box::new(move |report| {
+            // It fails only if nobody waits any more.
+            let _ = sender.try_send(report);
+        }));
+        self.submit(topic, key, Some(Arc::new(receipt)), message)?;
+        Ok(PendingReceipt { receiver })
+    }
+
+    fn submit(
+        &self,
+        topic: &str,
+        key: Option<&str>,
+        receipt: Option<Arc<Receipt>>,
+        message: Message<'_>,
+    ) -> Result<(), PublishError> {
         let topic = Topic::from_text(topic)
             .map_err(|refusal| PublishError::InvalidTopic(refusal.reason.into_owned()))?;
         let payload = message.payload();
@@ -50,10 +99,17 @@ impl Handle {
             });
         }
         let now_us = self.started.elapsed().as_micros() as u64;
-        let publication = Arc::new(Publication::new(message.kind(), payload, now_us));
+        let mut publication = Publication::new(message.kind(), payload, now_us);
+        if let Some(key) = key {
+            check_key(key).map_err(|reason| PublishError::InvalidKey(reason.to_owned()))?;
+            publication = publication.with_key(key.into());
+        }
+        if let Some(receipt) = receipt {
+            publication = publication.with_receipt(receipt);
+        }
         let command = Command::Publish {
             topic,
-            publication,
+            publication: Arc::new(publication),
             origin: Origin::Detached,
         };
         self.shared
@@ -109,6 +165,20 @@ impl fmt::Debug for Handle {
     }
 }
 
+/// A receipt that is not there yet: the publication is being written to its subscribers.
+#[derive(Debug)]
+pub struct PendingReceipt {
+    receiver: Receiver<Report>,
+}
+
+impl PendingReceipt {
+    /// Waits until the publication has been written to everybody, at most for `timeout`. None: it has not been by then;
+    /// or the server has ended, and then it never will be. May be called again.
+    pub fn wait(&self, timeout: Duration) -> Option<Report> {
+        self.receiver.recv_timeout(timeout).ok()
+    }
+}
+
 /// What a server counts. Counters run from its start; gauges are as of each reactor's last tick.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -135,6 +205,8 @@ pub struct Counts {
 pub enum PublishError {
     /// What was given is no topic; the text says why.
     InvalidTopic(String),
+    /// What was given is no key; the text says why.
+    InvalidKey(String),
     /// It is longer than `publication_bytes_max`.
     TooBig {
         /// Its length.
@@ -149,7 +221,9 @@ pub enum PublishError {
 impl fmt::Display for PublishError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            PublishError::InvalidTopic(reason) => f.write_str(reason),
+            PublishError::InvalidTopic(reason) | PublishError::InvalidKey(reason) => {
+                f.write_str(reason)
+            }
             PublishError::TooBig { bytes, bytes_max } => {
                 write!(
                     f,

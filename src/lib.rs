@@ -74,8 +74,15 @@
 //!    into a `Publication` that is born as the frame that most subscribers will get.
 //! 4. `worker.rs` puts the command into the queue of the topic's shard and, if nobody is at it, runs the shard then and
 //!    there. `hub/shard.rs` gives it its place, and names the reactors that have subscribers.
+//!    Where the topic's rule has a history, the publication stays in it (`hub/history.rs`).
 //! 5. Each of these finds one effect in its mailbox, gathers those of the same topic in its tick, and writes them to
-//!    each subscriber in one call (`reactor/outbound.rs`). What the kernel does not take goes to the outbox.
+//!    each subscriber in one call (`reactor/outbound.rs`), through io_uring where there is one (`reactor/ring.rs`),
+//!    compressed once for all who take that (`dialect/deflated.rs`, `dialect/cohort.rs`). What the kernel does not take
+//!    goes to the outbox, from which a topic rule may let publications go again (`reactor/slow_consumer.rs`).
+//!
+//! Who subscribes with a position, or on a connection of many topics (`reactor/commands.rs`), is answered by the shard:
+//! the mailbox orders its answer among the deliveries, so nothing is lost or doubled between history and live
+//! (`reactor/joins.rs`).
 //!
 //! # Invariants
 //!
@@ -134,8 +141,9 @@ pub use config::{Access, Config, ConfigError, Deflate, Origins};
 #[doc(inline)]
 pub use dialect::v1 as umbel_v1;
 pub use error::Error;
-pub use handle::{Counts, Handle, PublishError};
+pub use handle::{Counts, Handle, PendingReceipt, PublishError};
 pub use handler::{CloseCode, CloseReason, ConnectionId, Handler, Message, Peer};
+pub use hub::{Position, Report};
 pub use pattern::{Pattern, PatternError};
 pub use protocol::{OriginError, OriginList, ProtocolError};
 pub use server::{Builder, Server};

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use support::peers::{Http, Incoming, WebSocket, connect};
 use support::{frames, wait_until};
@@ -130,6 +131,39 @@ fn publish_errors_say_what_is_wrong() {
 }
 
 /// Before anybody runs the shards the queue fills up, and says so instead of growing.
+#[test]
+fn receipts_say_what_became_of_a_publication() {
+    let server = Embedded::start(builder());
+    let mut subscribers: Vec<_> = (0..4)
+        .map(|_| WebSocket::open(server.address, "/ws/a"))
+        .collect();
+    let deadline = Duration::from_secs(10);
+    let receipt = server
+        .handle
+        .publish_with_receipt("a", Some("key"), Message::Text("one"))
+        .expect("it can be published");
+    let report = receipt.wait(deadline).expect("it is written to everybody");
+    assert_eq!((report.matched, report.written), (4, 4));
+    assert_eq!((report.queued, report.dropped), (0, 0));
+    assert_eq!(report.position.offset, 1);
+    assert!(report.first_write_us <= report.last_write_us && report.last_write_us.is_some());
+    for subscriber in &mut subscribers {
+        assert_eq!(subscriber.text(), "one");
+    }
+    let receipt = server
+        .handle
+        .publish_with_receipt("nobody", None, Message::Binary(&[1]))
+        .expect("it can be published");
+    let report = receipt.wait(deadline).expect("there is nobody to wait for");
+    assert_eq!((report.matched, report.last_write_us), (0, None));
+    let error = server
+        .handle
+        .publish_with_key("a", "no\nkey", Message::Text("x"))
+        .expect_err("a control character");
+    assert!(matches!(error, PublishError::InvalidKey(_)), "{error}");
+    server.end();
+}
+
 #[test]
 fn a_full_hub_is_an_error_and_never_blocks() {
     let mut config = config();

@@ -128,7 +128,10 @@ impl CloseReason {
                 CloseCode::TRY_AGAIN_LATER,
                 "the server's memory budget is used up",
             ),
-            CloseReason::Shutdown => (CloseCode::GOING_AWAY, "the server is shutting down"),
+            CloseReason::Shutdown => (
+                CloseCode::GOING_AWAY,
+                "the server is shutting down; retry=1",
+            ),
         }
     }
 }

@@ -39,7 +39,7 @@ fn the_server_closes_first() {
     driver.close(CloseReason::Shutdown);
     assert_eq!(
         driver.take_out(),
-        b"\x88\x1d\x03\xe9the server is shutting down"
+        b"\x88\x26\x03\xe9the server is shutting down; retry=1"
     );
     driver.assert_ending(Label::Closing, CloseReason::Shutdown);
     assert!(
