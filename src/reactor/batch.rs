@@ -86,10 +86,10 @@ impl<'a> Batch<'a> {
     }
 
     /// The form in which a connection gets the batch. It may be asked for more than once, with the same answer.
-    /// `best`: what the connection agreed to; `place`: where it is in the topic's cohort.
-    pub fn form(&self, dialect: Dialect, best: Form, place: &mut Place) -> Form {
+    /// `plain`: that of its dialect; `best`: what it agreed to; `place`: where it is in the topic's cohort.
+    pub fn form(&self, plain: Form, best: Form, place: &mut Place) -> Form {
         match (&self.compressed, best) {
-            (None, _) | (_, Form::Raw) => dialect.into(),
+            (None, _) | (_, Form::Raw) => plain,
             (Some(compressed), Form::Cohort) => compressed.form(self, place),
             (Some(_), form) => form,
         }

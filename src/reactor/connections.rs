@@ -41,6 +41,8 @@ pub(super) struct Slot<T> {
     pub subscribed: Subscribed,
     /// Where it is in its topic's cohort.
     pub(super) place: Place,
+    /// The form of its dialect, without compression.
+    pub(super) plain_form: Form,
     /// The form in which it takes publications best. A compressed one counts in its topic's audience.
     pub(super) best_form: Form,
     /// What it counts as in `counts`.
@@ -163,6 +165,7 @@ impl<T: Transport> Connections<T> {
             id,
             subscribed: Subscribed::None,
             place: Place::default(),
+            plain_form: Form::Raw,
             best_form: Form::Raw,
             label,
             inbound_bytes: 0,

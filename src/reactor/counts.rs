@@ -45,6 +45,7 @@ impl<T: Transport> Connections<T> {
         self.counts[label_index(label)] += 1;
         slot.label = label;
         if let Label::Subscriber(dialect) = label {
+            slot.plain_form = dialect.into();
             slot.best_form = Form::best(dialect, slot.connection.deflate());
             if let Some(subscription) = slot.subscribed.one() {
                 let topics = &mut self.application.topics;

@@ -8,7 +8,7 @@ use super::connections::{Connections, Slot};
 use super::members::Members;
 use super::receipts;
 use super::ring::{Ring, SENDS_MAX};
-use super::slow_consumer::{Rest, Waiting};
+use super::slow_consumer::Waiting;
 use super::transport::Transport;
 use crate::connection::outbox::{OutboxFull, SEGMENTS_PER_WRITE};
 use crate::connection::{CloseReason, Segment, Settings};
@@ -217,7 +217,7 @@ impl<T: Transport> Connections<T> {
                         form,
                         frames,
                     };
-                    tally.count_rest(slot.queue_rest(outcome, waiting, &self.settings, now_ms));
+                    slot.queue_rest(outcome, waiting, &self.settings, now_ms, tally);
                 }
             }
         } else {
@@ -226,7 +226,7 @@ impl<T: Transport> Connections<T> {
                 form,
                 frames,
             };
-            tally.count_rest(slot.queue(waiting, 0, &self.settings, now_ms));
+            slot.queue_rest(Ok(0), waiting, &self.settings, now_ms, tally);
         }
         self.touched.push(index);
     }
@@ -283,7 +283,7 @@ impl<T: Transport> Connections<T> {
                         form,
                         frames,
                     };
-                    tally.count_rest(slot.queue_rest(outcome, waiting, &self.settings, now_ms));
+                    slot.queue_rest(outcome, waiting, &self.settings, now_ms, tally);
                     self.touched.push(index);
                 }
             }
@@ -293,10 +293,10 @@ impl<T: Transport> Connections<T> {
 
 /// What a batch adds to the counters.
 #[derive(Default)]
-struct Tally {
+pub(super) struct Tally {
     deliveries: u64,
     messages: u64,
-    bytes: u64,
+    pub bytes: u64,
     /// Of the deliveries: in frames that are compressed by themselves.
     deflated: u64,
     /// Of the deliveries: in the frames of a cohort.
@@ -304,11 +304,11 @@ struct Tally {
     /// Subscribers that did not take all of it at once.
     touched: u64,
     /// Of these: such that were closed for it.
-    dropped: u64,
+    pub dropped: u64,
     /// Publications that were dropped because their topic's rule says so, and the subscribers told.
-    dropped_oldest: u64,
+    pub dropped_oldest: u64,
     /// Publications that were dropped for newer ones.
-    replaced: u64,
+    pub replaced: u64,
 }
 
 impl Tally {
@@ -317,14 +317,6 @@ impl Tally {
         self.deliveries += other.deliveries;
         self.touched += other.touched;
         self.dropped += other.dropped;
-    }
-
-    /// Counts what became of a batch that was not taken at once.
-    fn count_rest(&mut self, rest: Rest) {
-        self.bytes += rest.written;
-        self.dropped += u64::from(rest.is_closed);
-        self.dropped_oldest += rest.dropped.oldest as u64;
-        self.replaced += rest.dropped.replaced as u64;
     }
 
     /// Tells whoever asked what became of the publications of the batch.
@@ -360,10 +352,9 @@ impl Tally {
 impl<T: Transport> Slot<T> {
     /// The form in which it gets the batch.
     fn form<const COMPRESSED: bool>(&mut self, batch: &Batch<'_>) -> Form {
-        let dialect = self.connection.dialect();
         match COMPRESSED {
-            true => batch.form(dialect, self.best_form, &mut self.place),
-            false => dialect.into(),
+            true => batch.form(self.plain_form, self.best_form, &mut self.place),
+            false => self.plain_form,
         }
     }
 

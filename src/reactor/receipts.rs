@@ -42,7 +42,7 @@ impl Receipts {
 
     /// Whether reports wait to be handed on.
     pub fn is_empty(&self) -> bool {
-        self.receiver.is_empty()
+        self.outstanding == 0 || self.receiver.is_empty()
     }
 
     /// One that was handed out is not needed, for its publication was not published.
@@ -51,6 +51,9 @@ impl Receipts {
     }
 
     fn take(&mut self) -> Option<Reported> {
+        if self.outstanding == 0 {
+            return None;
+        }
         let reported = self.receiver.try_recv().ok()?;
         self.outstanding -= 1;
         Some(reported)

@@ -396,20 +396,21 @@ fn last_event_position(id: Option<&str>) -> Position {
 
 /// What a publish asks for by headers.
 fn publish_options(head: &Head<'_>) -> Result<PublishOptions, Refusal> {
-    let key = match head.header_count("umbel-key") {
-        0 => None,
-        _ => {
-            let key = head.header("umbel-key").unwrap_or("");
+    let mut options = PublishOptions::default();
+    for (name, value) in head.all() {
+        if name.eq_ignore_ascii_case("umbel-key") {
+            let key = std::str::from_utf8(value).unwrap_or("");
             check_key(key).map_err(Refusal::bad_request)?;
-            Some(key.into())
+            options.key = Some(key.into());
+        } else if name.eq_ignore_ascii_case("umbel-receipt") {
+            options.wants_receipt = match value {
+                b"true" => true,
+                b"false" => false,
+                _ => return Err(Refusal::bad_request("Umbel-Receipt is true or false")),
+            };
         }
-    };
-    let wants_receipt = match head.header("umbel-receipt") {
-        None | Some("false") => false,
-        Some("true") => true,
-        Some(_) => return Err(Refusal::bad_request("Umbel-Receipt is true or false")),
-    };
-    Ok(PublishOptions { key, wants_receipt })
+    }
+    Ok(options)
 }
 
 /// The first subprotocol that the peer offers and the server speaks.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::batch::Batch;
 use super::connections::Slot;
+use super::outbound::Tally;
 use super::transport::Transport;
 use crate::connection::outbox::{Droppable, Dropped, OutboxFull};
 use crate::connection::{CloseReason, Segment, Settings};
@@ -20,27 +21,18 @@ pub(super) struct Waiting<'a, 'b> {
     pub frames: &'a Arc<[u8]>,
 }
 
-/// What became of a batch that the kernel did not take at once.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Rest {
-    /// Bytes that it took.
-    pub written: u64,
-    /// Publications that went to make room.
-    pub dropped: Dropped,
-    /// The subscriber is closed for it, or gone.
-    pub is_closed: bool,
-}
-
 impl<T: Transport> Slot<T> {
-    /// Deals with a write that did not take all.
+    /// Queues what a write did not take, and counts what becomes of it.
     #[cold]
+    #[inline(never)]
     pub(super) fn queue_rest(
         &mut self,
         outcome: io::Result<usize>,
         waiting: Waiting<'_, '_>,
         settings: &Settings,
         now_ms: u64,
-    ) -> Rest {
+        tally: &mut Tally,
+    ) {
         let written = match outcome {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -50,23 +42,11 @@ impl<T: Transport> Slot<T> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
             Err(_) => {
                 self.connection.finish(CloseReason::Transport);
-                return Rest {
-                    is_closed: true,
-                    ..Rest::default()
-                };
+                tally.dropped += 1;
+                return;
             }
         };
-        self.queue(waiting, written, settings, now_ms)
-    }
-
-    /// Queues a batch of which the kernel has taken the first `written` bytes.
-    pub(super) fn queue(
-        &mut self,
-        waiting: Waiting<'_, '_>,
-        written: usize,
-        settings: &Settings,
-        now_ms: u64,
-    ) -> Rest {
+        tally.bytes += written as u64;
         let bytes_max = settings.limits.outbox_bytes_max;
         let queued = match settings.topic_rules.is_empty() {
             true => {
@@ -77,15 +57,16 @@ impl<T: Transport> Slot<T> {
             }
             false => self.queue_each(waiting, written, settings, now_ms),
         };
-        let is_closed = queued.is_err();
-        if is_closed {
-            self.connection
-                .fail(settings, now_ms, CloseReason::SlowConsumerBytes);
-        }
-        Rest {
-            written: written as u64,
-            dropped: queued.unwrap_or_default(),
-            is_closed,
+        match queued {
+            Ok(dropped) => {
+                tally.dropped_oldest += dropped.oldest as u64;
+                tally.replaced += dropped.replaced as u64;
+            }
+            Err(OutboxFull) => {
+                tally.dropped += 1;
+                self.connection
+                    .fail(settings, now_ms, CloseReason::SlowConsumerBytes);
+            }
         }
     }
 

@@ -9,8 +9,8 @@ use libfuzzer_sys::fuzz_target;
 use umbel::config::Limits;
 use umbel::connection::event::ExtraHeaders;
 use umbel::connection::{
-    Answer, Awaited, CloseReason, Connection, Endpoint, Event, Hold, Inflation, Purpose, ReadBody,
-    Reply, Settings, Upgrade,
+    Admission, Answer, Awaited, CloseReason, Connection, Endpoint, Event, Hold, Inflation,
+    PublishOptions, Purpose, ReadBody, Reply, Settings, Upgrade,
 };
 use umbel::http::refusal::Refusal;
 use umbel::http::request::Head;
@@ -58,7 +58,13 @@ enum Request {
     UpgradeDeflate {
         keeps_context: bool,
     },
+    /// To many topics.
+    UpgradeMany,
     EventStream,
+    /// One that begins with what was published before, so that the hub is asked.
+    Recovery {
+        is_stream: bool,
+    },
     Publish {
         body: Vec<u8>,
         is_chunked: bool,
@@ -103,6 +109,11 @@ impl Request {
                     }
                 }
             }
+            Request::UpgradeMany => upgrade("/many"),
+            Request::Recovery { is_stream: true } => {
+                "GET /sse?last=1 HTTP/1.1\r\nHost: h\r\n\r\n".to_owned()
+            }
+            Request::Recovery { is_stream: false } => upgrade("/ws?last=1"),
             Request::EventStream => "GET /sse HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(),
             Request::PublishLines { body } => return post("/lines", body.len(), body),
             Request::Smuggled { announced, body } => {
@@ -180,7 +191,18 @@ impl Driver {
                 for sequence in [1, 0, 0] {
                     let (settings, out) = (&self.settings, &mut self.outcome.out);
                     self.connection
-                        .handle_published(settings, self.now_ms, sequence, PLACE, out);
+                        .handle_published(settings, self.now_ms, sequence, PLACE, None, out);
+                }
+                let (settings, out) = (&self.settings, &mut self.outcome.out);
+                if self.connection.joining_dialect().is_some() {
+                    let is_open = self.connection.handle_joined(
+                        settings,
+                        self.now_ms,
+                        PLACE,
+                        Some(false),
+                        out,
+                    );
+                    assert_eq!(is_open, self.connection.takes_deliveries());
                 }
                 assert!(!self.connection.has_hold(Hold::Answer));
             }
@@ -268,6 +290,10 @@ fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answ
                 _ => Answer::Proceed,
             }
         }
+        Event::Message(Endpoint::Many { .. }, message) => {
+            events.push(format!("{message:?}"));
+            Answer::Proceed
+        }
         Event::Message(Endpoint::Topic { .. }, message) => {
             assert!(message.payload().len() <= PUBLICATION_BYTES_MAX);
             events.push(format!("{message:?}"));
@@ -292,12 +318,19 @@ fn answer_request(head: &Head<'_>) -> Answer {
         })
     };
     let endpoint = match head.target {
-        "/ws" => Endpoint::Topic { may_publish: true },
+        "/ws" | "/ws?last=1" => Endpoint::Topic { may_publish: true },
         "/own" => Endpoint::Handler(0),
+        "/many" => Endpoint::Many { is_binary: false },
         "/sse" => return Answer::Stream(ExtraHeaders::new()),
+        "/sse?last=1" => return Answer::Join(Admission::Stream(ExtraHeaders::new())),
         "/pub" => {
             let topic = Topic::from_text("t").expect("a valid topic");
-            return read_body(Purpose::Publish { topic, kind: None });
+            let (kind, options) = (None, PublishOptions::default());
+            return read_body(Purpose::Publish {
+                topic,
+                kind,
+                options,
+            });
         }
         "/lines" => {
             return read_body(Purpose::PublishLines {
@@ -314,12 +347,16 @@ fn answer_request(head: &Head<'_>) -> Answer {
         }
         _ => return Answer::Refuse(Refusal::not_found("nothing here")),
     };
-    Answer::Upgrade(Upgrade {
+    let upgrade = Upgrade {
         accept: [b'a'; 28],
         subprotocol: None,
         endpoint,
         deflate: choose_deflate(head, &TAKEOVER),
-    })
+    };
+    match head.target.ends_with("?last=1") {
+        true => Answer::Join(Admission::Upgrade(upgrade)),
+        false => Answer::Upgrade(upgrade),
+    }
 }
 
 fuzz_target!(|input: (Vec<Sent>, Vec<u8>)| {
