@@ -4,6 +4,9 @@
 //! - [`Wire`] is one TCP connection that sends and expects bytes: requests, responses, frames.
 //! - [`frames`] writes and reads RFC 6455 frames by hand, for peers that a library would not let misbehave.
 //! - [`peers`] has a WebSocket, an event stream and an HTTP connection that hide the bytes where those do not matter.
+//! - [`v1`] speaks the dialects with many topics on one connection.
+//! - [`catch_up`] subscribes with a position in each dialect.
+//! - [`crowd`] is thousands of subscribers on one thread.
 //! - [`process`] reads a process's memory, descriptors and CPU time.
 //! - [`canary`] runs something beside a subscriber and a publisher and checks that the server did not mind.
 
@@ -14,11 +17,14 @@
 )]
 
 pub mod canary;
+pub mod catch_up;
+pub mod crowd;
 pub mod frames;
 pub mod peers;
 pub mod process;
 pub mod random;
 pub mod server;
+pub mod v1;
 pub mod wire;
 
 use std::time::{Duration, Instant};

@@ -130,17 +130,29 @@ impl WebSocket {
     }
 
     /// The same, with whatever status comes back; 0 for none.
-    pub fn try_open_on(mut stream: TcpStream, target: &str) -> (u16, WebSocket) {
+    pub fn try_open_on(stream: TcpStream, target: &str) -> (u16, WebSocket) {
+        let (head, socket) = WebSocket::offer_on(stream, target, "");
+        let status = head.get(9..12).unwrap_or("0");
+        (status.parse().expect("a status"), socket)
+    }
+
+    /// The same with further header lines, each with its line end; gives the whole head of the answer.
+    pub fn offer_on(mut stream: TcpStream, target: &str, lines: &str) -> (String, WebSocket) {
         let request = format!(
             "GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{lines}\r\n"
         );
         let _ = stream.write_all(request.as_bytes());
         let mut inbound = Inbound::new(stream);
         let head = inbound.take_until(b"\r\n\r\n").unwrap_or_default();
-        let status = std::str::from_utf8(head.get(9..12).unwrap_or(b"0"));
-        let status = status.expect("a status").parse().expect("a status");
-        (status, WebSocket { inbound })
+        let head = String::from_utf8(head).expect("the head is UTF-8");
+        (head, WebSocket { inbound })
+    }
+
+    /// A second hand on a connection that is open, such as one that writes while the other reads.
+    pub fn of(stream: TcpStream) -> WebSocket {
+        let inbound = Inbound::new(stream);
+        WebSocket { inbound }
     }
 
     pub fn stream(&self) -> &TcpStream {
