@@ -1,0 +1,272 @@
+//! Presence: who is told of whom, and that nobody stays on the list who is gone.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::thread;
+
+use serde_json::{Value, json};
+
+use support::peers::{EventStream, Http, WebSocket, connect, reset};
+use support::v1::{BINARY, JSON, Peer, offer, text};
+use support::{Server, wait_until};
+
+fn open_as(server: &Server, info: &str) -> Peer {
+    Peer::open_at(server.address(), &format!("/ws?info={info}"), JSON)
+}
+
+/// Subscribes, and reads up to the answer.
+fn join(peer: &mut Peer, topic: &str) {
+    peer.send(&json!({"type": "subscribe", "id": 100, "topic": topic}));
+    while peer.next()["type"] != "subscribed" {}
+}
+
+/// Asks who is there, passing over what else comes: how many, and the members.
+fn present(peer: &mut Peer, topic: &str) -> (u64, Vec<Value>) {
+    peer.send(&json!({"type": "presence", "id": 101, "topic": topic}));
+    loop {
+        let answer = peer.next();
+        if answer["type"] == "presence" {
+            let members = answer["members"].as_array().expect("an array").clone();
+            return (answer["total"].as_u64().expect("a number"), members);
+        }
+    }
+}
+
+fn infos(members: &[Value]) -> BTreeSet<String> {
+    members.iter().map(|it| it["info"].to_string()).collect()
+}
+
+fn set(infos: &[&str]) -> BTreeSet<String> {
+    infos.iter().map(|&it| it.to_owned()).collect()
+}
+
+fn wait_for_total(peer: &mut Peer, topic: &str, total: u64) {
+    wait_until(&format!("{total} are present"), || {
+        present(peer, topic).0 == total
+    });
+}
+
+#[test]
+fn who_comes_and_goes_is_told_to_those_who_are_there() {
+    let server = Server::start(&["--topic-rule", "room/** presence=on"]);
+    let mut anna = open_as(&server, "%7B%22name%22:%22anna%22%7D");
+    join(&mut anna, "room/1");
+    let connection = text(&present(&mut anna, "room/1").1[0]["connection"]);
+    let mut ben = open_as(&server, "ben");
+    ben.send(&json!({"type": "subscribe", "id": 1, "topic": "room/1"}));
+    let came = anna.next();
+    let ben_is = text(&came["connection"]);
+    let expected = json!({"type": "join", "topic": "room/1", "connection": ben_is, "info": "ben"});
+    assert_eq!(came, expected);
+    assert_ne!(ben_is, connection);
+    let (total, members) = present(&mut ben, "room/1");
+    assert_eq!(
+        (total, infos(&members)),
+        (2, set(&["{\"name\":\"anna\"}", "\"ben\""]))
+    );
+    // One who says nothing about itself.
+    let mut third = Peer::open_at(server.address(), "/ws", BINARY);
+    join(&mut third, "room/1");
+    let came = anna.next();
+    assert_eq!(came["type"], "join");
+    assert!(came.get("info").is_none(), "{came}");
+    // Leaving by a command, and by closing.
+    ben.ask(&json!({"type": "unsubscribe", "id": 2, "topic": "room/1"}));
+    anna.expect(&json!({"type": "leave", "topic": "room/1", "connection": ben_is}));
+    ben.send(&json!({"type": "ping", "id": 3}));
+    while ben.next()["type"] != "pong" {}
+    let third_is = text(&came["connection"]);
+    drop(third);
+    anna.expect(&json!({"type": "leave", "topic": "room/1", "connection": third_is}));
+    // Who left hears nothing more, and the publications of others are as ever.
+    ben.expect_nothing_before_pong();
+    Http::connect(server.address()).publish("room/1", b"alone");
+    assert_eq!(anna.publication().1, "alone");
+}
+
+#[test]
+fn each_connection_counts_for_itself() {
+    let server = Server::start(&["--topic-rule", "room presence=on"]);
+    let mut first = open_as(&server, "same");
+    let mut second = open_as(&server, "same");
+    join(&mut first, "room");
+    join(&mut second, "room");
+    let (total, members) = present(&mut first, "room");
+    assert_eq!(total, 2);
+    assert_ne!(members[0]["connection"], members[1]["connection"]);
+    drop(second);
+    wait_for_total(&mut first, "room", 1);
+    // A pattern's subscriber is not there, and hears nothing of those who are.
+    let mut watcher = Peer::open(server.address());
+    watcher.subscribe_pattern("**");
+    assert_eq!(present(&mut watcher, "room").0, 1);
+    let mut third = open_as(&server, "third");
+    join(&mut third, "room");
+    wait_for_total(&mut first, "room", 2);
+    watcher.expect_nothing_before_pong();
+}
+
+#[test]
+fn whoever_subscribes_in_another_way_is_there_too() {
+    let server = Server::start(&["--topic-rule", "room presence=on"]);
+    let mut watcher = Peer::open(server.address());
+    join(&mut watcher, "room");
+    let raw = WebSocket::open(server.address(), "/ws/room");
+    assert_eq!(watcher.next()["type"], "join");
+    let stream = EventStream::open(server.address(), "/sse/room");
+    assert_eq!(watcher.next()["type"], "join");
+    assert_eq!(present(&mut watcher, "room").0, 3);
+    drop(raw);
+    assert_eq!(watcher.next()["type"], "leave");
+    drop(stream);
+    assert_eq!(watcher.next()["type"], "leave");
+    assert_eq!(present(&mut watcher, "room").0, 1);
+}
+
+/// The processes of clients are killed, so their sockets end without a word, or with a reset.
+#[test]
+fn who_is_cut_off_is_not_there_any_more() {
+    const PEERS: usize = 200;
+    let server = Server::start(&["--topic-rule", "room presence=on"]);
+    let mut watcher = Peer::open(server.address());
+    join(&mut watcher, "room");
+    for round in 0..2 {
+        let mut peers: Vec<_> = (0..PEERS).map(|_| Peer::open(server.address())).collect();
+        for peer in &mut peers {
+            peer.send(&json!({"type": "subscribe", "id": 1, "topic": "room"}));
+        }
+        wait_for_total(&mut watcher, "room", PEERS as u64 + 1);
+        if round == 1 {
+            peers.iter().for_each(|peer| reset(peer.socket.stream()));
+        }
+        drop(peers);
+        wait_for_total(&mut watcher, "room", 1);
+    }
+    // Some are cut off while the hub is still being asked for them.
+    for _ in 0..PEERS {
+        let mut peer = Peer::open(server.address());
+        peer.send(&json!({"type": "subscribe", "topic": "room"}));
+        reset(peer.socket.stream());
+    }
+    wait_for_total(&mut watcher, "room", 1);
+    drop(watcher);
+    wait_until("the topic is gone", || {
+        server.metric("umbel_hub_topics") == 0.0
+    });
+}
+
+/// What is heard of joins and leaves adds up to the list, at any time and with churn on both reactors.
+#[test]
+fn what_is_told_adds_up_to_what_is_listed() {
+    let server = Server::start(&["--topic-rule", "room presence=on", "--presence-max", "10"]);
+    let mut watcher = Peer::open(server.address());
+    join(&mut watcher, "room");
+    let mut known: BTreeSet<String> = BTreeSet::new();
+    let address = server.address();
+    let churning: Vec<_> = (0..4)
+        .map(|_| {
+            thread::spawn(move || {
+                let mut peers = Vec::new();
+                for turn in 0..40 {
+                    let mut peer = Peer::open(address);
+                    join(&mut peer, "room");
+                    peers.push(peer);
+                    if turn % 3 == 2 {
+                        peers.swap_remove(turn % peers.len());
+                    }
+                }
+                peers
+            })
+        })
+        .collect();
+    let staying: Vec<Peer> = churning
+        .into_iter()
+        .flat_map(|it| it.join().expect("churned"))
+        .collect();
+    let stay = staying.len() as u64 + 1;
+    wait_until("all who left are gone", || {
+        watcher.send(&json!({"type": "presence", "id": 9, "topic": "room"}));
+        loop {
+            let message = watcher.next();
+            match message["type"].as_str() {
+                Some("join") => assert!(known.insert(text(&message["connection"])), "{message}"),
+                Some("leave") => assert!(known.remove(&text(&message["connection"])), "{message}"),
+                _ => {
+                    let members = message["members"].as_array().expect("an array");
+                    let mut listed: BTreeSet<_> =
+                        members.iter().map(|it| text(&it["connection"])).collect();
+                    assert!(listed.len() <= 10);
+                    // It was there before it heard of anybody, and so not told of itself.
+                    let own = listed.difference(&known).cloned().collect::<Vec<_>>();
+                    assert!(own.len() <= 1, "{own:?} were not told");
+                    for own in &own {
+                        listed.remove(own);
+                    }
+                    assert_eq!(listed, known);
+                    return message["total"] == stay;
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn it_is_off_where_no_rule_says_otherwise_and_for_those_who_may_not_subscribe() {
+    let server = Server::start(&["--topic-rule", "h/** history=10"]);
+    for topic in ["plain", "h/a"] {
+        let mut peers = [Peer::open(server.address()), Peer::open(server.address())];
+        peers.iter_mut().for_each(|peer| join(peer, topic));
+        let question = json!({"type": "presence", "id": 1, "topic": topic});
+        assert_eq!(peers[0].error(&question), "unsupported");
+        peers[0].expect_nothing_before_pong();
+    }
+    let server = Server::start(&[
+        "--topic-rule",
+        "room presence=on",
+        "--subscribe",
+        "token",
+        "--subscribe-token",
+        "s",
+    ]);
+    let mut member = Peer::open_at(server.address(), "/ws?token=s&info=secret", JSON);
+    join(&mut member, "room");
+    let mut publisher = Peer::open(server.address());
+    let question = json!({"type": "presence", "id": 1, "topic": "room"});
+    let answer = publisher.ask(&question);
+    assert_eq!(answer["code"], "unauthorized");
+    assert!(!answer.to_string().contains("secret"));
+}
+
+#[test]
+fn info_is_json_or_text_and_has_its_limit() {
+    let server = Server::start(&["--topic-rule", "** presence=on", "--info-bytes-max", "30"]);
+    let quoted = "x".repeat(30);
+    for (info, shown) in [
+        ("%7B%22name%22:%22anna%22%7D", json!({"name": "anna"})),
+        ("anna", json!("anna")),
+        ("%22anna%22", json!("anna")),
+        ("7", json!(7)),
+        ("1e999", json!("1e999")),
+        ("%7B", json!("{")),
+        ("%C3%A9+%22", json!("\u{e9} \"")),
+        ("", json!("")),
+        (&*quoted, json!(quoted)),
+    ] {
+        let target = format!("/ws?info={info}");
+        let mut peer = Peer::open_at(server.address(), &target, JSON);
+        peer.subscribe("t");
+        let who = peer.ask(&json!({"type": "presence", "id": 1, "topic": "t"}));
+        assert_eq!(who["members"][0]["info"], shown, "{info}");
+        peer.ask(&json!({"type": "unsubscribe", "id": 1, "topic": "t"}));
+    }
+    for target in [
+        format!("/ws?info={}", "x".repeat(31)),
+        "/ws?info=a&info=b".to_owned(),
+        "/ws?info=%FF".to_owned(),
+        "/ws?info=%2".to_owned(),
+    ] {
+        let (head, _) = WebSocket::offer_on(connect(server.address(), 0), &target, &offer(JSON));
+        assert!(head.starts_with("HTTP/1.1 400 "), "{target}: {head}");
+    }
+}
