@@ -107,6 +107,42 @@ fn each_connection_counts_for_itself() {
     watcher.expect_nothing_before_pong();
 }
 
+/// A subscription that ends and begins again at once is one that stands, and so its connection is there.
+#[test]
+fn who_leaves_and_comes_back_in_one_batch_is_there() {
+    for inline in ["true", "false"] {
+        let server = Server::start(&[
+            "--topic-rule",
+            "room presence=on",
+            "--inline-shards",
+            inline,
+        ]);
+        let mut watcher = Peer::open(server.address());
+        join(&mut watcher, "room");
+        let mut peer = open_as(&server, "back");
+        let on = json!({"type": "subscribe", "topic": "room"});
+        let off = json!({"type": "unsubscribe", "topic": "room"});
+        peer.send(&json!([on, off, on, off, on]));
+        peer.send(&json!({"type": "ping", "id": 1}));
+        while peer.next()["type"] != "pong" {}
+        Http::connect(server.address()).publish("room", b"heard");
+        while peer.next()["data"] != "heard" {}
+        let (total, members) = present(&mut watcher, "room");
+        assert_eq!(
+            (total, infos(&members)),
+            (2, set(&["null", "\"back\""])),
+            "inline: {inline}"
+        );
+        peer.send(&json!([off, on, off]));
+        wait_for_total(&mut watcher, "room", 1);
+        // What was told adds up to what is listed.
+        peer.send(&json!([on, off, on]));
+        wait_for_total(&mut watcher, "room", 2);
+        drop(peer);
+        wait_for_total(&mut watcher, "room", 1);
+    }
+}
+
 #[test]
 fn whoever_subscribes_in_another_way_is_there_too() {
     let server = Server::start(&["--topic-rule", "room presence=on"]);

@@ -12,6 +12,7 @@ use crate::dialect::Dialect;
 use crate::dialect::v1::{self, Target};
 use crate::handler::ConnectionId;
 use crate::http::sse;
+use crate::http::topic::Topic;
 use crate::hub::{Joined, LocalTopic, Member, PresenceChange};
 use crate::protocol::{Opcode, encode_frame};
 use crate::topic_rule::SlowConsumer;
@@ -30,12 +31,31 @@ impl<T: Transport> Connections<T> {
         self.deliver_topic(place, now_ms);
         let id = ConnectionId::from_bits(self.application.reactor.0, connection);
         let is_taken = self.join(id, place, request, joined, now_ms);
-        if !is_taken && let Some(topic) = self.application.topics.topic_at(place).cloned() {
+        if !is_taken
+            && let Some(topic) = self.application.topics.topic_at(place).cloned()
+            && !self.subscribes_anew(id, &topic, request)
+        {
             self.application.leave_presence(id, &topic);
         }
         self.application.topics.end_join(place);
         if is_taken {
             self.settle(id.index, now_ms);
+        }
+    }
+
+    /// Whether the connection has ended the subscription that the question was about, and has begun another one to the
+    /// same topic since: it is still present there.
+    fn subscribes_anew(&self, id: ConnectionId, topic: &Topic, request: u32) -> bool {
+        let Some(slot) = self.slots.get(id.index as usize).filter(|it| it.id == id) else {
+            return false;
+        };
+        let Subscribed::Many(many) = &slot.subscribed else {
+            return false;
+        };
+        match many.subscriptions.get(&Target::Topic(topic.clone())) {
+            Some(Membership::Joining { request: asked, .. }) => *asked != request,
+            Some(Membership::Live { .. }) => true,
+            None => false,
         }
     }
 
