@@ -36,6 +36,7 @@ pub fn command() -> Command {
              be made, was lost, or was closed with another code, which standard error then names.\n\n\
              Examples:\n  \
              umbel sub news\n  \
+             umbel sub 'news?last=10'\n  \
              umbel sub --json -n 10 'ws://127.0.0.1:8080/ws/tokens?chain_id=1' | jq",
         )
         .arg(
