@@ -70,6 +70,10 @@ fn origins_are_exact() {
                 assert_eq!(readable, allowed.then_some(origin), "{request:?}");
                 if allowed {
                     assert_eq!(response.header("vary"), Some("Origin"));
+                    assert_eq!(
+                        response.header("access-control-expose-headers"),
+                        Some("Umbel-Position, Umbel-Recovered")
+                    );
                 }
             }
         }
@@ -93,7 +97,14 @@ fn a_preflight_is_told_what_may_be_sent() {
         .header("access-control-allow-headers")
         .map(str::to_ascii_lowercase);
     let headers = headers.expect("the headers are listed");
-    assert!(headers.contains("authorization") && headers.contains("content-type"));
+    for name in [
+        "authorization",
+        "content-type",
+        "umbel-key",
+        "umbel-receipt",
+    ] {
+        assert!(headers.contains(name), "{headers}");
+    }
     assert_eq!(response.header("content-length"), None);
     assert_eq!(response.header("access-control-allow-credentials"), None);
     let refused = server.request(

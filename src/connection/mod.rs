@@ -29,7 +29,7 @@ mod deflation;
 pub mod ending;
 pub mod event;
 mod exchange;
-mod joining;
+pub mod joining;
 mod liveness;
 pub mod outbox;
 mod settings;

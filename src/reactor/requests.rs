@@ -11,6 +11,7 @@ use super::topics::SubscribeError;
 use crate::access::{AccessRequest, Action, Denied};
 use crate::config::Origins;
 use crate::connection::event::ExtraHeaders;
+use crate::connection::joining::{POSITION_HEADER, RECOVERED_HEADER};
 use crate::connection::{
     Admission, Answer, Endpoint, PublishOptions, Purpose, ReadBody, Reply, Upgrade,
 };
@@ -127,6 +128,10 @@ impl Application {
             Some(origin) if head.header_count("origin") == 1 && allowed(origin) => Ok(vec![
                 ("Access-Control-Allow-Origin", origin.to_owned()),
                 ("Vary", "Origin".to_owned()),
+                (
+                    "Access-Control-Expose-Headers",
+                    format!("{POSITION_HEADER}, {RECOVERED_HEADER}"),
+                ),
             ]),
             _ => Err(Refusal::forbidden(
                 "this origin may not connect; the server's --origin says which may",
@@ -143,7 +148,7 @@ impl Application {
                 "Access-Control-Allow-Methods",
                 allowed_methods(route).to_owned(),
             ));
-            let names = "Authorization, Content-Type, Last-Event-ID";
+            let names = "Authorization, Content-Type, Last-Event-ID, Umbel-Key, Umbel-Receipt";
             headers.push(("Access-Control-Allow-Headers", names.to_owned()));
             headers.push(("Access-Control-Max-Age", PREFLIGHT_AGE_S.to_owned()));
         }
