@@ -462,6 +462,57 @@ fn a_connection_ends_with_the_code_that_says_why() {
     assert!(server.wait_for_exit(support::PATIENCE).success());
 }
 
+/// What was asked for before a fault may be answered before the Close, and never after it (RFC 6455 section 5.5.1).
+#[test]
+fn nothing_comes_after_a_close() {
+    for inline in ["true", "false"] {
+        let server = Server::start(&[
+            "--topic-rule",
+            "room presence=on",
+            "--message-timeout-ms",
+            "200",
+            "--close-timeout-ms",
+            "1000",
+            "--inline-shards",
+            inline,
+        ]);
+        let commands = [
+            json!({"type": "subscribe", "id": 1, "topic": "room"}),
+            json!({"type": "subscribe", "id": 1, "pattern": "p/*"}),
+            json!({"type": "presence", "id": 1, "topic": "room"}),
+            json!({"type": "publish", "id": 1, "topic": "there", "data": "x"}),
+            json!({"type": "publish", "id": 1, "topic": "there", "data": "x", "receipt": true}),
+        ];
+        for (command, subprotocol) in commands
+            .iter()
+            .flat_map(|it| SUBPROTOCOLS.map(|sub| (it, sub)))
+        {
+            let mut peer = open(&server, subprotocol);
+            peer.subscribe("there");
+            let fault = frames::unmasked(FIN | TEXT, b"{}");
+            peer.send_bytes(&[frames::text(&command.to_string()), fault].concat());
+            while !matches!(peer.socket.next(), Incoming::Close(1002, _)) {}
+            assert_eq!(
+                peer.socket.next(),
+                Incoming::End,
+                "inline {inline}: {command}"
+            );
+        }
+        // The server waits for an answer to its Close while others come and go, and publish.
+        let mut peer = open(&server, JSON);
+        peer.subscribe("room");
+        peer.subscribe_pattern("*");
+        peer.send_bytes(&frames::masked(TEXT, b"never finished"));
+        let close = peer.socket.next();
+        assert!(matches!(close, Incoming::Close(1008, _)), "{close:?}");
+        for _ in 0..3 {
+            open(&server, JSON).subscribe("room");
+            Http::connect(server.address()).publish("room", b"x");
+        }
+        assert_eq!(peer.socket.next(), Incoming::End);
+    }
+}
+
 #[test]
 fn a_connection_that_only_pings_is_answered_and_kept() {
     let server = Server::start(&[

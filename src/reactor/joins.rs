@@ -201,7 +201,7 @@ impl<T: Transport> Connections<T> {
             let Some(slot) = self
                 .slots
                 .get_mut(id.index as usize)
-                .filter(|it| it.id == id)
+                .filter(|it| it.id == id && it.connection.takes_deliveries())
             else {
                 continue;
             };
@@ -239,8 +239,11 @@ impl<T: Transport> Connections<T> {
         let mut payload = Vec::new();
         v1::encode_presence_change(&mut payload, change);
         for &index in members.connections() {
-            encode_frame(&mut self.out, Opcode::Text, &payload, None);
-            self.settle(index, now_ms);
+            let slot = self.slots.get(index as usize);
+            if slot.is_some_and(|slot| slot.connection.takes_deliveries()) {
+                encode_frame(&mut self.out, Opcode::Text, &payload, None);
+                self.settle(index, now_ms);
+            }
         }
         self.application
             .topics
