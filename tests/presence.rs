@@ -160,6 +160,48 @@ fn whoever_subscribes_in_another_way_is_there_too() {
     assert_eq!(present(&mut watcher, "room").0, 1);
 }
 
+/// A reactor gives the place of a topic that nobody wants any more to the next one; what is still on its way about the
+/// old one must not reach those of the new one.
+#[test]
+fn nobody_hears_of_a_topic_that_it_does_not_subscribe_to() {
+    let flags = [
+        "--topic-rule",
+        "** presence=on",
+        "--inline-shards",
+        "false",
+        "--workers",
+        "2",
+    ];
+    let server = Server::start(&flags);
+    let address = server.address();
+    let peers: Vec<_> = (0..8)
+        .map(|number: usize| {
+            thread::spawn(move || {
+                let mut peer = Peer::open(address);
+                for turn in 0..400 {
+                    let topic = format!("room/{}", (turn * 7 + number / 2) % 5);
+                    peer.send(&json!([
+                        {"type": "subscribe", "id": 1, "topic": topic},
+                        {"type": "unsubscribe", "id": 2, "topic": topic},
+                    ]));
+                    let mut subscribed = String::new();
+                    loop {
+                        let message = peer.next();
+                        match message["type"].as_str() {
+                            Some("subscribed") => subscribed = text(&message["topic"]),
+                            Some("unsubscribed") => break,
+                            _ => assert_eq!(message["topic"], subscribed.as_str(), "{message}"),
+                        }
+                    }
+                }
+            })
+        })
+        .collect();
+    peers
+        .into_iter()
+        .for_each(|peer| peer.join().expect("it heard of its own topics only"));
+}
+
 /// The processes of clients are killed, so their sockets end without a word, or with a reset.
 #[test]
 fn who_is_cut_off_is_not_there_any_more() {

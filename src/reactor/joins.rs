@@ -235,6 +235,10 @@ impl<T: Transport> Connections<T> {
         change: &PresenceChange,
         now_ms: u64,
     ) {
+        // Another topic may have its place by now.
+        if !self.application.topics.is_here(local) {
+            return;
+        }
         let members = self.application.topics.take_members(local.index);
         let mut payload = Vec::new();
         v1::encode_presence_change(&mut payload, change);

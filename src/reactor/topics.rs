@@ -380,12 +380,10 @@ impl Topics {
         local: LocalTopic,
         publication: Arc<Publication>,
     ) -> Result<(), Arc<Publication>> {
-        let Some(state) = self.table.get_mut(local.index) else {
+        let state = self.table.get_mut(local.index);
+        let Some(state) = state.filter(|state| state.generation == local.generation) else {
             return Err(publication);
         };
-        if state.generation != local.generation {
-            return Err(publication);
-        }
         if state.queue == NO_QUEUE {
             state.queue = self.queues.len() as u32;
             self.queues
@@ -414,6 +412,12 @@ impl Topics {
             queued.map(std::mem::take).unwrap_or_default(),
             std::mem::take(&mut state.subscribers),
         )
+    }
+
+    /// Whether the topic that the hub calls so is still here, and not another one in its place.
+    pub fn is_here(&mut self, local: LocalTopic) -> bool {
+        let state = self.table.get_mut(local.index);
+        state.is_some_and(|state| state.generation == local.generation)
     }
 
     /// The publications queued for a topic so far, if there are such.
@@ -510,6 +514,30 @@ mod tests {
         topics.unsubscribe(again);
         topics.retire(|_| true);
         assert_eq!(topics.len(), 0);
+    }
+
+    #[test]
+    fn a_topic_is_not_taken_for_the_one_that_stood_in_its_place() {
+        let mut topics = table();
+        let (mut locals, join) = (Vec::new(), |topics: &mut Topics, name| {
+            let mut asked = None;
+            let place = topics.begin_join(&topic(name), |local| {
+                asked = Some(local);
+                Ok(())
+            });
+            (place.expect("room"), asked.expect("asked"))
+        });
+        for name in ["a", "b"] {
+            let (place, local) = join(&mut topics, name);
+            assert!(topics.is_here(local));
+            topics.end_join(place);
+            topics.retire(|_| true);
+            locals.push(local);
+        }
+        assert_eq!(locals[0].index, locals[1].index);
+        let (_, third) = join(&mut topics, "c");
+        let are_here = [locals[0], locals[1], third].map(|local| topics.is_here(local));
+        assert_eq!(are_here, [false, false, true]);
     }
 
     #[test]
