@@ -105,21 +105,22 @@ impl Topics {
         connection: u32,
         submit: impl FnOnce(Command) -> bool,
     ) -> Result<Subscription, SubscribeError> {
-        let place = match self.table.find(&topic) {
-            Some(place) => place,
-            None => {
-                let local = self.next_local()?;
-                let command = Command::Subscribe {
-                    topic: topic.clone(),
-                    reactor: self.reactor,
-                    local,
-                };
-                if !submit(command) {
-                    return Err(SubscribeError::HubFull);
-                }
-                self.add_topic(topic, local)
-            }
+        let known = self.table.find(&topic);
+        let local = match known {
+            Some(place) if self.is_known(place) => return Ok(self.add_subscriber(place, connection)),
+            // The question for whose sake it is in the table may not have come to the hub yet.
+            Some(place) => self.local(place),
+            None => self.next_local()?,
         };
+        let command = Command::Subscribe {
+            topic: topic.clone(),
+            reactor: self.reactor,
+            local,
+        };
+        if !submit(command) {
+            return Err(SubscribeError::HubFull);
+        }
+        let place = known.unwrap_or_else(|| self.add_topic(topic, local));
         Ok(self.add_subscriber(place, connection))
     }
 
@@ -232,6 +233,15 @@ impl Topics {
             self.extras.remove(state.extras as usize);
             state.extras = NO_EXTRAS;
         }
+    }
+
+    /// Whether the hub has been told of the topic for sure. It has not where it is only asked about.
+    fn is_known(&mut self, place: u32) -> bool {
+        let has_subscribers = |state: &mut TopicState| !state.subscribers.is_empty();
+        self.table.get_mut(place).is_some_and(has_subscribers)
+            || self
+                .extras(place)
+                .is_none_or(|extras| extras.joins == 0 || !extras.members.is_empty())
     }
 
     fn is_unused(&mut self, place: u32) -> bool {
@@ -457,138 +467,4 @@ impl Topics {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::hub::Kind;
-
-    fn topic(name: &str) -> Topic {
-        Topic::from_text(name).expect("a valid topic")
-    }
-
-    fn table() -> Topics {
-        Topics::new(ReactorId(0), 2)
-    }
-
-    #[test]
-    fn the_hub_hears_of_the_first_and_the_last_subscriber_only() {
-        let mut topics = table();
-        let mut commands = Vec::new();
-        let mut submit = |command| {
-            commands.push(format!("{command:?}").split(' ').next().map(str::to_owned));
-            true
-        };
-        let first = topics.subscribe(topic("a"), 10, &mut submit).expect("room");
-        let second = topics.subscribe(topic("a"), 11, &mut submit).expect("room");
-        assert_eq!(
-            topics.unsubscribe(first),
-            Some((11, first)),
-            "the last one moves to the free place"
-        );
-        assert_ne!(first, second);
-        topics.retire(&mut submit);
-        topics.unsubscribe(first);
-        topics.retire(&mut submit);
-        assert_eq!(topics.len(), 0);
-        assert_eq!(
-            commands,
-            [Some("Subscribe".to_owned()), Some("Unsubscribe".to_owned())]
-        );
-    }
-
-    #[test]
-    fn a_full_hub_changes_nothing_and_is_asked_again() {
-        let mut topics = table();
-        assert_eq!(
-            topics.subscribe(topic("a"), 1, |_| false),
-            Err(SubscribeError::HubFull)
-        );
-        assert_eq!(topics.len(), 0);
-        let subscription = topics.subscribe(topic("a"), 1, |_| true).expect("room");
-        topics.unsubscribe(subscription);
-        topics.retire(|_| false);
-        assert!(topics.has_forsaken());
-        let again = topics
-            .subscribe(topic("a"), 2, |_| panic!("the hub still knows it"))
-            .expect("room");
-        topics.retire(|_| panic!("it has a subscriber again"));
-        topics.unsubscribe(again);
-        topics.retire(|_| true);
-        assert_eq!(topics.len(), 0);
-    }
-
-    #[test]
-    fn a_topic_is_not_taken_for_the_one_that_stood_in_its_place() {
-        let mut topics = table();
-        let (mut locals, join) = (Vec::new(), |topics: &mut Topics, name| {
-            let mut asked = None;
-            let place = topics.begin_join(&topic(name), |local| {
-                asked = Some(local);
-                Ok(())
-            });
-            (place.expect("room"), asked.expect("asked"))
-        });
-        for name in ["a", "b"] {
-            let (place, local) = join(&mut topics, name);
-            assert!(topics.is_here(local));
-            topics.end_join(place);
-            topics.retire(|_| true);
-            locals.push(local);
-        }
-        assert_eq!(locals[0].index, locals[1].index);
-        let (_, third) = join(&mut topics, "c");
-        let are_here = [locals[0], locals[1], third].map(|local| topics.is_here(local));
-        assert_eq!(are_here, [false, false, true]);
-    }
-
-    #[test]
-    fn an_audience_lasts_as_long_as_somebody_is_in_it() {
-        let mut topics = table();
-        let first = topics.subscribe(topic("a"), 1, |_| true).expect("room");
-        let place = first.topic();
-        topics.enter_audience(place, Form::Raw);
-        assert!(topics.audience(place).is_none());
-        topics.enter_audience(place, Form::Deflated);
-        topics.enter_audience(place, Form::Cohort);
-        assert_eq!(topics.audience(place).expect("two").keeping_context, 1);
-        assert!(topics.leave_audience(place, Form::Cohort));
-        assert!(!topics.leave_audience(place, Form::Deflated));
-        assert!(topics.audience(place).is_none() && topics.extras.is_empty());
-    }
-
-    #[test]
-    fn topics_are_bounded() {
-        let mut topics = table();
-        topics.subscribe(topic("a"), 1, |_| true).expect("room");
-        topics.subscribe(topic("b"), 1, |_| true).expect("room");
-        assert_eq!(
-            topics.subscribe(topic("c"), 1, |_| true),
-            Err(SubscribeError::TooManyTopics)
-        );
-        topics
-            .subscribe(topic("a"), 2, |_| true)
-            .expect("it is there already");
-    }
-
-    #[test]
-    fn a_publication_for_an_earlier_use_of_the_place_is_dropped() {
-        let mut topics = table();
-        let mut locals = Vec::new();
-        let mut submit = |command| {
-            if let Command::Subscribe { local, .. } = command {
-                locals.push(local);
-            }
-            true
-        };
-        let subscription = topics.subscribe(topic("a"), 1, &mut submit).expect("room");
-        topics.unsubscribe(subscription);
-        topics.retire(&mut submit);
-        topics.subscribe(topic("b"), 1, &mut submit).expect("room");
-        assert_eq!(locals[0].index, locals[1].index);
-        let publication = Arc::new(Publication::new(Kind::Text, b"x", 0));
-        let stale = topics.queue(locals[0], Arc::clone(&publication));
-        stale.expect_err("the place is another topic's now");
-        assert!(topics.begin_delivery().is_empty());
-        topics.queue(locals[1], publication).expect("it is there");
-        assert_eq!(topics.begin_delivery(), [locals[1].index]);
-    }
-}
+mod tests;
