@@ -213,8 +213,10 @@ impl Application {
         answer: Option<&mut Answer>,
     ) -> Result<(), SubscribeError> {
         let (shards, reactor) = (Arc::clone(&self.shared.shards), self.reactor);
-        let waits = matches!(answer, Some(Answer::Hold(_)));
         let (id, mut untaken) = (question.connection, None);
+        // Behind what the hub has yet to take from this connection, as that it is no longer present here.
+        let waits = matches!(answer, Some(Answer::Hold(_)))
+            || self.untaken.iter().any(|(owner, _)| *owner == id);
         let place = self.topics.begin_join(topic, |local| {
             let command = Command::Join {
                 topic: topic.clone(),
