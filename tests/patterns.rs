@@ -97,13 +97,13 @@ fn random_pattern(random: &mut Random) -> String {
     replaced.collect()
 }
 
-/// A thousand patterns and a thousand topics, against the model. Every publication must come once for each pattern that
+/// Hundreds of patterns and of topics, against the model. Every publication must come once for each pattern that
 /// matches and no other, in the order of its topic.
 #[test]
-fn a_thousand_patterns_get_what_they_match_and_nothing_else() {
-    const COUNT: usize = 1000;
+fn hundreds_of_patterns_get_what_they_match_and_nothing_else() {
+    const COUNT: usize = 500;
     for (seed, subprotocol) in [(1, JSON), (2, BINARY)] {
-        let server = Server::start(&["--reactors", "2"]);
+        let server = Server::start(&["--reactors", "2", "--ping-interval-ms", "3600000"]);
         let mut random = Random::new(seed);
         let mut patterns = HashSet::new();
         while patterns.len() < COUNT {

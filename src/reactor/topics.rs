@@ -107,7 +107,9 @@ impl Topics {
     ) -> Result<Subscription, SubscribeError> {
         let known = self.table.find(&topic);
         let local = match known {
-            Some(place) if self.is_known(place) => return Ok(self.add_subscriber(place, connection)),
+            Some(place) if self.is_known(place) => {
+                return Ok(self.add_subscriber(place, connection));
+            }
             // The question for whose sake it is in the table may not have come to the hub yet.
             Some(place) => self.local(place),
             None => self.next_local()?,

@@ -1,3 +1,5 @@
+//! The table of topics as the reactor uses it.
+
 use super::*;
 use crate::hub::Kind;
 
