@@ -1,4 +1,4 @@
-//! The table of topics as the reactor uses it.
+//! The table of topics by itself.
 
 use super::*;
 use crate::hub::Kind;
