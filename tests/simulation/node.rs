@@ -15,7 +15,7 @@ use umbel::access::{AccessRequest, Authorizer, Denied};
 use umbel::config::{Limits, Origins};
 use umbel::connection::{Inflation, NEVER_MS, Settings};
 use umbel::handler::{CloseReason, ConnectionId, Echo, Handler, Message, Peer};
-use umbel::hub::ReactorId;
+use umbel::hub::{Command, Effect, ReactorId};
 use umbel::metrics::Metrics;
 use umbel::reactor::connections::Connections;
 use umbel::reactor::mailbox::{Inbox, Mailbox, mailbox};
@@ -25,6 +25,8 @@ use umbel::worker::{Outlet, QueueLimits, Shards};
 use super::cover::Cover;
 use super::network::{Link, Socket};
 use super::random::Random;
+use super::records::Records;
+use super::topics::placed;
 
 /// The wait while there is a shutdown to pace, or the hub to be asked again: as in the real reactor.
 const WAIT_MS_BUSY: u64 = 5;
@@ -93,6 +95,7 @@ pub struct SimulatedReactor {
     /// Ticks in a row that left events behind.
     waits_behind: usize,
     drain_until_ms: Option<u64>,
+    hub_is_drained: bool,
 }
 
 /// What a tick needs of the world.
@@ -101,6 +104,7 @@ pub struct Surroundings<'a> {
     pub links: &'a [Rc<RefCell<Link>>],
     pub random: &'a mut Random,
     pub cover: &'a mut Cover,
+    pub records: &'a mut Records,
 }
 
 pub struct Node {
@@ -113,7 +117,7 @@ pub struct Node {
 }
 
 impl Node {
-    pub fn new(settings: Settings, reactors: usize, shards: usize, inline: bool) -> Node {
+    pub fn new(settings: Settings, reactors: usize, shards: usize, inline: bool, run: u64) -> Node {
         let limits = &settings.limits.clone();
         let echo = Arc::new(CountedEcho::default());
         let (mut mailboxes, mut parts) = (Vec::new(), Vec::new());
@@ -134,7 +138,9 @@ impl Node {
             .iter()
             .map(|mailbox| Box::new(Arc::clone(mailbox)) as Box<dyn Outlet>)
             .collect();
-        let epochs: Vec<u64> = (0..shards).map(|shard| (shard as u64) << 32).collect();
+        let epochs: Vec<u64> = (0..shards)
+            .map(|shard| run << 48 | (shard as u64 + 1) << 32)
+            .collect();
         let queue = QueueLimits {
             commands_max: limits.commands_max,
             bytes_max: limits.command_bytes_max,
@@ -169,6 +175,7 @@ impl Node {
                     sleeps_until_ms: 0,
                     waits_behind: 0,
                     drain_until_ms: None,
+                    hub_is_drained: false,
                 })
             });
         Node {
@@ -212,6 +219,33 @@ impl Node {
         }
     }
 
+    /// The process dies: sockets end, and whoever was not accepted yet is reset.
+    pub fn die(&mut self, links: &[Rc<RefCell<Link>>]) {
+        for reactor in self.reactors.iter_mut().flatten() {
+            for index in reactor.backlog.drain(..) {
+                links[index].borrow_mut().break_off();
+            }
+        }
+        self.reactors.clear();
+        for link in links {
+            link.borrow_mut().disturbed = true;
+        }
+    }
+
+    /// The links whose connections take publications.
+    pub fn subscribers(&self) -> impl Iterator<Item = usize> {
+        let reactors = self.reactors.iter().flatten();
+        reactors.flat_map(|reactor| {
+            let takes = |id: ConnectionId| {
+                let connection = reactor.connections.connection(id);
+                connection.is_some_and(|connection| connection.takes_deliveries())
+            };
+            let open = reactor.open.iter();
+            open.filter(move |(_, id)| takes(*id))
+                .map(|(link, _)| *link)
+        })
+    }
+
     pub fn shut_down(&self) {
         self.shared.stage.advance(Stage::Draining);
         self.mailboxes.iter().for_each(|mailbox| mailbox.wake());
@@ -244,6 +278,7 @@ impl Node {
         assert_eq!(self.shared.shards.queued(), 0, "commands are forgotten");
         for reactor in self.reactors.iter().flatten() {
             assert_eq!(reactor.inbox.len(), 0, "mail is forgotten");
+            assert!(!reactor.connections.has_reports(), "a receipt is forgotten");
             // Topics without subscribers are told to the hub in the tick after, which comes by itself.
             assert!(
                 !reactor.connections.has_untaken()
@@ -267,7 +302,16 @@ impl Node {
 
     /// After the last reactor has ended: nothing is left of anything.
     pub fn check_end(&self) {
-        let metrics = &self.shared.metrics;
+        let (metrics, shards) = (&self.shared.metrics, &self.shared.shards);
+        for shard in 0..shards.shard_count() {
+            // Histories outlive everybody, until they are too old.
+            let now_us = u64::MAX;
+            let expired = shards.submit(Command::Expire { shard, now_us }, None);
+            expired.expect("the hub is idle");
+        }
+        while self.has_work() {
+            self.work();
+        }
         assert_eq!(self.shared.shards.queued(), 0);
         assert_eq!(self.shared.shards.counts().topics, 0, "topics are left");
         assert_eq!(metrics.connection_count(), 0);
@@ -279,6 +323,20 @@ impl Node {
             opened.load(Ordering::Relaxed),
             closed.load(Ordering::Relaxed)
         );
+    }
+}
+
+/// What the hub hands out says where each publish stands.
+fn note_places(effect: &Effect, records: &mut Records) {
+    let mut note = |publication| {
+        if let Some((number, place)) = placed(publication) {
+            records.place_at(number, place);
+        }
+    };
+    match effect {
+        Effect::Deliver { publication, .. } => note(publication),
+        Effect::Joined { joined, .. } => joined.publications.iter().for_each(|it| note(it)),
+        _ => {}
     }
 }
 
@@ -313,8 +371,10 @@ impl SimulatedReactor {
             }
         }
         self.accept(around, limits, held);
+        let is_draining = self.begin_drain(around, limits);
         self.take_mail(around);
         self.connections.deliver(now_ms, || now_ms * 1000);
+        self.connections.poll_receipts(now_ms);
         self.connections.retry_commands();
         if is_caught_up || self.waits_behind >= WAITS_BEHIND {
             self.waits_behind = 0;
@@ -322,15 +382,8 @@ impl SimulatedReactor {
         } else {
             self.waits_behind += 1;
         }
-        let done = self.connections.stage() == Stage::Draining && {
-            for index in self.backlog.drain(..) {
-                around.links[index].borrow_mut().break_off();
-            }
-            let until_ms = *self
-                .drain_until_ms
-                .get_or_insert(now_ms + limits.drain_timeout_ms);
-            self.connections.poll_drain(now_ms) || now_ms >= until_ms
-        };
+        let until_ms = self.drain_until_ms.unwrap_or(now_ms);
+        let done = is_draining && (self.connections.poll_drain(now_ms) || now_ms >= until_ms);
         self.connections.finish_tick(|_| ());
         self.open
             .retain(|(link, _)| !around.links[*link].borrow().node_closed);
@@ -341,8 +394,26 @@ impl SimulatedReactor {
         done
     }
 
+    /// Whether the drain concerns the connections: only once the hub is done.
+    fn begin_drain(&mut self, around: &mut Surroundings<'_>, limits: &Limits) -> bool {
+        if self.connections.stage() != Stage::Draining {
+            return false;
+        }
+        for index in self.backlog.drain(..) {
+            around.links[index].borrow_mut().break_off();
+        }
+        let timeout_ms = limits.drain_timeout_ms;
+        let until_ms = *self
+            .drain_until_ms
+            .get_or_insert(around.now_ms + timeout_ms);
+        self.hub_is_drained |=
+            self.connections.hub_is_idle() || around.now_ms + timeout_ms * 3 / 4 >= until_ms;
+        self.hub_is_drained
+    }
+
     fn wait_ms(&self, now_ms: u64) -> u64 {
-        if self.connections.has_ready() || !self.inbox.is_empty() {
+        let has_more = self.connections.has_ready() || self.connections.has_reports();
+        if has_more || !self.inbox.is_empty() {
             return 0;
         }
         let wait_ms = self.connections.next_deadline_ms().saturating_sub(now_ms);
@@ -397,6 +468,7 @@ impl SimulatedReactor {
             let Some(effect) = self.inbox.take() else {
                 break;
             };
+            note_places(&effect, around.records);
             self.connections.handle_effect(effect, around.now_ms);
         }
         if self.inbox.take_starved() {

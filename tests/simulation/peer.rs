@@ -4,13 +4,17 @@
 use std::collections::VecDeque;
 
 use umbel::protocol::deflate::Offer;
+use umbel::topic_rule::SlowConsumer;
 
 use super::compression::{self, Compression};
 use super::cover::Cover;
+use super::many::Many;
 use super::network::Link;
 use super::random::Random;
-use super::records::{Fate, Records, Stream};
+use super::records::{Receipt, Records};
 use super::rogue::Rogue;
+use super::topics::{Place, Target, parse_place};
+use super::views::{Start, View};
 use super::wire;
 
 /// What a peer needs of the world for one step.
@@ -32,6 +36,7 @@ pub struct Surroundings<'a> {
 pub enum Kind {
     Subscriber,
     EventReader,
+    Many,
     Publisher,
     Echo,
     Rogue(Rogue),
@@ -57,7 +62,15 @@ pub struct Peer {
     pub left: u64,
     reads_from_ms: u64,
     pub slowness_ms: u64,
-    stream: Option<usize>,
+    pub(super) view: Option<usize>,
+    /// Where it wants to begin.
+    pub(super) start: Start,
+    /// What it keeps if it speaks `umbel.v1`.
+    pub many: Option<Box<Many>>,
+    /// A rogue that subscribes to its topic.
+    pub(super) subscribes: bool,
+    /// Another one took over from it.
+    pub is_succeeded: bool,
     pub(super) requests: VecDeque<Request>,
     pub(super) echoes: VecDeque<Vec<u8>>,
     /// Its request, where it makes one alone, was sent.
@@ -100,7 +113,11 @@ impl Peer {
             left: random.within(1, 25),
             reads_from_ms: 0,
             slowness_ms: if slow { random.within(1, 120) } else { 0 },
-            stream: None,
+            view: None,
+            start: Start::Now,
+            many: (kind == Kind::Many).then(|| Box::new(Many::new(random.chance(50)))),
+            subscribes: false,
+            is_succeeded: false,
             requests: VecDeque::new(),
             echoes: VecDeque::new(),
             has_asked: false,
@@ -132,6 +149,8 @@ impl Peer {
             assert!(self.requests.is_empty(), "peer {} has no answer", self.id);
             assert!(self.echoes.is_empty(), "peer {} has no echo", self.id);
             assert!(self.outgoing.is_empty(), "peer {} is not read", self.id);
+            let is_answered = self.many.as_ref().is_none_or(|many| many.is_answered());
+            assert!(is_answered, "peer {} waits: {:?}", self.id, self.many);
         }
     }
 
@@ -218,15 +237,7 @@ impl Peer {
         match (self.kind, response.status) {
             (Kind::Subscriber, 101) | (Kind::EventReader, 200) => {
                 self.is_open = true;
-                self.stream = Some(around.records.streams.len());
-                around.records.streams.push(Stream {
-                    topic: self.topic,
-                    subscriber: self.id,
-                    subscribed_step: around.step,
-                    seen: Vec::new(),
-                    positions: Vec::new(),
-                    ended: false,
-                });
+                self.begin_view(&response, around);
             }
             (_, 101) => self.is_open = true,
             (Kind::Rogue(_), _) => {}
@@ -240,18 +251,59 @@ impl Peer {
         true
     }
 
+    /// It is subscribed to the one topic that it asked for.
+    fn begin_view(&mut self, response: &wire::Response, around: &mut Surroundings<'_>) {
+        let told = response.header("Umbel-Position").map(parse_place);
+        let recovered = response.header("Umbel-Recovered").map(|it| it == "true");
+        let has_history = around.records.rules[self.topic].history.publications_max > 0;
+        assert!(
+            told.is_some() || self.start == Start::Now && !has_history,
+            "no position in {response:?}"
+        );
+        let is_last = matches!(self.start, Start::Last(_));
+        around
+            .cover
+            .add("last before what is new", u64::from(is_last));
+        self.view = Some(around.records.views.len());
+        around.records.views.push(View {
+            target: Target::Topic(self.topic),
+            subscriber: self.id,
+            subscribed_step: around.step,
+            start: self.start,
+            told,
+            recovered,
+            policy: match around.records.rules[self.topic].slow_consumer {
+                SlowConsumer::DropOldest => SlowConsumer::Close,
+                policy => policy,
+            },
+            is_alone: true,
+            items: Vec::new(),
+            ended: false,
+        });
+    }
+
     fn take_event(&mut self, around: &mut Surroundings<'_>) -> bool {
-        let Some((id, data)) = wire::take_event(&mut self.incoming) else {
+        let Some(event) = wire::take_event(&mut self.incoming) else {
             return false;
         };
-        let (Some(id), Some(stream)) = (id, self.stream) else {
-            around.cover.add("comment in an event stream", 1);
-            return true;
-        };
-        around.records.see(stream, data.as_bytes());
-        let (epoch, offset) = id.split_once(':').expect("epoch:offset");
-        let position = (epoch.to_owned(), offset.parse().expect("a number"));
-        around.records.streams[stream].positions.push(position);
+        let view = self.view.expect("it is subscribed");
+        let records = &mut *around.records;
+        match (event.id.as_deref().map(parse_place), event.data) {
+            (None, _) => around.cover.add("comment in an event stream", 1),
+            (place, None) => {
+                assert_eq!(place, records.views[view].told);
+                around.cover.add("id alone in an event stream", 1);
+            }
+            (place, Some(_)) if event.name.as_deref() == Some("gap") => {
+                let view = &records.views[view];
+                assert_eq!((place, view.recovered), (view.told, Some(false)));
+                around.cover.add("gap in an event stream", 1);
+            }
+            (Some(place), Some(data)) => {
+                let number = records.see(view, data.as_bytes());
+                records.place_at(number, place);
+            }
+        }
         true
     }
 
@@ -263,7 +315,7 @@ impl Peer {
             let compression = self.compression.as_mut().expect("it was agreed to");
             frame.payload = compression.inflate(&frame.payload);
             around.cover.add("compressed message from the node", 1);
-            if self.stream.is_some() && compression.keeps_context {
+            if self.view.is_some() && compression.keeps_context {
                 around.cover.add("publication in a kept context", 1);
             }
         }
@@ -286,9 +338,11 @@ impl Peer {
                 assert!(sent == frame.payload, "an echo is what was sent");
             }
             (_, Kind::Subscriber) => {
-                let stream = self.stream.expect("it is subscribed");
-                around.records.see(stream, &frame.payload);
+                let view = self.view.expect("it is subscribed");
+                around.records.see(view, &frame.payload);
             }
+            (1, Kind::Many) => self.take_answer_object(&frame.payload, around),
+            (2, Kind::Many) => self.take_binary(&frame.payload, around),
             _ => {}
         }
         true
@@ -303,7 +357,7 @@ impl Peer {
         let is_excused = self.is_excused(around.link) && code == 1008;
         around.cover.add(&format!("close {code}"), 1);
         let keeps_context = self.compression.as_ref().is_some_and(|it| it.keeps_context);
-        if code == 1013 && self.stream.is_some() && keeps_context {
+        if code == 1013 && self.view.is_some() && keeps_context {
             around.cover.add("slow consumer with a kept context", 1);
         }
         match self.kind {
@@ -355,7 +409,7 @@ impl Peer {
         };
         assert_eq!(lines.len(), request.publishes.len(), "an answer a line");
         for (line, number) in lines.iter().zip(request.publishes) {
-            around.records.publishes[number].fate = parse_answer(line);
+            take_publish_answer(number, line, around);
         }
         true
     }
@@ -367,8 +421,9 @@ impl Peer {
         if !matches!(self.kind, Kind::Rogue(rogue) if !rogue.answers()) {
             link.peer_fin();
         }
-        if let Some(stream) = self.stream {
-            around.records.streams[stream].ended = true;
+        let many = self.many.iter().flat_map(|many| many.subscriptions());
+        for view in self.view.into_iter().chain(many.map(|(_, view)| view)) {
+            around.records.views[view].ended = true;
         }
         around
             .cover
@@ -379,7 +434,7 @@ impl Peer {
         }
         assert!(!link.node_reset, "peer {} was reset by the node", self.id);
         match self.kind {
-            Kind::Subscriber | Kind::Echo if self.is_open => {
+            Kind::Subscriber | Kind::Echo | Kind::Many if self.is_open => {
                 assert!(self.close_code.is_some(), "no code for peer {}", self.id);
             }
             Kind::Publisher => assert!(
@@ -396,16 +451,18 @@ impl Peer {
     }
 }
 
-fn parse_answer(line: &str) -> Fate {
+/// One line of the answer to a publish.
+fn take_publish_answer(number: usize, line: &str, around: &mut Surroundings<'_>) {
     if line.starts_with("{\"status\":503") {
-        return Fate::Refused;
+        return around.records.refuse(number);
     }
-    let (epoch, offset) = line
-        .strip_prefix("{\"epoch\":\"")
-        .and_then(|rest| rest.strip_suffix('}')?.split_once("\",\"offset\":"))
-        .unwrap_or_else(|| panic!("not an answer: {line:?}"));
-    Fate::Answered {
-        epoch: epoch.to_owned(),
-        offset: offset.parse().expect("a number"),
+    let answer: serde_json::Value = serde_json::from_str(line).expect("JSON");
+    let epoch = answer["epoch"].as_str().expect("an epoch");
+    let epoch = u64::from_str_radix(epoch, 16).expect("hexadecimal digits");
+    let place: Place = (epoch, answer["offset"].as_u64().expect("an offset"));
+    around.records.answer(number, place);
+    if let Some(receipt) = answer.get("receipt") {
+        let receipt = Receipt::parse(number, receipt);
+        around.records.receipts.push(receipt);
     }
 }

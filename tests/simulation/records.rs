@@ -1,14 +1,20 @@
-//! What peers saw and did, and whether it is what the server promises.
+//! What peers did and were told, and whether it fits together.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
+
+use umbel::topic_rule::{Rule, SlowConsumer};
+
+use super::cover::Cover;
+use super::topics::{Place, TOPICS, Target};
+use super::views::{Item, View};
 
 /// What became of a publish, as far as its publisher knows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// Sent, and nothing was heard of it: as all publishes by WebSocket.
+    /// Sent, and nothing was heard of it.
     Sent,
     /// Answered with its place.
-    Answered { epoch: String, offset: u64 },
+    Answered,
     /// Refused: it must not be seen.
     Refused,
 }
@@ -19,20 +25,34 @@ pub struct Publish {
     pub publisher: usize,
     pub by_websocket: bool,
     pub sent_step: u64,
+    pub key: Option<&'static str>,
     pub fate: Fate,
+    /// Its place, as all who speak of it must have it.
+    pub place: Option<Place>,
+    pub payload_bytes: usize,
 }
 
-/// One subscription, from its answer to its end.
-#[derive(Debug)]
-pub struct Stream {
-    pub topic: usize,
-    pub subscriber: usize,
-    pub subscribed_step: u64,
-    /// The publishes in the order in which they came.
-    pub seen: Vec<usize>,
-    /// Their places, where the dialect tells them.
-    pub positions: Vec<(String, u64)>,
-    pub ended: bool,
+/// What a publisher was told of all subscribers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    pub publish: usize,
+    pub matched: u64,
+    pub written: u64,
+    pub queued: u64,
+    pub dropped: u64,
+}
+
+impl Receipt {
+    pub fn parse(publish: usize, json: &serde_json::Value) -> Receipt {
+        let count = |name: &str| json[name].as_u64().unwrap_or_else(|| panic!("{json}"));
+        Receipt {
+            publish,
+            matched: count("matched"),
+            written: count("written"),
+            queued: count("queued"),
+            dropped: count("dropped"),
+        }
+    }
 }
 
 /// The byte at this place of a publish: of every fourth one without a pattern, so that it hardly compresses.
@@ -49,23 +69,67 @@ fn padding(number: usize, place: usize) -> u8 {
 #[derive(Default)]
 pub struct Records {
     pub publishes: Vec<Publish>,
-    pub streams: Vec<Stream>,
+    pub views: Vec<View>,
+    pub receipts: Vec<Receipt>,
+    /// The publish at each place of each topic.
+    pub places: Vec<BTreeMap<Place, usize>>,
+    pub rules: Vec<Rule>,
+    pub recovery_publications_max: u32,
+    pub recovery_bytes_max: usize,
+    pub outbox_bytes_max: usize,
+    /// The histories of all topics together are not bounded any further.
+    pub keeps_all_histories: bool,
 }
 
 impl Records {
+    pub fn new(rules: Vec<Rule>) -> Records {
+        Records {
+            places: vec![BTreeMap::new(); TOPICS.len()],
+            rules,
+            ..Records::default()
+        }
+    }
+
     /// A new publish; its payload, padded to `len`.
-    pub fn publish(&mut self, publish: Publish, len: usize) -> (usize, Vec<u8>) {
+    pub fn publish(&mut self, mut publish: Publish, len: usize) -> (usize, Vec<u8>) {
         let number = self.publishes.len();
-        self.publishes.push(publish);
         let mut payload = format!("{number}:").into_bytes();
         while payload.len() < len {
             payload.push(padding(number, payload.len()));
         }
+        publish.payload_bytes = payload.len();
+        self.publishes.push(publish);
         (number, payload)
     }
 
-    /// A subscriber received a payload.
-    pub fn see(&mut self, stream: usize, payload: &[u8]) {
+    /// Somebody said where a publish stands: the node inside, or an answer, or a subscriber.
+    pub fn place_at(&mut self, number: usize, place: Place) {
+        let publish = &mut self.publishes[number];
+        assert_ne!(publish.fate, Fate::Refused, "{number} was refused");
+        let known = *publish.place.get_or_insert(place);
+        assert_eq!(known, place, "two places of {publish:?}");
+        let holder = *self.places[publish.topic].entry(place).or_insert(number);
+        assert_eq!(holder, number, "two publishes at {place:?}");
+    }
+
+    /// A publisher was told where its publish stands.
+    pub fn answer(&mut self, number: usize, place: Place) {
+        self.publishes[number].fate = Fate::Answered;
+        self.place_at(number, place);
+    }
+
+    /// A publisher was told that its publish is none.
+    pub fn refuse(&mut self, number: usize) {
+        let publish = &mut self.publishes[number];
+        assert_eq!(
+            publish.place, None,
+            "{number} is refused, and was published"
+        );
+        publish.fate = Fate::Refused;
+    }
+
+    /// A subscriber received a payload; gives the number of the publish.
+    pub fn see(&mut self, view: usize, payload: &[u8]) -> usize {
         let text = std::str::from_utf8(payload).expect("payloads here are text");
         let (number, rest) = text.split_once(':').expect("as it was made");
         let number: usize = number.parse().expect("a number");
@@ -74,66 +138,47 @@ impl Records {
             .bytes()
             .zip(start..)
             .all(|(byte, place)| byte == padding(number, place));
-        assert!(is_whole, "a payload was mixed up: {text:?}");
-        let stream = &mut self.streams[stream];
-        assert_eq!(
-            self.publishes[number].topic, stream.topic,
-            "a foreign topic"
+        let publish = &self.publishes[number];
+        assert!(
+            is_whole && text.len() == publish.payload_bytes,
+            "a payload was mixed up: {text:?}"
         );
-        assert!(!stream.ended);
-        stream.seen.push(number);
+        let view = &mut self.views[view];
+        assert!(view.target.matches(publish.topic), "a foreign topic");
+        assert!(!view.ended);
+        view.items.push(Item::Seen(number));
+        number
     }
 
-    /// One order per topic, no gap and no repetition: whoever saw one publish saw the same next one.
-    pub fn check_order(&self) {
-        let (mut next, mut previous) = (HashMap::new(), HashMap::new());
-        for stream in &self.streams {
-            let mut once = HashSet::new();
-            assert!(
-                stream.seen.iter().all(|number| once.insert(*number)),
-                "repeated: {stream:?}"
-            );
-            for pair in stream.seen.windows(2) {
-                let follower = *next.entry(pair[0]).or_insert(pair[1]);
-                let leader = *previous.entry(pair[1]).or_insert(pair[0]);
-                assert!(
-                    follower == pair[1] && leader == pair[0],
-                    "{pair:?} in {stream:?}, but {follower} behind {} and {leader} before {}",
-                    pair[0],
-                    pair[1]
-                );
-            }
-            for pair in stream.positions.windows(2) {
-                assert_eq!(pair[0].0, pair[1].0, "the epoch changed under a subscriber");
-                assert_eq!(pair[0].1 + 1, pair[1].1, "a gap in the offsets");
-            }
-        }
-    }
-
-    /// A publisher's own order holds in every stream; by WebSocket nothing of it is left out.
+    /// A publisher's own order holds in every view; by WebSocket nothing of it is left out, but where slow consumers get
+    /// less.
     pub fn check_publishers(&self) {
         let mut sent: HashMap<(usize, usize), Vec<usize>> = HashMap::new();
         for (number, publish) in self.publishes.iter().enumerate() {
-            let key = (publish.publisher, publish.topic);
-            sent.entry(key).or_default().push(number);
+            if publish.fate != Fate::Refused {
+                let key = (publish.publisher, publish.topic);
+                sent.entry(key).or_default().push(number);
+            }
         }
-        for stream in &self.streams {
-            let mut seen: HashMap<usize, Vec<usize>> = HashMap::new();
-            for &number in &stream.seen {
+        for view in &self.views {
+            let mut seen: HashMap<(usize, usize), Vec<usize>> = HashMap::new();
+            for number in view.seen() {
                 let publish = &self.publishes[number];
                 assert_ne!(
                     publish.fate,
                     Fate::Refused,
                     "{number} was refused, and seen"
                 );
-                seen.entry(publish.publisher).or_default().push(number);
+                let key = (publish.publisher, publish.topic);
+                seen.entry(key).or_default().push(number);
             }
-            for (publisher, seen) in seen {
+            for (key, seen) in seen {
                 assert!(seen.is_sorted(), "out of order: {seen:?}");
-                if !self.publishes[seen[0]].by_websocket {
+                let is_whole = self.rules[key.1].slow_consumer == SlowConsumer::Close;
+                if !self.publishes[seen[0]].by_websocket || !is_whole {
                     continue;
                 }
-                let sent = &sent[&(publisher, stream.topic)];
+                let sent = &sent[&key];
                 let first = sent.iter().position(|number| *number == seen[0]);
                 let first = first.expect("what is seen was sent");
                 assert_eq!(sent[first..first + seen.len()], seen, "left out");
@@ -141,46 +186,31 @@ impl Records {
         }
     }
 
-    /// A place that was told to a publisher is the place that subscribers were told.
-    pub fn check_positions(&self) {
-        for stream in &self.streams {
-            for (number, (epoch, offset)) in stream.seen.iter().zip(&stream.positions) {
-                if let Fate::Answered {
-                    epoch: told_epoch,
-                    offset: told_offset,
-                } = &self.publishes[*number].fate
-                {
-                    assert_eq!((told_epoch, told_offset), (epoch, offset));
-                }
-            }
+    /// The parts of a receipt add up, and whoever got the publication live stands in it.
+    pub fn check_receipts(&self, cover: &mut Cover) {
+        for receipt in &self.receipts {
+            cover.add("receipt", 1);
+            cover.add("receipt of some that wait", u64::from(receipt.queued > 0));
+            cover.add(
+                "receipt of some that are closed",
+                u64::from(receipt.dropped > 0),
+            );
+            let sum = receipt.written + receipt.queued + receipt.dropped;
+            assert_eq!(receipt.matched, sum, "{receipt:?}");
+            let publish = &self.publishes[receipt.publish];
+            let place = publish.place.expect("a receipt tells it");
+            let is_live = |view: &View| match (view.target, view.told) {
+                (Target::Topic(_), Some(told)) => place > told,
+                _ => true,
+            };
+            let views = self.views.iter().filter(|view| {
+                is_live(view) && view.seen().any(|number| number == receipt.publish)
+            });
+            let count = views.count() as u64;
+            assert!(
+                count <= receipt.matched,
+                "{count} got {publish:?}, and {receipt:?}"
+            );
         }
-    }
-
-    /// Everything has come to rest: who is still subscribed has all that was confirmed since, and all that came by a
-    /// WebSocket connection that is still there. Returns how many publishes that were.
-    pub fn check_complete(&self, is_open: impl Fn(usize) -> bool) -> u64 {
-        let mut checked = 0;
-        for stream in self.streams.iter().filter(|stream| !stream.ended) {
-            if !is_open(stream.subscriber) {
-                continue;
-            }
-            let seen: HashSet<usize> = stream.seen.iter().copied().collect();
-            for (number, publish) in self.publishes.iter().enumerate() {
-                let is_later = publish.sent_step > stream.subscribed_step;
-                let is_sure = match publish.fate {
-                    Fate::Answered { .. } => true,
-                    Fate::Sent => publish.by_websocket && is_open(publish.publisher),
-                    Fate::Refused => false,
-                };
-                if publish.topic == stream.topic && is_later && is_sure {
-                    checked += 1;
-                    assert!(
-                        seen.contains(&number),
-                        "publish {number} is missing: {publish:?} in {stream:?}"
-                    );
-                }
-            }
-        }
-        checked
     }
 }

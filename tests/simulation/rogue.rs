@@ -2,6 +2,7 @@
 //! none may cost the others anything.
 
 use super::peer::{Peer, Surroundings};
+use super::topics::TOPICS;
 use super::wire;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +103,7 @@ impl Peer {
                 let len = around.random.below(200);
                 let bytes: Vec<u8> = (0..len).map(|_| around.random.next() as u8).collect();
                 if around.random.chance(50) && is_first {
+                    (self.subscribes, self.topic) = (true, 0);
                     self.outgoing.extend(wire::upgrade_request("/ws/t0", ""));
                 }
                 self.outgoing.extend(bytes);
@@ -138,7 +140,10 @@ impl Peer {
             _ if is_first => {
                 let path = match rogue {
                     Rogue::NeverReadsEcho => "/echo".to_owned(),
-                    _ => format!("/ws/t{}", self.topic),
+                    _ => {
+                        self.subscribes = true;
+                        format!("/ws/{}", TOPICS[self.topic])
+                    }
                 };
                 self.outgoing.extend(wire::upgrade_request(&path, ""));
             }

@@ -1,9 +1,13 @@
 //! What peers say of their own accord.
 
+use serde_json::json;
 use umbel::protocol::deflate::payload_bytes_max;
 
+use super::many::KEYS;
 use super::peer::{Kind, Leaving, Peer, Request, Surroundings};
 use super::records::{Fate, Publish};
+use super::topics::{TOPICS, place_text};
+use super::views::Start;
 use super::wire;
 
 /// Requests that a publisher sends before it has the answers.
@@ -21,6 +25,13 @@ impl Peer {
         if self.kind != Kind::Publisher && !self.has_asked {
             return self.ask(around);
         }
+        if self.many.as_ref().is_some_and(|many| many.is_probe) {
+            if self.is_open {
+                self.next_ms = u64::MAX;
+                self.probe(around);
+            }
+            return;
+        }
         if self.left == 0 {
             self.next_ms = u64::MAX;
             return self.leave(around);
@@ -29,6 +40,7 @@ impl Peer {
         match self.kind {
             Kind::Publisher if self.requests.len() < PIPELINED_MAX => self.request(around),
             Kind::Subscriber if self.is_open => self.publish(around),
+            Kind::Many if self.is_open => self.command(around),
             Kind::Echo if self.is_open => {
                 let len = around.random.within(0, around.message_max as u64) as usize;
                 // With few different bytes it gets shorter when it is compressed.
@@ -48,12 +60,42 @@ impl Peer {
         let offer = self.offer.as_ref().map_or(String::new(), |offer| {
             format!("Sec-WebSocket-Extensions: {}\r\n", offer.encode())
         });
-        let request = match self.kind {
-            Kind::EventReader => {
-                format!("GET /sse/t{} HTTP/1.1\r\nHost: sim\r\n\r\n", self.topic).into_bytes()
+        let name = TOPICS[self.topic];
+        let is_one = matches!(self.kind, Kind::Subscriber | Kind::EventReader);
+        if is_one && self.start == Start::Now {
+            self.start = self.some_start(self.topic, around);
+        }
+        let query = match self.start {
+            Start::Now => String::new(),
+            Start::Since(place) => format!("?since={}", place_text(place)),
+            Start::Last(count) => format!("?last={count}"),
+        };
+        let request = match (self.kind, self.start) {
+            (Kind::EventReader, Start::Since(place)) if around.random.chance(60) => {
+                let id = place_text(place);
+                let id = if place.0 == 0 {
+                    "of another server"
+                } else {
+                    &id
+                };
+                format!("GET /sse/{name} HTTP/1.1\r\nHost: sim\r\nLast-Event-ID: {id}\r\n\r\n")
+                    .into_bytes()
             }
-            Kind::Echo => wire::upgrade_request("/echo", &offer),
-            _ => wire::upgrade_request(&format!("/ws/t{}", self.topic), &offer),
+            (Kind::EventReader, _) => {
+                format!("GET /sse/{name}{query} HTTP/1.1\r\nHost: sim\r\n\r\n").into_bytes()
+            }
+            (Kind::Echo, _) => wire::upgrade_request("/echo", &offer),
+            (Kind::Many, _) => {
+                let is_binary = self.many.as_ref().is_some_and(|many| many.is_binary);
+                let subprotocol = if is_binary {
+                    "umbel.v1.bin"
+                } else {
+                    "umbel.v1"
+                };
+                let lines = format!("Sec-WebSocket-Protocol: {subprotocol}\r\n{offer}");
+                wire::upgrade_request("/ws", &lines)
+            }
+            _ => wire::upgrade_request(&format!("/ws/{name}{query}"), &offer),
         };
         self.outgoing.extend(request);
         if self.kind == Kind::Echo && around.random.chance(30) {
@@ -65,7 +107,8 @@ impl Peer {
     }
 
     pub(super) fn leave(&mut self, around: &mut Surroundings<'_>) {
-        let speaks_frames = matches!(self.kind, Kind::Subscriber | Kind::Echo) && self.is_open;
+        let speaks_frames =
+            matches!(self.kind, Kind::Subscriber | Kind::Echo | Kind::Many) && self.is_open;
         match self.leaves {
             Leaving::Stays if !self.closes => {}
             Leaving::Closes if speaks_frames => {
@@ -90,10 +133,15 @@ impl Peer {
     }
 
     /// Queues a message, compressed if that was agreed to, and sometimes in fragments with a ping between them.
-    fn send_message(&mut self, first: u8, message: &[u8], around: &mut Surroundings<'_>) {
+    pub(super) fn send_message(
+        &mut self,
+        first: u8,
+        message: &[u8],
+        around: &mut Surroundings<'_>,
+    ) {
         // The limit of a message holds for its compressed bytes too, and those of noise are more.
         let bytes_max = match self.kind {
-            Kind::Echo => around.message_max,
+            Kind::Echo | Kind::Many => around.message_max,
             _ => around.payload_max,
         };
         let is_wanted = around.random.chance(80) && payload_bytes_max(message.len()) <= bytes_max;
@@ -118,10 +166,11 @@ impl Peer {
         around.cover.add("fragmented message", 1);
     }
 
-    fn record(
+    pub(super) fn record(
         &self,
         topic: usize,
         by_websocket: bool,
+        key: Option<&'static str>,
         around: &mut Surroundings<'_>,
     ) -> (usize, Vec<u8>) {
         let len = match around.random.chance(80) {
@@ -133,14 +182,17 @@ impl Peer {
             publisher: self.id,
             by_websocket,
             sent_step: around.step,
+            key,
             fate: Fate::Sent,
+            place: None,
+            payload_bytes: 0,
         };
         around.records.publish(publish, len)
     }
 
     pub(super) fn publish(&mut self, around: &mut Surroundings<'_>) {
         for _ in 0..around.random.within(1, 4) {
-            let (_, payload) = self.record(self.topic, true, around);
+            let (_, payload) = self.record(self.topic, true, None, around);
             self.send_message(0x81, &payload, around);
         }
     }
@@ -150,10 +202,17 @@ impl Peer {
             return self.request_lines(around);
         }
         let topic = around.random.below(around.topics);
-        let (number, payload) = self.record(topic, false, around);
+        let key = *around.random.pick(KEYS);
+        let (number, payload) = self.record(topic, false, key, around);
         let text = String::from_utf8(payload).expect("as it was made");
         let len = text.len();
-        let head = format!("POST /pub/t{topic} HTTP/1.1\r\nHost: sim\r\n");
+        let mut head = format!("POST /pub/{} HTTP/1.1\r\nHost: sim\r\n", TOPICS[topic]);
+        if let Some(key) = key {
+            head.push_str(&format!("Umbel-Key: {key}\r\n"));
+        }
+        if around.random.chance(30) {
+            head.push_str("Umbel-Receipt: true\r\n");
+        }
         let rest = match around.random.below(4) {
             0 => format!("Transfer-Encoding: chunked\r\n\r\n{len:x}\r\n{text}\r\n0\r\n\r\n"),
             1 => format!("Expect: 100-continue\r\nContent-Length: {len}\r\n\r\n{text}"),
@@ -170,9 +229,17 @@ impl Peer {
         let (mut body, mut publishes) = (String::new(), Vec::new());
         for _ in 0..around.random.within(1, 3) {
             let topic = around.random.below(around.topics);
-            let (number, payload) = self.record(topic, false, around);
+            let key = *around.random.pick(KEYS);
+            let (number, payload) = self.record(topic, false, key, around);
             let text = String::from_utf8(payload).expect("as it was made");
-            body.push_str(&format!("{{\"topic\":\"t{topic}\",\"data\":\"{text}\"}}\n"));
+            let mut line = json!({"topic": TOPICS[topic], "data": text});
+            if let Some(key) = key {
+                line["key"] = key.into();
+            }
+            if around.random.chance(30) {
+                line["receipt"] = true.into();
+            }
+            body.push_str(&format!("{line}\n"));
             publishes.push(number);
         }
         let len = body.len();

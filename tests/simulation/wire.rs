@@ -81,6 +81,11 @@ impl Response {
     pub fn closes(&self) -> bool {
         self.head.contains("Connection: close")
     }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut lines = self.head.lines();
+        lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    }
 }
 
 /// Takes a whole response off the front; of a stream or an upgrade, its head.
@@ -106,14 +111,24 @@ pub fn take_response(bytes: &mut Vec<u8>) -> Option<Response> {
     Some(Response { status, head, body })
 }
 
-/// Takes a whole event off the front: its id and its data. A comment has no id.
-pub fn take_event(bytes: &mut Vec<u8>) -> Option<(Option<String>, String)> {
+#[derive(Debug)]
+pub struct Event {
+    pub id: Option<String>,
+    pub name: Option<String>,
+    pub data: Option<String>,
+}
+
+/// Takes a whole block off the front: an event, an id alone, or a comment, which has nothing.
+pub fn take_event(bytes: &mut Vec<u8>) -> Option<Event> {
     let end = bytes.windows(2).position(|two| two == b"\n\n")? + 2;
     let text = String::from_utf8(bytes.drain(..end).collect()).expect("an event is text");
-    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
-    if text.starts_with(':') {
-        return Some((None, String::new()));
-    }
-    let data = field("data: ").unwrap_or_else(|| panic!("an event without data: {text:?}"));
-    Some((field("id: ").map(str::to_owned), data.to_owned()))
+    let field = |name: &str| {
+        let value = text.lines().find_map(|line| line.strip_prefix(name));
+        value.map(str::to_owned)
+    };
+    Some(Event {
+        id: field("id: "),
+        name: field("event: "),
+        data: field("data: "),
+    })
 }

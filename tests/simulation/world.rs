@@ -4,7 +4,8 @@
 //! 2. the network heals and good peers finish what they began; then everything is at rest, and complete
 //! 3. the node is shut down, and everything ends
 //!
-//! In some runs the second part is left out, so that the shutdown comes in the middle of the traffic.
+//! In some runs the second part is left out, so that the shutdown comes in the middle of the traffic; in some the node
+//! dies in the first part, and another one begins with nothing.
 
 use std::cell::RefCell;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -13,18 +14,28 @@ use std::rc::Rc;
 use umbel::config::{Deflate, Limits};
 use umbel::connection::{CloseReason, Settings};
 use umbel::http::refusal::Refusal;
+use umbel::topic_rule::Rule;
 
 use super::cover::Cover;
+use super::many::Many;
 use super::network::Link;
 use super::node::{self, Node};
 use super::peer::{self, Kind, Peer};
 use super::random::Random;
 use super::records::Records;
 use super::rogue::ROGUES;
+use super::topics::{self, Target};
+use super::views::Start;
 
 const TRAFFIC_MS: u64 = 400;
 const HEALING_MS: u64 = 1200;
+/// How long after the healing those who were cut off still come back.
+const RETURN_MS: u64 = 300;
+/// How long a probe takes at most.
+const PROBE_MS: u64 = 200;
 const PEERS_MAX: usize = 24;
+/// The same, with those who come back.
+const RETURNS_MAX: usize = 32;
 /// Steps without the clock moving, after which it is said that they never end.
 const STEPS_MAX: u64 = 100_000;
 
@@ -52,9 +63,29 @@ pub struct World {
     trace: DefaultHasher,
     topics: usize,
     limits: Limits,
+    plan: Plan,
+    /// When the node dies.
+    dies_ms: Option<u64>,
+    /// How often it has.
+    deaths: u64,
     faults: bool,
     is_draining: bool,
     steps_at_rest: u64,
+}
+
+/// How each node of a run is made.
+struct Plan {
+    settings: Settings,
+    reactors: usize,
+    shards: usize,
+    inline: bool,
+}
+
+impl Plan {
+    fn node(&self, run: u64) -> Node {
+        let settings = self.settings.clone();
+        Node::new(settings, self.reactors, self.shards, self.inline, run)
+    }
 }
 
 /// What a run came to.
@@ -68,12 +99,12 @@ fn limits(random: &mut Random) -> Limits {
     let mut limits = Limits::default();
     limits.head_bytes_max = 600;
     limits.headers_max = 16;
-    limits.body_bytes_max = 2000;
+    limits.body_bytes_max = 2500;
     limits.publish_lines_max = 4;
     limits.handshake_timeout_ms = 200;
     limits.body_timeout_ms = 200;
     limits.keep_alive_timeout_ms = 400;
-    limits.message_bytes_max = 2000;
+    limits.message_bytes_max = 2500;
     limits.publication_bytes_max = 600;
     limits.fragments_max = 8;
     limits.message_timeout_ms = 200;
@@ -98,6 +129,12 @@ fn limits(random: &mut Random) -> Limits {
     limits.deflate_cohorts_max = *random.pick(&[0, 1, 100]);
     limits.deflate_reset_interval_ms = *random.pick(&[10, 60, 5000]);
     limits.drain_timeout_ms = 2000;
+    limits.history_bytes_total_max = *random.pick(&[20_000, 64 << 20, 64 << 20]);
+    limits.recovery_publications_max = *random.pick(&[3, 1000, 1000]);
+    limits.recovery_bytes_max = *random.pick(&[500, 1 << 20, 1 << 20]);
+    limits.subscriptions_max = *random.pick(&[2, 100]);
+    limits.receipts_max = *random.pick(&[1, 100]);
+    limits.presence_max = *random.pick(&[1, 2, 100]);
     limits
 }
 
@@ -105,22 +142,47 @@ impl World {
     pub fn new(seed: u64) -> World {
         let mut random = Random::new(seed);
         let limits = limits(&mut random);
-        let (reactors, shards) = (1 + random.below(4), 1 + random.below(4));
         let inline = random.chance(50);
         let peers = 4 + random.below(10);
         let deflate = *random.pick(&[Deflate::Off, Deflate::Text, Deflate::All]);
-        let settings = Settings::new(&limits).with_deflate(deflate, random.chance(50));
+        let rules = topics::rules(&mut random);
+        let has_rules = random.chance(85);
+        let mut settings = Settings::new(&limits).with_deflate(deflate, random.chance(50));
+        if has_rules {
+            settings = settings.with_topic_rules(topics::configured(&rules));
+        }
         let mut cover = Cover::default();
         cover.add(if inline { "inline" } else { "by workers" }, 1);
+        let plan = Plan {
+            settings,
+            reactors: 1 + random.below(4),
+            shards: 1 + random.below(4),
+            inline,
+        };
+        let rules = match has_rules {
+            true => rules,
+            false => vec![Rule::default(); rules.len()],
+        };
         World {
-            node: Node::new(settings, reactors, shards, inline),
+            node: plan.node(1),
+            plan,
+            dies_ms: random
+                .chance(25)
+                .then(|| random.within(50, TRAFFIC_MS - 50)),
+            deaths: 0,
             now_ms: 0,
             step: 0,
             links: Vec::new(),
             homes: Vec::new(),
             peers: Vec::new(),
             arrivals_ms: (0..peers).map(|_| random.within(0, 200)).collect(),
-            records: Records::default(),
+            records: Records {
+                recovery_publications_max: limits.recovery_publications_max,
+                recovery_bytes_max: limits.recovery_bytes_max,
+                outbox_bytes_max: limits.outbox_bytes_max,
+                keeps_all_histories: limits.history_bytes_total_max > 1 << 20,
+                ..Records::new(rules)
+            },
             cover,
             trace: DefaultHasher::new(),
             topics: 1 + random.below(3),
@@ -139,6 +201,7 @@ impl World {
             self.peers.iter_mut().for_each(|peer| peer.left = 0);
             self.run_until(|world| world.now_ms >= TRAFFIC_MS + HEALING_MS);
             self.check_rest();
+            self.probe();
         } else {
             self.cover.add("shut down in the middle of traffic", 1);
         }
@@ -156,13 +219,14 @@ impl World {
             self.node.work();
         }
         self.node.check_end();
-        self.records.check_order();
+        self.records.check_views(&mut self.cover);
         self.records.check_publishers();
-        self.records.check_positions();
+        self.records.check_receipts(&mut self.cover);
         self.finish()
     }
 
-    fn finish(mut self) -> Outcome {
+    /// Takes the figures of a node whose life is over.
+    fn count_node(&mut self) {
         let metrics = &self.node.shared.metrics;
         for (index, label) in CloseReason::LABELS.iter().enumerate() {
             let count = metrics.sum(|reactor| &reactor.closed[index]);
@@ -176,7 +240,6 @@ impl World {
         let deliveries = metrics.sum(|reactor| &reactor.deliveries);
         self.cover.add("held for the hub", holds);
         self.cover.add("deliveries", deliveries);
-        self.cover.add("steps", self.step);
         let cohort_deliveries = metrics.sum(|reactor| &reactor.cohort_deliveries);
         let deflated_deliveries = metrics.sum(|reactor| &reactor.deflated_deliveries);
         let resets = metrics.sum(|reactor| &reactor.cohort_resets);
@@ -186,6 +249,15 @@ impl World {
             deflated_deliveries,
         );
         self.cover.add("cohort forgot its context", resets);
+        let replaced = metrics.sum(|reactor| &reactor.replaced);
+        let dropped = metrics.sum(|reactor| &reactor.dropped_oldest);
+        self.cover.add("replaced by a newer one", replaced);
+        self.cover.add("dropped as the oldest", dropped);
+    }
+
+    fn finish(mut self) -> Outcome {
+        self.count_node();
+        self.cover.add("steps", self.step);
         for link in &self.links {
             let link = link.borrow();
             (link.bytes_read, link.bytes_written).hash(&mut self.trace);
@@ -253,6 +325,7 @@ impl World {
                     links: &self.links,
                     random: &mut self.random,
                     cover: &mut self.cover,
+                    records: &mut self.records,
                 };
                 self.node.tick(index, &mut around);
             }
@@ -310,33 +383,151 @@ impl World {
 
     /// Lets the peers connect whose time has come, and others in place of those that have gone.
     fn arrive(&mut self) {
+        if self.faults && self.dies_ms.is_some_and(|at_ms| at_ms <= self.now_ms) {
+            self.dies_ms = None;
+            self.restart();
+        }
         let due = self.arrivals_ms.len();
         self.arrivals_ms.retain(|at_ms| *at_ms > self.now_ms);
         for _ in self.arrivals_ms.len()..due {
-            let index = self.links.len();
-            let home = self.random.below(self.node.reactors.len());
-            let link = Link::new(&mut self.random);
-            link.borrow_mut().set_now(self.now_ms);
-            if !self.node.connect(home, index) {
-                continue;
-            }
-            let kind = match self.random.below(10) {
-                0..3 => Kind::Subscriber,
-                3 => Kind::EventReader,
-                4..6 => Kind::Publisher,
-                6 => Kind::Echo,
+            let kind = match self.random.below(12) {
+                0..2 => Kind::Subscriber,
+                2 => Kind::EventReader,
+                3..6 => Kind::Many,
+                6..8 => Kind::Publisher,
+                8 => Kind::Echo,
                 _ => Kind::Rogue(*self.random.pick(ROGUES)),
             };
             let topic = self.random.below(self.topics);
+            let index = self.links.len();
             let peer = Peer::new(kind, index, topic, self.now_ms, &mut self.random);
-            self.peers.push(peer);
-            self.links.push(link);
-            self.homes.push(home);
-            if self.faults && self.peers.len() < PEERS_MAX {
+            if self.connect(peer) && self.faults && self.peers.len() < PEERS_MAX {
                 let again_ms = self.now_ms + self.random.within(50, 400);
                 self.arrivals_ms.push(again_ms);
             }
         }
+        let is_late = self.now_ms >= TRAFFIC_MS + RETURN_MS;
+        if !is_late && !self.is_draining {
+            self.return_peers();
+        }
+    }
+
+    /// Opens a connection for a peer. False: nobody listens.
+    fn connect(&mut self, peer: Peer) -> bool {
+        let index = self.links.len();
+        let home = self.random.below(self.node.reactors.len());
+        let link = Link::new(&mut self.random);
+        link.borrow_mut().set_now(self.now_ms);
+        if !self.node.connect(home, index) {
+            return false;
+        }
+        self.peers.push(peer);
+        self.links.push(link);
+        self.homes.push(home);
+        true
+    }
+
+    /// Those who were cut off come back, and go on from where they were.
+    fn return_peers(&mut self) {
+        for index in 0..self.peers.len() {
+            let peer = &self.peers[index];
+            let is_gone = peer.is_done && !peer.is_succeeded;
+            if !is_gone || self.peers.len() >= RETURNS_MAX || self.random.chance(50) {
+                continue;
+            }
+            let mut next = Peer::new(
+                peer.kind,
+                self.links.len(),
+                peer.topic,
+                self.now_ms,
+                &mut self.random,
+            );
+            next.left = next.left.min(8);
+            if !self.faults {
+                next.slowness_ms = 0;
+            }
+            let place = |view: usize| self.records.reached(&self.records.views[view]);
+            match (peer.kind, peer.view, &peer.many) {
+                (Kind::Subscriber | Kind::EventReader, Some(view), _) => {
+                    next.start = place(view).map_or(Start::Now, Start::Since);
+                }
+                (Kind::Many, _, Some(many)) => {
+                    let resume = many.subscriptions().map(|(target, view)| match target {
+                        Target::Topic(_) => (target, place(view)),
+                        Target::Pattern(_) => (target, None),
+                    });
+                    next.left += 2;
+                    next.many = Some(Box::new(Many::continuing(many.is_binary, resume.collect())));
+                }
+                _ => continue,
+            }
+            self.peers[index].is_succeeded = true;
+            self.connect(next);
+            self.cover.add("came back", 1);
+        }
+    }
+
+    /// The node dies, and another one begins where it was, with nothing.
+    fn restart(&mut self) {
+        self.count_node();
+        self.node.die(&self.links);
+        self.deaths += 1;
+        self.node = self.plan.node(1 + self.deaths);
+        self.cover.add("restart", 1);
+    }
+
+    /// At rest it is known who subscribes to what: a receipt and the list of those present have to say the same.
+    fn probe(&mut self) {
+        let is_clear = |index: usize| {
+            let link = self.links[index].borrow();
+            !link.reset && !link.swallows
+        };
+        if !self.node.subscribers().all(is_clear) {
+            return;
+        }
+        let index = self.links.len();
+        let mut peer = Peer::new(Kind::Many, index, 0, self.now_ms, &mut self.random);
+        (peer.slowness_ms, peer.left) = (0, 0);
+        peer.many = Some(Box::new(Many::probing()));
+        if !self.connect(peer) {
+            return;
+        }
+        let expected: Vec<_> = (0..self.topics)
+            .map(|topic| self.subscribed(topic))
+            .collect();
+        let end_ms = self.now_ms + PROBE_MS;
+        self.run_until(|world| world.now_ms >= end_ms);
+        let Some(many) = &self.peers[index].many else {
+            return;
+        };
+        for (topic, (present, matched)) in &many.probed {
+            let (by_topic, by_pattern) = expected[*topic];
+            if let Some(present) = present {
+                assert_eq!(*present, by_topic, "present on {topic}");
+            }
+            if let Some(matched) = matched {
+                assert_eq!(*matched, by_topic + by_pattern, "matched on {topic}");
+            }
+            self.cover.add("probe of a topic at rest", 1);
+        }
+        self.check_rest();
+    }
+
+    /// How many subscribe to a topic, by its name and by patterns.
+    fn subscribed(&self, topic: usize) -> (u64, u64) {
+        let (mut by_topic, mut by_pattern) = (0, 0);
+        for index in self.node.subscribers() {
+            let peer = &self.peers[index];
+            let is_one = peer.subscribes || peer.view.is_some();
+            by_topic += u64::from(is_one && peer.topic == topic);
+            for (target, _) in peer.many.iter().flat_map(|many| many.subscriptions()) {
+                match target {
+                    Target::Topic(of) => by_topic += u64::from(of == topic),
+                    Target::Pattern(_) => by_pattern += u64::from(target.matches(topic)),
+                }
+            }
+        }
+        (by_topic, by_pattern)
     }
 
     /// A fault.

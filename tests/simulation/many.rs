@@ -1,0 +1,504 @@
+//! Peers that speak `umbel.v1` and `umbel.v1.bin`: many topics and patterns on one connection, commands in batches, and
+//! an account of what each answer must be.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+use umbel::topic_rule::SlowConsumer;
+
+use super::peer::{Peer, Surroundings};
+use super::records::{Fate, Publish, Receipt};
+use super::topics::{
+    PATTERN_COUNT, Place, TOPICS, Target, parse_place, pattern_number, place_text, topic_number,
+};
+use super::views::{Item, Start, View};
+
+/// Keys of publishes; None is one as well.
+pub const KEYS: &[Option<&str>] = &[None, None, Some("EURUSD"), Some("a \"b\"")];
+
+/// A command that waits for its answer.
+#[derive(Debug)]
+enum Pending {
+    Subscribe(Target, Start),
+    Unsubscribe(Target),
+    Publish(usize, bool),
+    Presence(usize),
+    Ping,
+}
+
+#[derive(Debug, Default)]
+pub struct Many {
+    pub is_binary: bool,
+    /// Speaks when it is told to, and subscribes to nothing.
+    pub is_probe: bool,
+    next_id: u32,
+    pending: BTreeMap<u32, Pending>,
+    /// Its subscriptions, with the numbers of their views.
+    live: BTreeMap<Target, usize>,
+    /// Who is present on a topic, once it was told.
+    present: BTreeMap<usize, BTreeSet<String>>,
+    /// What it was subscribed to before it was cut off, and how far it had got.
+    resume: Vec<(Target, Option<Place>)>,
+    messages_sent: u32,
+    /// What a probe was told: of each topic how many are present, and how many got a publish.
+    pub probed: BTreeMap<usize, (Option<u64>, Option<u64>)>,
+}
+
+impl Many {
+    pub fn new(is_binary: bool) -> Many {
+        Many {
+            is_binary,
+            ..Many::default()
+        }
+    }
+
+    /// One that has subscriptions to take up again.
+    pub fn continuing(is_binary: bool, resume: Vec<(Target, Option<Place>)>) -> Many {
+        Many {
+            is_binary,
+            resume,
+            ..Many::default()
+        }
+    }
+
+    pub fn probing() -> Many {
+        Many {
+            is_probe: true,
+            ..Many::default()
+        }
+    }
+
+    pub fn is_answered(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    pub fn subscriptions(&self) -> impl Iterator<Item = (Target, usize)> {
+        self.live.iter().map(|(target, view)| (*target, *view))
+    }
+
+    fn take_id(&mut self, pending: Pending) -> u32 {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.pending.insert(id, pending);
+        id
+    }
+
+    fn subscribe(&mut self, target: Target, start: Start) -> Value {
+        let id = self.take_id(Pending::Subscribe(target, start));
+        let (field, name) = target.field();
+        let mut command = json!({"type": "subscribe", "id": id, field: name});
+        match start {
+            Start::Now => {}
+            Start::Since(place) => command["since"] = place_text(place).into(),
+            Start::Last(count) => command["last"] = count.into(),
+        }
+        command
+    }
+}
+
+impl Peer {
+    /// Says something: one command, or some of them in one message.
+    pub(super) fn command(&mut self, around: &mut Surroundings<'_>) {
+        let mut many = self.many.take().expect("it speaks umbel.v1");
+        let mut batch = Vec::new();
+        if !many.resume.is_empty() {
+            let count = match around.random.chance(50) {
+                true => 1,
+                false => many.resume.len(),
+            };
+            for (target, place) in many.resume.split_off(many.resume.len() - count) {
+                let start = place.map_or(Start::Now, Start::Since);
+                batch.push(many.subscribe(target, start));
+            }
+        } else if many.is_binary && around.random.chance(40) {
+            self.publish_binary(&mut many, around);
+        } else {
+            for _ in 0..*around.random.pick(&[1, 1, 2, 3]) {
+                batch.push(self.one_command(&mut many, around));
+            }
+        }
+        around
+            .cover
+            .add("batch of commands", u64::from(batch.len() > 1));
+        let message = match &batch[..] {
+            [] => None,
+            [one] => Some(one.to_string()),
+            _ => Some(Value::Array(batch).to_string()),
+        };
+        if let Some(message) = message {
+            many.messages_sent += 1;
+            self.send_message(0x81, message.as_bytes(), around);
+        }
+        self.many = Some(many);
+    }
+
+    fn one_command(&self, many: &mut Many, around: &mut Surroundings<'_>) -> Value {
+        let target = match around.random.chance(70) {
+            true => Target::Topic(around.random.below(around.topics)),
+            false => Target::Pattern(around.random.below(PATTERN_COUNT)),
+        };
+        match around.random.below(20) {
+            0..6 => {
+                let start = match target {
+                    Target::Topic(topic) => self.some_start(topic, around),
+                    Target::Pattern(_) => Start::Now,
+                };
+                many.subscribe(target, start)
+            }
+            6..9 => {
+                let id = many.take_id(Pending::Unsubscribe(target));
+                let (field, name) = target.field();
+                json!({"type": "unsubscribe", "id": id, field: name})
+            }
+            9..11 => {
+                let topic = around.random.below(around.topics);
+                let id = many.take_id(Pending::Presence(topic));
+                json!({"type": "presence", "id": id, "topic": TOPICS[topic]})
+            }
+            11 => {
+                let id = many.take_id(Pending::Ping);
+                json!({"type": "ping", "id": id})
+            }
+            _ => self.publish_command(many, around),
+        }
+    }
+
+    /// Where a subscription is to begin that continues nothing.
+    pub(super) fn some_start(&self, topic: usize, around: &mut Surroundings<'_>) -> Start {
+        match around.random.below(6) {
+            0 => Start::Last(around.random.within(0, 12)),
+            1 => Start::Since((0, u64::MAX)),
+            2 => match around.records.newest_place(topic) {
+                // It may have been cut off a while ago, or know more than is true.
+                Some((epoch, offset)) => {
+                    let back = around.random.within(0, 6);
+                    Start::Since((epoch, (offset + 1).saturating_sub(back)))
+                }
+                None => Start::Now,
+            },
+            _ => Start::Now,
+        }
+    }
+
+    fn publish_command(&self, many: &mut Many, around: &mut Surroundings<'_>) -> Value {
+        let topic = around.random.below(around.topics);
+        let key = *around.random.pick(KEYS);
+        let (number, payload) = self.record(topic, true, key, around);
+        let wants_receipt = around.random.chance(30);
+        let is_named = wants_receipt || around.random.chance(70);
+        let id = is_named.then(|| many.take_id(Pending::Publish(number, wants_receipt)));
+        let text = String::from_utf8(payload).expect("as it was made");
+        let mut command = json!({"type": "publish", "topic": TOPICS[topic], "data": text});
+        if let Some(id) = id {
+            command["id"] = id.into();
+        }
+        if let Some(key) = key {
+            command["key"] = key.into();
+        }
+        if wants_receipt {
+            command["receipt"] = true.into();
+        }
+        command
+    }
+
+    fn publish_binary(&mut self, many: &mut Many, around: &mut Surroundings<'_>) {
+        let topic = around.random.below(around.topics);
+        let key = *around.random.pick(KEYS);
+        let (number, payload) = self.record(topic, true, key, around);
+        let wants_receipt = around.random.chance(30);
+        let is_named = wants_receipt || around.random.chance(70);
+        let id = is_named.then(|| many.take_id(Pending::Publish(number, wants_receipt)));
+        let flags =
+            u8::from(id.is_some()) | u8::from(key.is_some()) << 1 | u8::from(wants_receipt) << 2;
+        let mut message = vec![3, flags];
+        message.extend(id.iter().flat_map(|id| id.to_be_bytes()));
+        for name in [Some(TOPICS[topic]), key].into_iter().flatten() {
+            message.push(name.len() as u8);
+            message.extend(name.as_bytes());
+        }
+        message.extend(&payload);
+        many.messages_sent += 1;
+        self.send_message(0x82, &message, around);
+        around.cover.add("binary publish", 1);
+    }
+
+    /// Asks how many are on each topic, and publishes to each.
+    pub(super) fn probe(&mut self, around: &mut Surroundings<'_>) {
+        let mut many = self.many.take().expect("it speaks umbel.v1");
+        for (topic, name) in TOPICS.iter().enumerate().take(around.topics) {
+            if around.records.rules[topic].presence {
+                let id = many.take_id(Pending::Presence(topic));
+                let message = json!({"type": "presence", "id": id, "topic": name});
+                self.send_message(0x81, message.to_string().as_bytes(), around);
+            }
+            let publish = Publish {
+                topic,
+                publisher: self.id,
+                by_websocket: true,
+                sent_step: around.step,
+                key: None,
+                fate: Fate::Sent,
+                place: None,
+                payload_bytes: 0,
+            };
+            let (number, payload) = around.records.publish(publish, 20);
+            let id = many.take_id(Pending::Publish(number, true));
+            let text = String::from_utf8(payload).expect("as it was made");
+            let message =
+                json!({"type": "publish", "id": id, "topic": name, "data": text, "receipt": true});
+            self.send_message(0x81, message.to_string().as_bytes(), around);
+        }
+        self.many = Some(many);
+    }
+
+    /// A text message of the node.
+    pub(super) fn take_answer_object(&mut self, text: &[u8], around: &mut Surroundings<'_>) {
+        let answer: Value = serde_json::from_slice(text).expect("JSON");
+        let mut many = self.many.take().expect("it speaks umbel.v1");
+        let kind = answer["type"].as_str().expect("a type").to_owned();
+        match &*kind {
+            "publication" => {
+                assert!(!many.is_binary, "publications come in binary messages");
+                let payload = answer["data"].as_str().expect("text");
+                let place = parse_place(answer["position"].as_str().expect("a position"));
+                let key = answer["key"].as_str();
+                let view = view_of(&many, &answer);
+                see(view, payload.as_bytes(), place, key, around);
+            }
+            "gap" => {
+                let view = view_of(&many, &answer);
+                let place = |name: &str| parse_place(answer[name].as_str().expect("a position"));
+                let topic = topic_number(answer["topic"].as_str().expect("a topic"));
+                let item = Item::Gap(topic, place("from"), place("to"));
+                around.records.views[view].items.push(item);
+                around.cover.add("gap that is named", 1);
+                let is_pattern = answer["pattern"].is_string();
+                around.cover.add("gap by a pattern", u64::from(is_pattern));
+            }
+            "join" | "leave" => many.take_change(&answer, kind == "join", around),
+            "error" if answer["id"].is_null() => panic!("nothing without an id is wrong: {answer}"),
+            _ => self.take_reply(&mut many, &kind, &answer, around),
+        }
+        self.many = Some(many);
+    }
+
+    fn take_reply(
+        &self,
+        many: &mut Many,
+        kind: &str,
+        answer: &Value,
+        around: &mut Surroundings<'_>,
+    ) {
+        let id = answer["id"].as_u64().expect("an answer has an id") as u32;
+        let pending = many.pending.remove(&id);
+        let pending = pending.unwrap_or_else(|| panic!("an answer to nothing: {answer}"));
+        match (pending, kind) {
+            (Pending::Subscribe(target, start), "subscribed") => {
+                let view = self.begin_subscription(many, target, start, answer, around);
+                let before = many.live.insert(target, view);
+                assert_eq!(before, None, "subscribed twice: {answer}");
+            }
+            (Pending::Unsubscribe(target), "unsubscribed") => {
+                let is_superseded = |other: &u32, pending: &Pending| {
+                    *other < id && matches!(pending, Pending::Subscribe(of, _) if *of == target)
+                };
+                let asked = many.pending.len();
+                many.pending.retain(|other, it| !is_superseded(other, it));
+                let view = many.live.remove(&target);
+                let has_waited = many.pending.len() < asked;
+                assert!(view.is_some() != has_waited, "ended what was not: {answer}");
+                let path = if has_waited {
+                    "unsubscribed before subscribed"
+                } else {
+                    "unsubscribed"
+                };
+                around.cover.add(path, 1);
+                if let Some(view) = view {
+                    around.records.views[view].ended = true;
+                }
+                if let Target::Topic(topic) = target {
+                    many.present.remove(&topic);
+                }
+            }
+            (Pending::Publish(number, wants_receipt), "published") => {
+                let place = parse_place(answer["position"].as_str().expect("a position"));
+                around.records.answer(number, place);
+                assert_eq!(wants_receipt, !answer["receipt"].is_null(), "{answer}");
+                if wants_receipt {
+                    let receipt = Receipt::parse(number, &answer["receipt"]);
+                    around.records.receipts.push(receipt);
+                    let topic = around.records.publishes[number].topic;
+                    many.probed.entry(topic).or_default().1 = Some(receipt.matched);
+                }
+            }
+            (Pending::Presence(topic), "presence") => many.take_list(topic, answer, around),
+            (Pending::Ping, "pong") => around.cover.add("pong to a command", 1),
+            (pending, "error") => many.take_error(id, &pending, answer, around),
+            (pending, _) => panic!("{answer} to {pending:?}"),
+        }
+    }
+
+    fn begin_subscription(
+        &self,
+        many: &mut Many,
+        target: Target,
+        start: Start,
+        answer: &Value,
+        around: &mut Surroundings<'_>,
+    ) -> usize {
+        let policy = match answer["slow_consumer"].as_str() {
+            None => SlowConsumer::Close,
+            Some("latest") => SlowConsumer::Latest,
+            Some("drop-oldest") => SlowConsumer::DropOldest,
+            Some(other) => panic!("no such rule: {other}"),
+        };
+        if let Target::Topic(topic) = target {
+            assert_eq!(policy, around.records.rules[topic].slow_consumer);
+            assert!(answer["position"].is_string(), "{answer}");
+            many.present.remove(&topic);
+        }
+        around.records.views.push(View {
+            target,
+            subscriber: self.id,
+            subscribed_step: around.step,
+            start,
+            told: answer["position"].as_str().map(parse_place),
+            recovered: answer["recovered"].as_bool(),
+            policy,
+            is_alone: many.messages_sent == 1 && many.pending.is_empty() && many.live.is_empty(),
+            items: Vec::new(),
+            ended: false,
+        });
+        around.records.views.len() - 1
+    }
+
+    /// A binary message of the node: a publication.
+    pub(super) fn take_binary(&mut self, message: &[u8], around: &mut Surroundings<'_>) {
+        let many = self.many.as_ref().expect("it speaks umbel.v1");
+        assert!(many.is_binary, "publications come in text messages");
+        let (head, mut rest) = message.split_at(18);
+        assert_eq!(head[0], 1, "payloads here are text");
+        let number = |at: usize| {
+            let bytes: [u8; 8] = head[at..at + 8].try_into().expect("eight bytes");
+            u64::from_be_bytes(bytes)
+        };
+        let mut take_name = || {
+            let (len, tail) = rest.split_first().expect("a length");
+            let (name, tail) = tail.split_at(usize::from(*len));
+            rest = tail;
+            std::str::from_utf8(name).expect("a name is text")
+        };
+        let topic = topic_number(take_name());
+        let target = match head[1] & 1 {
+            0 => Target::Topic(topic),
+            _ => Target::Pattern(pattern_number(take_name())),
+        };
+        let key = (head[1] & 2 != 0).then(take_name);
+        let view = many.live.get(&target);
+        let view = *view.unwrap_or_else(|| panic!("of no subscription: {target:?}"));
+        see(view, rest, (number(2), number(10)), key, around);
+        around.cover.add("binary publication", 1);
+    }
+}
+
+/// The view of the subscription by which a publication or a gap comes.
+fn view_of(many: &Many, answer: &Value) -> usize {
+    let target = match answer["pattern"].as_str() {
+        Some(pattern) => Target::Pattern(pattern_number(pattern)),
+        None => Target::Topic(topic_number(answer["topic"].as_str().expect("a topic"))),
+    };
+    let view = many.live.get(&target);
+    *view.unwrap_or_else(|| panic!("of no subscription: {answer}"))
+}
+
+fn see(
+    view: usize,
+    payload: &[u8],
+    place: Place,
+    key: Option<&str>,
+    around: &mut Surroundings<'_>,
+) {
+    let records = &mut *around.records;
+    let number = records.see(view, payload);
+    records.place_at(number, place);
+    assert_eq!(records.publishes[number].key, key, "the key of {number}");
+    let is_pattern = matches!(records.views[view].target, Target::Pattern(_));
+    let path = match is_pattern {
+        true => "publication by a pattern",
+        false => "publication on umbel.v1",
+    };
+    around.cover.add(path, 1);
+}
+
+impl Many {
+    fn take_error(
+        &mut self,
+        id: u32,
+        pending: &Pending,
+        answer: &Value,
+        around: &mut Surroundings<'_>,
+    ) {
+        let code = answer["code"].as_str().expect("a code");
+        around.cover.add(&format!("error {code}"), 1);
+        let waits = |target: &Target| {
+            self.pending.iter().any(|(other, it)| {
+                *other < id && matches!(it, Pending::Subscribe(of, _) if of == target)
+            })
+        };
+        match (pending, code) {
+            (Pending::Subscribe(target, _), "already_subscribed") => {
+                assert!(self.live.contains_key(target) || waits(target), "{answer}");
+            }
+            (Pending::Unsubscribe(target), "not_subscribed") => {
+                assert!(
+                    !self.live.contains_key(target) && !waits(target),
+                    "{answer}"
+                );
+            }
+            (Pending::Subscribe(..), "too_many_subscriptions" | "too_many_topics") => {}
+            (Pending::Presence(topic), "unsupported") => {
+                assert!(!around.records.rules[*topic].presence, "{answer}");
+            }
+            (Pending::Publish(number, _), "unavailable") => around.records.refuse(*number),
+            (Pending::Subscribe(..) | Pending::Presence(_), "unavailable") => {}
+            _ => panic!("{answer} to {pending:?}"),
+        }
+    }
+
+    fn take_change(&mut self, answer: &Value, is_join: bool, around: &mut Surroundings<'_>) {
+        let topic = topic_number(answer["topic"].as_str().expect("a topic"));
+        assert!(
+            self.live.contains_key(&Target::Topic(topic)),
+            "of no subscription: {answer}"
+        );
+        around.cover.add(if is_join { "join" } else { "leave" }, 1);
+        let Some(present) = self.present.get_mut(&topic) else {
+            return;
+        };
+        let name = answer["connection"].as_str().expect("a connection");
+        let is_news = match is_join {
+            true => present.insert(name.to_owned()),
+            false => present.remove(name),
+        };
+        assert!(is_news, "{answer}, and {present:?} are here");
+    }
+
+    fn take_list(&mut self, topic: usize, answer: &Value, around: &mut Surroundings<'_>) {
+        let members = answer["members"].as_array().expect("a list");
+        let names = members.iter().map(|member| member["connection"].as_str());
+        let names: Option<BTreeSet<String>> = names.map(|name| name.map(str::to_owned)).collect();
+        let names = names.expect("each member has a name");
+        assert_eq!(names.len(), members.len(), "twice in {answer}");
+        let total = answer["total"].as_u64().expect("a number");
+        assert!(total >= names.len() as u64, "{answer}");
+        self.probed.entry(topic).or_default().0 = Some(total);
+        if !self.live.contains_key(&Target::Topic(topic)) {
+            return;
+        }
+        around.cover.add("list of those present", 1);
+        if let Some(known) = self.present.insert(topic, names.clone()) {
+            around.cover.add("list that was foretold", 1);
+            assert_eq!(known, names, "joins and leaves add up to the list");
+        }
+    }
+}
