@@ -3,13 +3,16 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use support::peers::{EventStream, Http, WebSocket, connect, reset};
 use support::v1::{BINARY, JSON, Peer, offer, text};
-use support::{Server, wait_until};
+use support::{PATIENCE, Server, wait_until};
 
 fn open_as(server: &Server, info: &str) -> Peer {
     Peer::open_at(server.address(), &format!("/ws?info={info}"), JSON)
@@ -21,11 +24,17 @@ fn join(peer: &mut Peer, topic: &str) {
     while peer.next()["type"] != "subscribed" {}
 }
 
-/// Asks who is there, passing over what else comes: how many, and the members.
+/// Asks who is there, passing over what else comes, and again while the hub is full: how many, and the members.
 fn present(peer: &mut Peer, topic: &str) -> (u64, Vec<Value>) {
-    peer.send(&json!({"type": "presence", "id": 101, "topic": topic}));
+    let question = json!({"type": "presence", "id": 101, "topic": topic});
+    peer.send(&question);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let answer = peer.next();
+        if answer["code"] == "unavailable" {
+            assert!(Instant::now() < deadline, "it stays unavailable");
+            peer.send(&question);
+        }
         if answer["type"] == "presence" {
             let members = answer["members"].as_array().expect("an array").clone();
             return (answer["total"].as_u64().expect("a number"), members);
@@ -158,6 +167,76 @@ fn whoever_subscribes_in_another_way_is_there_too() {
     drop(stream);
     assert_eq!(watcher.next()["type"], "leave");
     assert_eq!(present(&mut watcher, "room").0, 1);
+}
+
+/// The order of leaving and coming back holds also where the hub takes only one of the two at once.
+#[test]
+fn who_leaves_and_comes_back_is_there_though_the_hub_is_full() {
+    let server = Server::start(&[
+        "--topic-rule",
+        "room presence=on",
+        "--inline-shards",
+        "false",
+        "--workers",
+        "1",
+        "--commands-max",
+        "16",
+        "--mailbox-messages-max",
+        "16",
+        "--ping-interval-ms",
+        "600000",
+    ]);
+    let address = server.address();
+    let stop = Arc::new(AtomicBool::new(false));
+    let floods: Vec<_> = (0..3)
+        .map(|_| {
+            let stop = Arc::clone(&stop);
+            thread::spawn(move || {
+                let lines = "{\"topic\":\"room\",\"data\":\"x\"}\n".repeat(100);
+                let mut http = Http::connect(address);
+                while !stop.load(Ordering::SeqCst) {
+                    http.publish_lines(&lines);
+                }
+            })
+        })
+        .collect();
+    let peers: Vec<_> = (0..4)
+        .map(|number| {
+            thread::spawn(move || {
+                let mut peer = Peer::open_at(address, &format!("/ws?info={number}"), JSON);
+                let on = |id: u32| json!({"type": "subscribe", "id": id, "topic": "room"});
+                let off = json!({"type": "unsubscribe", "topic": "room"});
+                join(&mut peer, "room");
+                for round in 0..100 {
+                    peer.send(&json!([off, on(1), off, on(2), off, on(round + 3)]));
+                    let is_last = |it: &Value| it["type"] == "subscribed" && it["id"] == round + 3;
+                    while !is_last(&peer.next()) {}
+                    let (_, members) = present(&mut peer, "room");
+                    let own = number.to_string();
+                    assert!(infos(&members).contains(&own), "not there in round {round}");
+                }
+                peer
+            })
+        })
+        .collect();
+    let mut peers: Vec<Peer> = peers
+        .into_iter()
+        .map(|it| it.join().expect("it is back"))
+        .collect();
+    stop.store(true, Ordering::SeqCst);
+    floods
+        .into_iter()
+        .for_each(|it| it.join().expect("published"));
+    assert!(
+        server.metric("umbel_publish_holds_total") > 0.0,
+        "the hub was never full"
+    );
+    assert_eq!(present(&mut peers[0], "room").0, 4);
+    let mut late = Peer::open(address);
+    join(&mut late, "room");
+    assert_eq!(present(&mut late, "room").0, 5);
+    drop(peers);
+    wait_for_total(&mut late, "room", 1);
 }
 
 /// A reactor gives the place of a topic that nobody wants any more to the next one; what is still on its way about the
