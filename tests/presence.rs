@@ -239,6 +239,43 @@ fn who_leaves_and_comes_back_is_there_though_the_hub_is_full() {
     wait_for_total(&mut late, "room", 1);
 }
 
+/// A question that the hub did not take is not outstanding: as many can be asked as ever.
+#[test]
+fn questions_that_a_full_hub_did_not_take_are_forgotten() {
+    let server = Server::start(&[
+        "--topic-rule",
+        "** presence=on",
+        "--inline-shards",
+        "false",
+        "--commands-max",
+        "16",
+        "--mailbox-messages-max",
+        "16",
+        "--commands-per-message-max",
+        "100",
+        "--reactors",
+        "1",
+    ]);
+    let mut peer = Peer::open(server.address());
+    let mut ask = |count: usize, topics: usize| {
+        let topic = |number: usize| format!("room/{}", number % topics);
+        let questions =
+            (0..count).map(|it| json!({"type": "presence", "id": it, "topic": topic(it)}));
+        peer.send(&Value::Array(questions.collect()));
+        let answers = (0..count).map(|_| peer.next());
+        answers.filter(|it| it["type"] == "presence").count()
+    };
+    // One shard takes few questions at once.
+    let answered: usize = (0..10).map(|_| ask(100, 1)).sum();
+    assert!(
+        answered < 800,
+        "the hub was full too seldom: {answered} of 1000"
+    );
+    // All shards together take many.
+    let answered = ask(60, 60);
+    assert!(answered > 30, "{answered} of 60");
+}
+
 /// A reactor gives the place of a topic that nobody wants any more to the next one; what is still on its way about the
 /// old one must not reach those of the new one.
 #[test]

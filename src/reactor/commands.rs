@@ -397,13 +397,20 @@ impl Application {
             Subscribed::None | Subscribed::One(_) => None,
         };
         let unavailable = || CommandError::new(id, ErrorCode::Unavailable, HUB_IS_FULL);
+        let request = request.ok_or_else(unavailable)?;
         let command = Command::Present {
             topic,
             reactor: self.reactor,
             connection: turn.current.id.to_bits(),
-            request: request.ok_or_else(unavailable)?,
+            request,
         };
-        self.submit(command).map_err(|_| unavailable())
+        self.submit(command).map_err(|_| {
+            // Nobody will answer it.
+            if let Subscribed::Many(many) = &mut *turn.current.subscribed {
+                many.take_question(request);
+            }
+            unavailable()
+        })
     }
 
     /// Whether the connection may do what it wants, judged by the request that opened it.
