@@ -349,9 +349,14 @@ impl Collector for Scrape {
         encode_gauge(
             e,
             "hub_topics",
-            "Topics with subscribers",
+            "Topics with subscribers, with somebody present, or with a history",
             self.hub.topics as u64,
         )?;
+        let help = "Bytes that count towards what histories may hold";
+        encode_gauge(e, "history_bytes", help, self.hub.history_bytes as u64)?;
+        let publications = self.hub.history_publications as u64;
+        let help = "Publications in histories";
+        encode_gauge(e, "history_publications", help, publications)?;
         encode_gauge(
             e,
             "commands_queued",

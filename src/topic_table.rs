@@ -67,6 +67,12 @@ impl<V> TopicTable<V> {
         self.entries.get(place as usize).map(|entry| &entry.topic)
     }
 
+    /// The topic at a place, and its value.
+    pub fn get(&self, place: u32) -> Option<(&Topic, &V)> {
+        let entry = self.entries.get(place as usize)?;
+        Some((&entry.topic, &entry.value))
+    }
+
     /// The value at a place.
     pub fn get_mut(&mut self, place: u32) -> Option<&mut V> {
         self.entries

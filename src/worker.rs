@@ -62,6 +62,10 @@ pub struct HubCounts {
     pub queued: usize,
     /// Topics with subscribers, with somebody present, or with a history.
     pub topics: usize,
+    /// Bytes that count towards what histories may hold.
+    pub history_bytes: usize,
+    /// Publications in histories.
+    pub history_publications: usize,
 }
 
 /// How topics spread over the shards.
@@ -95,6 +99,8 @@ struct Cell {
     /// Written by whoever holds the lock, for scrapes, which do not take it.
     publications: AtomicU64,
     topics: AtomicUsize,
+    history_bytes: AtomicUsize,
+    history_publications: AtomicUsize,
 }
 
 struct State {
@@ -145,6 +151,8 @@ impl Shards {
                 turned_away: AtomicBool::new(false),
                 publications: AtomicU64::new(0),
                 topics: AtomicUsize::new(0),
+                history_bytes: AtomicUsize::new(0),
+                history_publications: AtomicUsize::new(0),
             }
         });
         let shards = Shards {
@@ -271,14 +279,16 @@ impl Shards {
     /// What the hub counts.
     pub fn counts(&self) -> HubCounts {
         let load = |cell: &Cell| cell.publications.load(Ordering::Relaxed);
+        let sum = |count: fn(&Cell) -> &AtomicUsize| {
+            let counts = self.cells.iter().map(count);
+            counts.map(|count| count.load(Ordering::Relaxed)).sum()
+        };
         HubCounts {
             publications: self.cells.iter().map(load).sum(),
             queued: self.queued(),
-            topics: self
-                .cells
-                .iter()
-                .map(|cell| cell.topics.load(Ordering::Relaxed))
-                .sum(),
+            topics: sum(|cell| &cell.topics),
+            history_bytes: sum(|cell| &cell.history_bytes),
+            history_publications: sum(|cell| &cell.history_publications),
         }
     }
 
@@ -337,8 +347,7 @@ impl Shards {
                 cell.publications.store(publications, Ordering::Relaxed);
             }
             state.shard.handle_command(command, &mut state.effects);
-            cell.topics
-                .store(state.shard.topic_count(), Ordering::Relaxed);
+            cell.show(&state.shard);
             state.unsent.extend(state.effects.drain(..));
         }
         let run = if self.send(cell, state, from) {
@@ -380,6 +389,17 @@ impl Cell {
             self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
             error.into_inner()
         })
+    }
+
+    /// Shows what the shard counts, for scrapes.
+    fn show(&self, shard: &Shard) {
+        for (cell, count) in [
+            (&self.topics, shard.topic_count()),
+            (&self.history_bytes, shard.history_bytes()),
+            (&self.history_publications, shard.history_publications()),
+        ] {
+            cell.store(count, Ordering::Relaxed);
+        }
     }
 
     /// A panic while the lock was held ends the process, so whoever still comes here may go on.

@@ -162,7 +162,7 @@ limits! {
     command_bytes_max: usize = 67108864 in 1048576..=68719476736;
     /// Topics that have subscribers, on each reactor. More are refused with 503.
     topics_max: usize = 1048576 in 1..=67108864;
-    /// Bytes of the histories of all topics. Beyond it the histories give way that were neither published to nor recovered from for the longest time.
+    /// Bytes of the histories of all topics, with what each such topic costs and with the other forms of what they keep: as umbel.v1 and event streams have it, and compressed. For them the process's memory grows by a quarter more at most. Beyond it the histories give way that were neither published to nor recovered from for the longest time.
     history_bytes_total_max: usize = 268435456 in 0..=1099511627776;
     /// Publications that one subscriber may recover at once. Who missed more is told that it is not recovered.
     recovery_publications_max: u32 = 10000 in 0..=10000000;

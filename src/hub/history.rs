@@ -14,7 +14,8 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use super::publication::Publication;
+use super::publication::{FormBytes, Publication};
+use super::topic_state::{Kept, TopicState};
 use crate::shrink::Shrink;
 use crate::topic_rule::HistoryLimits;
 
@@ -24,6 +25,11 @@ pub(super) struct RingId(u32);
 
 /// Places of a ring's queue that are kept however few are in use.
 const PLACES_KEPT: usize = 16;
+
+/// What a topic that only its history keeps costs besides its publications: the ring and its first places, its entries
+/// in the tables, and its name, with what an allocator adds.
+pub(super) const TOPIC_BYTES: usize =
+    size_of::<Ring>() + size_of::<Kept>() + size_of::<TopicState>() + 256;
 
 /// Stands for "no ring" where rings are linked.
 const NONE: u32 = u32::MAX;
@@ -60,8 +66,12 @@ pub(super) struct Histories {
     hottest: u32,
     /// When each ring is to be looked at because of its age.
     expiries: BTreeSet<(u64, u32)>,
+    /// Of all rings, without the other forms of their publications.
     bytes: usize,
+    /// Other forms of publications that are, or were, in a ring.
+    forms: Arc<FormBytes>,
     bytes_max: usize,
+    publications: usize,
     /// The newest moment that is known, in microseconds on the process's monotonic clock.
     now_us: u64,
     /// Topics whose ring has gone, for [`Histories::take_emptied`].
@@ -119,15 +129,27 @@ impl Histories {
             hottest: NONE,
             expiries: BTreeSet::new(),
             bytes: 0,
+            forms: Arc::default(),
             bytes_max,
+            publications: 0,
             now_us: 0,
             emptied: Vec::new(),
         }
     }
 
-    /// Bytes in all rings.
+    /// Bytes that count towards what all rings may hold.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.forms.get()
+    }
+
+    /// Publications in all rings.
+    pub fn publications(&self) -> usize {
+        self.publications
+    }
+
+    /// Where the other forms of a publication are to be counted that will be in a ring.
+    pub fn forms(&self) -> &Arc<FormBytes> {
+        &self.forms
     }
 
     /// Adds the newest publication of the topic at this place to its ring, or to a new one if it has none. Gives the
@@ -151,14 +173,27 @@ impl Histories {
             None => self.insert(topic, limits, publication, bytes),
         };
         self.bytes += bytes;
+        self.publications += 1;
         self.touch(id.0);
         self.trim(id.0);
-        while self.bytes > self.bytes_max && self.coldest != NONE {
-            let coldest = self.coldest;
-            self.bytes -= self.rings[coldest as usize].pop();
-            self.remove_if_empty(coldest);
-        }
+        self.keep_bytes_max();
         id
+    }
+
+    /// Lets go of what was not used for the longest time, until the rest may stay.
+    fn keep_bytes_max(&mut self) {
+        let mut over = self.bytes().saturating_sub(self.bytes_max);
+        while over > 0 && self.coldest != NONE {
+            let coldest = self.coldest;
+            let ring = &mut self.rings[coldest as usize];
+            // Whoever still writes it out holds its other forms for a moment; they count as gone.
+            let forms = ring.publications.front().map_or(0, |it| it.form_bytes());
+            let popped = ring.pop();
+            self.bytes -= popped;
+            self.publications -= 1;
+            let gone = self.remove_if_empty(coldest);
+            over = over.saturating_sub(popped + forms + usize::from(gone) * TOPIC_BYTES);
+        }
     }
 
     /// What stands in the ring behind an offset, if nothing of that has gone and it keeps the limits. `missed` says how
@@ -202,7 +237,7 @@ impl Histories {
         self.now_us = self.now_us.max(now_us);
         while let Some(&(expiry_us, ring)) = self.expiries.first() {
             if expiry_us > self.now_us {
-                return;
+                break;
             }
             if self.trim(ring) {
                 continue;
@@ -214,6 +249,8 @@ impl Histories {
             self.expiries.remove(&(expiry_us, ring));
             self.expiries.insert((oldest_us, ring));
         }
+        // Since the last publication, others may have been given forms that they did not have.
+        self.keep_bytes_max();
     }
 
     /// The place of a topic whose ring has gone since the last look.
@@ -239,6 +276,7 @@ impl Histories {
         };
         ring.expiry_us = ring.oldest_expiry_us();
         let expiry_us = ring.expiry_us;
+        self.bytes += TOPIC_BYTES;
         let id = self.rings.insert(ring) as u32;
         self.expiries.insert((expiry_us, id));
         self.link(id);
@@ -247,7 +285,10 @@ impl Histories {
 
     /// Keeps the ring's own limits. True if it has gone.
     fn trim(&mut self, ring: u32) -> bool {
-        self.bytes -= self.rings[ring as usize].trim(self.now_us);
+        let entry = &mut self.rings[ring as usize];
+        let before = entry.publications.len();
+        self.bytes -= entry.trim(self.now_us);
+        self.publications -= before - entry.publications.len();
         self.remove_if_empty(ring)
     }
 
@@ -256,6 +297,7 @@ impl Histories {
             return false;
         }
         self.unlink(ring);
+        self.bytes -= TOPIC_BYTES;
         let removed = self.rings.remove(ring as usize);
         self.expiries.remove(&(removed.expiry_us, ring));
         self.emptied.push(removed.topic);
@@ -298,7 +340,8 @@ impl Histories {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::Kind;
+    use crate::http::topic::Topic;
+    use crate::hub::{FrameClass, Kind};
 
     const MANY: RecoveryLimits = RecoveryLimits {
         publications_max: usize::MAX,
@@ -350,7 +393,8 @@ mod tests {
             let ring = ring.expect("pushed");
             assert_eq!(texts(&mut histories, ring, 10), "bc");
             assert_eq!(texts(&mut histories, ring, 1), "c");
-            assert_eq!(histories.bytes(), 2 * cost());
+            assert_eq!(histories.bytes(), 2 * cost() + TOPIC_BYTES);
+            assert_eq!(histories.publications(), 2);
         }
     }
 
@@ -382,7 +426,8 @@ mod tests {
 
     #[test]
     fn the_coldest_ring_is_trimmed_first() {
-        let mut histories = Histories::new(4 * cost());
+        let bytes_max = 4 * cost() + 3 * TOPIC_BYTES;
+        let mut histories = Histories::new(bytes_max);
         let first = histories.push(None, 0, WIDE, publication("a", 0));
         let second = histories.push(None, 1, WIDE, publication("A", 0));
         histories.push(Some(first), 0, WIDE, publication("b", 0));
@@ -393,13 +438,57 @@ mod tests {
         assert_eq!(texts(&mut histories, second, 10), "B");
         assert_eq!(texts(&mut histories, first, 10), "ab");
         assert!(emptied(&mut histories).is_empty());
-        for text in ["2", "3", "4"] {
-            histories.push(Some(third), 2, WIDE, publication(text, 0));
+        for _ in 0..100 {
+            histories.push(Some(third), 2, WIDE, publication("2", 0));
         }
         assert_eq!(emptied(&mut histories), [0, 1]);
-        assert_eq!(texts(&mut histories, third, 10), "1234");
-        histories.push(Some(third), 2, WIDE, publication("5", 0));
-        assert_eq!(texts(&mut histories, third, 10), "2345");
+        let fitting = (bytes_max - TOPIC_BYTES) / cost();
+        assert_eq!(histories.publications(), fitting);
+        histories.push(Some(third), 2, WIDE, publication("3", 0));
+        let texts = texts(&mut histories, third, 100);
+        assert_eq!(texts, "2".repeat(fitting - 1) + "3");
+    }
+
+    /// A publication whose other forms count, given one of so many bytes.
+    fn with_form(histories: &Histories, text: &str, form_bytes: usize) -> Arc<Publication> {
+        let mut publication = Publication::new(Kind::Text, text.as_bytes(), 0);
+        let topic = Topic::from_text("t").expect("a topic");
+        let position = publication.position();
+        publication.place(topic, position, Some(histories.forms()));
+        publication.encoded(FrameClass::Sse, |_| vec![0; form_bytes].into());
+        Arc::new(publication)
+    }
+
+    #[test]
+    fn other_forms_count_for_as_long_as_they_live() {
+        let mut histories = Histories::new(usize::MAX);
+        let publication = with_form(&histories, "a", 1000);
+        let (live, forms) = (Arc::clone(&publication), publication.form_bytes());
+        assert!(forms >= 1000);
+        histories.push(None, 0, WIDE, publication);
+        assert_eq!(histories.bytes(), cost() + TOPIC_BYTES + forms);
+        live.encoded(FrameClass::V1, |_| vec![0; 500].into());
+        assert!(histories.bytes() >= cost() + TOPIC_BYTES + forms + 500);
+        histories.expire(1_000_000);
+        assert_eq!(histories.bytes(), live.form_bytes());
+        drop(live);
+        assert_eq!(histories.bytes(), 0);
+    }
+
+    #[test]
+    fn forms_that_come_later_make_the_coldest_give_way() {
+        let bytes_max = 2 * (cost() + TOPIC_BYTES) + 1500;
+        let mut histories = Histories::new(bytes_max);
+        let cold = with_form(&histories, "a", 1000);
+        histories.push(None, 0, WIDE, Arc::clone(&cold));
+        let hot = histories.push(None, 1, WIDE, with_form(&histories, "b", 10));
+        histories.expire(0);
+        assert!(emptied(&mut histories).is_empty());
+        cold.encoded(FrameClass::V1, |_| vec![0; 500].into());
+        histories.expire(0);
+        assert_eq!(emptied(&mut histories), [0]);
+        // What is on its way out still counts, and yet nothing else goes for it.
+        assert_eq!(texts(&mut histories, hot, 10), "b");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A publication: a message with its place in a topic, and the frames that carry it.
 
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::receipt::Receipt;
@@ -102,10 +103,66 @@ pub struct Publication {
     receipt: Option<Arc<Receipt>>,
     /// Made with the first of them, for most publications go out as they were born.
     encoded: OnceLock<Box<Encoded>>,
+    /// Where they are counted, if its topic has a history.
+    form_bytes: Option<Arc<FormBytes>>,
 }
 
 /// A publication in its other forms, by [`FrameClass`].
-type Encoded = [OnceLock<Arc<[u8]>>; FRAME_CLASSES];
+#[derive(Debug)]
+struct Encoded {
+    forms: [OnceLock<Arc<[u8]>>; FRAME_CLASSES],
+    counted_in: Option<Arc<FormBytes>>,
+}
+
+/// Bytes of the other forms of publications, for as long as these live.
+#[derive(Debug, Default)]
+pub(super) struct FormBytes(AtomicUsize);
+
+impl FormBytes {
+    /// The sum.
+    pub fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Encoded {
+    fn new(counted_in: Option<Arc<FormBytes>>) -> Encoded {
+        if let Some(sum) = &counted_in {
+            sum.0.fetch_add(size_of::<Encoded>(), Ordering::Relaxed);
+        }
+        Encoded {
+            forms: [const { OnceLock::new() }; FRAME_CLASSES],
+            counted_in,
+        }
+    }
+
+    fn form(&self, class: FrameClass, encode: impl FnOnce() -> Arc<[u8]>) -> &Arc<[u8]> {
+        self.forms[class as usize].get_or_init(|| {
+            let form = encode();
+            if let Some(sum) = &self.counted_in {
+                sum.0.fetch_add(form_bytes(&form), Ordering::Relaxed);
+            }
+            form
+        })
+    }
+
+    fn bytes(&self) -> usize {
+        let forms = self.forms.iter().filter_map(OnceLock::get);
+        size_of::<Encoded>() + forms.map(form_bytes).sum::<usize>()
+    }
+}
+
+impl Drop for Encoded {
+    fn drop(&mut self) {
+        if let Some(sum) = &self.counted_in {
+            sum.0.fetch_sub(self.bytes(), Ordering::Relaxed);
+        }
+    }
+}
+
+fn form_bytes(form: &Arc<[u8]>) -> usize {
+    REFERENCE_COUNTS_BYTES + form.len()
+}
 
 impl Publication {
     /// Copies `payload` into a publication that has no place in a topic yet. `published_at_us` is the moment of the
@@ -135,6 +192,7 @@ impl Publication {
             key: None,
             receipt: None,
             encoded: OnceLock::new(),
+            form_bytes: None,
         }
     }
 
@@ -192,8 +250,8 @@ impl Publication {
         self.receipt.as_ref()
     }
 
-    /// Bytes that it costs to keep: itself, its frame, its key and its receipt, with their reference counts. Frames in
-    /// other forms are not counted, for they come and go with its subscribers.
+    /// Bytes that it costs to keep: itself, its frame, its key and its receipt, with their reference counts. Its
+    /// other forms come with its subscribers, and are counted apart.
     pub fn retained_bytes(&self) -> usize {
         let key = self.key.as_ref();
         size_of::<Publication>()
@@ -213,16 +271,27 @@ impl Publication {
         class: FrameClass,
         encode: impl FnOnce(&Publication) -> Arc<[u8]>,
     ) -> &Arc<[u8]> {
-        let forms = self
-            .encoded
-            .get_or_init(|| Box::new([const { OnceLock::new() }; FRAME_CLASSES]));
-        forms[class as usize].get_or_init(|| encode(self))
+        let new = || Box::new(Encoded::new(self.form_bytes.clone()));
+        let encoded = self.encoded.get_or_init(new);
+        encoded.form(class, || encode(self))
     }
 
-    /// Gives it its place.
-    pub(super) fn place(&mut self, topic: Topic, position: Position) {
+    /// Bytes of its other forms.
+    pub(super) fn form_bytes(&self) -> usize {
+        self.encoded.get().map_or(0, |encoded| encoded.bytes())
+    }
+
+    /// Gives it its place. `forms`: where its other forms are counted, of which it has none yet.
+    pub(super) fn place(
+        &mut self,
+        topic: Topic,
+        position: Position,
+        forms: Option<&Arc<FormBytes>>,
+    ) {
+        debug_assert!(self.encoded.get().is_none());
         self.topic = Some(topic);
         self.position = position;
+        self.form_bytes = forms.cloned();
     }
 }
 

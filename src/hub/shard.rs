@@ -81,9 +81,14 @@ impl Shard {
         self.topics.len()
     }
 
-    /// Bytes in the histories of all topics.
+    /// Bytes that count towards what the histories of all topics may hold.
     pub fn history_bytes(&self) -> usize {
         self.histories.bytes()
+    }
+
+    /// Publications in the histories of all topics.
+    pub fn history_publications(&self) -> usize {
+        self.histories.publications()
     }
 
     /// Carries out one command. What is to be done next is appended to `effects`, in order.
@@ -158,10 +163,12 @@ impl Shard {
         origin: Origin,
         effects: &mut Vec<Effect>,
     ) {
-        let place = self
-            .topics
-            .find(&topic)
-            .or_else(|| self.insert_for_history(&topic));
+        let place = self.topics.find(&topic);
+        let place = place.or_else(|| self.insert_for_history(&topic));
+        let kept_at = place.filter(|&place| self.has_history(place));
+        // All that a history keeps share one name.
+        let known = kept_at.and_then(|place| self.topics.topic(place)).cloned();
+        let topic = known.unwrap_or(topic);
         let state = place.and_then(|place| self.topics.get_mut(place));
         let position = match &state {
             Some(state) => Position {
@@ -174,9 +181,10 @@ impl Shard {
                 offset: 1,
             },
         };
+        let forms = kept_at.map(|_| self.histories.forms());
         Arc::get_mut(&mut publication)
             .expect("a publication is shared only after it has its position")
-            .place(topic, position);
+            .place(topic, position, forms);
         let delivered_from = effects.len();
         let mut deliver = |(reactor, local): Subscriber| {
             effects.push(Effect::Deliver {
@@ -185,13 +193,11 @@ impl Shard {
                 publication: Arc::clone(&publication),
             });
         };
-        let mut has_history = false;
         if let Some(state) = state {
             state.position = position;
             state
                 .reactors
                 .for_each(|reactor, local| deliver((reactor, local)));
-            has_history = state.reactors.kept().is_some();
         }
         if !self.patterns.is_empty()
             && let Some(topic) = publication.topic()
@@ -216,24 +222,28 @@ impl Shard {
                 position,
             });
         }
-        if has_history && let Some(place) = place {
+        if let Some(place) = kept_at {
             self.keep(place, publication);
         }
     }
 
-    /// Keeps a publication in its topic's history, if the topic has one.
+    fn has_history(&self, place: u32) -> bool {
+        let state = self.topics.get(place).map(|(_, state)| state);
+        let kept = state.and_then(|state| state.reactors.kept_ref());
+        kept.is_some_and(|kept| kept.history.publications_max > 0)
+    }
+
+    /// Keeps a publication in the history of its topic, which has one.
     fn keep(&mut self, place: u32, publication: Arc<Publication>) {
         let state = self.topics.get_mut(place);
         let Some(kept) = state.and_then(|state| state.reactors.kept()) else {
             return;
         };
-        if kept.history.publications_max > 0 {
-            let ring = self
-                .histories
-                .push(kept.ring, place, kept.history, publication);
-            kept.ring = Some(ring);
-            self.remove_emptied();
-        }
+        let ring = self
+            .histories
+            .push(kept.ring, place, kept.history, publication);
+        kept.ring = Some(ring);
+        self.remove_emptied();
     }
 
     /// The reactor has subscribers of the topic, which comes into being with them. Gives the topic's place.

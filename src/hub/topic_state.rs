@@ -108,6 +108,14 @@ impl Reactors {
             .for_each(|&(reactor, local)| with(reactor, local));
     }
 
+    /// The same, to look at.
+    pub fn kept_ref(&self) -> Option<&Kept> {
+        match self {
+            Reactors::Kept(kept) => Some(kept),
+            Reactors::One(..) | Reactors::Many(_) => None,
+        }
+    }
+
     /// What the topic's rule gives it besides subscribers.
     pub fn kept(&mut self) -> Option<&mut Kept> {
         match self {

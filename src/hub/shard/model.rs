@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::hub::history::TOPIC_BYTES;
 use crate::topic_rule::{Rule, TopicRule};
 
 pub(super) const TOPICS: [&str; 7] = [
@@ -22,7 +23,7 @@ pub(super) fn settings() -> ShardSettings {
     let rules = RULES.map(|text| TopicRule::parse(text).expect("a rule"));
     ShardSettings {
         rules: TopicRules::new(rules.to_vec()),
-        history_bytes_max: 6000,
+        history_bytes_max: 6000 + 3 * TOPIC_BYTES,
         recovery_publications_max: 4,
         recovery_bytes_max: 800,
         presence_max: 2,
@@ -59,6 +60,16 @@ pub(super) struct TopicModel {
 impl TopicModel {
     pub(super) fn bytes(&self) -> usize {
         self.history.iter().map(|kept| kept.1).sum()
+    }
+
+    /// What of it counts towards what all histories may hold.
+    pub(super) fn cost(&self) -> usize {
+        let topic_bytes = if self.history.is_empty() {
+            0
+        } else {
+            TOPIC_BYTES
+        };
+        self.bytes() + topic_bytes
     }
 
     pub(super) fn is_unused(&self) -> bool {
@@ -165,7 +176,7 @@ impl Model {
 
     /// Of the least recently used history the oldest goes, until the rest fits.
     pub(super) fn keep_cap(&mut self) {
-        while self.topics.values().map(TopicModel::bytes).sum::<usize>()
+        while self.topics.values().map(TopicModel::cost).sum::<usize>()
             > self.settings.history_bytes_max
         {
             let histories = self.topics.values_mut();

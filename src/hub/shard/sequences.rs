@@ -190,7 +190,7 @@ impl World {
         expected[..expected_to].sort();
         assert_eq!(seen, expected);
         assert_eq!(self.shard.topic_count(), self.model.topics.len());
-        let bytes = self.model.topics.values().map(TopicModel::bytes);
+        let bytes = self.model.topics.values().map(TopicModel::cost);
         assert_eq!(self.shard.history_bytes(), bytes.sum::<usize>());
         let topics = &self.model.topics;
         self.ledger
