@@ -26,7 +26,7 @@ pub enum Action<'a> {
     PublishMany,
     /// Connect to the own endpoint at this path.
     Open(&'a str),
-    /// See the server's figures and its console.
+    /// See the server's figures, its topics and its console.
     Observe,
 }
 

@@ -12,6 +12,8 @@ pub struct TopicTable<V> {
     index: HashIndex,
     entries: Slab<Entry<V>>,
     shrink: Shrink,
+    /// No topic stands at this place or behind it.
+    places_end: u32,
 }
 
 #[derive(Debug)]
@@ -26,6 +28,7 @@ impl<V> Default for TopicTable<V> {
             index: HashIndex::default(),
             entries: Slab::new(),
             shrink: Shrink::default(),
+            places_end: 0,
         }
     }
 }
@@ -59,12 +62,18 @@ impl<V> TopicTable<V> {
         let hash = self.index.hash(&topic);
         let place = self.entries.insert(Entry { topic, value }) as u32;
         self.index.insert(hash, place);
+        self.places_end = self.places_end.max(place + 1);
         place
     }
 
     /// The topic at a place.
     pub fn topic(&self, place: u32) -> Option<&Topic> {
         self.entries.get(place as usize).map(|entry| &entry.topic)
+    }
+
+    /// Where the places end: no topic stands there or behind.
+    pub fn places_end(&self) -> u32 {
+        self.places_end
     }
 
     /// The topic at a place, and its value.
@@ -85,6 +94,9 @@ impl<V> TopicTable<V> {
         let Entry { topic, value } = self.entries.try_remove(place as usize)?;
         let hash = self.index.hash(&topic);
         self.index.remove(hash, place);
+        if self.entries.is_empty() {
+            self.places_end = 0;
+        }
         self.shrink.shrink(&mut self.entries);
         Some((topic, value))
     }
@@ -125,6 +137,8 @@ mod tests {
                 }
             }
             prop_assert_eq!(table.len(), map.len());
+            let places = (0..table.places_end()).filter(|&place| table.get(place).is_some());
+            prop_assert_eq!(places.count(), map.len());
             for (name, place) in &map {
                 prop_assert_eq!(table.find(name), Some(*place));
                 prop_assert_eq!(table.topic(*place), Some(name));
@@ -142,6 +156,7 @@ mod tests {
             table.remove(place);
         }
         assert!(table.is_empty());
+        assert_eq!(table.places_end(), 0);
         assert!(table.entries.capacity() <= 1024);
     }
 }

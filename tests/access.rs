@@ -54,6 +54,7 @@ fn origins_are_exact() {
             format!("GET /sse/a HTTP/1.1\r\nHost: a\r\n{line}\r\n"),
             format!("POST /pub/a HTTP/1.1\r\nHost: a\r\n{line}Content-Length: 1\r\n\r\nx"),
             format!("POST /pub HTTP/1.1\r\nHost: a\r\n{line}Content-Length: 0\r\n\r\n"),
+            format!("GET /topics HTTP/1.1\r\nHost: a\r\n{line}\r\n"),
             format!(
                 "OPTIONS /pub/a HTTP/1.1\r\nHost: a\r\n{line}Access-Control-Request-Method: POST\r\n\r\n"
             ),
@@ -167,9 +168,12 @@ fn the_table_of_routes_and_credentials() {
         ("POST", "/pub/a", 200),
         ("POST", "/pub", 200),
         ("GET", "/metrics", 200),
+        ("GET", "/topics", 200),
+        ("GET", "/topics/nobody", 404),
         ("GET", "/", 200),
         ("GET", "/console", 200),
         ("HEAD", "/metrics", 200),
+        ("HEAD", "/topics", 200),
     ];
     let shown = shown();
     let mut refusals: HashMap<u16, usize> = HashMap::new();
@@ -198,7 +202,7 @@ fn the_table_of_routes_and_credentials() {
         }
         assert!(!token.log().contains("right"), "a token is in the log");
     }
-    assert_eq!(refusals[&401], 9 * 15);
+    assert_eq!(refusals[&401], 12 * 15);
     // These are for everybody.
     for target in ["/health", "/ready"] {
         for server in [&token, &nobody] {

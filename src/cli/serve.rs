@@ -75,7 +75,7 @@ fn add_access(command: Command) -> Command {
     command.next_help_heading(ACCESS).args([
         access("publish", "Who may publish"),
         access("subscribe", "Who may subscribe, and use /echo"),
-        access("observe", "Who may see / and /metrics"),
+        access("observe", "Who may see /, /metrics and /topics"),
         token("publish"),
         token("subscribe"),
         token("observe"),

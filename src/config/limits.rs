@@ -176,7 +176,7 @@ limits! {
     receipts_max: usize = 1024 in 1..=1048576;
     /// Connections that who asks is told of as present in a topic. Of those beyond it, how many there are.
     presence_max: usize = 10000 in 1..=1048576;
-    /// Topics that one `GET /topics` lists.
+    /// Topics that one `GET /topics` lists, and the greatest limit= that it takes. More are on the next page. A page that would take more than half of outbox_bytes_max ends early.
     topics_listed_max: usize = 10000 in 1..=1000000;
     /// Bytes of what a connection says of itself to those who are told of its presence. More is refused with 400.
     info_bytes_max: usize = 1024 in 0..=65536;

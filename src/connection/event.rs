@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::ending::CloseReason;
+use super::gathering::Gathering;
 use crate::dialect::Dialect;
 use crate::http::refusal::Refusal;
 use crate::http::request::Head;
@@ -16,7 +17,7 @@ use crate::protocol::deflate::Agreement;
 #[derive(Debug)]
 pub enum Event<'a> {
     /// The head of a request, and the bytes that it was parsed from. Answer with `Respond`, `Refuse`, `ReadBody`,
-    /// `Upgrade`, `Stream` or `Join`.
+    /// `Await`, `Upgrade`, `Stream` or `Join`.
     Request(Head<'a>, &'a [u8]),
     /// The body that was asked for. Answer with `Respond`, `Refuse` or `Await`.
     Body(Purpose, &'a [u8]),
@@ -113,8 +114,8 @@ pub enum Answer {
     Refuse(Refusal),
     /// Read the body first.
     ReadBody(ReadBody),
-    /// The answer comes later, by [`handle_published`](super::Connection::handle_published), once for each
-    /// publication that waits.
+    /// The answer comes later; of publications by [`handle_published`](super::Connection::handle_published), once for
+    /// each that waits.
     Await(Awaited),
     /// Complete the opening handshake.
     Upgrade(Upgrade),
@@ -174,13 +175,15 @@ pub struct Reply {
     pub body: Cow<'static, [u8]>,
 }
 
-/// The publications of one request that wait for the hub.
+/// What the answer to a request waits for: the hub.
 #[derive(Debug)]
 pub enum Awaited {
     /// One publication; the answer is one object.
     One,
     /// The answers line by line; those that are there already, in their places.
     Lines(Vec<Option<Vec<u8>>>),
+    /// What the hub knows of topics; the answer comes by [`end_gathering`](super::Connection::end_gathering).
+    Topics(Gathering),
 }
 
 /// Headers in addition to those that every answer has.

@@ -4,8 +4,8 @@ use std::mem;
 
 use super::event::{ExtraHeaders, ReadBody};
 use super::{
-    Admission, Answer, Awaited, CloseReason, Connection, Context, Endpoint, Event, Hold, Inflation,
-    OnEvent, Phase, Purpose, Reply, Settings, Turn, Upgrade,
+    Admission, Answer, Awaited, CloseReason, Connection, Context, Endpoint, Event, Gathering, Hold,
+    Inflation, OnEvent, Phase, Purpose, Reply, Settings, Turn, Upgrade,
 };
 use crate::dialect::json;
 use crate::http::body::{BodyDecoder, BodyLength};
@@ -26,7 +26,7 @@ pub(super) struct Exchange {
     keep_alive: bool,
     head_only: bool,
     /// Headers of the answer to the request that is being dealt with.
-    headers: ExtraHeaders,
+    pub(super) headers: ExtraHeaders,
     answered: u64,
 }
 
@@ -36,6 +36,8 @@ pub(super) enum Stage {
     Head,
     Body(Body),
     Awaiting(Replies),
+    /// The hub is asked what it knows of topics.
+    Gathering(Box<Gathering>),
     /// The hub is asked where the topic stands.
     Joining(Box<Admission>),
 }
@@ -67,12 +69,16 @@ struct Framing {
 impl Exchange {
     /// The hub has yet to speak.
     pub(super) fn is_awaiting(&self) -> bool {
-        matches!(self.stage, Stage::Awaiting(_) | Stage::Joining(_))
+        matches!(
+            self.stage,
+            Stage::Awaiting(_) | Stage::Gathering(_) | Stage::Joining(_)
+        )
     }
 
     /// What the peer is told if the hub does not speak in time.
     pub(super) fn no_answer_in_time(&self) -> &'static str {
         match self.stage {
+            Stage::Gathering(_) => "not every reactor counted its subscribers in time; try again",
             Stage::Joining(_) => "the hub did not answer in time; try again",
             _ => "the hub did not answer in time; whether it was published is not known",
         }
@@ -98,6 +104,7 @@ impl Exchange {
     pub(super) fn inbound_bytes(&self) -> usize {
         let body = match &self.stage {
             Stage::Body(body) => body.gathered.capacity(),
+            Stage::Gathering(gathering) => gathering.body.capacity(),
             Stage::Head | Stage::Awaiting(_) | Stage::Joining(_) => 0,
         };
         self.head.capacity() + body
@@ -176,7 +183,7 @@ impl Connection {
         match exchange.stage {
             Stage::Head => self.handle_head(turn, rest),
             Stage::Body(_) => self.handle_body(turn, rest),
-            Stage::Awaiting(_) | Stage::Joining(_) => self.hold(Hold::Answer),
+            Stage::Awaiting(_) | Stage::Gathering(_) | Stage::Joining(_) => self.hold(Hold::Answer),
         }
     }
 
@@ -341,7 +348,7 @@ impl Connection {
     }
 
     /// Carries turn.out an answer that leaves the connection in HTTP.
-    fn answer(&mut self, turn: &mut Turn<'_, '_>, answer: Answer) {
+    pub(super) fn answer(&mut self, turn: &mut Turn<'_, '_>, answer: Answer) {
         let Phase::Http(exchange) = &mut self.phase else {
             return;
         };
@@ -355,6 +362,9 @@ impl Connection {
                 let (lines, many) = match awaited {
                     Awaited::One => (vec![None], false),
                     Awaited::Lines(lines) => (lines, true),
+                    Awaited::Topics(gathering) => {
+                        return self.begin_gathering(turn.settings, turn.now_ms, gathering);
+                    }
                 };
                 let missing = lines.iter().filter(|line| line.is_none()).count();
                 exchange.stage = Stage::Awaiting(Replies {

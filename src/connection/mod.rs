@@ -29,6 +29,7 @@ mod deflation;
 pub mod ending;
 pub mod event;
 mod exchange;
+mod gathering;
 pub mod joining;
 mod liveness;
 pub mod outbox;
@@ -44,6 +45,7 @@ pub use event::{
     ReadBody, Reply, Upgrade,
 };
 use exchange::Exchange;
+pub use gathering::{Gathering, Page};
 pub use outbox::{Outbox, OutboxFull, Segment};
 pub use settings::Settings;
 

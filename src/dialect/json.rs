@@ -1,4 +1,4 @@
-//! JSON at the HTTP surface: the lines of `POST /pub`, and the answers to publishes.
+//! JSON at the HTTP surface: the lines of `POST /pub`, the answers to publishes, and what is known of topics.
 //!
 //! ```text
 //! {"topic": "news", "data": "hello"}            a text message
@@ -19,7 +19,7 @@ use super::object::Object;
 use super::v1::{ErrorCode, encode_report};
 use crate::http::refusal::Refusal;
 use crate::http::topic::Topic;
-use crate::hub::{Kind, Position, Report};
+use crate::hub::{HistorySize, Kind, Listed, Position, Report};
 use crate::protocol::parse_text;
 
 /// One line of `POST /pub`, understood.
@@ -79,6 +79,30 @@ pub fn encode_published(out: &mut Vec<u8>, position: Position, report: Option<&R
         None => object,
     }
     .end();
+}
+
+/// Appends what is known of one topic.
+pub fn encode_listed(out: &mut Vec<u8>, listed: &Listed) {
+    let mut object = Object::new(out)
+        .text("topic", listed.topic.as_str())
+        .value("subscribers", listed.subscribers)
+        .plain("position", listed.position);
+    if let Some(HistorySize {
+        publications,
+        bytes,
+    }) = listed.history
+    {
+        object = object.with("history", |out| {
+            Object::new(out)
+                .value("publications", publications)
+                .value("bytes", bytes)
+                .end();
+        });
+    }
+    if let Some(present) = listed.present {
+        object = object.value("present", present);
+    }
+    object.end();
 }
 
 /// Appends the answer to one publish that was refused, without a line end.

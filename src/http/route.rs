@@ -20,6 +20,10 @@ pub enum Route<'a> {
     Publish(Topic),
     /// `POST /pub`: publishes to the topics that the body names.
     PublishMany,
+    /// `GET /topics`: which topics there are.
+    Topics,
+    /// `GET /topics/{topic}`: where one topic stands, and how many subscribers it has.
+    TopicState(Topic),
     /// `GET /health`: whether the process runs.
     Health,
     /// `GET /ready`: whether it takes connections.
@@ -51,6 +55,7 @@ impl<'a> Route<'a> {
             "/ready" => return Ok(Route::Ready),
             "/metrics" => return Ok(Route::Metrics),
             "/" | "/console" => return Ok(Route::Asset(path)),
+            "/topics" => return Ok(Route::Topics),
             "/sse" => return Err(Refusal::not_found(MISSING_SSE)),
             _ => {}
         }
@@ -68,6 +73,9 @@ impl<'a> Route<'a> {
                 "the topic is missing: POST /pub/{topic}, as in /pub/news",
             )
             .map(Route::Publish)
+        } else if let Some(rest) = path.strip_prefix("/topics/") {
+            topic(rest, "the topic is missing: GET /topics/{topic}, as in /topics/news; for all of them: GET /topics")
+                .map(Route::TopicState)
         } else if path.starts_with("/console/") {
             Ok(Route::Asset(path))
         } else {
@@ -82,7 +90,12 @@ impl<'a> Route<'a> {
                 ALLOW_GET
             }
             Route::Publish(_) | Route::PublishMany => ALLOW_POST,
-            Route::Health | Route::Ready | Route::Metrics | Route::Asset(_) => ALLOW_GET_HEAD,
+            Route::Topics
+            | Route::TopicState(_)
+            | Route::Health
+            | Route::Ready
+            | Route::Metrics
+            | Route::Asset(_) => ALLOW_GET_HEAD,
         }
     }
 
@@ -152,6 +165,12 @@ mod tests {
             ("/ws", Route::WebSocketMany),
             ("/ws?token=x", Route::WebSocketMany),
             ("/pub", Route::PublishMany),
+            ("/topics", Route::Topics),
+            ("/topics?limit=5", Route::Topics),
+            (
+                "/topics/tokens?chain_id=100000&token=x",
+                Route::TopicState(topic("tokens?chain_id=100000")),
+            ),
             ("/health", Route::Health),
             ("/health?x", Route::Health),
             ("/ready", Route::Ready),
@@ -181,6 +200,7 @@ mod tests {
             ("/pub/", "/pub/{topic}"),
             ("/sse/", "/sse/{topic}"),
             ("/sse", "/sse/{topic}"),
+            ("/topics/", "/topics/{topic}"),
         ] {
             let refusal = Route::parse(target).expect_err("a topic is missing");
             assert_eq!(refusal.status, 404, "{target}");
@@ -212,7 +232,15 @@ mod tests {
             assert_eq!(check(target, Method::Get), Err((405, "POST")));
             assert_eq!(check(target, Method::Other("post")), Err((405, "POST")));
         }
-        for target in ["/", "/console/x", "/health", "/ready", "/metrics"] {
+        for target in [
+            "/",
+            "/console/x",
+            "/health",
+            "/ready",
+            "/metrics",
+            "/topics",
+            "/topics/a",
+        ] {
             assert_eq!(
                 (check(target, Method::Get), check(target, Method::Head)),
                 (Ok(()), Ok(()))

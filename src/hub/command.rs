@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::listing::{Listing, Scope};
 use super::presence::{Member, PresenceChange};
 use super::publication::{Position, Publication};
 use crate::http::topic::Topic;
@@ -126,6 +127,20 @@ pub enum Command {
         /// Tells the requests of one connection apart.
         request: u32,
     },
+    /// Tell a connection what the hub knows of topics: answered by [`Effect::Listed`].
+    List {
+        /// Which topics.
+        scope: Scope,
+        /// The reactor that owns the connection.
+        reactor: ReactorId,
+        /// The reactor's own name for the connection.
+        connection: u64,
+    },
+    /// Pass a listing on to the next reactor, by [`Effect::Listed`].
+    PassOn {
+        /// The listing, to which the reactor that brings it has added its counts.
+        listing: Box<Listing>,
+    },
     /// From here on the reactor has subscribers of the pattern; every shard must be told. Answered by
     /// [`Effect::PatternSubscribed`].
     SubscribePattern {
@@ -176,17 +191,31 @@ impl Command {
             | Command::Unsubscribe { topic, .. }
             | Command::Join { topic, .. }
             | Command::Leave { topic, .. }
-            | Command::Present { topic, .. } => CommandRoute::Topic(topic),
-            Command::SubscribePattern { shard, .. }
+            | Command::Present { topic, .. }
+            | Command::List {
+                scope: Scope::Topic(topic),
+                ..
+            } => CommandRoute::Topic(topic),
+            // Any shard would do; so each passes on what is its own.
+            Command::PassOn { listing } => match listing.topics.first() {
+                Some(listed) => CommandRoute::Topic(&listed.topic),
+                None => CommandRoute::Shard(0),
+            },
+            Command::List {
+                scope: Scope::Places { shard, .. },
+                ..
+            }
+            | Command::SubscribePattern { shard, .. }
             | Command::UnsubscribePattern { shard, .. }
             | Command::Expire { shard, .. } => CommandRoute::Shard(*shard),
         }
     }
 
-    /// Bytes of publications that it holds while it waits.
+    /// Bytes of publications, or of a listing, that it holds while it waits.
     pub fn bytes(&self) -> usize {
         match self {
             Command::Publish { publication, .. } => publication.frame().len(),
+            Command::PassOn { listing } => listing.bytes(),
             _ => 0,
         }
     }
@@ -273,6 +302,12 @@ pub enum Effect {
         /// How many are present in all.
         total: u32,
     },
+    /// Add the reactor's counts to the listing and [pass it on](Command::PassOn), or answer the connection that asked if
+    /// all have added theirs.
+    Listed {
+        /// The listing, which knows its reactor.
+        listing: Box<Listing>,
+    },
 }
 
 // There are thousands of places for them in each queue, made when the server starts.
@@ -288,6 +323,7 @@ impl Effect {
             | Effect::PatternSubscribed { reactor, .. }
             | Effect::PresenceChanged { reactor, .. }
             | Effect::Present { reactor, .. } => *reactor,
+            Effect::Listed { listing } => listing.reactor(),
         }
     }
 
@@ -300,6 +336,7 @@ impl Effect {
                 frames.map(|publication| publication.frame().len()).sum()
             }
             Effect::Present { members, .. } => size_of_val(&**members),
+            Effect::Listed { listing } => listing.bytes(),
             Effect::Published { .. }
             | Effect::PatternSubscribed { .. }
             | Effect::PresenceChanged { .. } => 0,

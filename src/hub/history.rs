@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use slab::Slab;
 
+use super::listing::HistorySize;
 use super::publication::{FormBytes, Publication};
 use super::topic_state::{Kept, TopicState};
 use crate::shrink::Shrink;
@@ -145,6 +146,15 @@ impl Histories {
     /// Publications in all rings.
     pub fn publications(&self) -> usize {
         self.publications
+    }
+
+    /// What a ring holds.
+    pub fn size(&self, ring: RingId) -> HistorySize {
+        let ring = self.rings.get(ring.0 as usize);
+        ring.map_or_else(HistorySize::default, |ring| HistorySize {
+            publications: ring.publications.len(),
+            bytes: ring.bytes,
+        })
     }
 
     /// Where the other forms of a publication are to be counted that will be in a ring.
@@ -395,6 +405,7 @@ mod tests {
             assert_eq!(texts(&mut histories, ring, 1), "c");
             assert_eq!(histories.bytes(), 2 * cost() + TOPIC_BYTES);
             assert_eq!(histories.publications(), 2);
+            assert_eq!(histories.size(ring).publications, 2);
         }
     }
 
@@ -465,8 +476,9 @@ mod tests {
         let publication = with_form(&histories, "a", 1000);
         let (live, forms) = (Arc::clone(&publication), publication.form_bytes());
         assert!(forms >= 1000);
-        histories.push(None, 0, WIDE, publication);
+        let ring = histories.push(None, 0, WIDE, publication);
         assert_eq!(histories.bytes(), cost() + TOPIC_BYTES + forms);
+        assert_eq!(histories.size(ring).bytes, cost());
         live.encoded(FrameClass::V1, |_| vec![0; 500].into());
         assert!(histories.bytes() >= cost() + TOPIC_BYTES + forms + 500);
         histories.expire(1_000_000);

@@ -7,6 +7,7 @@
 
 mod command;
 mod history;
+mod listing;
 mod presence;
 pub mod publication;
 mod receipt;
@@ -14,6 +15,7 @@ pub mod shard;
 mod topic_state;
 
 pub use command::{Command, CommandRoute, Effect, Joined, LocalTopic, Origin, ReactorId, Start};
+pub use listing::{HistorySize, Listed, Listing, PLACES_PER_LISTING, Scope};
 pub use presence::{Member, PresenceChange};
 pub use publication::{FrameClass, Kind, Position, Publication};
 pub use receipt::{Receipt, Report, Share};

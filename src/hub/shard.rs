@@ -12,6 +12,8 @@ use crate::pattern::{Pattern, PatternTable};
 use crate::topic_rule::TopicRules;
 use crate::topic_table::TopicTable;
 
+mod listings;
+
 /// What a shard's topics may keep and hand out.
 #[derive(Clone, Debug)]
 pub struct ShardSettings {
@@ -152,6 +154,12 @@ impl Shard {
             } => {
                 self.patterns.remove(&pattern, &(reactor, local));
             }
+            Command::List {
+                scope,
+                reactor,
+                connection,
+            } => effects.push(self.list(&scope, reactor, connection)),
+            Command::PassOn { listing } => effects.push(Effect::Listed { listing }),
             Command::Expire { now_us, .. } => self.handle_expire(now_us),
         }
     }

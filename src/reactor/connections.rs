@@ -272,6 +272,7 @@ impl<T: Transport> Connections<T> {
                 total,
                 ..
             } => self.handle_present(connection, request, &members, total, now_ms),
+            Effect::Listed { listing } => self.handle_listed(listing, now_ms),
         }
     }
 

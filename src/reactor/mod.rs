@@ -23,6 +23,7 @@ mod counts;
 mod drain;
 mod joins;
 pub mod listener;
+mod listings;
 pub mod mailbox;
 mod members;
 mod outbound;

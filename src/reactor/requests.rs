@@ -63,6 +63,8 @@ impl Application {
                 self.authorize(head, Action::Observe)?;
                 Ok(self.figures(head))
             }
+            Route::Topics => self.list_topics(current, head),
+            Route::TopicState(topic) => self.show_topic(current, head, topic),
             Route::Asset(path) => self.asset(head, path),
             Route::WebSocket(topic) => self.subscribe_websocket(current, head, topic),
             Route::WebSocketMany => self.open_many(current, head, bytes),
@@ -115,7 +117,7 @@ impl Application {
 
     /// Checks the page that the request comes from, if it comes from one; gives the headers that let it read the
     /// answer.
-    fn check_origin(&self, head: &Head<'_>) -> Result<ExtraHeaders, Refusal> {
+    pub(super) fn check_origin(&self, head: &Head<'_>) -> Result<ExtraHeaders, Refusal> {
         if head.header_count("origin") == 0 {
             return Ok(Vec::new());
         }

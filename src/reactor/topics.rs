@@ -352,6 +352,20 @@ impl Topics {
         self.table.topic(place)
     }
 
+    /// How many subscribers a topic has here, those that subscribe to other topics too included.
+    pub fn subscriber_count(&self, topic: &Topic) -> usize {
+        let place = self.table.find(topic);
+        let Some((_, state)) = place.and_then(|place| self.table.get(place)) else {
+            return 0;
+        };
+        let extras = match state.extras {
+            NO_EXTRAS => None,
+            extras => self.extras.get(extras as usize),
+        };
+        let members = extras.map_or(0, |extras| extras.members.connections().len());
+        state.subscribers.len() + members
+    }
+
     /// The topic of a subscription.
     pub fn topic(&self, subscription: Subscription) -> &Topic {
         self.table

@@ -72,6 +72,12 @@ impl TopicModel {
         self.bytes() + topic_bytes
     }
 
+    /// What a listing shows of it.
+    pub(super) fn listed(&self) -> (u64, usize, usize, usize) {
+        let present = self.told.len() + self.untold.len();
+        (self.newest, self.history.len(), self.bytes(), present)
+    }
+
     pub(super) fn is_unused(&self) -> bool {
         self.reactors.is_empty()
             && self.history.is_empty()

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::model::{JoinStart, Model, PATTERNS, Seen, TOPICS, TopicModel, name, settings};
 use super::*;
-use crate::hub::Kind;
+use crate::hub::{Kind, Scope};
 
 /// Payload of the longest publication.
 const PAYLOAD_BYTES_MAX: usize = 300;
@@ -255,6 +255,7 @@ impl World {
                 let names = names.map(|member| (member.reactor.0, member.connection));
                 Seen::Present(names.collect(), *total)
             }
+            Effect::Listed { .. } => panic!("it was not asked for"),
         }
     }
 
@@ -432,6 +433,43 @@ impl World {
     fn expire(&mut self, now_us: u64) {
         self.model.expire(now_us);
         self.run(0, Command::Expire { shard: 0, now_us }, vec![]);
+        self.list();
+    }
+
+    /// The topics, a few places at a time, are those of the model, and each is listed once.
+    fn list(&self) {
+        let mut listed = BTreeMap::new();
+        let (mut next, mut others) = (Some(0), BTreeSet::new());
+        while let Some(first) = next {
+            let scope = Scope::Places {
+                shard: 0,
+                first,
+                topics_max: 2,
+            };
+            let Effect::Listed { mut listing } = self.shard.list(&scope, ReactorId(9), 5) else {
+                panic!("a listing is answered by one");
+            };
+            next = listing.next;
+            while listing.reactor() != listing.asker() {
+                others.insert(listing.reactor().0);
+                listing.add(|_| 0);
+            }
+            assert!(listing.add(|_| 3) && listing.topics.len() <= 2);
+            for topic in listing.topics {
+                assert_eq!(topic.subscribers, 3);
+                let history = topic.history.unwrap_or_default();
+                let present = topic.present.unwrap_or(0) as usize;
+                let (newest, publications) = (topic.position.offset, history.publications);
+                let seen = (newest, publications, history.bytes, present);
+                let before = listed.insert(topic.topic.as_str().to_owned(), seen);
+                assert_eq!(before, None, "it is listed twice");
+            }
+        }
+        let topics = self.model.topics.iter();
+        let expected = topics.map(|(&topic, state)| (TOPICS[topic].to_owned(), state.listed()));
+        assert_eq!(listed, expected.collect());
+        let reactors = self.model.topics.values().flat_map(|state| &state.reactors);
+        assert_eq!(others, reactors.map(|known| known.0).collect());
     }
 
     /// Everybody leaves, and time passes.

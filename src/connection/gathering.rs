@@ -1,0 +1,85 @@
+//! A request for topics: its answer is gathered from the hub step by step.
+
+use super::event::ExtraHeaders;
+use super::exchange::Stage;
+use super::{Answer, Connection, Hold, Inflation, OnEvent, Phase, Settings, Turn};
+
+/// What of the answer is there.
+#[derive(Debug)]
+pub struct Gathering {
+    /// The beginning of its body.
+    pub body: Vec<u8>,
+    /// What is still to come of a page. None: one topic was asked for.
+    pub page: Option<Page>,
+    /// Headers of the answer, whatever it will be.
+    pub headers: ExtraHeaders,
+}
+
+/// What is still to come of a page of topics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The shard that the hub is asked about at present.
+    pub shard: u32,
+    /// Topics that the page has room for.
+    pub topics_left: u32,
+    /// How often the hub may be asked for more.
+    pub steps_left: u32,
+}
+
+impl Connection {
+    /// Keeps what there is of the answer until the hub has spoken. Until then nothing further is read.
+    pub(super) fn begin_gathering(
+        &mut self,
+        settings: &Settings,
+        now_ms: u64,
+        gathering: Gathering,
+    ) {
+        let Phase::Http(exchange) = &mut self.phase else {
+            return;
+        };
+        exchange.stage = Stage::Gathering(Box::new(gathering));
+        self.phase_deadline_ms = now_ms + settings.limits.handshake_timeout_ms;
+        self.hold(Hold::Answer);
+    }
+
+    /// What is there of the answer, if it waits for more.
+    pub fn gathering(&mut self) -> Option<&mut Gathering> {
+        let Phase::Http(exchange) = &mut self.phase else {
+            return None;
+        };
+        match &mut exchange.stage {
+            Stage::Gathering(gathering) => Some(gathering),
+            _ => None,
+        }
+    }
+
+    /// Answers the request, by [`Answer::Respond`] or [`Answer::Refuse`]. Does nothing if it does not wait any more.
+    pub fn end_gathering(
+        &mut self,
+        settings: &Settings,
+        now_ms: u64,
+        mut answer: Answer,
+        out: &mut Vec<u8>,
+        on_event: &mut OnEvent<'_>,
+    ) {
+        let Phase::Http(exchange) = &mut self.phase else {
+            return;
+        };
+        let Stage::Gathering(gathering) = std::mem::take(&mut exchange.stage) else {
+            return;
+        };
+        match &mut answer {
+            Answer::Respond(reply) => reply.headers.extend(gathering.headers),
+            _ => exchange.headers = gathering.headers,
+        }
+        self.lift(Hold::Answer);
+        let mut turn = Turn {
+            settings,
+            now_ms,
+            inflation: &mut Inflation::default(),
+            out,
+            on_event,
+        };
+        self.answer(&mut turn, answer);
+    }
+}
