@@ -7,6 +7,7 @@ use super::compression::Compressed;
 use crate::dialect::{Dialect, FORM_COUNT, Form, Place, v1};
 use crate::hub::Publication;
 use crate::pattern::Pattern;
+use crate::topic_rule::{SlowConsumer, TopicRules};
 
 /// Bytes of several publications that leave in one write. More make another write.
 const BATCH_BYTES_MAX: usize = 64 * 1024;
@@ -18,6 +19,8 @@ pub(super) struct Batch<'a> {
     compressed: Option<Compressed<'a>>,
     /// What the subscribers subscribe by, if that is not the topic.
     pattern: Option<&'a Pattern>,
+    /// What becomes of each publication where a subscriber is too slow.
+    policies: OnceCell<Box<[SlowConsumer]>>,
 }
 
 impl<'a> Batch<'a> {
@@ -28,6 +31,7 @@ impl<'a> Batch<'a> {
             encoded: [const { OnceCell::new() }; FORM_COUNT],
             compressed: None,
             pattern: None,
+            policies: OnceCell::new(),
         }
     }
 
@@ -114,6 +118,17 @@ impl<'a> Batch<'a> {
     /// What the subscribers subscribe by, if that is not the topic.
     pub fn pattern(&self) -> Option<&'a Pattern> {
         self.pattern
+    }
+
+    /// What becomes of each publication where a subscriber is too slow, by the rules: looked up once for all who are.
+    pub fn policies(&self, rules: &TopicRules) -> &[SlowConsumer] {
+        self.policies.get_or_init(|| {
+            let policy = |publication: &Arc<Publication>| {
+                let topic = publication.topic();
+                topic.map_or(SlowConsumer::Close, |topic| rules.rule(topic).slow_consumer)
+            };
+            self.publications.iter().map(policy).collect()
+        })
     }
 
     /// The publications.

@@ -11,6 +11,7 @@ use super::transport::Transport;
 use crate::connection::outbox::{Droppable, Dropped, OutboxFull};
 use crate::connection::{CloseReason, Segment, Settings};
 use crate::dialect::Form;
+use crate::topic_rule::SlowConsumer;
 
 /// A batch in the form that a subscriber takes.
 #[derive(Clone, Copy)]
@@ -70,7 +71,7 @@ impl<T: Transport> Slot<T> {
         }
     }
 
-    /// Queues the publications of a batch one by one, for each may have to go by itself.
+    /// Queues the publications of a batch one by one where each may have to go by itself.
     fn queue_each(
         &mut self,
         waiting: Waiting<'_, '_>,
@@ -87,13 +88,18 @@ impl<T: Transport> Slot<T> {
             settings.limits.outbox_bytes_max,
             &mut self.connection.outbox,
         );
-        if form == Form::Cohort {
+        let policies = batch.policies(&settings.topic_rules);
+        let stay = policies.iter().all(|it| *it == SlowConsumer::Close);
+        if stay || form == Form::Cohort {
             let segment = Segment::Shared(Arc::clone(frames));
             return outbox.push(segment, written, now_ms, bytes_max);
         }
         let (mut skip, mut dropped) = (written, Dropped::default());
-        for publication in batch.publications() {
-            let frame = batch.frame(publication, form);
+        for (publication, &policy) in batch.publications().iter().zip(policies) {
+            let frame = match batch.len() {
+                1 => Arc::clone(frames),
+                _ => batch.frame(publication, form),
+            };
             if skip >= frame.len() {
                 skip -= frame.len();
                 continue;
@@ -106,7 +112,7 @@ impl<T: Transport> Slot<T> {
                         pattern: batch.pattern().cloned(),
                         position: publication.position(),
                         key: publication.key().cloned(),
-                        policy: settings.topic_rules.rule(topic).slow_consumer,
+                        policy,
                         encode_gap: form.gap_encoder(),
                     };
                     outbox.push_droppable(segment, skip, droppable, now_ms, bytes_max)
