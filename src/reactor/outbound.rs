@@ -46,6 +46,9 @@ impl<T: Transport> Connections<T> {
     }
 
     fn settle_touched(&mut self, now_ms: u64) {
+        if self.touched.is_empty() {
+            return;
+        }
         let mut touched = std::mem::take(&mut self.touched);
         for index in touched.drain(..) {
             self.settle(index, now_ms);
@@ -68,7 +71,9 @@ impl<T: Transport> Connections<T> {
         self.record_fan_out(&publications, now_us());
         let topics = &mut self.application.topics;
         topics.put_back(topic, publications, subscribers);
-        topics.put_back_members(topic, members);
+        if !members.is_empty() {
+            topics.put_back_members(topic, members);
+        }
     }
 
     fn record_fan_out(&self, publications: &[Arc<Publication>], done_us: u64) {

@@ -1,8 +1,7 @@
 //! Publishing: by WebSocket, by request, and what the hub did not take at once.
 
-use std::sync::Arc;
-
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::application::{Application, Current};
 use super::connections::Connections;
@@ -207,6 +206,9 @@ impl<T: Transport> Connections<T> {
     /// Tries again what the hub did not take. Each command once, for one shard may be full and another not; but none
     /// before an older one of the same connection, so that the order of its commands holds.
     pub(super) fn retry_untaken(&mut self) {
+        if self.application.untaken.is_empty() {
+            return;
+        }
         let mut held = HashSet::new();
         let mut taken = Vec::new();
         for _ in 0..self.application.untaken.len() {
