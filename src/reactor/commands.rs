@@ -232,11 +232,11 @@ impl Application {
                 false => shards.submit(command, Some(reactor)),
             };
             match outcome {
+                Ok(()) => return Ok(true),
                 Err(command) if answer.is_some() => untaken = Some(command),
                 Err(_) => return Err(SubscribeError::HubFull),
-                Ok(()) => {}
             }
-            Ok(())
+            Ok(false)
         })?;
         if let (Some(command), Some(answer)) = (untaken, answer) {
             *answer = self.hold_back(id, command);

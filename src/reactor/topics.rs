@@ -36,6 +36,8 @@ struct TopicState {
     extras: u32,
     /// It stands in `forsaken`.
     forsaken: bool,
+    /// The hub has taken a command that tells of it.
+    is_known: bool,
 }
 
 const NO_QUEUE: u32 = u32::MAX;
@@ -123,6 +125,7 @@ impl Topics {
             return Err(SubscribeError::HubFull);
         }
         let place = known.unwrap_or_else(|| self.add_topic(topic, local));
+        self.set_known(place);
         Ok(self.add_subscriber(place, connection))
     }
 
@@ -135,26 +138,26 @@ impl Topics {
     }
 
     /// Asks the hub about a topic on behalf of a subscriber to be: it stays in the table until the answer has come, and
-    /// [`end_join`](Topics::end_join) is called. Gives its place.
+    /// [`end_join`](Topics::end_join) is called. Gives its place. `submit` says whether the hub has taken the question.
     ///
     /// # Errors
     /// Nothing is changed then.
     pub fn begin_join(
         &mut self,
         topic: &Topic,
-        submit: impl FnOnce(LocalTopic) -> Result<(), SubscribeError>,
+        submit: impl FnOnce(LocalTopic) -> Result<bool, SubscribeError>,
     ) -> Result<u32, SubscribeError> {
-        let place = match self.table.find(topic) {
-            Some(place) => {
-                submit(self.local(place))?;
-                place
-            }
+        let (place, is_taken) = match self.table.find(topic) {
+            Some(place) => (place, submit(self.local(place))?),
             None => {
                 let local = self.next_local()?;
-                submit(local)?;
-                self.add_topic(topic.clone(), local)
+                let is_taken = submit(local)?;
+                (self.add_topic(topic.clone(), local), is_taken)
             }
         };
+        if is_taken {
+            self.set_known(place);
+        }
         if let Some(extras) = self.extras_mut(place) {
             extras.joins += 1;
         }
@@ -237,13 +240,15 @@ impl Topics {
         }
     }
 
-    /// Whether the hub has been told of the topic for sure. It has not where it is only asked about.
+    /// Whether the hub has been told of the topic for sure. It may not have where it is only asked about.
     fn is_known(&mut self, place: u32) -> bool {
-        let has_subscribers = |state: &mut TopicState| !state.subscribers.is_empty();
-        self.table.get_mut(place).is_some_and(has_subscribers)
-            || self
-                .extras(place)
-                .is_none_or(|extras| extras.joins == 0 || !extras.members.is_empty())
+        self.table.get_mut(place).is_some_and(|it| it.is_known)
+    }
+
+    fn set_known(&mut self, place: u32) {
+        if let Some(state) = self.table.get_mut(place) {
+            state.is_known = true;
+        }
     }
 
     fn is_unused(&mut self, place: u32) -> bool {
@@ -290,6 +295,7 @@ impl Topics {
             subscribers: Subscribers::None,
             extras: NO_EXTRAS,
             forsaken: false,
+            is_known: false,
         };
         let place = self.table.insert(topic, state);
         debug_assert_eq!(place, local.index);

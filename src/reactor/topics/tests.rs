@@ -65,7 +65,7 @@ fn a_topic_is_not_taken_for_the_one_that_stood_in_its_place() {
         let mut asked = None;
         let place = topics.begin_join(&topic(name), |local| {
             asked = Some(local);
-            Ok(())
+            Ok(true)
         });
         (place.expect("room"), asked.expect("asked"))
     });
@@ -88,7 +88,7 @@ fn a_topic_that_is_only_asked_about_is_told_to_the_hub_again() {
     let mut asked = None;
     let mut ask = |local| {
         asked = Some(local);
-        Ok(())
+        Ok(false)
     };
     let place = topics.begin_join(&topic("a"), &mut ask).expect("room");
     let full = topics.subscribe(topic("a"), 1, |_| false);
@@ -106,6 +106,21 @@ fn a_topic_that_is_only_asked_about_is_told_to_the_hub_again() {
     let unasked = |_| panic!("the hub knows it");
     topics.subscribe(topic("a"), 2, unasked).expect("room");
     topics.end_join(place);
+}
+
+#[test]
+fn a_topic_that_the_hub_was_never_asked_about_is_told_to_it() {
+    let mut topics = table();
+    let place = topics.begin_join(&topic("a"), |_| Ok(false));
+    // The connection that asked was closed, for too much waited already.
+    topics.end_join(place.expect("room"));
+    let mut is_told = false;
+    let submit = |_| {
+        is_told = true;
+        true
+    };
+    topics.subscribe(topic("a"), 1, submit).expect("room");
+    assert!(is_told);
 }
 
 #[test]
