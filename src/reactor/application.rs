@@ -123,6 +123,7 @@ impl Application {
                 reactor,
                 shared.shards.shard_count(),
                 shared.settings.limits.topics_max,
+                shared.settings.limits.commands_max,
             ),
             receipts: Receipts::new(shared.settings.limits.receipts_max),
             metrics: Arc::clone(shared.metrics.reactor(usize::from(reactor.0))),

@@ -289,7 +289,7 @@ impl Application {
         Ok(())
     }
 
-    /// Ends a subscription that a connection had. One that the hub has yet to answer ends when it does.
+    /// Ends a subscription that a connection had. One to a topic that the hub has yet to answer ends when it does.
     pub(super) fn leave(
         &mut self,
         id: ConnectionId,
@@ -297,18 +297,19 @@ impl Application {
         membership: Membership,
         form: Form,
     ) {
-        let Membership::Live { place, member } = membership else {
-            return;
-        };
-        match target {
-            Target::Topic(topic) => {
+        match (target, membership) {
+            (Target::Topic(topic), Membership::Live { place, member }) => {
                 self.topics.remove_member(place, member, form);
                 self.leave_presence(id, topic);
             }
-            Target::Pattern(_) => {
+            (Target::Pattern(_), Membership::Live { place, member }) => {
                 self.patterns.remove_member(place, member);
                 self.send_patterns();
             }
+            (Target::Pattern(pattern), Membership::Joining { .. }) => {
+                self.patterns.forget(pattern, id);
+            }
+            (Target::Topic(_), Membership::Joining { .. }) => {}
         }
     }
 

@@ -3,7 +3,7 @@
 //! A pattern is registered with every shard of the hub, for any of them may own a topic that it matches. Its subscribers
 //! are told that they are subscribed once all shards know it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use slab::Slab;
@@ -21,8 +21,8 @@ struct PatternState {
     generation: u32,
     /// Shards that have yet to say that they know it.
     shards_missing: u32,
-    /// Who waits for that, each with the number of its question.
-    waiting: Vec<(ConnectionId, u32)>,
+    /// Who waits for that, by [`ConnectionId::to_bits`], each with the number of its question.
+    waiting: BTreeMap<u64, u32>,
     members: Members,
     /// This tick's publications.
     queue: Vec<Arc<Publication>>,
@@ -71,6 +71,7 @@ pub struct Patterns {
     reactor: ReactorId,
     shards: u32,
     patterns_max: usize,
+    outgoing_max: usize,
     index: HashMap<Pattern, u32>,
     states: Slab<PatternState>,
     places: MemberPlaces,
@@ -82,12 +83,19 @@ pub struct Patterns {
 }
 
 impl Patterns {
-    /// An empty table of at most `patterns_max` patterns, for a hub of so many shards.
-    pub fn new(reactor: ReactorId, shards: u32, patterns_max: usize) -> Patterns {
+    /// An empty table of at most `patterns_max` patterns, for a hub of so many shards. While `outgoing_max` commands wait
+    /// for the hub to take them, no further patterns come in.
+    pub fn new(
+        reactor: ReactorId,
+        shards: u32,
+        patterns_max: usize,
+        outgoing_max: usize,
+    ) -> Patterns {
         Patterns {
             reactor,
             shards,
             patterns_max,
+            outgoing_max,
             index: HashMap::new(),
             states: Slab::new(),
             places: MemberPlaces::new(),
@@ -118,7 +126,7 @@ impl Patterns {
         };
         let state = &mut self.states[place as usize];
         if state.shards_missing > 0 {
-            state.waiting.push((connection, request));
+            state.waiting.insert(connection.to_bits(), request);
             return Ok(Joined::Later);
         }
         let member = state.members.push(connection.index, &mut self.places);
@@ -129,13 +137,16 @@ impl Patterns {
         if self.states.len() >= self.patterns_max {
             return Err(SubscribeError::TooManyTopics);
         }
+        if self.outgoing.len() >= self.outgoing_max {
+            return Err(SubscribeError::HubFull);
+        }
         let generation = self.next_generation;
         self.next_generation = generation.wrapping_add(1);
         let place = self.states.insert(PatternState {
             pattern: pattern.clone(),
             generation,
             shards_missing: self.shards,
-            waiting: Vec::new(),
+            waiting: BTreeMap::new(),
             members: Members::default(),
             queue: Vec::new(),
         }) as u32;
@@ -153,16 +164,29 @@ impl Patterns {
 
     /// One more shard knows the pattern. Once all do, those who waited are given back.
     pub fn handle_subscribed(&mut self, local: LocalTopic) -> Option<Known> {
+        let reactor = self.reactor;
         let state = self.state(local)?;
         state.shards_missing = state.shards_missing.saturating_sub(1);
         if state.shards_missing > 0 {
             return None;
         }
+        let waiting = std::mem::take(&mut state.waiting).into_iter();
         Some(Known {
             pattern: state.pattern.clone(),
             place: place_of(local),
-            waiting: std::mem::take(&mut state.waiting),
+            waiting: waiting
+                .map(|(bits, request)| (ConnectionId::from_bits(reactor.0, bits), request))
+                .collect(),
         })
+    }
+
+    /// A connection does not wait any more. The pattern stays until the shards have answered, so that whoever changes
+    /// its mind again and again asks them nothing.
+    pub fn forget(&mut self, pattern: &Pattern, connection: ConnectionId) {
+        let place = self.index.get(pattern);
+        if let Some(state) = place.and_then(|&place| self.states.get_mut(place as usize)) {
+            state.waiting.remove(&connection.to_bits());
+        }
     }
 
     /// Adds a subscriber that has waited.
@@ -264,5 +288,64 @@ impl Patterns {
         self.states
             .get_mut(place_of(local) as usize)
             .filter(|state| state.generation == local.generation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pattern(text: &str) -> Pattern {
+        Pattern::parse(text).expect("a pattern")
+    }
+
+    fn connection(index: u32) -> ConnectionId {
+        ConnectionId::from_bits(0, u64::from(index))
+    }
+
+    #[test]
+    fn who_changes_its_mind_before_the_shards_have_answered_leaves_nothing() {
+        let mut patterns = Patterns::new(ReactorId(0), 2, 10, 10);
+        let wanted = pattern("a/*");
+        for request in 0..1000 {
+            let joined = patterns.join(&wanted, connection(1), request);
+            assert_eq!(joined, Ok(Joined::Later));
+            patterns.forget(&wanted, connection(1));
+        }
+        let mut joined = |request| patterns.join(&wanted, connection(2), request);
+        assert_eq!(
+            (joined(7), joined(8)),
+            (Ok(Joined::Later), Ok(Joined::Later))
+        );
+        let mut commands = Vec::new();
+        patterns.send(|command| {
+            commands.push(command);
+            Ok(())
+        });
+        assert_eq!(commands.len(), 2);
+        let local = local_of(0, 0);
+        assert!(patterns.handle_subscribed(local).is_none());
+        let known = patterns
+            .handle_subscribed(local)
+            .expect("both have answered");
+        assert_eq!(known.waiting, [(connection(2), 8)]);
+        patterns.remove_if_unused(known.place);
+        assert_eq!((patterns.len(), patterns.outgoing.len()), (0, 2));
+    }
+
+    #[test]
+    fn patterns_wait_outside_while_the_hub_takes_nothing() {
+        let mut patterns = Patterns::new(ReactorId(0), 2, 10, 3);
+        for text in ["a/*", "b/*"] {
+            let joined = patterns.join(&pattern(text), connection(1), 0);
+            assert_eq!(joined, Ok(Joined::Later));
+        }
+        patterns.send(Err);
+        let joined = patterns.join(&pattern("c/*"), connection(1), 0);
+        assert_eq!(joined, Err(SubscribeError::HubFull));
+        assert_eq!((patterns.len(), patterns.outgoing.len()), (2, 4));
+        patterns.send(|_| Ok(()));
+        let joined = patterns.join(&pattern("c/*"), connection(1), 0);
+        assert_eq!(joined, Ok(Joined::Later));
     }
 }
