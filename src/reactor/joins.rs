@@ -8,13 +8,14 @@ use super::connections::Connections;
 use super::patterns::Known;
 use super::subscribed::{Membership, Subscribed};
 use super::transport::Transport;
+use crate::connection::outbox::SEGMENT_OVERHEAD_BYTES;
 use crate::dialect::Dialect;
 use crate::dialect::v1::{self, Target};
 use crate::handler::ConnectionId;
 use crate::http::sse;
 use crate::http::topic::Topic;
 use crate::hub::{Joined, LocalTopic, Member, PresenceChange};
-use crate::protocol::{Opcode, encode_frame};
+use crate::protocol::{Opcode, SERVER_HEADER_BYTES_MAX, encode_frame};
 use crate::topic_rule::SlowConsumer;
 
 impl<T: Transport> Connections<T> {
@@ -160,23 +161,30 @@ impl<T: Transport> Connections<T> {
         } = joined;
         let dialect = slot.connection.dialect();
         let bytes: usize = publications.iter().map(|it| dialect.encode(it).len()).sum();
+        let answer = |recovered| {
+            let (mut payload, position) = (Vec::with_capacity(128), Some(position));
+            if let Some(id) = command {
+                v1::encode_subscribed(
+                    &mut payload,
+                    id,
+                    &target,
+                    position,
+                    recovered,
+                    slow_consumer,
+                );
+            }
+            payload
+        };
+        let mut payload = answer(recovered);
         // Who recovers many topics at once must not be closed for what it asked for.
-        if out.len() + slot.connection.outbox.bytes() + bytes > settings.limits.outbox_bytes_max {
+        let held = slot.connection.outbox.bytes() + SEGMENT_OVERHEAD_BYTES + payload.len();
+        if held + SERVER_HEADER_BYTES_MAX + bytes > settings.limits.outbox_bytes_max {
             recovered = recovered.map(|_| false);
             publications.clear();
+            payload = answer(recovered);
         }
         metrics.count_recovery(recovered, publications.len());
-        if let Some(id) = command {
-            let mut payload = Vec::with_capacity(128);
-            let position = Some(position);
-            v1::encode_subscribed(
-                &mut payload,
-                id,
-                &target,
-                position,
-                recovered,
-                slow_consumer,
-            );
+        if command.is_some() {
             encode_frame(out, Opcode::Text, &payload, None);
         }
         for publication in &publications {

@@ -1,0 +1,393 @@
+//! Subscriptions of `umbel.v1` and raw ones on a node in memory, where the hub is full, answers come late, and connections
+//! end meanwhile.
+
+#[path = "support/frames.rs"]
+#[allow(dead_code, reason = "a part of it is used here")]
+mod frames;
+#[path = "support/node.rs"]
+mod node;
+
+use std::io::{self, IoSlice};
+
+use frames::{CLOSE, FIN, Frame, MASK, TEXT};
+use node::{Node, upgrade};
+use serde_json::Value;
+use umbel::ConnectionId;
+use umbel::TopicRule;
+use umbel::config::Limits;
+use umbel::connection::Settings;
+use umbel::http::topic::Topic;
+use umbel::hub::ReactorId;
+use umbel::hub::{Command, Effect, Kind, LocalTopic, Member, Origin, PresenceChange, Publication};
+use umbel::reactor::transport::Transport;
+use umbel::topic_rule::TopicRules;
+
+/// A transport that keeps what is written to it, and takes no more than it is told to.
+struct Recorder {
+    input: Vec<u8>,
+    written: Vec<u8>,
+    room: usize,
+}
+
+impl Transport for Recorder {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.input.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let count = self.input.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&self.input[..count]);
+        self.input.drain(..count);
+        Ok(count)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = bytes.len().min(self.room);
+        if count == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.room -= count;
+        self.written.extend_from_slice(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut count = 0;
+        for piece in pieces {
+            match self.write(piece) {
+                Ok(written) => count += written,
+                Err(error) if count == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(count)
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A node whose connections are spoken to in frames.
+struct World(Node<Recorder>);
+
+impl World {
+    fn new() -> World {
+        World::with_limits(&Limits::default())
+    }
+
+    fn with_limits(limits: &Limits) -> World {
+        let rules = ["rooms/* presence=on", "kept/* history=1000"];
+        let rules = rules.map(|rule| TopicRule::parse(rule).expect("a rule"));
+        let rules = TopicRules::new(rules.into());
+        World(Node::with_settings(
+            Settings::new(limits).with_topic_rules(rules),
+        ))
+    }
+
+    /// Hands bytes to a connection, without running the rest of the tick.
+    fn receive(&mut self, id: ConnectionId, bytes: &[u8]) {
+        let transport = self.0.connections.transport_mut(id).expect("connected");
+        transport.input.extend_from_slice(bytes);
+        self.0.connections.handle_readable(id, false, self.0.now_ms);
+    }
+
+    fn open(&mut self, request: &[u8]) -> ConnectionId {
+        let recorder = Recorder {
+            input: Vec::new(),
+            written: Vec::new(),
+            room: usize::MAX,
+        };
+        let id = self.0.connections.insert(recorder, self.0.now_ms);
+        self.receive(id, request);
+        id
+    }
+
+    /// A connection of many topics.
+    fn connect(&mut self) -> ConnectionId {
+        let request = String::from_utf8(upgrade("/ws")).expect("text");
+        let line = "\r\nSec-WebSocket-Protocol: umbel.v1\r\n\r\n";
+        let id = self.open(request.replace("\r\n\r\n", line).as_bytes());
+        assert!(self.response(id).starts_with("HTTP/1.1 101 "));
+        id
+    }
+
+    /// A response's head, if one has come.
+    fn response(&mut self, id: ConnectionId) -> String {
+        let written = &mut self.0.connections.transport_mut(id).expect("there").written;
+        let end = written.windows(4).position(|it| it == b"\r\n\r\n");
+        let head = end.map_or(Vec::new(), |end| written.drain(..end + 4).collect());
+        String::from_utf8(head).expect("a head is text")
+    }
+
+    fn say(&mut self, id: ConnectionId, text: &str) {
+        self.receive(id, &masked(text));
+    }
+
+    fn hear(&mut self, id: ConnectionId) -> Vec<Frame> {
+        let written = &mut self.0.connections.transport_mut(id).expect("there").written;
+        std::iter::from_fn(|| Frame::take(written)).collect()
+    }
+
+    /// The messages that have come, as JSON.
+    fn hear_json(&mut self, id: ConnectionId) -> Vec<Value> {
+        let frames = self.hear(id);
+        frames
+            .iter()
+            .map(|frame| serde_json::from_slice(&frame.payload).expect("JSON"))
+            .collect()
+    }
+
+    /// The types of the messages that have come.
+    fn hear_types(&mut self, id: ConnectionId) -> Vec<String> {
+        let messages = self.hear_json(id);
+        messages.iter().map(|it| type_of(it).to_owned()).collect()
+    }
+
+    fn tick(&mut self) {
+        self.0.finish_tick();
+    }
+
+    /// Fills the mailbox and the queues of all shards.
+    fn fill_hub(&mut self) {
+        let topics: Vec<String> = (0..8).map(|number| format!("filler/{number}")).collect();
+        for topic in &topics {
+            let path = format!("/ws/{topic}");
+            self.open(&upgrade(&path));
+        }
+        for topic in &topics {
+            while self.submit(topic, "x").is_ok() {}
+        }
+    }
+
+    /// Takes the mail, so that the hub can go on.
+    fn take_mail(&mut self) {
+        while let Some(effect) = self.0.inbox.take() {
+            self.0.connections.handle_effect(effect, self.0.now_ms);
+        }
+        self.0.connections.deliver(self.0.now_ms, || 0);
+    }
+
+    /// Runs ticks until the hub has got over [`fill_hub`](World::fill_hub).
+    fn catch_up(&mut self) {
+        for _ in 0..64 {
+            // There is no worker here: whoever brings a command runs its shard.
+            for shard in 0..self.0.shards.shard_count() {
+                let _ = self
+                    .0
+                    .shards
+                    .submit(Command::Expire { shard, now_us: 0 }, None);
+            }
+            self.tick();
+            self.0.connections.poll_ready(self.0.now_ms);
+        }
+        self.tick();
+    }
+
+    fn submit(&mut self, topic: &str, text: &str) -> Result<(), Command> {
+        let command = Command::Publish {
+            topic: Topic::from_text(topic).expect("a topic"),
+            publication: Publication::new(Kind::Text, text.as_bytes(), 0).into(),
+            origin: Origin::Detached,
+        };
+        self.0.shards.submit(command, Some(ReactorId(0)))
+    }
+
+    /// How many are on a topic, as the connection is told.
+    fn present(&mut self, id: ConnectionId, topic: &str) -> u64 {
+        self.hear(id);
+        self.say(
+            id,
+            &format!(r#"{{"type":"presence","id":99,"topic":"{topic}"}}"#),
+        );
+        self.tick();
+        let heard = self.hear_json(id);
+        let answer = heard.iter().find(|it| type_of(it) == "presence");
+        answer.unwrap_or_else(|| panic!("{heard:?}"))["total"]
+            .as_u64()
+            .expect("a number")
+    }
+}
+
+fn type_of(message: &Value) -> &str {
+    message["type"].as_str().expect("a type")
+}
+
+/// A whole text message of a client's.
+fn masked(text: &str) -> Vec<u8> {
+    let mut bytes = vec![FIN | TEXT, 0xff];
+    bytes.extend_from_slice(&(text.len() as u64).to_be_bytes());
+    if text.len() < 126 {
+        bytes = vec![FIN | TEXT, 0x80 | text.len() as u8];
+    } else if text.len() < 65_536 {
+        bytes = vec![FIN | TEXT, 0xfe];
+        bytes.extend_from_slice(&(text.len() as u16).to_be_bytes());
+    }
+    bytes.extend_from_slice(&MASK);
+    bytes.extend(
+        text.bytes()
+            .zip(MASK.iter().cycle())
+            .map(|(it, key)| it ^ key),
+    );
+    bytes
+}
+
+#[test]
+fn who_subscribes_behind_a_question_that_the_hub_did_not_take_misses_nothing() {
+    let mut world = World::new();
+    let many = world.connect();
+    world.fill_hub();
+    world.say(many, r#"{"type":"subscribe","id":1,"topic":"t"}"#);
+    let raw = world.open(&upgrade("/ws/t"));
+    let head = world.response(raw);
+    world.take_mail();
+    let published = world.submit("t", "after the handshake");
+    published.expect("there is room again");
+    world.catch_up();
+    if head.starts_with("HTTP/1.1 101 ") {
+        assert_eq!(world.hear(raw), [Frame::text("after the handshake")]);
+    } else {
+        assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+    }
+    assert_eq!(world.hear_types(many), ["subscribed"]);
+    let raw = world.open(&upgrade("/ws/t"));
+    assert!(world.response(raw).starts_with("HTTP/1.1 101 "));
+    world.0.publish("t", b"more");
+    assert_eq!(world.hear(raw), [Frame::text("more")]);
+    assert_eq!(world.hear_types(many), ["publication"]);
+}
+
+#[test]
+fn who_unsubscribes_and_subscribes_again_before_the_answer_stays_present() {
+    let mut world = World::new();
+    let (watcher, other) = (world.connect(), world.connect());
+    world.say(watcher, r#"{"type":"subscribe","id":1,"topic":"rooms/1"}"#);
+    world.tick();
+    world.say(
+        other,
+        r#"[{"type":"subscribe","id":1,"topic":"rooms/1"},{"type":"unsubscribe","id":2,"topic":"rooms/1"},
+            {"type":"subscribe","id":3,"topic":"rooms/1"}]"#,
+    );
+    world.tick();
+    world.tick();
+    assert_eq!(world.hear_types(other), ["unsubscribed", "subscribed"]);
+    assert_eq!(world.hear_types(watcher), ["subscribed", "join"]);
+    assert_eq!(world.present(watcher, "rooms/1"), 2);
+    world.say(other, r#"{"type":"unsubscribe","id":4,"topic":"rooms/1"}"#);
+    world.tick();
+    assert_eq!(world.present(watcher, "rooms/1"), 1);
+}
+
+#[test]
+fn who_leaves_while_the_hub_is_full_and_comes_again_stays_present() {
+    let mut world = World::new();
+    let (watcher, other) = (world.connect(), world.connect());
+    for id in [watcher, other] {
+        world.say(id, r#"{"type":"subscribe","id":1,"topic":"rooms/1"}"#);
+    }
+    world.tick();
+    world.fill_hub();
+    world.say(other, r#"{"type":"unsubscribe","id":2,"topic":"rooms/1"}"#);
+    world.take_mail();
+    world.say(other, r#"{"type":"subscribe","id":3,"topic":"rooms/1"}"#);
+    world.catch_up();
+    let heard = world.hear_types(other);
+    assert!(heard.ends_with(&["subscribed".to_owned()]), "{heard:?}");
+    assert_eq!(world.present(watcher, "rooms/1"), 2);
+}
+
+/// Has the server send a Close: a message is begun and not finished.
+fn time_out(world: &mut World, ids: &[ConnectionId]) {
+    for &id in ids {
+        world.receive(id, &[FIN | TEXT, 0x85]);
+    }
+    world.0.now_ms += u64::from(Limits::default().message_timeout_ms as u32) + 1;
+    world.0.sweep();
+}
+
+#[test]
+fn nothing_follows_a_close_frame() {
+    let mut world = World::new();
+    let (ending, other) = (world.connect(), world.connect());
+    world.say(ending, r#"{"type":"subscribe","id":1,"topic":"rooms/1"}"#);
+    world.tick();
+    world.say(ending, r#"{"type":"subscribe","id":2,"pattern":"x/*"}"#);
+    world.hear(ending);
+    time_out(&mut world, &[ending]);
+    world.say(other, r#"{"type":"subscribe","id":1,"topic":"rooms/1"}"#);
+    world.tick();
+    world.tick();
+    let heard = world.hear(ending);
+    let firsts: Vec<u8> = heard.iter().map(|frame| frame.first).collect();
+    assert_eq!(firsts, [FIN | CLOSE], "{heard:?}");
+}
+
+#[test]
+fn who_came_to_an_earlier_topic_of_a_place_is_not_told_to_the_next_ones_subscribers() {
+    let mut world = World::new();
+    let id = world.connect();
+    world.say(id, r#"{"type":"subscribe","id":1,"topic":"t"}"#);
+    world.tick();
+    world.hear(id);
+    let change = PresenceChange {
+        topic: Topic::from_text("rooms/1").expect("a topic"),
+        member: Member {
+            reactor: ReactorId(0),
+            connection: 7,
+            info: None,
+        },
+        is_join: false,
+    };
+    let local = LocalTopic {
+        index: 0,
+        generation: 999,
+    };
+    let effect = Effect::PresenceChanged {
+        reactor: ReactorId(0),
+        local,
+        change: change.into(),
+    };
+    world.0.connections.handle_effect(effect, 0);
+    world.tick();
+    assert!(world.hear(id).is_empty());
+}
+
+#[test]
+fn questions_that_the_hub_did_not_take_do_not_count_for_ever() {
+    let mut limits = Limits::default();
+    limits.commands_per_message_max = 4;
+    let mut world = World::with_limits(&limits);
+    let id = world.connect();
+    world.fill_hub();
+    for number in 0..5 {
+        let question = format!(r#"{{"type":"presence","id":{number},"topic":"rooms/1"}}"#);
+        world.say(id, &question);
+    }
+    world.catch_up();
+    assert_eq!(world.present(id, "rooms/1"), 0);
+}
+
+#[test]
+fn who_recovers_into_an_outbox_without_room_is_told_and_stays() {
+    let mut limits = Limits::default();
+    limits.outbox_bytes_max = 100_000;
+    // Whatever little of the room is left, the answer or the frames do not close the connection.
+    for free in (1000..4000).step_by(23) {
+        let mut world = World::with_limits(&limits);
+        for _ in 0..9 {
+            world.0.publish("kept/1", &[b'x'; 100]);
+        }
+        let id = world.connect();
+        world.say(id, r#"{"type":"subscribe","id":1,"topic":"big"}"#);
+        world.tick();
+        world.hear(id);
+        world.0.connections.transport_mut(id).expect("there").room = 0;
+        world.0.publish("big", &vec![b'x'; 100_000 - free]);
+        world.say(
+            id,
+            r#"{"type":"subscribe","id":2,"topic":"kept/1","last":9}"#,
+        );
+        world.tick();
+        let connection = world.0.connections.connection(id).expect("there");
+        assert!(!connection.is_closing(), "{free}");
+    }
+}
