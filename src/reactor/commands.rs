@@ -35,8 +35,9 @@ pub(super) struct Question {
 struct Turn<'t, 'c> {
     current: &'t mut Current<'c>,
     out: &'t mut Vec<u8>,
-    /// Who the connection is.
-    head: Arc<[u8]>,
+    /// The head of the request that opened the connection, and that read once somebody wants to know who it is.
+    bytes: &'t [u8],
+    head: Option<Head<'t>>,
     /// What the connection is told to do about the message.
     answer: Answer,
 }
@@ -81,8 +82,10 @@ impl Application {
         let Subscribed::Many(many) = &*current.subscribed else {
             return Answer::End(CloseReason::Forbidden);
         };
+        let bytes = Arc::clone(&many.head);
         let mut turn = Turn {
-            head: Arc::clone(&many.head),
+            bytes: &bytes,
+            head: None,
             current,
             out,
             answer: Answer::Proceed,
@@ -417,12 +420,16 @@ impl Application {
     /// Whether the connection may do what it wants, judged by the request that opened it.
     fn authorize_command(
         &self,
-        turn: &Turn<'_, '_>,
+        turn: &mut Turn<'_, '_>,
         id: Option<u32>,
         action: Action<'_>,
     ) -> Result<(), CommandError> {
-        Head::parse(&turn.head, &self.shared.settings.request)
-            .and_then(|head| self.authorize(&head, action))
+        let head = match turn.head {
+            Some(head) => Ok(head),
+            None => Head::parse(turn.bytes, &self.shared.settings.request),
+        };
+        turn.head = head.as_ref().ok().copied();
+        head.and_then(|head| self.authorize(&head, action))
             .map_err(|refusal| CommandError::of_refusal(id, refusal))
     }
 }
