@@ -38,6 +38,19 @@ pub enum Form {
 pub const FORM_COUNT: usize = 9;
 
 impl Form {
+    /// All of them, each at its own number.
+    pub const ALL: [Form; FORM_COUNT] = [
+        Form::Raw,
+        Form::Sse,
+        Form::Deflated,
+        Form::DeflatedSmall,
+        Form::Cohort,
+        Form::V1,
+        Form::V1Deflated,
+        Form::V1Binary,
+        Form::V1BinaryDeflated,
+    ];
+
     /// The best form for a connection of this dialect that agreed to this. [`Form::Cohort`] is for those that are in step
     /// with their topic's cohort; they take [`Form::Deflated`] until they are. Cohorts are of connections that get the
     /// publications of one topic and nothing else, and so of none that speak `umbel.v1`, where small windows are too
@@ -146,6 +159,13 @@ mod tests {
         };
         let agreement = choose([offer.as_bytes()], &policy).expect("the offer can be met");
         Form::best(dialect, Some(agreement))
+    }
+
+    #[test]
+    fn every_form_stands_at_its_number() {
+        for (number, form) in Form::ALL.into_iter().enumerate() {
+            assert_eq!(form as usize, number);
+        }
     }
 
     #[test]

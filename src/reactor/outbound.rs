@@ -12,7 +12,7 @@ use super::slow_consumer::Waiting;
 use super::transport::Transport;
 use crate::connection::outbox::{OutboxFull, SEGMENTS_PER_WRITE};
 use crate::connection::{CloseReason, Segment, Settings};
-use crate::dialect::Form;
+use crate::dialect::{FORM_COUNT, Form};
 use crate::hub::{Publication, Share};
 use crate::metrics::ReactorMetrics;
 use crate::protocol::{Opcode, encode_frame};
@@ -90,9 +90,12 @@ impl<T: Transport> Connections<T> {
         };
         for publications in batches(&publications) {
             let batch = Batch::new(publications).with_pattern(&pattern);
-            let first_us = now_us();
+            let wants_receipt = publications.iter().any(|it| it.receipt().is_some());
+            let first_us = if wants_receipt { now_us() } else { 0 };
             let tally = self.deliver_to::<false>(&batch, members.connections(), now_ms);
-            tally.report(publications, first_us, now_us());
+            if wants_receipt {
+                tally.report(publications, first_us, now_us());
+            }
         }
         self.record_fan_out(&publications, now_us());
         self.application.patterns.put_back(place, members);
@@ -177,12 +180,17 @@ impl<T: Transport> Connections<T> {
                 }
             }
         }
-        self.metrics.deliveries.add(tally.deliveries);
-        self.metrics.messages_sent.add(tally.messages);
+        let (count, subscribers) = (batch.len() as u64, tally.subscribers());
+        let on_streams = tally.by_form[Form::Sse as usize];
+        self.metrics.deliveries.add(subscribers * count);
+        let messages = (subscribers - on_streams) * count;
+        self.metrics.messages_sent.add(messages);
         self.metrics.bytes_sent.add(tally.bytes);
         if COMPRESSED {
-            self.metrics.deflated_deliveries.add(tally.deflated);
-            self.metrics.cohort_deliveries.add(tally.cohort);
+            let in_cohort = tally.by_form[Form::Cohort as usize];
+            let deflated = tally.compressed() - in_cohort;
+            self.metrics.deflated_deliveries.add(deflated * count);
+            self.metrics.cohort_deliveries.add(in_cohort * count);
         }
         // Whoever did not take all of it at once stands there.
         tally.touched = (self.touched.len() - touched) as u64;
@@ -209,7 +217,7 @@ impl<T: Transport> Connections<T> {
         }
         let form = slot.form::<COMPRESSED>(batch);
         let frames = batch.encoded::<COMPRESSED>(form);
-        tally.count::<COMPRESSED>(batch, form);
+        tally.count(form);
         if slot.connection.outbox.is_empty() {
             match slot.transport.write(frames) {
                 Ok(written) if written == frames.len() => {
@@ -279,7 +287,7 @@ impl<T: Transport> Connections<T> {
                 continue;
             };
             let frames = batch.encoded::<COMPRESSED>(form);
-            tally.count::<COMPRESSED>(batch, form);
+            tally.count(form);
             match outcome {
                 Ok(written) if written == frames.len() => tally.bytes += written as u64,
                 outcome => {
@@ -299,13 +307,9 @@ impl<T: Transport> Connections<T> {
 /// What a batch adds to the counters.
 #[derive(Default)]
 pub(super) struct Tally {
-    deliveries: u64,
-    messages: u64,
+    /// Subscribers, by the form in which they get it.
+    by_form: [u64; FORM_COUNT],
     pub bytes: u64,
-    /// Of the deliveries: in frames that are compressed by themselves.
-    deflated: u64,
-    /// Of the deliveries: in the frames of a cohort.
-    cohort: u64,
     /// Subscribers that did not take all of it at once.
     touched: u64,
     /// Of these: such that were closed for it.
@@ -319,14 +323,16 @@ pub(super) struct Tally {
 impl Tally {
     /// Takes those of another list in.
     fn add(&mut self, other: &Tally) {
-        self.deliveries += other.deliveries;
+        for (count, more) in self.by_form.iter_mut().zip(other.by_form) {
+            *count += more;
+        }
         self.touched += other.touched;
         self.dropped += other.dropped;
     }
 
     /// Tells whoever asked what became of the publications of the batch.
     fn report(&self, publications: &[Arc<Publication>], first_us: u64, last_us: u64) {
-        let matched = self.deliveries / publications.len().max(1) as u64;
+        let matched = self.subscribers();
         let written = matched - self.touched.min(matched);
         let share = Share {
             matched,
@@ -341,16 +347,21 @@ impl Tally {
         }
     }
 
-    fn count<const COMPRESSED: bool>(&mut self, batch: &Batch<'_>, form: Form) {
-        let count = batch.len() as u64;
-        self.deliveries += count;
-        self.messages += if form == Form::Sse { 0 } else { count };
-        if COMPRESSED {
-            match form {
-                Form::Cohort => self.cohort += count,
-                form => self.deflated += if form.is_compressed() { count } else { 0 },
-            }
-        }
+    fn count(&mut self, form: Form) {
+        self.by_form[form as usize] += 1;
+    }
+
+    fn subscribers(&self) -> u64 {
+        self.by_form.iter().sum()
+    }
+
+    /// Of the subscribers: those in whose form it is compressed.
+    fn compressed(&self) -> u64 {
+        let by_form = Form::ALL.iter().zip(self.by_form);
+        by_form
+            .filter(|(form, _)| form.is_compressed())
+            .map(|(_, count)| count)
+            .sum()
     }
 }
 
