@@ -71,7 +71,10 @@ impl<T: Transport> Connections<T> {
                 self.leave_topic(subscription, best_form);
             }
             Subscribed::Many(many) => {
-                for (target, membership) in &many.subscriptions {
+                let mut subscriptions: Vec<_> = many.subscriptions.iter().collect();
+                // The hub hears of them in an order that is the same in every run, so that the simulation repeats itself.
+                subscriptions.sort_unstable_by_key(|(target, _)| *target);
+                for (target, membership) in subscriptions {
                     self.application
                         .leave(id, target, *membership, many.best_form);
                 }

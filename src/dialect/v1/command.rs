@@ -24,7 +24,7 @@ pub struct CommandLimits {
 }
 
 /// What is subscribed to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Target {
     /// One topic.
     Topic(Topic),
