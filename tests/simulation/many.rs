@@ -110,6 +110,14 @@ impl Peer {
                 let start = place.map_or(Start::Now, Start::Since);
                 batch.push(many.subscribe(target, start));
             }
+        } else if around.random.chance(10) && !many.live.is_empty() {
+            self.change(&mut many, &mut batch, around);
+        } else if around.random.chance(10) {
+            // Large and small ones of one topic: none may go before another where a queue takes only the small.
+            let topic = around.random.below(around.topics);
+            for _ in 0..around.random.within(2, 3) {
+                batch.push(self.publish_command(&mut many, topic, around));
+            }
         } else if many.is_binary && around.random.chance(40) {
             self.publish_binary(&mut many, around);
         } else {
@@ -159,7 +167,7 @@ impl Peer {
                 let id = many.take_id(Pending::Ping);
                 json!({"type": "ping", "id": id})
             }
-            _ => self.publish_command(many, around),
+            _ => self.publish_command(many, around.random.below(around.topics), around),
         }
     }
 
@@ -180,11 +188,36 @@ impl Peer {
         }
     }
 
-    fn publish_command(&self, many: &mut Many, around: &mut Surroundings<'_>) -> Value {
-        let topic = around.random.below(around.topics);
+    /// Ends a subscription, and begins it again or another one of its kind with the next command.
+    fn change(&self, many: &mut Many, batch: &mut Vec<Value>, around: &mut Surroundings<'_>) {
+        let at = around.random.below(many.live.len());
+        let (target, view) = many.subscriptions().nth(at).expect("one of them");
+        let (field, name) = target.field();
+        let id = many.take_id(Pending::Unsubscribe(target));
+        batch.push(json!({"type": "unsubscribe", "id": id, field: name}));
+        let next = match target {
+            Target::Topic(_) => target,
+            Target::Pattern(_) => Target::Pattern(around.random.below(PATTERN_COUNT)),
+        };
+        let place = around.records.reached(&around.records.views[view]);
+        let start = match (target, place) {
+            (Target::Topic(_), Some(place)) if around.random.chance(50) => Start::Since(place),
+            _ => Start::Now,
+        };
+        batch.push(many.subscribe(next, start));
+        around.cover.add("subscription that is changed at once", 1);
+    }
+
+    fn publish_command(
+        &self,
+        many: &mut Many,
+        topic: usize,
+        around: &mut Surroundings<'_>,
+    ) -> Value {
         let key = *around.random.pick(KEYS);
         let (number, payload) = self.record(topic, true, key, around);
         let wants_receipt = around.random.chance(30);
+        around.records.publishes[number].may_be_refused = wants_receipt;
         let is_named = wants_receipt || around.random.chance(70);
         let id = is_named.then(|| many.take_id(Pending::Publish(number, wants_receipt)));
         let text = String::from_utf8(payload).expect("as it was made");
@@ -206,6 +239,7 @@ impl Peer {
         let key = *around.random.pick(KEYS);
         let (number, payload) = self.record(topic, true, key, around);
         let wants_receipt = around.random.chance(30);
+        around.records.publishes[number].may_be_refused = wants_receipt;
         let is_named = wants_receipt || around.random.chance(70);
         let id = is_named.then(|| many.take_id(Pending::Publish(number, wants_receipt)));
         let flags =
@@ -240,6 +274,7 @@ impl Peer {
                 fate: Fate::Sent,
                 place: None,
                 payload_bytes: 0,
+                may_be_refused: true,
             };
             let (number, payload) = around.records.publish(publish, 20);
             let id = many.take_id(Pending::Publish(number, true));

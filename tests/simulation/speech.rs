@@ -186,6 +186,7 @@ impl Peer {
             fate: Fate::Sent,
             place: None,
             payload_bytes: 0,
+            may_be_refused: !by_websocket,
         };
         around.records.publish(publish, len)
     }

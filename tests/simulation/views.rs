@@ -117,13 +117,20 @@ impl Records {
                 assert_eq!(last.0, from.0, "the epoch changed under {view:?}");
                 self.check_step(view, topic, last, from);
             } else {
-                self.check_first(view, from);
+                self.check_first(view, topic, from);
             }
             last = Some(to);
         }
     }
 
-    fn check_first(&self, view: &View, first: Place) {
+    fn check_first(&self, view: &View, topic: usize, first: Place) {
+        if view.told.is_none() {
+            // What stands before it was published before the answer, as far as anybody knows.
+            let mut earlier = self.places[topic].range(..first);
+            let missed = earlier
+                .find(|(_, number)| self.publishes[**number].sent_step > view.subscribed_step);
+            assert_eq!(missed, None, "missed by {view:?}");
+        }
         if let (Start::Last(count), Some(told)) = (view.start, view.told) {
             assert_eq!(first.0, told.0, "another epoch than was said: {view:?}");
             let earliest = (told.1 + 1).saturating_sub(count);

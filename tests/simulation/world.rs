@@ -11,20 +11,20 @@ use std::cell::RefCell;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
-use umbel::config::{Deflate, Limits};
-use umbel::connection::{CloseReason, Settings};
+use umbel::config::Limits;
+use umbel::connection::CloseReason;
 use umbel::http::refusal::Refusal;
-use umbel::topic_rule::Rule;
 
 use super::cover::Cover;
 use super::many::Many;
 use super::network::Link;
 use super::node::{self, Node};
 use super::peer::{self, Kind, Peer};
+use super::plan::Plan;
 use super::random::Random;
 use super::records::Records;
 use super::rogue::ROGUES;
-use super::topics::{self, Target};
+use super::topics::Target;
 use super::views::Start;
 
 const TRAFFIC_MS: u64 = 400;
@@ -68,24 +68,11 @@ pub struct World {
     dies_ms: Option<u64>,
     /// How often it has.
     deaths: u64,
+    /// When the workers go on.
+    works_from_ms: u64,
     faults: bool,
     is_draining: bool,
     steps_at_rest: u64,
-}
-
-/// How each node of a run is made.
-struct Plan {
-    settings: Settings,
-    reactors: usize,
-    shards: usize,
-    inline: bool,
-}
-
-impl Plan {
-    fn node(&self, run: u64) -> Node {
-        let settings = self.settings.clone();
-        Node::new(settings, self.reactors, self.shards, self.inline, run)
-    }
 }
 
 /// What a run came to.
@@ -94,75 +81,15 @@ pub struct Outcome {
     pub cover: Cover,
 }
 
-/// Limits so small that each of them is met.
-fn limits(random: &mut Random) -> Limits {
-    let mut limits = Limits::default();
-    limits.head_bytes_max = 600;
-    limits.headers_max = 16;
-    limits.body_bytes_max = 2500;
-    limits.publish_lines_max = 4;
-    limits.handshake_timeout_ms = 200;
-    limits.body_timeout_ms = 200;
-    limits.keep_alive_timeout_ms = 400;
-    limits.message_bytes_max = 2500;
-    limits.publication_bytes_max = 600;
-    limits.fragments_max = 8;
-    limits.message_timeout_ms = 200;
-    limits.ping_interval_ms = 150;
-    limits.pong_timeout_ms = 100;
-    limits.close_timeout_ms = 120;
-    limits.outbox_bytes_max = random.within(1024, 4000) as usize;
-    limits.outbox_age_max_ms = 250;
-    limits.outbox_bytes_total_max = *random.pick(&[20_000, 1 << 20]);
-    limits.inbound_bytes_total_max = *random.pick(&[4_000, 1 << 20]);
-    limits.accepts_per_tick_max = 2;
-    limits.connections_max = *random.pick(&[6, 100, 100]);
-    limits.read_buffer_bytes = random.within(100, 4000) as usize;
-    limits.read_budget_bytes = random.within(100, 4000) as usize;
-    limits.mailbox_messages_max = *random.pick(&[1, 2, 8]);
-    limits.mailbox_bytes_max = *random.pick(&[200, 1 << 20]);
-    limits.commands_max = *random.pick(&[1, 2, 16]);
-    limits.command_bytes_max = *random.pick(&[200, 1 << 20]);
-    limits.topics_max = *random.pick(&[1, 10, 10]);
-    limits.deflate_bytes_min = *random.pick(&[0, 20, 100]);
-    limits.deflate_bytes_max = *random.pick(&[400, 1 << 20]);
-    limits.deflate_cohorts_max = *random.pick(&[0, 1, 100]);
-    limits.deflate_reset_interval_ms = *random.pick(&[10, 60, 5000]);
-    limits.drain_timeout_ms = 2000;
-    limits.history_bytes_total_max = *random.pick(&[20_000, 64 << 20, 64 << 20]);
-    limits.recovery_publications_max = *random.pick(&[3, 1000, 1000]);
-    limits.recovery_bytes_max = *random.pick(&[500, 1 << 20, 1 << 20]);
-    limits.subscriptions_max = *random.pick(&[2, 100]);
-    limits.receipts_max = *random.pick(&[1, 100]);
-    limits.presence_max = *random.pick(&[1, 2, 100]);
-    limits
-}
-
 impl World {
     pub fn new(seed: u64) -> World {
         let mut random = Random::new(seed);
-        let limits = limits(&mut random);
-        let inline = random.chance(50);
         let peers = 4 + random.below(10);
-        let deflate = *random.pick(&[Deflate::Off, Deflate::Text, Deflate::All]);
-        let rules = topics::rules(&mut random);
-        let has_rules = random.chance(85);
-        let mut settings = Settings::new(&limits).with_deflate(deflate, random.chance(50));
-        if has_rules {
-            settings = settings.with_topic_rules(topics::configured(&rules));
-        }
+        let plan = Plan::new(&mut random);
+        let (limits, rules) = (plan.limits.clone(), plan.rules.clone());
         let mut cover = Cover::default();
+        let inline = plan.inline;
         cover.add(if inline { "inline" } else { "by workers" }, 1);
-        let plan = Plan {
-            settings,
-            reactors: 1 + random.below(4),
-            shards: 1 + random.below(4),
-            inline,
-        };
-        let rules = match has_rules {
-            true => rules,
-            false => vec![Rule::default(); rules.len()],
-        };
         World {
             node: plan.node(1),
             plan,
@@ -170,6 +97,7 @@ impl World {
                 .chance(25)
                 .then(|| random.within(50, TRAFFIC_MS - 50)),
             deaths: 0,
+            works_from_ms: 0,
             now_ms: 0,
             step: 0,
             links: Vec::new(),
@@ -273,7 +201,9 @@ impl World {
             self.step += 1;
             let actions = self.actions();
             if actions.is_empty() {
-                self.node.check_rest(self.now_ms, &self.links);
+                if !self.node.has_work() {
+                    self.node.check_rest(self.now_ms, &self.links);
+                }
                 self.advance();
                 continue;
             }
@@ -301,7 +231,7 @@ impl World {
                 actions.push(Action::Tick(index));
             }
         }
-        if self.node.has_work() {
+        if self.node.has_work() && self.now_ms >= self.works_from_ms {
             actions.push(Action::Work);
         }
         for (index, link) in self.links.iter().enumerate() {
@@ -318,7 +248,13 @@ impl World {
 
     fn carry_out(&mut self, action: Action) {
         match action {
-            Action::Work => self.node.work(),
+            Action::Work => {
+                self.node.work();
+                if self.faults && self.random.chance(self.plan.pauses_percent) {
+                    self.works_from_ms = self.now_ms + self.random.within(1, 15);
+                    self.cover.add("fault: workers pause", 1);
+                }
+            }
             Action::Tick(index) => {
                 let mut around = node::Surroundings {
                     now_ms: self.now_ms,
@@ -365,7 +301,8 @@ impl World {
             .zip(&self.links)
             .filter(|(peer, _)| !peer.is_done)
             .map(|(peer, link)| peer.wakes_ms(&link.borrow()));
-        let arrivals = self.arrivals_ms.iter().copied();
+        let work = self.node.has_work().then_some(self.works_from_ms);
+        let arrivals = self.arrivals_ms.iter().copied().chain(work);
         let next_ms = sleeps.chain(links).chain(peers).chain(arrivals).min();
         // Nothing at all may be left to happen, and the phase ends by time all the same.
         let next_ms = next_ms.unwrap_or(u64::MAX).min(self.now_ms + 50);
