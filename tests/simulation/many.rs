@@ -112,6 +112,13 @@ impl Peer {
             }
         } else if around.random.chance(10) && !many.live.is_empty() {
             self.change(&mut many, &mut batch, around);
+            if around.random.chance(50) {
+                // As messages of their own, between which the hub may come to have room.
+                many.messages_sent += batch.len() as u32;
+                for command in batch.drain(..) {
+                    self.send_message(0x81, command.to_string().as_bytes(), around);
+                }
+            }
         } else if around.random.chance(10) {
             // Large and small ones of one topic: none may go before another where a queue takes only the small.
             let topic = around.random.below(around.topics);
@@ -188,20 +195,32 @@ impl Peer {
         }
     }
 
-    /// Ends a subscription, and begins it again or another one of its kind with the next command.
+    /// Ends a subscription, and begins it again or another one of its kind with the next command; or begins one that it
+    /// does not want after all.
     fn change(&self, many: &mut Many, batch: &mut Vec<Value>, around: &mut Surroundings<'_>) {
+        let unwanted = Target::Pattern(around.random.below(PATTERN_COUNT));
+        if around.random.chance(30) && !many.live.contains_key(&unwanted) {
+            batch.push(many.subscribe(unwanted, Start::Now));
+            let (field, name) = unwanted.field();
+            let id = many.take_id(Pending::Unsubscribe(unwanted));
+            batch.push(json!({"type": "unsubscribe", "id": id, field: name}));
+            return;
+        }
         let at = around.random.below(many.live.len());
         let (target, view) = many.subscriptions().nth(at).expect("one of them");
         let (field, name) = target.field();
         let id = many.take_id(Pending::Unsubscribe(target));
         batch.push(json!({"type": "unsubscribe", "id": id, field: name}));
         let next = match target {
-            Target::Topic(_) => target,
+            Target::Topic(_) if around.random.chance(50) => target,
+            Target::Topic(_) => Target::Topic(around.random.below(around.topics)),
             Target::Pattern(_) => Target::Pattern(around.random.below(PATTERN_COUNT)),
         };
         let place = around.records.reached(&around.records.views[view]);
         let start = match (target, place) {
-            (Target::Topic(_), Some(place)) if around.random.chance(50) => Start::Since(place),
+            (Target::Topic(_), Some(place)) if next == target && around.random.chance(50) => {
+                Start::Since(place)
+            }
             _ => Start::Now,
         };
         batch.push(many.subscribe(next, start));
@@ -366,7 +385,9 @@ impl Peer {
                     many.probed.entry(topic).or_default().1 = Some(receipt.matched);
                 }
             }
-            (Pending::Presence(topic), "presence") => many.take_list(topic, answer, around),
+            (Pending::Presence(topic), "presence") => {
+                many.take_list(self.id, topic, answer, around);
+            }
             (Pending::Ping, "pong") => around.cover.add("pong to a command", 1),
             (pending, "error") => many.take_error(id, &pending, answer, around),
             (pending, _) => panic!("{answer} to {pending:?}"),
@@ -518,7 +539,13 @@ impl Many {
         assert!(is_news, "{answer}, and {present:?} are here");
     }
 
-    fn take_list(&mut self, topic: usize, answer: &Value, around: &mut Surroundings<'_>) {
+    fn take_list(
+        &mut self,
+        own_id: usize,
+        topic: usize,
+        answer: &Value,
+        around: &mut Surroundings<'_>,
+    ) {
         let members = answer["members"].as_array().expect("a list");
         let names = members.iter().map(|member| member["connection"].as_str());
         let names: Option<BTreeSet<String>> = names.map(|name| name.map(str::to_owned)).collect();
@@ -531,6 +558,13 @@ impl Many {
             return;
         }
         around.cover.add("list of those present", 1);
+        let is_own = |member: &&Value| member["info"]["peer"] == own_id;
+        let own = members.iter().filter(is_own).count();
+        let is_whole = total == members.len() as u64;
+        assert!(
+            own == 1 || own == 0 && !is_whole,
+            "{own_id} subscribes: {answer}"
+        );
         if let Some(known) = self.present.insert(topic, names.clone()) {
             around.cover.add("list that was foretold", 1);
             assert_eq!(known, names, "joins and leaves add up to the list");

@@ -111,6 +111,8 @@ pub struct Node {
     pub shared: Shared,
     /// None: it has ended.
     pub reactors: Vec<Option<SimulatedReactor>>,
+    /// Those that have. They read on what comes, so that it is seen that nothing is left of them in the hub.
+    ended: Vec<SimulatedReactor>,
     mailboxes: Vec<Arc<Mailbox>>,
     work: Receiver<usize>,
     pub echo: Arc<CountedEcho>,
@@ -180,6 +182,7 @@ impl Node {
             });
         Node {
             reactors: simulated.collect(),
+            ended: Vec::new(),
             shared,
             mailboxes,
             work,
@@ -213,10 +216,11 @@ impl Node {
     }
 
     /// Plays a worker for one shard.
-    pub fn work(&self) {
+    pub fn work(&mut self) {
         if let Ok(index) = self.work.try_recv() {
             self.shared.shards.run_scheduled(index);
         }
+        self.read_on();
     }
 
     /// The process dies: sockets end, and whoever was not accepted yet is reset.
@@ -269,7 +273,22 @@ impl Node {
                 "a drain ends because everybody is gone, and not because its time is up"
             );
             reactor.check_caps(limits);
-            self.reactors[index] = None;
+            self.ended.extend(self.reactors[index].take());
+        }
+        self.read_on();
+    }
+
+    fn read_on(&mut self) {
+        for reactor in &mut self.ended {
+            while let Some(effect) = reactor.inbox.take() {
+                reactor.connections.handle_effect(effect, 0);
+                if reactor.inbox.take_starved() {
+                    reactor.connections.resume_shards();
+                }
+            }
+            reactor.connections.deliver(0, || 0);
+            reactor.connections.retry_commands();
+            reactor.connections.finish_tick(|_| ());
         }
     }
 
@@ -301,17 +320,19 @@ impl Node {
     }
 
     /// After the last reactor has ended: nothing is left of anything.
-    pub fn check_end(&self) {
-        let (metrics, shards) = (&self.shared.metrics, &self.shared.shards);
+    pub fn check_end(&mut self) {
+        let shards = Arc::clone(&self.shared.shards);
         for shard in 0..shards.shard_count() {
             // Histories outlive everybody, until they are too old.
             let now_us = u64::MAX;
             let expired = shards.submit(Command::Expire { shard, now_us }, None);
             expired.expect("the hub is idle");
         }
+        self.read_on();
         while self.has_work() {
             self.work();
         }
+        let metrics = &self.shared.metrics;
         assert_eq!(self.shared.shards.queued(), 0);
         assert_eq!(self.shared.shards.counts().topics, 0, "topics are left");
         assert_eq!(metrics.connection_count(), 0);

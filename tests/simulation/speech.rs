@@ -93,7 +93,8 @@ impl Peer {
                     "umbel.v1"
                 };
                 let lines = format!("Sec-WebSocket-Protocol: {subprotocol}\r\n{offer}");
-                wire::upgrade_request("/ws", &lines)
+                let path = format!("/ws?info=%7B%22peer%22:{}%7D", self.id);
+                wire::upgrade_request(&path, &lines)
             }
             _ => wire::upgrade_request(&format!("/ws/{name}{query}"), &offer),
         };

@@ -7,17 +7,18 @@ use umbel::topic_rule::{HistoryLimits, Rule, SlowConsumer, TopicRule, TopicRules
 
 use super::random::Random;
 
-pub const TOPICS: &[&str] = &["t0", "a/t1", "a/b.t2"];
+pub const TOPICS: &[&str] = &["t0", "a/t1", "a/b.t2", "c", "a/c/d"];
 
 /// Patterns, and the numbers of the topics that each matches.
 const PATTERNS: &[(&str, &[usize])] = &[
-    ("**", &[0, 1, 2]),
-    ("*", &[0]),
-    ("a/**", &[1, 2]),
+    ("**", &[0, 1, 2, 3, 4]),
+    ("*", &[0, 3]),
+    ("a/**", &[1, 2, 4]),
     ("a/*", &[1]),
     ("a/b.*", &[2]),
     ("*/t1", &[1]),
     ("a/*.t2", &[2]),
+    ("a/*/d", &[4]),
 ];
 
 pub const PATTERN_COUNT: usize = PATTERNS.len();

@@ -113,7 +113,7 @@ impl World {
             },
             cover,
             trace: DefaultHasher::new(),
-            topics: 1 + random.below(3),
+            topics: *random.pick(&[1, 2, 3, 5]),
             limits,
             faults: true,
             is_draining: false,
