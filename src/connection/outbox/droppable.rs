@@ -455,6 +455,7 @@ impl Queue {
                 marks.push(mark);
             }
         }
+        self.advance_marks();
     }
 
     /// When the front segment was queued, if it is begun and could be dropped were it not.

@@ -141,6 +141,22 @@ fn no_gap_reaches_over_an_answer() {
 }
 
 #[test]
+fn a_begun_publication_has_no_age_after_what_went_was_taken_out() {
+    let (mut outbox, policy) = (Outbox::default(), SlowConsumer::DropOldest);
+    push(&mut outbox, policy, 1, 0, ROOM).expect("room");
+    write(&mut outbox, 1);
+    outbox.push(shared(b"plain;"), 0, 5, ROOM).expect("room");
+    for offset in 2..=40 {
+        push(&mut outbox, policy, offset, 0, ROOM).expect("room");
+    }
+    assert_eq!(outbox.oldest_ms(), Some(5));
+    let went = outbox.push(own(&[b'x'; ROOM]), 0, 5, ROOM);
+    assert_eq!(went, Err(OutboxFull));
+    assert_eq!(outbox.oldest_ms(), Some(5));
+    assert_eq!(drain(&mut outbox), "ublication t 1 ;plain;gap t 2 40;");
+}
+
+#[test]
 fn the_latest_of_a_key_stands_at_the_end() {
     let (mut outbox, policy) = (Outbox::default(), SlowConsumer::Latest);
     for (offset, key) in [(1, 1), (2, 2), (3, 1), (4, 0), (5, 0), (6, 2)] {
