@@ -464,3 +464,22 @@ fn info_is_json_or_text_and_has_its_limit() {
         assert!(head.starts_with("HTTP/1.1 400 "), "{target}: {head}");
     }
 }
+
+/// JSON that nests too deep for the readers of the messages around it is a text.
+#[test]
+fn info_that_nests_deep_harms_nobody_who_is_told_of_it() {
+    let server = Server::start(&["--topic-rule", "** presence=on"]);
+    let nested = |depth| "[".repeat(depth) + &"]".repeat(depth);
+    let mut watcher = Peer::open(server.address());
+    watcher.subscribe("t");
+    for (depth, is_text) in [(32, false), (33, true), (127, true)] {
+        let target = format!("/ws?info={}", nested(depth));
+        let mut peer = Peer::open_at(server.address(), &target, JSON);
+        peer.subscribe("t");
+        assert_eq!(watcher.next()["info"].is_string(), is_text, "{depth}");
+        let who = watcher.ask(&json!({"type": "presence", "id": 1, "topic": "t"}));
+        assert_eq!(who["total"], 2);
+        peer.ask(&json!({"type": "unsubscribe", "id": 1, "topic": "t"}));
+        assert_eq!(watcher.next()["type"], "leave");
+    }
+}

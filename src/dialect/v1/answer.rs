@@ -4,6 +4,8 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::super::object::{Object, encode_string};
 use super::{CommandError, Target};
 use crate::http::topic::Topic;
@@ -155,16 +157,29 @@ pub fn encode_error(out: &mut Vec<u8>, error: &CommandError) {
         .end();
 }
 
+/// How deep JSON may nest that a connection says of itself. It goes out inside of messages, whose readers have limits of
+/// their own, 64 the lowest that is usual.
+const INFO_DEPTH_MAX: usize = 32;
+
 /// What a connection says of itself, as JSON: the text itself if it is JSON that any reader takes, else a string of it.
 pub fn info_json(text: &str) -> Arc<str> {
-    match serde_json::from_str::<serde_json::Value>(text) {
-        Ok(_) => text.trim().into(),
-        Err(_) => {
+    match serde_json::from_str(text) {
+        Ok(value) if depth(&value) <= INFO_DEPTH_MAX => text.trim().into(),
+        _ => {
             let mut json = Vec::with_capacity(text.len() + 2);
             encode_string(&mut json, text);
             String::from_utf8_lossy(&json).into()
         }
     }
+}
+
+fn depth(value: &Value) -> usize {
+    let of_items = match value {
+        Value::Array(items) => items.iter().map(depth).max(),
+        Value::Object(fields) => fields.values().map(depth).max(),
+        _ => return 0,
+    };
+    1 + of_items.unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -313,7 +328,12 @@ mod tests {
         ] {
             assert_eq!(&*info_json(text), json);
         }
-        let deep = "[".repeat(500) + &"]".repeat(500);
-        assert_eq!(&*info_json(&deep), format!("\"{deep}\""));
+        let nested = |depth| "[".repeat(depth) + &"]".repeat(depth);
+        let deepest = nested(INFO_DEPTH_MAX);
+        assert_eq!(&*info_json(&deepest), deepest);
+        for depth in [INFO_DEPTH_MAX + 1, 127, 500] {
+            let deep = nested(depth);
+            assert_eq!(&*info_json(&deep), format!("\"{deep}\""));
+        }
     }
 }
