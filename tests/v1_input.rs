@@ -34,6 +34,8 @@ fn bad_messages() -> Vec<(String, &'static str)> {
         (data("NaN"), "invalid_json"),
         (data("\"\n\""), "invalid_json"),
         (data("1,\"data\":2"), "invalid_command"),
+        (data("1,\"\\ud800\":2"), "invalid_command"),
+        (data("1,\"\\ux\":2"), "invalid_json"),
         (data("1,\"base64\":\"AA==\""), "invalid_command"),
         (
             "{\"type\":\"publish\",\"topic\":\"t\",\"base64\":\"A\"}".to_owned(),

@@ -340,9 +340,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
                 let mut fields = Fields::default();
-                while let Some(name) = map.next_key::<Name>()? {
-                    let value: &RawValue = map.next_value()?;
-                    let Some(index) = name.0 else {
+                while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
+                    let Some(index) = index_of(name) else {
                         let reason = "there is a field that is not known";
                         fields.fault.get_or_insert(Fault::invalid(reason));
                         continue;
@@ -360,25 +359,13 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
     }
 }
 
-/// The place of a field's name among the known ones.
-struct Name(Option<usize>);
-
-impl<'de> Deserialize<'de> for Name {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Name, D::Error> {
-        struct NameVisitor;
-
-        impl Visitor<'_> for NameVisitor {
-            type Value = Name;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a name")
-            }
-
-            fn visit_str<E>(self, name: &str) -> Result<Name, E> {
-                Ok(Name(Field::NAMES.iter().position(|known| *known == name)))
-            }
-        }
-
-        deserializer.deserialize_identifier(NameVisitor)
-    }
+/// The place of a field's name among the known ones. A name that cannot be decoded, for it holds half of a surrogate pair,
+/// is JSON and none of them.
+fn index_of(name: &RawValue) -> Option<usize> {
+    let quoted = name.get();
+    let name = match quoted.contains('\\') {
+        false => Cow::Borrowed(&quoted[1..quoted.len() - 1]),
+        true => parse_text(name).ok()?,
+    };
+    Field::NAMES.iter().position(|known| *known == name)
 }

@@ -83,6 +83,8 @@ fn subscriptions() {
         one(r#"{"type":"subscribe","id":4294967295,"pattern":"orders/*"}"#),
         Ok(Command::Subscribe { id, target, start })
     );
+    let escaped = r#"{"\u0074ype":"p\u0069ng","i\u0064":7}"#;
+    assert_eq!(one(escaped), Ok(Command::Ping { id: Some(7) }));
 }
 
 #[test]
@@ -140,6 +142,14 @@ fn a_batch_is_carried_out_in_order_and_faults_stand_in_their_place() {
     assert_eq!(results[0], Ok(Command::Ping { id: Some(1) }));
     assert!(results[1].is_err());
     assert_eq!(results[2], Ok(Command::Presence { id: Some(2), topic }));
+    // A name that nobody can decode is JSON, and spoils its own command only.
+    let results = parse(r#"[{"type":"ping","id":1},{"\ud800":0,"type":"ping","id":2}]"#);
+    let codes = results
+        .iter()
+        .map(|it| it.as_ref().map_err(|it| (it.id, it.code)));
+    let ping = Command::Ping { id: Some(1) };
+    let fault_of_2 = (Some(2), ErrorCode::InvalidCommand);
+    assert!(codes.eq([Ok(&ping), Err(fault_of_2)]), "{results:?}");
     assert_eq!(parse("[]"), []);
     assert_eq!(fault("[1,2,3,4]"), (None, ErrorCode::TooBig));
     let half = r#"[{"type":"ping","id":1},{"type":"ping","id":2}"#;
