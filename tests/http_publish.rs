@@ -183,6 +183,25 @@ fn the_content_type_says_whether_it_is_text() {
 }
 
 #[test]
+fn what_a_publish_asks_for_by_headers_is_understood_or_refused() {
+    let server = Server::start(&[]);
+    let long = format!("Umbel-Key: {}\r\n", "x".repeat(256));
+    for (headers, status) in [
+        ("Umbel-Key: EUR \u{e9}\r\nUmbel-Receipt: false\r\n", 200),
+        ("Umbel-Receipt: true\r\n", 200),
+        ("Umbel-Key: a\r\nUmbel-Key: a\r\n", 400),
+        ("Umbel-Key:\r\n", 400),
+        ("Umbel-Key: a\tb\r\n", 400),
+        (&long, 400),
+        ("Umbel-Receipt: 1\r\n", 400),
+    ] {
+        let request =
+            format!("POST /pub/k HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: 1\r\n\r\nx");
+        assert_eq!(server.request(&request).status, status, "{headers}");
+    }
+}
+
+#[test]
 fn each_line_has_its_answer() {
     let server = Server::start(&[]);
     let mut one = subscribe(&server, "one");

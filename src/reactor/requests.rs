@@ -406,9 +406,13 @@ fn publish_options(head: &Head<'_>) -> Result<PublishOptions, Refusal> {
     let mut options = PublishOptions::default();
     for (name, value) in head.all() {
         if name.eq_ignore_ascii_case("umbel-key") {
-            let key = std::str::from_utf8(value).unwrap_or("");
+            let Ok(key) = std::str::from_utf8(value) else {
+                return Err(Refusal::bad_request("the key is not UTF-8"));
+            };
             check_key(key).map_err(Refusal::bad_request)?;
-            options.key = Some(key.into());
+            if options.key.replace(key.into()).is_some() {
+                return Err(Refusal::bad_request("Umbel-Key stands twice"));
+            }
         } else if name.eq_ignore_ascii_case("umbel-receipt") {
             options.wants_receipt = match value {
                 b"true" => true,
