@@ -282,6 +282,7 @@ class Link {
     while (this.#unanswered.has(this.#nextId));
     this.#unanswered.set(this.#nextId, request);
     this.#socket.send(request.encode(this.#nextId, this.#socket.protocol === BINARY_DIALECT));
+    return this.#nextId;
   }
 
   ping(accept) {
@@ -324,8 +325,7 @@ class Link {
 
   #sendSubscribe(subscriber) {
     const command = subscriber.takeCommand();
-    // Answers to an earlier attempt mean nothing; nor does the end of a connection, for each
-    // subscription begins anew on the next one.
+    // Answers and ends are this attempt's alone. If it is left before its answer, it gets none.
     const isAwaited = () => subscriber.state === "subscribing" && subscriber.command === command;
     const accept = (answer) => {
       if (!isAwaited()) return;
@@ -341,7 +341,7 @@ class Link {
       tell(subscriber.handlers.onError, error);
     };
     const encode = (id) => JSON.stringify({ type: "subscribe", id, ...command });
-    this.#send({ answer: "subscribed", encode, accept, reject });
+    command.id = this.#send({ answer: "subscribed", encode, accept, reject });
   }
 
   /** Subscribes once more on this connection, if it lasts until then. */
@@ -355,11 +355,12 @@ class Link {
   }
 
   #leave(subscriber) {
-    const { kind, name, state } = subscriber;
+    const { kind, name, state, command } = subscriber;
     for (const [route, other] of this.#routes) if (other === subscriber) this.#routes.delete(route);
     if (state !== "live" && state !== "subscribing") return;
     const encode = (id) => JSON.stringify({ type: "unsubscribe", id, [kind]: name });
-    this.#send({ answer: "unsubscribed", encode });
+    const accept = () => this.#unanswered.delete(command.id);
+    this.#send({ answer: "unsubscribed", encode, accept });
   }
 
   unsubscribe(subscriber) {

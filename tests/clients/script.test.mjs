@@ -5,6 +5,8 @@ import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { afterEach, describe, test } from "node:test";
 import { promisify } from "node:util";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { WebSocket as UndiciWebSocket } from "undici";
 import { WebSocket } from "ws";
 
@@ -352,6 +354,27 @@ describe("subscriptions", () => {
     await until(() => server.peers[0].commands.at(-1).type === "unsubscribe");
     await umbel.presence("t");
     assert.deepEqual(third.gaps, []);
+  });
+
+  test("a subscription that ended before it began leaves nothing behind", limits, async () => {
+    const server = await startServer();
+    const umbel = open(server.url);
+    await until(() => umbel.state === "open");
+    // As the server does: a subscribe whose unsubscribe came before its answer has none.
+    server.handle = (peer, message) => {
+      const command = JSON.parse(message);
+      if (command.type === "unsubscribe") peer.send({ ...command, type: "unsubscribed" });
+    };
+    const handlers = ["topic", "pattern"].map((kind) => {
+      const ofKind = {};
+      umbel.subscribe({ [kind]: "a" }, ofKind).unsubscribe();
+      return new WeakRef(ofKind);
+    });
+    setFlagsFromString("--expose-gc");
+    await until(() => {
+      runInNewContext("gc")();
+      return handlers.every((ofKind) => ofKind.deref() === undefined);
+    });
   });
 
   test("a topic may be spelt in another way than the server spells it", limits, async () => {
