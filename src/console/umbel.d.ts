@@ -3,7 +3,10 @@
 /** `epoch:offset`: sixteen hexadecimal digits and a decimal number. Keep it to go on from there. */
 export type Position = string;
 
-/** `connecting` until the first success, then `open` and `reconnecting` by turns, at last `closed`. */
+/**
+ * `connecting` at first, `open` while there is a connection, `reconnecting` from each loss or failed
+ * attempt until the next success, at last `closed`.
+ */
 export type State = "connecting" | "open" | "reconnecting" | "closed";
 
 export interface StateDetail {
