@@ -264,7 +264,8 @@ fn small_bombs_do_not_hold_the_others_up() {
     });
 }
 
-/// Blocks in blocks, and codes upon codes: what once overflowed a stack (zlib-rs RUSTSEC-2024-0401).
+/// Blocks in blocks, and codes upon codes: what once overflowed a stack (zlib-rs RUSTSEC-2024-0401). Final blocks, behind
+/// each of which inflating begins anew, must not cost more than other blocks do.
 #[test]
 fn streams_that_are_mostly_structure() {
     let server = Server::start(&[]);
@@ -273,6 +274,7 @@ fn streams_that_are_mostly_structure() {
         // Empty stored blocks, empty fixed blocks, and headers of dynamic blocks by the hundred thousand.
         let stored = [0, 0, 0, 0xff, 0xff].repeat(100_000);
         let fixed = [0x02, 0x08, 0x20, 0x80, 0x00].repeat(100_000);
+        let last = [0x03, 0x00].repeat(500_000);
         let dynamic: Vec<u8> = (0..300_000)
             .map(|index| {
                 if index % 3 == 0 {
@@ -282,7 +284,7 @@ fn streams_that_are_mostly_structure() {
                 }
             })
             .collect();
-        for payload in [stored, fixed, dynamic] {
+        for payload in [stored, fixed, last, dynamic] {
             let mut wire = open_echo(&server);
             wire.offer(&masked(FIN | RSV1 | BINARY, &payload), Pieces::Whole);
             let frame = wire.read_frame();

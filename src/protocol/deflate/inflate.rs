@@ -80,29 +80,43 @@ impl Inflater {
     /// `MessageTooBig` as soon as the message is found to be longer than `message_bytes_max`, and `InvalidDeflate`.
     pub fn feed(
         &mut self,
-        mut piece: &[u8],
+        piece: &[u8],
         message_bytes_max: u64,
         out: &mut Vec<u8>,
     ) -> Result<(), ProtocolError> {
         let bytes_max = usize::try_from(message_bytes_max).unwrap_or(usize::MAX);
+        let mut filled = out.len();
+        let fed = self.fill(piece, bytes_max, out, &mut filled);
+        out.truncate(filled);
+        fed
+    }
+
+    /// Inflates a piece into `out`, of which the first `filled` bytes are taken, and makes room behind them as it is
+    /// needed. A final block ends a step, so there may be as many steps as bytes: room that a step has left is the next
+    /// one's, for to make it costs time.
+    fn fill(
+        &mut self,
+        mut piece: &[u8],
+        bytes_max: usize,
+        out: &mut Vec<u8>,
+        filled: &mut usize,
+    ) -> Result<(), ProtocolError> {
         let mut room_bytes = piece.len().saturating_mul(GROWTH).max(ROOM_BYTES_MIN);
         let mut is_room_full = false;
         while !piece.is_empty() || is_room_full {
-            let filled = out.len();
-            let room = room_bytes.min(bytes_max.saturating_sub(filled));
-            let step = if room == 0 {
+            if *filled == out.len() {
+                make_room(out, room_bytes, bytes_max);
+                room_bytes = room_bytes.saturating_mul(2);
+            }
+            let step = if *filled == out.len() {
                 // The message may end here, and does if it has not one byte more.
                 is_room_full = false;
                 self.step_at_limit(piece)?
             } else {
-                out.reserve_exact(room);
-                out.resize(filled + room, 0);
-                let step = self.step(piece, &mut out[filled..], InflateFlush::NoFlush);
-                let produced = step.as_ref().map_or(0, |step| step.produced);
-                out.truncate(filled + produced);
-                is_room_full = produced == room;
-                room_bytes = room_bytes.saturating_mul(2);
-                step?
+                let step = self.step(piece, &mut out[*filled..], InflateFlush::NoFlush)?;
+                *filled += step.produced;
+                is_room_full = *filled == out.len();
+                step
             };
             piece = &piece[step.consumed..];
         }
@@ -191,6 +205,19 @@ impl Inflater {
             return Err(ProtocolError::InvalidDeflate);
         }
         Ok(step)
+    }
+}
+
+/// Makes `out` longer by so much, but no longer than `bytes_max`. Its capacity doubles, so that a message in any number
+/// of pieces is copied in linear time.
+fn make_room(out: &mut Vec<u8>, room_bytes: usize, bytes_max: usize) {
+    let end = out.len().saturating_add(room_bytes).min(bytes_max);
+    if end > out.capacity() {
+        let capacity = out.capacity().saturating_mul(2).min(bytes_max).max(end);
+        out.reserve_exact(capacity - out.len());
+    }
+    if end > out.len() {
+        out.resize(end, 0);
     }
 }
 
