@@ -1,12 +1,17 @@
 //! permessage-deflate from outside: RFC 7692, what is agreed on, messages in and out, and bombs.
 
+#[path = "support/node.rs"]
+mod node;
 mod support;
 
+use node::{Node, Sink, upgrade};
 use support::canary::{MEMORY_SLACK_BYTES, beside};
 use support::frames::{self, BINARY, CLOSE, CONTINUATION, FIN, Frame, TEXT, masked};
 use support::process::rss_bytes;
 use support::wire::{End, upgrade_request};
 use support::{Pieces, Random, Server, Wire, wait_until};
+use umbel::config::{Deflate, Limits};
+use umbel::connection::Settings;
 use umbel::protocol::deflate::{Compression, Deflater, Inflater, TakeoverDeflater};
 use umbel::protocol::{Opcode, Received};
 
@@ -336,6 +341,30 @@ fn contexts_are_bounded() {
         let (_, answer) = open(&server, "/echo", OFFER);
         assert_eq!(answer.as_deref(), Some("permessage-deflate"));
     });
+}
+
+/// Peers whose answer waits for the hub have agreed too, and in one tick there may be many.
+#[test]
+fn contexts_are_bounded_among_those_who_wait_for_their_answer() {
+    let mut limits = Limits::default();
+    limits.inbound_bytes_total_max = 1 << 20;
+    let settings = Settings::new(&limits).with_deflate(Deflate::Text, true);
+    for target in ["/ws/a", "/ws/a?last=1"] {
+        let mut node: Node<Sink> = Node::with_settings(settings.clone());
+        let mut request = upgrade(target);
+        request.truncate(request.len() - 2);
+        request.extend(format!("Sec-WebSocket-Extensions: {OFFER}\r\n\r\n").bytes());
+        let ids: Vec<_> = (0..200).map(|_| node.accept(request.clone())).collect();
+        node.finish_tick();
+        let agreements = ids.iter().filter_map(|&id| {
+            let connection = node.connections.connection(id);
+            connection.expect("it is open").deflate()
+        });
+        let (keeping, others): (Vec<_>, Vec<_>) =
+            agreements.partition(|agreement| agreement.client_takeover);
+        let contexts = (1 << 20) / 2 / Inflater::BYTES;
+        assert_eq!((keeping.len(), others.len()), (contexts, 200 - contexts));
+    }
 }
 
 /// Jetty #13029: what ten thousand peers cost that keep a context and fall silent, and what is counted of it.

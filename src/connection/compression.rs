@@ -7,6 +7,7 @@
 use std::fmt;
 
 use super::event::Message;
+use crate::protocol::deflate::Agreement;
 use crate::protocol::{Opcode, ProtocolError};
 #[cfg(feature = "deflate")]
 use crate::protocol::{Received, deflate::Inflater};
@@ -17,6 +18,15 @@ pub(super) struct Context {
     /// Made for the first compressed message.
     #[cfg(feature = "deflate")]
     inflater: Option<Box<Inflater>>,
+}
+
+/// Heap bytes of the context that a peer may keep by what was agreed to, from then on: whether it has compressed anything
+/// yet or not.
+pub(super) fn context_bytes(deflate: Option<Agreement>) -> usize {
+    match deflate {
+        Some(agreement) if agreement.client_takeover => Inflation::CONTEXT_BYTES,
+        _ => 0,
+    }
 }
 
 impl fmt::Debug for Context {

@@ -5,7 +5,7 @@ use std::mem;
 use super::event::{ExtraHeaders, ReadBody};
 use super::{
     Admission, Answer, Awaited, CloseReason, Connection, Context, Endpoint, Event, Gathering, Hold,
-    Inflation, OnEvent, Phase, Purpose, Reply, Settings, Turn, Upgrade,
+    Inflation, OnEvent, Phase, Purpose, Reply, Settings, Turn, Upgrade, context_bytes,
 };
 use crate::dialect::json;
 use crate::http::body::{BodyDecoder, BodyLength};
@@ -102,12 +102,16 @@ impl Exchange {
     }
 
     pub(super) fn inbound_bytes(&self) -> usize {
-        let body = match &self.stage {
+        let stage = match &self.stage {
             Stage::Body(body) => body.gathered.capacity(),
             Stage::Gathering(gathering) => gathering.body.capacity(),
-            Stage::Head | Stage::Awaiting(_) | Stage::Joining(_) => 0,
+            Stage::Joining(admission) => match &**admission {
+                Admission::Upgrade(upgrade) => context_bytes(upgrade.deflate),
+                Admission::Stream(_) => 0,
+            },
+            Stage::Head | Stage::Awaiting(_) => 0,
         };
-        self.head.capacity() + body
+        self.head.capacity() + stage
     }
 
     /// Takes one position; true once the answer is complete and in `out`.

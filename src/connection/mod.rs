@@ -36,8 +36,8 @@ pub mod outbox;
 mod settings;
 mod websocket;
 
-use compression::Context;
 pub use compression::Inflation;
+use compression::{Context, context_bytes};
 pub use deflation::Deflation;
 pub use ending::CloseReason;
 pub use event::{
@@ -376,15 +376,7 @@ impl Connection {
     pub fn inbound_bytes(&self) -> usize {
         let phase = match &self.phase {
             Phase::Http(exchange) => exchange.inbound_bytes(),
-            // Whether the peer has compressed anything yet or not.
-            Phase::Open {
-                deflate:
-                    Some(Agreement {
-                        client_takeover: true,
-                        ..
-                    }),
-                ..
-            } => Inflation::CONTEXT_BYTES,
+            Phase::Open { deflate, .. } => context_bytes(*deflate),
             _ => 0,
         };
         phase + self.decoder.buffered_bytes() + self.unread.as_ref().map_or(0, |bytes| bytes.len())
