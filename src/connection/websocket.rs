@@ -84,9 +84,10 @@ impl Connection {
                 }
             }
         }
-        // While the peer's Close is awaited its messages are nobody's, and the close timeout bounds them.
-        if matches!(self.phase, Phase::Open { .. }) {
-            self.watch_message(turn.settings, turn.now_ms, any_whole);
+        // While the peer's Close is awaited its messages are nobody's: the close timeout bounds them, and none is kept.
+        match self.phase {
+            Phase::Open { .. } => self.watch_message(turn.settings, turn.now_ms, any_whole),
+            _ => self.decoder.discard_payload(),
         }
     }
 
@@ -111,6 +112,7 @@ impl Connection {
         self.phase = Phase::CloseSent;
         self.phase_deadline_ms = now_ms + settings.limits.close_timeout_ms;
         self.message_deadline_ms = NEVER_MS;
+        self.decoder.discard_payload();
     }
 
     /// Carries out what an event of an open connection was answered with.

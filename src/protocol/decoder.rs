@@ -153,18 +153,15 @@ impl Decoder {
 
     /// Heap bytes held for an unfinished message or frame, or for one that the last call handed out.
     pub fn buffered_bytes(&self) -> usize {
-        self.unfinished
-            .as_ref()
-            .map_or(0, |unfinished| unfinished.heap_bytes())
+        let unfinished = self.unfinished.as_ref();
+        unfinished.map_or(0, |unfinished| unfinished.heap_bytes())
     }
 
     /// Whether the peer owes the rest of a frame or of a fragmented message.
     pub fn is_mid_message(&self) -> bool {
+        let unfinished = self.unfinished.as_ref();
         self.header_len > 0
-            || self
-                .unfinished
-                .as_ref()
-                .is_some_and(|unfinished| unfinished.is_mid_message() || unfinished.is_mid_frame())
+            || unfinished.is_some_and(|begun| begun.is_mid_message() || begun.is_mid_frame())
     }
 
     /// Takes one header and what is there of its payload, or more payload of a frame that has begun.
@@ -252,10 +249,8 @@ impl Decoder {
             self.check_reserved(first)?;
         }
         let opcode = parse_first_byte(first)?;
-        let is_mid_message = self
-            .unfinished
-            .as_ref()
-            .is_some_and(|unfinished| unfinished.is_mid_message());
+        let unfinished = self.unfinished.as_ref();
+        let is_mid_message = unfinished.is_some_and(|begun| begun.is_mid_message());
         match opcode {
             Opcode::Continuation if !is_mid_message => {
                 return Err(ProtocolError::UnexpectedContinuation);
@@ -289,9 +284,9 @@ impl Decoder {
     /// Checks a data frame against the limits, before any of its payload is taken.
     #[inline]
     fn check_limits(&self, header: &Header, limits: &Limits) -> Result<(), ProtocolError> {
-        let (message_bytes, fragments) = self.unfinished.as_ref().map_or((0, 0), |unfinished| {
-            (unfinished.message_bytes(), unfinished.fragments())
-        });
+        let unfinished = self.unfinished.as_ref();
+        let (message_bytes, fragments) =
+            unfinished.map_or((0, 0), |begun| (begun.message_bytes(), begun.fragments()));
         if header.payload_len > limits.message_bytes_max.saturating_sub(message_bytes) {
             return Err(ProtocolError::MessageTooBig);
         }
@@ -307,10 +302,8 @@ impl Decoder {
         if gathered == Gathered::Control(Opcode::Close) {
             self.expects = Expects::Nothing;
         }
-        let unfinished = self
-            .unfinished
-            .as_ref()
-            .expect("something was gathered in it");
+        let unfinished = self.unfinished.as_ref();
+        let unfinished = unfinished.expect("something was gathered in it");
         unfinished.received(gathered).map(Some)
     }
 
@@ -322,6 +315,13 @@ impl Decoder {
             if is_idle || self.expects == Expects::Nothing {
                 self.unfinished = None;
             }
+        }
+    }
+
+    /// Frees what has come of a message that nobody wants any more; its frames are followed to their ends.
+    pub fn discard_payload(&mut self) {
+        if let Some(unfinished) = &mut self.unfinished {
+            unfinished.discard_payload();
         }
     }
 

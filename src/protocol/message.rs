@@ -193,6 +193,14 @@ impl Unfinished {
         }
     }
 
+    /// Frees the message's payload so far. What is left of the message, of which nothing can be said without that, is
+    /// taken for binary.
+    pub(super) fn discard_payload(&mut self) {
+        self.message = self.message.map(|_| Opcode::Binary);
+        self.payload = Vec::new();
+        self.utf8 = Utf8Validator::default();
+    }
+
     /// Appends to the message's payload, which grows by at most `remaining` bytes after that. Capacity
     /// doubles, so that a message in any number of pieces is copied in linear time, but never past its end.
     fn append(&mut self, piece: &[u8], remaining: u64) {

@@ -90,6 +90,27 @@ fn a_message_over_the_limit_fails_it_by_its_header() {
     assert_eq!(driver.connection.inbound_bytes(), 0);
 }
 
+/// A peer that is closed for the memory that it takes would otherwise go on taking it, and no limit would see it.
+#[test]
+fn what_comes_of_a_message_after_our_close_is_not_kept() {
+    let mut driver = Driver::open();
+    let message = "\u{e9}".repeat(45);
+    let (before, after) = message.as_bytes().split_at(61);
+    driver.feed(&[&[0x81, 0x80 | 90, 0, 0, 0, 0], before].concat());
+    let held = driver.connection.inbound_bytes();
+    driver.close(CloseReason::OverBudget);
+    assert!(driver.connection.inbound_bytes() <= held - before.len());
+    let (middle, last) = after.split_at(20);
+    driver.feed(middle);
+    assert!(driver.connection.inbound_bytes() <= held - before.len());
+    driver.take_out();
+    // Its end is seen all the same, and so is the Close behind it.
+    driver.feed(&[last, &[0x88, 0x80, 0, 0, 0, 0]].concat());
+    assert_eq!(driver.events, [""; 0]);
+    assert!(driver.connection.wants_shutdown());
+    driver.assert_ending(Label::Closing, CloseReason::OverBudget);
+}
+
 #[test]
 fn the_application_closes() {
     let mut driver = Driver::open();
