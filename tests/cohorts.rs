@@ -7,6 +7,8 @@ mod audience;
 mod node;
 #[path = "support/random.rs"]
 mod random;
+#[path = "support/recorder.rs"]
+mod recorder;
 
 use audience::{Audience, Outcome};
 use random::Random;

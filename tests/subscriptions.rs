@@ -6,11 +6,12 @@
 mod frames;
 #[path = "support/node.rs"]
 mod node;
-
-use std::io::{self, IoSlice};
+#[path = "support/recorder.rs"]
+mod recorder;
 
 use frames::{CLOSE, FIN, Frame, MASK, TEXT};
 use node::{Node, upgrade};
+use recorder::Recorder;
 use serde_json::Value;
 use umbel::ConnectionId;
 use umbel::TopicRule;
@@ -19,53 +20,7 @@ use umbel::connection::Settings;
 use umbel::http::topic::Topic;
 use umbel::hub::ReactorId;
 use umbel::hub::{Command, Effect, Kind, LocalTopic, Member, Origin, PresenceChange, Publication};
-use umbel::reactor::transport::Transport;
 use umbel::topic_rule::TopicRules;
-
-/// A transport that keeps what is written to it, and takes no more than it is told to.
-struct Recorder {
-    input: Vec<u8>,
-    written: Vec<u8>,
-    room: usize,
-}
-
-impl Transport for Recorder {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.input.is_empty() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let count = self.input.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&self.input[..count]);
-        self.input.drain(..count);
-        Ok(count)
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = bytes.len().min(self.room);
-        if count == 0 {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        self.room -= count;
-        self.written.extend_from_slice(&bytes[..count]);
-        Ok(count)
-    }
-
-    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        let mut count = 0;
-        for piece in pieces {
-            match self.write(piece) {
-                Ok(written) => count += written,
-                Err(error) if count == 0 => return Err(error),
-                Err(_) => break,
-            }
-        }
-        Ok(count)
-    }
-
-    fn shutdown_write(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 /// A node whose connections are spoken to in frames.
 struct World(Node<Recorder>);
@@ -92,11 +47,7 @@ impl World {
     }
 
     fn open(&mut self, request: &[u8]) -> ConnectionId {
-        let recorder = Recorder {
-            input: Vec::new(),
-            written: Vec::new(),
-            room: usize::MAX,
-        };
+        let recorder = Recorder::new(Vec::new());
         let id = self.0.connections.insert(recorder, self.0.now_ms);
         self.receive(id, request);
         id

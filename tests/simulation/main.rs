@@ -15,6 +15,7 @@ mod network;
 mod node;
 mod peer;
 mod plan;
+#[path = "../support/random.rs"]
 mod random;
 mod records;
 mod rogue;

@@ -3,11 +3,10 @@
 //!
 //! A script of bytes says what happens: subscribers of every kind join, leave, stop reading in the middle of a frame and go
 //! on; publications that compress well, badly or not at all come one by one or several in a tick; time passes. So a
-//! random test and a fuzzer run the same. The file is included where it is needed, next to the node's.
+//! random test and a fuzzer run the same. The file is included where it is needed, next to the
+//! node's and the recorder's.
 
 #![allow(dead_code, reason = "each test or target that includes it uses a part")]
-
-use std::io::{self, IoSlice};
 
 use umbel::ConnectionId;
 use umbel::config::{Deflate, Limits};
@@ -15,9 +14,9 @@ use umbel::connection::Settings;
 use umbel::hub::Kind;
 use umbel::protocol::deflate::Inflater;
 use umbel::protocol::{Header, Opcode};
-use umbel::reactor::transport::Transport;
 
 use super::node::Node;
+use super::recorder::Recorder;
 
 /// Topics in a script; more than cohorts, so that some give way to others.
 const TOPICS: [&str; 3] = ["a", "b", "c"];
@@ -33,56 +32,6 @@ const OFFERS: [Option<&str>; 5] = [
     Some("permessage-deflate; server_no_context_takeover"),
     Some("permessage-deflate; server_max_window_bits=10"),
 ];
-
-/// Keeps what is written to it, and takes no more than a few bytes while it is blocked.
-#[derive(Default)]
-pub struct Peer {
-    input: Vec<u8>,
-    is_ended: bool,
-    is_blocked: bool,
-    /// Bytes that it takes though it is blocked.
-    room: usize,
-    written: Vec<u8>,
-}
-
-impl Transport for Peer {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.input.is_empty() && !self.is_ended {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let count = self.input.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&self.input[..count]);
-        self.input.drain(..count);
-        Ok(count)
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = match self.is_blocked {
-            true if self.room == 0 => return Err(io::ErrorKind::WouldBlock.into()),
-            true => bytes.len().min(self.room),
-            false => bytes.len(),
-        };
-        self.room = self.room.saturating_sub(count);
-        self.written.extend_from_slice(&bytes[..count]);
-        Ok(count)
-    }
-
-    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        let mut written = 0;
-        for piece in pieces {
-            match self.write(piece) {
-                Ok(count) => written += count,
-                Err(error) if written == 0 => return Err(error),
-                Err(_) => break,
-            }
-        }
-        Ok(written)
-    }
-
-    fn shutdown_write(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 /// A subscriber, as it sees itself.
 struct Subscriber {
@@ -114,7 +63,7 @@ pub struct Outcome {
 
 /// The node, and all who subscribe to it.
 pub struct Audience {
-    node: Node<Peer>,
+    node: Node<Recorder>,
     subscribers: Vec<Subscriber>,
     logs: [Vec<(Kind, Vec<u8>)>; TOPICS.len()],
     outcome: Outcome,
@@ -174,7 +123,6 @@ impl Audience {
             4 if !self.subscribers.is_empty() => {
                 let id = self.subscribers[chosen].id;
                 if let Some(peer) = self.node.connections.transport_mut(id) {
-                    peer.is_blocked = true;
                     peer.room = usize::from(op) * 8;
                 }
             }
@@ -199,10 +147,7 @@ impl Audience {
             request.truncate(request.len() - 2);
             request += &format!("Sec-WebSocket-Extensions: {offer}\r\n\r\n");
         }
-        let peer = Peer {
-            input: request.into_bytes(),
-            ..Peer::default()
-        };
+        let peer = Recorder::new(request.into_bytes());
         let id = self.node.connections.insert(peer, self.node.now_ms);
         self.node
             .connections
@@ -230,7 +175,7 @@ impl Audience {
     fn unblock(&mut self, index: usize) {
         let id = self.subscribers[index].id;
         if let Some(peer) = self.node.connections.transport_mut(id) {
-            peer.is_blocked = false;
+            peer.room = usize::MAX;
         }
         self.node.connections.handle_writable(id, self.node.now_ms);
     }

@@ -1,6 +1,8 @@
-//! Numbers that look random and repeat: a failing test fails again (SplitMix64).
+//! Numbers that look random and repeat: a failing test fails again (SplitMix64: Steele, Lea, Flood 2014).
 
-/// A sequence of numbers from a seed.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+/// A sequence of numbers from a seed, the same on every machine.
 pub struct Random(u64);
 
 impl Random {
@@ -21,6 +23,21 @@ impl Random {
     /// A number below `end`, which is not 0.
     pub fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
+    }
+
+    /// A number from `low` to `high`, both included.
+    pub fn within(&mut self, low: u64, high: u64) -> u64 {
+        low + self.next() % (high - low + 1)
+    }
+
+    /// True in so many of a hundred cases.
+    pub fn chance(&mut self, percent: u64) -> bool {
+        self.next() % 100 < percent
+    }
+
+    /// One of these, of which there is one at least.
+    pub fn pick<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
+        &choices[self.below(choices.len())]
     }
 
     /// As many bytes.

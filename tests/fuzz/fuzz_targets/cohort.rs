@@ -8,6 +8,8 @@
 mod audience;
 #[path = "../../support/node.rs"]
 mod node;
+#[path = "../../support/recorder.rs"]
+mod recorder;
 
 use audience::Audience;
 use libfuzzer_sys::fuzz_target;
