@@ -478,6 +478,7 @@ impl Connection {
         );
         self.phase = Phase::Open {
             deflate: upgrade.deflate,
+            awaiting_pong: false,
             context: Context::default(),
         };
         self.endpoint = upgrade.endpoint;

@@ -50,21 +50,21 @@ impl Connection {
                 self.phase_deadline_ms = now_ms + settings.limits.ping_interval_ms;
             }
             // The close timeout. The reason that began the ending stands.
-            Phase::CloseSent | Phase::Lingering => self.finish(CloseReason::PeerGone),
-            Phase::Closed => {}
+            Phase::CloseSent(_) | Phase::Lingering { .. } => self.finish(CloseReason::PeerGone),
+            Phase::Closed(_) => {}
         }
     }
 
     /// The first ping, at a moment that differs between connections.
     pub(super) fn schedule_first_ping(&mut self, settings: &Settings, now_ms: u64) {
         let interval_ms = settings.limits.ping_interval_ms;
-        self.phase_deadline_ms = now_ms + spread(interval_ms, self.salt);
+        self.phase_deadline_ms = now_ms + self.ping_offset.of(interval_ms);
     }
 
     /// Nothing is read from the peer for now, so its silence is ours.
     fn postpone(&mut self, settings: &Settings, now_ms: u64) {
         self.last_received_ms = now_ms;
-        self.awaiting_pong = false;
+        self.set_awaiting_pong(false);
         self.schedule_first_ping(settings, now_ms);
         if self.message_deadline_ms != NEVER_MS {
             self.message_deadline_ms = now_ms + settings.limits.message_timeout_ms;
@@ -74,29 +74,47 @@ impl Connection {
     /// A byte has come, and any byte is a sign of life: the next ping is due after the interval, however long the peer
     /// had for its pong.
     pub(super) fn end_wait_for_pong(&mut self, settings: &Settings, now_ms: u64) {
-        if std::mem::take(&mut self.awaiting_pong) && matches!(self.phase, Phase::Open { .. }) {
-            let due_ms = now_ms + spread(settings.limits.ping_interval_ms, self.salt);
+        if let Phase::Open { awaiting_pong, .. } = &mut self.phase
+            && std::mem::take(awaiting_pong)
+        {
+            let due_ms = now_ms + self.ping_offset.of(settings.limits.ping_interval_ms);
             self.phase_deadline_ms = self.phase_deadline_ms.min(due_ms);
+        }
+    }
+
+    fn is_awaiting_pong(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Open {
+                awaiting_pong: true,
+                ..
+            }
+        )
+    }
+
+    fn set_awaiting_pong(&mut self, is_awaiting: bool) {
+        if let Phase::Open { awaiting_pong, .. } = &mut self.phase {
+            *awaiting_pong = is_awaiting;
         }
     }
 
     fn handle_silence(&mut self, settings: &Settings, now_ms: u64, out: &mut Vec<u8>) {
         if !self.outbox.is_empty() {
             // A ping would stand behind what the peer does not take. The outbox's own limits watch over it.
-            self.awaiting_pong = false;
+            self.set_awaiting_pong(false);
             self.phase_deadline_ms = now_ms + settings.limits.ping_interval_ms;
             return;
         }
-        if self.awaiting_pong {
+        if self.is_awaiting_pong() {
             return self.finish(CloseReason::PongTimeout);
         }
-        let due_ms = self.last_received_ms + spread(settings.limits.ping_interval_ms, self.salt);
+        let due_ms = self.last_received_ms + self.ping_offset.of(settings.limits.ping_interval_ms);
         if now_ms < due_ms {
             self.phase_deadline_ms = due_ms;
             return;
         }
         encode_frame(out, Opcode::Ping, &[], None);
-        self.awaiting_pong = true;
+        self.set_awaiting_pong(true);
         self.phase_deadline_ms = now_ms + settings.limits.pong_timeout_ms;
     }
 
@@ -145,12 +163,21 @@ impl Connection {
     }
 }
 
-/// Between three quarters and the whole of the interval, by the salt: so a million connections that came together are
-/// not pinged together.
-fn spread(interval_ms: u64, salt: u32) -> u64 {
-    // The multiplier of Knuth's multiplicative hash: neighbouring salts end far apart.
-    let scattered = u64::from(salt.wrapping_mul(2_654_435_761) >> 16);
-    interval_ms * 3 / 4 + ((interval_ms / 4 * scattered) >> 16)
+/// When a connection is pinged: so a million connections that came together are not pinged together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PingOffset(u16);
+
+impl PingOffset {
+    /// That of a connection. Neighbouring salts end far apart.
+    pub fn scatter(salt: u32) -> PingOffset {
+        // The multiplier of Knuth's multiplicative hash.
+        PingOffset((salt.wrapping_mul(2_654_435_761) >> 16) as u16)
+    }
+
+    /// Between three quarters and the whole of the interval.
+    fn of(self, interval_ms: u64) -> u64 {
+        interval_ms * 3 / 4 + ((interval_ms / 4 * u64::from(self.0)) >> 16)
+    }
 }
 
 #[cfg(test)]
@@ -161,7 +188,7 @@ mod tests {
     fn pings_are_spread_evenly() {
         let mut buckets = [0; 10];
         for salt in 0..10_000 {
-            let at = spread(20_000, salt);
+            let at = PingOffset::scatter(salt).of(20_000);
             assert!((15_000..20_000).contains(&at));
             buckets[((at - 15_000) / 500) as usize] += 1;
         }

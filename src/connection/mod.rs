@@ -46,6 +46,7 @@ pub use event::{
 };
 use exchange::Exchange;
 pub use gathering::{Gathering, Page};
+use liveness::PingOffset;
 pub use outbox::{Outbox, OutboxFull, Segment};
 pub use settings::Settings;
 
@@ -79,12 +80,32 @@ enum Phase {
     Open {
         /// The compression that was agreed to.
         deflate: Option<Agreement>,
+        /// A ping is unanswered.
+        awaiting_pong: bool,
         context: Context,
     },
-    CloseSent,
+    CloseSent(CloseReason),
     Stream,
-    Lingering,
-    Closed,
+    Lingering {
+        reason: CloseReason,
+        /// Our side of the stream has ended.
+        is_shut: bool,
+    },
+    Closed(CloseReason),
+}
+
+impl Phase {
+    /// What inflates messages that refer back to earlier ones, if the peer may send such.
+    fn kept_context(&mut self) -> Option<&mut Context> {
+        match self {
+            Phase::Open {
+                deflate: Some(agreed),
+                context,
+                ..
+            } if agreed.client_takeover => Some(context),
+            _ => None,
+        }
+    }
 }
 
 /// The state of one connection. There may be a million of them: see the test of its size.
@@ -102,18 +123,13 @@ pub struct Connection {
     phase_deadline_ms: u64,
     /// When the message that has begun must be whole.
     message_deadline_ms: u64,
-    ending: Option<CloseReason>,
     endpoint: Endpoint,
+    /// Which moment of the interval is that of its pings.
+    ping_offset: PingOffset,
     /// The [`Hold`]s in force, one bit each.
     holds: u8,
-    /// A ping is unanswered.
-    awaiting_pong: bool,
     /// The peer's side of the stream has ended.
     eof: bool,
-    /// Our side of the stream has ended, or is to be left alone.
-    shut: bool,
-    /// Spreads the pings: a number that differs between connections.
-    salt: u32,
 }
 
 impl Connection {
@@ -127,13 +143,10 @@ impl Connection {
             last_received_ms: now_ms,
             phase_deadline_ms: now_ms + settings.limits.handshake_timeout_ms,
             message_deadline_ms: NEVER_MS,
-            ending: None,
             endpoint: Endpoint::Topic { may_publish: false },
+            ping_offset: PingOffset::scatter(salt),
             holds: 0,
-            awaiting_pong: false,
             eof: false,
-            shut: false,
-            salt,
         }
     }
 
@@ -163,9 +176,11 @@ impl Connection {
         while !rest.is_empty() && self.holds == 0 {
             match self.phase {
                 Phase::Http(_) => self.handle_http(&mut turn, &mut rest),
-                Phase::Open { .. } | Phase::CloseSent => self.handle_frames(&mut turn, &mut rest),
+                Phase::Open { .. } | Phase::CloseSent(_) => {
+                    self.handle_frames(&mut turn, &mut rest);
+                }
                 // Nothing that an event stream's reader, or a peer that is done, says matters any more.
-                Phase::Stream | Phase::Lingering | Phase::Closed => rest = &mut [],
+                Phase::Stream | Phase::Lingering { .. } | Phase::Closed(_) => rest = &mut [],
             }
             self.hold_for_output(settings, turn.out);
         }
@@ -190,11 +205,13 @@ impl Connection {
             Phase::Http(exchange) if exchange.is_idle() && exchange.answered() > 0 => {
                 self.finish(CloseReason::HttpDone);
             }
-            Phase::Http(_) | Phase::Open { .. } | Phase::CloseSent | Phase::Stream => {
+            Phase::Http(_) | Phase::Open { .. } | Phase::CloseSent(_) | Phase::Stream => {
                 self.finish(CloseReason::PeerGone);
             }
-            Phase::Lingering if self.outbox.is_empty() => self.phase = Phase::Closed,
-            Phase::Lingering | Phase::Closed => {}
+            Phase::Lingering { reason, .. } if self.outbox.is_empty() => {
+                self.phase = Phase::Closed(*reason);
+            }
+            Phase::Lingering { .. } | Phase::Closed(_) => {}
         }
     }
 
@@ -243,7 +260,7 @@ impl Connection {
             // A request that has begun is still answered, if the rest of it comes in time.
             Phase::Http(exchange) if !exchange.is_idle() => exchange.end_after_answer(),
             Phase::Http(_) | Phase::Stream => self.linger(settings, now_ms, reason),
-            Phase::CloseSent | Phase::Lingering | Phase::Closed => {}
+            Phase::CloseSent(_) | Phase::Lingering { .. } | Phase::Closed(_) => {}
         }
     }
 
@@ -282,16 +299,17 @@ impl Connection {
 
     /// The transport failed or the peer is gone: there is nobody to tell.
     pub fn finish(&mut self, reason: CloseReason) {
-        self.ending.get_or_insert(reason);
-        self.phase = Phase::Closed;
+        self.phase = Phase::Closed(self.ending().unwrap_or(reason));
         self.outbox.clear();
         self.unread = None;
     }
 
     /// Everything is written: the outbox is empty and so is `out`.
     pub fn handle_flushed(&mut self) {
-        if self.eof && matches!(self.phase, Phase::Lingering) {
-            self.phase = Phase::Closed;
+        if self.eof
+            && let Phase::Lingering { reason, .. } = self.phase
+        {
+            self.phase = Phase::Closed(reason);
         }
     }
 
@@ -368,7 +386,7 @@ impl Connection {
             (Phase::Http(_), _) => Label::Http,
             (Phase::Open { .. }, Endpoint::Handler(_)) => Label::Handler,
             (Phase::Open { .. } | Phase::Stream, _) => Label::Subscriber(self.dialect()),
-            (Phase::CloseSent | Phase::Lingering | Phase::Closed, _) => Label::Closing,
+            (Phase::CloseSent(_) | Phase::Lingering { .. } | Phase::Closed(_), _) => Label::Closing,
         }
     }
 
@@ -384,27 +402,35 @@ impl Connection {
 
     /// Whether our side of the stream is to be ended now: all is written, and no more will come. True once.
     pub fn wants_shutdown(&mut self) -> bool {
-        let wants = matches!(self.phase, Phase::Lingering) && self.outbox.is_empty() && !self.shut;
-        self.shut |= wants;
-        wants
+        match &mut self.phase {
+            Phase::Lingering { is_shut, .. } if self.outbox.is_empty() => {
+                !std::mem::replace(is_shut, true)
+            }
+            _ => false,
+        }
     }
 
     /// Whether the socket is to be closed.
     pub fn is_closed(&self) -> bool {
-        matches!(self.phase, Phase::Closed)
+        matches!(self.phase, Phase::Closed(_))
     }
 
     /// Whether it is ending.
     pub fn is_closing(&self) -> bool {
         matches!(
             self.phase,
-            Phase::CloseSent | Phase::Lingering | Phase::Closed
+            Phase::CloseSent(_) | Phase::Lingering { .. } | Phase::Closed(_)
         )
     }
 
     /// Why it ended; set once it is ending.
     pub fn ending(&self) -> Option<CloseReason> {
-        self.ending
+        match self.phase {
+            Phase::CloseSent(reason) | Phase::Lingering { reason, .. } | Phase::Closed(reason) => {
+                Some(reason)
+            }
+            Phase::Http(_) | Phase::Open { .. } | Phase::Stream => None,
+        }
     }
 
     /// Many small requests that come in one read may ask for much: once as much is in `out` as a read can bring, it is
@@ -418,8 +444,10 @@ impl Connection {
 
     /// Nothing more will be said, except what is queued; the peer's side is read to its end.
     fn linger(&mut self, settings: &Settings, now_ms: u64, reason: CloseReason) {
-        self.ending.get_or_insert(reason);
-        self.phase = Phase::Lingering;
+        self.phase = Phase::Lingering {
+            reason: self.ending().unwrap_or(reason),
+            is_shut: false,
+        };
         self.phase_deadline_ms = now_ms + settings.limits.close_timeout_ms;
         self.message_deadline_ms = NEVER_MS;
         self.unread = None;

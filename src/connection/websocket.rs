@@ -27,19 +27,15 @@ impl Connection {
             let step = match self.decoder.decode(limits, rest) {
                 Ok(None) => break,
                 Ok(Some(received)) => match received {
-                    Received::Text(_) | Received::Binary(_)
-                        if matches!(self.phase, Phase::CloseSent) =>
+                    Received::Text(_) | Received::Binary(_) | Received::Compressed(..)
+                        if matches!(self.phase, Phase::CloseSent(_)) =>
                     {
                         continue;
                     }
                     Received::Text(text) => report(turn, self.endpoint, Message::Text(text)),
                     Received::Binary(bytes) => report(turn, self.endpoint, Message::Binary(bytes)),
                     Received::Compressed(opcode, payload) => {
-                        let Phase::Open { deflate, context } = &mut self.phase else {
-                            continue;
-                        };
-                        let takeover = deflate.is_some_and(|agreed| agreed.client_takeover);
-                        let context = takeover.then_some(context);
+                        let context = self.phase.kept_context();
                         let compressed = (opcode, payload);
                         report_compressed(turn, self.endpoint, limits, context, compressed)
                     }
@@ -108,8 +104,7 @@ impl Connection {
                 reason: words,
             }),
         );
-        self.ending.get_or_insert(reason);
-        self.phase = Phase::CloseSent;
+        self.phase = Phase::CloseSent(self.ending().unwrap_or(reason));
         self.phase_deadline_ms = now_ms + settings.limits.close_timeout_ms;
         self.message_deadline_ms = NEVER_MS;
         self.decoder.discard_payload();

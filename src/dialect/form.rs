@@ -108,7 +108,7 @@ impl From<Dialect> for Form {
 /// How far back a connection's window holds what its topic's cohort has sent: a number that only the cohort reads. See
 /// [`cohort`](super::cohort).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place(pub(super) u64);
+pub struct Place(pub(crate) u64);
 
 impl Default for Place {
     /// Out of step with every cohort.

@@ -3,8 +3,8 @@
 use std::cell::OnceCell;
 use std::sync::Arc;
 
-use super::compression::Compressed;
-use crate::dialect::{Dialect, FORM_COUNT, Form, Place, v1};
+use super::compression::{Compressed, Places};
+use crate::dialect::{Dialect, FORM_COUNT, Form, v1};
 use crate::hub::Publication;
 use crate::pattern::Pattern;
 use crate::topic_rule::{SlowConsumer, TopicRules};
@@ -89,12 +89,12 @@ impl<'a> Batch<'a> {
         frames.concat().into()
     }
 
-    /// The form in which a connection gets the batch. It may be asked for more than once, with the same answer.
-    /// `plain`: that of its dialect; `best`: what it agreed to; `place`: where it is in the topic's cohort.
-    pub fn form(&self, plain: Form, best: Form, place: &mut Place) -> Form {
+    /// The form in which the connection at an index gets the batch. It may be asked for more than once, with the same
+    /// answer. `plain`: that of its dialect; `best`: what it agreed to.
+    pub fn form(&self, plain: Form, best: Form, places: &mut Places, index: u32) -> Form {
         match (&self.compressed, best) {
             (None, _) | (_, Form::Raw) => plain,
-            (Some(compressed), Form::Cohort) => compressed.form(self, place),
+            (Some(compressed), Form::Cohort) => compressed.form(self, places, index),
             (Some(_), form) => form,
         }
     }

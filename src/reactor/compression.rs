@@ -4,6 +4,42 @@
 
 pub(super) use imp::{Compressed, Compression};
 
+use crate::dialect::Place;
+
+/// Where the connections are in their topics' cohorts, by slab index. It reaches as far as the last one that a cohort has
+/// looked at, so that a server without cohorts has no memory in it.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    places: Vec<Place>,
+}
+
+impl Places {
+    /// The place of the connection at an index.
+    #[cfg(feature = "deflate")]
+    pub fn get_mut(&mut self, index: u32) -> &mut Place {
+        let index = index as usize;
+        if index >= self.places.len() {
+            self.places.resize_with(index + 1, Place::default);
+        }
+        &mut self.places[index]
+    }
+
+    /// Another connection may come to the index: it is in no cohort.
+    pub fn forget(&mut self, index: u32) {
+        if let Some(place) = self.places.get_mut(index as usize) {
+            *place = Place::default();
+        }
+    }
+
+    /// No connection stands at this index or behind it.
+    pub fn truncate(&mut self, end: usize) {
+        if self.places.len() > end {
+            self.places.truncate(end);
+            self.places.shrink_to_fit();
+        }
+    }
+}
+
 #[cfg(feature = "deflate")]
 mod imp {
     use std::cell::{Cell, RefCell};
@@ -11,11 +47,12 @@ mod imp {
 
     use super::super::batch::Batch;
     use super::super::members::Audience;
+    use super::Places;
     use crate::connection::Settings;
+    use crate::dialect::Form;
     use crate::dialect::cohort::Stretch;
     use crate::dialect::cohorts::Cohorts;
     use crate::dialect::deflated::{FrameDeflater, Rule, Window};
-    use crate::dialect::{Form, Place};
     use crate::hub::Publication;
     use crate::metrics::ReactorMetrics;
 
@@ -135,11 +172,12 @@ mod imp {
     }
 
     impl Compressed<'_> {
-        /// The form for a connection that keeps its context.
-        pub fn form(&self, batch: &Batch<'_>, place: &mut Place) -> Form {
+        /// The form for the connection at an index, which keeps its context.
+        pub fn form(&self, batch: &Batch<'_>, places: &mut Places, index: u32) -> Form {
             let Some((stretch, _)) = &self.cohort else {
                 return Form::Deflated;
             };
+            let place = places.get_mut(index);
             if stretch.admits(place) {
                 self.members.set(self.members.get() + 1);
                 return Form::Cohort;
@@ -199,8 +237,9 @@ mod imp {
 
     use super::super::batch::Batch;
     use super::super::members::Audience;
+    use super::Places;
     use crate::connection::Settings;
-    use crate::dialect::{Form, Place};
+    use crate::dialect::Form;
     use crate::hub::Publication;
     use crate::metrics::ReactorMetrics;
 
@@ -246,7 +285,7 @@ mod imp {
 
     impl Compressed<'_> {
         /// Never called.
-        pub fn form(&self, _: &Batch<'_>, _: &mut Place) -> Form {
+        pub fn form(&self, _: &Batch<'_>, _: &mut Places, _: u32) -> Form {
             match *self {
                 Compressed::Never(never, _) => match never {},
             }
@@ -272,5 +311,28 @@ mod imp {
                 Compressed::Never(never, _) => match never {},
             }
         }
+    }
+}
+
+#[cfg(all(test, feature = "deflate"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_lasts_as_long_as_its_connection() {
+        let mut places = Places::default();
+        places.forget(7);
+        assert_eq!(places.places.capacity(), 0);
+        let taken = Place(5);
+        *places.get_mut(7) = taken;
+        assert_eq!(*places.get_mut(3), Place::default());
+        assert_eq!(*places.get_mut(7), taken);
+        places.forget(7);
+        assert_eq!(*places.get_mut(7), Place::default());
+        *places.get_mut(7) = taken;
+        places.truncate(8);
+        assert_eq!(*places.get_mut(7), taken);
+        places.truncate(7);
+        assert_eq!(*places.get_mut(7), Place::default());
     }
 }

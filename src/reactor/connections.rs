@@ -12,7 +12,7 @@ use std::sync::Arc;
 use slab::Slab;
 
 use super::application::{Application, Current, Shared, Stage};
-use super::compression::Compression;
+use super::compression::{Compression, Places};
 use super::ring::Ring;
 use super::subscribed::Subscribed;
 use super::sweep::Deadlines;
@@ -20,7 +20,7 @@ use super::transport::Transport;
 use crate::connection::{
     CloseReason, Connection, Event, Hold, Inflation, Label, NEVER_MS, Settings,
 };
-use crate::dialect::{Form, Place};
+use crate::dialect::Form;
 use crate::handler::ConnectionId;
 use crate::http::refusal::Refusal;
 use crate::hub::{Effect, ReactorId};
@@ -33,14 +33,13 @@ const TIMEOUTS_PER_TICK: usize = 1024;
 /// What the shared write buffer keeps between ticks after a large message went through them.
 const BUFFER_BYTES_KEPT: usize = 256 * 1024;
 
-/// One connection with all that the reactor knows of it.
+/// One connection with all that the reactor knows of it, but for where it is in a cohort, and its deadline.
 pub(super) struct Slot<T> {
     pub connection: Connection,
     pub transport: T,
-    pub id: ConnectionId,
+    /// Tells it from those that stood at its index before.
+    generation: u32,
     pub subscribed: Subscribed,
-    /// Where it is in its topic's cohort.
-    pub(super) place: Place,
     /// The form of its dialect, without compression.
     pub(super) plain_form: Form,
     /// The form in which it takes publications best. A compressed one counts in its topic's audience.
@@ -61,6 +60,25 @@ pub(super) struct Slot<T> {
     is_closed: bool,
     /// The kernel took no more, and has yet to announce that there is room.
     pub(super) is_blocked: bool,
+}
+
+// There may be a million, and each is looked at with every delivery.
+const _: () = assert!(size_of::<Slot<u32>>() <= 128);
+
+impl<T> Slot<T> {
+    /// Whether it is that of this connection. Its index must have led here.
+    pub fn is(&self, id: ConnectionId) -> bool {
+        self.generation == id.generation
+    }
+
+    /// The name of its connection, of this reactor and at this index.
+    fn id(&self, reactor: ReactorId, index: u32) -> ConnectionId {
+        ConnectionId {
+            reactor: reactor.0,
+            index,
+            generation: self.generation,
+        }
+    }
 }
 
 /// All connections of one reactor.
@@ -95,6 +113,8 @@ pub struct Connections<T> {
     pub(super) drain: Option<super::drain::Drain>,
     /// What compresses publications. None only while it is in use.
     pub(super) compression: Option<Box<Compression>>,
+    /// Where connections are in their topics' cohorts.
+    pub(super) places: Places,
     /// How publications leave where the kernel allows it.
     pub(super) ring: Option<Ring>,
 }
@@ -125,6 +145,7 @@ impl<T: Transport> Connections<T> {
             due: Vec::new(),
             drain: None,
             compression: Some(Box::new(Compression::new(&settings, reactors))),
+            places: Places::default(),
             ring: None,
             settings,
         }
@@ -162,9 +183,8 @@ impl<T: Transport> Connections<T> {
         let index = self.slots.insert(Slot {
             connection,
             transport,
-            id,
+            generation: id.generation,
             subscribed: Subscribed::None,
-            place: Place::default(),
             plain_form: Form::Raw,
             best_form: Form::Raw,
             label,
@@ -188,13 +208,13 @@ impl<T: Transport> Connections<T> {
     /// A connection's state machine, to look at.
     pub fn connection(&self, id: ConnectionId) -> Option<&Connection> {
         let slot = self.slots.get(id.index as usize)?;
-        (slot.id == id).then_some(&slot.connection)
+        slot.is(id).then_some(&slot.connection)
     }
 
     pub(super) fn slot(&mut self, id: ConnectionId) -> Option<&mut Slot<T>> {
         self.slots
             .get_mut(id.index as usize)
-            .filter(|slot| slot.id == id)
+            .filter(|slot| slot.is(id))
     }
 
     /// Sets this tick's moment on the process's clock, in microseconds.
@@ -324,31 +344,22 @@ impl<T: Transport> Connections<T> {
     pub fn finish_tick(&mut self, mut release: impl FnMut(&mut T)) {
         for index in std::mem::take(&mut self.closed) {
             let mut slot = self.slots.remove(index as usize);
+            let id = slot.id(self.application.reactor, index);
             release(&mut slot.transport);
             self.deadlines.set(index as usize, NEVER_MS);
             self.counts[label_index(slot.label)] -= 1;
             self.inbound_bytes -= slot.inbound_bytes as usize;
             self.outbox_bytes -= slot.outbox_bytes as usize;
-            self.leave_all(slot.id, &mut slot.subscribed, slot.best_form);
-            self.report_end(&slot);
+            self.leave_all(id, &mut slot.subscribed, slot.best_form);
+            self.places.forget(index);
+            self.report_end(id, &slot);
         }
         self.shrink.shrink(&mut self.slots);
+        self.places.truncate(self.slots.capacity());
         self.out.shrink_to(BUFFER_BYTES_KEPT);
         self.inflation.shrink_to(BUFFER_BYTES_KEPT);
         self.application.finish_tick(BUFFER_BYTES_KEPT);
         self.show_gauges();
-    }
-
-    fn report_end(&self, slot: &Slot<T>) {
-        let reason = slot.connection.ending().unwrap_or(CloseReason::PeerGone);
-        self.metrics.closed[reason.index()].add(1);
-        if let Some(number) = slot.connection.handler()
-            && let Some(route) = self.application.shared.routes.get(usize::from(number))
-        {
-            route.handler.close(slot.id, reason);
-        }
-        let (id, code) = (slot.id, reason.on_wire().0.get());
-        log::debug!(connection:% = id, reason = reason.label(), code; "closed");
     }
 
     /// Reading may have become possible: what was kept is dealt with, and then the transport is read.
@@ -372,7 +383,7 @@ impl<T: Transport> Connections<T> {
                 break;
             }
             if budget == 0 {
-                let id = slot.id;
+                let id = slot.id(self.application.reactor, index);
                 self.resume(id);
                 break;
             }
@@ -427,7 +438,7 @@ impl<T: Transport> Connections<T> {
             return;
         };
         let mut current = Current {
-            id: slot.id,
+            id: slot.id(application.reactor, index),
             subscribed: &mut slot.subscribed,
             deflate: slot.connection.deflate(),
             may_keep_context: self.inbound_bytes + Inflation::CONTEXT_BYTES
@@ -475,7 +486,7 @@ impl<T: Transport> Connections<T> {
             self.deadlines.set(index as usize, deadline_ms);
         }
         if slot.was_held {
-            let id = slot.id;
+            let id = slot.id(self.application.reactor, index);
             self.resume(id);
         }
     }
@@ -512,7 +523,7 @@ impl<T: Transport> Connections<T> {
         let Some(slot) = self.slots.get_mut(index as usize) else {
             return;
         };
-        let id = slot.id;
+        let id = slot.id(self.application.reactor, index);
         log::debug!(connection:% = id; "the transport failed: {error}");
         slot.connection.finish(CloseReason::Transport);
         self.count(index);

@@ -1,10 +1,10 @@
 //! What a reactor counts of its connections: bytes for the limits, kinds for the gauges, audiences for compression.
 
-use super::connections::Connections;
+use super::connections::{Connections, Slot};
 use super::subscribed::Subscribed;
 use super::subscribers::Subscription;
 use super::transport::Transport;
-use crate::connection::Label;
+use crate::connection::{CloseReason, Label};
 use crate::dialect::Form;
 use crate::handler::ConnectionId;
 use crate::metrics::label_index;
@@ -80,6 +80,19 @@ impl<T: Transport> Connections<T> {
                 }
             }
         }
+    }
+
+    /// A connection is freed: its end is counted, and whoever owns its endpoint is told.
+    pub(super) fn report_end(&self, id: ConnectionId, slot: &Slot<T>) {
+        let reason = slot.connection.ending().unwrap_or(CloseReason::PeerGone);
+        self.metrics.closed[reason.index()].add(1);
+        if let Some(number) = slot.connection.handler()
+            && let Some(route) = self.application.shared.routes.get(usize::from(number))
+        {
+            route.handler.close(id, reason);
+        }
+        let code = reason.on_wire().0.get();
+        log::debug!(connection:% = id, reason = reason.label(), code; "closed");
     }
 
     fn leave_topic(&mut self, subscription: Subscription, best_form: Form) {

@@ -47,7 +47,7 @@ impl<T: Transport> Connections<T> {
     /// Whether the connection has ended the subscription that the question was about, and has begun another one to the
     /// same topic since: it is still present there.
     fn subscribes_anew(&self, id: ConnectionId, topic: &Topic, request: u32) -> bool {
-        let Some(slot) = self.slots.get(id.index as usize).filter(|it| it.id == id) else {
+        let Some(slot) = self.slots.get(id.index as usize).filter(|it| it.is(id)) else {
             return false;
         };
         let Subscribed::Many(many) = &slot.subscribed else {
@@ -69,7 +69,7 @@ impl<T: Transport> Connections<T> {
         joined: Joined,
         now_ms: u64,
     ) -> bool {
-        let Some(slot) = self.slots.get(id.index as usize).filter(|it| it.id == id) else {
+        let Some(slot) = self.slots.get(id.index as usize).filter(|it| it.is(id)) else {
             return false;
         };
         match &slot.subscribed {
@@ -209,7 +209,7 @@ impl<T: Transport> Connections<T> {
             let Some(slot) = self
                 .slots
                 .get_mut(id.index as usize)
-                .filter(|it| it.id == id && it.connection.takes_deliveries())
+                .filter(|it| it.is(id) && it.connection.takes_deliveries())
             else {
                 continue;
             };
@@ -272,11 +272,7 @@ impl<T: Transport> Connections<T> {
         now_ms: u64,
     ) {
         let id = ConnectionId::from_bits(self.application.reactor.0, connection);
-        let Some(slot) = self
-            .slots
-            .get_mut(id.index as usize)
-            .filter(|it| it.id == id)
-        else {
+        let Some(slot) = self.slots.get_mut(id.index as usize).filter(|it| it.is(id)) else {
             return;
         };
         let Subscribed::Many(many) = &mut slot.subscribed else {

@@ -201,7 +201,7 @@ impl<T: Transport> Connections<T> {
             out,
             ..
         } = self;
-        let Some(slot) = slots.get_mut(id.index as usize).filter(|it| it.id == id) else {
+        let Some(slot) = slots.get_mut(id.index as usize).filter(|it| it.is(id)) else {
             return;
         };
         let mut current = Current {

@@ -4,6 +4,7 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use super::batch::{Batch, batches};
+use super::compression::Places;
 use super::connections::{Connections, Slot};
 use super::members::Members;
 use super::receipts;
@@ -215,7 +216,7 @@ impl<T: Transport> Connections<T> {
         if !slot.connection.takes_deliveries() {
             return;
         }
-        let form = slot.form::<COMPRESSED>(batch);
+        let form = slot.form::<COMPRESSED>(batch, &mut self.places, index);
         let frames = batch.encoded::<COMPRESSED>(form);
         tally.count(form);
         if slot.connection.outbox.is_empty() {
@@ -263,7 +264,8 @@ impl<T: Transport> Connections<T> {
                 && slot.connection.outbox.is_empty()
                 && slot.transport.descriptor().is_some();
             if is_direct {
-                sends[count] = (index, slot.form::<COMPRESSED>(batch));
+                let form = slot.form::<COMPRESSED>(batch, &mut self.places, index);
+                sends[count] = (index, form);
                 count += 1;
             } else {
                 self.deliver_one::<COMPRESSED>(batch, index, now_ms, tally);
@@ -367,9 +369,14 @@ impl Tally {
 
 impl<T: Transport> Slot<T> {
     /// The form in which it gets the batch.
-    fn form<const COMPRESSED: bool>(&mut self, batch: &Batch<'_>) -> Form {
+    fn form<const COMPRESSED: bool>(
+        &self,
+        batch: &Batch<'_>,
+        places: &mut Places,
+        index: u32,
+    ) -> Form {
         match COMPRESSED {
-            true => batch.form(self.plain_form, self.best_form, &mut self.place),
+            true => batch.form(self.plain_form, self.best_form, places, index),
             false => self.plain_form,
         }
     }

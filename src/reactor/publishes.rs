@@ -253,7 +253,7 @@ impl<T: Transport> Connections<T> {
             out,
             ..
         } = self;
-        let slot = slots.get_mut(id.index as usize).filter(|it| it.id == id);
+        let slot = slots.get_mut(id.index as usize).filter(|it| it.is(id));
         if let Some(slot) = slot {
             slot.connection
                 .handle_published(settings, now_ms, sequence, position, report, out);
