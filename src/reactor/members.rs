@@ -36,7 +36,7 @@ impl Audience {
 }
 
 /// The connections with many subscriptions that have one to this topic, or by this pattern. The two lists run side by
-/// side, so that the connections can be walked as those of [`Subscribers`](super::subscribers::Subscribers) are.
+/// side, so that the connections can be walked as [`Taken`](super::subscribers::Taken) subscribers are.
 #[derive(Debug, Default)]
 pub struct Members {
     connections: Vec<u32>,

@@ -71,7 +71,7 @@ impl<T: Transport> Connections<T> {
         }
         self.record_fan_out(&publications, now_us());
         let topics = &mut self.application.topics;
-        topics.put_back(topic, publications, subscribers);
+        topics.put_back(publications, subscribers);
         if !members.is_empty() {
             topics.put_back_members(topic, members);
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use slab::Slab;
 
 use super::members::{Audience, Extras, MemberPlaces, Members};
-use super::subscribers::{Subscribers, Subscription};
+use super::subscribers::{Lists, Subscribers, Subscription, Taken};
 use crate::dialect::Form;
 use crate::http::topic::Topic;
 use crate::hub::{Command, LocalTopic, Publication, ReactorId};
@@ -32,19 +32,49 @@ struct TopicState {
     /// Where this tick's publications are in `queues`, or [`NO_QUEUE`].
     queue: u32,
     subscribers: Subscribers,
-    /// Where the rest of it is in `extras`, or [`NO_EXTRAS`].
-    extras: u32,
-    /// It stands in `forsaken`.
-    forsaken: bool,
-    /// The hub has taken a command that tells of it.
-    is_known: bool,
+    rest: Rest,
 }
 
 const NO_QUEUE: u32 = u32::MAX;
-const NO_EXTRAS: u32 = u32::MAX;
 
 // There may be as many topics as connections.
-const _: () = assert!(size_of::<TopicState>() <= 32);
+const _: () = assert!(size_of::<TopicState>() <= 16);
+
+/// Where the rest of a topic is in `extras`, and two flags above that.
+#[derive(Clone, Copy, Debug)]
+struct Rest(u32);
+
+impl Rest {
+    /// The topic stands in `forsaken`.
+    const FORSAKEN: u32 = 1 << 31;
+    /// The hub has taken a command that tells of the topic.
+    const KNOWN: u32 = 1 << 30;
+    /// The bits of the place, all set where there is none.
+    const PLACE: u32 = Rest::KNOWN - 1;
+    const NONE: Rest = Rest(Rest::PLACE);
+
+    fn has(self, flag: u32) -> bool {
+        self.0 & flag != 0
+    }
+
+    fn set(&mut self, flag: u32) {
+        self.0 |= flag;
+    }
+
+    fn clear(&mut self, flag: u32) {
+        self.0 &= !flag;
+    }
+
+    fn extras(self) -> Option<usize> {
+        let place = self.0 & Rest::PLACE;
+        (place != Rest::PLACE).then_some(place as usize)
+    }
+
+    fn set_extras(&mut self, place: Option<usize>) {
+        let place = place.map_or(Rest::PLACE, |place| place as u32);
+        self.0 = self.0 & !Rest::PLACE | place;
+    }
+}
 
 /// The table. A topic is in it while it has subscribers here, and until the hub knows that it has none.
 #[derive(Debug)]
@@ -61,6 +91,8 @@ pub struct Topics {
     spare_queues: Vec<Vec<Arc<Publication>>>,
     /// Topics without subscribers that the hub has not been told of.
     forsaken: Vec<u32>,
+    /// Who subscribes to a topic with more than one subscriber.
+    lists: Lists,
     /// What few topics have.
     extras: Slab<Extras>,
     /// Where their members stand.
@@ -72,13 +104,15 @@ impl Topics {
     pub fn new(reactor: ReactorId, topics_max: usize) -> Topics {
         Topics {
             reactor,
-            topics_max,
+            // So there are never more extras than a place of them can say.
+            topics_max: topics_max.min(Rest::PLACE as usize),
             table: TopicTable::default(),
             next_generation: 0,
             delivering: Vec::new(),
             queues: Vec::new(),
             spare_queues: Vec::new(),
             forsaken: Vec::new(),
+            lists: Lists::default(),
             extras: Slab::new(),
             places: MemberPlaces::new(),
         }
@@ -133,8 +167,7 @@ impl Topics {
     pub fn add_subscriber(&mut self, place: u32, connection: u32) -> Subscription {
         let state = self.table.get_mut(place);
         let subscribers = &mut state.expect("the topic was found, or added").subscribers;
-        subscribers.push(connection);
-        Subscription::new(place, subscribers.len() - 1)
+        Subscription::new(place, self.lists.push(subscribers, connection))
     }
 
     /// Asks the hub about a topic on behalf of a subscriber to be: it stays in the table until the answer has come, and
@@ -215,54 +248,60 @@ impl Topics {
     }
 
     fn extras(&mut self, place: u32) -> Option<&mut Extras> {
-        match self.table.get_mut(place)?.extras {
-            NO_EXTRAS => None,
-            extras => self.extras.get_mut(extras as usize),
-        }
+        let extras = self.table.get_mut(place)?.rest.extras()?;
+        self.extras.get_mut(extras)
     }
 
     /// Those of the topic, which has some from here on.
     fn extras_mut(&mut self, place: u32) -> Option<&mut Extras> {
         let state = self.table.get_mut(place)?;
-        if state.extras == NO_EXTRAS {
-            state.extras = self.extras.insert(Extras::default()) as u32;
-        }
-        self.extras.get_mut(state.extras as usize)
+        let extras = match state.rest.extras() {
+            Some(extras) => extras,
+            None => {
+                let extras = self.extras.insert(Extras::default());
+                state.rest.set_extras(Some(extras));
+                extras
+            }
+        };
+        self.extras.get_mut(extras)
     }
 
     fn drop_extras_if_empty(&mut self, place: u32) {
         if !self.extras(place).is_some_and(|extras| extras.is_empty()) {
             return;
         }
-        if let Some(state) = self.table.get_mut(place) {
-            self.extras.remove(state.extras as usize);
-            state.extras = NO_EXTRAS;
+        if let Some(state) = self.table.get_mut(place)
+            && let Some(extras) = state.rest.extras()
+        {
+            self.extras.remove(extras);
+            state.rest.set_extras(None);
         }
     }
 
     /// Whether the hub has been told of the topic for sure. It may not have where it is only asked about.
     fn is_known(&mut self, place: u32) -> bool {
-        self.table.get_mut(place).is_some_and(|it| it.is_known)
+        let state = self.table.get_mut(place);
+        state.is_some_and(|it| it.rest.has(Rest::KNOWN))
     }
 
     fn set_known(&mut self, place: u32) {
         if let Some(state) = self.table.get_mut(place) {
-            state.is_known = true;
+            state.rest.set(Rest::KNOWN);
         }
     }
 
     fn is_unused(&mut self, place: u32) -> bool {
         let has_subscribers =
-            |state: &mut TopicState| !state.subscribers.is_empty() || state.extras != NO_EXTRAS;
+            |it: &mut TopicState| !it.subscribers.is_empty() || it.rest.extras().is_some();
         !self.table.get_mut(place).is_some_and(has_subscribers)
     }
 
     fn forsake_if_unused(&mut self, place: u32) {
         if self.is_unused(place)
             && let Some(state) = self.table.get_mut(place)
-            && !state.forsaken
+            && !state.rest.has(Rest::FORSAKEN)
         {
-            state.forsaken = true;
+            state.rest.set(Rest::FORSAKEN);
             self.forsaken.push(place);
         }
     }
@@ -292,10 +331,8 @@ impl Topics {
         let state = TopicState {
             generation: local.generation,
             queue: NO_QUEUE,
-            subscribers: Subscribers::None,
-            extras: NO_EXTRAS,
-            forsaken: false,
-            is_known: false,
+            subscribers: Subscribers::NONE,
+            rest: Rest::NONE,
         };
         let place = self.table.insert(topic, state);
         debug_assert_eq!(place, local.index);
@@ -308,8 +345,7 @@ impl Topics {
         let topic = subscription.topic();
         let state = self.table.get_mut(topic)?;
         let place = subscription.place as usize;
-        state.subscribers.swap_remove(place);
-        let moved = state.subscribers.get(place).copied();
+        let moved = self.lists.swap_remove(&mut state.subscribers, place);
         if moved.is_none() && state.subscribers.is_empty() {
             self.forsake_if_unused(topic);
         }
@@ -325,7 +361,7 @@ impl Topics {
                 return false;
             };
             if !is_unused {
-                state.forsaken = false;
+                state.rest.clear(Rest::FORSAKEN);
                 return false;
             }
             let local = LocalTopic {
@@ -364,12 +400,9 @@ impl Topics {
         let Some((_, state)) = place.and_then(|place| self.table.get(place)) else {
             return 0;
         };
-        let extras = match state.extras {
-            NO_EXTRAS => None,
-            extras => self.extras.get(extras as usize),
-        };
+        let extras = state.rest.extras().and_then(|it| self.extras.get(it));
         let members = extras.map_or(0, |extras| extras.members.connections().len());
-        state.subscribers.len() + members
+        self.lists.len(state.subscribers) + members
     }
 
     /// The topic of a subscription.
@@ -434,15 +467,15 @@ impl Topics {
 
     /// The publications queued for a topic, and its subscribers, taken out of the table for as long as they are
     /// walked. To be given back by [`put_back`](Topics::put_back).
-    pub fn take_delivery(&mut self, topic: u32) -> (Vec<Arc<Publication>>, Subscribers) {
+    pub fn take_delivery(&mut self, topic: u32) -> (Vec<Arc<Publication>>, Taken) {
         let Some(state) = self.table.get_mut(topic) else {
-            return (Vec::new(), Subscribers::None);
+            return (Vec::new(), Taken::Nobody);
         };
         let queue = std::mem::replace(&mut state.queue, NO_QUEUE);
         let queued = self.queues.get_mut(queue as usize);
         (
             queued.map(std::mem::take).unwrap_or_default(),
-            std::mem::take(&mut state.subscribers),
+            self.lists.take(state.subscribers),
         )
     }
 
@@ -460,20 +493,12 @@ impl Topics {
     }
 
     /// Gives the lists back, so that their memory is used again.
-    pub fn put_back(
-        &mut self,
-        topic: u32,
-        mut queued: Vec<Arc<Publication>>,
-        subscribers: Subscribers,
-    ) {
+    pub fn put_back(&mut self, mut queued: Vec<Arc<Publication>>, subscribers: Taken) {
         queued.clear();
         if queued.capacity() <= SPARE_QUEUE_LEN_MAX && self.spare_queues.len() < SPARE_QUEUES_MAX {
             self.spare_queues.push(queued);
         }
-        if let Some(state) = self.table.get_mut(topic) {
-            debug_assert!(state.subscribers.is_empty() && state.queue == NO_QUEUE);
-            state.subscribers = subscribers;
-        }
+        self.lists.put_back(subscribers);
     }
 
     /// Gives the list of topics back, so that its memory is used again.
