@@ -59,6 +59,25 @@ pub enum Start {
     Last(u32),
 }
 
+/// What is asked by [`Command::Join`].
+#[derive(Debug)]
+pub struct Join {
+    /// The topic.
+    pub topic: Topic,
+    /// The reactor.
+    pub reactor: ReactorId,
+    /// The reactor's name for the topic, which deliveries bear.
+    pub local: LocalTopic,
+    /// The reactor's own name for the connection.
+    pub connection: u64,
+    /// Tells the requests of one connection apart.
+    pub request: u32,
+    /// Where the subscription begins.
+    pub start: Start,
+    /// What the connection says about itself to others who are present.
+    pub info: Option<Arc<str>>,
+}
+
 /// What is asked of a shard.
 #[derive(Debug)]
 pub enum Command {
@@ -91,22 +110,7 @@ pub enum Command {
     },
     /// Subscribe the reactor, and tell one of its connections where the topic stands and what it missed: answered by
     /// [`Effect::Joined`]. Where the topic's rule has presence, the connection is present from here on.
-    Join {
-        /// The topic.
-        topic: Topic,
-        /// The reactor.
-        reactor: ReactorId,
-        /// The reactor's name for the topic, which deliveries bear.
-        local: LocalTopic,
-        /// The reactor's own name for the connection.
-        connection: u64,
-        /// Tells the requests of one connection apart.
-        request: u32,
-        /// Where the subscription begins.
-        start: Start,
-        /// What the connection says about itself to others who are present.
-        info: Option<Arc<str>>,
-    },
+    Join(Box<Join>),
     /// A connection that joined is no longer present. Needed only for topics whose rule has presence.
     Leave {
         /// The topic.
@@ -189,13 +193,13 @@ impl Command {
             Command::Publish { topic, .. }
             | Command::Subscribe { topic, .. }
             | Command::Unsubscribe { topic, .. }
-            | Command::Join { topic, .. }
             | Command::Leave { topic, .. }
             | Command::Present { topic, .. }
             | Command::List {
                 scope: Scope::Topic(topic),
                 ..
             } => CommandRoute::Topic(topic),
+            Command::Join(join) => CommandRoute::Topic(&join.topic),
             // Any shard would do; so each passes on what is its own.
             Command::PassOn { listing } => match listing.topics.first() {
                 Some(listed) => CommandRoute::Topic(&listed.topic),
@@ -311,7 +315,7 @@ pub enum Effect {
 }
 
 // There are thousands of places for them in each queue, made when the server starts.
-const _: () = assert!(size_of::<Command>() <= 80 && size_of::<Effect>() <= 40);
+const _: () = assert!(size_of::<Command>() <= 48 && size_of::<Effect>() <= 40);
 
 impl Effect {
     /// The reactor whose mailbox it goes to.

@@ -14,7 +14,9 @@ mod receipt;
 pub mod shard;
 mod topic_state;
 
-pub use command::{Command, CommandRoute, Effect, Joined, LocalTopic, Origin, ReactorId, Start};
+pub use command::{
+    Command, CommandRoute, Effect, Join, Joined, LocalTopic, Origin, ReactorId, Start,
+};
 pub use listing::{HistorySize, Listed, Listing, PLACES_PER_LISTING, Scope};
 pub use presence::{Member, PresenceChange};
 pub use publication::{FrameClass, Kind, Position, Publication};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::command::{Command, Effect, Joined, LocalTopic, Origin, ReactorId, Start};
+use super::command::{Command, Effect, Join, Joined, LocalTopic, Origin, ReactorId, Start};
 use super::history::{Histories, RecoveryLimits};
 use super::presence::{Member, PresenceChange};
 use super::publication::{Position, Publication};
@@ -113,22 +113,7 @@ impl Shard {
                 reactor,
                 local,
             } => self.handle_unsubscribe(&topic, reactor, local),
-            Command::Join {
-                topic,
-                reactor,
-                local,
-                connection,
-                request,
-                start,
-                info,
-            } => {
-                let member = Member {
-                    reactor,
-                    connection,
-                    info,
-                };
-                self.handle_join(&topic, local, member, (request, start), effects);
-            }
+            Command::Join(join) => self.handle_join(*join, effects),
             Command::Leave {
                 topic,
                 reactor,
@@ -303,20 +288,29 @@ impl Shard {
 
     fn handle_join(
         &mut self,
-        topic: &Topic,
-        local: LocalTopic,
-        member: Member,
-        (request, start): (u32, Start),
+        Join {
+            topic,
+            reactor,
+            local,
+            connection,
+            request,
+            start,
+            info,
+        }: Join,
         effects: &mut Vec<Effect>,
     ) {
-        let (reactor, connection) = (member.reactor, member.connection);
-        let place = self.subscribe(topic, (reactor, local));
+        let member = Member {
+            reactor,
+            connection,
+            info,
+        };
+        let place = self.subscribe(&topic, (reactor, local));
         let state = self.topics.get_mut(place);
         if let Some(kept) = state.and_then(|state| state.reactors.kept())
             && let Some(presence) = &mut kept.presence
             && let Some(member) = presence.join(member, self.presence_max)
         {
-            tell(topic, member, true, &kept.reactors, effects);
+            tell(&topic, member, true, &kept.reactors, effects);
         }
         effects.push(Effect::Joined {
             reactor,

@@ -13,7 +13,7 @@ use crate::dialect::{Form, v1_binary};
 use crate::handler::ConnectionId;
 use crate::http::request::Head;
 use crate::http::topic::Topic;
-use crate::hub::{Command, Origin, Publication, Start};
+use crate::hub::{Command, Join, Origin, Publication, Start};
 use crate::pattern::Pattern;
 use crate::protocol::{Opcode, encode_frame};
 use crate::topic_rule::SlowConsumer;
@@ -221,7 +221,7 @@ impl Application {
         let waits = matches!(answer, Some(Answer::Hold(_)))
             || self.untaken.iter().any(|(owner, _)| *owner == id);
         let place = self.topics.begin_join(topic, |local| {
-            let command = Command::Join {
+            let command = Command::Join(Box::new(Join {
                 topic: topic.clone(),
                 reactor,
                 local,
@@ -229,7 +229,7 @@ impl Application {
                 request: question.request,
                 start: question.start,
                 info: question.info,
-            };
+            }));
             let outcome = match waits {
                 true => Err(command),
                 false => shards.submit(command, Some(reactor)),

@@ -169,10 +169,10 @@ impl World {
     fn run(&mut self, topic: usize, command: Command, mut expected: Vec<Seen>) -> Vec<Effect> {
         let mut effects = Vec::new();
         let since = match &command {
-            Command::Join {
-                start: Start::Since(since),
-                ..
-            } => Some(*since),
+            Command::Join(join) => match join.start {
+                Start::Since(since) => Some(since),
+                Start::Now | Start::Last(_) => None,
+            },
             _ => None,
         };
         self.shard.handle_command(command, &mut effects);
@@ -387,7 +387,7 @@ impl World {
             }
         };
         let expected = self.model.join(topic, reactor, connection, wanted);
-        let command = Command::Join {
+        let command = Command::Join(Box::new(Join {
             topic: name(topic),
             reactor: ReactorId(reactor),
             local,
@@ -395,7 +395,7 @@ impl World {
             request: 0,
             start,
             info: None,
-        };
+        }));
         self.run(topic, command, expected);
     }
 

@@ -159,7 +159,7 @@ fn publish_at(shard: &mut Shard, name: &str, at_us: u64) -> Vec<Effect> {
 
 fn join(shard: &mut Shard, name: &str, connection: u64, start: Start) -> (Vec<Effect>, Joined) {
     let mut effects = Vec::new();
-    let command = Command::Join {
+    let command = Command::Join(Box::new(Join {
         topic: topic(name),
         reactor: ReactorId(0),
         local: local(0),
@@ -167,7 +167,7 @@ fn join(shard: &mut Shard, name: &str, connection: u64, start: Start) -> (Vec<Ef
         request: 9,
         start,
         info: Some("me".into()),
-    };
+    }));
     shard.handle_command(command, &mut effects);
     match effects.pop() {
         Some(Effect::Joined {
