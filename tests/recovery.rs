@@ -402,6 +402,41 @@ fn big_publications_are_bounded_by_bytes() {
     }
 }
 
+/// An outbox that has no room for all of what was asked for: `since` gives all or nothing, `last` the newest that fit.
+#[test]
+fn an_outbox_with_too_little_room_gets_the_newest() {
+    let server = Server::start(&[
+        "--topic-rule",
+        "** history=1000",
+        "--outbox-bytes-max",
+        "5000",
+        "--publication-bytes-max",
+        "1000",
+    ]);
+    let mut http = Http::connect(server.address());
+    let payload = |number: usize| format!("{number}{}", "x".repeat(900));
+    for way in WAYS {
+        let mut fill = |topic: &str| {
+            for number in 1..=9 {
+                http.publish(topic, payload(number).as_bytes());
+            }
+            server_position(&server, topic)
+        };
+        let topic = format!("since/{way:?}");
+        let since = at(&fill(&topic), 1);
+        let from = From::Since(&since);
+        check(&server, way, &topic, from, Some(false), &[]);
+        for (count, fitting) in [(100, 4..=5), (2, 2..=2)] {
+            let topic = format!("last/{count}/{way:?}");
+            fill(&topic);
+            let got = catch_up(&server, way, &topic, From::Last(count)).data;
+            assert!(fitting.contains(&got.len()), "{way:?}: {}", got.len());
+            let newest: Vec<_> = (10 - got.len()..=9).map(payload).collect();
+            assert_eq!(got, newest, "{way:?}");
+        }
+    }
+}
+
 #[test]
 fn the_bound_of_all_histories_takes_from_the_coldest() {
     // Eight shards or fewer share it, each with its part.

@@ -101,16 +101,14 @@ impl<T: Transport> Connections<T> {
             ..
         } = self;
         let slot = &mut slots[id.index as usize];
+        // What an earlier request was answered may wait there still.
+        let held_bytes = slot.connection.outbox.bytes();
+        let room_bytes = settings.limits.outbox_bytes_max.saturating_sub(held_bytes);
         let Joined {
             position,
-            mut recovered,
-            mut publications,
-        } = joined;
-        let bytes: usize = publications.iter().map(|it| dialect.encode(it).len()).sum();
-        if bytes > settings.limits.outbox_bytes_max {
-            recovered = recovered.map(|_| false);
-            publications.clear();
-        }
+            recovered,
+            publications,
+        } = fit(joined, dialect, room_bytes);
         if !slot
             .connection
             .handle_joined(settings, now_ms, position, recovered, out)
@@ -154,16 +152,11 @@ impl<T: Transport> Connections<T> {
         };
         let member = application.topics.add_member(place, id.index, form);
         *membership = Membership::Live { place, member };
-        let Joined {
-            position,
-            mut recovered,
-            mut publications,
-        } = joined;
-        let dialect = slot.connection.dialect();
-        let bytes: usize = publications.iter().map(|it| dialect.encode(it).len()).sum();
+        let (dialect, position) = (slot.connection.dialect(), joined.position);
         let answer = |recovered| {
-            let (mut payload, position) = (Vec::with_capacity(128), Some(position));
+            let mut payload = Vec::with_capacity(128);
             if let Some(id) = command {
+                let position = Some(position);
                 v1::encode_subscribed(
                     &mut payload,
                     id,
@@ -175,17 +168,19 @@ impl<T: Transport> Connections<T> {
             }
             payload
         };
-        let mut payload = answer(recovered);
         // Who recovers many topics at once must not be closed for what it asked for.
-        let held = slot.connection.outbox.bytes() + SEGMENT_OVERHEAD_BYTES + payload.len();
-        if held + SERVER_HEADER_BYTES_MAX + bytes > settings.limits.outbox_bytes_max {
-            recovered = recovered.map(|_| false);
-            publications.clear();
-            payload = answer(recovered);
-        }
+        let held = slot.connection.outbox.bytes() + SEGMENT_OVERHEAD_BYTES;
+        let answer_bytes = SERVER_HEADER_BYTES_MAX + answer(joined.recovered).len();
+        let room_bytes = settings.limits.outbox_bytes_max;
+        let room_bytes = room_bytes.saturating_sub(held + answer_bytes);
+        let Joined {
+            recovered,
+            publications,
+            ..
+        } = fit(joined, dialect, room_bytes);
         metrics.count_recovery(recovered, publications.len());
         if command.is_some() {
-            encode_frame(out, Opcode::Text, &payload, None);
+            encode_frame(out, Opcode::Text, &answer(recovered), None);
         }
         for publication in &publications {
             out.extend_from_slice(dialect.encode(publication));
@@ -287,4 +282,26 @@ impl<T: Transport> Connections<T> {
         }
         self.settle(id.index, now_ms);
     }
+}
+
+/// What of a replay fits so many bytes in the asker's dialect. Who asked for all since a position gets all of it or is
+/// told that it is not recovered; who asked for the last ones gets the newest that fit.
+fn fit(mut joined: Joined, dialect: Dialect, room_bytes: usize) -> Joined {
+    let mut bytes_left = room_bytes;
+    let newest_first = joined.publications.iter().rev();
+    let fitting = newest_first
+        .take_while(|next| {
+            let left = bytes_left.checked_sub(dialect.encode(next).len());
+            bytes_left = left.unwrap_or(0);
+            left.is_some()
+        })
+        .count();
+    let missing = joined.publications.len() - fitting;
+    if missing > 0 && joined.recovered.is_some() {
+        joined.recovered = Some(false);
+        joined.publications.clear();
+    } else {
+        joined.publications.drain(..missing);
+    }
+    joined
 }
