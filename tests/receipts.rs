@@ -241,6 +241,39 @@ fn so_many_receipts_may_be_outstanding_and_all_come() {
     }
 }
 
+/// A line for whose receipt there is no room is refused alone: those behind it are published, in their order.
+#[test]
+fn a_line_that_gets_no_receipt_takes_no_other_with_it() {
+    let server = Server::start(&["--receipts-max", "1"]);
+    let mut subscriber = WebSocket::open(server.address(), "/ws/t");
+    let line = |data: &str, receipt: bool| {
+        json!({"topic": "t", "data": data, "receipt": receipt}).to_string() + "\n"
+    };
+    let body = [
+        line("first", true),
+        line("refused", true),
+        line("second", false),
+        line("refused too", true),
+        line("third", false),
+    ];
+    let answer = Http::connect(server.address()).publish_lines(&body.concat());
+    let text = String::from_utf8(answer.body).expect("text");
+    let answers: Vec<Value> = text
+        .lines()
+        .map(|it| serde_json::from_str(it).expect("JSON"))
+        .collect();
+    assert_eq!(figures(&answers[0]["receipt"]), [1, 1, 0, 0]);
+    for refused in [&answers[1], &answers[3]] {
+        assert_eq!(refused["status"], 503, "{text}");
+    }
+    for (published, offset) in [(&answers[2], 2), (&answers[4], 3)] {
+        assert_eq!(published["offset"], offset, "{text}");
+    }
+    for data in ["first", "second", "third"] {
+        assert_eq!(subscriber.text(), data);
+    }
+}
+
 /// Publishers that leave before their receipts come give them back.
 #[test]
 fn receipts_of_publishers_that_left_are_free_again() {

@@ -15,6 +15,9 @@ use crate::http::request::Head;
 use crate::http::topic::Topic;
 use crate::hub::{Command, Kind, Origin, Position, Publication, Report};
 
+/// What a publisher is told that the hub has no room for.
+const HUB_IS_FULL: &str = "more is being published than is delivered; try again";
+
 /// A publication on its way to the hub.
 struct Draft {
     topic: Topic,
@@ -160,14 +163,15 @@ impl Application {
                 answers.push(Some(refused_line(413, &reason)));
                 break;
             }
-            // Once one line was turned away those after it are too, so that the order of the lines holds.
+            // A line that the hub has no room for takes those behind it along: whoever sends again what was turned away
+            // sends it in the same order. One that is refused for any other reason is refused alone.
             let outcome = if full {
                 Err(hub_is_full())
             } else {
                 self.publish_line(current, head, line, sequence as u32)
             };
             answers.push(outcome.err().map(|refusal| {
-                full |= refusal.status == 503;
+                full |= refusal.reason == HUB_IS_FULL;
                 refused_line(refusal.status, &refusal.reason)
             }));
         }
@@ -264,7 +268,7 @@ impl<T: Transport> Connections<T> {
 
 /// The hub's queue, or a reactor's mailbox, is full.
 pub(super) fn hub_is_full() -> Refusal {
-    Refusal::unavailable("more is being published than is delivered; try again")
+    Refusal::unavailable(HUB_IS_FULL)
 }
 
 fn refused_line(status: u16, reason: &str) -> Vec<u8> {
