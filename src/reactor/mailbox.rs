@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::hub::{Effect, ReactorId};
+use super::receipts;
+use crate::hub::{Effect, ReactorId, Share};
 use crate::worker::Outlet;
 
 /// Wakes a reactor out of its wait for events; false if it did not work.
@@ -18,6 +19,7 @@ const WAKE_TRIES: usize = 3;
 pub struct Mailbox {
     reactor: ReactorId,
     sender: Sender<Effect>,
+    receiver: Receiver<Effect>,
     bytes: AtomicUsize,
     bytes_max: usize,
     /// A wake is on its way, so further ones are not needed.
@@ -32,7 +34,6 @@ pub struct Mailbox {
 /// The receiving side.
 pub struct Inbox {
     mailbox: Arc<Mailbox>,
-    receiver: Receiver<Effect>,
 }
 
 /// Makes both sides.
@@ -46,6 +47,7 @@ pub fn mailbox(
     let mailbox = Arc::new(Mailbox {
         reactor,
         sender,
+        receiver,
         bytes: AtomicUsize::new(0),
         bytes_max,
         woken: AtomicBool::new(false),
@@ -53,12 +55,13 @@ pub fn mailbox(
         starved: AtomicBool::new(false),
         wake,
     });
-    (Arc::clone(&mailbox), Inbox { mailbox, receiver })
+    (Arc::clone(&mailbox), Inbox { mailbox })
 }
 
 impl Mailbox {
     fn push(&self, effect: Effect) -> Result<(), Effect> {
-        if self.ended.load(Ordering::Relaxed) {
+        if self.ended.load(Ordering::SeqCst) {
+            forget(&effect);
             return Ok(());
         }
         let bytes = effect.bytes();
@@ -68,13 +71,21 @@ impl Mailbox {
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
             return Err(effect);
         }
-        match self.sender.try_send(effect) {
-            Ok(()) => Ok(()),
-            Err(TrySendError::Full(effect)) => {
-                self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-                Err(effect)
-            }
-            Err(TrySendError::Disconnected(_)) => Ok(()),
+        if let Err(error) = self.sender.try_send(effect) {
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(error.into_inner());
+        }
+        // If the reactor ended meanwhile it may not have seen this one any more.
+        if self.ended.load(Ordering::SeqCst) {
+            self.forget_all();
+        }
+        Ok(())
+    }
+
+    /// Empties the mailbox of a reactor that has ended.
+    fn forget_all(&self) {
+        while let Ok(effect) = self.receiver.try_recv() {
+            forget(&effect);
         }
     }
 
@@ -116,7 +127,7 @@ impl Inbox {
 
     /// The next effect.
     pub fn take(&self) -> Option<Effect> {
-        let effect = self.receiver.try_recv().ok()?;
+        let effect = self.mailbox.receiver.try_recv().ok()?;
         self.mailbox
             .bytes
             .fetch_sub(effect.bytes(), Ordering::Relaxed);
@@ -130,25 +141,39 @@ impl Inbox {
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.receiver.is_empty()
+        self.mailbox.receiver.is_empty()
     }
 
     /// Effects that wait.
     pub fn len(&self) -> usize {
-        self.receiver.len()
+        self.mailbox.receiver.len()
     }
 }
 
 impl Drop for Inbox {
     fn drop(&mut self) {
-        self.mailbox.ended.store(true, Ordering::Relaxed);
+        // Whoever finds the mailbox full from here on, and so might wait for it, sees this too.
+        self.mailbox.ended.store(true, Ordering::SeqCst);
+        self.mailbox.forget_all();
+    }
+}
+
+/// What an effect that nobody takes any more owes to others: a publication in it reaches nobody, and its receipt would be
+/// waited for in vain.
+fn forget(effect: &Effect) {
+    if let Effect::Deliver { publication, .. } = effect {
+        receipts::add_share(publication, &Share::default());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::{Kind, LocalTopic, Publication};
+    use crate::http::topic::Topic;
+    use crate::hub::{
+        Command, Kind, LocalTopic, Origin, Publication, Receipt, Report, ShardSettings,
+    };
+    use crate::worker::{QueueLimits, Shards};
 
     fn deliver(bytes: usize) -> Effect {
         Effect::Deliver {
@@ -211,6 +236,112 @@ mod tests {
         mailbox.offer(deliver(90), None).expect("room");
         drop(inbox);
         mailbox.offer(deliver(20), None).expect("nobody waits");
+    }
+
+    /// A hub of one shard and two reactors with subscribers of a topic, whose mailboxes take so many messages.
+    fn hub(messages_max: usize) -> (Shards, [Inbox; 2], crossbeam_channel::Receiver<usize>) {
+        let two = [ReactorId(0), ReactorId(1)];
+        let both = two.map(|it| mailbox(it, messages_max, 1 << 20, Box::new(|| true)));
+        let outlets = both
+            .iter()
+            .map(|(mailbox, _)| Box::new(Arc::clone(mailbox)) as Box<dyn Outlet>);
+        let limits = QueueLimits {
+            commands_max: 100,
+            bytes_max: 1 << 20,
+        };
+        let settings = ShardSettings::default();
+        let (shards, work) = Shards::new(&[1], outlets.collect(), limits, &settings, true);
+        for reactor in two {
+            let local = LocalTopic {
+                index: 0,
+                generation: 0,
+            };
+            let command = Command::Subscribe {
+                topic: topic(),
+                reactor,
+                local,
+            };
+            shards.submit(command, None).expect("room");
+        }
+        (shards, both.map(|(_, inbox)| inbox), work)
+    }
+
+    fn topic() -> Topic {
+        Topic::from_text("t").expect("a topic")
+    }
+
+    /// Publishes, and gives where the report comes.
+    fn publish_with_receipt(shards: &Shards) -> Receiver<Report> {
+        let (sender, reports) = bounded(10);
+        let done = move |report| sender.try_send(report).expect("it comes once");
+        let receipt = Arc::new(Receipt::new(Box::new(done)));
+        let publication = Publication::new(Kind::Text, b"x", 0).with_receipt(receipt);
+        let command = Command::Publish {
+            topic: topic(),
+            publication: Arc::new(publication),
+            origin: Origin::Detached,
+        };
+        shards.submit(command, None).expect("room");
+        reports
+    }
+
+    /// What a reactor does that writes the publication to one subscriber.
+    fn write(inbox: &Inbox) {
+        let Some(Effect::Deliver { publication, .. }) = inbox.take() else {
+            panic!("a delivery");
+        };
+        let share = Share {
+            matched: 1,
+            written: 1,
+            ..Share::default()
+        };
+        receipts::add_share(&publication, &share);
+    }
+
+    #[test]
+    fn a_receipt_waits_for_no_reactor_that_has_ended() {
+        for (read_first, ends_before) in [(false, false), (true, false), (false, true)] {
+            let (shards, [ended, inbox], _work) = hub(10);
+            let mut ended = Some(ended).filter(|_| !ends_before);
+            let reports = publish_with_receipt(&shards);
+            if read_first {
+                write(&inbox);
+            }
+            assert!(reports.is_empty());
+            drop(ended.take());
+            if !read_first {
+                assert!(reports.is_empty());
+                write(&inbox);
+            }
+            let report = reports.try_recv().expect("all shares are there");
+            assert_eq!((report.matched, report.written), (1, 1));
+            drop((inbox, shards));
+            assert!(reports.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_receipt_is_answered_though_all_reactors_have_ended() {
+        let (shards, inboxes, _work) = hub(10);
+        let reports = publish_with_receipt(&shards);
+        drop(inboxes);
+        assert_eq!(reports.try_recv().map(|it| it.matched), Ok(0));
+    }
+
+    #[test]
+    fn a_shard_that_waited_for_a_reactor_goes_on_once_that_has_ended() {
+        let (shards, [ended, inbox], work) = hub(1);
+        let first = publish_with_receipt(&shards);
+        let second = publish_with_receipt(&shards);
+        write(&inbox);
+        drop(ended);
+        assert!(inbox.take().is_none(), "the shard waits");
+        shards.resume();
+        shards.run_scheduled(work.try_recv().expect("work"));
+        write(&inbox);
+        for reports in [first, second] {
+            assert_eq!(reports.try_recv().map(|it| it.matched), Ok(1));
+        }
     }
 
     #[test]

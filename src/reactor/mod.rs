@@ -198,6 +198,9 @@ impl Reactor {
         let registry = self.selector.poll.registry();
         self.connections
             .finish_tick(|stream| release(registry, stream));
+        // Nobody waits for the mail any more: neither a receipt nor a shard that found the mailbox full.
+        drop(self.inbox);
+        self.connections.resume_shards();
         outcome
     }
 

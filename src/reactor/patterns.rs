@@ -294,6 +294,8 @@ impl Patterns {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::topic::Topic;
+    use crate::hub::{Effect, Kind, Origin, Receipt, Shard, ShardSettings};
 
     fn pattern(text: &str) -> Pattern {
         Pattern::parse(text).expect("a pattern")
@@ -331,6 +333,50 @@ mod tests {
         assert_eq!(known.waiting, [(connection(2), 8)]);
         patterns.remove_if_unused(known.place);
         assert_eq!((patterns.len(), patterns.outgoing.len()), (0, 2));
+    }
+
+    /// A shard that knows the pattern delivers while another one has yet to answer, and whoever wanted it is gone by then.
+    #[test]
+    fn a_pattern_that_goes_answers_for_what_is_queued_by_it() {
+        let (sender, reports) = crossbeam_channel::bounded(10);
+        let done = move |report| sender.try_send(report).expect("it comes once");
+        let receipt = Arc::new(Receipt::new(Box::new(done)));
+        let mut patterns = Patterns::new(ReactorId(0), 2, 10, 10);
+        let wanted = pattern("a/*");
+        let joined = patterns.join(&wanted, connection(1), 0);
+        assert_eq!(joined, Ok(Joined::Later));
+        let mut shard = Shard::new(1, ShardSettings::default());
+        let mut effects = Vec::new();
+        patterns.send(|command| {
+            shard.handle_command(command, &mut effects);
+            Ok(())
+        });
+        let topic = Topic::from_text("a/b").expect("a topic");
+        let publication = Publication::new(Kind::Text, b"x", 0).with_receipt(receipt);
+        let publish = Command::Publish {
+            topic,
+            publication: Arc::new(publication),
+            origin: Origin::Detached,
+        };
+        shard.handle_command(publish, &mut effects);
+        let Some(Effect::Deliver {
+            local, publication, ..
+        }) = effects.pop()
+        else {
+            panic!("it matches");
+        };
+        assert!(patterns.handle_subscribed(local).is_none());
+        patterns.queue(local, publication).expect("it is there");
+        patterns.forget(&wanted, connection(1));
+        let known = patterns.handle_subscribed(local).expect("both answered");
+        assert!(known.waiting.is_empty() && reports.is_empty());
+        patterns.remove_if_unused(known.place);
+        assert_eq!(reports.try_recv().map(|it| it.matched), Ok(0));
+        // The list of this tick's deliveries still names its place.
+        for place in patterns.begin_delivery() {
+            assert!(patterns.take_delivery(place).is_none());
+        }
+        assert!(reports.is_empty());
     }
 
     #[test]
