@@ -13,6 +13,7 @@ use slab::Slab;
 
 use super::application::{Application, Current, Shared, Stage};
 use super::compression::{Compression, Places};
+use super::presence::PresenceChanges;
 use super::ring::Ring;
 use super::subscribed::Subscribed;
 use super::sweep::Deadlines;
@@ -109,6 +110,8 @@ pub struct Connections<T> {
     /// Slots touched by deliveries, to be looked at afterwards.
     pub(super) touched: Vec<u32>,
     due: Vec<u32>,
+    /// Who came and went in this tick, where others are told.
+    pub(super) presence: PresenceChanges,
     /// Drain: the next slot to be closed, and the pace.
     pub(super) drain: Option<super::drain::Drain>,
     /// What compresses publications. None only while it is in use.
@@ -143,6 +146,7 @@ impl<T: Transport> Connections<T> {
             outbox_bytes_max: settings.limits.outbox_bytes_total_max / reactors.max(1),
             touched: Vec::new(),
             due: Vec::new(),
+            presence: PresenceChanges::default(),
             drain: None,
             compression: Some(Box::new(Compression::new(&settings, reactors))),
             places: Places::default(),

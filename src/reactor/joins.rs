@@ -14,7 +14,7 @@ use crate::dialect::v1::{self, Target};
 use crate::handler::ConnectionId;
 use crate::http::sse;
 use crate::http::topic::Topic;
-use crate::hub::{Joined, LocalTopic, Member, PresenceChange};
+use crate::hub::{Joined, LocalTopic, Member};
 use crate::protocol::{Opcode, SERVER_HEADER_BYTES_MAX, encode_frame};
 use crate::topic_rule::SlowConsumer;
 
@@ -135,6 +135,7 @@ impl<T: Transport> Connections<T> {
             settings,
             out,
             metrics,
+            presence,
             ..
         } = self;
         let slot = &mut slots[id.index as usize];
@@ -152,6 +153,7 @@ impl<T: Transport> Connections<T> {
         };
         let member = application.topics.add_member(place, id.index, form);
         *membership = Membership::Live { place, member };
+        presence.begin(place, id.index);
         let (dialect, position) = (slot.connection.dialect(), joined.position);
         let answer = |recovered| {
             let mut payload = Vec::with_capacity(128);
@@ -231,32 +233,6 @@ impl<T: Transport> Connections<T> {
         self.application.send_patterns();
     }
 
-    /// Somebody came to a topic, or went.
-    pub(super) fn handle_presence_changed(
-        &mut self,
-        local: LocalTopic,
-        change: &PresenceChange,
-        now_ms: u64,
-    ) {
-        // Another topic may have its place by now.
-        if !self.application.topics.is_here(local) {
-            return;
-        }
-        let members = self.application.topics.take_members(local.index);
-        let mut payload = Vec::new();
-        v1::encode_presence_change(&mut payload, change);
-        for &index in members.connections() {
-            let slot = self.slots.get(index as usize);
-            if slot.is_some_and(|slot| slot.connection.takes_deliveries()) {
-                encode_frame(&mut self.out, Opcode::Text, &payload, None);
-                self.settle(index, now_ms);
-            }
-        }
-        self.application
-            .topics
-            .put_back_members(local.index, members);
-    }
-
     /// Who is on a topic.
     pub(super) fn handle_present(
         &mut self,
@@ -273,11 +249,16 @@ impl<T: Transport> Connections<T> {
         let Subscribed::Many(many) = &mut slot.subscribed else {
             return;
         };
-        if let Some((Some(id), topic)) = many.take_question(request)
+        if let Some((Some(name), topic)) = many.take_question(request)
             && slot.connection.takes_deliveries()
         {
+            // The list knows of what has changed so far, so that is told first.
+            let target = Target::Topic(topic.clone());
+            if let Some(Membership::Live { place, .. }) = many.subscriptions.get(&target) {
+                self.presence.take_rest(*place, id.index, &mut self.out);
+            }
             let mut payload = Vec::new();
-            v1::encode_presence(&mut payload, id, &topic, total, members);
+            v1::encode_presence(&mut payload, name, &topic, total, members);
             encode_frame(&mut self.out, Opcode::Text, &payload, None);
         }
         self.settle(id.index, now_ms);

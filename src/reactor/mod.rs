@@ -6,7 +6,7 @@
 //! 2. read and decode what has come, a budget of bytes for each connection; who has more stands in the ready list
 //! 3. accept new connections, a budget of them
 //! 4. take the mail, as much as the mailbox held at the beginning
-//! 5. write: the publications of each topic in one piece to each of its subscribers
+//! 5. write: who came and went, and the publications of each topic, in one piece to each of its subscribers
 //! 6. try again what the hub did not take; look after deadlines; in a shutdown, close some connections
 //! 7. free what was closed
 //!
@@ -28,6 +28,7 @@ pub mod mailbox;
 mod members;
 mod outbound;
 mod patterns;
+mod presence;
 mod publishes;
 mod receipts;
 mod requests;

@@ -26,6 +26,7 @@ impl<T: Transport> Connections<T> {
     /// Writes the publications that this tick's effects brought, topic by topic. `now_us` gives the moment after the
     /// last write, on the clock of the publishes.
     pub fn deliver(&mut self, now_ms: u64, mut now_us: impl FnMut() -> u64) {
+        self.deliver_presence(now_ms);
         let topics = self.application.topics.begin_delivery();
         for &topic in &topics {
             self.deliver_queued(topic, now_ms, &mut now_us);
@@ -41,6 +42,7 @@ impl<T: Transport> Connections<T> {
     pub(super) fn deliver_topic(&mut self, topic: u32, now_ms: u64) {
         if self.application.topics.has_queued(topic) {
             let now_us = self.application.now_us;
+            self.deliver_presence_of(topic, now_ms);
             self.deliver_queued(topic, now_ms, &mut || now_us);
             self.settle_touched(now_ms);
         }
