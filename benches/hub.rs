@@ -113,7 +113,7 @@ fn topic_table(criterion: &mut Criterion) {
                 let delivering = table.begin_delivery();
                 for &topic in &delivering {
                     let (queued, subscribers) = black_box(table.take_delivery(topic));
-                    table.put_back(topic, queued, subscribers);
+                    table.put_back(queued, subscribers);
                 }
                 table.end_delivery(delivering);
             });
