@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crossbeam_channel::Receiver;
 use umbel::access::{AccessRequest, Authorizer, Denied};
 use umbel::config::{Limits, Origins};
-use umbel::connection::{Inflation, NEVER_MS, Settings};
+use umbel::connection::{Inflation, Label, NEVER_MS, Settings};
 use umbel::handler::{CloseReason, ConnectionId, Echo, Handler, Message, Peer};
 use umbel::hub::{Command, Effect, ReactorId};
 use umbel::metrics::Metrics;
@@ -512,8 +512,12 @@ impl SimulatedReactor {
         for (_, id) in &self.open {
             let connection = self.connections.connection(*id).expect("it is open");
             let (inbound, outbox) = (connection.inbound_bytes(), connection.outbox.bytes());
-            let keeps_context = connection.deflate().is_some_and(|it| it.client_takeover);
-            let context = if keeps_context {
+            // Whose answer waits for the hub may have agreed to one already.
+            let may_keep_context = match connection.deflate() {
+                Some(agreement) => agreement.client_takeover,
+                None => connection.label() == Label::Http,
+            };
+            let context = if may_keep_context {
                 Inflation::CONTEXT_BYTES
             } else {
                 0
