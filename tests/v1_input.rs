@@ -209,7 +209,9 @@ fn messages_of_16_mb_are_answered_and_their_memory_comes_back() {
     };
     // What the allocator keeps for the next time does not count as growth.
     send(&messages[..1]);
-    beside(&server, 24 << 20, || send(&messages));
+    // A buffer that grows is there twice for a moment, and freed memory goes back to the system when the allocator likes. It
+    // is less than what all of the messages take, so none may stay.
+    beside(&server, 64 << 20, || send(&messages));
 }
 
 #[test]
