@@ -20,7 +20,9 @@ const FLOORS: &[&[&str]] = &[
     &["reactor"],
     &["handle"],
     &["server"],
-    &["lib", "main", "cli"],
+    &["lib", "cli"],
+    &["bench"],
+    &["main"],
 ];
 
 /// Rooms that know no socket, no clock, no thread and no randomness.

@@ -12,7 +12,7 @@
 //! | `documents` | completions and manual pages |
 //! | `timestamp` | the time of day in JSON lines |
 
-mod bench;
+
 mod check;
 mod client;
 mod documents;
@@ -24,7 +24,7 @@ mod publish;
 mod serve;
 mod sub;
 mod timestamp;
-mod url;
+pub mod url;
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -39,22 +39,34 @@ use signal_hook::flag;
 
 use url::{DEFAULT_SERVER, Scheme, Url};
 
-/// Runs what the command line asks for.
-pub fn run() -> Result<ExitCode, Box<dyn Error>> {
+/// A command of a room above this one.
+#[derive(Clone, Copy)]
+pub struct Extension {
+    /// Its name.
+    pub name: &'static str,
+    /// Its arguments.
+    pub command: fn() -> Command,
+    /// Carries it out.
+    pub run: fn(&ArgMatches) -> Result<ExitCode, Box<dyn Error>>,
+}
+
+/// Runs the command that the arguments of the process name, `extension` among them.
+pub fn run(extension: &Extension) -> Result<ExitCode, Box<dyn Error>> {
+    let command = || command().subcommand((extension.command)());
     let matches = command().get_matches_from(with_default_command(std::env::args_os()));
     match matches.subcommand() {
+        Some((name, matches)) if name == extension.name => (extension.run)(matches),
         Some(("serve", matches)) => serve::run(matches),
         Some(("sub", matches)) => sub::run(matches),
         Some(("pub", matches)) => publish::run(matches),
         Some(("check", matches)) => check::run(matches),
-        Some(("bench", matches)) => bench::run(matches),
         Some(("completions", matches)) => documents::print_completions(matches, command()),
         Some(("man", matches)) => documents::write_pages(matches, command()),
         _ => unreachable!("clap asks for one of the subcommands above"),
     }
 }
 
-/// The whole command line, from which help, completions and manual pages are made.
+/// The command line, from which help, completions and manual pages are made.
 fn command() -> Command {
     Command::new("umbel")
         .about("A push server: holds very many WebSocket connections and fans messages out to them")
@@ -73,7 +85,6 @@ fn command() -> Command {
         .subcommand(sub::command())
         .subcommand(publish::command())
         .subcommand(check::command())
-        .subcommand(bench::command())
         .subcommand(documents::completions_command())
         .subcommand(documents::man_command())
 }
@@ -125,7 +136,7 @@ fn url_of(matches: &ArgMatches, scheme: Scheme) -> Result<Url, String> {
 }
 
 /// A flag that the first SIGINT or SIGTERM sets. The second ends the process at once.
-fn stop_signals() -> io::Result<Arc<AtomicBool>> {
+pub fn stop_signals() -> io::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         // The order matters: the first signal must find the flag unset.

@@ -42,7 +42,7 @@ use std::process::ExitCode;
 
 use clap::ArgMatches;
 
-use super::stop_signals;
+use crate::cli::stop_signals;
 use report::Report;
 use settings::Settings;
 

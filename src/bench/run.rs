@@ -496,7 +496,7 @@ fn unsent(shared: &Shared) -> u64 {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::cli::bench::arguments::command;
+    use crate::bench::arguments::command;
 
     fn settings(arguments: &[&str]) -> Settings {
         let line = std::iter::once("bench").chain(arguments.iter().copied());

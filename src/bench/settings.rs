@@ -390,7 +390,7 @@ fn all(matches: &ArgMatches, name: &str) -> Vec<String> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::cli::bench::arguments::command;
+    use crate::bench::arguments::command;
 
     fn parse(arguments: &[&str]) -> Result<Settings, String> {
         let line = std::iter::once("bench").chain(arguments.iter().copied());

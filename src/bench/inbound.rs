@@ -308,7 +308,7 @@ impl Inbound {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::cli::bench::stamp::STAMP_BYTES;
+    use crate::bench::stamp::STAMP_BYTES;
     use umbel::protocol::deflate::{Compression, Offer, TakeoverDeflater};
     use umbel::protocol::encode_frame;
 

@@ -399,7 +399,7 @@ impl Svg {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::bench::record::latencies;
+    use crate::bench::record::latencies;
 
     #[test]
     fn round_numbers() {
