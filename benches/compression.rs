@@ -19,8 +19,8 @@ use std::time::Instant;
 
 use node::{Node, Sink, upgrade};
 use umbel::config::{Deflate, Limits};
-use umbel::connection::Settings;
-use umbel::protocol::deflate::{Compression, TakeoverDeflater};
+use umbel::internals::connection::Settings;
+use umbel::internals::protocol::deflate::{Compression, TakeoverDeflater};
 
 const MESSAGES: usize = 1000;
 

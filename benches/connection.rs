@@ -18,9 +18,9 @@ use std::sync::Arc;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use node::Node;
 use umbel::config::Limits;
-use umbel::connection::outbox::SEGMENTS_PER_WRITE;
-use umbel::connection::{Outbox, Segment};
-use umbel::protocol::{Opcode, encode_frame};
+use umbel::internals::connection::outbox::SEGMENTS_PER_WRITE;
+use umbel::internals::connection::{Outbox, Segment};
+use umbel::internals::protocol::{Opcode, encode_frame};
 
 const SUBSCRIBERS: u64 = 1000;
 

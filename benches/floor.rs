@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
-use umbel::protocol::{Header, accept_key, encode_server_header, mask_in_place};
+use umbel::internals::protocol::{Header, accept_key, encode_server_header, mask_in_place};
 
 const LISTEN: Token = Token(usize::MAX);
 const BUFFER_BYTES: usize = 512 * 1024;

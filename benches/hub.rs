@@ -13,9 +13,11 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use umbel::http::topic::Topic;
-use umbel::hub::{Command, Kind, LocalTopic, Origin, Publication, ReactorId, Shard, ShardSettings};
-use umbel::reactor::topics::Topics;
+use umbel::internals::fanout::topics::Topics;
+use umbel::internals::hub::{
+    Command, Kind, LocalTopic, Origin, Publication, ReactorId, Shard, ShardSettings,
+};
+use umbel::internals::topic::Topic;
 
 /// Topics besides those that are measured.
 const TOPICS: u32 = 10_000;

@@ -21,7 +21,7 @@ use std::hint::black_box;
 use node::{Node, upgrade};
 use umbel::ConnectionId;
 use umbel::config::Limits;
-use umbel::protocol::{Opcode, encode_frame};
+use umbel::internals::protocol::{Opcode, encode_frame};
 
 /// The subscribers of a topic, and the connections of a sweep.
 const MANY: usize = 1000;

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use node::{Node, upgrade};
 use umbel::ConnectionId;
 use umbel::config::Limits;
-use umbel::reactor::transport::Transport;
+use umbel::internals::net::transport::Transport;
 
 /// What a connection with its subscription may take, with what the tables of the reactor and of the shard hold of a topic
 /// of its own.

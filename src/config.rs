@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::protocol::OriginList;
-use crate::topic_rule::TopicRule;
+use crate::topic::TopicRule;
 
 mod limits;
 

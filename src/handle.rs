@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
 
+use crate::application::{Shared, Stage};
 use crate::connection::Message;
 use crate::dialect::check_key;
-use crate::http::topic::Topic;
 use crate::hub::{Command, Origin, Publication, Receipt, Report};
 use crate::reactor::mailbox::Mailbox;
-use crate::reactor::{Shared, Stage};
+use crate::topic::Topic;
 use crate::worker::Shards;
 
 /// The way to a server from any thread. Clones are cheap and mean the same server.

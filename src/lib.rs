@@ -105,46 +105,57 @@
 #![warn(missing_docs)]
 
 pub mod access;
+mod application;
+#[cfg(feature = "deflate")]
+mod compression;
 pub mod config;
-#[doc(hidden)]
-pub mod connection;
-#[doc(hidden)]
-pub mod console;
-#[doc(hidden)]
-pub mod dialect;
+mod connection;
+mod console;
+mod dialect;
 mod error;
+mod fanout;
 mod handle;
 pub mod handler;
 mod hash_index;
-#[doc(hidden)]
-pub mod http;
-#[doc(hidden)]
-pub mod hub;
-#[doc(hidden)]
-pub mod metrics;
-#[doc(hidden)]
-pub mod pattern;
-#[doc(hidden)]
-pub mod protocol;
-#[doc(hidden)]
-pub mod reactor;
+mod http;
+mod hub;
+mod metrics;
+mod net;
+mod protocol;
+mod reactor;
 mod server;
 mod shrink;
+mod topic;
+mod worker;
+
+/// Rooms that the binary, the benches and the tests of this repository look into. Nothing in it is stable.
 #[doc(hidden)]
-pub mod topic_rule;
-mod topic_table;
-#[doc(hidden)]
-pub mod worker;
+pub mod internals {
+    macro_rules! rooms {
+        ($($room:ident)*) => {
+            $(pub mod $room {
+                //! The room of that name.
+                pub use crate::$room::*;
+            })*
+        };
+    }
+
+    #[cfg(feature = "deflate")]
+    rooms! { compression }
+    rooms! {
+        application connection console dialect fanout http hub metrics net protocol reactor topic worker
+    }
+}
 
 pub use access::{AccessRequest, Action, Authorizer, Denied};
 pub use config::{Access, Config, ConfigError, Deflate, Origins};
 #[doc(inline)]
-pub use dialect::v1 as umbel_v1;
+pub use dialect::umbel_v1;
 pub use error::Error;
 pub use handle::{Counts, Handle, PendingReceipt, PublishError};
 pub use handler::{CloseCode, CloseReason, ConnectionId, Handler, Message, Peer};
 pub use hub::{Position, Report};
-pub use pattern::{Pattern, PatternError};
 pub use protocol::{OriginError, OriginList, ProtocolError};
 pub use server::{Builder, Server};
-pub use topic_rule::{HistoryLimits, SlowConsumer, TopicRule, TopicRuleError};
+pub use topic::{HistoryLimits, SlowConsumer, TopicRule, TopicRuleError};
+pub use topic::{Pattern, PatternError};

@@ -13,6 +13,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use mio::net::TcpStream;
 
 use crate::access::Authorizer;
+use crate::application::{Route, Shared, StageCell};
 use crate::config::{Access, Config, ConfigError, Origins};
 use crate::connection::Settings;
 use crate::error::Error;
@@ -20,10 +21,11 @@ use crate::handle::Handle;
 use crate::handler::{Echo, Handler};
 use crate::hub::ReactorId;
 use crate::metrics::Metrics;
-use crate::reactor::listener::{Balance, Listener};
+use crate::net::listener::{Balance, Listener, Wake};
+use crate::net::socket;
 use crate::reactor::mailbox::{Inbox, Mailbox, mailbox};
-use crate::reactor::{Context, Reactor, Route, Selector, Shared, StageCell, socket};
-use crate::topic_rule::{TopicRule, TopicRules};
+use crate::reactor::{Context, Reactor, Selector};
+use crate::topic::{TopicRule, TopicRules};
 use crate::worker::{Outlet, QueueLimits, Shards};
 
 /// Shards for each thread that may run one, so that two busy threads seldom want the same.
@@ -229,7 +231,11 @@ impl<'a> Assembly<'a> {
             })?;
         let (handover, handed): (Vec<Sender<TcpStream>>, Vec<Receiver<TcpStream>>) =
             (0..reactors).map(|_| bounded(HANDOVER_MAX)).unzip();
-        let balance = Arc::new(Balance::new(handover, mailboxes.clone()));
+        let wakes = mailboxes.iter().map(|mailbox| {
+            let mailbox = Arc::clone(mailbox);
+            Box::new(move || mailbox.wake()) as Wake
+        });
+        let balance = Arc::new(Balance::new(handover, wakes.collect()));
         let connections_max = connections_max(config, reactors);
         let parts = selectors
             .into_iter()

@@ -15,8 +15,8 @@ use std::sync::{Mutex, MutexGuard, TryLockError};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
-use crate::http::topic::Topic;
 use crate::hub::{Command, CommandRoute, Effect, ReactorId, Shard, ShardSettings};
+use crate::topic::Topic;
 
 /// Commands carried out before the thread that runs a shard turns to its own work again; a worker goes on.
 const COMMANDS_PER_RUN: usize = 256;

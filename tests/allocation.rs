@@ -13,9 +13,9 @@ use std::cell::Cell;
 
 use node::{Node, upgrade};
 use umbel::config::{Deflate, Limits};
-use umbel::connection::{NEVER_MS, Settings};
-use umbel::hub::Effect;
-use umbel::protocol::{Opcode, encode_frame};
+use umbel::internals::connection::{NEVER_MS, Settings};
+use umbel::internals::hub::Effect;
+use umbel::internals::protocol::{Opcode, encode_frame};
 
 struct Counting;
 

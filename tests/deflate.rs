@@ -11,9 +11,9 @@ use support::process::rss_bytes;
 use support::wire::{End, upgrade_request};
 use support::{Pieces, Random, Server, Wire, wait_until};
 use umbel::config::{Deflate, Limits};
-use umbel::connection::Settings;
-use umbel::protocol::deflate::{Compression, Deflater, Inflater, TakeoverDeflater};
-use umbel::protocol::{Opcode, Received};
+use umbel::internals::connection::Settings;
+use umbel::internals::protocol::deflate::{Compression, Deflater, Inflater, TakeoverDeflater};
+use umbel::internals::protocol::{Opcode, Received};
 
 /// RSV1: the message is compressed.
 const RSV1: u8 = 0x40;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use support::peers::Http;
 use support::process::rss_bytes;
-use support::v1::{BINARY, JSON, Peer, epoch, offset, text};
+use support::umbel_v1::{BINARY, JSON, Peer, epoch, offset, text};
 use support::{Random, Server, wait_until};
 
 /// Where a topic or a pattern is cut: before each `/` and each `.` in front of the first `?`.

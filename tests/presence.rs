@@ -11,7 +11,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use support::peers::{EventStream, Http, WebSocket, connect, reset};
-use support::v1::{BINARY, JSON, Peer, offer, text};
+use support::umbel_v1::{BINARY, JSON, Peer, offer, text};
 use support::{PATIENCE, Server, wait_until};
 
 fn open_as(server: &Server, info: &str) -> Peer {

@@ -12,10 +12,10 @@ use node::{Node, upgrade};
 use serde_json::Value;
 use umbel::ConnectionId;
 use umbel::config::Limits;
-use umbel::connection::Settings;
-use umbel::protocol::{Opcode, encode_frame};
-use umbel::reactor::transport::Transport;
-use umbel::topic_rule::{TopicRule, TopicRules};
+use umbel::internals::connection::Settings;
+use umbel::internals::net::transport::Transport;
+use umbel::internals::protocol::{Opcode, encode_frame};
+use umbel::internals::topic::{TopicRule, TopicRules};
 
 /// Keeps what is written to it, and counts the writes.
 #[derive(Default)]

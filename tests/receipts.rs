@@ -5,7 +5,7 @@ mod support;
 use serde_json::{Value, json};
 
 use support::peers::{EventStream, Http, WebSocket, connect};
-use support::v1::{BINARY, Peer, offset, text};
+use support::umbel_v1::{BINARY, Peer, offset, text};
 use support::{Server, wait_until};
 
 /// The figures that have to be there: matched, written, queued, dropped.
@@ -86,7 +86,7 @@ fn each_way_of_publishing_has_its_receipt() {
         assert!(lines[1].get("receipt").is_none());
         // Only `**` matches two segments.
         assert_eq!(figures(&lines[2]["receipt"]), [4, 4, 0, 0]);
-        for subprotocol in [support::v1::JSON, BINARY] {
+        for subprotocol in [support::umbel_v1::JSON, BINARY] {
             let mut publisher = Peer::open_at(address, "/ws", subprotocol);
             let command =
                 json!({"type": "publish", "id": 7, "topic": "t", "data": "x", "receipt": true});

@@ -14,7 +14,7 @@ use support::catch_up::{
     CaughtUp, From, WAYS, Way, catch_up, next_block, numbers, publish_numbers,
 };
 use support::peers::Http;
-use support::v1::{Peer, epoch, offset, text};
+use support::umbel_v1::{Peer, epoch, offset, text};
 use support::{Server, Wire, wait_until};
 
 fn at(position: &str, offset: u64) -> String {

@@ -16,11 +16,13 @@ use serde_json::Value;
 use umbel::ConnectionId;
 use umbel::TopicRule;
 use umbel::config::Limits;
-use umbel::connection::Settings;
-use umbel::http::topic::Topic;
-use umbel::hub::ReactorId;
-use umbel::hub::{Command, Effect, Kind, LocalTopic, Member, Origin, PresenceChange, Publication};
-use umbel::topic_rule::TopicRules;
+use umbel::internals::connection::Settings;
+use umbel::internals::hub::ReactorId;
+use umbel::internals::hub::{
+    Command, Effect, Kind, LocalTopic, Member, Origin, PresenceChange, Publication,
+};
+use umbel::internals::topic::Topic;
+use umbel::internals::topic::TopicRules;
 
 /// A node whose connections are spoken to in frames.
 struct World(Node<Recorder>);

@@ -11,12 +11,15 @@ const FUNCTION_LINES_MAX: usize = 70;
 /// The rooms of `src/`, lowest first. A room may name those on lower floors, and nothing else of the crate.
 const FLOORS: &[&[&str]] = &[
     &["http", "console", "shrink", "hash_index"],
-    &["protocol", "topic_table", "pattern"],
-    &["topic_rule"],
+    &["protocol", "topic"],
     &["config", "hub"],
     &["error", "dialect", "worker"],
+    &["compression"],
     &["access", "connection"],
     &["handler", "metrics"],
+    &["fanout"],
+    &["application"],
+    &["net"],
     &["reactor"],
     &["handle"],
     &["server"],
@@ -30,11 +33,12 @@ const PURE: &[&str] = &[
     "http",
     "console",
     "protocol",
-    "pattern",
-    "topic_rule",
+    "topic",
     "hub",
     "dialect",
+    "compression",
     "connection",
+    "fanout",
 ];
 
 /// What a pure room must not name.
@@ -124,15 +128,58 @@ fn floor(room: &str) -> Option<usize> {
     FLOORS.iter().position(|rooms| rooms.contains(&room))
 }
 
-/// The rooms that a line of code names by `crate::`.
-fn named_rooms(line: &str) -> impl Iterator<Item = &str> {
-    line.split("crate::").skip(1).filter_map(|rest| {
-        let end = rest.find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
-        let name = &rest[..end.unwrap_or(rest.len())];
-        // A capital begins a name that lib.rs hands on, or a macro's group.
-        name.starts_with(|letter: char| letter.is_ascii_lowercase())
-            .then_some(name)
-    })
+/// The rooms that a code text names by `crate::`, with the lines where they stand. `crate::{a, b::c}` names both.
+fn named_rooms(code: &str) -> Vec<(usize, &str)> {
+    let mut named = Vec::new();
+    for (at, _) in code.match_indices("crate::") {
+        let rest = &code[at + "crate::".len()..];
+        let line = 1 + code[..at].matches('\n').count();
+        let mut push = |text| named.extend(leading_room(text).map(|room| (line, room)));
+        match rest.strip_prefix('{') {
+            Some(group) => items_of_group(group).into_iter().for_each(&mut push),
+            None => push(rest),
+        }
+    }
+    named
+}
+
+/// The name that a path begins with. A capital begins a name that lib.rs hands on.
+fn leading_room(path: &str) -> Option<&str> {
+    let path = path.trim_start();
+    let end = path.find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+    let name = &path[..end.unwrap_or(path.len())];
+    name.starts_with(|letter: char| letter.is_ascii_lowercase())
+        .then_some(name)
+}
+
+/// The paths of a group, whose opening brace has been taken off, without looking into groups inside of it.
+fn items_of_group(group: &str) -> Vec<&str> {
+    let (mut depth, mut begin, mut items) = (0, 0, Vec::new());
+    for (at, letter) in group.char_indices() {
+        match letter {
+            '{' => depth += 1,
+            '}' if depth == 0 => {
+                items.push(&group[begin..at]);
+                return items;
+            }
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                items.push(&group[begin..at]);
+                begin = at + 1;
+            }
+            _ => {}
+        }
+    }
+    items
+}
+
+#[test]
+fn grouped_imports_are_read() {
+    let code = "use crate::{http, protocol::{self, Opcode},\n    hub};\nuse crate::Thing;\ncrate::net::x()";
+    assert_eq!(
+        named_rooms(code),
+        [(1, "http"), (1, "protocol"), (1, "hub"), (4, "net")]
+    );
 }
 
 fn report(problems: &[String]) {
@@ -151,11 +198,17 @@ fn imports_point_downwards() {
             ));
             continue;
         };
-        for (number, line) in source.code() {
-            for named in named_rooms(line).filter(|named| *named != room) {
-                if floor(named).is_none_or(|other| other >= own) {
-                    problems.push(format!("{}:{number}: {room} names {named}", source.path));
-                }
+        // Comments keep their lines, empty, so that the numbers stay right.
+        let mut code = String::new();
+        for line in source.text.lines() {
+            if !line.trim_start().starts_with("//") {
+                code.push_str(line);
+            }
+            code.push('\n');
+        }
+        for (number, named) in named_rooms(&code) {
+            if named != room && floor(named).is_none_or(|other| other >= own) {
+                problems.push(format!("{}:{number}: {room} names {named}", source.path));
             }
         }
     }

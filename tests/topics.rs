@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 use umbel::config::Limits;
-use umbel::connection::CloseReason;
-use umbel::http::refusal::Refusal;
-use umbel::hub::Command;
+use umbel::internals::connection::CloseReason;
+use umbel::internals::http::refusal::Refusal;
+use umbel::internals::hub::Command;
 
 use support::frames::text;
 use support::peers::{EventStream, Http, WebSocket, connect, reset};

@@ -1,5 +1,5 @@
 //! The dialect `umbel.v1` over the wire: every command with its answer, every error code, batches, limits and rights.
-//! What is quoted here is what `src/dialect/v1.md` promises.
+//! What is quoted here is what `src/dialect/umbel_v1/v1.md` promises.
 
 mod support;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use support::frames::{self, CLOSE, CONTINUATION, FIN, TEXT};
 use support::peers::{Http, Incoming, WebSocket, connect};
-use support::v1::{BINARY, JSON, Peer, binary_publish, epoch, offer, offset, text};
+use support::umbel_v1::{BINARY, JSON, Peer, binary_publish, epoch, offer, offset, text};
 use support::{Server, wait_until};
 
 /// Both subprotocols: all but publications is the same on them.

@@ -13,7 +13,7 @@ use support::canary::beside;
 use support::frames::{self, CONTINUATION, FIN, TEXT};
 use support::peers::{Http, Incoming, WebSocket, connect};
 use support::process::rss_bytes;
-use support::v1::{BINARY, JSON, Peer, binary_publish, offer, offset, text};
+use support::umbel_v1::{BINARY, JSON, Peer, binary_publish, offer, offset, text};
 use support::{PATIENCE, Pieces, Random, Server, wait_until};
 
 const RSV1: u8 = 0x40;
@@ -351,8 +351,8 @@ fn commands_may_come_in_fragments_and_compressed() {
 
 #[test]
 fn long_publications_come_compressed_to_those_who_take_it_and_are_the_same() {
-    use umbel::protocol::Opcode;
-    use umbel::protocol::deflate::Inflater;
+    use umbel::internals::protocol::Opcode;
+    use umbel::internals::protocol::deflate::Inflater;
     let server = Server::start(&[]);
     let long = "what compresses well ".repeat(200);
     for subprotocol in [JSON, BINARY] {

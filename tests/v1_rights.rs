@@ -7,7 +7,7 @@ use serde_json::json;
 use support::Server;
 use support::catch_up::publish_numbers;
 use support::peers::{WebSocket, connect};
-use support::v1::{BINARY, JSON, Peer, binary_publish, epoch, offer};
+use support::umbel_v1::{BINARY, JSON, Peer, binary_publish, epoch, offer};
 use support::wire::upgrade_request;
 
 /// Both subprotocols: all but publications is the same on them.

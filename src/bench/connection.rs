@@ -7,7 +7,7 @@ use std::sync::Arc;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, Socket, Type};
-use umbel::protocol::ClientRequest;
+use umbel::internals::protocol::ClientRequest;
 
 use super::audit::Audit;
 use super::inbound::Inbound;

@@ -4,8 +4,8 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use umbel::protocol::deflate::Offer;
-use umbel::protocol::{ClientRequest, Opcode, encode_frame};
+use umbel::internals::protocol::deflate::Offer;
+use umbel::internals::protocol::{ClientRequest, Opcode, encode_frame};
 
 use super::arguments::Mode;
 use super::connection::{Connection, Handshake, Role, State};

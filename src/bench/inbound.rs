@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use umbel::protocol::deflate::Agreement;
-use umbel::protocol::{CONTROL_PAYLOAD_BYTES_MAX, Header, Opcode, ProtocolError};
+use umbel::internals::protocol::deflate::Agreement;
+use umbel::internals::protocol::{CONTROL_PAYLOAD_BYTES_MAX, Header, Opcode, ProtocolError};
 
 use super::inflating::Inflating;
 use super::stamp::Stamp;
@@ -309,8 +309,8 @@ impl Inbound {
 mod tests {
     use super::*;
     use crate::bench::stamp::STAMP_BYTES;
-    use umbel::protocol::deflate::{Compression, Offer, TakeoverDeflater};
-    use umbel::protocol::encode_frame;
+    use umbel::internals::protocol::deflate::{Compression, Offer, TakeoverDeflater};
+    use umbel::internals::protocol::encode_frame;
 
     const SEARCH: Search = Search {
         run: 7,

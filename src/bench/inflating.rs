@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use umbel::protocol::ProtocolError;
-use umbel::protocol::deflate::{Agreement, Inflater};
+use umbel::internals::protocol::ProtocolError;
+use umbel::internals::protocol::deflate::{Agreement, Inflater};
 
 /// The longest message that is inflated.
 const MESSAGE_BYTES_MAX: u64 = 64 << 20;

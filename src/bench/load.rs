@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use mio::{Events, Poll, Token};
 use std::sync::atomic::Ordering;
-use umbel::protocol::{Opcode, encode_frame};
+use umbel::internals::protocol::{Opcode, encode_frame};
 
 use super::arguments::Mode;
 use super::connection::{Connection, Role, State};

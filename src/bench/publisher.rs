@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use hdrhistogram::Histogram;
 use mio::net::TcpStream;
-use umbel::protocol::{Opcode, encode_frame};
+use umbel::internals::protocol::{Opcode, encode_frame};
 
 use super::record::{latencies, record};
 use super::settings::{Length, Pace, Publish, Settings, topic_url};

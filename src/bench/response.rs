@@ -1,6 +1,6 @@
 //! Answers to `POST` requests on a kept connection: RFC 9112, as far as status and end.
 
-use umbel::http::body::{BodyDecoder, BodyLength};
+use umbel::internals::http::body::{BodyDecoder, BodyLength};
 
 /// Bytes of a response, head and body.
 const RESPONSE_BYTES_MAX: usize = 256 * 1024;

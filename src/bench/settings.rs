@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ArgMatches;
-use umbel::http::response::is_header;
+use umbel::internals::http::response::is_header;
 
 use super::arguments::Mode;
 use super::stamp::{PUBLISHERS_MAX, STAMP_BYTES};

@@ -9,10 +9,10 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-use umbel::http::escape::escape;
-use umbel::http::response::is_header;
-use umbel::protocol::deflate::{Inflater, Offer};
-use umbel::protocol::{
+use umbel::internals::http::escape::escape;
+use umbel::internals::http::response::is_header;
+use umbel::internals::protocol::deflate::{Inflater, Offer};
+use umbel::internals::protocol::{
     ClientError, ClientRequest, CloseCode, CloseFrame, Decoder, Limits, Opcode, ProtocolError,
     RESPONSE_HEAD_BYTES_MAX, Received, Role, encode_frame,
 };
@@ -231,7 +231,7 @@ fn open(mut stream: TcpStream, request: &ClientRequest) -> Result<Reader, Box<dy
 
 /// An answer that is not the one hoped for, in words: the first line of its body too, unless that is a web page.
 pub fn refusal(status: u16, body: &[u8]) -> String {
-    let phrase = umbel::http::response::reason_phrase(status);
+    let phrase = umbel::internals::http::response::reason_phrase(status);
     let body = body.trim_ascii();
     let reason = body.split(|&byte| byte == b'\n').next().unwrap_or_default();
     match reason.first() {

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use umbel::http::body::{BodyDecoder, BodyLength};
+use umbel::internals::http::body::{BodyDecoder, BodyLength};
 
 use super::client::{RESPONSE_TIMEOUT, TICK, connect_tcp, is_tick, refusal};
 use super::url::Url;

@@ -113,7 +113,7 @@ impl<'kvs> VisitSource<'kvs> for Fields<'_> {
     }
 }
 
-/// Shows a value with its control characters escaped. Unlike [`umbel::http::escape::escape`] it leaves backslashes
+/// Shows a value with its control characters escaped. Unlike [`umbel::internals::http::escape::escape`] it leaves backslashes
 /// alone, since what a log statement has escaped must not be escaped again.
 struct OneLine<T>(T);
 

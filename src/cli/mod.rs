@@ -12,7 +12,6 @@
 //! | `documents` | completions and manual pages |
 //! | `timestamp` | the time of day in JSON lines |
 
-
 mod check;
 mod client;
 mod documents;

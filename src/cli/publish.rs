@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
-use umbel::protocol::{CloseCode, Opcode, Received};
+use umbel::internals::protocol::{CloseCode, Opcode, Received};
 
 use super::client::{self, Ending, Liveness, Reader, TICK, Writer};
 use super::http_client::Poster;

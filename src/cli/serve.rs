@@ -12,7 +12,7 @@ use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use umbel::config::Limits;
-use umbel::protocol::OriginList;
+use umbel::internals::protocol::OriginList;
 use umbel::{Access, Config, ConfigError, Deflate, Handle, Origins, Server, TopicRule};
 
 use super::{limits, log_output};

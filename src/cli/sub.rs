@@ -11,8 +11,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde_json::json;
-use umbel::protocol::deflate::Offer;
-use umbel::protocol::{CloseCode, Opcode, Received};
+use umbel::internals::protocol::deflate::Offer;
+use umbel::internals::protocol::{CloseCode, Opcode, Received};
 
 use super::client::{self, Ending, Liveness, Reader, Writer};
 use super::url::{Scheme, Url};

@@ -3,8 +3,8 @@
 
 use std::fmt;
 
-use umbel::http::escape::escape;
-use umbel::http::topic::Topic;
+use umbel::internals::http::escape::escape;
+use umbel::internals::topic::Topic;
 
 /// The server that a bare topic means.
 pub const DEFAULT_SERVER: &str = "127.0.0.1:8080";

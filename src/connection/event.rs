@@ -8,10 +8,10 @@ use super::gathering::Gathering;
 use crate::dialect::Dialect;
 use crate::http::refusal::Refusal;
 use crate::http::request::Head;
-use crate::http::topic::Topic;
 use crate::hub::Kind;
 use crate::protocol::CloseCode;
 use crate::protocol::deflate::Agreement;
+use crate::topic::Topic;
 
 /// Something that came in whole. It borrows the read buffer wherever that is possible.
 #[derive(Debug)]

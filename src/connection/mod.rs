@@ -50,7 +50,7 @@ use liveness::PingOffset;
 pub use outbox::{Outbox, OutboxFull, Segment};
 pub use settings::Settings;
 
-use crate::dialect::{Dialect, v1};
+use crate::dialect::{Dialect, umbel_v1};
 use crate::http::refusal::Refusal;
 use crate::http::response;
 use crate::hub::{Position, Report};
@@ -236,7 +236,7 @@ impl Connection {
             }
             Phase::Open { .. } if matches!(self.endpoint, Endpoint::Many { .. }) => {
                 let mut payload = Vec::with_capacity(64);
-                v1::encode_published(&mut payload, sequence, position, report);
+                umbel_v1::encode_published(&mut payload, sequence, position, report);
                 encode_frame(out, Opcode::Text, &payload, None);
             }
             _ => {}

@@ -115,7 +115,7 @@ impl Outbox {
         self.queue.as_ref()?.oldest_droppable_ms()
     }
 
-    /// Drops the publications under [`SlowConsumer::DropOldest`](crate::topic_rule::SlowConsumer::DropOldest) that have
+    /// Drops the publications under [`SlowConsumer::DropOldest`](crate::topic::SlowConsumer::DropOldest) that have
     /// waited for `age_max_ms` and are not begun; gaps say which. To be called before
     /// [`oldest_ms`](Outbox::oldest_ms) is judged: a peer that takes nothing at all for that long again is too slow even so.
     pub fn expire_droppable(&mut self, now_ms: u64, age_max_ms: u64) -> Dropped {

@@ -3,7 +3,7 @@
 use crate::config::{Deflate, Limits};
 use crate::hub::ShardSettings;
 use crate::protocol::deflate::Policy;
-use crate::topic_rule::TopicRules;
+use crate::topic::TopicRules;
 use crate::{http, protocol};
 
 /// What all connections of a reactor share.

@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use super::*;
 use crate::config::Limits;
 use crate::http::request::Method;
-use crate::http::topic::Topic;
 use crate::protocol::CloseCode;
 use crate::protocol::deflate::{self, Policy};
+use crate::topic::Topic;
 
 const UPGRADE: &[u8] =
     b"GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\

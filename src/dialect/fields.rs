@@ -13,16 +13,16 @@ use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::v1::ErrorCode;
-use crate::http::topic::Topic;
+use super::umbel_v1::ErrorCode;
 use crate::hub::Kind;
+use crate::topic::Topic;
 
 /// Bytes of a publication's key.
 pub const KEY_BYTES_MAX: usize = 255;
 
 /// What is wrong with an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Fault {
+pub(crate) struct Fault {
     pub code: ErrorCode,
     pub reason: Cow<'static, str>,
 }
@@ -43,7 +43,7 @@ impl Fault {
 
 /// Which values other than strings are taken as `"data"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Values {
+pub(crate) enum Values {
     /// All that is JSON.
     Any,
     /// What strict readers take, too: nested no deeper than 127, numbers in range, surrogates in pairs.
@@ -52,7 +52,7 @@ pub(super) enum Values {
 
 /// The fields there are, of all kinds of objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Field {
+pub(crate) enum Field {
     Type,
     Id,
     Topic,
@@ -77,7 +77,7 @@ impl Field {
 
 /// An object's fields that have not been taken yet.
 #[derive(Debug, Default)]
-pub(super) struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     values: [Option<&'a RawValue>; Field::NAMES.len()],
     fault: Option<Fault>,
 }
@@ -211,18 +211,18 @@ impl<'a> Fields<'a> {
 }
 
 /// The first byte that is no white space of JSON's.
-pub(super) fn first_byte(text: &str) -> Option<u8> {
+pub(crate) fn first_byte(text: &str) -> Option<u8> {
     text.bytes()
         .find(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
 }
 
 /// What is not JSON. The parser's words name a place, and nothing of the text.
-pub(super) fn invalid_json(error: &serde_json::Error) -> Fault {
+pub(crate) fn invalid_json(error: &serde_json::Error) -> Fault {
     Fault::new(ErrorCode::InvalidJson, format!("not JSON: {error}"))
 }
 
 /// The topic that a text names.
-pub(super) fn parse_topic(text: &str) -> Result<Topic, Fault> {
+pub(crate) fn parse_topic(text: &str) -> Result<Topic, Fault> {
     Topic::from_text(text).map_err(|refusal| Fault::new(ErrorCode::InvalidTopic, refusal.reason))
 }
 

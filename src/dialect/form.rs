@@ -1,10 +1,10 @@
 //! The forms in which a publication leaves, and which of them a connection takes.
 
-use super::{Dialect, v1};
-use crate::http::topic::Topic;
+use super::{Dialect, umbel_v1};
 use crate::hub::Position;
-use crate::pattern::Pattern;
 use crate::protocol::deflate::{Agreement, WINDOW_BITS_MAX};
+use crate::topic::Pattern;
+use crate::topic::Topic;
 
 /// Makes the frame that says which publications of a topic did not come, from one position to another and with both. The
 /// pattern is that of the subscription, if it is one by a pattern. It never makes an empty one.
@@ -74,7 +74,7 @@ impl Form {
     pub fn gap_encoder(self) -> Option<GapEncoder> {
         match self {
             Form::V1 | Form::V1Deflated | Form::V1Binary | Form::V1BinaryDeflated => {
-                Some(v1::gap_frame)
+                Some(umbel_v1::gap_frame)
             }
             _ => None,
         }

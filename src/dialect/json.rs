@@ -16,11 +16,11 @@ use std::borrow::Cow;
 
 use super::fields::{Fault, Field, Fields, Values};
 use super::object::Object;
-use super::v1::{ErrorCode, encode_report};
+use super::umbel_v1::{ErrorCode, encode_report};
 use crate::http::refusal::Refusal;
-use crate::http::topic::Topic;
 use crate::hub::{HistorySize, Kind, Listed, Position, Report};
 use crate::protocol::parse_text;
+use crate::topic::Topic;
 
 /// One line of `POST /pub`, understood.
 #[derive(Debug, PartialEq, Eq)]

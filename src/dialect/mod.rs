@@ -6,23 +6,18 @@
 //!
 //! A WebSocket frame may be compressed besides: by itself ([`deflated`]), or together with those before it ([`cohort`]).
 
-#[cfg(feature = "deflate")]
-pub mod cohort;
-#[cfg(feature = "deflate")]
-pub mod cohorts;
-#[cfg(feature = "deflate")]
-pub mod deflated;
 mod fields;
 mod form;
 pub mod json;
 mod object;
-pub mod v1;
-pub mod v1_binary;
+pub mod umbel_v1;
 
 use std::sync::Arc;
 
 pub use fields::{KEY_BYTES_MAX, check_key};
 pub use form::{FORM_COUNT, Form, GapEncoder, Heat, Place};
+
+use umbel_v1::binary;
 
 use crate::http::sse;
 use crate::hub::publication::FrameClass;
@@ -48,8 +43,8 @@ impl Dialect {
     /// The dialect of `GET /ws` that a subprotocol names.
     pub fn of_subprotocol(name: &str) -> Option<Dialect> {
         match name {
-            v1::SUBPROTOCOL => Some(Dialect::V1),
-            v1_binary::SUBPROTOCOL => Some(Dialect::V1Binary),
+            umbel_v1::SUBPROTOCOL => Some(Dialect::V1),
+            binary::SUBPROTOCOL => Some(Dialect::V1Binary),
             _ => None,
         }
     }
@@ -59,8 +54,8 @@ impl Dialect {
         match self {
             Dialect::Raw => "raw",
             Dialect::Sse => "sse",
-            Dialect::V1 => v1::SUBPROTOCOL,
-            Dialect::V1Binary => v1_binary::SUBPROTOCOL,
+            Dialect::V1 => umbel_v1::SUBPROTOCOL,
+            Dialect::V1Binary => binary::SUBPROTOCOL,
         }
     }
 
@@ -69,8 +64,8 @@ impl Dialect {
         match self {
             Dialect::Raw => publication.frame(),
             Dialect::Sse => publication.encoded(FrameClass::Sse, encode_event),
-            Dialect::V1 => v1::frame_of(publication, false),
-            Dialect::V1Binary => v1::frame_of(publication, true),
+            Dialect::V1 => umbel_v1::frame_of(publication, false),
+            Dialect::V1Binary => umbel_v1::frame_of(publication, true),
         }
     }
 }

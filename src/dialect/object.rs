@@ -9,7 +9,7 @@ use base64::prelude::BASE64_STANDARD;
 use crate::hub::Kind;
 
 /// Appends one object to a buffer. Names are plain words, values are escaped.
-pub(super) struct Object<'o> {
+pub(crate) struct Object<'o> {
     out: &'o mut Vec<u8>,
 }
 
@@ -100,6 +100,6 @@ impl<'o> Object<'o> {
 }
 
 /// Appends a JSON string.
-pub(super) fn encode_string(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn encode_string(out: &mut Vec<u8>, text: &str) {
     serde_json::to_writer(out, text).expect("a vector takes all that is written to it");
 }

@@ -1,7 +1,7 @@
 //! HTTP/1.1 as a server speaks it, without I/O: bytes in, borrowed values or a [`refusal::Refusal`] out.
 //!
 //! ```text
-//! bytes -> request::HeadScanner -> request::Head::parse -> route::Route::parse -> topic::Topic
+//! bytes -> request::HeadScanner -> request::Head::parse
 //!                                        |
 //!                                        +-> body::BodyDecoder -> pieces of the body
 //! response::Response, sse -> bytes
@@ -23,8 +23,7 @@ pub mod query;
 pub mod refusal;
 pub mod request;
 pub mod response;
-pub mod route;
+
 mod scanner;
 pub mod sse;
 mod target;
-pub mod topic;

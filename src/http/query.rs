@@ -54,7 +54,7 @@ fn hex_digit(byte: u8) -> Option<u8> {
 }
 
 /// Writes text so that [`Query`] reads it back, and plain text as it is. A name also escapes `=`.
-pub(super) fn encode_component(out: &mut String, text: &str, is_name: bool) {
+pub(crate) fn encode_component(out: &mut String, text: &str, is_name: bool) {
     for character in text.chars() {
         match character {
             '%' => out.push_str("%25"),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::listing::{Listing, Scope};
 use super::presence::{Member, PresenceChange};
 use super::publication::{Position, Publication};
-use crate::http::topic::Topic;
-use crate::pattern::Pattern;
+use crate::topic::Pattern;
+use crate::topic::Topic;
 
 /// A reactor, by its number from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -18,7 +18,7 @@ use super::listing::HistorySize;
 use super::publication::{FormBytes, Publication};
 use super::topic_state::{Kept, TopicState};
 use crate::shrink::Shrink;
-use crate::topic_rule::HistoryLimits;
+use crate::topic::HistoryLimits;
 
 /// A ring, by its place among the rings of its shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -350,8 +350,8 @@ impl Histories {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::topic::Topic;
     use crate::hub::{FrameClass, Kind};
+    use crate::topic::Topic;
 
     const MANY: RecoveryLimits = RecoveryLimits {
         publications_max: usize::MAX,

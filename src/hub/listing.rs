@@ -6,7 +6,7 @@
 
 use super::command::ReactorId;
 use super::publication::Position;
-use crate::http::topic::Topic;
+use crate::topic::Topic;
 
 /// Places of a shard's table that one listing looks at.
 pub const PLACES_PER_LISTING: u32 = 1000;

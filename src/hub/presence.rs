@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::command::ReactorId;
-use crate::http::topic::Topic;
+use crate::topic::Topic;
 
 /// One connection that is present.
 #[derive(Clone, Debug, PartialEq, Eq)]

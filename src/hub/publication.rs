@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use super::receipt::Receipt;
-use crate::http::topic::Topic;
+use super::receipt::{Receipt, Share};
 use crate::protocol::{Opcode, encode_server_header};
+use crate::topic::Topic;
 
 /// Whether the payload is text (valid UTF-8, checked where it came in) or binary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -248,6 +248,13 @@ impl Publication {
     /// What is told to whoever asked what became of it.
     pub fn receipt(&self) -> Option<&Arc<Receipt>> {
         self.receipt.as_ref()
+    }
+
+    /// Adds what became of it on one reactor to its receipt, if it has one.
+    pub fn add_share(&self, share: &Share) {
+        if let Some(receipt) = &self.receipt {
+            receipt.add(share);
+        }
     }
 
     /// Bytes that it costs to keep: itself, its frame, its key and its receipt, with their reference counts. Its

@@ -7,10 +7,10 @@ use super::history::{Histories, RecoveryLimits};
 use super::presence::{Member, PresenceChange};
 use super::publication::{Position, Publication};
 use super::topic_state::{Kept, Reactors, TopicState};
-use crate::http::topic::Topic;
-use crate::pattern::{Pattern, PatternTable};
-use crate::topic_rule::TopicRules;
-use crate::topic_table::TopicTable;
+use crate::topic::Topic;
+use crate::topic::TopicRules;
+use crate::topic::table::TopicTable;
+use crate::topic::{Pattern, PatternTable};
 
 mod listings;
 

@@ -4,7 +4,7 @@ use super::command::{LocalTopic, ReactorId};
 use super::history::RingId;
 use super::presence::Presence;
 use super::publication::Position;
-use crate::topic_rule::{HistoryLimits, Rule};
+use crate::topic::{HistoryLimits, Rule};
 
 /// One topic: where it stands, and who has subscribers of it.
 #[derive(Debug)]
@@ -134,7 +134,7 @@ impl Reactors {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topic_rule::SlowConsumer;
+    use crate::topic::SlowConsumer;
 
     fn local(index: u32) -> LocalTopic {
         LocalTopic {

@@ -11,21 +11,20 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use super::application::{Application, Current, Shared, Stage};
-use super::compression::{Compression, Places};
-use super::presence::PresenceChanges;
-use super::ring::Ring;
-use super::subscribed::Subscribed;
 use super::sweep::Deadlines;
-use super::transport::Transport;
+use crate::application::{Application, Current, Shared, Stage};
 use crate::connection::{
     CloseReason, Connection, Event, Hold, Inflation, Label, NEVER_MS, Settings,
 };
 use crate::dialect::Form;
+use crate::fanout::compression::{Compression, Places};
+use crate::fanout::subscribed::Subscribed;
 use crate::handler::ConnectionId;
 use crate::http::refusal::Refusal;
-use crate::hub::{Effect, ReactorId};
+use crate::hub::ReactorId;
 use crate::metrics::{LABEL_COUNT, ReactorMetrics, label_index};
+use crate::net::ring::Ring;
+use crate::net::transport::Transport;
 use crate::shrink::Shrink;
 
 /// Connections whose deadline is looked after in one tick; the others' turn comes in the next one.
@@ -35,22 +34,22 @@ const TIMEOUTS_PER_TICK: usize = 1024;
 const BUFFER_BYTES_KEPT: usize = 256 * 1024;
 
 /// One connection with all that the reactor knows of it, but for where it is in a cohort, and its deadline.
-pub(super) struct Slot<T> {
+pub(crate) struct Slot<T> {
     pub connection: Connection,
     pub transport: T,
     /// Tells it from those that stood at its index before.
     generation: u32,
     pub subscribed: Subscribed,
     /// The form of its dialect, without compression.
-    pub(super) plain_form: Form,
+    pub(crate) plain_form: Form,
     /// The form in which it takes publications best. A compressed one counts in its topic's audience.
-    pub(super) best_form: Form,
+    pub(crate) best_form: Form,
     /// What it counts as in `counts`.
-    pub(super) label: Label,
+    pub(crate) label: Label,
     /// What of it is in `inbound_bytes`.
-    pub(super) inbound_bytes: u32,
+    pub(crate) inbound_bytes: u32,
     /// What of it is in `outbox_bytes`.
-    pub(super) outbox_bytes: u32,
+    pub(crate) outbox_bytes: u32,
     /// The end of the peer's side was announced.
     ended: bool,
     /// It stands in `ready`.
@@ -60,7 +59,7 @@ pub(super) struct Slot<T> {
     /// It stands in `closed`.
     is_closed: bool,
     /// The kernel took no more, and has yet to announce that there is room.
-    pub(super) is_blocked: bool,
+    pub(crate) is_blocked: bool,
 }
 
 // There may be a million, and each is looked at with every delivery.
@@ -84,42 +83,40 @@ impl<T> Slot<T> {
 
 /// All connections of one reactor.
 pub struct Connections<T> {
-    pub(super) application: Application,
-    pub(super) settings: Arc<Settings>,
-    pub(super) slots: Slab<Slot<T>>,
+    pub(crate) application: Application,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) slots: Slab<Slot<T>>,
     shrink: Shrink,
-    pub(super) metrics: Arc<ReactorMetrics>,
+    pub(crate) metrics: Arc<ReactorMetrics>,
     deadlines: Deadlines,
     next_generation: u32,
     /// The one read buffer.
     input: Vec<u8>,
     /// The one inflater, and the message that it made.
-    pub(super) inflation: Inflation,
+    pub(crate) inflation: Inflation,
     /// What the connection that is being dealt with writes.
-    pub(super) out: Vec<u8>,
+    pub(crate) out: Vec<u8>,
     /// Connections with bytes left to read, for edges do not come again.
     ready: VecDeque<ConnectionId>,
     /// Slots to be freed at the end of the tick.
     closed: Vec<u32>,
     /// Connections by label.
-    pub(super) counts: [u64; LABEL_COUNT],
-    pub(super) inbound_bytes: usize,
-    pub(super) outbox_bytes: usize,
-    pub(super) inbound_bytes_max: usize,
-    pub(super) outbox_bytes_max: usize,
+    pub(crate) counts: [u64; LABEL_COUNT],
+    pub(crate) inbound_bytes: usize,
+    pub(crate) outbox_bytes: usize,
+    pub(crate) inbound_bytes_max: usize,
+    pub(crate) outbox_bytes_max: usize,
     /// Slots touched by deliveries, to be looked at afterwards.
-    pub(super) touched: Vec<u32>,
+    pub(crate) touched: Vec<u32>,
     due: Vec<u32>,
-    /// Who came and went in this tick, where others are told.
-    pub(super) presence: PresenceChanges,
     /// Drain: the next slot to be closed, and the pace.
-    pub(super) drain: Option<super::drain::Drain>,
+    pub(crate) drain: Option<super::drain::Drain>,
     /// What compresses publications. None only while it is in use.
-    pub(super) compression: Option<Box<Compression>>,
+    pub(crate) compression: Option<Box<Compression>>,
     /// Where connections are in their topics' cohorts.
-    pub(super) places: Places,
+    pub(crate) places: Places,
     /// How publications leave where the kernel allows it.
-    pub(super) ring: Option<Ring>,
+    pub(crate) ring: Option<Ring>,
 }
 
 impl<T: Transport> Connections<T> {
@@ -146,7 +143,6 @@ impl<T: Transport> Connections<T> {
             outbox_bytes_max: settings.limits.outbox_bytes_total_max / reactors.max(1),
             touched: Vec::new(),
             due: Vec::new(),
-            presence: PresenceChanges::default(),
             drain: None,
             compression: Some(Box::new(Compression::new(&settings, reactors))),
             places: Places::default(),
@@ -215,7 +211,7 @@ impl<T: Transport> Connections<T> {
         slot.is(id).then_some(&slot.connection)
     }
 
-    pub(super) fn slot(&mut self, id: ConnectionId) -> Option<&mut Slot<T>> {
+    pub(crate) fn slot(&mut self, id: ConnectionId) -> Option<&mut Slot<T>> {
         self.slots
             .get_mut(id.index as usize)
             .filter(|slot| slot.is(id))
@@ -259,56 +255,6 @@ impl<T: Transport> Connections<T> {
                 self.pump(id.index, now_ms);
             }
         }
-    }
-
-    /// Takes one effect of the hub's. Publications are gathered; [`deliver`](Connections::deliver) writes them.
-    pub fn handle_effect(&mut self, effect: Effect, now_ms: u64) {
-        match effect {
-            Effect::Deliver {
-                local, publication, ..
-            } => self.application.queue(local, publication),
-            Effect::Published {
-                connection,
-                sequence,
-                position,
-                ..
-            } => {
-                let id = ConnectionId::from_bits(self.application.reactor.0, connection);
-                self.handle_published(id, sequence, position, None, now_ms);
-            }
-            Effect::Joined {
-                local,
-                connection,
-                request,
-                joined,
-                ..
-            } => self.handle_joined(local, connection, request, *joined, now_ms),
-            Effect::PatternSubscribed { local, .. } => {
-                self.handle_pattern_subscribed(local, now_ms);
-            }
-            Effect::PresenceChanged { local, change, .. } => {
-                self.handle_presence_changed(local, &change, now_ms);
-            }
-            Effect::Present {
-                connection,
-                request,
-                members,
-                total,
-                ..
-            } => self.handle_present(connection, request, &members, total, now_ms),
-            Effect::Listed { listing } => self.handle_listed(listing, now_ms),
-        }
-    }
-
-    /// Tries again what the hub did not take, and tells it of topics without subscribers.
-    pub fn retry_commands(&mut self) {
-        let Connections { application, .. } = self;
-        let (shards, reactor) = (Arc::clone(&application.shared.shards), application.reactor);
-        application
-            .topics
-            .retire(|command| shards.submit(command, Some(reactor)).is_ok());
-        application.send_patterns();
-        self.retry_untaken();
     }
 
     /// Looks after the connections whose deadline has come; a budget of them, the others stay due.
@@ -367,7 +313,7 @@ impl<T: Transport> Connections<T> {
     }
 
     /// Reading may have become possible: what was kept is dealt with, and then the transport is read.
-    pub(super) fn resume(&mut self, id: ConnectionId) {
+    pub(crate) fn resume(&mut self, id: ConnectionId) {
         if let Some(slot) = self.slot(id)
             && !slot.connection.is_held()
             && !slot.is_ready
@@ -458,7 +404,7 @@ impl<T: Transport> Connections<T> {
 
     /// To be called after anything happened to a connection: writes, and brings what the reactor knows of it up to
     /// date.
-    pub(super) fn settle(&mut self, index: u32, now_ms: u64) {
+    pub(crate) fn settle(&mut self, index: u32, now_ms: u64) {
         self.flush(index, now_ms);
         if self.count(index)
             && let Some(slot) = self.slots.get_mut(index as usize)

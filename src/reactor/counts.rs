@@ -1,17 +1,17 @@
 //! What a reactor counts of its connections: bytes for the limits, kinds for the gauges, audiences for compression.
 
 use super::connections::{Connections, Slot};
-use super::subscribed::Subscribed;
-use super::subscribers::Subscription;
-use super::transport::Transport;
 use crate::connection::{CloseReason, Label};
 use crate::dialect::Form;
+use crate::fanout::subscribed::Subscribed;
+use crate::fanout::subscribers::Subscription;
 use crate::handler::ConnectionId;
 use crate::metrics::label_index;
+use crate::net::transport::Transport;
 
 impl<T: Transport> Connections<T> {
     /// Brings the sums up to date. True: what the connection holds more than before takes them over their limits.
-    pub(super) fn count(&mut self, index: u32) -> bool {
+    pub(crate) fn count(&mut self, index: u32) -> bool {
         let Some(slot) = self.slots.get_mut(index as usize) else {
             return false;
         };
@@ -55,7 +55,7 @@ impl<T: Transport> Connections<T> {
     }
 
     /// A connection is freed: it is among no topic's subscribers, and counts in no audience any more.
-    pub(super) fn leave_all(
+    pub(crate) fn leave_all(
         &mut self,
         id: ConnectionId,
         subscribed: &mut Subscribed,
@@ -83,7 +83,7 @@ impl<T: Transport> Connections<T> {
     }
 
     /// A connection is freed: its end is counted, and whoever owns its endpoint is told.
-    pub(super) fn report_end(&self, id: ConnectionId, slot: &Slot<T>) {
+    pub(crate) fn report_end(&self, id: ConnectionId, slot: &Slot<T>) {
         let reason = slot.connection.ending().unwrap_or(CloseReason::PeerGone);
         self.metrics.closed[reason.index()].add(1);
         if let Some(number) = slot.connection.handler()
@@ -107,7 +107,7 @@ impl<T: Transport> Connections<T> {
         }
     }
 
-    pub(super) fn show_gauges(&self) {
+    pub(crate) fn show_gauges(&self) {
         for (cell, count) in self.metrics.connections.iter().zip(self.counts) {
             cell.set(count);
         }

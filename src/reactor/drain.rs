@@ -1,8 +1,8 @@
 //! Shutdown: everybody is closed with 1001, at a pace that spreads it over the first half of the drain time.
 
 use super::connections::Connections;
-use super::transport::Transport;
 use crate::connection::CloseReason;
+use crate::net::transport::Transport;
 
 /// The slowest pace, so that a server with few connections is gone at once.
 const CLOSES_PER_MS_MIN: f64 = 1.0;

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::receipts;
 use crate::hub::{Effect, ReactorId, Share};
 use crate::worker::Outlet;
 
@@ -162,17 +161,17 @@ impl Drop for Inbox {
 /// waited for in vain.
 fn forget(effect: &Effect) {
     if let Effect::Deliver { publication, .. } = effect {
-        receipts::add_share(publication, &Share::default());
+        publication.add_share(&Share::default());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::topic::Topic;
     use crate::hub::{
         Command, Kind, LocalTopic, Origin, Publication, Receipt, Report, ShardSettings,
     };
+    use crate::topic::Topic;
     use crate::worker::{QueueLimits, Shards};
 
     fn deliver(bytes: usize) -> Effect {
@@ -295,7 +294,7 @@ mod tests {
             written: 1,
             ..Share::default()
         };
-        receipts::add_share(&publication, &share);
+        publication.add_share(&share);
     }
 
     #[test]

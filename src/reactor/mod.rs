@@ -13,33 +13,14 @@
 //! Events are edges: they do not come again for bytes that were left. Whoever leaves some must be in the ready list, or
 //! under a [`Hold`](crate::connection::Hold) whose end puts it there.
 
-mod application;
-mod batch;
 pub mod clock;
-mod commands;
-mod compression;
 pub mod connections;
 mod counts;
 mod drain;
-mod joins;
-pub mod listener;
-mod listings;
+mod effects;
 pub mod mailbox;
-mod members;
 mod outbound;
-mod patterns;
-mod presence;
-mod publishes;
-mod receipts;
-mod requests;
-pub mod ring;
-mod slow_consumer;
-pub mod socket;
-mod subscribed;
-mod subscribers;
 pub mod sweep;
-pub mod topics;
-pub mod transport;
 
 use std::io;
 use std::sync::Arc;
@@ -50,12 +31,13 @@ use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 
-pub use application::{Route, Shared, Stage, StageCell};
+use crate::application::{Shared, Stage};
+use crate::net::listener::{Accepted, Listener, REFUSED_MAX};
+use crate::net::ring::Ring;
+use crate::net::socket;
 use clock::Clock;
 use connections::Connections;
-use listener::{Accepted, Listener, REFUSED_MAX};
 use mailbox::Inbox;
-use ring::Ring;
 
 use crate::handler::ConnectionId;
 use crate::hub::ReactorId;

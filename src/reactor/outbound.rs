@@ -3,21 +3,22 @@
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
-use super::batch::{Batch, batches};
-use super::compression::Places;
 use super::connections::{Connections, Slot};
-use super::members::Members;
-use super::receipts;
-use super::ring::{Ring, SENDS_MAX};
-use super::slow_consumer::Waiting;
-use super::transport::Transport;
 use crate::connection::outbox::{OutboxFull, SEGMENTS_PER_WRITE};
 use crate::connection::{CloseReason, Segment, Settings};
-use crate::dialect::{FORM_COUNT, Form};
-use crate::hub::{Publication, Share};
+use crate::dialect::Form;
+use crate::fanout::batch::{Batch, batches};
+use crate::fanout::compression::Places;
+use crate::fanout::members::Members;
+use crate::fanout::presence::Changes;
+use crate::fanout::slow_consumer::{self, Waiting};
+use crate::fanout::tally::Tally;
+use crate::hub::Publication;
 use crate::metrics::ReactorMetrics;
+use crate::net::ring::{Ring, SENDS_MAX};
+use crate::net::transport::Transport;
 use crate::protocol::{Opcode, encode_frame};
-use crate::topic_rule::SlowConsumer;
+use crate::topic::SlowConsumer;
 
 /// Fewer sends than this are made one by one: handing over a ring costs something too.
 const RING_SENDS_MIN: usize = 4;
@@ -39,13 +40,40 @@ impl<T: Transport> Connections<T> {
     }
 
     /// Writes what has been queued for one topic so far, ahead of what comes later in the same tick.
-    pub(super) fn deliver_topic(&mut self, topic: u32, now_ms: u64) {
+    pub(crate) fn deliver_topic(&mut self, topic: u32, now_ms: u64) {
         if self.application.topics.has_queued(topic) {
             let now_us = self.application.now_us;
             self.deliver_presence_of(topic, now_ms);
             self.deliver_queued(topic, now_ms, &mut || now_us);
             self.settle_touched(now_ms);
         }
+    }
+
+    /// Tells the members of all topics of this tick's changes.
+    fn deliver_presence(&mut self, now_ms: u64) {
+        while let Some((place, changes)) = self.application.presence.take_first() {
+            self.deliver_changes(place, &changes, now_ms);
+        }
+    }
+
+    /// Tells the members of one topic, ahead of what comes later in the same tick.
+    pub(crate) fn deliver_presence_of(&mut self, place: u32, now_ms: u64) {
+        if let Some(changes) = self.application.presence.take(place) {
+            self.deliver_changes(place, &changes, now_ms);
+        }
+    }
+
+    fn deliver_changes(&mut self, place: u32, changes: &Changes, now_ms: u64) {
+        let members = self.application.topics.take_members(place);
+        for &index in members.connections() {
+            let rest = changes.rest(index);
+            let slot = self.slots.get(index as usize);
+            if !rest.is_empty() && slot.is_some_and(|slot| slot.connection.takes_deliveries()) {
+                self.out.extend_from_slice(rest);
+                self.settle(index, now_ms);
+            }
+        }
+        self.application.topics.put_back_members(place, members);
     }
 
     fn settle_touched(&mut self, now_ms: u64) {
@@ -308,67 +336,6 @@ impl<T: Transport> Connections<T> {
     }
 }
 
-/// What a batch adds to the counters.
-#[derive(Default)]
-pub(super) struct Tally {
-    /// Subscribers, by the form in which they get it.
-    by_form: [u64; FORM_COUNT],
-    pub bytes: u64,
-    /// Subscribers that did not take all of it at once.
-    touched: u64,
-    /// Of these: such that were closed for it.
-    pub dropped: u64,
-    /// Publications that were dropped because their topic's rule says so, and the subscribers told.
-    pub dropped_oldest: u64,
-    /// Publications that were dropped for newer ones.
-    pub replaced: u64,
-}
-
-impl Tally {
-    /// Takes those of another list in.
-    fn add(&mut self, other: &Tally) {
-        for (count, more) in self.by_form.iter_mut().zip(other.by_form) {
-            *count += more;
-        }
-        self.touched += other.touched;
-        self.dropped += other.dropped;
-    }
-
-    /// Tells whoever asked what became of the publications of the batch.
-    fn report(&self, publications: &[Arc<Publication>], first_us: u64, last_us: u64) {
-        let matched = self.subscribers();
-        let written = matched - self.touched.min(matched);
-        let share = Share {
-            matched,
-            written,
-            queued: self.touched.saturating_sub(self.dropped),
-            dropped: self.dropped,
-            first_us: (written > 0).then_some(first_us),
-            last_us: (written > 0).then_some(last_us),
-        };
-        for publication in publications {
-            receipts::add_share(publication, &share);
-        }
-    }
-
-    fn count(&mut self, form: Form) {
-        self.by_form[form as usize] += 1;
-    }
-
-    fn subscribers(&self) -> u64 {
-        self.by_form.iter().sum()
-    }
-
-    /// Of the subscribers: those in whose form it is compressed.
-    fn compressed(&self) -> u64 {
-        let by_form = Form::ALL.iter().zip(self.by_form);
-        by_form
-            .filter(|(form, _)| form.is_compressed())
-            .map(|(_, count)| count)
-            .sum()
-    }
-}
-
 impl<T: Transport> Slot<T> {
     /// The form in which it gets the batch.
     fn form<const COMPRESSED: bool>(
@@ -384,7 +351,7 @@ impl<T: Transport> Slot<T> {
     }
 
     /// Writes `out` behind an empty outbox, or queues it behind a full one.
-    pub(super) fn write_out(
+    pub(crate) fn write_out(
         &mut self,
         metrics: &ReactorMetrics,
         out: &[u8],
@@ -431,7 +398,7 @@ impl<T: Transport> Slot<T> {
 
     /// Writes the outbox until it is empty or the kernel takes no more; nothing while it has yet to announce room. A pong that waited for that is put in front
     /// of `out`.
-    pub(super) fn write_outbox(
+    pub(crate) fn write_outbox(
         &mut self,
         metrics: &ReactorMetrics,
         out: &mut Vec<u8>,
@@ -456,5 +423,49 @@ impl<T: Transport> Slot<T> {
             }
         }
         Ok(())
+    }
+
+    /// Queues what a write did not take, and counts what becomes of it.
+    #[cold]
+    #[inline(never)]
+    fn queue_rest(
+        &mut self,
+        outcome: io::Result<usize>,
+        waiting: Waiting<'_, '_>,
+        settings: &Settings,
+        now_ms: u64,
+        tally: &mut Tally,
+    ) {
+        let written = match outcome {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.is_blocked = true;
+                0
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            Err(_) => {
+                self.connection.finish(CloseReason::Transport);
+                tally.dropped += 1;
+                return;
+            }
+        };
+        tally.bytes += written as u64;
+        match slow_consumer::queue(
+            &mut self.connection.outbox,
+            waiting,
+            written,
+            settings,
+            now_ms,
+        ) {
+            Ok(dropped) => {
+                tally.dropped_oldest += dropped.oldest as u64;
+                tally.replaced += dropped.replaced as u64;
+            }
+            Err(OutboxFull) => {
+                tally.dropped += 1;
+                self.connection
+                    .fail(settings, now_ms, CloseReason::SlowConsumerBytes);
+            }
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::thread;
 
 use super::*;
 use crate::hub::{Kind, LocalTopic, Origin, Publication, Receipt, Share};
-use crate::pattern::Pattern;
+use crate::topic::Pattern;
 
 /// A mailbox that a test empties.
 struct Box0 {

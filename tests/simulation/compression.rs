@@ -1,9 +1,9 @@
 //! What a peer keeps that has agreed to permessage-deflate: its own context, and what it knows of the node's.
 
 use super::random::Random;
-use umbel::protocol::Opcode;
-use umbel::protocol::Received;
-use umbel::protocol::deflate::{
+use umbel::internals::protocol::Opcode;
+use umbel::internals::protocol::Received;
+use umbel::internals::protocol::deflate::{
     Agreement, Compression as Setting, Deflater, Inflater, Offer, TakeoverDeflater,
 };
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
-use umbel::topic_rule::SlowConsumer;
+use umbel::internals::topic::SlowConsumer;
 
 use super::peer::{Peer, Surroundings};
 use super::records::{Fate, Publish, Receipt};

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
 
-use umbel::reactor::transport::Transport;
+use umbel::internals::net::transport::Transport;
 
 use super::random::Random;
 

@@ -13,14 +13,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crossbeam_channel::Receiver;
 use umbel::access::{AccessRequest, Authorizer, Denied};
 use umbel::config::{Limits, Origins};
-use umbel::connection::{Inflation, Label, NEVER_MS, Settings};
 use umbel::handler::{CloseReason, ConnectionId, Echo, Handler, Message, Peer};
-use umbel::hub::{Command, Effect, ReactorId};
-use umbel::metrics::Metrics;
-use umbel::reactor::connections::Connections;
-use umbel::reactor::mailbox::{Inbox, Mailbox, mailbox};
-use umbel::reactor::{Route, Shared, Stage, StageCell};
-use umbel::worker::{Outlet, QueueLimits, Shards};
+use umbel::internals::application::{Route, Shared, Stage, StageCell};
+use umbel::internals::connection::{Inflation, Label, NEVER_MS, Settings};
+use umbel::internals::hub::{Command, Effect, ReactorId};
+use umbel::internals::metrics::Metrics;
+use umbel::internals::reactor::connections::Connections;
+use umbel::internals::reactor::mailbox::{Inbox, Mailbox, mailbox};
+use umbel::internals::worker::{Outlet, QueueLimits, Shards};
 
 use super::cover::Cover;
 use super::network::{Link, Socket};
@@ -507,7 +507,7 @@ impl SimulatedReactor {
             .max(limits.message_bytes_max);
         let inbound_max = 2 * largest + limits.read_buffer_bytes + 1024;
         // An empty outbox takes what one turn produced, which is bounded by the outbox's limit and one more answer.
-        let page_bytes = umbel::console::asset("/").map_or(0, |asset| asset.body.len());
+        let page_bytes = umbel::internals::console::asset("/").map_or(0, |asset| asset.body.len());
         let outbox_max = limits.outbox_bytes_max + page_bytes.max(limits.message_bytes_max) + 1024;
         for (_, id) in &self.open {
             let connection = self.connections.connection(*id).expect("it is open");

@@ -3,8 +3,8 @@
 
 use std::collections::VecDeque;
 
-use umbel::protocol::deflate::Offer;
-use umbel::topic_rule::SlowConsumer;
+use umbel::internals::protocol::deflate::Offer;
+use umbel::internals::topic::SlowConsumer;
 
 use super::compression::{self, Compression};
 use super::cover::Cover;

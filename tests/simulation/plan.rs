@@ -1,8 +1,8 @@
 //! How the nodes of a run are made: rules, and limits so small that each of them is met.
 
 use umbel::config::{Deflate, Limits};
-use umbel::connection::Settings;
-use umbel::topic_rule::Rule;
+use umbel::internals::connection::Settings;
+use umbel::internals::topic::Rule;
 
 use super::node::Node;
 use super::random::Random;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use umbel::topic_rule::{Rule, SlowConsumer};
+use umbel::internals::topic::{Rule, SlowConsumer};
 
 use super::cover::Cover;
 use super::topics::{Place, TOPICS, Target};

@@ -1,7 +1,7 @@
 //! What peers say of their own accord.
 
 use serde_json::json;
-use umbel::protocol::deflate::payload_bytes_max;
+use umbel::internals::protocol::deflate::payload_bytes_max;
 
 use super::many::KEYS;
 use super::peer::{Kind, Leaving, Peer, Request, Surroundings};

@@ -1,9 +1,9 @@
 //! The topics and patterns of a run and the rules that topics get. Which pattern matches which topic is said here by hand,
 //! for the model must not ask what it holds to account.
 
-use umbel::hub::{Position, Publication};
-use umbel::pattern::Pattern;
-use umbel::topic_rule::{HistoryLimits, Rule, SlowConsumer, TopicRule, TopicRules};
+use umbel::internals::hub::{Position, Publication};
+use umbel::internals::topic::Pattern;
+use umbel::internals::topic::{HistoryLimits, Rule, SlowConsumer, TopicRule, TopicRules};
 
 use super::random::Random;
 

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use umbel::topic_rule::SlowConsumer;
+use umbel::internals::topic::SlowConsumer;
 
 use super::cover::Cover;
 use super::records::{Fate, Records};

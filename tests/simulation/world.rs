@@ -12,8 +12,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
 use umbel::config::Limits;
-use umbel::connection::CloseReason;
-use umbel::http::refusal::Refusal;
+use umbel::internals::connection::CloseReason;
+use umbel::internals::http::refusal::Refusal;
 
 use super::cover::Cover;
 use super::many::Many;

@@ -10,10 +10,10 @@
 
 use umbel::ConnectionId;
 use umbel::config::{Deflate, Limits};
-use umbel::connection::Settings;
-use umbel::hub::Kind;
-use umbel::protocol::deflate::Inflater;
-use umbel::protocol::{Header, Opcode};
+use umbel::internals::connection::Settings;
+use umbel::internals::hub::Kind;
+use umbel::internals::protocol::deflate::Inflater;
+use umbel::internals::protocol::{Header, Opcode};
 
 use super::node::Node;
 use super::recorder::Recorder;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::frames::{self, FIN};
 use super::peers::Http;
-use super::v1::{self, Peer, offset};
+use super::umbel_v1::{self, Peer, offset};
 use super::wire::upgrade_request;
 use super::{Server, Wire};
 
@@ -51,7 +51,7 @@ pub fn publish_numbers(address: SocketAddr, topic: &str, first: u64, last: u64) 
     assert_eq!(answer.status, 200);
     let body = String::from_utf8(answer.body).expect("answers are text");
     let line: Value = serde_json::from_str(body.lines().last().expect("a line")).expect("JSON");
-    format!("{}:{}", v1::text(&line["epoch"]), line["offset"])
+    format!("{}:{}", umbel_v1::text(&line["epoch"]), line["offset"])
 }
 
 /// The numbers as [`publish_numbers`] publishes them.
@@ -93,7 +93,11 @@ pub fn catch_up(server: &Server, way: Way, topic: &str, from: From<'_>) -> Caugh
             }
         }
         Way::V1 | Way::V1Binary => {
-            let subprotocol = if way == Way::V1 { v1::JSON } else { v1::BINARY };
+            let subprotocol = if way == Way::V1 {
+                umbel_v1::JSON
+            } else {
+                umbel_v1::BINARY
+            };
             let mut peer = Peer::open_at(server.address(), "/ws", subprotocol);
             catch_up_on(&mut peer, topic, from, end)
         }
@@ -110,7 +114,7 @@ fn catch_up_on(peer: &mut Peer, topic: &str, from: From<'_>, end: impl FnOnce())
     let answer = peer.ask(&command);
     assert_eq!(answer["type"], "subscribed", "{answer}");
     end();
-    let position = v1::text(&answer["position"]);
+    let position = umbel_v1::text(&answer["position"]);
     let mut publications = Vec::new();
     loop {
         let publication = peer.publication();
@@ -121,7 +125,7 @@ fn catch_up_on(peer: &mut Peer, topic: &str, from: From<'_>, end: impl FnOnce())
         publications.push(publication);
     }
     for (index, (found, _)) in publications.iter().rev().enumerate() {
-        assert_eq!(v1::epoch(found), v1::epoch(&position));
+        assert_eq!(umbel_v1::epoch(found), umbel_v1::epoch(&position));
         assert_eq!(offset(found), offset(&position) - index as u64);
     }
     CaughtUp {

@@ -9,7 +9,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use super::frames;
-use super::v1::{self, offer};
+use super::umbel_v1::{self, offer};
 use super::wire::upgrade_request;
 
 /// Room for what one read brings.
@@ -172,7 +172,7 @@ impl Crowd {
                 let since = since.map_or(String::new(), |since| format!(",\"since\":\"{since}\""));
                 let command =
                     format!("{{\"type\":\"subscribe\",\"id\":1,\"topic\":\"{topic}\"{since}}}");
-                let request = upgrade_request("/ws", &offer(v1::BINARY));
+                let request = upgrade_request("/ws", &offer(umbel_v1::BINARY));
                 [request.into_bytes(), frames::text(&command)].concat()
             }
         };
@@ -272,7 +272,7 @@ impl Subscriber {
                 assert_eq!(answer["type"], "subscribed", "{answer}");
                 *at = frame_end;
                 (
-                    Some(v1::text(&answer["position"])),
+                    Some(umbel_v1::text(&answer["position"])),
                     answer["recovered"].as_bool(),
                 )
             }
@@ -282,15 +282,15 @@ impl Subscriber {
         match recovered {
             Some(true) => {
                 tally.recovered += 1;
-                assert_eq!(v1::epoch(&position), self.epoch);
-                assert!(v1::offset(&position) + 1 >= self.next);
+                assert_eq!(umbel_v1::epoch(&position), self.epoch);
+                assert!(umbel_v1::offset(&position) + 1 >= self.next);
             }
             Some(false) => tally.failed += 1,
             None => {}
         }
         if recovered != Some(true) {
-            self.epoch = v1::epoch(&position).to_owned();
-            self.next = v1::offset(&position) + 1;
+            self.epoch = umbel_v1::epoch(&position).to_owned();
+            self.next = umbel_v1::offset(&position) + 1;
         }
         self.is_in = true;
         true

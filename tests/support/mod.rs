@@ -24,7 +24,7 @@ pub mod peers;
 pub mod process;
 pub mod random;
 pub mod server;
-pub mod v1;
+pub mod umbel_v1;
 pub mod wire;
 
 use std::time::{Duration, Instant};

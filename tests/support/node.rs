@@ -9,16 +9,16 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use umbel::config::{Config, Limits};
-use umbel::connection::Settings;
 use umbel::handler::Echo;
-use umbel::http::topic::Topic;
-use umbel::hub::{Command, Kind, Origin, Publication, ReactorId};
-use umbel::metrics::Metrics;
-use umbel::reactor::connections::Connections;
-use umbel::reactor::mailbox::{Inbox, mailbox};
-use umbel::reactor::transport::Transport;
-use umbel::reactor::{Route, Shared, StageCell};
-use umbel::worker::{Outlet, QueueLimits, Shards};
+use umbel::internals::application::{Route, Shared, StageCell};
+use umbel::internals::connection::Settings;
+use umbel::internals::hub::{Command, Kind, Origin, Publication, ReactorId};
+use umbel::internals::metrics::Metrics;
+use umbel::internals::net::transport::Transport;
+use umbel::internals::reactor::connections::Connections;
+use umbel::internals::reactor::mailbox::{Inbox, mailbox};
+use umbel::internals::topic::Topic;
+use umbel::internals::worker::{Outlet, QueueLimits, Shards};
 use umbel::{ConnectionId, Origins};
 
 /// Gives what is put into it, and takes everything.

@@ -4,7 +4,7 @@
 
 use std::io::{self, IoSlice};
 
-use umbel::reactor::transport::Transport;
+use umbel::internals::net::transport::Transport;
 
 /// The peer's side of a connection.
 pub struct Recorder {

@@ -15,10 +15,10 @@ use std::sync::Arc;
 
 use super::{Queue, Queued, SEGMENT_OVERHEAD_BYTES, Segment};
 use crate::dialect::GapEncoder;
-use crate::http::topic::Topic;
 use crate::hub::Position;
-use crate::pattern::Pattern;
-use crate::topic_rule::SlowConsumer;
+use crate::topic::Pattern;
+use crate::topic::SlowConsumer;
+use crate::topic::Topic;
 
 /// What a segment that may go, or a gap, costs beyond what every segment does.
 pub const DROPPABLE_OVERHEAD_BYTES: usize = 128;

@@ -1,9 +1,9 @@
 //! What a shard knows of its topics, for those who ask which there are.
 
 use super::{Shard, TopicState};
-use crate::http::topic::Topic;
 use crate::hub::listing::{HistorySize, Listed, Listing, PLACES_PER_LISTING, Scope};
 use crate::hub::{Effect, ReactorId};
+use crate::topic::Topic;
 
 impl Shard {
     /// The topics of this scope, on their way to the reactors with subscribers of them.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::hub::history::TOPIC_BYTES;
-use crate::topic_rule::{Rule, TopicRule};
+use crate::topic::{Rule, TopicRule};
 
 pub(super) const TOPICS: [&str; 7] = [
     "ring/a", "ring/b", "wide/a", "wide/b", "room/a", "both/a", "bare/a",

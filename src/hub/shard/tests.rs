@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::hub::{Kind, Receipt, Report, Share};
-use crate::topic_rule::TopicRule;
+use crate::topic::TopicRule;
 
 fn topic(name: &str) -> Topic {
     Topic::from_text(name).expect("a valid topic")

@@ -7,17 +7,17 @@ use std::borrow::Cow;
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use umbel::config::Limits;
-use umbel::connection::event::ExtraHeaders;
-use umbel::connection::{
+use umbel::internals::connection::event::ExtraHeaders;
+use umbel::internals::connection::{
     Admission, Answer, Awaited, CloseReason, Connection, Endpoint, Event, Hold, Inflation,
     PublishOptions, Purpose, ReadBody, Reply, Settings, Upgrade,
 };
-use umbel::http::refusal::Refusal;
-use umbel::http::request::Head;
-use umbel::http::topic::Topic;
-use umbel::hub::Position;
-use umbel::protocol::choose_deflate;
-use umbel::protocol::deflate::Policy;
+use umbel::internals::http::refusal::Refusal;
+use umbel::internals::http::request::Head;
+use umbel::internals::topic::Topic;
+use umbel::internals::hub::Position;
+use umbel::internals::protocol::choose_deflate;
+use umbel::internals::protocol::deflate::Policy;
 use umbel_fuzz::Stream;
 
 const PUBLICATION_BYTES_MAX: usize = 300;

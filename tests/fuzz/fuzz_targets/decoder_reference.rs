@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use umbel::protocol::{Limits, ProtocolError, Role};
+use umbel::internals::protocol::{Limits, ProtocolError, Role};
 use umbel_fuzz::{Message, Outcome, Stream, decode};
 
 fuzz_target!(|stream: Stream| {

@@ -3,10 +3,10 @@
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
-use umbel::protocol::deflate::{
+use umbel::internals::protocol::deflate::{
     Compression, Deflater, Inflater, TakeoverDeflater, payload_bytes_max,
 };
-use umbel::protocol::{Opcode, Received};
+use umbel::internals::protocol::{Opcode, Received};
 
 #[derive(Arbitrary, Debug)]
 struct Input {

@@ -3,8 +3,8 @@
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
-use umbel::http::request::{Head, Limits, is_token};
-use umbel::protocol::{
+use umbel::internals::http::request::{Head, Limits, is_token};
+use umbel::internals::protocol::{
     ClientError, ClientRequest, SUBPROTOCOLS_MAX, encode_switching_protocols, is_loopback_origin,
     parse_upgrade, same_origin,
 };

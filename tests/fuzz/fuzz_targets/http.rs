@@ -5,12 +5,12 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use umbel::http::body::BodyDecoder;
-use umbel::http::escape::escape;
-use umbel::http::refusal::Refusal;
-use umbel::http::request::{Head, HeadScanner, Limits};
-use umbel::http::response::encode_refusal;
-use umbel::http::route::{Route, query_of};
+use umbel::internals::http::body::BodyDecoder;
+use umbel::internals::http::escape::escape;
+use umbel::internals::http::refusal::Refusal;
+use umbel::internals::http::request::{Head, HeadScanner, Limits};
+use umbel::internals::http::response::encode_refusal;
+use umbel::internals::http::route::{Route, query_of};
 
 const LIMITS: Limits = Limits {
     head_bytes_max: 512,

@@ -5,8 +5,8 @@ use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use miniz_oxide::inflate::TINFLStatus;
 use miniz_oxide::inflate::core::{DecompressorOxide, decompress, inflate_flags};
-use umbel::protocol::deflate::{Compression, Inflater, TakeoverDeflater};
-use umbel::protocol::{Opcode, ProtocolError, Received};
+use umbel::internals::protocol::deflate::{Compression, Inflater, TakeoverDeflater};
+use umbel::internals::protocol::{Opcode, ProtocolError, Received};
 
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 /// An empty stored block, and one that is final.

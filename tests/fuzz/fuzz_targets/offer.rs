@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
-use umbel::protocol::deflate::{Agreement, Offer, Policy, choose, has_broken_deflate};
+use umbel::internals::protocol::deflate::{Agreement, Offer, Policy, choose, has_broken_deflate};
 
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {

@@ -3,9 +3,9 @@
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
-use umbel::http::topic::Topic;
-use umbel::pattern::{PATTERN_BYTES_MAX, Pattern, PatternTable};
-use umbel::topic_rule::TopicRule;
+use umbel::internals::topic::Topic;
+use umbel::internals::topic::{PATTERN_BYTES_MAX, Pattern, PatternTable};
+use umbel::internals::topic::TopicRule;
 
 #[derive(Arbitrary, Debug)]
 enum Step {

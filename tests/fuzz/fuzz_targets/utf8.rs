@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use umbel::protocol::{Utf8Validator, parse_text};
+use umbel::internals::protocol::{Utf8Validator, parse_text};
 
 fuzz_target!(|input: (Vec<u8>, Vec<u8>)| {
     let (bytes, cuts) = input;

@@ -6,14 +6,14 @@
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
-use umbel::dialect::v1::{
+use umbel::internals::dialect::umbel_v1::{
     Command, CommandError, CommandLimits, Delivery, Target, encode_error, encode_gap,
     encode_subscribed, info_json, parse_commands,
 };
-use umbel::dialect::{json, v1_binary};
-use umbel::http::topic::Topic;
-use umbel::hub::{Kind, Position};
-use umbel::topic_rule::SlowConsumer;
+use umbel::internals::dialect::{json, v1_binary};
+use umbel::internals::topic::Topic;
+use umbel::internals::hub::{Kind, Position};
+use umbel::internals::topic::SlowConsumer;
 
 const LIMITS: CommandLimits = CommandLimits {
     commands_max: 16,
@@ -138,8 +138,8 @@ fn check_command(command: &Command<'_>) {
     assert_eq!(again.as_ref(), Some(command));
 
     let mut message = Vec::new();
-    if v1_binary::encode_publish(&mut message, command) {
-        let parsed = v1_binary::parse_publish(&message, LIMITS.payload_bytes_max);
+    if binary::encode_publish(&mut message, command) {
+        let parsed = binary::parse_publish(&message, LIMITS.payload_bytes_max);
         assert_eq!(parsed.as_ref(), Ok(command));
     }
     if let Command::Subscribe { target, .. } = command {
@@ -188,13 +188,13 @@ fn check_info(text: &str) {
 }
 
 fn check_binary(message: &[u8]) {
-    match v1_binary::parse_publish(message, LIMITS.payload_bytes_max) {
+    match binary::parse_publish(message, LIMITS.payload_bytes_max) {
         Ok(command) => check_command(&command),
         Err(error) => check_error(&error),
     }
-    if let Some(delivery) = v1_binary::parse_delivery(message) {
+    if let Some(delivery) = binary::parse_delivery(message) {
         let mut out = Vec::new();
-        v1_binary::encode_delivery(&mut out, &delivery);
+        binary::encode_delivery(&mut out, &delivery);
         assert_eq!(out, message);
     }
 }
@@ -219,8 +219,8 @@ fn check_delivery(delivery: &Delivery<'_>) {
         Kind::Binary => assert_eq!(published(&value["base64"]), delivery.payload),
     }
     out.clear();
-    v1_binary::encode_delivery(&mut out, delivery);
-    assert_eq!(v1_binary::parse_delivery(&out).as_ref(), Some(delivery));
+    binary::encode_delivery(&mut out, delivery);
+    assert_eq!(binary::parse_delivery(&out).as_ref(), Some(delivery));
 }
 
 /// What comes of base64 when it is published.

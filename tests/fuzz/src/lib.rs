@@ -1,7 +1,7 @@
 //! What the fuzz targets share: streams of frames that are mostly well-formed, and what is received of them.
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
-use umbel::protocol::{
+use umbel::internals::protocol::{
     CloseFrame, Decoder, Limits, Opcode, ProtocolError, Received, Role, mask_in_place,
 };
 

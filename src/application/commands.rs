@@ -1,0 +1,432 @@
+//! What the commands of the dialect `umbel.v1` do.
+
+use std::sync::Arc;
+
+use super::{Application, Current, Stage};
+use crate::access::Action;
+use crate::connection::{Answer, CloseReason, Message};
+use crate::dialect::Form;
+use crate::dialect::umbel_v1::binary;
+use crate::dialect::umbel_v1::{self, CommandError, CommandLimits, ErrorCode, Target};
+use crate::fanout::patterns::Joined;
+use crate::fanout::subscribed::{Membership, Subscribed};
+use crate::fanout::topics::SubscribeError;
+use crate::handler::ConnectionId;
+use crate::http::request::Head;
+use crate::hub::{Command, Join, Origin, Publication, Start};
+use crate::protocol::{Opcode, encode_frame};
+use crate::topic::Pattern;
+use crate::topic::SlowConsumer;
+use crate::topic::Topic;
+
+/// What a command is told that the hub does not take, and nobody waits for.
+const HUB_IS_FULL: &str = "more is being asked of the hub than it takes; try again";
+
+/// What the hub is asked on behalf of a subscriber to be.
+pub struct Question {
+    pub connection: ConnectionId,
+    /// Tells the questions of one connection apart.
+    pub request: u32,
+    pub start: Start,
+    /// What the connection says about itself.
+    pub info: Option<Arc<str>>,
+}
+
+/// One message of commands, while it is carried out.
+struct Turn<'t, 'c> {
+    current: &'t mut Current<'c>,
+    out: &'t mut Vec<u8>,
+    /// The head of the request that opened the connection, and that read once somebody wants to know who it is.
+    bytes: &'t [u8],
+    head: Option<Head<'t>>,
+    /// What the connection is told to do about the message.
+    answer: Answer,
+}
+
+impl Turn<'_, '_> {
+    /// Answers a command by a message of its own.
+    fn reply(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
+        let mut payload = Vec::with_capacity(128);
+        encode(&mut payload);
+        encode_frame(self.out, Opcode::Text, &payload, None);
+    }
+
+    /// The same, for a command that its sender gave a name to be answered by.
+    fn reply_if_named(&mut self, id: Option<u32>, encode: impl FnOnce(&mut Vec<u8>, u32)) {
+        if let Some(id) = id {
+            self.reply(|payload| encode(payload, id));
+        }
+    }
+
+    /// Tells of a subscription by a pattern, which has no position.
+    fn reply_subscribed(&mut self, id: Option<u32>, target: &Target) {
+        self.reply_if_named(id, |payload, id| {
+            umbel_v1::encode_subscribed(payload, id, target, None, None, SlowConsumer::Close);
+        });
+    }
+
+    /// Whether the connection has been told to end.
+    fn is_ending(&self) -> bool {
+        matches!(self.answer, Answer::End(_))
+    }
+}
+
+impl Application {
+    /// Carries out the commands of one message, in order.
+    pub(super) fn handle_commands(
+        &mut self,
+        current: &mut Current<'_>,
+        is_binary: bool,
+        message: Message<'_>,
+        out: &mut Vec<u8>,
+    ) -> Answer {
+        let Subscribed::Many(many) = &*current.subscribed else {
+            return Answer::End(CloseReason::Forbidden);
+        };
+        let bytes = Arc::clone(&many.head);
+        let mut turn = Turn {
+            bytes: &bytes,
+            head: None,
+            current,
+            out,
+            answer: Answer::Proceed,
+        };
+        let limits = &self.shared.settings.limits;
+        let payload_bytes_max = limits.publication_bytes_max;
+        match message {
+            Message::Text(text) => {
+                let limits = CommandLimits {
+                    commands_max: limits.commands_per_message_max,
+                    payload_bytes_max,
+                };
+                umbel_v1::parse_commands(text, &limits, &mut |command| {
+                    self.handle_command(&mut turn, command);
+                });
+            }
+            Message::Binary(bytes) if is_binary => {
+                let command = binary::parse_publish(bytes, payload_bytes_max);
+                self.handle_command(&mut turn, command);
+            }
+            Message::Binary(_) => {
+                let reason = "binary messages are for the subprotocol umbel.v1.bin";
+                let error = CommandError::new(None, ErrorCode::Unsupported, reason);
+                self.handle_command(&mut turn, Err(error));
+            }
+        }
+        turn.answer
+    }
+
+    fn handle_command(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        command: Result<umbel_v1::Command<'_>, CommandError>,
+    ) {
+        if turn.is_ending() {
+            return;
+        }
+        let outcome = command.and_then(|command| match command {
+            umbel_v1::Command::Subscribe { id, target, start } => {
+                self.subscribe_many(turn, id, target, start)
+            }
+            umbel_v1::Command::Unsubscribe { id, target } => {
+                self.unsubscribe_many(turn, id, &target)
+            }
+            umbel_v1::Command::Publish { .. } => self.publish_many(turn, command),
+            umbel_v1::Command::Presence { id, topic } => self.ask_presence(turn, id, topic),
+            umbel_v1::Command::Ping { id } => {
+                turn.reply_if_named(id, umbel_v1::encode_pong);
+                Ok(())
+            }
+        });
+        if let Err(error) = outcome {
+            self.metrics.command_errors.add(1);
+            turn.reply(|payload| umbel_v1::encode_error(payload, &error));
+        }
+    }
+
+    fn subscribe_many(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        id: Option<u32>,
+        target: Target,
+        start: Start,
+    ) -> Result<(), CommandError> {
+        let error = |code, reason: &'static str| CommandError::new(id, code, reason);
+        if self.shared.stage.get() != Stage::Ready {
+            return Err(error(ErrorCode::Unavailable, "the server is shutting down"));
+        }
+        let action = match &target {
+            Target::Topic(topic) => Action::Subscribe(topic.as_str()),
+            Target::Pattern(pattern) => Action::SubscribePattern(pattern.as_str()),
+        };
+        self.authorize_command(turn, id, action)?;
+        let subscriptions_max = self.shared.settings.limits.subscriptions_max;
+        let connection = turn.current.id;
+        let Subscribed::Many(many) = &mut *turn.current.subscribed else {
+            return Ok(());
+        };
+        if many.subscriptions.contains_key(&target) {
+            let reason = "this connection has this subscription already";
+            return Err(error(ErrorCode::AlreadySubscribed, reason));
+        }
+        if many.subscriptions.len() >= subscriptions_max {
+            let reason = "this connection has as many subscriptions as subscriptions_max allows";
+            return Err(error(ErrorCode::TooManySubscriptions, reason));
+        }
+        let (request, info) = (many.next_request(), many.info.clone());
+        let begun = match &target {
+            Target::Topic(topic) => {
+                let question = Question {
+                    connection,
+                    request,
+                    start,
+                    info,
+                };
+                self.ask_to_join(topic, question, Some(&mut turn.answer))
+                    .map(|()| Joined::Later)
+            }
+            Target::Pattern(pattern) => self.join_pattern(pattern, connection, request),
+        };
+        let begun = begun.map_err(|begun| match begun {
+            SubscribeError::TooManyTopics => {
+                let reason = "the server has as many topics, or patterns, as it may";
+                error(ErrorCode::TooManyTopics, reason)
+            }
+            SubscribeError::HubFull => error(ErrorCode::Unavailable, HUB_IS_FULL),
+        })?;
+        let membership = match begun {
+            Joined::Later => Membership::Joining { request, id },
+            Joined::Now { place, member } => {
+                turn.reply_subscribed(id, &target);
+                Membership::Live { place, member }
+            }
+        };
+        if let Subscribed::Many(many) = &mut *turn.current.subscribed {
+            many.subscriptions.insert(target, membership);
+        }
+        Ok(())
+    }
+
+    /// Asks the hub about a topic, and notes in the table that somebody does. `answer`: the connection can be held until
+    /// the hub takes the question, and is if it does not; or has been held already.
+    ///
+    /// # Errors
+    /// The question is not asked then.
+    pub(super) fn ask_to_join(
+        &mut self,
+        topic: &Topic,
+        question: Question,
+        answer: Option<&mut Answer>,
+    ) -> Result<(), SubscribeError> {
+        let (shards, reactor) = (Arc::clone(&self.shared.shards), self.reactor);
+        let (id, mut untaken) = (question.connection, None);
+        // Behind what the hub has yet to take from this connection, as that it is no longer present here.
+        let waits = matches!(answer, Some(Answer::Hold(_)))
+            || self.untaken.iter().any(|(owner, _)| *owner == id);
+        let place = self.topics.begin_join(topic, |local| {
+            let command = Command::Join(Box::new(Join {
+                topic: topic.clone(),
+                reactor,
+                local,
+                connection: id.to_bits(),
+                request: question.request,
+                start: question.start,
+                info: question.info,
+            }));
+            let outcome = match waits {
+                true => Err(command),
+                false => shards.submit(command, Some(reactor)),
+            };
+            match outcome {
+                Ok(()) => return Ok(true),
+                Err(command) if answer.is_some() => untaken = Some(command),
+                Err(_) => return Err(SubscribeError::HubFull),
+            }
+            Ok(false)
+        })?;
+        if let (Some(command), Some(answer)) = (untaken, answer) {
+            *answer = self.hold_back(id, command);
+            if matches!(answer, Answer::End(_)) {
+                self.topics.end_join(place);
+            }
+        }
+        Ok(())
+    }
+
+    fn join_pattern(
+        &mut self,
+        pattern: &Pattern,
+        connection: ConnectionId,
+        request: u32,
+    ) -> Result<Joined, SubscribeError> {
+        let joined = self.patterns.join(pattern, connection, request)?;
+        self.send_patterns();
+        Ok(joined)
+    }
+
+    /// Hands the hub what it has yet to take about patterns, as far as it takes it.
+    pub fn send_patterns(&mut self) {
+        let (shards, reactor) = (&self.shared.shards, self.reactor);
+        self.patterns
+            .send(|command| shards.submit(command, Some(reactor)));
+    }
+
+    fn unsubscribe_many(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        id: Option<u32>,
+        target: &Target,
+    ) -> Result<(), CommandError> {
+        let removed = match &mut *turn.current.subscribed {
+            Subscribed::Many(many) => {
+                let membership = many.subscriptions.remove(target);
+                membership.map(|membership| (membership, many.best_form))
+            }
+            Subscribed::None | Subscribed::One(_) => None,
+        };
+        let Some((membership, form)) = removed else {
+            let reason = "this connection has no such subscription";
+            return Err(CommandError::new(id, ErrorCode::NotSubscribed, reason));
+        };
+        self.leave(turn.current.id, target, membership, form);
+        turn.reply_if_named(id, |payload, id| {
+            umbel_v1::encode_unsubscribed(payload, id, target);
+        });
+        Ok(())
+    }
+
+    /// Ends a subscription that a connection had. One to a topic that the hub has yet to answer ends when it does.
+    pub fn leave(&mut self, id: ConnectionId, target: &Target, membership: Membership, form: Form) {
+        match (target, membership) {
+            (Target::Topic(topic), Membership::Live { place, member }) => {
+                self.topics.remove_member(place, member, form);
+                self.leave_presence(id, topic);
+            }
+            (Target::Pattern(_), Membership::Live { place, member }) => {
+                self.patterns.remove_member(place, member);
+                self.send_patterns();
+            }
+            (Target::Pattern(pattern), Membership::Joining { .. }) => {
+                self.patterns.forget(pattern, id);
+            }
+            (Target::Topic(_), Membership::Joining { .. }) => {}
+        }
+    }
+
+    /// Tells the hub that a connection is no longer present, where it was.
+    pub fn leave_presence(&mut self, id: ConnectionId, topic: &Topic) {
+        if !self.shared.settings.topic_rules.rule(topic).presence {
+            return;
+        }
+        let command = Command::Leave {
+            topic: topic.clone(),
+            reactor: self.reactor,
+            connection: id.to_bits(),
+        };
+        if let Err(command) = self.submit(command) {
+            self.keep_untaken(id, command);
+        }
+    }
+
+    fn publish_many(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        command: umbel_v1::Command<'_>,
+    ) -> Result<(), CommandError> {
+        let umbel_v1::Command::Publish {
+            id,
+            topic,
+            kind,
+            payload,
+            key,
+            wants_receipt,
+        } = command
+        else {
+            return Ok(());
+        };
+        self.authorize_command(turn, id, Action::Publish(topic.as_str()))?;
+        let mut publication = Publication::new(kind, &payload, self.now_us);
+        if let Some(key) = key {
+            publication = publication.with_key(key.into());
+        }
+        let origin = match id {
+            Some(id) if wants_receipt => {
+                let receipt = self.receipt(turn.current.id, id);
+                let receipt = receipt.ok_or_else(|| {
+                    let reason = "as many receipts as receipts_max allows are outstanding";
+                    CommandError::new(Some(id), ErrorCode::Unavailable, reason)
+                })?;
+                publication = publication.with_receipt(receipt);
+                Origin::Detached
+            }
+            Some(id) => self.origin(turn.current, id),
+            None => Origin::Detached,
+        };
+        let command = Command::Publish {
+            topic,
+            publication: Arc::new(publication),
+            origin,
+        };
+        // Behind one that the hub has yet to take, for the order of a connection's publications holds.
+        let outcome = match turn.answer {
+            Answer::Hold(_) => Err(command),
+            _ => self.submit(command),
+        };
+        if let Err(command) = outcome {
+            turn.answer = self.hold_back(turn.current.id, command);
+            if turn.is_ending() && wants_receipt && id.is_some() {
+                self.receipts.give_back();
+            }
+        }
+        Ok(())
+    }
+
+    fn ask_presence(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        id: Option<u32>,
+        topic: Topic,
+    ) -> Result<(), CommandError> {
+        self.authorize_command(turn, id, Action::Subscribe(topic.as_str()))?;
+        if !self.shared.settings.topic_rules.rule(&topic).presence {
+            let reason = "the rule of this topic has no presence";
+            return Err(CommandError::new(id, ErrorCode::Unsupported, reason));
+        }
+        let questions_max = self.shared.settings.limits.commands_per_message_max;
+        let request = match &mut *turn.current.subscribed {
+            Subscribed::Many(many) => many.ask_presence(topic.clone(), id, questions_max),
+            Subscribed::None | Subscribed::One(_) => None,
+        };
+        let unavailable = || CommandError::new(id, ErrorCode::Unavailable, HUB_IS_FULL);
+        let request = request.ok_or_else(unavailable)?;
+        let command = Command::Present {
+            topic,
+            reactor: self.reactor,
+            connection: turn.current.id.to_bits(),
+            request,
+        };
+        self.submit(command).map_err(|_| {
+            // Nobody will answer it.
+            if let Subscribed::Many(many) = &mut *turn.current.subscribed {
+                many.take_question(request);
+            }
+            unavailable()
+        })
+    }
+
+    /// Whether the connection may do what it wants, judged by the request that opened it.
+    fn authorize_command(
+        &self,
+        turn: &mut Turn<'_, '_>,
+        id: Option<u32>,
+        action: Action<'_>,
+    ) -> Result<(), CommandError> {
+        let head = match turn.head {
+            Some(head) => Ok(head),
+            None => Head::parse(turn.bytes, &self.shared.settings.request),
+        };
+        turn.head = head.as_ref().ok().copied();
+        head.and_then(|head| self.authorize(&head, action))
+            .map_err(|refusal| CommandError::of_refusal(id, refusal))
+    }
+}

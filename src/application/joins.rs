@@ -1,0 +1,258 @@
+//! The hub's answers to those who subscribe with a position, on many topics, or by a pattern.
+//!
+//! The order between what a subscriber gets from the history and what comes live is the mailbox's: what the hub handed
+//! out before its answer is written to the others first, then the subscriber is told where it stands and gets what it
+//! missed, and from then on it is among those who are written to.
+
+use super::{Application, ConnectionContext};
+use crate::connection::outbox::SEGMENT_OVERHEAD_BYTES;
+use crate::dialect::Dialect;
+use crate::dialect::umbel_v1::{self, Target};
+use crate::fanout::patterns::Known;
+use crate::fanout::subscribed::{Membership, Subscribed};
+use crate::handler::ConnectionId;
+use crate::http::sse;
+use crate::hub::{Joined, Member};
+use crate::protocol::{Opcode, SERVER_HEADER_BYTES_MAX, encode_frame};
+use crate::topic::{SlowConsumer, Topic};
+
+impl Application {
+    /// The hub says where a topic stands, and what the connection missed there. Without a context the connection is gone.
+    /// False: nobody waits for it any more.
+    pub fn handle_joined(
+        &mut self,
+        id: ConnectionId,
+        mut context: Option<ConnectionContext<'_>>,
+        place: u32,
+        request: u32,
+        joined: Joined,
+    ) -> bool {
+        let is_taken = context
+            .as_mut()
+            .is_some_and(|context| self.join(context, place, request, joined));
+        if !is_taken
+            && let Some(topic) = self.topics.topic_at(place).cloned()
+            && !context.is_some_and(|context| subscribes_anew(context.subscribed, &topic, request))
+        {
+            self.leave_presence(id, &topic);
+        }
+        self.topics.end_join(place);
+        is_taken
+    }
+
+    fn join(
+        &mut self,
+        context: &mut ConnectionContext<'_>,
+        place: u32,
+        request: u32,
+        joined: Joined,
+    ) -> bool {
+        match &*context.subscribed {
+            Subscribed::Many(_) if context.connection.takes_deliveries() => {
+                self.join_many(context, place, request, joined)
+            }
+            Subscribed::None => match context.connection.joining_dialect() {
+                Some(dialect) => self.join_one(context, place, dialect, joined),
+                None => false,
+            },
+            _ => false,
+        }
+    }
+
+    fn join_one(
+        &mut self,
+        context: &mut ConnectionContext<'_>,
+        place: u32,
+        dialect: Dialect,
+        joined: Joined,
+    ) -> bool {
+        let settings = &self.shared.settings;
+        let ConnectionContext {
+            id,
+            connection,
+            subscribed,
+            out,
+            now_ms,
+        } = context;
+        // What an earlier request was answered may wait there still.
+        let held_bytes = connection.outbox.bytes();
+        let room_bytes = settings.limits.outbox_bytes_max.saturating_sub(held_bytes);
+        let Joined {
+            position,
+            recovered,
+            publications,
+        } = fit(joined, dialect, room_bytes);
+        if !connection.handle_joined(settings, *now_ms, position, recovered, out) {
+            return false;
+        }
+        self.metrics.count_recovery(recovered, publications.len());
+        for publication in &publications {
+            out.extend_from_slice(dialect.encode(publication));
+        }
+        if dialect == Dialect::Sse && publications.is_empty() {
+            // Who is cut off before the first event comes back with this.
+            sse::encode_id(out, &position.to_string());
+        }
+        let subscription = self.topics.add_subscriber(place, id.index);
+        **subscribed = Subscribed::One(subscription);
+        true
+    }
+
+    fn join_many(
+        &mut self,
+        context: &mut ConnectionContext<'_>,
+        place: u32,
+        request: u32,
+        joined: Joined,
+    ) -> bool {
+        let settings = &self.shared.settings;
+        let ConnectionContext {
+            id,
+            connection,
+            subscribed,
+            out,
+            ..
+        } = context;
+        let Some(topic) = self.topics.topic_at(place).cloned() else {
+            return false;
+        };
+        let Subscribed::Many(many) = &mut **subscribed else {
+            return false;
+        };
+        let slow_consumer = settings.topic_rules.rule(&topic).slow_consumer;
+        let target = Target::Topic(topic);
+        let form = many.best_form;
+        let Some((membership, command)) = many.joining(&target, request) else {
+            return false;
+        };
+        let member = self.topics.add_member(place, id.index, form);
+        *membership = Membership::Live { place, member };
+        self.presence.begin(place, id.index);
+        let (dialect, position) = (connection.dialect(), joined.position);
+        let answer = |recovered| {
+            let mut payload = Vec::with_capacity(128);
+            if let Some(id) = command {
+                let position = Some(position);
+                umbel_v1::encode_subscribed(
+                    &mut payload,
+                    id,
+                    &target,
+                    position,
+                    recovered,
+                    slow_consumer,
+                );
+            }
+            payload
+        };
+        // Who recovers many topics at once must not be closed for what it asked for.
+        let held = connection.outbox.bytes() + SEGMENT_OVERHEAD_BYTES;
+        let answer_bytes = SERVER_HEADER_BYTES_MAX + answer(joined.recovered).len();
+        let room_bytes = settings.limits.outbox_bytes_max;
+        let room_bytes = room_bytes.saturating_sub(held + answer_bytes);
+        let Joined {
+            recovered,
+            publications,
+            ..
+        } = fit(joined, dialect, room_bytes);
+        self.metrics.count_recovery(recovered, publications.len());
+        if command.is_some() {
+            encode_frame(out, Opcode::Text, &answer(recovered), None);
+        }
+        for publication in &publications {
+            out.extend_from_slice(dialect.encode(publication));
+        }
+        true
+    }
+
+    /// A pattern that every shard knows, for one connection that waited for that. False: it does not wait any more.
+    pub fn handle_pattern_known(
+        &mut self,
+        context: &mut ConnectionContext<'_>,
+        known: &Known,
+        request: u32,
+    ) -> bool {
+        if !context.connection.takes_deliveries() {
+            return false;
+        }
+        let Subscribed::Many(many) = &mut *context.subscribed else {
+            return false;
+        };
+        let target = Target::Pattern(known.pattern.clone());
+        let Some((membership, command)) = many.joining(&target, request) else {
+            return false;
+        };
+        let Some(member) = self.patterns.add_member(known.place, context.id.index) else {
+            return false;
+        };
+        let place = known.place;
+        *membership = Membership::Live { place, member };
+        if let Some(command) = command {
+            let mut payload = Vec::with_capacity(128);
+            let slow_consumer = SlowConsumer::Close;
+            umbel_v1::encode_subscribed(&mut payload, command, &target, None, None, slow_consumer);
+            encode_frame(context.out, Opcode::Text, &payload, None);
+        }
+        true
+    }
+
+    /// Who is on a topic.
+    pub fn handle_present(
+        &mut self,
+        context: &mut ConnectionContext<'_>,
+        request: u32,
+        members: &[Member],
+        total: u32,
+    ) {
+        let Subscribed::Many(many) = &mut *context.subscribed else {
+            return;
+        };
+        if let Some((Some(name), topic)) = many.take_question(request)
+            && context.connection.takes_deliveries()
+        {
+            // The list knows of what has changed so far, so that is told first.
+            let target = Target::Topic(topic.clone());
+            if let Some(Membership::Live { place, .. }) = many.subscriptions.get(&target) {
+                self.presence
+                    .take_rest(*place, context.id.index, context.out);
+            }
+            let mut payload = Vec::new();
+            umbel_v1::encode_presence(&mut payload, name, &topic, total, members);
+            encode_frame(context.out, Opcode::Text, &payload, None);
+        }
+    }
+}
+
+/// Whether the connection has ended the subscription that the question was about, and has begun another one to the
+/// same topic since: it is still present there.
+fn subscribes_anew(subscribed: &Subscribed, topic: &Topic, request: u32) -> bool {
+    let Subscribed::Many(many) = subscribed else {
+        return false;
+    };
+    match many.subscriptions.get(&Target::Topic(topic.clone())) {
+        Some(Membership::Joining { request: asked, .. }) => *asked != request,
+        Some(Membership::Live { .. }) => true,
+        None => false,
+    }
+}
+
+/// What of a replay fits so many bytes in the asker's dialect. Who asked for all since a position gets all of it or is
+/// told that it is not recovered; who asked for the last ones gets the newest that fit.
+fn fit(mut joined: Joined, dialect: Dialect, room_bytes: usize) -> Joined {
+    let mut bytes_left = room_bytes;
+    let newest_first = joined.publications.iter().rev();
+    let fitting = newest_first
+        .take_while(|next| {
+            let left = bytes_left.checked_sub(dialect.encode(next).len());
+            bytes_left = left.unwrap_or(0);
+            left.is_some()
+        })
+        .count();
+    let missing = joined.publications.len() - fitting;
+    if missing > 0 && joined.recovered.is_some() {
+        joined.recovered = Some(false);
+        joined.publications.clear();
+    } else {
+        joined.publications.drain(..missing);
+    }
+    joined
+}

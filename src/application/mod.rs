@@ -1,0 +1,313 @@
+//! What is done about a connection's events: one function, [`Application::handle_event`], for all of them.
+
+mod commands;
+mod joins;
+mod listings;
+mod publishes;
+pub mod receipts;
+mod requests;
+mod route;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use crate::access::Authorizer;
+use crate::config::Origins;
+use crate::connection::{
+    Answer, Connection, Deflation, Endpoint, Event, Message, Purpose, Settings,
+};
+use crate::fanout::patterns::Patterns;
+use crate::fanout::presence::PresenceChanges;
+use crate::fanout::subscribed::Subscribed;
+use crate::fanout::topics::Topics;
+use crate::handler::{ConnectionId, Handler, Peer};
+use crate::http::escape::escape;
+use crate::http::refusal::Refusal;
+use crate::hub::{Command, LocalTopic, Publication, ReactorId, Share};
+use crate::metrics::{Metrics, ReactorMetrics};
+use crate::protocol::deflate::Agreement;
+use crate::worker::Shards;
+use receipts::Receipts;
+
+/// Where in its life the server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Stage {
+    /// Serving.
+    Ready = 0,
+    /// Delivering what is queued and closing everybody.
+    Draining = 1,
+    /// Ending at once.
+    Stopping = 2,
+}
+
+/// The stage, as all threads see it. It only moves forward.
+#[derive(Debug, Default)]
+pub struct StageCell(AtomicU8);
+
+impl StageCell {
+    /// The stage now.
+    pub fn get(&self) -> Stage {
+        match self.0.load(Ordering::SeqCst) {
+            0 => Stage::Ready,
+            1 => Stage::Draining,
+            _ => Stage::Stopping,
+        }
+    }
+
+    /// Moves forward to this stage.
+    pub fn advance(&self, stage: Stage) {
+        self.0.fetch_max(stage as u8, Ordering::SeqCst);
+    }
+}
+
+/// An own endpoint.
+#[derive(Clone)]
+pub struct Route {
+    /// The exact path.
+    pub path: Box<str>,
+    /// What happens there.
+    pub handler: Arc<dyn Handler>,
+}
+
+/// What all reactors share.
+#[derive(Clone)]
+pub struct Shared {
+    /// The limits.
+    pub settings: Arc<Settings>,
+    /// The hub.
+    pub shards: Arc<Shards>,
+    /// Who may do what.
+    pub authorizer: Arc<dyn Authorizer>,
+    /// Which web origins may connect.
+    pub origins: Arc<Origins>,
+    /// Subprotocols that `/ws/{topic}` agrees to.
+    pub subprotocols: Arc<[Box<str>]>,
+    /// Own endpoints.
+    pub routes: Arc<[Route]>,
+    /// What all threads count.
+    pub metrics: Arc<Metrics>,
+    /// Where in its life the server is.
+    pub stage: Arc<StageCell>,
+}
+
+/// The connection whose event is being dealt with.
+pub struct Current<'a> {
+    /// Its name.
+    pub id: ConnectionId,
+    /// Its subscriptions.
+    pub subscribed: &'a mut Subscribed,
+    /// The compression that was agreed to.
+    pub deflate: Option<Agreement>,
+    /// There is memory for the context of a peer that compresses.
+    pub may_keep_context: bool,
+}
+
+/// A connection, as its reactor holds it, while an effect of the hub's is carried out for it.
+pub struct ConnectionContext<'a> {
+    /// Its name.
+    pub id: ConnectionId,
+    /// Its state machine.
+    pub connection: &'a mut Connection,
+    /// Its subscriptions.
+    pub subscribed: &'a mut Subscribed,
+    /// Bytes that are written behind its outbox.
+    pub out: &'a mut Vec<u8>,
+    /// The moment of the tick.
+    pub now_ms: u64,
+}
+
+/// What a reactor does about events.
+pub struct Application {
+    /// The reactor.
+    pub reactor: ReactorId,
+    /// What all reactors share.
+    pub shared: Shared,
+    /// Topics with subscribers here.
+    pub topics: Topics,
+    /// Patterns with subscribers here.
+    pub patterns: Patterns,
+    /// Who came and went in this tick, where others are told.
+    pub(crate) presence: PresenceChanges,
+    /// What publishers wait for who asked for receipts.
+    pub receipts: Receipts,
+    /// What the reactor counts.
+    pub metrics: Arc<ReactorMetrics>,
+    /// Commands that the hub did not take yet, with the connections that are held because of them.
+    pub untaken: VecDeque<(ConnectionId, Command)>,
+    /// Bytes of publications in them.
+    pub(crate) untaken_bytes: usize,
+    /// What compresses for own endpoints.
+    pub deflation: Deflation,
+    /// This tick's moment on the process's clock, for publications.
+    pub now_us: u64,
+    next_expiry_ms: u64,
+}
+
+/// How often the hub is told the time.
+const EXPIRY_INTERVAL_MS: u64 = 1000;
+
+impl Application {
+    /// That of a reactor without connections.
+    pub fn new(reactor: ReactorId, shared: Shared) -> Application {
+        Application {
+            reactor,
+            topics: Topics::new(reactor, shared.settings.limits.topics_max),
+            patterns: Patterns::new(
+                reactor,
+                shared.shards.shard_count(),
+                shared.settings.limits.topics_max,
+                shared.settings.limits.commands_max,
+            ),
+            presence: PresenceChanges::default(),
+            receipts: Receipts::new(shared.settings.limits.receipts_max),
+            metrics: Arc::clone(shared.metrics.reactor(usize::from(reactor.0))),
+            deflation: Deflation::new(&shared.settings),
+            shared,
+            untaken: VecDeque::new(),
+            untaken_bytes: 0,
+            now_us: 0,
+            next_expiry_ms: 0,
+        }
+    }
+
+    /// Ends the tick: of the write buffers at most so many bytes are kept, and the gauges are shown.
+    pub fn finish_tick(&mut self, bytes_kept: usize) {
+        self.deflation.shrink_to(bytes_kept);
+        let metrics = &self.metrics;
+        metrics.messages_deflated.set(self.deflation.messages);
+        metrics.deflate_saved_bytes.set(self.deflation.saved_bytes);
+        metrics.topics.set(self.topics.len() as u64);
+        metrics.patterns.set(self.patterns.len() as u64);
+    }
+
+    /// The one place where events become actions.
+    pub fn handle_event(
+        &mut self,
+        current: &mut Current<'_>,
+        event: Event<'_>,
+        out: &mut Vec<u8>,
+    ) -> Answer {
+        match event {
+            Event::Request(head, bytes) => self.handle_request(current, &head, bytes),
+            Event::Body(
+                Purpose::Publish {
+                    topic,
+                    kind,
+                    options,
+                },
+                body,
+            ) => self.handle_publish_body(current, topic, kind, options, body),
+            Event::Body(Purpose::PublishLines { head }, body) => {
+                self.handle_publish_lines(current, &head, body)
+            }
+            Event::Opened(number) => self.handle_opened(current, number, out),
+            Event::Message(Endpoint::Topic { may_publish }, message) => {
+                self.metrics.messages_received.add(1);
+                self.handle_publication(current, may_publish, message)
+            }
+            Event::Message(Endpoint::Many { is_binary }, message) => {
+                self.metrics.messages_received.add(1);
+                self.handle_commands(current, is_binary, message, out)
+            }
+            Event::Message(Endpoint::Handler(number), message) => {
+                self.metrics.messages_received.add(1);
+                self.handle_message(current, number, message, out)
+            }
+            Event::Refused(refusal) => {
+                self.count_refusal(current, refusal);
+                Answer::Proceed
+            }
+        }
+    }
+
+    /// Whether the hub has yet to take something.
+    pub fn has_untaken(&self) -> bool {
+        !self.untaken.is_empty() || self.topics.has_forsaken() || self.patterns.has_outgoing()
+    }
+
+    /// Queues a publication for delivery at the end of this tick's mail. One that nobody here subscribes to any more is
+    /// dropped.
+    pub fn queue(&mut self, local: LocalTopic, publication: Arc<Publication>) {
+        let queued = match local.is_pattern() {
+            false => self.topics.queue(local, publication),
+            true => self.patterns.queue(local, publication),
+        };
+        if let Err(publication) = queued {
+            publication.add_share(&Share::default());
+        }
+    }
+
+    /// Lets the hub's shards, once a second, forget what has become too old. One reactor does it for all.
+    pub fn expire_histories(&mut self, now_ms: u64) {
+        let is_due = self.reactor == ReactorId(0) && now_ms >= self.next_expiry_ms;
+        if !is_due || self.shared.settings.topic_rules.is_empty() {
+            return;
+        }
+        self.next_expiry_ms = now_ms + EXPIRY_INTERVAL_MS;
+        for shard in 0..self.shared.shards.shard_count() {
+            let now_us = self.now_us;
+            // A shard that takes no command now is told a second later.
+            let _ = self.submit(Command::Expire { shard, now_us });
+        }
+    }
+
+    /// Hands a command to the hub.
+    pub fn submit(&self, command: Command) -> Result<(), Command> {
+        self.shared.shards.submit(command, Some(self.reactor))
+    }
+
+    fn handle_opened(
+        &mut self,
+        current: &mut Current<'_>,
+        number: u16,
+        out: &mut Vec<u8>,
+    ) -> Answer {
+        self.call(current, number, out, |handler, peer| handler.open(peer))
+    }
+
+    fn handle_message(
+        &mut self,
+        current: &mut Current<'_>,
+        number: u16,
+        message: Message<'_>,
+        out: &mut Vec<u8>,
+    ) -> Answer {
+        self.call(current, number, out, |handler, peer| {
+            handler.message(peer, message);
+        })
+    }
+
+    fn call(
+        &mut self,
+        current: &Current<'_>,
+        number: u16,
+        out: &mut Vec<u8>,
+        call: impl FnOnce(&dyn Handler, &mut Peer<'_>),
+    ) -> Answer {
+        let Some(route) = self.shared.routes.get(usize::from(number)) else {
+            return Answer::Proceed;
+        };
+        let bytes_max = self.shared.settings.limits.outbox_bytes_max;
+        let mut peer = Peer::new(current.id, out, bytes_max)
+            .with_deflation(&mut self.deflation, current.deflate);
+        call(&*route.handler, &mut peer);
+        self.metrics.messages_sent.add(peer.sent());
+        match peer.take_close() {
+            Some((code, reason)) => Answer::Close(code, reason),
+            None => Answer::Proceed,
+        }
+    }
+
+    fn count_refusal(&self, current: &Current<'_>, refusal: &Refusal) {
+        if let Some(index) = Refusal::LABELS
+            .iter()
+            .position(|label| *label == refusal.label)
+        {
+            self.metrics.refused[index].add(1);
+        }
+        let (id, status, reason) = (current.id, refusal.status, refusal.label);
+        log::debug!(connection:% = id, status, reason; "refused: {}", escape(&*refusal.reason));
+    }
+}

@@ -1,0 +1,220 @@
+//! Publishing: by WebSocket, by request, and what the hub did not take at once.
+
+use std::sync::Arc;
+
+use super::{Application, Current};
+use crate::access::Action;
+use crate::connection::{Answer, Awaited, CloseReason, Hold, Message, PublishOptions};
+use crate::dialect::json;
+use crate::handler::ConnectionId;
+use crate::http::refusal::Refusal;
+use crate::http::request::Head;
+use crate::hub::{Command, Kind, Origin, Publication};
+use crate::topic::Topic;
+
+/// What a publisher is told that the hub has no room for.
+const HUB_IS_FULL: &str = "more is being published than is delivered; try again";
+
+/// A publication on its way to the hub.
+struct Draft {
+    topic: Topic,
+    publication: Publication,
+    key: Option<Arc<str>>,
+    wants_receipt: bool,
+}
+
+impl Application {
+    /// Holds a publisher back until the hub takes its command; with too many of them already, it is closed and told.
+    pub(super) fn hold_back(&mut self, id: ConnectionId, command: Command) -> Answer {
+        let limits = &self.shared.settings.limits;
+        if self.untaken.len() >= limits.commands_max
+            || self.untaken_bytes + command.bytes() > limits.command_bytes_max
+        {
+            return Answer::End(CloseReason::OverBudget);
+        }
+        self.metrics.publish_holds.add(1);
+        self.keep_untaken(id, command);
+        Answer::Hold(Hold::Hub)
+    }
+
+    /// Keeps a command that the hub did not take.
+    pub fn keep_untaken(&mut self, id: ConnectionId, command: Command) {
+        self.untaken_bytes += command.bytes();
+        self.untaken.push_back((id, command));
+    }
+
+    /// The oldest command that the hub did not take.
+    pub fn take_untaken(&mut self) -> Option<(ConnectionId, Command)> {
+        let (id, command) = self.untaken.pop_front()?;
+        self.untaken_bytes -= command.bytes();
+        Some((id, command))
+    }
+
+    pub(super) fn handle_publication(
+        &mut self,
+        current: &mut Current<'_>,
+        may_publish: bool,
+        message: Message<'_>,
+    ) -> Answer {
+        let (true, Some(subscription)) = (may_publish, current.subscribed.one()) else {
+            return Answer::End(CloseReason::Forbidden);
+        };
+        let topic = self.topics.topic(subscription).clone();
+        let publication = Arc::new(Publication::new(
+            message.kind(),
+            message.payload(),
+            self.now_us,
+        ));
+        match self.submit(Command::Publish {
+            topic,
+            publication,
+            origin: Origin::Detached,
+        }) {
+            Ok(()) => Answer::Proceed,
+            Err(command) => self.hold_back(current.id, command),
+        }
+    }
+
+    pub(super) fn handle_publish_body(
+        &mut self,
+        current: &mut Current<'_>,
+        topic: Topic,
+        kind: Option<Kind>,
+        options: PublishOptions,
+        body: &[u8],
+    ) -> Answer {
+        let is_text = || simdutf8::basic::from_utf8(body).is_ok();
+        let kind = match kind {
+            Some(Kind::Text) if !is_text() => {
+                let reason = "the Content-Type says text, but the body is not UTF-8; \
+                              send application/octet-stream for binary";
+                return Answer::Refuse(Refusal::bad_request(reason));
+            }
+            Some(kind) => kind,
+            None if is_text() => Kind::Text,
+            None => Kind::Binary,
+        };
+        let PublishOptions { key, wants_receipt } = options;
+        let draft = Draft {
+            topic,
+            publication: Publication::new(kind, body, self.now_us),
+            key,
+            wants_receipt,
+        };
+        match self.publish(current, draft, 0) {
+            Ok(()) => Answer::Await(Awaited::One),
+            Err(refusal) => Answer::Refuse(refusal),
+        }
+    }
+
+    /// Hands a publication of a request to the hub.
+    fn publish(
+        &mut self,
+        current: &Current<'_>,
+        draft: Draft,
+        sequence: u32,
+    ) -> Result<(), Refusal> {
+        let mut publication = draft.publication;
+        if let Some(key) = draft.key {
+            publication = publication.with_key(key);
+        }
+        let mut origin = self.origin(current, sequence);
+        if draft.wants_receipt {
+            let receipt = self.receipt(current.id, sequence);
+            publication = publication.with_receipt(receipt.ok_or_else(too_many_receipts)?);
+            // The receipt says the position too.
+            origin = Origin::Detached;
+        }
+        let command = Command::Publish {
+            topic: draft.topic,
+            publication: Arc::new(publication),
+            origin,
+        };
+        self.submit(command).map_err(|_| {
+            if draft.wants_receipt {
+                self.receipts.give_back();
+            }
+            hub_is_full()
+        })
+    }
+
+    pub(super) fn handle_publish_lines(
+        &mut self,
+        current: &mut Current<'_>,
+        head: &[u8],
+        body: &[u8],
+    ) -> Answer {
+        let head = match Head::parse(head, &self.shared.settings.request) {
+            Ok(head) => head,
+            Err(refusal) => return Answer::Refuse(refusal),
+        };
+        let lines_max = self.shared.settings.limits.publish_lines_max;
+        let lines = body.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
+        let mut answers = Vec::new();
+        let mut full = false;
+        for line in lines.filter(|line| !line.is_empty()) {
+            let sequence = answers.len();
+            if sequence == lines_max {
+                let reason =
+                    format!("over {lines_max} lines: this one and all after it are not published");
+                answers.push(Some(refused_line(413, &reason)));
+                break;
+            }
+            // A line that the hub has no room for takes those behind it along: whoever sends again what was turned away
+            // sends it in the same order. One that is refused for any other reason is refused alone.
+            let outcome = if full {
+                Err(hub_is_full())
+            } else {
+                self.publish_line(current, head, line, sequence as u32)
+            };
+            answers.push(outcome.err().map(|refusal| {
+                full |= refusal.reason == HUB_IS_FULL;
+                refused_line(refusal.status, &refusal.reason)
+            }));
+        }
+        Answer::Await(Awaited::Lines(answers))
+    }
+
+    fn publish_line(
+        &mut self,
+        current: &Current<'_>,
+        head: Head<'_>,
+        line: &[u8],
+        sequence: u32,
+    ) -> Result<(), Refusal> {
+        let line =
+            json::parse_publish_line(line, self.shared.settings.limits.publication_bytes_max)?;
+        self.authorize(&head, Action::Publish(line.topic.as_str()))?;
+        let draft = Draft {
+            topic: line.topic,
+            publication: Publication::new(line.kind, &line.payload, self.now_us),
+            key: line.key.as_deref().map(Arc::from),
+            wants_receipt: line.wants_receipt,
+        };
+        self.publish(current, draft, sequence)
+    }
+
+    pub(super) fn origin(&self, current: &Current<'_>, sequence: u32) -> Origin {
+        Origin::Connection {
+            reactor: self.reactor,
+            connection: current.id.to_bits(),
+            sequence,
+        }
+    }
+}
+
+/// The hub's queue, or a reactor's mailbox, is full.
+pub fn hub_is_full() -> Refusal {
+    Refusal::unavailable(HUB_IS_FULL)
+}
+
+fn refused_line(status: u16, reason: &str) -> Vec<u8> {
+    let mut line = Vec::new();
+    json::encode_refused(&mut line, status, reason);
+    line
+}
+
+/// Nobody else may wait for a receipt.
+fn too_many_receipts() -> Refusal {
+    Refusal::unavailable("as many receipts as receipts_max allows are outstanding; try again")
+}

@@ -1,0 +1,92 @@
+//! Receipts: what became of a publication, for the publisher who asked.
+//!
+//! Each reactor that writes a publication adds its share; whichever is last sends the report to the reactor that owns the
+//! publisher. It finds room there always, for no more receipts are handed out than the queue of reports holds.
+
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::Application;
+use crate::handler::ConnectionId;
+use crate::hub::{Receipt, Report};
+
+/// A report for one of this reactor's publishers.
+pub struct Reported {
+    /// The publisher.
+    pub connection: ConnectionId,
+    /// The number of its publication.
+    pub sequence: u32,
+    /// What became of it.
+    pub report: Report,
+}
+
+/// The receipts that a reactor's publishers wait for.
+pub struct Receipts {
+    sender: Sender<Reported>,
+    receiver: Receiver<Reported>,
+    outstanding: usize,
+    outstanding_max: usize,
+}
+
+impl Receipts {
+    /// None yet, and at most `outstanding_max` at a time.
+    pub fn new(outstanding_max: usize) -> Receipts {
+        let (sender, receiver) = bounded(outstanding_max);
+        Receipts {
+            sender,
+            receiver,
+            outstanding: 0,
+            outstanding_max,
+        }
+    }
+
+    /// Whether reports wait to be handed on.
+    pub fn is_empty(&self) -> bool {
+        self.outstanding == 0 || self.receiver.is_empty()
+    }
+
+    /// One that was handed out is not needed, for its publication was not published.
+    pub fn give_back(&mut self) {
+        self.outstanding -= 1;
+    }
+
+    /// Takes a report that has come.
+    pub fn take(&mut self) -> Option<Reported> {
+        if self.outstanding == 0 {
+            return None;
+        }
+        let reported = self.receiver.try_recv().ok()?;
+        self.outstanding -= 1;
+        Some(reported)
+    }
+}
+
+impl Application {
+    /// A receipt for a publication of this connection; None if too many are outstanding.
+    pub(super) fn receipt(
+        &mut self,
+        connection: ConnectionId,
+        sequence: u32,
+    ) -> Option<Arc<Receipt>> {
+        let receipts = &mut self.receipts;
+        if receipts.outstanding >= receipts.outstanding_max {
+            return None;
+        }
+        receipts.outstanding += 1;
+        let sender = receipts.sender.clone();
+        let (shards, reactor) = (Arc::downgrade(&self.shared.shards), self.reactor);
+        Some(Arc::new(Receipt::new(Box::new(move |report| {
+            let reported = Reported {
+                connection,
+                sequence,
+                report,
+            };
+            // It fails only if the reactor has ended, and its publishers with it.
+            let _ = sender.try_send(reported);
+            if let Some(shards) = shards.upgrade() {
+                shards.wake(reactor);
+            }
+        }))))
+    }
+}

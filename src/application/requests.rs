@@ -1,0 +1,485 @@
+//! Requests: which resource, whether the request may, and what it is answered with.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::commands::Question;
+use super::publishes::hub_is_full;
+use super::route::{Route, allowed_methods, query_of};
+use super::{Application, Current, Stage};
+use crate::access::{AccessRequest, Action, Denied};
+use crate::config::Origins;
+use crate::connection::event::ExtraHeaders;
+use crate::connection::joining::{POSITION_HEADER, RECOVERED_HEADER};
+use crate::connection::{
+    Admission, Answer, Endpoint, PublishOptions, Purpose, ReadBody, Reply, Upgrade,
+};
+use crate::console;
+use crate::dialect::{Dialect, Form, check_key, umbel_v1};
+use crate::fanout::subscribed::{Many, Subscribed};
+use crate::fanout::topics::SubscribeError;
+use crate::http::refusal::Refusal;
+use crate::http::request::{Head, Method};
+use crate::hub::{Kind, Position, Start};
+use crate::protocol::deflate::Agreement;
+use crate::protocol::{self, choose_deflate, is_loopback_origin, is_upgrade, parse_upgrade};
+use crate::topic::Topic;
+
+/// How long a browser may keep the answer to a preflight request, in seconds.
+const PREFLIGHT_AGE_S: &str = "600";
+
+impl Application {
+    pub(super) fn handle_request(
+        &mut self,
+        current: &mut Current<'_>,
+        head: &Head<'_>,
+        bytes: &[u8],
+    ) -> Answer {
+        self.answer(current, head, bytes)
+            .unwrap_or_else(Answer::Refuse)
+    }
+
+    fn answer(
+        &mut self,
+        current: &mut Current<'_>,
+        head: &Head<'_>,
+        bytes: &[u8],
+    ) -> Result<Answer, Refusal> {
+        let route = Route::parse(head.target)?;
+        // Of a path that may be nobody's it is asked first whether it is there.
+        if !matches!(route, Route::Path(_)) {
+            if head.method == Method::Options {
+                return self.preflight(head, &route);
+            }
+            route.check_method(head.method)?;
+        }
+        match route {
+            Route::Health => Ok(text(200, "ok\n")),
+            Route::Ready => Ok(match self.shared.stage.get() {
+                Stage::Ready => text(200, "ready\n"),
+                Stage::Draining | Stage::Stopping => text(503, "draining\n"),
+            }),
+            Route::Metrics => {
+                self.authorize(head, Action::Observe)?;
+                Ok(self.figures(head))
+            }
+            Route::Topics => self.list_topics(current, head),
+            Route::TopicState(topic) => self.show_topic(current, head, topic),
+            Route::Asset(path) => self.asset(head, path),
+            Route::WebSocket(topic) => self.subscribe_websocket(current, head, topic),
+            Route::WebSocketMany => self.open_many(current, head, bytes),
+            Route::Sse(topic) => self.subscribe_stream(current, head, topic),
+            Route::Publish(topic) => {
+                let headers = self.check_origin(head)?;
+                self.authorize(head, Action::Publish(topic.as_str()))?;
+                let purpose = Purpose::Publish {
+                    topic,
+                    kind: content_kind(head)?,
+                    options: publish_options(head)?,
+                };
+                let bytes_max = self.shared.settings.limits.publication_bytes_max;
+                Ok(Answer::ReadBody(ReadBody {
+                    purpose,
+                    bytes_max,
+                    headers,
+                }))
+            }
+            Route::PublishMany => {
+                let headers = self.check_origin(head)?;
+                self.authorize(head, Action::PublishMany)?;
+                let purpose = Purpose::PublishLines { head: bytes.into() };
+                let bytes_max = self.shared.settings.limits.body_bytes_max;
+                Ok(Answer::ReadBody(ReadBody {
+                    purpose,
+                    bytes_max,
+                    headers,
+                }))
+            }
+            // RFC 9110 section 9.3.7: a question about the server as a whole.
+            Route::Path("*") => Ok(no_content(vec![(
+                "Allow",
+                "GET, HEAD, POST, OPTIONS".to_owned(),
+            )])),
+            Route::Path(path) => self.answer_path(current, head, path),
+        }
+    }
+
+    /// Whether the request may do what it wants.
+    pub(super) fn authorize(&self, head: &Head<'_>, action: Action<'_>) -> Result<(), Refusal> {
+        self.shared
+            .authorizer
+            .authorize(&AccessRequest::new(*head, action))
+            .map_err(|denied| match denied {
+                Denied::Unauthenticated(reason) => Refusal::unauthorized(reason),
+                Denied::Forbidden(reason) => Refusal::forbidden(reason),
+            })
+    }
+
+    /// Checks the page that the request comes from, if it comes from one; gives the headers that let it read the
+    /// answer.
+    pub(super) fn check_origin(&self, head: &Head<'_>) -> Result<ExtraHeaders, Refusal> {
+        if head.header_count("origin") == 0 {
+            return Ok(Vec::new());
+        }
+        let allowed = |origin: &str| match &*self.shared.origins {
+            Origins::Any => true,
+            Origins::Loopback => is_loopback_origin(origin),
+            Origins::List(list) => list.matches(origin),
+        };
+        match head.header("origin") {
+            Some(origin) if head.header_count("origin") == 1 && allowed(origin) => Ok(vec![
+                ("Access-Control-Allow-Origin", origin.to_owned()),
+                ("Vary", "Origin".to_owned()),
+                (
+                    "Access-Control-Expose-Headers",
+                    format!("{POSITION_HEADER}, {RECOVERED_HEADER}"),
+                ),
+            ]),
+            _ => Err(Refusal::forbidden(
+                "this origin may not connect; the server's --origin says which may",
+            )),
+        }
+    }
+
+    /// What a browser asks before it lets a page of another origin publish or read a stream.
+    fn preflight(&self, head: &Head<'_>, route: &Route<'_>) -> Result<Answer, Refusal> {
+        let mut headers = self.check_origin(head)?;
+        headers.push(("Allow", format!("{}, OPTIONS", allowed_methods(route))));
+        if head.header("access-control-request-method").is_some() {
+            headers.push((
+                "Access-Control-Allow-Methods",
+                allowed_methods(route).to_owned(),
+            ));
+            let names = "Authorization, Content-Type, Last-Event-ID, Umbel-Key, Umbel-Receipt";
+            headers.push(("Access-Control-Allow-Headers", names.to_owned()));
+            headers.push(("Access-Control-Max-Age", PREFLIGHT_AGE_S.to_owned()));
+        }
+        Ok(no_content(headers))
+    }
+
+    fn figures(&self, head: &Head<'_>) -> Answer {
+        let (metrics, hub) = (&self.shared.metrics, self.shared.shards.counts());
+        let openmetrics = head
+            .headers("accept")
+            .any(|accept| accept.contains("application/openmetrics-text"));
+        let (content_type, text) = match openmetrics {
+            true => (
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                metrics.encode(hub),
+            ),
+            false => (
+                "text/plain; version=0.0.4; charset=utf-8",
+                metrics.encode_prometheus(hub),
+            ),
+        };
+        Answer::Respond(Reply {
+            status: 200,
+            content_type,
+            headers: vec![("Cache-Control", "no-store".to_owned())],
+            body: Cow::Owned(text.into_bytes()),
+        })
+    }
+
+    fn asset(&self, head: &Head<'_>, path: &str) -> Result<Answer, Refusal> {
+        let asset = console::asset(path);
+        let mut headers = match asset {
+            // Scripts that a page of another origin imports are fetched as its own requests are.
+            Some(asset) if asset.is_public => self.check_origin(head)?,
+            _ => {
+                self.authorize(head, Action::Observe)?;
+                ExtraHeaders::new()
+            }
+        };
+        let asset = asset.ok_or_else(|| Refusal::not_found("there is no such page"))?;
+        let own = [
+            ("Content-Security-Policy", console::CONTENT_SECURITY_POLICY),
+            ("X-Content-Type-Options", "nosniff"),
+            ("Referrer-Policy", "no-referrer"),
+            ("Cache-Control", "no-cache"),
+        ];
+        headers.extend(own.map(|(name, value)| (name, value.to_owned())));
+        Ok(Answer::Respond(Reply {
+            status: 200,
+            content_type: asset.content_type,
+            headers,
+            body: Cow::Borrowed(asset.body),
+        }))
+    }
+
+    /// Own endpoints, and what is none.
+    fn answer_path(
+        &mut self,
+        current: &mut Current<'_>,
+        head: &Head<'_>,
+        path: &str,
+    ) -> Result<Answer, Refusal> {
+        if let Some(asset) = console::asset(path).filter(|_| head.method != Method::Options) {
+            Route::Asset(asset.path).check_method(head.method)?;
+            return self.asset(head, path);
+        }
+        let number = self
+            .shared
+            .routes
+            .iter()
+            .position(|route| *route.path == *path);
+        let number = number.ok_or_else(|| {
+            Refusal::not_found(
+                "there is nothing here: try /, /ws/{topic}, /sse/{topic}, /pub/{topic} or /echo",
+            )
+        })?;
+        Route::Path(path).check_method(head.method)?;
+        let upgrade = self.check_upgrade(head)?;
+        self.authorize(head, Action::Open(path))?;
+        let spoken = self.shared.routes[number].handler.subprotocols();
+        Ok(Answer::Upgrade(Upgrade {
+            accept: upgrade.accept,
+            subprotocol: choose(&upgrade, |offer| spoken.contains(&offer)),
+            endpoint: Endpoint::Handler(number as u16),
+            deflate: self.choose_deflate(current, head),
+        }))
+    }
+
+    /// The compression to agree to.
+    fn choose_deflate(&self, current: &mut Current<'_>, head: &Head<'_>) -> Option<Agreement> {
+        let mut policy = self.shared.settings.deflate_policy;
+        policy.client_takeover &= current.may_keep_context;
+        current.deflate = choose_deflate(head, &policy);
+        current.deflate
+    }
+
+    fn check_upgrade<'a>(&self, head: &Head<'a>) -> Result<protocol::Upgrade<'a>, Refusal> {
+        if !is_upgrade(head) {
+            let reason = "this is a WebSocket endpoint, and the request asks for no upgrade: it needs \
+                          Connection: Upgrade and Upgrade: websocket";
+            return Err(Refusal::bad_request(reason));
+        }
+        let upgrade = parse_upgrade(head)?;
+        self.check_origin(head)?;
+        Ok(upgrade)
+    }
+
+    fn subscribe_websocket(
+        &mut self,
+        current: &mut Current<'_>,
+        head: &Head<'_>,
+        topic: Topic,
+    ) -> Result<Answer, Refusal> {
+        let upgrade = self.check_upgrade(head)?;
+        self.authorize(head, Action::Subscribe(topic.as_str()))?;
+        let may_publish = self
+            .authorize(head, Action::Publish(topic.as_str()))
+            .is_ok();
+        let start = start_of(head)?;
+        let agreed = &self.shared.subprotocols;
+        let admission = Admission::Upgrade(Upgrade {
+            accept: upgrade.accept,
+            subprotocol: choose(&upgrade, |offer| agreed.iter().any(|name| **name == *offer)),
+            endpoint: Endpoint::Topic { may_publish },
+            deflate: self.choose_deflate(current, head),
+        });
+        self.subscribe(current, topic, start, admission)
+    }
+
+    fn subscribe_stream(
+        &mut self,
+        current: &mut Current<'_>,
+        head: &Head<'_>,
+        topic: Topic,
+    ) -> Result<Answer, Refusal> {
+        let headers = self.check_origin(head)?;
+        self.authorize(head, Action::Subscribe(topic.as_str()))?;
+        let start = match head.header_count("last-event-id") {
+            0 => start_of(head)?,
+            _ => Start::Since(last_event_position(head.header("last-event-id"))),
+        };
+        self.subscribe(current, topic, start, Admission::Stream(headers))
+    }
+
+    /// Many topics on one connection.
+    fn open_many(
+        &mut self,
+        current: &mut Current<'_>,
+        head: &Head<'_>,
+        bytes: &[u8],
+    ) -> Result<Answer, Refusal> {
+        let upgrade = self.check_upgrade(head)?;
+        self.authorize(head, Action::Connect)?;
+        let chosen = upgrade
+            .offers()
+            .find_map(|offer| Some((offer, Dialect::of_subprotocol(offer)?)));
+        let Some((subprotocol, dialect)) = chosen else {
+            let reason = "/ws speaks the subprotocols umbel.v1 and umbel.v1.bin, and the request offers neither in \
+                          Sec-WebSocket-Protocol; for one topic without a subprotocol: GET /ws/{topic}, as in /ws/news";
+            return Err(Refusal::bad_request(reason));
+        };
+        if self.shared.stage.get() != Stage::Ready {
+            return Err(Refusal::unavailable("the server is shutting down").closing());
+        }
+        let info = match query_of(head.target).get("info")? {
+            Some(info) if info.len() > self.shared.settings.limits.info_bytes_max => {
+                let reason = "the info is longer than info_bytes_max allows";
+                return Err(Refusal::bad_request(reason));
+            }
+            info => info.map(|info| umbel_v1::info_json(&info)),
+        };
+        let deflate = self.choose_deflate(current, head);
+        let many = Many::new(bytes, info, Form::best(dialect, deflate));
+        *current.subscribed = Subscribed::Many(Box::new(many));
+        Ok(Answer::Upgrade(Upgrade {
+            accept: upgrade.accept,
+            subprotocol: Some(subprotocol.into()),
+            endpoint: Endpoint::Many {
+                is_binary: dialect == Dialect::V1Binary,
+            },
+            deflate,
+        }))
+    }
+
+    /// Makes the connection a subscriber: at once, or once the hub has said where the topic stands, if that matters.
+    fn subscribe(
+        &mut self,
+        current: &mut Current<'_>,
+        topic: Topic,
+        start: Start,
+        admission: Admission,
+    ) -> Result<Answer, Refusal> {
+        if self.shared.stage.get() != Stage::Ready {
+            return Err(Refusal::unavailable("the server is shutting down").closing());
+        }
+        let refusal = |error| match error {
+            SubscribeError::HubFull => hub_is_full(),
+            SubscribeError::TooManyTopics => {
+                Refusal::unavailable("as many topics have subscribers as topics_max allows")
+            }
+        };
+        let rule = self.shared.settings.topic_rules.rule(&topic);
+        if start != Start::Now || rule.history.publications_max > 0 || rule.presence {
+            let question = Question {
+                connection: current.id,
+                request: 0,
+                start,
+                info: None,
+            };
+            self.ask_to_join(&topic, question, None).map_err(refusal)?;
+            return Ok(Answer::Join(admission));
+        }
+        let (shards, reactor) = (Arc::clone(&self.shared.shards), self.reactor);
+        let submit = |command| shards.submit(command, Some(reactor)).is_ok();
+        let subscription = self.topics.subscribe(topic, current.id.index, submit);
+        *current.subscribed = Subscribed::One(subscription.map_err(refusal)?);
+        Ok(match admission {
+            Admission::Upgrade(upgrade) => Answer::Upgrade(upgrade),
+            Admission::Stream(headers) => Answer::Stream(headers),
+        })
+    }
+}
+
+/// Where a subscription is to begin, by the query.
+fn start_of(head: &Head<'_>) -> Result<Start, Refusal> {
+    let query = query_of(head.target);
+    let (since, last) = (query.get("since")?, query.get("last")?);
+    match (since, last) {
+        (None, None) => Ok(Start::Now),
+        (Some(since), None) => Position::parse(&since).map(Start::Since).ok_or_else(|| {
+            Refusal::bad_request("since is a position, epoch:offset, as Umbel-Position gives it")
+        }),
+        (None, Some(last)) => last
+            .parse()
+            .map(Start::Last)
+            .map_err(|_| Refusal::bad_request("last is how many publications come first")),
+        (Some(_), Some(_)) => Err(Refusal::bad_request(
+            "a subscription begins by since or by last, not by both",
+        )),
+    }
+}
+
+/// What an event stream's reader has seen. What is no position of this server's is one that cannot be recovered from.
+fn last_event_position(id: Option<&str>) -> Position {
+    id.and_then(Position::parse).unwrap_or(Position {
+        epoch: 0,
+        offset: u64::MAX,
+    })
+}
+
+/// What a publish asks for by headers.
+fn publish_options(head: &Head<'_>) -> Result<PublishOptions, Refusal> {
+    let mut options = PublishOptions::default();
+    for (name, value) in head.all() {
+        if name.eq_ignore_ascii_case("umbel-key") {
+            let Ok(key) = std::str::from_utf8(value) else {
+                return Err(Refusal::bad_request("the key is not UTF-8"));
+            };
+            check_key(key).map_err(Refusal::bad_request)?;
+            if options.key.replace(key.into()).is_some() {
+                return Err(Refusal::bad_request("Umbel-Key stands twice"));
+            }
+        } else if name.eq_ignore_ascii_case("umbel-receipt") {
+            options.wants_receipt = match value {
+                b"true" => true,
+                b"false" => false,
+                _ => return Err(Refusal::bad_request("Umbel-Receipt is true or false")),
+            };
+        }
+    }
+    Ok(options)
+}
+
+/// The first subprotocol that the peer offers and the server speaks.
+fn choose(upgrade: &protocol::Upgrade<'_>, speaks: impl Fn(&str) -> bool) -> Option<Box<str>> {
+    upgrade.offers().find(|offer| speaks(offer)).map(Box::from)
+}
+
+/// Text or binary by `Content-Type`; None where it says nothing, and then the body decides.
+fn content_kind(head: &Head<'_>) -> Result<Option<Kind>, Refusal> {
+    let Some(value) = head.header("content-type") else {
+        return Ok(None);
+    };
+    let (media_type, parameters) = value.split_once(';').unwrap_or((value, ""));
+    let media_type = media_type.trim().to_ascii_lowercase();
+    let is_text = media_type.starts_with("text/")
+        || media_type.ends_with("+json")
+        || media_type.ends_with("+xml")
+        || matches!(
+            &*media_type,
+            "application/json"
+                | "application/x-ndjson"
+                | "application/javascript"
+                | "application/xml"
+                // What curl -d says when it is told nothing.
+                | "application/x-www-form-urlencoded"
+        );
+    if !is_text {
+        return Ok(Some(Kind::Binary));
+    }
+    let charset = parameters.split(';').find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        name.trim()
+            .eq_ignore_ascii_case("charset")
+            .then(|| value.trim().trim_matches('"').to_ascii_lowercase())
+    });
+    match charset.as_deref() {
+        None | Some("utf-8" | "utf8" | "us-ascii") => Ok(Some(Kind::Text)),
+        Some(_) => Err(Refusal::unsupported_media_type(
+            "text is published as UTF-8 only",
+        )),
+    }
+}
+
+fn no_content(headers: ExtraHeaders) -> Answer {
+    let (content_type, body) = ("text/plain; charset=utf-8", Cow::Borrowed(&b""[..]));
+    Answer::Respond(Reply {
+        status: 204,
+        content_type,
+        headers,
+        body,
+    })
+}
+
+fn text(status: u16, body: &'static str) -> Answer {
+    Answer::Respond(Reply {
+        status,
+        content_type: "text/plain; charset=utf-8",
+        headers: vec![("Cache-Control", "no-store".to_owned())],
+        body: Cow::Borrowed(body.as_bytes()),
+    })
+}

@@ -1,0 +1,339 @@
+//! What the server says besides publications: answers to commands, gaps, and who comes and goes. Each function appends
+//! the payload of one text message.
+
+use std::fmt::Display;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::super::object::{Object, encode_string};
+use super::{CommandError, Target};
+use crate::hub::{Member, Position, PresenceChange, Report};
+use crate::protocol::{Opcode, SERVER_HEADER_BYTES_MAX, encode_frame};
+use crate::topic::Pattern;
+use crate::topic::SlowConsumer;
+use crate::topic::Topic;
+
+/// The subscription stands. `position`: of a topic; everything after it comes. `recovered`: whether the publications
+/// after the position that the client gave are complete, if it gave one.
+pub fn encode_subscribed(
+    out: &mut Vec<u8>,
+    id: u32,
+    target: &Target,
+    position: Option<Position>,
+    recovered: Option<bool>,
+    slow_consumer: SlowConsumer,
+) {
+    let mut object = target.encode(Object::of_type(out, "subscribed").value("id", id));
+    if let Some(position) = position {
+        object = object.plain("position", position);
+    }
+    if let Some(recovered) = recovered {
+        object = object.value("recovered", recovered);
+    }
+    if slow_consumer != SlowConsumer::Close {
+        object = object.plain("slow_consumer", slow_consumer.as_str());
+    }
+    object.end();
+}
+
+/// The subscription has ended: none of its publications come after this.
+pub fn encode_unsubscribed(out: &mut Vec<u8>, id: u32, target: &Target) {
+    target
+        .encode(Object::of_type(out, "unsubscribed").value("id", id))
+        .end();
+}
+
+/// The publication has its place; and if a receipt was asked for, this became of it.
+pub fn encode_published(out: &mut Vec<u8>, id: u32, position: Position, report: Option<&Report>) {
+    let object = Object::of_type(out, "published")
+        .value("id", id)
+        .plain("position", position);
+    match report {
+        Some(report) => object.with("receipt", |out| encode_report(out, report)),
+        None => object,
+    }
+    .end();
+}
+
+/// A receipt, as it stands in answers here and over HTTP.
+pub(crate) fn encode_report(out: &mut Vec<u8>, report: &Report) {
+    Object::new(out)
+        .value("matched", report.matched)
+        .value("written", report.written)
+        .value("queued", report.queued)
+        .value("dropped", report.dropped)
+        .number_or_null("first_write_us", report.first_write_us)
+        .number_or_null("last_write_us", report.last_write_us)
+        .end();
+}
+
+/// The publications of a subscription from one position to another, both included, do not come.
+pub fn encode_gap(
+    out: &mut Vec<u8>,
+    topic: &Topic,
+    pattern: Option<&Pattern>,
+    from: Position,
+    to: Position,
+) {
+    Object::of_type(out, "gap")
+        .text("topic", topic.as_str())
+        .text_if("pattern", pattern.map(Pattern::as_str))
+        .plain("from", from)
+        .plain("to", to)
+        .end();
+}
+
+/// The same as a whole frame.
+pub fn gap_frame(
+    topic: &Topic,
+    pattern: Option<&Pattern>,
+    from: Position,
+    to: Position,
+) -> Box<[u8]> {
+    let mut payload = Vec::with_capacity(2 * topic.as_str().len() + 128);
+    encode_gap(&mut payload, topic, pattern, from, to);
+    let mut frame = Vec::with_capacity(SERVER_HEADER_BYTES_MAX + payload.len());
+    encode_frame(&mut frame, Opcode::Text, &payload, None);
+    frame.into()
+}
+
+/// Who is on a topic: `total` in all, `members` of them.
+pub fn encode_presence(out: &mut Vec<u8>, id: u32, topic: &Topic, total: u32, members: &[Member]) {
+    Object::of_type(out, "presence")
+        .value("id", id)
+        .text("topic", topic.as_str())
+        .value("total", total)
+        .with("members", |out| {
+            out.push(b'[');
+            for (index, member) in members.iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                encode_member(Object::new(out), member).end();
+            }
+            out.push(b']');
+        })
+        .end();
+}
+
+/// Somebody has come to a topic or gone.
+pub fn encode_presence_change(out: &mut Vec<u8>, change: &PresenceChange) {
+    let name = if change.is_join { "join" } else { "leave" };
+    let object = Object::of_type(out, name).text("topic", change.topic.as_str());
+    match change.is_join {
+        true => encode_member(object, &change.member),
+        false => object.plain("connection", connection_name(&change.member)),
+    }
+    .end();
+}
+
+fn encode_member<'o>(object: Object<'o>, member: &Member) -> Object<'o> {
+    let object = object.plain("connection", connection_name(member));
+    match &member.info {
+        Some(info) => object.value("info", info),
+        None => object,
+    }
+}
+
+/// `reactor-index-generation`, as logs and own endpoints have it: the number holds the index in its lower half and the
+/// generation in its upper.
+fn connection_name(member: &Member) -> impl Display {
+    let (index, generation) = (member.connection as u32, member.connection >> 32);
+    format!("{}-{index}-{generation}", member.reactor.0)
+}
+
+/// Answers a ping.
+pub fn encode_pong(out: &mut Vec<u8>, id: u32) {
+    Object::of_type(out, "pong").value("id", id).end();
+}
+
+/// A command is not carried out.
+pub fn encode_error(out: &mut Vec<u8>, error: &CommandError) {
+    Object::of_type(out, "error")
+        .number_or_null("id", error.id)
+        .plain("code", error.code.label())
+        .text("reason", &error.reason)
+        .end();
+}
+
+/// How deep JSON may nest that a connection says of itself. It goes out inside of messages, whose readers have limits of
+/// their own, 64 the lowest that is usual.
+const INFO_DEPTH_MAX: usize = 32;
+
+/// What a connection says of itself, as JSON: the text itself if it is JSON that any reader takes, else a string of it.
+pub fn info_json(text: &str) -> Arc<str> {
+    match serde_json::from_str(text) {
+        Ok(value) if depth(&value) <= INFO_DEPTH_MAX => text.trim().into(),
+        _ => {
+            let mut json = Vec::with_capacity(text.len() + 2);
+            encode_string(&mut json, text);
+            String::from_utf8_lossy(&json).into()
+        }
+    }
+}
+
+fn depth(value: &Value) -> usize {
+    let of_items = match value {
+        Value::Array(items) => items.iter().map(depth).max(),
+        Value::Object(fields) => fields.values().map(depth).max(),
+        _ => return 0,
+    };
+    1 + of_items.unwrap_or(0)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::ErrorCode;
+    use super::*;
+    use crate::hub::ReactorId;
+
+    fn at(offset: u64) -> Position {
+        Position {
+            epoch: 0xa1,
+            offset,
+        }
+    }
+
+    fn topic(text: &str) -> Topic {
+        Topic::from_text(text).unwrap()
+    }
+
+    fn written(encode: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        encode(&mut out);
+        let text = String::from_utf8(out).unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).expect("JSON");
+        text
+    }
+
+    #[test]
+    fn subscriptions_and_their_ends() {
+        let orders = Target::Topic(topic("orders/eu"));
+        let all = Target::Pattern(Pattern::parse("orders/*").unwrap());
+        let close = SlowConsumer::Close;
+        assert_eq!(
+            written(|out| encode_subscribed(out, 1, &orders, Some(at(19)), Some(true), close)),
+            r#"{"type":"subscribed","id":1,"topic":"orders/eu","position":"00000000000000a1:19","recovered":true}"#
+        );
+        assert_eq!(
+            written(|out| encode_subscribed(out, 2, &all, None, None, close)),
+            r#"{"type":"subscribed","id":2,"pattern":"orders/*"}"#
+        );
+        let latest = SlowConsumer::Latest;
+        assert_eq!(
+            written(|out| encode_subscribed(out, 1, &orders, Some(at(0)), None, latest)),
+            r#"{"type":"subscribed","id":1,"topic":"orders/eu","position":"00000000000000a1:0","slow_consumer":"latest"}"#
+        );
+        assert_eq!(
+            written(|out| encode_unsubscribed(out, 3, &orders)),
+            r#"{"type":"unsubscribed","id":3,"topic":"orders/eu"}"#
+        );
+        assert_eq!(
+            written(|out| encode_unsubscribed(out, 3, &all)),
+            r#"{"type":"unsubscribed","id":3,"pattern":"orders/*"}"#
+        );
+    }
+
+    #[test]
+    fn publishes_and_receipts() {
+        assert_eq!(
+            written(|out| encode_published(out, 4, at(20), None)),
+            r#"{"type":"published","id":4,"position":"00000000000000a1:20"}"#
+        );
+        let report = Report {
+            position: at(20),
+            matched: 3,
+            written: 2,
+            queued: 1,
+            dropped: 0,
+            first_write_us: Some(12),
+            last_write_us: None,
+        };
+        assert_eq!(
+            written(|out| encode_published(out, 4, at(20), Some(&report))),
+            r#"{"type":"published","id":4,"position":"00000000000000a1:20","receipt":{"matched":3,"written":2,"queued":1,"dropped":0,"first_write_us":12,"last_write_us":null}}"#
+        );
+    }
+
+    #[test]
+    fn gaps_pongs_and_errors() {
+        let pattern = Pattern::parse("orders/*").unwrap();
+        assert_eq!(
+            written(|out| encode_gap(out, &topic("orders/eu"), Some(&pattern), at(21), at(25))),
+            r#"{"type":"gap","topic":"orders/eu","pattern":"orders/*","from":"00000000000000a1:21","to":"00000000000000a1:25"}"#
+        );
+        let frame = gap_frame(&topic("a\"b"), None, at(1), at(1));
+        let text = r#"{"type":"gap","topic":"a\"b","from":"00000000000000a1:1","to":"00000000000000a1:1"}"#;
+        assert_eq!(frame[..2], [0x81, text.len() as u8]);
+        assert_eq!(&frame[2..], text.as_bytes());
+        assert_eq!(
+            written(|out| encode_pong(out, 6)),
+            r#"{"type":"pong","id":6}"#
+        );
+        let error = CommandError::new(None, ErrorCode::InvalidJson, "a \"b\"\n");
+        assert_eq!(
+            written(|out| encode_error(out, &error)),
+            r#"{"type":"error","id":null,"code":"invalid_json","reason":"a \"b\"\n"}"#
+        );
+    }
+
+    #[test]
+    fn who_is_there() {
+        let member = |connection, info: Option<&str>| Member {
+            reactor: ReactorId(1),
+            connection,
+            info: info.map(Into::into),
+        };
+        let members = [
+            member(3 << 32 | 12, Some(r#"{"name":"x"}"#)),
+            member(7, None),
+        ];
+        assert_eq!(
+            written(|out| encode_presence(out, 5, &topic("t"), 9, &members)),
+            r#"{"type":"presence","id":5,"topic":"t","total":9,"members":[{"connection":"1-12-3","info":{"name":"x"}},{"connection":"1-7-0"}]}"#
+        );
+        assert_eq!(
+            written(|out| encode_presence(out, 5, &topic("t"), 0, &[])),
+            r#"{"type":"presence","id":5,"topic":"t","total":0,"members":[]}"#
+        );
+        let [first, _] = members;
+        let mut change = PresenceChange {
+            topic: topic("t"),
+            member: first,
+            is_join: true,
+        };
+        assert_eq!(
+            written(|out| encode_presence_change(out, &change)),
+            r#"{"type":"join","topic":"t","connection":"1-12-3","info":{"name":"x"}}"#
+        );
+        change.is_join = false;
+        assert_eq!(
+            written(|out| encode_presence_change(out, &change)),
+            r#"{"type":"leave","topic":"t","connection":"1-12-3"}"#
+        );
+    }
+
+    #[test]
+    fn info_is_json_that_any_reader_takes() {
+        for (text, json) in [
+            (" {\"a\": [1]}\n", "{\"a\": [1]}"),
+            ("7", "7"),
+            ("anna", "\"anna\""),
+            ("", "\"\""),
+            ("1e999", "\"1e999\""),
+            (r#""\ud800""#, r#""\"\\ud800\"""#),
+            ("{\"a\":1}{", "\"{\\\"a\\\":1}{\""),
+        ] {
+            assert_eq!(&*info_json(text), json);
+        }
+        let nested = |depth| "[".repeat(depth) + &"]".repeat(depth);
+        let deepest = nested(INFO_DEPTH_MAX);
+        assert_eq!(&*info_json(&deepest), deepest);
+        for depth in [INFO_DEPTH_MAX + 1, 127, 500] {
+            let deep = nested(depth);
+            assert_eq!(&*info_json(&deep), format!("\"{deep}\""));
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! Commands, parsed from text messages and encoded into them.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserializer;
+use serde::de::{DeserializeSeed, Error as _, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::super::fields::{Fault, Field, Fields, Values, first_byte, invalid_json};
+use super::super::object::Object;
+use super::{CommandError, ErrorCode};
+use crate::hub::{Kind, Position, Start};
+use crate::topic::Pattern;
+use crate::topic::Topic;
+
+/// What a message may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct CommandLimits {
+    /// Commands of one batch.
+    pub commands_max: usize,
+    /// Bytes of the payload of a publication.
+    pub payload_bytes_max: usize,
+}
+
+/// What is subscribed to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Target {
+    /// One topic.
+    Topic(Topic),
+    /// All topics that match.
+    Pattern(Pattern),
+}
+
+/// What a client wants done. Its `id` is what the answer is to bear; without one, only an error is answered.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command<'a> {
+    /// Hear of publications.
+    Subscribe {
+        /// For the answer.
+        id: Option<u32>,
+        /// Of which topics.
+        target: Target,
+        /// From where on; of a pattern always from now on.
+        start: Start,
+    },
+    /// Hear of them no more.
+    Unsubscribe {
+        /// For the answer.
+        id: Option<u32>,
+        /// What had been subscribed to.
+        target: Target,
+    },
+    /// Send a message to all who subscribe to a topic.
+    Publish {
+        /// For the answer.
+        id: Option<u32>,
+        /// Where to.
+        topic: Topic,
+        /// Text or binary.
+        kind: Kind,
+        /// The message. Valid UTF-8 if it is text.
+        payload: Cow<'a, [u8]>,
+        /// The conflation key.
+        key: Option<Cow<'a, str>>,
+        /// The answer is to come after the fan-out, and to say what became of it.
+        wants_receipt: bool,
+    },
+    /// Ask who is on a topic.
+    Presence {
+        /// For the answer.
+        id: Option<u32>,
+        /// Which.
+        topic: Topic,
+    },
+    /// Ask for a pong.
+    Ping {
+        /// For the answer.
+        id: Option<u32>,
+    },
+}
+
+/// Parses a text message: one command, or an array of them. Each is handed to `each` in order, or in its place what is
+/// wrong with it; the others go on. Of a message that is not JSON, or holds too many commands, none is carried out.
+pub fn parse_commands<'a>(
+    text: &'a str,
+    limits: &CommandLimits,
+    each: &mut dyn FnMut(Result<Command<'a>, CommandError>),
+) {
+    if first_byte(text) != Some(b'[') {
+        return each(parse_command(text, limits));
+    }
+    match parse_batch(text, limits.commands_max) {
+        Ok(items) => {
+            for item in items {
+                each(parse_command(item.get(), limits));
+            }
+        }
+        Err(fault) => each(Err(CommandError::of_fault(None, fault))),
+    }
+}
+
+/// Cuts an array into its items, without looking into them.
+fn parse_batch(text: &str, commands_max: usize) -> Result<Vec<&RawValue>, Fault> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let items = Items { commands_max }
+        .deserialize(&mut deserializer)
+        .and_then(|items| deserializer.end().map(|()| items));
+    items.map_err(|error| {
+        if error.is_data() {
+            let reason = format!("a message holds at most {commands_max} commands");
+            return Fault::new(ErrorCode::TooBig, reason);
+        }
+        invalid_json(&error)
+    })
+}
+
+struct Items {
+    commands_max: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Items {
+    type Value = Vec<&'de RawValue>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Items {
+    type Value = Vec<&'de RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element()? {
+            if items.len() == self.commands_max {
+                return Err(A::Error::custom("too many"));
+            }
+            items.push(item);
+        }
+        Ok(items)
+    }
+}
+
+fn parse_command<'a>(text: &'a str, limits: &CommandLimits) -> Result<Command<'a>, CommandError> {
+    let mut fields = Fields::parse(text).map_err(|fault| CommandError::of_fault(None, fault))?;
+    let id = fields
+        .take_u32(Field::Id)
+        .map_err(|fault| CommandError::of_fault(None, fault))?;
+    parse_fields(fields, id, limits).map_err(|fault| CommandError::of_fault(id, fault))
+}
+
+fn parse_fields<'a>(
+    mut fields: Fields<'a>,
+    id: Option<u32>,
+    limits: &CommandLimits,
+) -> Result<Command<'a>, Fault> {
+    let kind = fields
+        .take_text(Field::Type)?
+        .ok_or_else(|| Fault::invalid("\"type\" is missing"))?;
+    let command = match &*kind {
+        "subscribe" => {
+            let target = parse_target(&mut fields)?;
+            let start = match target {
+                Target::Topic(_) => parse_start(&mut fields)?,
+                // A start that was given is left over, and so a fault.
+                Target::Pattern(_) => Start::Now,
+            };
+            Command::Subscribe { id, target, start }
+        }
+        "unsubscribe" => Command::Unsubscribe {
+            id,
+            target: parse_target(&mut fields)?,
+        },
+        "publish" => {
+            let topic = fields.take_topic()?;
+            let (kind, payload) = fields.take_payload(limits.payload_bytes_max, Values::Sound)?;
+            Command::Publish {
+                id,
+                topic,
+                kind,
+                payload,
+                key: fields.take_key()?,
+                wants_receipt: fields.take_bool(Field::Receipt)?,
+            }
+        }
+        "presence" => Command::Presence {
+            id,
+            topic: fields.take_topic()?,
+        },
+        "ping" => Command::Ping { id },
+        _ => return Err(Fault::invalid("there is no command of this type")),
+    };
+    fields.finish()?;
+    Ok(command)
+}
+
+fn parse_target(fields: &mut Fields<'_>) -> Result<Target, Fault> {
+    let Some(pattern) = fields.take_text(Field::Pattern)? else {
+        return fields.take_topic().map(Target::Topic);
+    };
+    Pattern::parse(&pattern)
+        .map(Target::Pattern)
+        .map_err(|error| Fault::new(ErrorCode::InvalidPattern, error.as_str()))
+}
+
+fn parse_start(fields: &mut Fields<'_>) -> Result<Start, Fault> {
+    let since = fields.take_text(Field::Since)?;
+    match (since, fields.take_u32(Field::Last)?) {
+        (None, None) => Ok(Start::Now),
+        (None, Some(count)) => Ok(Start::Last(count)),
+        (Some(since), None) => Position::parse(&since).map(Start::Since).ok_or_else(|| {
+            Fault::new(
+                ErrorCode::InvalidPosition,
+                "\"since\" is not a position: 16 hexadecimal digits, a colon and an offset",
+            )
+        }),
+        (Some(_), Some(_)) => Err(Fault::invalid("\"since\" and \"last\" exclude each other")),
+    }
+}
+
+impl Command<'_> {
+    /// Appends the command as a text message holds it.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Command::Subscribe { id, target, start } => {
+                let object = target.encode(begin(out, "subscribe", *id));
+                match start {
+                    Start::Now => object,
+                    Start::Since(position) => object.plain("since", position),
+                    Start::Last(count) => object.value("last", count),
+                }
+            }
+            Command::Unsubscribe { id, target } => target.encode(begin(out, "unsubscribe", *id)),
+            Command::Publish {
+                id,
+                topic,
+                kind,
+                payload,
+                key,
+                wants_receipt,
+            } => {
+                let object = begin(out, "publish", *id)
+                    .text("topic", topic.as_str())
+                    .text_if("key", key.as_deref())
+                    .payload(*kind, payload);
+                match wants_receipt {
+                    true => object.value("receipt", true),
+                    false => object,
+                }
+            }
+            Command::Presence { id, topic } => {
+                begin(out, "presence", *id).text("topic", topic.as_str())
+            }
+            Command::Ping { id } => begin(out, "ping", *id),
+        }
+        .end();
+    }
+}
+
+fn begin<'o>(out: &'o mut Vec<u8>, name: &str, id: Option<u32>) -> Object<'o> {
+    let object = Object::of_type(out, name);
+    match id {
+        Some(id) => object.value("id", id),
+        None => object,
+    }
+}
+
+impl Target {
+    pub(crate) fn encode<'o>(&self, object: Object<'o>) -> Object<'o> {
+        match self {
+            Target::Topic(topic) => object.text("topic", topic.as_str()),
+            Target::Pattern(pattern) => object.text("pattern", pattern.as_str()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

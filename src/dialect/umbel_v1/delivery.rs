@@ -1,0 +1,181 @@
+//! Publications as subscribers get them: in JSON, in the compact framing, and as whole frames that are shared.
+
+use std::sync::Arc;
+
+use super::super::object::Object;
+use super::binary;
+use crate::hub::{FrameClass, Kind, Position, Publication};
+use crate::protocol::{Opcode, SERVER_HEADER_BYTES_MAX, encode_server_header};
+use crate::topic::Pattern;
+
+/// A publication on its way to a subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery<'a> {
+    /// Where it was published.
+    pub topic: &'a str,
+    /// The pattern that was subscribed to, unless it was the topic itself.
+    pub pattern: Option<&'a str>,
+    /// Its place in its topic.
+    pub position: Position,
+    /// Its conflation key.
+    pub key: Option<&'a str>,
+    /// Text or binary.
+    pub kind: Kind,
+    /// The message. Valid UTF-8 if it is text.
+    pub payload: &'a [u8],
+}
+
+impl<'a> Delivery<'a> {
+    /// The publication, for a subscription of its topic or of a pattern. One that the hub has not placed has no topic,
+    /// and an empty name here.
+    pub fn new(publication: &'a Publication, pattern: Option<&'a Pattern>) -> Delivery<'a> {
+        Delivery {
+            topic: publication.topic().map_or("", |topic| topic.as_str()),
+            pattern: pattern.map(Pattern::as_str),
+            position: publication.position(),
+            key: publication.key().map(|key| &**key),
+            kind: publication.kind(),
+            payload: publication.payload(),
+        }
+    }
+
+    /// Appends the text message of `umbel.v1`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        Object::of_type(out, "publication")
+            .text("topic", self.topic)
+            .text_if("pattern", self.pattern)
+            .plain("position", self.position)
+            .text_if("key", self.key)
+            .payload(self.kind, self.payload)
+            .end();
+    }
+
+    /// Appends the payload of the message that either of the two subprotocols has for it.
+    pub fn encode_as(&self, out: &mut Vec<u8>, is_binary: bool) {
+        match is_binary {
+            true => binary::encode_delivery(out, self),
+            false => self.encode(out),
+        }
+    }
+
+    /// About how many bytes that is.
+    fn bytes(&self) -> usize {
+        let names = self.topic.len() + self.pattern.map_or(0, str::len);
+        // Base64 makes four bytes of three; what has to be escaped in a text is mostly little.
+        SERVER_HEADER_BYTES_MAX + names + self.payload.len() / 3 * 4 + 160
+    }
+}
+
+/// What the message is on the wire.
+pub fn opcode(is_binary: bool) -> Opcode {
+    if is_binary {
+        Opcode::Binary
+    } else {
+        Opcode::Text
+    }
+}
+
+/// The frame for all who subscribe to the publication's topic, made by whoever asks first.
+pub fn frame_of(publication: &Publication, is_binary: bool) -> &Arc<[u8]> {
+    let class = match is_binary {
+        true => FrameClass::V1Binary,
+        false => FrameClass::V1,
+    };
+    publication.encoded(class, |publication| {
+        frame(&Delivery::new(publication, None), is_binary).into()
+    })
+}
+
+/// The frame for those who subscribe to this pattern, which it names. It is made anew each time.
+pub fn frame_for_pattern(publication: &Publication, pattern: &Pattern, is_binary: bool) -> Vec<u8> {
+    frame(&Delivery::new(publication, Some(pattern)), is_binary)
+}
+
+/// The header is put before the payload once its length is known, in the room that was left for the longest.
+fn frame(delivery: &Delivery<'_>, is_binary: bool) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(delivery.bytes());
+    bytes.resize(SERVER_HEADER_BYTES_MAX, 0);
+    delivery.encode_as(&mut bytes, is_binary);
+    let payload_len = bytes.len() - SERVER_HEADER_BYTES_MAX;
+    let (header, header_len) = encode_server_header(opcode(is_binary), true, payload_len as u64);
+    let start = SERVER_HEADER_BYTES_MAX - header_len;
+    bytes[start..SERVER_HEADER_BYTES_MAX].copy_from_slice(&header[..header_len]);
+    bytes.drain(..start);
+    bytes
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::protocol::Header;
+
+    fn delivery<'a>(kind: Kind, payload: &'a [u8]) -> Delivery<'a> {
+        Delivery {
+            topic: "orders/eu",
+            pattern: None,
+            position: Position {
+                epoch: 0xa1,
+                offset: 20,
+            },
+            key: None,
+            kind,
+            payload,
+        }
+    }
+
+    fn text(delivery: &Delivery<'_>) -> String {
+        let mut out = Vec::new();
+        delivery.encode(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn text_binary_and_every_field() {
+        assert_eq!(
+            text(&delivery(Kind::Text, b"text")),
+            r#"{"type":"publication","topic":"orders/eu","position":"00000000000000a1:20","data":"text"}"#
+        );
+        let full = Delivery {
+            pattern: Some("orders/*"),
+            key: Some("EUR\"USD"),
+            ..delivery(Kind::Binary, &[0, 1])
+        };
+        assert_eq!(
+            text(&full),
+            r#"{"type":"publication","topic":"orders/eu","pattern":"orders/*","position":"00000000000000a1:20","key":"EUR\"USD","base64":"AAE="}"#
+        );
+    }
+
+    #[test]
+    fn a_frame_is_made_once_and_its_header_is_the_shortest() {
+        let publication = Publication::new(Kind::Text, b"x", 0);
+        for is_binary in [false, true] {
+            let frame = frame_of(&publication, is_binary);
+            assert!(Arc::ptr_eq(frame, frame_of(&publication, is_binary)));
+            let (header, header_len) = Header::parse(frame).unwrap().unwrap();
+            assert_eq!(header.opcode, opcode(is_binary));
+            assert_eq!(header.payload_len as usize, frame.len() - header_len);
+        }
+        let pattern = Pattern::parse("**").unwrap();
+        for (len, header_bytes) in [(0, 2), (1000, 4), (70_000, 10)] {
+            let publication = Publication::new(Kind::Binary, &vec![1; len], 0);
+            let frame = frame_for_pattern(&publication, &pattern, true);
+            let (header, header_len) = Header::parse(&frame).unwrap().unwrap();
+            assert_eq!(header_len, header_bytes);
+            assert_eq!(header.payload_len as usize, frame.len() - header_len);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_comes_back(data in any::<String>(), other in "[\u{0}-\u{20}\"\\\\/\u{7f}\u{85}\u{2028}\u{2029}\u{feff}\u{1f600}]{0,20}") {
+            for data in [data, other] {
+                let json: serde_json::Value = serde_json::from_str(&text(&delivery(Kind::Text, data.as_bytes()))).unwrap();
+                prop_assert_eq!(json["data"].as_str(), Some(&*data));
+            }
+        }
+    }
+}

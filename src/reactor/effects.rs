@@ -1,0 +1,222 @@
+//! The mail of a tick: what the hub hands out, carried out for the connections that it concerns.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::connections::Connections;
+use crate::application::{Application, ConnectionContext};
+use crate::connection::Hold;
+use crate::handler::ConnectionId;
+use crate::hub::{Effect, Joined, LocalTopic, Position, PresenceChange, Report};
+use crate::net::transport::Transport;
+
+impl<T: Transport> Connections<T> {
+    /// Takes one effect of the hub's. Publications are gathered; [`deliver`](Connections::deliver) writes them.
+    pub fn handle_effect(&mut self, effect: Effect, now_ms: u64) {
+        match effect {
+            Effect::Deliver {
+                local, publication, ..
+            } => self.application.queue(local, publication),
+            Effect::Published {
+                connection,
+                sequence,
+                position,
+                ..
+            } => self.handle_published(self.id(connection), sequence, position, None, now_ms),
+            Effect::Joined {
+                local,
+                connection,
+                request,
+                joined,
+                ..
+            } => self.handle_joined(local, self.id(connection), request, *joined, now_ms),
+            Effect::PatternSubscribed { local, .. } => {
+                self.handle_pattern_subscribed(local, now_ms);
+            }
+            Effect::PresenceChanged { local, change, .. } => {
+                self.handle_presence_changed(local, &change, now_ms);
+            }
+            Effect::Present {
+                connection,
+                request,
+                members,
+                total,
+                ..
+            } => self.with_connection(self.id(connection), now_ms, |application, context| {
+                application.handle_present(context, request, &members, total);
+                true
+            }),
+            Effect::Listed { listing } => {
+                if let Some((id, listing)) = self.application.handle_listed(listing) {
+                    self.with_connection(id, now_ms, |application, context| {
+                        application.gather(context, &listing);
+                        true
+                    });
+                }
+            }
+        }
+    }
+
+    /// Tries again what the hub did not take, and tells it of topics without subscribers.
+    pub fn retry_commands(&mut self) {
+        let Connections { application, .. } = self;
+        let (shards, reactor) = (Arc::clone(&application.shared.shards), application.reactor);
+        application
+            .topics
+            .retire(|command| shards.submit(command, Some(reactor)).is_ok());
+        application.send_patterns();
+        self.retry_untaken();
+    }
+
+    /// The name of a connection of this reactor.
+    fn id(&self, connection: u64) -> ConnectionId {
+        ConnectionId::from_bits(self.application.reactor.0, connection)
+    }
+
+    /// The application, and a connection for it to work on unless that is gone.
+    fn parts(
+        &mut self,
+        id: ConnectionId,
+        now_ms: u64,
+    ) -> (&mut Application, Option<ConnectionContext<'_>>) {
+        let Connections {
+            slots,
+            application,
+            out,
+            ..
+        } = self;
+        let slot = slots.get_mut(id.index as usize).filter(|it| it.is(id));
+        let context = slot.map(|slot| ConnectionContext {
+            id,
+            connection: &mut slot.connection,
+            subscribed: &mut slot.subscribed,
+            out,
+            now_ms,
+        });
+        (application, context)
+    }
+
+    /// Lets the application work on a connection, unless that is gone, and writes what comes of it if `work` says so.
+    fn with_connection(
+        &mut self,
+        id: ConnectionId,
+        now_ms: u64,
+        work: impl FnOnce(&mut Application, &mut ConnectionContext<'_>) -> bool,
+    ) {
+        let (application, context) = self.parts(id, now_ms);
+        if context.is_some_and(|mut context| work(application, &mut context)) {
+            self.settle(id.index, now_ms);
+        }
+    }
+
+    fn handle_joined(
+        &mut self,
+        local: LocalTopic,
+        id: ConnectionId,
+        request: u32,
+        joined: Joined,
+        now_ms: u64,
+    ) {
+        self.deliver_topic(local.index, now_ms);
+        let (application, context) = self.parts(id, now_ms);
+        if application.handle_joined(id, context, local.index, request, joined) {
+            self.settle(id.index, now_ms);
+        }
+    }
+
+    /// One more shard of the hub knows a pattern.
+    fn handle_pattern_subscribed(&mut self, local: LocalTopic, now_ms: u64) {
+        let Some(known) = self.application.patterns.handle_subscribed(local) else {
+            return;
+        };
+        for &(id, request) in &known.waiting {
+            self.with_connection(id, now_ms, |application, context| {
+                application.handle_pattern_known(context, &known, request)
+            });
+        }
+        self.application.patterns.remove_if_unused(known.place);
+        self.application.send_patterns();
+    }
+
+    /// Somebody came to a topic, or went. Its members are told at the end of this tick's mail.
+    fn handle_presence_changed(&mut self, local: LocalTopic, change: &PresenceChange, now_ms: u64) {
+        let Application {
+            topics, presence, ..
+        } = &mut self.application;
+        // Another topic may have its place by now.
+        if topics.is_here(local) && presence.push(local.index, change) {
+            self.deliver_presence_of(local.index, now_ms);
+        }
+    }
+
+    /// Tries again what the hub did not take. Each command once, for one shard may be full and another not; but none
+    /// before an older one of the same connection, so that the order of its commands holds.
+    fn retry_untaken(&mut self) {
+        if self.application.untaken.is_empty() {
+            return;
+        }
+        let mut held = HashSet::new();
+        let mut taken = Vec::new();
+        for _ in 0..self.application.untaken.len() {
+            let Some((id, command)) = self.application.take_untaken() else {
+                break;
+            };
+            // The connection may be gone meanwhile; its message had come in whole, so it is published all the same.
+            let outcome = match held.contains(&id) {
+                true => Err(command),
+                false => self.application.submit(command),
+            };
+            match outcome {
+                Ok(()) => taken.push(id),
+                Err(command) => {
+                    held.insert(id);
+                    self.application.keep_untaken(id, command);
+                }
+            }
+        }
+        for id in taken {
+            if !held.contains(&id)
+                && let Some(slot) = self.slot(id)
+            {
+                slot.connection.lift(Hold::Hub);
+                self.resume(id);
+            }
+        }
+    }
+
+    /// Answers the publishers whose publications have been written to everybody.
+    pub fn poll_receipts(&mut self, now_ms: u64) {
+        while let Some(reported) = self.application.receipts.take() {
+            let (id, report) = (reported.connection, &reported.report);
+            self.handle_published(id, reported.sequence, report.position, Some(report), now_ms);
+        }
+    }
+
+    /// Whether there are reports that no wake will announce.
+    pub fn has_reports(&self) -> bool {
+        !self.application.receipts.is_empty()
+    }
+
+    /// A publication of a connection's has its place; with a receipt, it has been written to everybody too.
+    fn handle_published(
+        &mut self,
+        id: ConnectionId,
+        sequence: u32,
+        position: Position,
+        report: Option<&Report>,
+        now_ms: u64,
+    ) {
+        self.with_connection(id, now_ms, |application, context| {
+            let settings = &application.shared.settings;
+            context.connection.handle_published(
+                settings,
+                now_ms,
+                sequence,
+                position,
+                report,
+                context.out,
+            );
+            true
+        });
+    }
+}

@@ -1,0 +1,11 @@
+//! Topics: their names, the patterns and rules over them, and tables by topic.
+
+pub mod name;
+pub mod pattern;
+pub mod rule;
+pub mod table;
+
+pub use name::{TOPIC_BYTES_MAX, Topic};
+pub use pattern::{Pattern, PatternError, PatternTable};
+pub use rule::{HistoryLimits, Rule, SlowConsumer, TopicRule, TopicRuleError, TopicRules};
+pub use table::TopicTable;

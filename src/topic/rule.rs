@@ -1,0 +1,429 @@
+//! Topic rules: what the topics of a pattern get beyond what every topic has.
+//!
+//! Written as text, a rule is a pattern and fields behind it, each with a value, all parted by spaces:
+//! `orders/** history=1000 history_age_max_ms=60000 slow_consumer=latest presence=on`.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::topic::Pattern;
+use crate::topic::Topic;
+
+/// Bytes of a topic's history if a rule does not say them.
+pub const HISTORY_BYTES_DEFAULT: usize = 16 << 20;
+
+/// Age of a topic's history if a rule does not say it.
+pub const HISTORY_AGE_DEFAULT_MS: u64 = 300_000;
+
+/// Publications of a topic's history that a rule may ask for.
+const PUBLICATIONS_RANGE: RangeInclusive<u64> = 0..=10_000_000;
+
+/// Bytes of a topic's history that a rule may ask for: up to 64 GiB.
+const BYTES_RANGE: RangeInclusive<u64> = 1..=1 << 36;
+
+/// Age of a topic's history that a rule may ask for: up to a year.
+const AGE_RANGE_MS: RangeInclusive<u64> = 1..=31_536_000_000;
+
+/// What is kept of a topic for those who come back. What exceeds any of the three goes, the oldest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistoryLimits {
+    /// Publications. 0: there is no history.
+    pub publications_max: u32,
+    /// Bytes of the publications, with what each costs beyond them.
+    pub bytes_max: usize,
+    /// Time since a publication was published.
+    pub age_max_ms: u64,
+}
+
+impl HistoryLimits {
+    /// That many publications, of the usual bytes and age.
+    #[must_use]
+    pub fn of(publications_max: u32) -> HistoryLimits {
+        HistoryLimits {
+            publications_max,
+            bytes_max: HISTORY_BYTES_DEFAULT,
+            age_max_ms: HISTORY_AGE_DEFAULT_MS,
+        }
+    }
+}
+
+impl Default for HistoryLimits {
+    /// No history.
+    fn default() -> HistoryLimits {
+        HistoryLimits::of(0)
+    }
+}
+
+/// What happens to a subscriber who does not take publications as fast as they come, once its outbox is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SlowConsumer {
+    /// It is closed, and may come back and recover.
+    #[default]
+    Close,
+    /// The oldest publications that wait for it go, and it is told which. Only where the dialect can tell it; elsewhere
+    /// it is closed.
+    DropOldest,
+    /// A publication that waits for it goes when a newer one of the same topic and key comes.
+    Latest,
+}
+
+impl SlowConsumer {
+    /// All of them.
+    pub const ALL: [SlowConsumer; 3] = [
+        SlowConsumer::Close,
+        SlowConsumer::DropOldest,
+        SlowConsumer::Latest,
+    ];
+
+    /// Its name in rules, messages and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SlowConsumer::Close => "close",
+            SlowConsumer::DropOldest => "drop-oldest",
+            SlowConsumer::Latest => "latest",
+        }
+    }
+}
+
+impl fmt::Display for SlowConsumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What the topics of one pattern get.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicRule {
+    /// Which topics.
+    pub pattern: Pattern,
+    /// What is kept of each.
+    pub history: HistoryLimits,
+    /// What happens to subscribers that are too slow.
+    pub slow_consumer: SlowConsumer,
+    /// Whether subscribers are told who else is there.
+    pub presence: bool,
+}
+
+impl TopicRule {
+    /// A rule that gives its topics nothing: no history, no presence, slow consumers are closed.
+    #[must_use]
+    pub fn new(pattern: Pattern) -> TopicRule {
+        let Rule {
+            history,
+            slow_consumer,
+            presence,
+        } = Rule::default();
+        TopicRule {
+            pattern,
+            history,
+            slow_consumer,
+            presence,
+        }
+    }
+
+    /// Reads a rule. Its pattern holds no white space here, for that ends it.
+    ///
+    /// # Errors
+    /// When there is no pattern, a field is unknown, stands twice or has no such value, or what is said of a history has
+    /// none to be said of.
+    pub fn parse(text: &str) -> Result<TopicRule, TopicRuleError> {
+        let error = |reason: String| TopicRuleError {
+            rule: text.trim().into(),
+            reason,
+        };
+        let mut words = text.split_ascii_whitespace();
+        let pattern = words.next().ok_or_else(|| {
+            error(
+                "a rule is a pattern and what its topics get, as in `orders/** history=1000`"
+                    .to_owned(),
+            )
+        })?;
+        let pattern = Pattern::parse(pattern).map_err(|reason| error(reason.to_string()))?;
+        let mut rule = TopicRule::new(pattern);
+        let mut seen = Vec::new();
+        for word in words {
+            let name = rule.set(word).map_err(error)?;
+            if seen.contains(&name) {
+                return Err(error(format!("{name} is said twice; say it once")));
+            }
+            seen.push(name);
+        }
+        if let Some(name) = seen.iter().find(|name| name.starts_with("history_"))
+            && rule.history.publications_max == 0
+        {
+            return Err(error(format!(
+                "{name} needs a history; say history=COUNT, how many publications there are in it at most"
+            )));
+        }
+        Ok(rule)
+    }
+
+    /// Checks what a program may have set to anything against the ranges that hold for a rule's text.
+    ///
+    /// # Errors
+    /// Says what is out of its range and what is in it.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let HistoryLimits {
+            publications_max,
+            bytes_max,
+            age_max_ms,
+        } = self.history;
+        for (name, value, range) in [
+            ("history", u64::from(publications_max), PUBLICATIONS_RANGE),
+            ("history_bytes_max", bytes_max as u64, BYTES_RANGE),
+            ("history_age_max_ms", age_max_ms, AGE_RANGE_MS),
+        ] {
+            if !range.contains(&value) {
+                return Err(format!("{name} must be {}", wanted(&range)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets what one word says; gives the name of its field.
+    fn set(&mut self, word: &str) -> Result<&'static str, String> {
+        let (name, value) = word.split_once('=').unwrap_or((word, ""));
+        let wrong = |wanted: &str| format!("{name}={value} cannot stand; it is {wanted}");
+        let number = |range: RangeInclusive<u64>| {
+            let number = value.parse().ok();
+            let number = number.filter(|number| range.contains(number));
+            number.ok_or_else(|| wrong(&wanted(&range)))
+        };
+        match name {
+            "history" => {
+                self.history.publications_max = number(PUBLICATIONS_RANGE)? as u32;
+                Ok("history")
+            }
+            "history_bytes_max" => {
+                self.history.bytes_max = number(BYTES_RANGE)? as usize;
+                Ok("history_bytes_max")
+            }
+            "history_age_max_ms" => {
+                self.history.age_max_ms = number(AGE_RANGE_MS)?;
+                Ok("history_age_max_ms")
+            }
+            "slow_consumer" => {
+                let mut all = SlowConsumer::ALL.into_iter();
+                self.slow_consumer = all
+                    .find(|policy| policy.as_str() == value)
+                    .ok_or_else(|| wrong("close, drop-oldest or latest"))?;
+                Ok("slow_consumer")
+            }
+            "presence" => {
+                self.presence = match value {
+                    "on" => true,
+                    "off" => false,
+                    _ => return Err(wrong("on or off")),
+                };
+                Ok("presence")
+            }
+            _ => Err(format!(
+                "`{word}` says nothing; there are history=, history_bytes_max=, history_age_max_ms=, slow_consumer= and \
+                 presence="
+            )),
+        }
+    }
+}
+
+fn wanted(range: &RangeInclusive<u64>) -> String {
+    format!("a whole number from {} to {}", range.start(), range.end())
+}
+
+impl FromStr for TopicRule {
+    type Err = TopicRuleError;
+
+    fn from_str(text: &str) -> Result<TopicRule, TopicRuleError> {
+        TopicRule::parse(text)
+    }
+}
+
+impl fmt::Display for TopicRule {
+    /// The text that [`TopicRule::parse`] reads; what is as without the rule is left out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (usual, history) = (HistoryLimits::default(), self.history);
+        write!(f, "{}", self.pattern)?;
+        if history.publications_max > 0 {
+            write!(f, " history={}", history.publications_max)?;
+            if history.bytes_max != usual.bytes_max {
+                write!(f, " history_bytes_max={}", history.bytes_max)?;
+            }
+            if history.age_max_ms != usual.age_max_ms {
+                write!(f, " history_age_max_ms={}", history.age_max_ms)?;
+            }
+        }
+        if self.slow_consumer != SlowConsumer::default() {
+            write!(f, " slow_consumer={}", self.slow_consumer)?;
+        }
+        if self.presence {
+            f.write_str(" presence=on")?;
+        }
+        Ok(())
+    }
+}
+
+/// A text that is no rule: the text, and what is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicRuleError {
+    rule: Box<str>,
+    reason: String,
+}
+
+impl TopicRuleError {
+    /// The text.
+    pub fn rule(&self) -> &str {
+        &self.rule
+    }
+
+    /// What is wrong with it, and what would be right.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+}
+
+impl fmt::Display for TopicRuleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`: {}", self.rule, self.reason)
+    }
+}
+
+impl std::error::Error for TopicRuleError {}
+
+/// What one topic gets. The default is what it gets if no rule is for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rule {
+    /// What is kept of it.
+    pub history: HistoryLimits,
+    /// What happens to subscribers that are too slow.
+    pub slow_consumer: SlowConsumer,
+    /// Whether subscribers are told who else is there.
+    pub presence: bool,
+}
+
+/// All rules, in order. Cloning it copies a pointer.
+#[derive(Clone, Debug, Default)]
+pub struct TopicRules(Arc<[TopicRule]>);
+
+impl TopicRules {
+    /// These rules. Of two whose patterns match a topic, the first counts alone.
+    #[must_use]
+    pub fn new(rules: Vec<TopicRule>) -> TopicRules {
+        TopicRules(rules.into())
+    }
+
+    /// What a topic gets. It tries the rules one by one, so ask once for each topic's life, and not for each publication.
+    #[must_use]
+    pub fn rule(&self, topic: &Topic) -> Rule {
+        let mut rules = self.0.iter();
+        let first = rules.find(|rule| rule.pattern.matches(topic));
+        first.map_or_else(Rule::default, |rule| Rule {
+            history: rule.history,
+            slow_consumer: rule.slow_consumer,
+            presence: rule.presence,
+        })
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reason(text: &str) -> String {
+        let error = TopicRule::parse(text).expect_err("it is no rule");
+        assert_eq!(error.rule(), text.trim());
+        error.reason().to_owned()
+    }
+
+    #[test]
+    fn a_rule_says_what_its_topics_get() {
+        let text = "orders/** history=1000 history_bytes_max=1048576 history_age_max_ms=60000 slow_consumer=latest presence=on";
+        let rule = TopicRule::parse(text).expect("a rule");
+        assert_eq!(
+            rule,
+            TopicRule {
+                pattern: Pattern::parse("orders/**").expect("a pattern"),
+                history: HistoryLimits {
+                    publications_max: 1000,
+                    bytes_max: 1 << 20,
+                    age_max_ms: 60_000,
+                },
+                slow_consumer: SlowConsumer::Latest,
+                presence: true,
+            }
+        );
+        assert_eq!(rule.to_string(), text);
+        let rule = TopicRule::parse("  a\thistory=7   presence=off ").expect("a rule");
+        assert_eq!(rule.history, HistoryLimits::of(7));
+        assert_eq!(
+            (rule.history.bytes_max, rule.history.age_max_ms),
+            (16_777_216, 300_000)
+        );
+        assert_eq!(rule.to_string(), "a history=7");
+        let rule = TopicRule::parse("** slow_consumer=drop-oldest").expect("a rule");
+        assert_eq!(rule.history.publications_max, 0);
+        assert_eq!(rule.to_string(), "** slow_consumer=drop-oldest");
+    }
+
+    #[test]
+    fn errors_say_what_to_do() {
+        for (text, wanted) in [
+            ("", "a rule is a pattern"),
+            ("  ", "as in `orders/** history=1000`"),
+            ("a**", "whole segment"),
+            (
+                "a histroy=1",
+                "`histroy=1` says nothing; there are history=",
+            ),
+            ("a history", "a whole number from 0 to 10000000"),
+            ("a history=-1", "history=-1 cannot stand"),
+            ("a history=10000001", "from 0 to 10000000"),
+            ("a history=1 history=2", "history is said twice"),
+            (
+                "a history_bytes_max=5",
+                "history_bytes_max needs a history; say history=COUNT",
+            ),
+            (
+                "a history=0 history_age_max_ms=5",
+                "history_age_max_ms needs a history",
+            ),
+            ("a history=1 history_age_max_ms=0", "from 1 to"),
+            ("a slow_consumer=drop", "close, drop-oldest or latest"),
+            ("a presence=yes", "it is on or off"),
+        ] {
+            let reason = reason(text);
+            assert!(reason.contains(wanted), "{text}: {reason}");
+        }
+    }
+
+    #[test]
+    fn the_first_rule_that_matches_counts() {
+        let parse = |text| TopicRule::parse(text).expect("a rule");
+        let rules = TopicRules::new(vec![
+            parse("orders/eu presence=on"),
+            parse("orders/* history=10"),
+            parse("orders/** history=20 slow_consumer=latest"),
+        ]);
+        let rule = |name| rules.rule(&Topic::from_text(name).expect("a topic"));
+        assert_eq!(
+            rule("orders/eu"),
+            Rule {
+                presence: true,
+                ..Rule::default()
+            }
+        );
+        assert_eq!(rule("orders/us").history.publications_max, 10);
+        assert_eq!(rule("orders/us").slow_consumer, SlowConsumer::Close);
+        assert_eq!(rule("orders/us/1").slow_consumer, SlowConsumer::Latest);
+        assert_eq!(rule("other"), Rule::default());
+        assert!(TopicRules::default().is_empty() && !rules.is_empty());
+    }
+}
