@@ -13,13 +13,13 @@ use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use umbel::internals::protocol::{
-    Decoder, Limits, Opcode, Role, encode_frame, encode_server_header,
+    Decoder, MessageLimits, Opcode, Role, encode_frame, encode_server_header,
 };
 use umbel::internals::protocol::{Received, mask_in_place};
 
 const KEY: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
 
-const LIMITS: Limits = Limits {
+const LIMITS: MessageLimits = MessageLimits {
     message_bytes_max: 1 << 20,
     fragments_max: 16,
 };

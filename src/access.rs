@@ -168,10 +168,10 @@ fn equal_in_constant_time(shown: &[u8], expected: &[u8]) -> bool {
 mod tests {
     use super::*;
     use crate::config::Origins;
-    use crate::http::request::Limits;
+    use crate::http::request::RequestLimits;
 
     fn authorize(request: &str, access: Access, action: Action<'_>) -> Result<(), Denied> {
-        let limits = Limits {
+        let limits = RequestLimits {
             head_bytes_max: 4096,
             headers_max: 20,
             target_bytes_max: 1000,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
 
-use crate::application::{Shared, Stage};
+use crate::application::{Lifecycle, Shared};
 use crate::connection::Message;
 use crate::dialect::check_key;
 use crate::hub::{Command, Origin, Publication, Receipt, Report};
@@ -141,16 +141,16 @@ impl Handle {
 
     /// Stops accepting, delivers what is queued and closes everybody within `drain_timeout_ms`.
     pub fn shutdown(&self) {
-        self.advance(Stage::Draining);
+        self.advance(Lifecycle::Draining);
     }
 
     /// Ends at once: nothing that is queued is delivered, and nobody is waited for.
     pub fn shutdown_now(&self) {
-        self.advance(Stage::Stopping);
+        self.advance(Lifecycle::Stopping);
     }
 
-    fn advance(&self, stage: Stage) {
-        self.shared.stage.advance(stage);
+    fn advance(&self, lifecycle: Lifecycle) {
+        self.shared.lifecycle.advance(lifecycle);
         for mailbox in self.mailboxes.iter() {
             mailbox.wake();
         }

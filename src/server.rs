@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use mio::net::TcpStream;
 
 use crate::access::Authorizer;
-use crate::application::{Route, Shared, StageCell};
+use crate::application::{LifecycleCell, OwnEndpoint, Shared};
 use crate::config::{Access, Config, ConfigError, Origins};
 use crate::connection::Settings;
 use crate::error::Error;
@@ -47,7 +47,7 @@ const DESCRIPTORS_PER_REACTOR: usize = 5;
 pub struct Builder {
     config: Config,
     authorizer: Option<Arc<dyn Authorizer>>,
-    routes: Vec<Route>,
+    routes: Vec<OwnEndpoint>,
 }
 
 impl Builder {
@@ -86,7 +86,7 @@ impl Builder {
     #[must_use]
     pub fn handler(mut self, path: &str, handler: impl Handler) -> Builder {
         self.routes.retain(|route| *route.path != *path);
-        self.routes.push(Route {
+        self.routes.push(OwnEndpoint {
             path: path.into(),
             handler: Arc::new(handler),
         });
@@ -150,7 +150,7 @@ impl<'a> Assembly<'a> {
         config: &'a Config,
         origins: Arc<Origins>,
         authorizer: Arc<dyn Authorizer>,
-        routes: Vec<Route>,
+        routes: Vec<OwnEndpoint>,
     ) -> Result<Assembly<'a>, Error> {
         let (limits, reactors) = (&config.limits, config.reactor_count());
         let selectors: Vec<_> = (0..reactors)
@@ -198,7 +198,7 @@ impl<'a> Assembly<'a> {
                 .collect(),
             routes: routes.into(),
             metrics: Arc::new(Metrics::new(reactors)),
-            stage: Arc::new(StageCell::default()),
+            lifecycle: Arc::new(LifecycleCell::default()),
         };
         Ok(Assembly {
             config,
@@ -340,7 +340,7 @@ type Ending = (Thread, thread::Result<io::Result<()>>);
 impl Server {
     /// A server with the defaults, which are those of [`Config::default`], and `/echo` as its only own endpoint.
     pub fn builder() -> Builder {
-        let echo = Route {
+        let echo = OwnEndpoint {
             path: "/echo".into(),
             handler: Arc::new(Echo),
         };

@@ -46,7 +46,7 @@ pub struct QueueLimits {
 pub struct Shards {
     cells: Box<[Cell]>,
     outlets: Box<[Box<dyn Outlet>]>,
-    spread: Spread,
+    shard_map: ShardMap,
     bytes_max: usize,
     /// Shards that a worker is to run; each stands in it at most once, so it never fills up.
     work: Sender<usize>,
@@ -69,18 +69,18 @@ pub struct HubCounts {
 }
 
 /// How topics spread over the shards.
-enum Spread {
+enum ShardMap {
     /// Differently in each run, so that nobody outside can choose topics of one shard.
     Random(RandomState),
     /// The same in each run.
     Fixed(BuildHasherDefault<DefaultHasher>),
 }
 
-impl Spread {
+impl ShardMap {
     fn hash(&self, topic: &Topic) -> u64 {
         match self {
-            Spread::Random(state) => state.hash_one(topic),
-            Spread::Fixed(state) => state.hash_one(topic),
+            ShardMap::Random(state) => state.hash_one(topic),
+            ShardMap::Fixed(state) => state.hash_one(topic),
         }
     }
 }
@@ -158,7 +158,7 @@ impl Shards {
         let shards = Shards {
             cells: cells.collect(),
             outlets: outlets.into(),
-            spread: Spread::Random(RandomState::new()),
+            shard_map: ShardMap::Random(RandomState::new()),
             bytes_max: limits.bytes_max,
             work,
             inline,
@@ -170,7 +170,7 @@ impl Shards {
     /// itself.
     #[must_use]
     pub fn repeatable(mut self) -> Shards {
-        self.spread = Spread::Fixed(BuildHasherDefault::default());
+        self.shard_map = ShardMap::Fixed(BuildHasherDefault::default());
         self
     }
 
@@ -185,7 +185,7 @@ impl Shards {
     /// Gives the command back when the shard's queue is full; all outlets are woken when it has room again.
     pub fn submit(&self, command: Command, from: Option<ReactorId>) -> Result<(), Command> {
         let number = match command.route() {
-            CommandRoute::Topic(topic) => self.spread.hash(topic) as usize,
+            CommandRoute::Topic(topic) => self.shard_map.hash(topic) as usize,
             CommandRoute::Shard(number) => number as usize,
         };
         let index = number % self.cells.len();

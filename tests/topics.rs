@@ -374,5 +374,5 @@ fn a_full_hub_refuses_and_one_that_does_not_speak_is_not_waited_for() {
     node.finish_tick();
     assert!(node.written(asking) > 0);
     assert_eq!(unavailable(&node), before);
-    assert!(node.shards.is_idle() && node.inbox.is_empty() && !node.connections.has_untaken());
+    assert!(node.shards.is_idle() && node.inbox.is_empty() && !node.connections.has_backpressure());
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Application, Current, Stage};
+use super::{Application, CommandContext, Lifecycle};
 use crate::access::Action;
 use crate::connection::{Answer, CloseReason, Message};
 use crate::dialect::Form;
@@ -34,7 +34,7 @@ pub struct Question {
 
 /// One message of commands, while it is carried out.
 struct Turn<'t, 'c> {
-    current: &'t mut Current<'c>,
+    current: &'t mut CommandContext<'c>,
     out: &'t mut Vec<u8>,
     /// The head of the request that opened the connection, and that read once somebody wants to know who it is.
     bytes: &'t [u8],
@@ -75,7 +75,7 @@ impl Application {
     /// Carries out the commands of one message, in order.
     pub(super) fn handle_commands(
         &mut self,
-        current: &mut Current<'_>,
+        current: &mut CommandContext<'_>,
         is_binary: bool,
         message: Message<'_>,
         out: &mut Vec<u8>,
@@ -152,7 +152,7 @@ impl Application {
         start: Start,
     ) -> Result<(), CommandError> {
         let error = |code, reason: &'static str| CommandError::new(id, code, reason);
-        if self.shared.stage.get() != Stage::Ready {
+        if self.shared.lifecycle.get() != Lifecycle::Ready {
             return Err(error(ErrorCode::Unavailable, "the server is shutting down"));
         }
         let action = match &target {
@@ -219,10 +219,10 @@ impl Application {
         answer: Option<&mut Answer>,
     ) -> Result<(), SubscribeError> {
         let (shards, reactor) = (Arc::clone(&self.shared.shards), self.reactor);
-        let (id, mut untaken) = (question.connection, None);
+        let (id, mut deferred) = (question.connection, None);
         // Behind what the hub has yet to take from this connection, as that it is no longer present here.
         let waits = matches!(answer, Some(Answer::Hold(_)))
-            || self.untaken.iter().any(|(owner, _)| *owner == id);
+            || self.deferred.iter().any(|(owner, _)| *owner == id);
         let place = self.topics.begin_join(topic, |local| {
             let command = Command::Join(Box::new(Join {
                 topic: topic.clone(),
@@ -239,12 +239,12 @@ impl Application {
             };
             match outcome {
                 Ok(()) => return Ok(true),
-                Err(command) if answer.is_some() => untaken = Some(command),
+                Err(command) if answer.is_some() => deferred = Some(command),
                 Err(_) => return Err(SubscribeError::HubFull),
             }
             Ok(false)
         })?;
-        if let (Some(command), Some(answer)) = (untaken, answer) {
+        if let (Some(command), Some(answer)) = (deferred, answer) {
             *answer = self.hold_back(id, command);
             if matches!(answer, Answer::End(_)) {
                 self.topics.end_join(place);
@@ -324,7 +324,7 @@ impl Application {
             connection: id.to_bits(),
         };
         if let Err(command) = self.submit(command) {
-            self.keep_untaken(id, command);
+            self.defer(id, command);
         }
     }
 

@@ -5,7 +5,7 @@
 //! meanwhile, a topic that is there all the time is listed once.
 
 use super::publishes::hub_is_full;
-use super::{Application, ConnectionContext, Current};
+use super::{Application, CommandContext, ConnectionContext};
 use std::sync::Arc;
 
 use super::route::query_of;
@@ -75,7 +75,7 @@ impl Application {
     /// Begins a page.
     pub(super) fn list_topics(
         &mut self,
-        current: &Current<'_>,
+        current: &CommandContext<'_>,
         head: &Head<'_>,
     ) -> Result<Answer, Refusal> {
         let headers = self.check_origin(head)?;
@@ -115,7 +115,7 @@ impl Application {
     /// Asks about one topic.
     pub(super) fn show_topic(
         &mut self,
-        current: &Current<'_>,
+        current: &CommandContext<'_>,
         head: &Head<'_>,
         topic: Topic,
     ) -> Result<Answer, Refusal> {
@@ -153,7 +153,7 @@ impl Application {
             return Some((id, listing));
         }
         if let Err(command) = self.submit(Command::PassOn { listing }) {
-            self.keep_untaken(id, command);
+            self.defer(id, command);
         }
         None
     }
@@ -194,7 +194,7 @@ impl Application {
 
     fn end_gathering(&mut self, context: &mut ConnectionContext<'_>, answer: Answer) {
         let settings = Arc::clone(&self.shared.settings);
-        let mut current = Current {
+        let mut current = CommandContext {
             id: context.id,
             subscribed: context.subscribed,
             deflate: None,

@@ -6,7 +6,7 @@ mod listings;
 mod publishes;
 pub mod receipts;
 mod requests;
-mod route;
+pub mod route;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -30,10 +30,10 @@ use crate::protocol::deflate::Agreement;
 use crate::worker::Shards;
 use receipts::Receipts;
 
-/// Where in its life the server is.
+/// State of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Stage {
+pub enum Lifecycle {
     /// Serving.
     Ready = 0,
     /// Delivering what is queued and closing everybody.
@@ -42,29 +42,29 @@ pub enum Stage {
     Stopping = 2,
 }
 
-/// The stage, as all threads see it. It only moves forward.
+/// The state of the server, as all threads see it. It only moves forward.
 #[derive(Debug, Default)]
-pub struct StageCell(AtomicU8);
+pub struct LifecycleCell(AtomicU8);
 
-impl StageCell {
-    /// The stage now.
-    pub fn get(&self) -> Stage {
+impl LifecycleCell {
+    /// The state now.
+    pub fn get(&self) -> Lifecycle {
         match self.0.load(Ordering::SeqCst) {
-            0 => Stage::Ready,
-            1 => Stage::Draining,
-            _ => Stage::Stopping,
+            0 => Lifecycle::Ready,
+            1 => Lifecycle::Draining,
+            _ => Lifecycle::Stopping,
         }
     }
 
-    /// Moves forward to this stage.
-    pub fn advance(&self, stage: Stage) {
-        self.0.fetch_max(stage as u8, Ordering::SeqCst);
+    /// Moves forward to this state.
+    pub fn advance(&self, lifecycle: Lifecycle) {
+        self.0.fetch_max(lifecycle as u8, Ordering::SeqCst);
     }
 }
 
 /// An own endpoint.
 #[derive(Clone)]
-pub struct Route {
+pub struct OwnEndpoint {
     /// The exact path.
     pub path: Box<str>,
     /// What happens there.
@@ -85,15 +85,15 @@ pub struct Shared {
     /// Subprotocols that `/ws/{topic}` agrees to.
     pub subprotocols: Arc<[Box<str>]>,
     /// Own endpoints.
-    pub routes: Arc<[Route]>,
+    pub routes: Arc<[OwnEndpoint]>,
     /// What all threads count.
     pub metrics: Arc<Metrics>,
-    /// Where in its life the server is.
-    pub stage: Arc<StageCell>,
+    /// State of the server.
+    pub lifecycle: Arc<LifecycleCell>,
 }
 
 /// The connection whose event is being dealt with.
-pub struct Current<'a> {
+pub struct CommandContext<'a> {
     /// Its name.
     pub id: ConnectionId,
     /// Its subscriptions.
@@ -135,9 +135,9 @@ pub struct Application {
     /// What the reactor counts.
     pub metrics: Arc<ReactorMetrics>,
     /// Commands that the hub did not take yet, with the connections that are held because of them.
-    pub untaken: VecDeque<(ConnectionId, Command)>,
+    pub deferred: VecDeque<(ConnectionId, Command)>,
     /// Bytes of publications in them.
-    pub(crate) untaken_bytes: usize,
+    pub(crate) deferred_bytes: usize,
     /// What compresses for own endpoints.
     pub deflation: Deflation,
     /// This tick's moment on the process's clock, for publications.
@@ -165,8 +165,8 @@ impl Application {
             metrics: Arc::clone(shared.metrics.reactor(usize::from(reactor.0))),
             deflation: Deflation::new(&shared.settings),
             shared,
-            untaken: VecDeque::new(),
-            untaken_bytes: 0,
+            deferred: VecDeque::new(),
+            deferred_bytes: 0,
             now_us: 0,
             next_expiry_ms: 0,
         }
@@ -185,7 +185,7 @@ impl Application {
     /// The one place where events become actions.
     pub fn handle_event(
         &mut self,
-        current: &mut Current<'_>,
+        current: &mut CommandContext<'_>,
         event: Event<'_>,
         out: &mut Vec<u8>,
     ) -> Answer {
@@ -223,8 +223,8 @@ impl Application {
     }
 
     /// Whether the hub has yet to take something.
-    pub fn has_untaken(&self) -> bool {
-        !self.untaken.is_empty() || self.topics.has_forsaken() || self.patterns.has_outgoing()
+    pub fn has_backpressure(&self) -> bool {
+        !self.deferred.is_empty() || self.topics.has_forsaken() || self.patterns.has_outgoing()
     }
 
     /// Queues a publication for delivery at the end of this tick's mail. One that nobody here subscribes to any more is
@@ -260,7 +260,7 @@ impl Application {
 
     fn handle_opened(
         &mut self,
-        current: &mut Current<'_>,
+        current: &mut CommandContext<'_>,
         number: u16,
         out: &mut Vec<u8>,
     ) -> Answer {
@@ -269,7 +269,7 @@ impl Application {
 
     fn handle_message(
         &mut self,
-        current: &mut Current<'_>,
+        current: &mut CommandContext<'_>,
         number: u16,
         message: Message<'_>,
         out: &mut Vec<u8>,
@@ -281,7 +281,7 @@ impl Application {
 
     fn call(
         &mut self,
-        current: &Current<'_>,
+        current: &CommandContext<'_>,
         number: u16,
         out: &mut Vec<u8>,
         call: impl FnOnce(&dyn Handler, &mut Peer<'_>),
@@ -300,7 +300,7 @@ impl Application {
         }
     }
 
-    fn count_refusal(&self, current: &Current<'_>, refusal: &Refusal) {
+    fn count_refusal(&self, current: &CommandContext<'_>, refusal: &Refusal) {
         if let Some(index) = Refusal::LABELS
             .iter()
             .position(|label| *label == refusal.label)

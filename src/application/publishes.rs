@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Application, Current};
+use super::{Application, CommandContext};
 use crate::access::Action;
 use crate::connection::{Answer, Awaited, CloseReason, Hold, Message, PublishOptions};
 use crate::dialect::json;
@@ -16,7 +16,7 @@ use crate::topic::Topic;
 const HUB_IS_FULL: &str = "more is being published than is delivered; try again";
 
 /// A publication on its way to the hub.
-struct Draft {
+struct PendingPublication {
     topic: Topic,
     publication: Publication,
     key: Option<Arc<str>>,
@@ -27,32 +27,32 @@ impl Application {
     /// Holds a publisher back until the hub takes its command; with too many of them already, it is closed and told.
     pub(super) fn hold_back(&mut self, id: ConnectionId, command: Command) -> Answer {
         let limits = &self.shared.settings.limits;
-        if self.untaken.len() >= limits.commands_max
-            || self.untaken_bytes + command.bytes() > limits.command_bytes_max
+        if self.deferred.len() >= limits.commands_max
+            || self.deferred_bytes + command.bytes() > limits.command_bytes_max
         {
             return Answer::End(CloseReason::OverBudget);
         }
         self.metrics.publish_holds.add(1);
-        self.keep_untaken(id, command);
+        self.defer(id, command);
         Answer::Hold(Hold::Hub)
     }
 
     /// Keeps a command that the hub did not take.
-    pub fn keep_untaken(&mut self, id: ConnectionId, command: Command) {
-        self.untaken_bytes += command.bytes();
-        self.untaken.push_back((id, command));
+    pub fn defer(&mut self, id: ConnectionId, command: Command) {
+        self.deferred_bytes += command.bytes();
+        self.deferred.push_back((id, command));
     }
 
     /// The oldest command that the hub did not take.
-    pub fn take_untaken(&mut self) -> Option<(ConnectionId, Command)> {
-        let (id, command) = self.untaken.pop_front()?;
-        self.untaken_bytes -= command.bytes();
+    pub fn take_deferred(&mut self) -> Option<(ConnectionId, Command)> {
+        let (id, command) = self.deferred.pop_front()?;
+        self.deferred_bytes -= command.bytes();
         Some((id, command))
     }
 
     pub(super) fn handle_publication(
         &mut self,
-        current: &mut Current<'_>,
+        current: &mut CommandContext<'_>,
         may_publish: bool,
         message: Message<'_>,
     ) -> Answer {
@@ -77,7 +77,7 @@ impl Application {
 
     pub(super) fn handle_publish_body(
         &mut self,
-        current: &mut Current<'_>,
+        current: &mut CommandContext<'_>,
         topic: Topic,
         kind: Option<Kind>,
         options: PublishOptions,
@@ -95,13 +95,13 @@ impl Application {
             None => Kind::Binary,
         };
         let PublishOptions { key, wants_receipt } = options;
-        let draft = Draft {
+        let pending = PendingPublication {
             topic,
             publication: Publication::new(kind, body, self.now_us),
             key,
             wants_receipt,
         };
-        match self.publish(current, draft, 0) {
+        match self.publish(current, pending, 0) {
             Ok(()) => Answer::Await(Awaited::One),
             Err(refusal) => Answer::Refuse(refusal),
         }
@@ -110,28 +110,28 @@ impl Application {
     /// Hands a publication of a request to the hub.
     fn publish(
         &mut self,
-        current: &Current<'_>,
-        draft: Draft,
+        current: &CommandContext<'_>,
+        pending: PendingPublication,
         sequence: u32,
     ) -> Result<(), Refusal> {
-        let mut publication = draft.publication;
-        if let Some(key) = draft.key {
+        let mut publication = pending.publication;
+        if let Some(key) = pending.key {
             publication = publication.with_key(key);
         }
         let mut origin = self.origin(current, sequence);
-        if draft.wants_receipt {
+        if pending.wants_receipt {
             let receipt = self.receipt(current.id, sequence);
             publication = publication.with_receipt(receipt.ok_or_else(too_many_receipts)?);
             // The receipt says the position too.
             origin = Origin::Detached;
         }
         let command = Command::Publish {
-            topic: draft.topic,
+            topic: pending.topic,
             publication: Arc::new(publication),
             origin,
         };
         self.submit(command).map_err(|_| {
-            if draft.wants_receipt {
+            if pending.wants_receipt {
                 self.receipts.give_back();
             }
             hub_is_full()
@@ -140,7 +140,7 @@ impl Application {
 
     pub(super) fn handle_publish_lines(
         &mut self,
-        current: &mut Current<'_>,
+        current: &mut CommandContext<'_>,
         head: &[u8],
         body: &[u8],
     ) -> Answer {
@@ -177,7 +177,7 @@ impl Application {
 
     fn publish_line(
         &mut self,
-        current: &Current<'_>,
+        current: &CommandContext<'_>,
         head: Head<'_>,
         line: &[u8],
         sequence: u32,
@@ -185,16 +185,16 @@ impl Application {
         let line =
             json::parse_publish_line(line, self.shared.settings.limits.publication_bytes_max)?;
         self.authorize(&head, Action::Publish(line.topic.as_str()))?;
-        let draft = Draft {
+        let pending = PendingPublication {
             topic: line.topic,
             publication: Publication::new(line.kind, &line.payload, self.now_us),
             key: line.key.as_deref().map(Arc::from),
             wants_receipt: line.wants_receipt,
         };
-        self.publish(current, draft, sequence)
+        self.publish(current, pending, sequence)
     }
 
-    pub(super) fn origin(&self, current: &Current<'_>, sequence: u32) -> Origin {
+    pub(super) fn origin(&self, current: &CommandContext<'_>, sequence: u32) -> Origin {
         Origin::Connection {
             reactor: self.reactor,
             connection: current.id.to_bits(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::commands::Question;
 use super::publishes::hub_is_full;
 use super::route::{Route, allowed_methods, query_of};
-use super::{Application, Current, Stage};
+use super::{Application, CommandContext, Lifecycle};
 use crate::access::{AccessRequest, Action, Denied};
 use crate::config::Origins;
 use crate::connection::event::ExtraHeaders;
@@ -16,7 +16,7 @@ use crate::connection::{
 };
 use crate::console;
 use crate::dialect::{Dialect, Form, check_key, umbel_v1};
-use crate::fanout::subscribed::{Many, Subscribed};
+use crate::fanout::subscribed::{MultiSubscription, Subscribed};
 use crate::fanout::topics::SubscribeError;
 use crate::http::refusal::Refusal;
 use crate::http::request::{Head, Method};
@@ -31,7 +31,7 @@ const PREFLIGHT_AGE_S: &str = "600";
 impl Application {
     pub(super) fn handle_request(
         &mut self,
-        current: &mut Current<'_>,
+        current: &mut CommandContext<'_>,
         head: &Head<'_>,
         bytes: &[u8],
     ) -> Answer {
@@ -41,7 +41,7 @@ impl Application {
 
     fn answer(
         &mut self,
-        current: &mut Current<'_>,
+        current: &mut CommandContext<'_>,
         head: &Head<'_>,
         bytes: &[u8],
     ) -> Result<Answer, Refusal> {
@@ -55,16 +55,16 @@ impl Application {
         }
         match route {
             Route::Health => Ok(text(200, "ok\n")),
-            Route::Ready => Ok(match self.shared.stage.get() {
-                Stage::Ready => text(200, "ready\n"),
-                Stage::Draining | Stage::Stopping => text(503, "draining\n"),
+            Route::Ready => Ok(match self.shared.lifecycle.get() {
+                Lifecycle::Ready => text(200, "ready\n"),
+                Lifecycle::Draining | Lifecycle::Stopping => text(503, "draining\n"),
             }),
             Route::Metrics => {
                 self.authorize(head, Action::Observe)?;
-                Ok(self.figures(head))
+                Ok(self.metrics_page(head))
             }
             Route::Topics => self.list_topics(current, head),
-            Route::TopicState(topic) => self.show_topic(current, head, topic),
+            Route::Topic(topic) => self.show_topic(current, head, topic),
             Route::Asset(path) => self.asset(head, path),
             Route::WebSocket(topic) => self.subscribe_websocket(current, head, topic),
             Route::WebSocketMany => self.open_many(current, head, bytes),
@@ -157,7 +157,7 @@ impl Application {
         Ok(no_content(headers))
     }
 
-    fn figures(&self, head: &Head<'_>) -> Answer {
+    fn metrics_page(&self, head: &Head<'_>) -> Answer {
         let (metrics, hub) = (&self.shared.metrics, self.shared.shards.counts());
         let openmetrics = head
             .headers("accept")
@@ -209,7 +209,7 @@ impl Application {
     /// Own endpoints, and what is none.
     fn answer_path(
         &mut self,
-        current: &mut Current<'_>,
+        current: &mut CommandContext<'_>,
         head: &Head<'_>,
         path: &str,
     ) -> Result<Answer, Refusal> {
@@ -240,7 +240,11 @@ impl Application {
     }
 
     /// The compression to agree to.
-    fn choose_deflate(&self, current: &mut Current<'_>, head: &Head<'_>) -> Option<Agreement> {
+    fn choose_deflate(
+        &self,
+        current: &mut CommandContext<'_>,
+        head: &Head<'_>,
+    ) -> Option<Agreement> {
         let mut policy = self.shared.settings.deflate_policy;
         policy.client_takeover &= current.may_keep_context;
         current.deflate = choose_deflate(head, &policy);
@@ -260,7 +264,7 @@ impl Application {
 
     fn subscribe_websocket(
         &mut self,
-        current: &mut Current<'_>,
+        current: &mut CommandContext<'_>,
         head: &Head<'_>,
         topic: Topic,
     ) -> Result<Answer, Refusal> {
@@ -282,7 +286,7 @@ impl Application {
 
     fn subscribe_stream(
         &mut self,
-        current: &mut Current<'_>,
+        current: &mut CommandContext<'_>,
         head: &Head<'_>,
         topic: Topic,
     ) -> Result<Answer, Refusal> {
@@ -298,7 +302,7 @@ impl Application {
     /// Many topics on one connection.
     fn open_many(
         &mut self,
-        current: &mut Current<'_>,
+        current: &mut CommandContext<'_>,
         head: &Head<'_>,
         bytes: &[u8],
     ) -> Result<Answer, Refusal> {
@@ -312,7 +316,7 @@ impl Application {
                           Sec-WebSocket-Protocol; for one topic without a subprotocol: GET /ws/{topic}, as in /ws/news";
             return Err(Refusal::bad_request(reason));
         };
-        if self.shared.stage.get() != Stage::Ready {
+        if self.shared.lifecycle.get() != Lifecycle::Ready {
             return Err(Refusal::unavailable("the server is shutting down").closing());
         }
         let info = match query_of(head.target).get("info")? {
@@ -323,7 +327,7 @@ impl Application {
             info => info.map(|info| umbel_v1::info_json(&info)),
         };
         let deflate = self.choose_deflate(current, head);
-        let many = Many::new(bytes, info, Form::best(dialect, deflate));
+        let many = MultiSubscription::new(bytes, info, Form::best(dialect, deflate));
         *current.subscribed = Subscribed::Many(Box::new(many));
         Ok(Answer::Upgrade(Upgrade {
             accept: upgrade.accept,
@@ -338,12 +342,12 @@ impl Application {
     /// Makes the connection a subscriber: at once, or once the hub has said where the topic stands, if that matters.
     fn subscribe(
         &mut self,
-        current: &mut Current<'_>,
+        current: &mut CommandContext<'_>,
         topic: Topic,
         start: Start,
         admission: Admission,
     ) -> Result<Answer, Refusal> {
-        if self.shared.stage.get() != Stage::Ready {
+        if self.shared.lifecycle.get() != Lifecycle::Ready {
             return Err(Refusal::unavailable("the server is shutting down").closing());
         }
         let refusal = |error| match error {

@@ -23,7 +23,7 @@ pub enum Route<'a> {
     /// `GET /topics`: which topics there are.
     Topics,
     /// `GET /topics/{topic}`: where one topic stands, and how many subscribers it has.
-    TopicState(Topic),
+    Topic(Topic),
     /// `GET /health`: whether the process runs.
     Health,
     /// `GET /ready`: whether it takes connections.
@@ -75,7 +75,7 @@ impl<'a> Route<'a> {
             .map(Route::Publish)
         } else if let Some(rest) = path.strip_prefix("/topics/") {
             topic(rest, "the topic is missing: GET /topics/{topic}, as in /topics/news; for all of them: GET /topics")
-                .map(Route::TopicState)
+                .map(Route::Topic)
         } else if path.starts_with("/console/") {
             Ok(Route::Asset(path))
         } else {
@@ -91,7 +91,7 @@ impl<'a> Route<'a> {
             }
             Route::Publish(_) | Route::PublishMany => ALLOW_POST,
             Route::Topics
-            | Route::TopicState(_)
+            | Route::Topic(_)
             | Route::Health
             | Route::Ready
             | Route::Metrics
@@ -169,7 +169,7 @@ mod tests {
             ("/topics?limit=5", Route::Topics),
             (
                 "/topics/tokens?chain_id=100000&token=x",
-                Route::TopicState(topic("tokens?chain_id=100000")),
+                Route::Topic(topic("tokens?chain_id=100000")),
             ),
             ("/health", Route::Health),
             ("/health?x", Route::Health),

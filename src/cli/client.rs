@@ -13,8 +13,8 @@ use umbel::internals::http::escape::escape;
 use umbel::internals::http::response::is_header;
 use umbel::internals::protocol::deflate::{Inflater, Offer};
 use umbel::internals::protocol::{
-    ClientError, ClientRequest, CloseCode, CloseFrame, Decoder, Limits, Opcode, ProtocolError,
-    RESPONSE_HEAD_BYTES_MAX, Received, Role, encode_frame,
+    ClientError, ClientRequest, CloseCode, CloseFrame, Decoder, MessageLimits, Opcode,
+    ProtocolError, RESPONSE_HEAD_BYTES_MAX, Received, Role, encode_frame,
 };
 
 use super::url::Url;
@@ -34,7 +34,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(45);
 /// The read buffer.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// What is taken of a message: as much as any server of ours can be told to send. Memory follows what has arrived.
-const LIMITS: Limits = Limits {
+const LIMITS: MessageLimits = MessageLimits {
     message_bytes_max: 1 << 30,
     fragments_max: 1 << 24,
 };

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::cohort::{Cohort, Stretch, compression};
 use super::deflated::Rule;
-use crate::dialect::Heat;
+use crate::dialect::RecentDeliveries;
 use crate::hub::Publication;
 
 /// A cohort that has not been used for so long is freed.
@@ -18,7 +18,7 @@ const UNUSED_MS_MAX: u64 = 60_000;
 
 struct Entry {
     cohort: Cohort,
-    heat: Heat,
+    recent: RecentDeliveries,
     used_ms: u64,
 }
 
@@ -54,29 +54,29 @@ impl Cohorts {
     pub fn encode(
         &mut self,
         topic: u32,
-        heat: &mut Heat,
+        recent: &mut RecentDeliveries,
         audience: u32,
         publications: &[Arc<Publication>],
         now_ms: u64,
     ) -> Option<(Stretch, Arc<[u8]>)> {
-        let before = heat.add(audience, now_ms);
+        let before = recent.add(audience, now_ms);
         if !self.by_topic.contains_key(&topic) {
             if before == 0 || !self.make_room(before, now_ms) {
                 return None;
             }
             let cohort = Cohort::new(self.rule.level, self.next_start);
-            let (heat, used_ms) = (*heat, now_ms);
+            let (recent, used_ms) = (*recent, now_ms);
             self.by_topic.insert(
                 topic,
                 Entry {
                     cohort,
-                    heat,
+                    recent,
                     used_ms,
                 },
             );
         }
         let entry = self.by_topic.get_mut(&topic)?;
-        (entry.heat, entry.used_ms) = (*heat, now_ms);
+        (entry.recent, entry.used_ms) = (*recent, now_ms);
         let resets = entry.cohort.resets();
         let mut frames = Vec::new();
         let stretch = entry.cohort.encode(
@@ -98,16 +98,16 @@ impl Cohorts {
     }
 
     /// Whether there is room for one more, after the coldest has gone if it is less than half as hot.
-    fn make_room(&mut self, heat: u32, now_ms: u64) -> bool {
+    fn make_room(&mut self, recent: u32, now_ms: u64) -> bool {
         if self.by_topic.len() < self.count_max {
             return true;
         }
         let heats = self
             .by_topic
             .iter()
-            .map(|(topic, entry)| (entry.heat.get(now_ms), *topic));
+            .map(|(topic, entry)| (entry.recent.get(now_ms), *topic));
         match heats.min() {
-            Some((coldest, topic)) if coldest < heat / 2 => {
+            Some((coldest, topic)) if coldest < recent / 2 => {
                 self.remove(topic);
                 true
             }
@@ -176,7 +176,7 @@ mod tests {
     struct Desk {
         cohorts: Cohorts,
         deflater: FrameDeflater,
-        heats: [Heat; 4],
+        heats: [RecentDeliveries; 4],
         now_ms: u64,
     }
 
@@ -185,7 +185,7 @@ mod tests {
             Desk {
                 cohorts: Cohorts::new(RULE, count_max, RESET_MS),
                 deflater: FrameDeflater::new(RULE),
-                heats: [Heat::default(); 4],
+                heats: [RecentDeliveries::default(); 4],
                 now_ms: 0,
             }
         }
@@ -352,9 +352,9 @@ mod tests {
         for turn in 0..3 {
             desk.deliver(0, &mut all[..2], &[&tick(turn)]);
         }
-        let heat = desk.heats[0].get(0);
-        // Its heat before it counts, which has to be more than twice as much.
-        for turn in 0..=(heat as usize * 2) / 3 {
+        let recent = desk.heats[0].get(0);
+        // Its recent deliveries before it count, which have to be more than twice as much.
+        for turn in 0..=(recent as usize * 2) / 3 {
             assert_eq!(desk.deliver(1, &mut all[3..6], &[&tick(turn)]).0, NOBODY);
         }
         let admitted = desk.deliver(1, &mut all[3..6], &[&tick(0)]).0;

@@ -5,7 +5,7 @@ use std::mem;
 use super::event::{ExtraHeaders, ReadBody};
 use super::{
     Admission, Answer, Awaited, CloseReason, Connection, Context, Endpoint, Event, Gathering, Hold,
-    Inflation, OnEvent, Phase, Purpose, Reply, Settings, Turn, Upgrade, context_bytes,
+    Inflation, InputContext, OnEvent, Phase, Purpose, Reply, Settings, Upgrade, context_bytes,
 };
 use crate::dialect::json;
 use crate::http::body::{BodyDecoder, BodyLength};
@@ -22,7 +22,7 @@ pub(super) struct Exchange {
     scanner: HeadScanner,
     /// An unfinished head; empty while heads come whole.
     head: Vec<u8>,
-    pub(super) stage: Stage,
+    pub(super) state: RequestState,
     keep_alive: bool,
     head_only: bool,
     /// Headers of the answer to the request that is being dealt with.
@@ -31,7 +31,7 @@ pub(super) struct Exchange {
 }
 
 #[derive(Debug, Default)]
-pub(super) enum Stage {
+pub(super) enum RequestState {
     #[default]
     Head,
     Body(Body),
@@ -70,27 +70,29 @@ impl Exchange {
     /// The hub has yet to speak.
     pub(super) fn is_awaiting(&self) -> bool {
         matches!(
-            self.stage,
-            Stage::Awaiting(_) | Stage::Gathering(_) | Stage::Joining(_)
+            self.state,
+            RequestState::Awaiting(_) | RequestState::Gathering(_) | RequestState::Joining(_)
         )
     }
 
     /// What the peer is told if the hub does not speak in time.
     pub(super) fn no_answer_in_time(&self) -> &'static str {
-        match self.stage {
-            Stage::Gathering(_) => "not every reactor counted its subscribers in time; try again",
-            Stage::Joining(_) => "the hub did not answer in time; try again",
+        match self.state {
+            RequestState::Gathering(_) => {
+                "not every reactor counted its subscribers in time; try again"
+            }
+            RequestState::Joining(_) => "the hub did not answer in time; try again",
             _ => "the hub did not answer in time; whether it was published is not known",
         }
     }
 
     pub(super) fn is_in_body(&self) -> bool {
-        matches!(self.stage, Stage::Body(_))
+        matches!(self.state, RequestState::Body(_))
     }
 
     /// Not a byte of a request has come.
     pub(super) fn is_idle(&self) -> bool {
-        matches!(self.stage, Stage::Head) && self.head.is_empty()
+        matches!(self.state, RequestState::Head) && self.head.is_empty()
     }
 
     pub(super) fn answered(&self) -> u64 {
@@ -102,16 +104,16 @@ impl Exchange {
     }
 
     pub(super) fn inbound_bytes(&self) -> usize {
-        let stage = match &self.stage {
-            Stage::Body(body) => body.gathered.capacity(),
-            Stage::Gathering(gathering) => gathering.body.capacity(),
-            Stage::Joining(admission) => match &**admission {
+        let state = match &self.state {
+            RequestState::Body(body) => body.gathered.capacity(),
+            RequestState::Gathering(gathering) => gathering.body.capacity(),
+            RequestState::Joining(admission) => match &**admission {
                 Admission::Upgrade(upgrade) => context_bytes(upgrade.deflate),
                 Admission::Stream(_) => 0,
             },
-            Stage::Head | Stage::Awaiting(_) => 0,
+            RequestState::Head | RequestState::Awaiting(_) => 0,
         };
-        self.head.capacity() + stage
+        self.head.capacity() + state
     }
 
     /// Takes one position; true once the answer is complete and in `out`.
@@ -122,7 +124,7 @@ impl Exchange {
         report: Option<&Report>,
         out: &mut Vec<u8>,
     ) -> bool {
-        let Stage::Awaiting(replies) = &mut self.stage else {
+        let RequestState::Awaiting(replies) = &mut self.state else {
             return false;
         };
         let Some(line @ None) = replies.lines.get_mut(sequence as usize) else {
@@ -140,7 +142,7 @@ impl Exchange {
     }
 
     fn encode_replies(&mut self, out: &mut Vec<u8>) {
-        let Stage::Awaiting(replies) = mem::take(&mut self.stage) else {
+        let RequestState::Awaiting(replies) = mem::take(&mut self.state) else {
             return;
         };
         let mut body = Vec::new();
@@ -180,70 +182,72 @@ impl Exchange {
 }
 
 impl Connection {
-    pub(super) fn handle_http(&mut self, turn: &mut Turn<'_, '_>, rest: &mut &mut [u8]) {
+    pub(super) fn handle_http(&mut self, context: &mut InputContext<'_, '_>, rest: &mut &mut [u8]) {
         let Phase::Http(exchange) = &mut self.phase else {
             return;
         };
-        match exchange.stage {
-            Stage::Head => self.handle_head(turn, rest),
-            Stage::Body(_) => self.handle_body(turn, rest),
-            Stage::Awaiting(_) | Stage::Gathering(_) | Stage::Joining(_) => self.hold(Hold::Answer),
+        match exchange.state {
+            RequestState::Head => self.handle_head(context, rest),
+            RequestState::Body(_) => self.handle_body(context, rest),
+            RequestState::Awaiting(_) | RequestState::Gathering(_) | RequestState::Joining(_) => {
+                self.hold(Hold::Answer);
+            }
         }
     }
 
-    fn handle_head(&mut self, turn: &mut Turn<'_, '_>, rest: &mut &mut [u8]) {
+    fn handle_head(&mut self, context: &mut InputContext<'_, '_>, rest: &mut &mut [u8]) {
         let Phase::Http(exchange) = &mut self.phase else {
             return;
         };
         if exchange.is_idle() && exchange.answered > 0 {
-            self.phase_deadline_ms = turn.now_ms + turn.settings.limits.handshake_timeout_ms;
+            self.phase_deadline_ms = context.now_ms + context.settings.limits.handshake_timeout_ms;
         }
         if exchange.head.is_empty() {
-            match exchange.scanner.scan(rest, &turn.settings.request) {
+            match exchange.scanner.scan(rest, &context.settings.request) {
                 Ok(Some(len)) => {
                     let (head, tail) = mem::take(rest).split_at_mut(len);
                     *rest = tail;
-                    self.handle_request(turn, head, rest.is_empty());
+                    self.handle_request(context, head, rest.is_empty());
                 }
                 Ok(None) => exchange.head.extend_from_slice(&*mem::take(rest)),
-                Err(refusal) => self.refuse(turn, &refusal),
+                Err(refusal) => self.refuse(context, &refusal),
             }
             return;
         }
         let before = exchange.head.len();
         let taken = rest
             .len()
-            .min((turn.settings.request.head_bytes_max + 1).saturating_sub(before));
+            .min((context.settings.request.head_bytes_max + 1).saturating_sub(before));
         exchange.head.extend_from_slice(&rest[..taken]);
         let consumed = match exchange
             .scanner
-            .scan(&exchange.head, &turn.settings.request)
+            .scan(&exchange.head, &context.settings.request)
         {
             Ok(Some(len)) => {
                 let mut head = mem::take(&mut exchange.head);
                 head.truncate(len);
                 let consumed = len - before;
                 let is_last = rest.len() == consumed;
-                self.handle_request(turn, &head, is_last);
+                self.handle_request(context, &head, is_last);
                 consumed
             }
             Ok(None) => taken,
-            Err(refusal) => return self.refuse(turn, &refusal),
+            Err(refusal) => return self.refuse(context, &refusal),
         };
         *rest = &mut mem::take(rest)[consumed..];
     }
 
     /// `is_last`: nothing that came with the head stands behind it.
-    fn handle_request(&mut self, turn: &mut Turn<'_, '_>, bytes: &[u8], is_last: bool) {
+    fn handle_request(&mut self, context: &mut InputContext<'_, '_>, bytes: &[u8], is_last: bool) {
         let Phase::Http(exchange) = &mut self.phase else {
             return;
         };
         exchange.scanner = HeadScanner::new();
-        let head = match Head::parse(bytes, &turn.settings.request) {
+        let head = match Head::parse(bytes, &context.settings.request) {
             Ok(head) => head,
             Err(refusal) => {
                 exchange.keep_alive = false;
-                return self.refuse(turn, &refusal);
+                return self.refuse(context, &refusal);
             }
         };
         exchange.head_only = head.method == Method::Head;
@@ -253,35 +257,35 @@ impl Connection {
         };
         let has_body = !matches!(framing.length, Ok(BodyLength::None | BodyLength::Length(0)));
         exchange.keep_alive = head.keep_alive();
-        let answer = (turn.on_event)(Event::Request(head, bytes), turn.out);
+        let answer = (context.on_event)(Event::Request(head, bytes), context.out);
         if has_body && !matches!(answer, Answer::ReadBody(..)) {
             // A body that nobody reads must not be taken for the next request.
             exchange.keep_alive = false;
         }
         match answer {
             Answer::ReadBody(wanted) => {
-                match self.begin_body(turn, framing, wanted) {
+                match self.begin_body(context, framing, wanted) {
                     Ok(wants_continue) => {
                         if wants_continue && is_last {
-                            turn.out.extend_from_slice(response::CONTINUE);
+                            context.out.extend_from_slice(response::CONTINUE);
                         }
                         // A body without bytes is whole already.
-                        self.handle_body(turn, &mut (&mut [] as &mut [u8]));
+                        self.handle_body(context, &mut (&mut [] as &mut [u8]));
                     }
-                    Err(refusal) => self.refuse(turn, &refusal),
+                    Err(refusal) => self.refuse(context, &refusal),
                 }
             }
-            Answer::Upgrade(upgrade) => self.upgrade(turn, &upgrade),
-            Answer::Stream(headers) => self.begin_stream(turn, &headers),
-            Answer::Join(admission) => self.begin_join(turn.settings, turn.now_ms, admission),
-            answer => self.answer(turn, answer),
+            Answer::Upgrade(upgrade) => self.upgrade(context, &upgrade),
+            Answer::Stream(headers) => self.begin_stream(context, &headers),
+            Answer::Join(admission) => self.begin_join(context.settings, context.now_ms, admission),
+            answer => self.answer(context, answer),
         }
     }
 
     /// Prepares to read the body; says whether the peer waits for `100 Continue`.
     fn begin_body(
         &mut self,
-        turn: &Turn<'_, '_>,
+        context: &InputContext<'_, '_>,
         framing: Framing,
         wanted: ReadBody,
     ) -> Result<bool, Refusal> {
@@ -301,20 +305,20 @@ impl Connection {
             return Err(Refusal::body_too_large(reason).closing());
         }
         let decoder = BodyDecoder::new(length, bytes_max as u64);
-        exchange.stage = Stage::Body(Body {
+        exchange.state = RequestState::Body(Body {
             decoder,
             purpose,
             gathered: Vec::new(),
         });
-        self.phase_deadline_ms = turn.now_ms + turn.settings.limits.body_timeout_ms;
+        self.phase_deadline_ms = context.now_ms + context.settings.limits.body_timeout_ms;
         Ok(wants_continue)
     }
 
-    fn handle_body(&mut self, turn: &mut Turn<'_, '_>, rest: &mut &mut [u8]) {
+    fn handle_body(&mut self, context: &mut InputContext<'_, '_>, rest: &mut &mut [u8]) {
         let Phase::Http(exchange) = &mut self.phase else {
             return;
         };
-        let Stage::Body(mut body) = mem::take(&mut exchange.stage) else {
+        let RequestState::Body(mut body) = mem::take(&mut exchange.state) else {
             return;
         };
         let bytes = mem::take(rest);
@@ -323,9 +327,9 @@ impl Connection {
         let failed = loop {
             match body.decoder.decode(&mut input) {
                 Ok(Some(piece)) if body.gathered.is_empty() && body.decoder.is_done() => {
-                    answer = Some((turn.on_event)(
+                    answer = Some((context.on_event)(
                         Event::Body(body.purpose.clone(), piece),
-                        turn.out,
+                        context.out,
                     ));
                     break None;
                 }
@@ -337,50 +341,51 @@ impl Connection {
         let consumed = bytes.len() - input.len();
         *rest = &mut bytes[consumed..];
         if let Some(refusal) = failed {
-            return self.refuse(turn, &refusal.closing());
+            return self.refuse(context, &refusal.closing());
         }
         if answer.is_none() && body.decoder.is_done() {
-            answer = Some((turn.on_event)(
+            answer = Some((context.on_event)(
                 Event::Body(body.purpose.clone(), &body.gathered),
-                turn.out,
+                context.out,
             ));
         }
         match answer {
-            Some(answer) => self.answer(turn, answer),
-            None => exchange.stage = Stage::Body(body),
+            Some(answer) => self.answer(context, answer),
+            None => exchange.state = RequestState::Body(body),
         }
     }
 
-    /// Carries turn.out an answer that leaves the connection in HTTP.
-    pub(super) fn answer(&mut self, turn: &mut Turn<'_, '_>, answer: Answer) {
+    /// Carries out an answer that leaves the connection in HTTP.
+    pub(super) fn answer(&mut self, context: &mut InputContext<'_, '_>, answer: Answer) {
         let Phase::Http(exchange) = &mut self.phase else {
             return;
         };
         match answer {
             Answer::Respond(reply) => {
-                exchange.encode_reply(&reply, turn.out);
-                self.finish_answer(turn.settings, turn.now_ms);
+                exchange.encode_reply(&reply, context.out);
+                self.finish_answer(context.settings, context.now_ms);
             }
-            Answer::Refuse(refusal) => self.refuse(turn, &refusal),
+            Answer::Refuse(refusal) => self.refuse(context, &refusal),
             Answer::Await(awaited) => {
                 let (lines, many) = match awaited {
                     Awaited::One => (vec![None], false),
                     Awaited::Lines(lines) => (lines, true),
                     Awaited::Topics(gathering) => {
-                        return self.begin_gathering(turn.settings, turn.now_ms, gathering);
+                        return self.begin_gathering(context.settings, context.now_ms, gathering);
                     }
                 };
                 let missing = lines.iter().filter(|line| line.is_none()).count();
-                exchange.stage = Stage::Awaiting(Replies {
+                exchange.state = RequestState::Awaiting(Replies {
                     lines,
                     missing,
                     many,
                 });
                 if missing == 0 {
-                    exchange.encode_replies(turn.out);
-                    return self.finish_answer(turn.settings, turn.now_ms);
+                    exchange.encode_replies(context.out);
+                    return self.finish_answer(context.settings, context.now_ms);
                 }
-                self.phase_deadline_ms = turn.now_ms + turn.settings.limits.handshake_timeout_ms;
+                self.phase_deadline_ms =
+                    context.now_ms + context.settings.limits.handshake_timeout_ms;
                 self.hold(Hold::Answer);
             }
             answer => debug_assert!(false, "{answer:?} does not answer a request"),
@@ -397,7 +402,7 @@ impl Connection {
         on_event: &mut OnEvent<'_>,
     ) {
         self.refuse(
-            &mut Turn {
+            &mut InputContext {
                 settings,
                 now_ms,
                 inflation: &mut Inflation::default(),
@@ -409,8 +414,8 @@ impl Connection {
     }
 
     /// Tells the peer what was wrong with its request.
-    fn refuse(&mut self, turn: &mut Turn<'_, '_>, refusal: &Refusal) {
-        (turn.on_event)(Event::Refused(refusal), turn.out);
+    fn refuse(&mut self, context: &mut InputContext<'_, '_>, refusal: &Refusal) {
+        (context.on_event)(Event::Refused(refusal), context.out);
         let Phase::Http(exchange) = &mut self.phase else {
             return;
         };
@@ -421,16 +426,16 @@ impl Connection {
             .map(|(name, value)| (*name, value.as_str()))
             .collect();
         response::encode_refusal_with(
-            turn.out,
+            context.out,
             refusal,
             &headers,
             exchange.keep_alive,
             exchange.head_only,
         );
         if exchange.keep_alive {
-            self.finish_answer(turn.settings, turn.now_ms);
+            self.finish_answer(context.settings, context.now_ms);
         } else {
-            self.linger(turn.settings, turn.now_ms, CloseReason::HttpRefused);
+            self.linger(context.settings, context.now_ms, CloseReason::HttpRefused);
         }
     }
 
@@ -440,7 +445,7 @@ impl Connection {
             return;
         };
         exchange.answered += 1;
-        exchange.stage = Stage::Head;
+        exchange.state = RequestState::Head;
         // What comes next may be no request at all, and then its method is not HEAD.
         exchange.head_only = false;
         if exchange.keep_alive {
@@ -450,11 +455,11 @@ impl Connection {
         }
     }
 
-    fn upgrade(&mut self, turn: &mut Turn<'_, '_>, upgrade: &Upgrade) {
-        self.open(turn.settings, turn.now_ms, upgrade, &[], turn.out);
+    fn upgrade(&mut self, context: &mut InputContext<'_, '_>, upgrade: &Upgrade) {
+        self.open(context.settings, context.now_ms, upgrade, &[], context.out);
         if let Endpoint::Handler(number) = upgrade.endpoint {
-            let answer = (turn.on_event)(Event::Opened(number), turn.out);
-            self.act(turn.settings, turn.now_ms, answer, turn.out);
+            let answer = (context.on_event)(Event::Opened(number), context.out);
+            self.act(context.settings, context.now_ms, answer, context.out);
         }
     }
 
@@ -489,12 +494,16 @@ impl Connection {
         self.schedule_first_ping(settings, now_ms);
     }
 
-    fn begin_stream(&mut self, turn: &mut Turn<'_, '_>, headers: &[(&'static str, String)]) {
+    fn begin_stream(
+        &mut self,
+        context: &mut InputContext<'_, '_>,
+        headers: &[(&'static str, String)],
+    ) {
         let headers: Vec<_> = headers
             .iter()
             .map(|(name, value)| (*name, value.as_str()))
             .collect();
-        self.open_stream(turn.settings, turn.now_ms, &headers, turn.out);
+        self.open_stream(context.settings, context.now_ms, &headers, context.out);
     }
 
     /// Begins a stream of events, with these headers besides.

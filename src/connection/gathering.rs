@@ -1,8 +1,8 @@
 //! A request for topics: its answer is gathered from the hub step by step.
 
 use super::event::ExtraHeaders;
-use super::exchange::Stage;
-use super::{Answer, Connection, Hold, Inflation, OnEvent, Phase, Settings, Turn};
+use super::exchange::RequestState;
+use super::{Answer, Connection, Hold, Inflation, InputContext, OnEvent, Phase, Settings};
 
 /// What of the answer is there.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl Connection {
         let Phase::Http(exchange) = &mut self.phase else {
             return;
         };
-        exchange.stage = Stage::Gathering(Box::new(gathering));
+        exchange.state = RequestState::Gathering(Box::new(gathering));
         self.phase_deadline_ms = now_ms + settings.limits.handshake_timeout_ms;
         self.hold(Hold::Answer);
     }
@@ -47,8 +47,8 @@ impl Connection {
         let Phase::Http(exchange) = &mut self.phase else {
             return None;
         };
-        match &mut exchange.stage {
-            Stage::Gathering(gathering) => Some(gathering),
+        match &mut exchange.state {
+            RequestState::Gathering(gathering) => Some(gathering),
             _ => None,
         }
     }
@@ -65,7 +65,7 @@ impl Connection {
         let Phase::Http(exchange) = &mut self.phase else {
             return;
         };
-        let Stage::Gathering(gathering) = std::mem::take(&mut exchange.stage) else {
+        let RequestState::Gathering(gathering) = std::mem::take(&mut exchange.state) else {
             return;
         };
         match &mut answer {
@@ -73,13 +73,13 @@ impl Connection {
             _ => exchange.headers = gathering.headers,
         }
         self.lift(Hold::Answer);
-        let mut turn = Turn {
+        let mut context = InputContext {
             settings,
             now_ms,
             inflation: &mut Inflation::default(),
             out,
             on_event,
         };
-        self.answer(&mut turn, answer);
+        self.answer(&mut context, answer);
     }
 }

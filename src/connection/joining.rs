@@ -1,6 +1,6 @@
 //! A request that is answered once the hub has said where its topic stands.
 
-use super::exchange::Stage;
+use super::exchange::RequestState;
 use super::{Admission, CloseReason, Connection, Hold, Phase, Settings};
 use crate::dialect::Dialect;
 use crate::http::sse;
@@ -21,7 +21,7 @@ impl Connection {
         let Phase::Http(exchange) = &mut self.phase else {
             return;
         };
-        exchange.stage = Stage::Joining(Box::new(admission));
+        exchange.state = RequestState::Joining(Box::new(admission));
         self.phase_deadline_ms = now_ms + settings.limits.handshake_timeout_ms;
         self.hold(Hold::Answer);
     }
@@ -31,8 +31,8 @@ impl Connection {
         let Phase::Http(exchange) = &self.phase else {
             return None;
         };
-        match &exchange.stage {
-            Stage::Joining(admission) => Some(match **admission {
+        match &exchange.state {
+            RequestState::Joining(admission) => Some(match **admission {
                 Admission::Upgrade(_) => Dialect::Raw,
                 Admission::Stream(_) => Dialect::Sse,
             }),
@@ -54,7 +54,7 @@ impl Connection {
         let Phase::Http(exchange) = &mut self.phase else {
             return false;
         };
-        let Stage::Joining(admission) = std::mem::take(&mut exchange.stage) else {
+        let RequestState::Joining(admission) = std::mem::take(&mut exchange.state) else {
             return false;
         };
         if self.eof {

@@ -64,7 +64,7 @@ pub const NEVER_MS: u64 = u64::MAX;
 pub type OnEvent<'f> = dyn FnMut(Event<'_>, &mut Vec<u8>) -> Answer + 'f;
 
 /// What a call brings along, through all that it leads to.
-struct Turn<'t, 'f> {
+struct InputContext<'t, 'f> {
     settings: &'t Settings,
     now_ms: u64,
     inflation: &'t mut Inflation,
@@ -166,7 +166,7 @@ impl Connection {
         self.last_received_ms = now_ms;
         self.end_wait_for_pong(settings, now_ms);
         let mut rest = input;
-        let mut turn = Turn {
+        let mut context = InputContext {
             settings,
             now_ms,
             inflation,
@@ -175,14 +175,14 @@ impl Connection {
         };
         while !rest.is_empty() && self.holds == 0 {
             match self.phase {
-                Phase::Http(_) => self.handle_http(&mut turn, &mut rest),
+                Phase::Http(_) => self.handle_http(&mut context, &mut rest),
                 Phase::Open { .. } | Phase::CloseSent(_) => {
-                    self.handle_frames(&mut turn, &mut rest);
+                    self.handle_frames(&mut context, &mut rest);
                 }
                 // Nothing that an event stream's reader, or a peer that is done, says matters any more.
                 Phase::Stream | Phase::Lingering { .. } | Phase::Closed(_) => rest = &mut [],
             }
-            self.hold_for_output(settings, turn.out);
+            self.hold_for_output(settings, context.out);
         }
         if !rest.is_empty() {
             debug_assert!(

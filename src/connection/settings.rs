@@ -12,11 +12,11 @@ pub struct Settings {
     /// All limits.
     pub limits: Limits,
     /// Those of a request.
-    pub request: http::request::Limits,
+    pub request: http::request::RequestLimits,
     /// Those of a message to a topic.
-    pub publication: protocol::Limits,
+    pub publication: protocol::MessageLimits,
     /// Those of a message to an own endpoint.
-    pub message: protocol::Limits,
+    pub message: protocol::MessageLimits,
     /// What is compressed on its way out.
     pub deflate: Deflate,
     /// What compression is agreed to.
@@ -28,12 +28,12 @@ pub struct Settings {
 impl Settings {
     /// Sorts the limits. No compression is agreed to, and there are no topic rules.
     pub fn new(limits: &Limits) -> Settings {
-        let of_message = |bytes: usize| protocol::Limits {
+        let of_message = |bytes: usize| protocol::MessageLimits {
             message_bytes_max: bytes as u64,
             fragments_max: limits.fragments_max,
         };
         Settings {
-            request: http::request::Limits {
+            request: http::request::RequestLimits {
                 head_bytes_max: limits.head_bytes_max,
                 headers_max: limits.headers_max,
                 target_bytes_max: limits.target_bytes_max,

@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 
 use super::{
-    Answer, CloseReason, Connection, Context, Endpoint, Event, Hold, Message, NEVER_MS, Phase,
-    Settings, Turn, output_bytes_max,
+    Answer, CloseReason, Connection, Context, Endpoint, Event, Hold, InputContext, Message,
+    NEVER_MS, Phase, Settings, output_bytes_max,
 };
 use crate::protocol::{
-    CONTROL_PAYLOAD_BYTES_MAX, CloseCode, CloseFrame, Limits, Opcode, ProtocolError, Received,
-    encode_frame,
+    CONTROL_PAYLOAD_BYTES_MAX, CloseCode, CloseFrame, MessageLimits, Opcode, ProtocolError,
+    Received, encode_frame,
 };
 
 /// What a frame leads to, once nothing borrows the decoder any more.
@@ -19,10 +19,14 @@ enum Step {
 }
 
 impl Connection {
-    pub(super) fn handle_frames(&mut self, turn: &mut Turn<'_, '_>, rest: &mut &mut [u8]) {
-        let limits = self.message_limits(turn.settings);
-        let output_max = output_bytes_max(turn.settings);
-        let mut any_whole = false;
+    pub(super) fn handle_frames(
+        &mut self,
+        context: &mut InputContext<'_, '_>,
+        rest: &mut &mut [u8],
+    ) {
+        let (settings, now_ms, endpoint) = (context.settings, context.now_ms, self.endpoint);
+        let limits = self.message_limits(settings);
+        let (output_max, mut any_whole) = (output_bytes_max(settings), false);
         loop {
             let step = match self.decoder.decode(limits, rest) {
                 Ok(None) => break,
@@ -32,16 +36,15 @@ impl Connection {
                     {
                         continue;
                     }
-                    Received::Text(text) => report(turn, self.endpoint, Message::Text(text)),
-                    Received::Binary(bytes) => report(turn, self.endpoint, Message::Binary(bytes)),
+                    Received::Text(text) => report(context, endpoint, Message::Text(text)),
+                    Received::Binary(bytes) => report(context, endpoint, Message::Binary(bytes)),
                     Received::Compressed(opcode, payload) => {
-                        let context = self.phase.kept_context();
-                        let compressed = (opcode, payload);
-                        report_compressed(turn, self.endpoint, limits, context, compressed)
+                        let kept = self.phase.kept_context();
+                        report_compressed(context, endpoint, limits, kept, (opcode, payload))
                     }
                     Received::Ping(payload) => {
                         if self.outbox.is_empty() {
-                            encode_frame(turn.out, Opcode::Pong, payload, None);
+                            encode_frame(context.out, Opcode::Pong, payload, None);
                         } else {
                             self.outbox.set_ping(payload);
                         }
@@ -50,7 +53,7 @@ impl Connection {
                     Received::Pong(_) => continue,
                     Received::Close(frame) => {
                         if matches!(self.phase, Phase::Open { .. }) {
-                            encode_close(turn.out, frame);
+                            encode_close(context.out, frame);
                         }
                         Step::PeerClosed(frame.map_or(CloseCode::NO_STATUS, |frame| frame.code))
                     }
@@ -58,14 +61,14 @@ impl Connection {
                 Err(error) => Step::Failed(error),
             };
             match step {
-                Step::Act(answer @ Answer::Proceed) if turn.out.len() <= output_max => {
+                Step::Act(answer @ Answer::Proceed) if context.out.len() <= output_max => {
                     any_whole = true;
                     std::mem::forget(answer); // Dropping it would be a call, to find nothing in it.
                 }
                 Step::Act(answer) => {
                     any_whole = true;
-                    self.act(turn.settings, turn.now_ms, answer, turn.out);
-                    self.hold_for_output(turn.settings, turn.out);
+                    self.act(settings, now_ms, answer, context.out);
+                    self.hold_for_output(settings, context.out);
                     if self.is_held() || !matches!(self.phase, Phase::Open { .. }) {
                         self.decoder.free_handed_out();
                         break;
@@ -73,16 +76,16 @@ impl Connection {
                 }
                 // Both sides have said it, and the server ends the stream first (RFC 6455 section 7.1.1).
                 Step::PeerClosed(code) => {
-                    return self.linger(turn.settings, turn.now_ms, CloseReason::Peer(code));
+                    return self.linger(settings, now_ms, CloseReason::Peer(code));
                 }
                 Step::Failed(error) => {
-                    return self.handle_error(turn.settings, turn.now_ms, error, turn.out);
+                    return self.handle_error(settings, now_ms, error, context.out);
                 }
             }
         }
         // While the peer's Close is awaited its messages are nobody's: the close timeout bounds them, and none is kept.
         match self.phase {
-            Phase::Open { .. } => self.watch_message(turn.settings, turn.now_ms, any_whole),
+            Phase::Open { .. } => self.watch_message(settings, now_ms, any_whole),
             _ => self.decoder.discard_payload(),
         }
     }
@@ -143,7 +146,7 @@ impl Connection {
         }
     }
 
-    fn message_limits<'s>(&self, settings: &'s Settings) -> &'s Limits {
+    fn message_limits<'s>(&self, settings: &'s Settings) -> &'s MessageLimits {
         match self.endpoint {
             Endpoint::Topic { .. } => &settings.publication,
             Endpoint::Many { .. } | Endpoint::Handler(_) => &settings.message,
@@ -182,26 +185,29 @@ impl Connection {
 }
 
 #[inline]
-fn report(turn: &mut Turn<'_, '_>, endpoint: Endpoint, message: Message<'_>) -> Step {
-    Step::Act((turn.on_event)(Event::Message(endpoint, message), turn.out))
+fn report(context: &mut InputContext<'_, '_>, endpoint: Endpoint, message: Message<'_>) -> Step {
+    Step::Act((context.on_event)(
+        Event::Message(endpoint, message),
+        context.out,
+    ))
 }
 
 fn report_compressed(
-    turn: &mut Turn<'_, '_>,
+    context: &mut InputContext<'_, '_>,
     endpoint: Endpoint,
-    limits: &Limits,
-    context: Option<&mut Context>,
+    limits: &MessageLimits,
+    kept: Option<&mut Context>,
     (opcode, payload): (Opcode, &[u8]),
 ) -> Step {
     let bytes_max = limits.message_bytes_max;
-    let answer = match turn.inflation.inflate(context, opcode, payload, bytes_max) {
-        Ok(message) => (turn.on_event)(Event::Message(endpoint, message), turn.out),
+    let answer = match context.inflation.inflate(kept, opcode, payload, bytes_max) {
+        Ok(message) => (context.on_event)(Event::Message(endpoint, message), context.out),
         Err(error) => return Step::Failed(error),
     };
-    let inflated_bytes = turn.inflation.inflated_bytes();
+    let inflated_bytes = context.inflation.inflated_bytes();
     match answer {
         // A few bytes may be inflated to very many. The others have their turn before more is.
-        Answer::Proceed if inflated_bytes > turn.settings.limits.read_budget_bytes => {
+        Answer::Proceed if inflated_bytes > context.settings.limits.read_budget_bytes => {
             Step::Act(Answer::Hold(Hold::Outbox))
         }
         answer => Step::Act(answer),

@@ -119,7 +119,7 @@ impl Default for Place {
 
 /// How many compressed deliveries a topic has had of late: their number, halved every four seconds.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Heat {
+pub struct RecentDeliveries {
     deliveries: u32,
     /// When, in units of the half-life.
     at: u32,
@@ -128,18 +128,18 @@ pub struct Heat {
 /// The half-life is 2 to this power milliseconds.
 const HALF_LIFE_SHIFT: u32 = 12;
 
-impl Heat {
-    /// Counts some more, and gives the heat before.
+impl RecentDeliveries {
+    /// Counts some more, and gives the number before.
     pub fn add(&mut self, deliveries: u32, now_ms: u64) -> u32 {
         let before = self.get(now_ms);
-        *self = Heat {
+        *self = RecentDeliveries {
             deliveries: before.saturating_add(deliveries),
             at: (now_ms >> HALF_LIFE_SHIFT) as u32,
         };
         before
     }
 
-    /// The heat at this moment.
+    /// The number at this moment.
     pub fn get(&self, now_ms: u64) -> u32 {
         let halvings = ((now_ms >> HALF_LIFE_SHIFT) as u32).wrapping_sub(self.at);
         self.deliveries.checked_shr(halvings).unwrap_or(0)

@@ -15,7 +15,7 @@ pub mod umbel_v1;
 use std::sync::Arc;
 
 pub use fields::{KEY_BYTES_MAX, check_key};
-pub use form::{FORM_COUNT, Form, GapEncoder, Heat, Place};
+pub use form::{FORM_COUNT, Form, GapEncoder, Place, RecentDeliveries};
 
 use umbel_v1::binary;
 

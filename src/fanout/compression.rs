@@ -109,12 +109,12 @@ mod imp {
             } else {
                 0
             };
-            let heat = &mut audience.heat;
+            let recent = &mut audience.recent;
             let encoded = match members {
                 0 => None,
                 _ => self
                     .cohorts
-                    .encode(topic, heat, members, publications, now_ms),
+                    .encode(topic, recent, members, publications, now_ms),
             };
             batch.with_compressed(Compressed {
                 deflater: RefCell::new(&mut self.deflater),
@@ -279,7 +279,7 @@ mod imp {
 
     /// There is none.
     pub enum Compressed<'a> {
-        #[expect(dead_code, reason = "nothing makes one")]
+        /// Nothing makes one.
         Never(std::convert::Infallible, &'a ()),
     }
 

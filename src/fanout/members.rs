@@ -2,7 +2,7 @@
 
 use slab::Slab;
 
-use crate::dialect::{Form, Heat};
+use crate::dialect::{Form, RecentDeliveries};
 
 /// Those of a topic's subscribers that take compressed frames.
 #[derive(Clone, Copy, Debug, Default)]
@@ -12,7 +12,7 @@ pub struct Audience {
     /// Those that can be in the topic's cohort.
     pub keeping_context: u32,
     /// How much they have been sent of late.
-    pub heat: Heat,
+    pub recent: RecentDeliveries,
 }
 
 impl Audience {

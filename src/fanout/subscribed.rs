@@ -17,7 +17,7 @@ pub enum Subscribed {
     /// One topic, for as long as it lives.
     One(Subscription),
     /// Many, on `umbel.v1`. In a box, for most connections have one.
-    Many(Box<Many>),
+    Many(Box<MultiSubscription>),
 }
 
 impl Subscribed {
@@ -32,7 +32,7 @@ impl Subscribed {
 
 /// The subscriptions of one connection, and what they are judged by.
 #[derive(Debug)]
-pub struct Many {
+pub struct MultiSubscription {
     /// The head of the request that opened it: who it is, for each command anew.
     pub head: Arc<[u8]>,
     /// What the connection said about itself, for those who see who is on a topic: JSON.
@@ -67,10 +67,10 @@ pub enum Membership {
     },
 }
 
-impl Many {
+impl MultiSubscription {
     /// Of a connection that was opened by a request with this head.
-    pub fn new(head: &[u8], info: Option<Arc<str>>, best_form: Form) -> Many {
-        Many {
+    pub fn new(head: &[u8], info: Option<Arc<str>>, best_form: Form) -> MultiSubscription {
+        MultiSubscription {
             head: head.into(),
             info,
             best_form,

@@ -27,31 +27,31 @@ pub enum SubscribeError {
 }
 
 #[derive(Debug)]
-struct TopicState {
+struct LocalSubscribers {
     generation: u32,
     /// Where this tick's publications are in `queues`, or [`NO_QUEUE`].
     queue: u32,
     subscribers: Subscribers,
-    rest: Rest,
+    extras_ref: ExtrasRef,
 }
 
 const NO_QUEUE: u32 = u32::MAX;
 
 // There may be as many topics as connections.
-const _: () = assert!(size_of::<TopicState>() <= 16);
+const _: () = assert!(size_of::<LocalSubscribers>() <= 16);
 
 /// Where the rest of a topic is in `extras`, and two flags above that.
 #[derive(Clone, Copy, Debug)]
-struct Rest(u32);
+struct ExtrasRef(u32);
 
-impl Rest {
+impl ExtrasRef {
     /// The topic stands in `forsaken`.
     const FORSAKEN: u32 = 1 << 31;
     /// The hub has taken a command that tells of the topic.
     const KNOWN: u32 = 1 << 30;
     /// The bits of the place, all set where there is none.
-    const PLACE: u32 = Rest::KNOWN - 1;
-    const NONE: Rest = Rest(Rest::PLACE);
+    const PLACE: u32 = ExtrasRef::KNOWN - 1;
+    const NONE: ExtrasRef = ExtrasRef(ExtrasRef::PLACE);
 
     fn has(self, flag: u32) -> bool {
         self.0 & flag != 0
@@ -66,13 +66,13 @@ impl Rest {
     }
 
     fn extras(self) -> Option<usize> {
-        let place = self.0 & Rest::PLACE;
-        (place != Rest::PLACE).then_some(place as usize)
+        let place = self.0 & ExtrasRef::PLACE;
+        (place != ExtrasRef::PLACE).then_some(place as usize)
     }
 
     fn set_extras(&mut self, place: Option<usize>) {
-        let place = place.map_or(Rest::PLACE, |place| place as u32);
-        self.0 = self.0 & !Rest::PLACE | place;
+        let place = place.map_or(ExtrasRef::PLACE, |place| place as u32);
+        self.0 = self.0 & !ExtrasRef::PLACE | place;
     }
 }
 
@@ -81,7 +81,7 @@ impl Rest {
 pub struct Topics {
     reactor: ReactorId,
     topics_max: usize,
-    table: TopicTable<TopicState>,
+    table: TopicTable<LocalSubscribers>,
     next_generation: u32,
     /// Topics with publications of this tick, in the order of the first one.
     delivering: Vec<u32>,
@@ -105,7 +105,7 @@ impl Topics {
         Topics {
             reactor,
             // So there are never more extras than a place of them can say.
-            topics_max: topics_max.min(Rest::PLACE as usize),
+            topics_max: topics_max.min(ExtrasRef::PLACE as usize),
             table: TopicTable::default(),
             next_generation: 0,
             delivering: Vec::new(),
@@ -248,18 +248,18 @@ impl Topics {
     }
 
     fn extras(&mut self, place: u32) -> Option<&mut Extras> {
-        let extras = self.table.get_mut(place)?.rest.extras()?;
+        let extras = self.table.get_mut(place)?.extras_ref.extras()?;
         self.extras.get_mut(extras)
     }
 
     /// Those of the topic, which has some from here on.
     fn extras_mut(&mut self, place: u32) -> Option<&mut Extras> {
         let state = self.table.get_mut(place)?;
-        let extras = match state.rest.extras() {
+        let extras = match state.extras_ref.extras() {
             Some(extras) => extras,
             None => {
                 let extras = self.extras.insert(Extras::default());
-                state.rest.set_extras(Some(extras));
+                state.extras_ref.set_extras(Some(extras));
                 extras
             }
         };
@@ -271,37 +271,38 @@ impl Topics {
             return;
         }
         if let Some(state) = self.table.get_mut(place)
-            && let Some(extras) = state.rest.extras()
+            && let Some(extras) = state.extras_ref.extras()
         {
             self.extras.remove(extras);
-            state.rest.set_extras(None);
+            state.extras_ref.set_extras(None);
         }
     }
 
     /// Whether the hub has been told of the topic for sure. It may not have where it is only asked about.
     fn is_known(&mut self, place: u32) -> bool {
         let state = self.table.get_mut(place);
-        state.is_some_and(|it| it.rest.has(Rest::KNOWN))
+        state.is_some_and(|it| it.extras_ref.has(ExtrasRef::KNOWN))
     }
 
     fn set_known(&mut self, place: u32) {
         if let Some(state) = self.table.get_mut(place) {
-            state.rest.set(Rest::KNOWN);
+            state.extras_ref.set(ExtrasRef::KNOWN);
         }
     }
 
     fn is_unused(&mut self, place: u32) -> bool {
-        let has_subscribers =
-            |it: &mut TopicState| !it.subscribers.is_empty() || it.rest.extras().is_some();
+        let has_subscribers = |it: &mut LocalSubscribers| {
+            !it.subscribers.is_empty() || it.extras_ref.extras().is_some()
+        };
         !self.table.get_mut(place).is_some_and(has_subscribers)
     }
 
     fn forsake_if_unused(&mut self, place: u32) {
         if self.is_unused(place)
             && let Some(state) = self.table.get_mut(place)
-            && !state.rest.has(Rest::FORSAKEN)
+            && !state.extras_ref.has(ExtrasRef::FORSAKEN)
         {
-            state.rest.set(Rest::FORSAKEN);
+            state.extras_ref.set(ExtrasRef::FORSAKEN);
             self.forsaken.push(place);
         }
     }
@@ -328,11 +329,11 @@ impl Topics {
 
     fn add_topic(&mut self, topic: Topic, local: LocalTopic) -> u32 {
         self.next_generation = local.generation.wrapping_add(1);
-        let state = TopicState {
+        let state = LocalSubscribers {
             generation: local.generation,
             queue: NO_QUEUE,
             subscribers: Subscribers::NONE,
-            rest: Rest::NONE,
+            extras_ref: ExtrasRef::NONE,
         };
         let place = self.table.insert(topic, state);
         debug_assert_eq!(place, local.index);
@@ -361,7 +362,7 @@ impl Topics {
                 return false;
             };
             if !is_unused {
-                state.rest.clear(Rest::FORSAKEN);
+                state.extras_ref.clear(ExtrasRef::FORSAKEN);
                 return false;
             }
             let local = LocalTopic {
@@ -400,7 +401,7 @@ impl Topics {
         let Some((_, state)) = place.and_then(|place| self.table.get(place)) else {
             return 0;
         };
-        let extras = state.rest.extras().and_then(|it| self.extras.get(it));
+        let extras = state.extras_ref.extras().and_then(|it| self.extras.get(it));
         let members = extras.map_or(0, |extras| extras.members.connections().len());
         self.lists.len(state.subscribers) + members
     }

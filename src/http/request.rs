@@ -15,7 +15,7 @@ pub const HEADERS_MAX: usize = 256;
 
 /// What a request may cost before anything of it is believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct RequestLimits {
     /// Bytes of request line and header lines, their line ends and the empty line included.
     pub head_bytes_max: usize,
     /// Header lines; more than [`HEADERS_MAX`] counts as that.
@@ -26,7 +26,7 @@ pub struct Limits {
     pub body_bytes_max: u64,
 }
 
-impl Limits {
+impl RequestLimits {
     /// The header lines that are let through.
     pub(super) const fn headers_allowed(&self) -> usize {
         if self.headers_max < HEADERS_MAX {
@@ -127,7 +127,7 @@ impl<'a> Head<'a> {
     /// All that the scanner refuses; further 400 for lines that are not `name: value`, for a `Host` that is missing,
     /// repeated or malformed, for an absolute-form target whose authority is not `Host`, and for every ambiguity
     /// about the end of the body; 405 for CONNECT; 501 for transfer codings other than chunked; 505 for other versions.
-    pub fn parse(bytes: &'a [u8], limits: &Limits) -> Result<Head<'a>, Refusal> {
+    pub fn parse(bytes: &'a [u8], limits: &RequestLimits) -> Result<Head<'a>, Refusal> {
         // The scanner is stricter than httparse about line ends. That is not left to the caller's good faith.
         if HeadScanner::new().scan(bytes, limits)? != Some(bytes.len()) {
             return Err(Refusal::bad_framing("the request's head is not whole"));
@@ -313,7 +313,7 @@ mod tests {
     use super::super::refusal::ALLOW_ANY;
     use super::*;
 
-    const LIMITS: Limits = Limits {
+    const LIMITS: RequestLimits = RequestLimits {
         head_bytes_max: 16 << 10,
         headers_max: 100,
         target_bytes_max: 4096,
@@ -439,7 +439,7 @@ mod tests {
         assert_eq!(status(&"a: b\r\n".repeat(99)), 200);
         assert_eq!(status(&"a: b\r\n".repeat(100)), 431);
         assert_eq!(status(&"a: b\r\n".repeat(2000)), 431);
-        let wide = Limits {
+        let wide = RequestLimits {
             headers_max: 100_000,
             head_bytes_max: 1 << 20,
             ..LIMITS
@@ -496,7 +496,7 @@ mod tests {
     /// ws CVE-2021-32640: a long run of blanks inside a list costs what its length says, not the square of it.
     #[test]
     fn blanks_in_a_list_cost_linear_time() {
-        let wide = Limits {
+        let wide = RequestLimits {
             head_bytes_max: 1 << 22,
             ..LIMITS
         };

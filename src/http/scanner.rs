@@ -2,7 +2,7 @@
 
 use super::field::{is_token_byte, is_value_byte};
 use super::refusal::Refusal;
-use super::request::Limits;
+use super::request::RequestLimits;
 
 /// The longest method that is looked at. The longest registered one, UPDATEREDIRECTREF, has 17 bytes.
 const METHOD_BYTES_MAX: usize = 32;
@@ -80,7 +80,7 @@ impl HeadScanner {
     /// 400 for what cannot begin a request, and for bare CR, bare LF and control bytes; 414 for a target over
     /// `target_bytes_max`; 431 for more than `head_bytes_max` bytes or `headers_max` lines; 501 for an endless
     /// method. The connection closes after each of them.
-    pub fn scan(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<usize>, Refusal> {
+    pub fn scan(&mut self, bytes: &[u8], limits: &RequestLimits) -> Result<Option<usize>, Refusal> {
         let end = bytes
             .len()
             .min(limits.head_bytes_max)
@@ -109,7 +109,7 @@ impl HeadScanner {
         bytes: &[u8],
         position: usize,
         end: usize,
-        limits: &Limits,
+        limits: &RequestLimits,
     ) -> Result<usize, Refusal> {
         let byte = bytes[position];
         self.state = match (self.state, byte) {
@@ -165,7 +165,7 @@ impl HeadScanner {
         bytes: &[u8],
         position: usize,
         end: usize,
-        limits: &Limits,
+        limits: &RequestLimits,
     ) -> Result<usize, Refusal> {
         let is_target_byte = |byte: u8| byte > b' ' && byte != 0x7f;
         let length = bytes[position..end]
@@ -209,7 +209,7 @@ impl HeadScanner {
         }
     }
 
-    fn begin_line(&mut self, byte: u8, limits: &Limits) -> Result<State, Refusal> {
+    fn begin_line(&mut self, byte: u8, limits: &RequestLimits) -> Result<State, Refusal> {
         match byte {
             b' ' | b'\t' => Err(malformed(
                 "a header line begins with a blank; folded lines are not taken",
@@ -246,7 +246,7 @@ fn no_request(byte: u8) -> Refusal {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits {
+    const LIMITS: RequestLimits = RequestLimits {
         head_bytes_max: 1024,
         headers_max: 100,
         target_bytes_max: 64,
@@ -387,7 +387,7 @@ mod tests {
     /// CVE-2023-43669: a head without end, in pieces of one byte, is cut at the cap and costs linear time.
     #[test]
     fn an_endless_head_is_cut_at_the_cap() {
-        let limits = Limits {
+        let limits = RequestLimits {
             head_bytes_max: 1 << 20,
             ..LIMITS
         };

@@ -68,10 +68,10 @@ pub(super) fn origin_form<'a>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::request::{Head, Limits};
+    use super::super::request::{Head, RequestLimits};
 
     fn parse(text: &str) -> Result<String, u16> {
-        let limits = Limits {
+        let limits = RequestLimits {
             head_bytes_max: 4096,
             headers_max: 100,
             target_bytes_max: 4096,

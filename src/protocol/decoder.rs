@@ -11,7 +11,7 @@ use super::frame::{
     FIN, HEADER_BYTES_MAX, Header, LENGTH_16, MASKED, Opcode, RSV, RSV1, parse_first_byte,
 };
 use super::mask::mask_in_place;
-use super::message::{Gathered, Limits, Received, Unfinished};
+use super::message::{Gathered, MessageLimits, Received, Unfinished};
 use super::{ProtocolError, Role};
 
 /// The first byte of a text and of a binary message in one frame, without an extension's bits.
@@ -88,7 +88,7 @@ impl Decoder {
     #[inline]
     pub fn decode<'a, 'b: 'a>(
         &'a mut self,
-        limits: &Limits,
+        limits: &MessageLimits,
         input: &mut &'b mut [u8],
     ) -> Result<Option<Received<'a>>, ProtocolError> {
         if let Some((opcode, payload)) = self.take_plain(limits, input) {
@@ -123,7 +123,7 @@ impl Decoder {
     #[inline]
     fn take_plain<'b>(
         &self,
-        limits: &Limits,
+        limits: &MessageLimits,
         input: &mut &'b mut [u8],
     ) -> Option<(Opcode, &'b mut [u8])> {
         let [first, second, third, fourth] = *input.first_chunk()?;
@@ -168,7 +168,7 @@ impl Decoder {
     #[inline]
     fn step<'b>(
         &mut self,
-        limits: &Limits,
+        limits: &MessageLimits,
         input: &mut &'b mut [u8],
     ) -> Result<Step<'b>, ProtocolError> {
         if let Some(unfinished) = &mut self.unfinished
@@ -283,7 +283,7 @@ impl Decoder {
 
     /// Checks a data frame against the limits, before any of its payload is taken.
     #[inline]
-    fn check_limits(&self, header: &Header, limits: &Limits) -> Result<(), ProtocolError> {
+    fn check_limits(&self, header: &Header, limits: &MessageLimits) -> Result<(), ProtocolError> {
         let unfinished = self.unfinished.as_ref();
         let (message_bytes, fragments) =
             unfinished.map_or((0, 0), |begun| (begun.message_bytes(), begun.fragments()));
@@ -374,18 +374,18 @@ mod tests {
     use super::*;
     use crate::protocol::{CloseCode, CloseFrame, encode_frame};
 
-    const LIMITS: Limits = Limits {
+    const LIMITS: MessageLimits = MessageLimits {
         message_bytes_max: 1 << 20,
         fragments_max: 1000,
     };
     const KEY: Option<[u8; 4]> = Some([0x37, 0xfa, 0x21, 0x3d]);
 
-    /// Everything that comes out when `bytes` arrive in pieces of `piece_len`: messages as text, then the
+    /// Everything that comes out when `bytes` arrive in pieces of `len`: messages as text, then the
     /// error if there is one.
-    fn decode_in(bytes: &[u8], piece_len: usize, role: Role, limits: &Limits) -> Vec<String> {
+    fn decode_in(bytes: &[u8], len: usize, role: Role, limits: &MessageLimits) -> Vec<String> {
         let mut decoder = Decoder::new(role);
         let mut out = Vec::new();
-        for piece in bytes.chunks(piece_len) {
+        for piece in bytes.chunks(len) {
             let mut piece = piece.to_vec();
             let mut input = &mut piece[..];
             loop {
@@ -408,7 +408,7 @@ mod tests {
         decode_with(bytes, &LIMITS)
     }
 
-    fn decode_with(bytes: &[u8], limits: &Limits) -> Vec<String> {
+    fn decode_with(bytes: &[u8], limits: &MessageLimits) -> Vec<String> {
         let whole = decode_in(bytes, bytes.len(), Role::Server, limits);
         for piece_len in (1..bytes.len()).take(40) {
             let pieces = decode_in(bytes, piece_len, Role::Server, limits);
@@ -569,7 +569,7 @@ mod tests {
 
     #[test]
     fn limits_fail_by_the_header_alone() {
-        let limits = Limits {
+        let limits = MessageLimits {
             message_bytes_max: 10,
             fragments_max: 3,
         };

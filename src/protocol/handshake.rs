@@ -235,12 +235,12 @@ pub(super) fn encode_line(out: &mut Vec<u8>, name: &str, value: &str) {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::http::request::Limits;
+    use crate::http::request::RequestLimits;
 
     const GOOD: &str = "Host: a.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
 
-    const LIMITS: Limits = Limits {
+    const LIMITS: RequestLimits = RequestLimits {
         head_bytes_max: 65536,
         headers_max: 100,
         target_bytes_max: 8192,

@@ -9,7 +9,7 @@ use super::{CloseFrame, ProtocolError, Utf8Validator, parse_text};
 
 /// The caps on one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct MessageLimits {
     /// Payload bytes of a message over all its fragments. A frame that goes over fails by its header alone. Of a
     /// compressed message these are the compressed bytes here; inflating applies the same limit to what comes out.
     pub message_bytes_max: u64,

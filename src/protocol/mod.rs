@@ -54,7 +54,7 @@ pub use handshake::{
 };
 pub use handshake_client::{ClientError, ClientRequest, RESPONSE_HEAD_BYTES_MAX, Response};
 pub use mask::mask_in_place;
-pub use message::{Limits, Received};
+pub use message::{MessageLimits, Received};
 pub use origin::{OriginError, OriginList, OriginRule, is_loopback_origin, same_origin};
 pub use utf8::{Utf8Validator, parse_text};
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use slab::Slab;
 
 use super::sweep::Deadlines;
-use crate::application::{Application, Current, Shared, Stage};
+use crate::application::{Application, CommandContext, Lifecycle, Shared};
 use crate::connection::{
     CloseReason, Connection, Event, Hold, Inflation, Label, NEVER_MS, Settings,
 };
@@ -387,7 +387,7 @@ impl<T: Transport> Connections<T> {
         let Some(slot) = slots.get_mut(index as usize) else {
             return;
         };
-        let mut current = Current {
+        let mut current = CommandContext {
             id: slot.id(application.reactor, index),
             subscribed: &mut slot.subscribed,
             deflate: slot.connection.deflate(),
@@ -500,7 +500,7 @@ impl<T: Transport> Connections<T> {
         };
         let refusal =
             Refusal::unavailable("as many connections as connections_max allows are open");
-        let mut current = Current {
+        let mut current = CommandContext {
             id,
             subscribed: &mut slot.subscribed,
             deflate: None,
@@ -528,13 +528,13 @@ impl<T: Transport> Connections<T> {
         self.application.shared.shards.is_idle()
     }
 
-    /// The stage of the server's life.
-    pub fn stage(&self) -> Stage {
-        self.application.shared.stage.get()
+    /// State of the server.
+    pub fn lifecycle(&self) -> Lifecycle {
+        self.application.shared.lifecycle.get()
     }
 
     /// Whether commands wait that the hub did not take.
-    pub fn has_untaken(&self) -> bool {
-        self.application.has_untaken()
+    pub fn has_backpressure(&self) -> bool {
+        self.application.has_backpressure()
     }
 }

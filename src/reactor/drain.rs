@@ -61,7 +61,7 @@ impl<T: Transport> Connections<T> {
             // Those that were accepted or went back to waiting meanwhile are met on the next round.
             drain.next = if next >= capacity { 0 } else { next };
         }
-        self.slots.is_empty() && !self.has_untaken()
+        self.slots.is_empty() && !self.has_backpressure()
     }
 
     /// Ends whoever is left. Who was not told before is told now, as far as the transport takes it: by a Close frame, or

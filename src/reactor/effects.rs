@@ -65,7 +65,7 @@ impl<T: Transport> Connections<T> {
             .topics
             .retire(|command| shards.submit(command, Some(reactor)).is_ok());
         application.send_patterns();
-        self.retry_untaken();
+        self.retry_deferred();
     }
 
     /// The name of a connection of this reactor.
@@ -151,14 +151,14 @@ impl<T: Transport> Connections<T> {
 
     /// Tries again what the hub did not take. Each command once, for one shard may be full and another not; but none
     /// before an older one of the same connection, so that the order of its commands holds.
-    fn retry_untaken(&mut self) {
-        if self.application.untaken.is_empty() {
+    fn retry_deferred(&mut self) {
+        if self.application.deferred.is_empty() {
             return;
         }
         let mut held = HashSet::new();
         let mut taken = Vec::new();
-        for _ in 0..self.application.untaken.len() {
-            let Some((id, command)) = self.application.take_untaken() else {
+        for _ in 0..self.application.deferred.len() {
+            let Some((id, command)) = self.application.take_deferred() else {
                 break;
             };
             // The connection may be gone meanwhile; its message had come in whole, so it is published all the same.
@@ -170,7 +170,7 @@ impl<T: Transport> Connections<T> {
                 Ok(()) => taken.push(id),
                 Err(command) => {
                     held.insert(id);
-                    self.application.keep_untaken(id, command);
+                    self.application.defer(id, command);
                 }
             }
         }

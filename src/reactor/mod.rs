@@ -31,7 +31,7 @@ use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 
-use crate::application::{Shared, Stage};
+use crate::application::{Lifecycle, Shared};
 use crate::net::listener::{Accepted, Listener, REFUSED_MAX};
 use crate::net::ring::Ring;
 use crate::net::socket;
@@ -200,14 +200,14 @@ impl Reactor {
             self.handle_event(event);
         }
         self.accept();
-        let stage = self.begin_stage();
+        let lifecycle = self.begin_drain();
         self.take_mail();
         self.connections
             .deliver(self.now_ms, || self.clock.now_us());
         self.connections.poll_receipts(self.now_ms);
         self.connections.retry_commands();
         self.sweep(waited_from_ms, is_caught_up);
-        let done = self.poll_stage(stage);
+        let done = self.poll_drain_end(lifecycle);
         let registry = self.selector.poll.registry();
         self.connections
             .finish_tick(|stream| release(registry, stream));
@@ -263,7 +263,7 @@ impl Reactor {
         if let Some(next_try_ms) = self.listener.next_try_ms() {
             wait_ms = wait_ms.min(next_try_ms.saturating_sub(self.now_ms));
         }
-        if self.connections.has_untaken() || self.drain_until_ms.is_some() {
+        if self.connections.has_backpressure() || self.drain_until_ms.is_some() {
             wait_ms = wait_ms.min(WAIT_MS_BUSY);
         }
         wait_ms
@@ -348,13 +348,13 @@ impl Reactor {
         }
     }
 
-    /// The stage of the server's life, as far as it concerns the connections. It is looked at before the mail is taken,
+    /// The state of the server, as far as it concerns the connections. It is looked at before the mail is taken,
     /// and a drain concerns them only once the hub is done: so what was published before the drain is in this tick's
     /// mail, or was in an earlier one.
-    fn begin_stage(&mut self) -> Stage {
-        let stage = self.connections.stage();
-        if stage != Stage::Draining {
-            return stage;
+    fn begin_drain(&mut self) -> Lifecycle {
+        let lifecycle = self.connections.lifecycle();
+        if lifecycle != Lifecycle::Draining {
+            return lifecycle;
         }
         self.listener.close();
         let timeout_ms = self.connections.settings.limits.drain_timeout_ms;
@@ -363,17 +363,17 @@ impl Reactor {
         self.hub_is_drained |=
             self.connections.hub_is_idle() || self.now_ms + timeout_ms * 3 / 4 >= until_ms;
         match self.hub_is_drained {
-            true => Stage::Draining,
-            false => Stage::Ready,
+            true => Lifecycle::Draining,
+            false => Lifecycle::Ready,
         }
     }
 
-    /// Does what the stage of the server's life asks for; true when nothing is left to do.
-    fn poll_stage(&mut self, stage: Stage) -> bool {
-        match stage {
-            Stage::Ready => false,
-            Stage::Stopping => true,
-            Stage::Draining => {
+    /// Does what the state of the server asks for; true when nothing is left to do.
+    fn poll_drain_end(&mut self, lifecycle: Lifecycle) -> bool {
+        match lifecycle {
+            Lifecycle::Ready => false,
+            Lifecycle::Stopping => true,
+            Lifecycle::Draining => {
                 let until_ms = self.drain_until_ms.unwrap_or(self.now_ms);
                 self.connections.poll_drain(self.now_ms) || self.now_ms >= until_ms
             }

@@ -6,6 +6,6 @@ pub mod rule;
 pub mod table;
 
 pub use name::{TOPIC_BYTES_MAX, Topic};
-pub use pattern::{Pattern, PatternError, PatternTable};
+pub use pattern::{PATTERN_BYTES_MAX, Pattern, PatternError, PatternTable};
 pub use rule::{HistoryLimits, Rule, SlowConsumer, TopicRule, TopicRuleError, TopicRules};
 pub use table::TopicTable;

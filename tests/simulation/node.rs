@@ -14,7 +14,7 @@ use crossbeam_channel::Receiver;
 use umbel::access::{AccessRequest, Authorizer, Denied};
 use umbel::config::{Limits, Origins};
 use umbel::handler::{CloseReason, ConnectionId, Echo, Handler, Message, Peer};
-use umbel::internals::application::{Route, Shared, Stage, StageCell};
+use umbel::internals::application::{Lifecycle, LifecycleCell, OwnEndpoint, Shared};
 use umbel::internals::connection::{Inflation, Label, NEVER_MS, Settings};
 use umbel::internals::hub::{Command, Effect, ReactorId};
 use umbel::internals::metrics::Metrics;
@@ -155,12 +155,12 @@ impl Node {
             authorizer: Arc::new(Anyone),
             origins: Arc::new(Origins::Any),
             subprotocols: Arc::new([]),
-            routes: Arc::new([Route {
+            routes: Arc::new([OwnEndpoint {
                 path: "/echo".into(),
                 handler: Arc::new(Forward(Arc::clone(&echo))),
             }]),
             metrics: Arc::new(Metrics::new(reactors)),
-            stage: Arc::new(StageCell::default()),
+            lifecycle: Arc::new(LifecycleCell::default()),
         };
         let simulated = parts
             .into_iter()
@@ -193,7 +193,7 @@ impl Node {
     /// A peer connects. False: nobody listens.
     pub fn connect(&mut self, reactor: usize, link: usize) -> bool {
         match &mut self.reactors[reactor] {
-            Some(reactor) if self.shared.stage.get() == Stage::Ready => {
+            Some(reactor) if self.shared.lifecycle.get() == Lifecycle::Ready => {
                 reactor.backlog.push_back(link);
                 true
             }
@@ -251,7 +251,7 @@ impl Node {
     }
 
     pub fn shut_down(&self) {
-        self.shared.stage.advance(Stage::Draining);
+        self.shared.lifecycle.advance(Lifecycle::Draining);
         self.mailboxes.iter().for_each(|mailbox| mailbox.wake());
     }
 
@@ -300,7 +300,7 @@ impl Node {
             assert!(!reactor.connections.has_reports(), "a receipt is forgotten");
             // Topics without subscribers are told to the hub in the tick after, which comes by itself.
             assert!(
-                !reactor.connections.has_untaken()
+                !reactor.connections.has_backpressure()
                     || reactor.sleeps_until_ms <= now_ms + WAIT_MS_BUSY,
                 "there is room in the hub, and nobody was told"
             );
@@ -417,7 +417,7 @@ impl SimulatedReactor {
 
     /// Whether the drain concerns the connections: only once the hub is done.
     fn begin_drain(&mut self, around: &mut Surroundings<'_>, limits: &Limits) -> bool {
-        if self.connections.stage() != Stage::Draining {
+        if self.connections.lifecycle() != Lifecycle::Draining {
             return false;
         }
         for index in self.backlog.drain(..) {
@@ -438,7 +438,7 @@ impl SimulatedReactor {
             return 0;
         }
         let wait_ms = self.connections.next_deadline_ms().saturating_sub(now_ms);
-        let is_short = self.connections.has_untaken() || self.drain_until_ms.is_some();
+        let is_short = self.connections.has_backpressure() || self.drain_until_ms.is_some();
         wait_ms
             .min(if is_short { WAIT_MS_BUSY } else { wait_ms })
             .min(NEVER_MS - now_ms)

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use umbel::config::{Config, Limits};
 use umbel::handler::Echo;
-use umbel::internals::application::{Route, Shared, StageCell};
+use umbel::internals::application::{LifecycleCell, OwnEndpoint, Shared};
 use umbel::internals::connection::Settings;
 use umbel::internals::hub::{Command, Kind, Origin, Publication, ReactorId};
 use umbel::internals::metrics::Metrics;
@@ -123,12 +123,12 @@ impl<T: Transport> Node<T> {
             authorizer: Arc::new(Config::default().rights().expect("the defaults stand")),
             origins: Arc::new(Origins::Any),
             subprotocols: Arc::new([]),
-            routes: Arc::new([Route {
+            routes: Arc::new([OwnEndpoint {
                 path: "/echo".into(),
                 handler: Arc::new(Echo),
             }]),
             metrics: Arc::clone(&metrics),
-            stage: Arc::new(StageCell::default()),
+            lifecycle: Arc::new(LifecycleCell::default()),
         };
         Node {
             connections: Connections::new(ReactorId(0), 1, shared),

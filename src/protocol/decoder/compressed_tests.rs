@@ -3,7 +3,7 @@
 use super::*;
 use crate::protocol::encode_frame;
 
-const LIMITS: Limits = Limits {
+const LIMITS: MessageLimits = MessageLimits {
     message_bytes_max: 1 << 20,
     fragments_max: 1000,
 };
@@ -23,7 +23,7 @@ fn accepting() -> Decoder {
 }
 
 /// Everything that comes out when `bytes` arrive in pieces of `piece_len`.
-fn decode(bytes: &[u8], piece_len: usize, limits: &Limits) -> Vec<String> {
+fn decode(bytes: &[u8], piece_len: usize, limits: &MessageLimits) -> Vec<String> {
     let mut decoder = accepting();
     let mut out = Vec::new();
     for piece in bytes.chunks(piece_len) {
@@ -116,7 +116,7 @@ fn rsv1_has_a_meaning_only_where_a_message_begins() {
 
 #[test]
 fn compressed_bytes_count_against_the_limits() {
-    let limits = Limits {
+    let limits = MessageLimits {
         message_bytes_max: 10,
         fragments_max: 2,
     };

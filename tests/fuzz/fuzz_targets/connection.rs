@@ -14,10 +14,10 @@ use umbel::internals::connection::{
 };
 use umbel::internals::http::refusal::Refusal;
 use umbel::internals::http::request::Head;
-use umbel::internals::topic::Topic;
 use umbel::internals::hub::Position;
 use umbel::internals::protocol::choose_deflate;
 use umbel::internals::protocol::deflate::Policy;
+use umbel::internals::topic::Topic;
 use umbel_fuzz::Stream;
 
 const PUBLICATION_BYTES_MAX: usize = 300;
@@ -190,8 +190,14 @@ impl Driver {
             if self.connection.has_hold(Hold::Answer) {
                 for sequence in [1, 0, 0] {
                     let (settings, out) = (&self.settings, &mut self.outcome.out);
-                    self.connection
-                        .handle_published(settings, self.now_ms, sequence, PLACE, None, out);
+                    self.connection.handle_published(
+                        settings,
+                        self.now_ms,
+                        sequence,
+                        PLACE,
+                        None,
+                        out,
+                    );
                 }
                 let (settings, out) = (&self.settings, &mut self.outcome.out);
                 if self.connection.joining_dialect().is_some() {

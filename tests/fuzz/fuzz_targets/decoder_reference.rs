@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use umbel::internals::protocol::{Limits, ProtocolError, Role};
+use umbel::internals::protocol::{MessageLimits, ProtocolError, Role};
 use umbel_fuzz::{Message, Outcome, Stream, decode};
 
 fuzz_target!(|stream: Stream| {
@@ -26,7 +26,7 @@ fuzz_target!(|stream: Stream| {
 
 struct Reference {
     role: Role,
-    limits: Limits,
+    limits: MessageLimits,
     accepts_compressed: bool,
     /// The message under way is.
     is_compressed: bool,

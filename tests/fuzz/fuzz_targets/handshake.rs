@@ -3,13 +3,13 @@
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
-use umbel::internals::http::request::{Head, Limits, is_token};
+use umbel::internals::http::request::{Head, RequestLimits, is_token};
 use umbel::internals::protocol::{
     ClientError, ClientRequest, SUBPROTOCOLS_MAX, encode_switching_protocols, is_loopback_origin,
     parse_upgrade, same_origin,
 };
 
-const LIMITS: Limits = Limits {
+const LIMITS: RequestLimits = RequestLimits {
     head_bytes_max: 16 * 1024,
     headers_max: 100,
     target_bytes_max: 8 * 1024,

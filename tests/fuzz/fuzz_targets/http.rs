@@ -5,14 +5,14 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use umbel::internals::application::route::{Route, query_of};
 use umbel::internals::http::body::BodyDecoder;
 use umbel::internals::http::escape::escape;
 use umbel::internals::http::refusal::Refusal;
-use umbel::internals::http::request::{Head, HeadScanner, Limits};
+use umbel::internals::http::request::{Head, HeadScanner, RequestLimits};
 use umbel::internals::http::response::encode_refusal;
-use umbel::internals::http::route::{Route, query_of};
 
-const LIMITS: Limits = Limits {
+const LIMITS: RequestLimits = RequestLimits {
     head_bytes_max: 512,
     headers_max: 8,
     target_bytes_max: 128,

@@ -4,8 +4,8 @@
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use umbel::internals::topic::Topic;
-use umbel::internals::topic::{PATTERN_BYTES_MAX, Pattern, PatternTable};
 use umbel::internals::topic::TopicRule;
+use umbel::internals::topic::{PATTERN_BYTES_MAX, Pattern, PatternTable};
 
 #[derive(Arbitrary, Debug)]
 enum Step {

@@ -6,14 +6,15 @@
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
+use umbel::internals::dialect::json;
+use umbel::internals::dialect::umbel_v1::binary;
 use umbel::internals::dialect::umbel_v1::{
     Command, CommandError, CommandLimits, Delivery, Target, encode_error, encode_gap,
     encode_subscribed, info_json, parse_commands,
 };
-use umbel::internals::dialect::{json, v1_binary};
-use umbel::internals::topic::Topic;
 use umbel::internals::hub::{Kind, Position};
 use umbel::internals::topic::SlowConsumer;
+use umbel::internals::topic::Topic;
 
 const LIMITS: CommandLimits = CommandLimits {
     commands_max: 16,

@@ -2,7 +2,7 @@
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use umbel::internals::protocol::{
-    CloseFrame, Decoder, Limits, Opcode, ProtocolError, Received, Role, mask_in_place,
+    CloseFrame, Decoder, MessageLimits, Opcode, ProtocolError, Received, Role, mask_in_place,
 };
 
 /// One connection's way in: who receives, under which limits, and what.
@@ -71,8 +71,8 @@ impl Stream {
     }
 
     /// The caps on a message: from nothing to a little over what a `Run` can be.
-    pub fn limits(&self) -> Limits {
-        Limits {
+    pub fn limits(&self) -> MessageLimits {
+        MessageLimits {
             message_bytes_max: u64::from(self.message_bytes_max) * 2,
             fragments_max: u32::from(self.fragments_max),
         }
