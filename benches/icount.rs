@@ -2,9 +2,13 @@
 //!
 //! It measures user-space instructions of what the server does for one delivery, one message, one ping, one connection,
 //! because these can be compared between runs where times cannot: two runs of the same program differ by less than a
-//! thousandth. The count holds the whole way from the transport's read to its write, and a few dozen instructions of the
-//! transport in memory, which take the kernel's place; the kernel's own work is not in it. Noise: other versions of rustc,
-//! of the C library or of a processor's vector units give other counts.
+//! thousandth. The kernel's own work is not in it. Noise: other versions of rustc, of the C library or of a processor's
+//! vector units give other counts.
+//!
+//! There are two kinds of scenario. Those whose name begins with `tick_` run the reactor's own tick over real sockets: the
+//! wait for events, the mail, the deadlines, the system calls up to their door, and what the peer's end needs to write
+//! and read. The others call the reactor's connections over a transport in memory, a few dozen instructions that take the
+//! kernel's place, so what is left is decoding, the hub and encoding alone.
 //!
 //! ```sh
 //! cargo bench --bench icount -- SCENARIO ROUNDS
@@ -15,10 +19,13 @@
 
 #[path = "../tests/support/node.rs"]
 mod node;
+#[path = "../tests/support/socket_node.rs"]
+mod socket_node;
 
 use std::hint::black_box;
 
 use node::{Node, upgrade};
+use socket_node::SocketNode;
 use umbel::ConnectionId;
 use umbel::config::Limits;
 use umbel::internals::protocol::{Opcode, encode_frame};
@@ -95,6 +102,54 @@ const SCENARIOS: &[Scenario] = &[
         rounds: 10,
         units: BATCH * BATCH,
         run: open_and_close,
+    },
+    Scenario {
+        name: "tick_delivery",
+        rounds: 20,
+        units: MANY,
+        run: |rounds| tick_delivery(rounds, &upgrade("/ws/news"), ""),
+    },
+    Scenario {
+        name: "tick_v1_delivery",
+        rounds: 20,
+        units: MANY,
+        run: |rounds| {
+            let subscribe = r#"{"type":"subscribe","id":1,"topic":"news"}"#;
+            tick_delivery(rounds, &v1_upgrade(), subscribe);
+        },
+    },
+    Scenario {
+        name: "tick_pattern_delivery",
+        rounds: 20,
+        units: MANY,
+        run: |rounds| {
+            let subscribe = r#"{"type":"subscribe","id":1,"pattern":"*"}"#;
+            tick_delivery(rounds, &v1_upgrade(), subscribe);
+        },
+    },
+    Scenario {
+        name: "tick_sse_delivery",
+        rounds: 20,
+        units: MANY,
+        run: |rounds| tick_delivery(rounds, b"GET /sse/news HTTP/1.1\r\nHost: x\r\n\r\n", ""),
+    },
+    Scenario {
+        name: "tick_v1_publish",
+        rounds: 500,
+        units: 1,
+        run: tick_v1_publish,
+    },
+    Scenario {
+        name: "tick_echo",
+        rounds: 1000,
+        units: 1,
+        run: tick_echo,
+    },
+    Scenario {
+        name: "tick_opened_and_closed",
+        rounds: 5,
+        units: BATCH * BATCH,
+        run: tick_open_and_close,
     },
 ];
 
@@ -234,4 +289,88 @@ fn open_and_close(rounds: usize) {
         node.finish_tick();
         assert_eq!(node.connections.len(), MANY);
     }
+}
+
+/// A node over sockets, on which nobody is pinged however slowly it runs.
+fn new_socket_node() -> SocketNode {
+    let mut limits = Limits::default();
+    limits.ping_interval_ms = 3_600_000;
+    SocketNode::new(&limits)
+}
+
+/// The request of an upgrade to `umbel.v1`.
+fn v1_upgrade() -> Vec<u8> {
+    let mut request = upgrade("/ws");
+    request.truncate(request.len() - 2);
+    request.extend_from_slice(b"Sec-WebSocket-Protocol: umbel.v1\r\n\r\n");
+    request
+}
+
+/// One publication of 24 bytes to each of many subscribers, who begin with `request`, and with `command` if there is one.
+/// The peers do not read between: a read at the other end of a socket pair is an event at this one, as it is not with TCP.
+fn tick_delivery(rounds: usize, request: &[u8], command: &str) {
+    let mut node = new_socket_node();
+    let mut peers = node.open(MANY, request);
+    for peer in &mut peers {
+        if !command.is_empty() {
+            node.send(peer, &masked(Opcode::Text, command.as_bytes()));
+        }
+        assert!(node.received(peer).len() > 100, "a head, and an answer");
+    }
+    // What the reads gave rise to.
+    node.publish("news", b"the first");
+    let payload = b"a message of some length";
+    for _ in 0..rounds {
+        node.publish("news", black_box(payload));
+    }
+    let received = node.received(&mut peers[MANY - 1]);
+    assert!(received.len() > rounds * payload.len(), "each came");
+}
+
+/// An `umbel.v1` connection publishes a text of 20 bytes to a topic that another subscribes to, and is answered.
+fn tick_v1_publish(rounds: usize) {
+    let mut node = new_socket_node();
+    let [mut subscriber, mut publisher] =
+        <[_; 2]>::try_from(node.open(2, &v1_upgrade())).expect("2");
+    let subscribe = br#"{"type":"subscribe","id":1,"topic":"news"}"#;
+    node.send(&mut subscriber, &masked(Opcode::Text, subscribe));
+    for peer in [&mut subscriber, &mut publisher] {
+        assert!(node.received(peer).len() > 100, "a head, and an answer");
+    }
+    let publish = br#"{"type":"publish","id":2,"topic":"news","data":"01234567890123456789"}"#;
+    let frame = masked(Opcode::Text, publish);
+    for _ in 0..rounds {
+        node.send(&mut publisher, black_box(&frame));
+        assert!(
+            node.received(&mut subscriber).len() > 20 && node.received(&mut publisher).len() > 20
+        );
+    }
+}
+
+/// A text of 20 bytes, sent back.
+fn tick_echo(rounds: usize) {
+    let mut node = new_socket_node();
+    let mut peers = node.open(1, &upgrade("/echo"));
+    assert!(node.received(&mut peers[0]).len() > 100, "a head");
+    let frame = masked(Opcode::Text, &[b'x'; 20]);
+    for _ in 0..rounds {
+        node.send(&mut peers[0], black_box(&frame));
+        assert_eq!(node.received(&mut peers[0]).len(), 2 + 20);
+    }
+}
+
+/// Connections that are handed over, upgraded, subscribe to a topic that others hold, and leave.
+fn tick_open_and_close(rounds: usize) {
+    let mut node = new_socket_node();
+    let request = upgrade("/ws/news");
+    let holders = node.open(MANY, &request);
+    for _ in 0..rounds {
+        let mut peers = node.open(BATCH * BATCH, black_box(&request));
+        assert_eq!(node.len(), MANY + BATCH * BATCH);
+        assert!(node.received(&mut peers[0]).len() > 100, "a head");
+        drop(peers);
+        node.tick();
+        assert_eq!(node.len(), MANY);
+    }
+    drop(holders);
 }

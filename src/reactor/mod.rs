@@ -43,7 +43,7 @@ use crate::handler::ConnectionId;
 use crate::hub::ReactorId;
 
 /// Events taken in one wait.
-const EVENTS_MAX: usize = 1024;
+pub const EVENTS_MAX: usize = 1024;
 
 /// The longest wait: what a wake that got lost costs at most.
 const WAIT_MS_MAX: u64 = 1000;
@@ -187,8 +187,12 @@ impl Reactor {
         outcome
     }
 
-    /// One tick; false when the reactor is done.
-    fn tick(&mut self, events: &mut Events) -> io::Result<bool> {
+    /// One tick; false when the reactor is done. [`run`](Reactor::run) is for servers, this for measuring. `events` has
+    /// room for [`EVENTS_MAX`] of them. With nothing to do it waits, for a second at most.
+    ///
+    /// # Errors
+    /// When waiting for events has failed again and again.
+    pub fn tick(&mut self, events: &mut Events) -> io::Result<bool> {
         let waited_from_ms = self.now_ms;
         let is_caught_up = self.wait(events)? && events.iter().count() < EVENTS_MAX;
         // From here on a new effect, or a socket that is handed over, wakes again.

@@ -80,6 +80,34 @@ pub fn upgrade(path: &str) -> Vec<u8> {
     .into_bytes()
 }
 
+/// What a single reactor needs besides its event loop: two shards that it runs itself, and `/echo` besides the topics.
+pub fn shared(settings: Settings, outlet: Box<dyn Outlet>) -> Shared {
+    let queue = QueueLimits {
+        commands_max: 1024,
+        bytes_max: 1 << 20,
+    };
+    let (shards, _work) = Shards::new(
+        &[1, 1 << 32],
+        vec![outlet],
+        queue,
+        &settings.shard_settings(),
+        true,
+    );
+    Shared {
+        settings: Arc::new(settings),
+        shards: Arc::new(shards.repeatable()),
+        authorizer: Arc::new(Config::default().rights().expect("the defaults stand")),
+        origins: Arc::new(Origins::Any),
+        subprotocols: Arc::new([]),
+        routes: Arc::new([OwnEndpoint {
+            path: "/echo".into(),
+            handler: Arc::new(Echo),
+        }]),
+        metrics: Arc::new(Metrics::new(1)),
+        lifecycle: Arc::new(LifecycleCell::default()),
+    }
+}
+
 /// The node.
 pub struct Node<T = Sink> {
     /// The connections of its reactor.
@@ -103,33 +131,8 @@ impl<T: Transport> Node<T> {
     /// The same, with settings that limits alone do not make.
     pub fn with_settings(settings: Settings) -> Node<T> {
         let (outlet, inbox) = mailbox(ReactorId(0), 1024, 1 << 20, Box::new(|| true));
-        let queue = QueueLimits {
-            commands_max: 1024,
-            bytes_max: 1 << 20,
-        };
-        let outlets: Vec<Box<dyn Outlet>> = vec![Box::new(outlet)];
-        let (shards, _work) = Shards::new(
-            &[1, 1 << 32],
-            outlets,
-            queue,
-            &settings.shard_settings(),
-            true,
-        );
-        let shards = Arc::new(shards.repeatable());
-        let metrics = Arc::new(Metrics::new(1));
-        let shared = Shared {
-            settings: Arc::new(settings),
-            shards: Arc::clone(&shards),
-            authorizer: Arc::new(Config::default().rights().expect("the defaults stand")),
-            origins: Arc::new(Origins::Any),
-            subprotocols: Arc::new([]),
-            routes: Arc::new([OwnEndpoint {
-                path: "/echo".into(),
-                handler: Arc::new(Echo),
-            }]),
-            metrics: Arc::clone(&metrics),
-            lifecycle: Arc::new(LifecycleCell::default()),
-        };
+        let shared = shared(settings, Box::new(outlet));
+        let (shards, metrics) = (Arc::clone(&shared.shards), Arc::clone(&shared.metrics));
         Node {
             connections: Connections::new(ReactorId(0), 1, shared),
             inbox,
