@@ -7,11 +7,11 @@
 use super::{Application, ConnectionContext};
 use crate::connection::outbox::SEGMENT_OVERHEAD_BYTES;
 use crate::dialect::Dialect;
+use crate::dialect::sse::event as sse;
 use crate::dialect::umbel_v1::{self, Target};
 use crate::fanout::patterns::Known;
 use crate::fanout::subscribed::{Membership, Subscribed};
 use crate::handler::ConnectionId;
-use crate::http::sse;
 use crate::hub::{Joined, Member};
 use crate::protocol::{Opcode, SERVER_HEADER_BYTES_MAX, encode_frame};
 use crate::topic::{SlowConsumer, Topic};

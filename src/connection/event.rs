@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::ending::CloseReason;
 use super::gathering::Gathering;
 use crate::dialect::Dialect;
+use crate::dialect::ending::CloseReason;
+pub use crate::dialect::message::Message;
 use crate::http::refusal::Refusal;
 use crate::http::request::Head;
 use crate::hub::Kind;
@@ -27,33 +28,6 @@ pub enum Event<'a> {
     Message(Endpoint, Message<'a>),
     /// A request was refused, with what it was told. The answer is not looked at.
     Refused(&'a Refusal),
-}
-
-/// A message of RFC 6455: text or binary, reassembled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Message<'a> {
-    /// Valid UTF-8.
-    Text(&'a str),
-    /// Any bytes.
-    Binary(&'a [u8]),
-}
-
-impl<'a> Message<'a> {
-    /// The payload.
-    pub fn payload(&self) -> &'a [u8] {
-        match self {
-            Message::Text(text) => text.as_bytes(),
-            Message::Binary(bytes) => bytes,
-        }
-    }
-
-    /// Text or binary.
-    pub fn kind(&self) -> Kind {
-        match self {
-            Message::Text(_) => Kind::Text,
-            Message::Binary(_) => Kind::Binary,
-        }
-    }
 }
 
 /// What a request's body is for. It waits in the connection until the body is whole.

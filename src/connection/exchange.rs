@@ -8,11 +8,11 @@ use super::{
     Inflation, InputContext, OnEvent, Phase, Purpose, Reply, Settings, Upgrade, context_bytes,
 };
 use crate::dialect::json;
+use crate::dialect::sse::event as sse;
 use crate::http::body::{BodyDecoder, BodyLength};
 use crate::http::refusal::Refusal;
 use crate::http::request::{Head, HeadScanner, Method};
 use crate::http::response::{self, Response};
-use crate::http::sse;
 use crate::hub::{Position, Report};
 use crate::protocol::{Decoder, EXTENSIONS, Role, encode_switching_protocols};
 

@@ -3,7 +3,7 @@
 use super::exchange::RequestState;
 use super::{Admission, CloseReason, Connection, Hold, Phase, Settings};
 use crate::dialect::Dialect;
-use crate::http::sse;
+use crate::dialect::sse::event as sse;
 use crate::hub::Position;
 
 /// The header that says after which publication the subscription begins.

@@ -1,8 +1,9 @@
 //! Time: what is due when, and what happens then.
 
 use super::{CloseReason, Connection, NEVER_MS, Phase, Settings};
+use crate::dialect::sse::event as sse;
 use crate::http::refusal::Refusal;
-use crate::http::{response, sse};
+use crate::http::response;
 use crate::protocol::{Opcode, encode_frame};
 
 impl Connection {

@@ -26,7 +26,7 @@
 
 mod compression;
 mod deflation;
-pub mod ending;
+
 pub mod event;
 mod exchange;
 mod gathering;
@@ -36,10 +36,10 @@ pub mod outbox;
 mod settings;
 mod websocket;
 
+pub use crate::dialect::ending::CloseReason;
 pub use compression::Inflation;
 use compression::{Context, context_bytes};
 pub use deflation::Deflation;
-pub use ending::CloseReason;
 pub use event::{
     Admission, Answer, Awaited, Endpoint, Event, Hold, Label, Message, PublishOptions, Purpose,
     ReadBody, Reply, Upgrade,

@@ -6,10 +6,13 @@
 //!
 //! A WebSocket frame may be compressed besides: by itself ([`deflated`]), or together with those before it ([`cohort`]).
 
+pub mod ending;
 mod fields;
 mod form;
 pub mod json;
+pub mod message;
 mod object;
+pub mod sse;
 pub mod umbel_v1;
 
 use std::sync::Arc;
@@ -19,7 +22,7 @@ pub use form::{FORM_COUNT, Form, GapEncoder, Place, RecentDeliveries};
 
 use umbel_v1::binary;
 
-use crate::http::sse;
+use self::sse::event as sse_event;
 use crate::hub::publication::FrameClass;
 use crate::hub::{Kind, Publication};
 
@@ -77,8 +80,8 @@ fn encode_event(publication: &Publication) -> Arc<[u8]> {
         publication.kind(),
         std::str::from_utf8(publication.payload()),
     ) {
-        (Kind::Text, Ok(text)) => sse::encode_event(&mut event, Some(&id), None, text),
-        _ => sse::encode_binary_event(&mut event, Some(&id), publication.payload()),
+        (Kind::Text, Ok(text)) => sse_event::encode_event(&mut event, Some(&id), None, text),
+        _ => sse_event::encode_binary_event(&mut event, Some(&id), publication.payload()),
     }
     event.into()
 }

@@ -4,7 +4,7 @@
 //! bytes -> request::HeadScanner -> request::Head::parse
 //!                                        |
 //!                                        +-> body::BodyDecoder -> pieces of the body
-//! response::Response, sse -> bytes
+//! response::Response
 //! ```
 //!
 //! RFC 9110 gives the meaning, RFC 9112 the wire form. Where RFC 9112 lets a server be lenient (bare LF, folded
@@ -25,5 +25,4 @@ pub mod request;
 pub mod response;
 
 mod scanner;
-pub mod sse;
 mod target;

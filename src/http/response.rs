@@ -92,13 +92,13 @@ pub fn encode_refusal_with(
 }
 
 /// Writes `HTTP/1.1 200 OK` and its line end.
-pub(super) fn encode_status_line(out: &mut Vec<u8>, status: u16) {
+pub(crate) fn encode_status_line(out: &mut Vec<u8>, status: u16) {
     debug_assert!((100..=999).contains(&status), "a status has three digits");
     out.extend_from_slice(format!("HTTP/1.1 {status} {}\r\n", reason_phrase(status)).as_bytes());
 }
 
 /// Writes one header line, or nothing if it would not be one.
-pub(super) fn encode_header(out: &mut Vec<u8>, name: &str, value: &str) {
+pub(crate) fn encode_header(out: &mut Vec<u8>, name: &str, value: &str) {
     let is_well_formed = is_header(name, value);
     debug_assert!(is_well_formed, "a header of ours is malformed");
     if is_well_formed {

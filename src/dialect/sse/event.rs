@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::response::{encode_header, encode_status_line};
+use crate::http::response::{encode_header, encode_status_line};
 
 /// The name of events whose data is base64, for payloads that are not text.
 pub const BINARY_EVENT: &str = "binary";

@@ -1,0 +1,3 @@
+//! Server-sent events: one topic as an event stream that `EventSource` reads.
+
+pub mod event;
