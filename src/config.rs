@@ -281,8 +281,8 @@ impl Config {
 
     fn needs_policy(&self, name: &'static str) -> ConfigError {
         let way_out = format!(
-            "{} is not a loopback address, so who may do what must be said: give --publish, --subscribe and \
-             --origin, or --insecure to leave everything open",
+            "{} is not a loopback address: set --publish, --subscribe and --origin, or --insecure to leave everything \
+             open",
             self.listen
         );
         ConfigError::new(name, "(not set)", way_out)

@@ -10,7 +10,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 
 /// The rooms of `src/`, lowest first. A room may name those on lower floors, and nothing else of the crate.
 const FLOORS: &[&[&str]] = &[
-    &["http", "console", "shrink", "hash_index"],
+    &["http", "console", "guide", "shrink", "hash_index"],
     &["protocol", "topic"],
     &["config", "hub"],
     &["error", "dialect", "worker"],
@@ -331,13 +331,46 @@ fn every_module_says_what_it_is_for() {
 }
 
 #[test]
-fn readme_lists_every_limit_with_its_default() {
-    let readme = fs::read_to_string(root().join("README.md")).expect("a README");
+fn guide_lists_every_limit() {
+    let page = fs::read_to_string(root().join("src/guide/limits.md")).expect("the limits page");
     let missing = Limits::ALL.iter().filter_map(|info| {
-        let row = format!("| `{}` | {} |", info.name, info.default);
-        (!readme.contains(&row)).then(|| format!("README.md lacks the row: {row} {} |", info.doc))
+        let row = format!("| `{}` | {} | {} |", info.name, info.default, info.doc);
+        (!page.contains(&row)).then(|| format!("src/guide/limits.md lacks the row: {row}"))
     });
     report(&missing.collect::<Vec<_>>());
+}
+
+#[test]
+fn guide_links_lead_to_files() {
+    let mut problems = Vec::new();
+    let mut pages = vec![root().join("README.md")];
+    for entry in fs::read_dir(root().join("src/guide")).expect("a readable folder") {
+        let path = entry.expect("a readable entry").path();
+        pages.extend(
+            (path.extension().is_some_and(|it| it == "md") && !path.ends_with("links.md"))
+                .then_some(path),
+        );
+    }
+    for page in pages {
+        let text = fs::read_to_string(&page).expect("UTF-8");
+        let targets = text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split_once(')'));
+        let inline = targets.map(|(target, _)| target);
+        let named = text
+            .lines()
+            .filter_map(|line| line.strip_prefix('[')?.split_once("]: "));
+        for target in inline.chain(named.map(|(_, target)| target)) {
+            let is_file =
+                !target.starts_with(['#', '<']) && !target.contains("::") && !target.contains("//");
+            let folder = page.parent().expect("a file has a folder");
+            if is_file && target != "crate" && !folder.join(target).exists() {
+                problems.push(format!("{}: {target}", page.display()));
+            }
+        }
+    }
+    report(&problems);
 }
 
 #[test]

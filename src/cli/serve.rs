@@ -327,7 +327,7 @@ fn handle_signals(handle: Handle) -> Result<(), Box<dyn Error>> {
         let mut caught = signals.forever();
         if caught.next().is_some() {
             log::info!(
-                "shutting down: nothing more is accepted, everybody is told; a second signal ends at once"
+                "shutting down: no new connections, open ones are closed with 1001; a second signal ends at once"
             );
             handle.shutdown();
         }

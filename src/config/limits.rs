@@ -1,22 +1,21 @@
 //! The numeric limits, declared in one table.
 //!
-//! The command line, the environment variables and the README's table all come from it, so a limit cannot exist in one of
-//! them alone.
+//! The flags, the environment variables and the limits page of the guide all come from this table.
 
 use super::ConfigError;
 
-/// What is known about one limit: how it is set, what it may be, and what it does.
+/// Name, default, range and meaning of one limit.
 #[derive(Clone, Copy, Debug)]
 pub struct LimitInfo {
-    /// The field of [`Limits`], which is also the flag with dashes and the variable `UMBEL_` in capitals.
+    /// Field of [`Limits`]. With dashes it is the flag, in capitals behind `UMBEL_` the environment variable.
     pub name: &'static str,
-    /// The value that holds when nothing is said.
+    /// Value when nothing is set.
     pub default: u64,
-    /// The smallest value that makes sense.
+    /// Smallest value.
     pub min: u64,
-    /// The largest value that makes sense.
+    /// Largest value.
     pub max: u64,
-    /// What it does, in the words of the reference.
+    /// Meaning, with units and consequences.
     pub doc: &'static str,
 }
 
@@ -100,39 +99,39 @@ limits! {
     headers_max: usize = 100 in 8..=256;
     /// Bytes of a request target. More is refused with 414.
     target_bytes_max: usize = 4096 in 64..=65536;
-    /// Bytes of a request body, which only `POST /pub` (many publications) uses in full. More is refused with 413.
+    /// Bytes of a request body. More is refused with 413. `POST /pub/{topic}` is bound by publication_bytes_max too.
     body_bytes_max: usize = 16777216 in 1024..=1073741824;
-    /// Lines of one `POST /pub`. The first line over it is answered with an error, and those behind it not at all. Each line may take two places in a mailbox at once: with more than half of mailbox_messages_max, some may be answered 503.
+    /// Lines of one `POST /pub`. The first line beyond it is answered with an error, later ones not at all. A line may take two places in a mailbox at once, so with more than half of mailbox_messages_max some may be answered 503.
     publish_lines_max: usize = 4000 in 1..=1000000;
-    /// Time from accepting a connection, or from the first byte of a further request, to the end of the request head. It is absolute: a byte now and then does not extend it.
+    /// Time for a request head to arrive, absolute: from accept, or from the first byte of a later request.
     handshake_timeout_ms: u64 = 10000 in 10..=3600000;
     /// Time for a request body to arrive, absolute, counted from the end of the head.
     body_timeout_ms: u64 = 30000 in 10..=3600000;
-    /// Time that an HTTP connection may stand idle between two requests.
+    /// Time that an HTTP connection may be idle between two requests.
     keep_alive_timeout_ms: u64 = 75000 in 10..=3600000;
-    /// Bytes of a message on an own endpoint such as `/echo`. More closes with 1009.
+    /// Bytes of a message on a handler endpoint such as `/echo`. More closes with 1009.
     message_bytes_max: usize = 16777216 in 1..=1073741824;
     /// Bytes of a publication, by WebSocket (more closes with 1009) or HTTP (more is refused with 413).
     publication_bytes_max: usize = 1048576 in 1..=1073741824;
     /// Fragments of one message. More closes with 1008.
     fragments_max: u32 = 131072 in 1..=16777216;
-    /// Time for a message to become whole once its first byte has arrived, absolute. More closes with 1008.
+    /// Time from a message's first byte to its last, absolute. More closes with 1008.
     message_timeout_ms: u64 = 60000 in 10..=3600000;
-    /// Time without a byte from a peer after which it is pinged; for SSE, the interval of the keep-alive comments.
+    /// Silence of a peer after which it is pinged. On event streams, the interval of keep-alive comments.
     ping_interval_ms: u64 = 25000 in 10..=3600000;
-    /// Time after a ping in which a byte, any byte, must arrive. Otherwise the connection is cut.
+    /// Time after a ping for any byte to arrive. More closes with 1001.
     pong_timeout_ms: u64 = 20000 in 10..=3600000;
-    /// Time for the closing handshake, and for a peer to take the last bytes. After it the socket is closed.
+    /// Time for the closing handshake and for the last bytes to be taken. After it the socket is closed.
     close_timeout_ms: u64 = 5000 in 10..=3600000;
-    /// Bytes queued for one connection beyond what the kernel took. A subscriber that would pass it is a slow consumer: it is closed with 1013. On own endpoints reading stops until the peer has caught up.
+    /// Bytes queued for one connection beyond what the kernel took. A subscriber beyond it is a slow consumer and is closed with 1013. On handler endpoints reading stops until the peer has caught up.
     outbox_bytes_max: usize = 2097152 in 1024..=4294967296;
-    /// Age of the oldest byte queued for a connection. An older one closes the connection as a slow consumer.
+    /// Age of the oldest byte queued for a connection. An older one makes it a slow consumer: it is closed with 1013.
     outbox_age_max_ms: u64 = 30000 in 10..=3600000;
-    /// Bytes queued for all connections together. A connection that would pass it is closed as a slow consumer. A frame that many outboxes share counts in each of them.
+    /// Bytes queued for all connections together. A connection that would exceed it is closed with 1013. A frame shared by many outboxes counts in each of them.
     outbox_bytes_total_max: usize = 1073741824 in 1048576..=1099511627776;
-    /// Bytes of unfinished requests and messages of all connections together. A connection that would pass it is closed with 1013, or refused with 503.
+    /// Bytes of unfinished requests and messages of all connections together. A connection that would exceed it is closed with 1013 or refused with 503.
     inbound_bytes_total_max: usize = 1073741824 in 1048576..=1099511627776;
-    /// SO_SNDBUF of every connection, which bounds what a reader that stops holds in the kernel, together with not_sent_low_water_mark_bytes. Less than two segments (on loopback 64 KiB each) makes large messages wait for delayed acknowledgements. 0 leaves it to the system.
+    /// SO_SNDBUF of every connection. Together with not_sent_low_water_mark_bytes it bounds the kernel memory of a stalled reader. Below two segments (64 KiB each on loopback) large messages wait for delayed acknowledgements. 0 leaves it to the system.
     send_buffer_bytes: usize = 65536 in 0..=1073741824;
     /// SO_RCVBUF of every connection. 0 leaves it to the system.
     receive_buffer_bytes: usize = 0 in 0..=1073741824;
@@ -140,57 +139,57 @@ limits! {
     not_sent_low_water_mark_bytes: usize = 16384 in 0..=1073741824;
     /// TCP_USER_TIMEOUT: time that sent bytes may stay unacknowledged. 0 leaves it to the system.
     tcp_user_timeout_ms: u64 = 30000 in 0..=3600000;
-    /// Connections that wait to be accepted, each listener. The kernel caps it at net.core.somaxconn.
+    /// Connections that wait to be accepted, for each listening socket. The kernel caps it at net.core.somaxconn.
     backlog: u32 = 4096 in 1..=65535;
-    /// Connections at a time. More are answered 503. 0 means as many as the descriptors allow.
+    /// Connections at a time. More are answered 503. 0 means as many as the descriptor limit allows.
     connections_max: usize = 0 in 0..=16777216;
-    /// Connections accepted in one tick of a reactor, so that a storm does not starve those that are served.
+    /// Connections accepted in one tick of a reactor, so that a connect storm does not starve established connections.
     accepts_per_tick_max: usize = 64 in 1..=4096;
-    /// Pause of accepting after the descriptors or the memory for sockets ran out.
+    /// Pause in accepting after descriptors or socket memory ran out.
     accept_pause_ms: u64 = 100 in 10..=10000;
-    /// The read buffer of a reactor, which all of its connections share.
+    /// Bytes of a reactor's read buffer, which all of its connections share.
     read_buffer_bytes: usize = 262144 in 4096..=16777216;
-    /// Bytes read from one connection in one tick before the others have their turn.
+    /// Bytes read from one connection in one tick before other connections have their turn.
     read_budget_bytes: usize = 262144 in 1024..=268435456;
-    /// Messages that wait in a reactor's mailbox. When it is full the hub's shards wait, and publishers with them.
+    /// Messages that wait in a reactor's mailbox. When it is full, the hub's shards wait, and publishers with them.
     mailbox_messages_max: usize = 8192 in 16..=1048576;
     /// Bytes of publications that wait in a reactor's mailbox.
     mailbox_bytes_max: usize = 67108864 in 1048576..=68719476736;
-    /// Commands that wait for one shard of the hub. When it is full, publishers are held back: by TCP, or with 503.
+    /// Commands that wait for one shard of the hub. When it is full, publishers wait: TCP pushes back, HTTP gets 503.
     commands_max: usize = 4096 in 16..=1048576;
     /// Bytes of publications that wait for one shard of the hub.
     command_bytes_max: usize = 67108864 in 1048576..=68719476736;
-    /// Topics that have subscribers, on each reactor. More are refused with 503.
+    /// Topics with subscribers, on each reactor. More are refused with 503.
     topics_max: usize = 1048576 in 1..=67108864;
-    /// Bytes of the histories of all topics, with what each such topic costs and with the other forms of what they keep: as umbel.v1 and event streams have it, and compressed. For them the process's memory grows by a quarter more at most. Beyond it the histories give way that were neither published to nor recovered from for the longest time.
+    /// Bytes of all histories together, with the overhead of each topic and the encoded forms of each publication (umbel.v1, event stream, compressed). Resident memory grows by at most a quarter more. Beyond it, the histories that were neither published to nor recovered from for the longest time are emptied.
     history_bytes_total_max: usize = 268435456 in 0..=1099511627776;
-    /// Publications that one subscriber may recover at once. Who missed more is told that it is not recovered.
+    /// Publications that one subscriber may recover at once. A subscriber that missed more is told that it is not recovered.
     recovery_publications_max: u32 = 10000 in 0..=10000000;
-    /// Bytes of publications that one subscriber may recover at once. Who missed more is told that it is not recovered.
+    /// Bytes of publications that one subscriber may recover at once. A subscriber that missed more is told that it is not recovered.
     recovery_bytes_max: usize = 1048576 in 0..=1073741824;
-    /// Topics and patterns that one umbel.v1 connection may subscribe to. More are answered with an error.
+    /// Topics and patterns of one umbel.v1 connection. More are answered with an error.
     subscriptions_max: usize = 1024 in 1..=1048576;
-    /// Commands in one umbel.v1 message. Those beyond it are answered with an error.
+    /// Commands in one umbel.v1 message. Of a message with more none is carried out, and one error answers it.
     commands_per_message_max: usize = 1000 in 1..=1000000;
-    /// Publishes that wait for their receipt, on each reactor. More are answered with an error, or with 503.
+    /// Publishes that wait for their receipt, on each reactor. More are answered with an error or 503.
     receipts_max: usize = 1024 in 1..=1048576;
-    /// Connections that who asks is told of as present in a topic. Of those beyond it, how many there are.
+    /// Members of a topic that others are told about, in answers, joins and leaves. Members beyond it are only counted.
     presence_max: usize = 10000 in 1..=1048576;
-    /// Topics that one `GET /topics` lists, and the greatest limit= that it takes. More are on the next page. A page that would take more than half of outbox_bytes_max ends early.
+    /// Topics in one answer of `GET /topics`, and the largest `limit=` it takes. The rest is on the next page. A page ends early at half of outbox_bytes_max.
     topics_listed_max: usize = 10000 in 1..=1000000;
-    /// Bytes of what a connection says of itself to those who are told of its presence. More is refused with 400.
+    /// Bytes of the `info` that a connection shows to others by presence. More is refused with 400.
     info_bytes_max: usize = 1024 in 0..=65536;
-    /// Bytes of the shortest message that is compressed for peers that take it. Shorter ones leave as they are.
+    /// Bytes of the shortest message that is compressed. Shorter ones leave uncompressed.
     deflate_bytes_min: usize = 256 in 0..=1073741824;
-    /// Bytes of the longest message that is compressed, for that takes a reactor's time. Longer ones leave as they are.
+    /// Bytes of the longest message that is compressed. Longer ones leave uncompressed, as compressing them would hold up a reactor.
     deflate_bytes_max: usize = 1048576 in 0..=1073741824;
-    /// How hard publications are compressed: from 1, which costs least, to 9, which makes them smallest.
+    /// Compression level of publications, from 1 (fastest) to 9 (smallest).
     deflate_level: u8 = 3 in 1..=9;
-    /// Topics whose compressed publications refer back to earlier ones, for which each such topic holds a compressor of 276 KiB on every reactor. It is shared out among the reactors, each of which may have one at least; the coldest give way. 0: every publication is compressed by itself.
+    /// Topics with a shared compression context (a cohort): one compressor of 276 KiB for each such topic on each reactor. The number is divided among the reactors, at least one each; the least active topics give theirs up. 0: every publication is compressed by itself.
     deflate_cohorts_max: usize = 128 in 0..=65536;
-    /// Time that a subscriber may have to take publications that are compressed by themselves before the others begin anew with it.
+    /// Longest time that a new subscriber of a cohort gets publications compressed by themselves, before the cohort's context starts anew.
     deflate_reset_interval_ms: u64 = 5000 in 10..=3600000;
-    /// Time for a shutdown: delivering what is queued, closing everybody, spread over it, and exiting.
+    /// Time for a shutdown: deliver what is queued, close every connection, exit.
     drain_timeout_ms: u64 = 10000 in 0..=3600000;
 }
 

@@ -106,7 +106,7 @@ impl From<Dialect> for Form {
 }
 
 /// How far back a connection's window holds what its topic's cohort has sent: a number that only the cohort reads. See
-/// [`cohort`](super::cohort).
+/// `compression::cohort`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place(pub(crate) u64);
 

@@ -166,7 +166,7 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// Cuts publications into batches, each within [`BATCH_BYTES_MAX`] or of one publication.
+/// Cuts publications into batches, each within `BATCH_BYTES_MAX` or of one publication.
 pub fn batches(publications: &[Arc<Publication>]) -> impl Iterator<Item = &[Arc<Publication>]> {
     let mut rest = publications;
     std::iter::from_fn(move || {

@@ -31,7 +31,7 @@ impl Subscription {
 }
 
 /// The subscribers of a topic, in a word: most topics of very many have one. It is the connection's slab index, or with
-/// [`LIST_BIT`] the place of a list in [`Lists`], or [`NOBODY`].
+/// `LIST_BIT` the place of a list in [`Lists`], or `NOBODY`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subscribers(u32);
 

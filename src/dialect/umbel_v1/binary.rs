@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Numbers are big-endian; what stands in brackets is there if its flag is set. All else is as in
-//! [`v1`](super::v1).
+//! the page of the dialect.
 
 use std::borrow::Cow;
 

@@ -1,0 +1,59 @@
+//! The guide: one page a task.
+//!
+//! To run a server: [deploy], [access], [limits], [metrics], [shutdown], [security].
+//! To use one: [http], [event_streams], [umbel.v1](crate::umbel_v1), [umbel_js], [history], [patterns], [presence],
+//! [slow_consumers], [compression].
+//! To embed it: [embed]. To measure it: [measure]. To work on it: [contributing], [source_map].
+
+/// Declares the pages. Links by name lead to modules here, and to the files where the text is read as Markdown: of two
+/// definitions of a link the first one counts, and each file has its own at its end.
+macro_rules! pages {
+    ($( $(#[doc = $summary:literal])+ $page:ident = $file:literal; )+) => {
+        $(
+            $(#[doc = $summary])+
+            ///
+            #[doc = include_str!("links.md")]
+            #[doc = include_str!($file)]
+            pub mod $page {}
+        )+
+    };
+}
+
+pages! {
+    /// Tokens, rights and web origins.
+    access = "access.md";
+    /// permessage-deflate, for all subscribers at once.
+    compression = "compression.md";
+    /// Build, test, bench; add a dialect, a setting, a metric, a limit, a transport.
+    contributing = "contributing.md";
+    /// Address, service unit, proxy, descriptors and kernel settings.
+    deploy = "deploy.md";
+    /// `umbel::Server` in a program of your own.
+    embed = "embed.md";
+    /// `GET /sse/{topic}` for `EventSource`.
+    event_streams = "event_streams.md";
+    /// Positions, history and recovery after a disconnect.
+    history = "history.md";
+    /// Every HTTP request, its answer and its status codes.
+    http = "http.md";
+    /// Every limit with its default.
+    limits = "limits.md";
+    /// Bench, floor, peers and counts that repeat.
+    measure = "measure.md";
+    /// Prometheus metrics and log lines.
+    metrics = "metrics.md";
+    /// Topic names, patterns and topic rules.
+    patterns = "patterns.md";
+    /// Members of a topic, joins and leaves.
+    presence = "presence.md";
+    /// Reports of vulnerabilities, and promises against hostile input.
+    security = "security.md";
+    /// Drain, restart and upgrade.
+    shutdown = "shutdown.md";
+    /// Subscribers that read too slowly.
+    slow_consumers = "slow_consumers.md";
+    /// Rooms of the source, and the way of a byte.
+    source_map = "source_map.md";
+    /// The JavaScript client.
+    umbel_js = "umbel_js.md";
+}
