@@ -1,6 +1,8 @@
 //! The console: the page at `/`, where a person connects to a topic, publishes to it and watches the
 //! server's figures; and `/umbel.js`, the module by which pages and programs speak umbel.v1. Its files
-//! are served as they are; there is no build step.
+//! are served as they are, but for `/umbel.js`, whose modules the compiler joins; there is no build step.
+
+mod join;
 
 /// What the page is allowed to do, for the `Content-Security-Policy` header of every asset
 /// ([CSP Level 3](https://www.w3.org/TR/CSP3/)): it runs nothing inline and reaches nobody but its
@@ -39,38 +41,51 @@ const PAGE: bool = false;
 const PUBLIC: bool = true;
 
 macro_rules! assets {
-    ($($path:literal, $content_type:ident, $is_public:ident, $file:literal;)*) => {
+    ($($path:literal, $content_type:ident, $is_public:ident, $body:expr;)*) => {
         &[$(Asset {
             path: $path,
             content_type: $content_type,
-            body: include_bytes!($file),
+            body: $body,
             is_public: $is_public,
         }),*]
     };
 }
 
 static ASSETS: &[Asset] = assets! {
-    "/", HTML, PAGE, "index.html";
-    "/console", HTML, PAGE, "index.html";
-    "/favicon.ico", SVG, PAGE, "icon.svg";
-    "/console/icon.svg", SVG, PAGE, "icon.svg";
-    "/console/figures.css", CSS, PAGE, "figures.css";
-    "/console/messages.css", CSS, PAGE, "messages.css";
-    "/console/publish.css", CSS, PAGE, "publish.css";
-    "/console/style.css", CSS, PAGE, "style.css";
-    "/console/console.js", JAVASCRIPT, PAGE, "console.js";
-    "/console/connection.js", JAVASCRIPT, PAGE, "connection.js";
-    "/console/figures.js", JAVASCRIPT, PAGE, "figures.js";
-    "/console/format.js", JAVASCRIPT, PAGE, "format.js";
-    "/console/messages.js", JAVASCRIPT, PAGE, "messages.js";
-    "/console/metrics.js", JAVASCRIPT, PAGE, "metrics.js";
-    "/console/payload.js", JAVASCRIPT, PAGE, "payload.js";
-    "/console/publish.js", JAVASCRIPT, PAGE, "publish.js";
-    "/console/sparkline.js", JAVASCRIPT, PAGE, "sparkline.js";
-    "/console/topic.js", JAVASCRIPT, PAGE, "topic.js";
-    "/umbel.js", JAVASCRIPT, PUBLIC, "umbel.js";
-    "/umbel.d.ts", TYPESCRIPT, PUBLIC, "umbel.d.ts";
+    "/", HTML, PAGE, include_bytes!("index.html");
+    "/console", HTML, PAGE, include_bytes!("index.html");
+    "/favicon.ico", SVG, PAGE, include_bytes!("icon.svg");
+    "/console/icon.svg", SVG, PAGE, include_bytes!("icon.svg");
+    "/console/figures.css", CSS, PAGE, include_bytes!("figures.css");
+    "/console/messages.css", CSS, PAGE, include_bytes!("messages.css");
+    "/console/publish.css", CSS, PAGE, include_bytes!("publish.css");
+    "/console/style.css", CSS, PAGE, include_bytes!("style.css");
+    "/console/console.js", JAVASCRIPT, PAGE, include_bytes!("console.js");
+    "/console/connection.js", JAVASCRIPT, PAGE, include_bytes!("connection.js");
+    "/console/figures.js", JAVASCRIPT, PAGE, include_bytes!("figures.js");
+    "/console/format.js", JAVASCRIPT, PAGE, include_bytes!("format.js");
+    "/console/messages.js", JAVASCRIPT, PAGE, include_bytes!("messages.js");
+    "/console/metrics.js", JAVASCRIPT, PAGE, include_bytes!("metrics.js");
+    "/console/payload.js", JAVASCRIPT, PAGE, include_bytes!("payload.js");
+    "/console/publish.js", JAVASCRIPT, PAGE, include_bytes!("publish.js");
+    "/console/sparkline.js", JAVASCRIPT, PAGE, include_bytes!("sparkline.js");
+    "/console/topic.js", JAVASCRIPT, PAGE, include_bytes!("topic.js");
+    "/umbel.js", JAVASCRIPT, PUBLIC, &SCRIPT;
+    "/umbel.d.ts", TYPESCRIPT, PUBLIC, include_bytes!("umbel.d.ts");
 };
+
+/// The modules of `/umbel.js`. What it exports stands in the first.
+const SCRIPT_MODULES: &[&str] = &[
+    include_str!("umbel.js"),
+    include_str!("umbel/link.js"),
+    include_str!("umbel/subscriber.js"),
+    include_str!("umbel/messages.js"),
+    include_str!("umbel/position.js"),
+    include_str!("umbel/settings.js"),
+    include_str!("umbel/error.js"),
+];
+
+static SCRIPT: [u8; join::joined_length(SCRIPT_MODULES)] = join::join(SCRIPT_MODULES);
 
 #[cfg(test)]
 mod tests {
@@ -126,11 +141,18 @@ mod tests {
         let module = asset("/umbel.js").expect("the module exists");
         assert!(module.is_public);
         assert!(!text(module).contains("import "), "it imports something");
-        assert!(text(module).lines().count() <= 600, "it is small");
+        for module in SCRIPT_MODULES {
+            let lines = module.lines().count();
+            assert!(lines <= 600, "a module of {lines} lines");
+            assert!(module.ends_with('\n'), "the next one begins a line");
+        }
         let types = asset("/umbel.d.ts").expect("its types exist");
         assert!(types.is_public);
+        let exports: Vec<&str> = text(module).split("\nexport ").skip(1).collect();
+        assert_eq!(exports.len(), 2, "{exports:?}");
+        assert!(exports[0].starts_with("{ UmbelError };"));
+        assert!(exports[1].starts_with("function connect("));
         for name in ["function connect(", "class UmbelError "] {
-            assert!(text(module).contains(&format!("export {name}")));
             assert!(text(types).contains(&format!("export declare {name}")));
         }
     }

@@ -6,7 +6,6 @@ import { readFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 import { WebSocket } from "ws";
 
-import { connect } from "../../src/console/umbel.js";
 import { CuttingProxy } from "./cutting_proxy.mjs";
 import { UmbelProcess } from "./umbel_process.mjs";
 
@@ -15,10 +14,14 @@ const RULE = "kept/** history=10000 presence=on";
 
 let server;
 let proxy;
+/** The script as the server serves it. */
+let script;
 let topicsMade = 0;
 before(async () => {
   server = await UmbelProcess.start("--topic-rule", RULE);
   proxy = await CuttingProxy.start(server.port);
+  const text = await (await fetch(`${server.url}/umbel.js`)).text();
+  script = await import(`data:text/javascript,${encodeURIComponent(text)}`);
 }, limits);
 after(async () => {
   await proxy?.stop();
@@ -38,7 +41,7 @@ async function until(holds) {
 /** Connects, for as long as the test runs. */
 function open(t, options = {}, port = server.port) {
   const defaults = { WebSocket, backoff: { minMs: 20, maxMs: 200 } };
-  const umbel = connect(`ws://127.0.0.1:${port}/ws`, { ...defaults, ...options });
+  const umbel = script.connect(`ws://127.0.0.1:${port}/ws`, { ...defaults, ...options });
   t.after(() => umbel.close());
   return umbel;
 }
@@ -62,7 +65,7 @@ function listen(umbel, target, options = {}) {
 
 const areLive = (all, times = 1) => until(() => all.every(({ subscribed }) => subscribed.length >= times));
 
-test("the script and its types are served as they are", limits, async () => {
+test("the script is served as one module, and its types as they are", limits, async () => {
   for (const [name, type] of [
     ["umbel.js", "text/javascript; charset=utf-8"],
     ["umbel.d.ts", "text/plain; charset=utf-8"],
@@ -70,9 +73,12 @@ test("the script and its types are served as they are", limits, async () => {
     const answer = await fetch(`${server.url}/${name}`, { headers: { origin: "http://127.0.0.1:1" } });
     assert.equal(answer.headers.get("content-type"), type);
     assert.equal(answer.headers.get("access-control-allow-origin"), "http://127.0.0.1:1");
+    const text = await answer.text();
     const file = new URL(`../../src/console/${name}`, import.meta.url);
-    assert.equal(await answer.text(), readFileSync(file, "utf8"));
+    if (name === "umbel.d.ts") assert.equal(text, readFileSync(file, "utf8"));
+    else assert.doesNotMatch(text, /^import /m);
   }
+  assert.deepEqual(Object.keys(script).sort(), ["UmbelError", "connect"]);
 });
 
 for (const binary of [false, true]) {

@@ -1,0 +1,12 @@
+// What is told to the program.
+
+/** Why something was not done. `code` is the server's, or one of our own: see umbel.d.ts. */
+export class UmbelError extends Error {
+  constructor(code, message) {
+    super(message);
+    Object.assign(this, { name: "UmbelError", code, isRetried: false });
+  }
+}
+
+/** Calls what the program gave, by itself: what that throws is an unhandled rejection. */
+export const tell = async (callback, ...args) => callback?.(...args);

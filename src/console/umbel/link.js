@@ -1,0 +1,332 @@
+import { UmbelError, tell } from "./error.js";
+import { BINARY_DIALECT, TEXT_DIALECT, encodePublish, parsePublication, parseText } from "./messages.js";
+import { checkText, payloadOf, routeOf } from "./messages.js";
+import { parsePosition } from "./position.js";
+import { addressOf, parseUrl, settingsOf } from "./settings.js";
+import { Subscriber } from "./subscriber.js";
+
+const RETRY_HINT = /\bretry=(\d+(?:\.\d+)?)/;
+const RETRY_HINT_S_MAX = 3600;
+// Close codes: RFC 6455 section 7.4.1, and the range that is left to programs.
+const NORMAL = 1000;
+const ABNORMAL = 1006;
+const GIVEN_UP = 4001;
+const PROTOCOL_ERROR = 4002;
+/** Something sent was too big: whatever has no answer yet is not sent again. */
+const TOO_BIG = 1009;
+/** Another connection mends nothing, unless the server says when to come: so with 4000 to 4999. */
+const FINAL_CODES = new Set([1002, 1003, 1007, 1008, 1010]);
+/** Errors that pass by themselves: the subscription is tried again. */
+const PASSING_ERRORS = new Set(["unavailable", "too_many_topics"]);
+/** A connection that stayed open this long counts as a success: delays start over. */
+const STABLE_AFTER_MS = 5_000;
+
+/** The one WebSocket at a time, and what must outlive it. */
+export class Link {
+  state = "connecting";
+  #settings;
+  #url;
+  #listeners = new Set();
+  #socket = null;
+  #openedAtMs = Infinity;
+  #heardAtMs = 0;
+  #nowMs = () => this.#settings.timers.now();
+  /** Counts what makes a token obsolete that is being waited for. */
+  #attempts = 0;
+  #failures = 0;
+  /** The one timer: of the opening, of the silence, or until the next attempt. */
+  #timer = null;
+  #nextId = 0;
+  /** Requests that were sent and have no answer, by id, in the order in which they were sent. */
+  #unanswered = new Map();
+  /** Requests that wait for a connection. */
+  #waiting = [];
+  #subscribers = new Map();
+  /** Who gets what comes, by kind and by the name that the server gave, in its own spelling. */
+  #routes = new Map();
+
+  constructor(url, options) {
+    this.#settings = settingsOf(options);
+    this.#url = parseUrl(url);
+    this.#connect();
+  }
+
+  onState(listener) {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  subscribe(target, handlers) {
+    if (this.state === "closed") throw new UmbelError("closed", "it is closed");
+    const subscriber = new Subscriber(target, handlers, this);
+    const key = routeOf(subscriber.handle);
+    if (this.#subscribers.has(key)) throw new UmbelError("already_subscribed", `twice to ${key}`);
+    this.#subscribers.set(key, subscriber);
+    if (this.state === "open") this.#sendSubscribe(subscriber);
+    return subscriber.handle;
+  }
+
+  publish(topic, data, { key, receipt, resend = this.#settings.resend }) {
+    checkText(topic, "a topic");
+    if (key !== undefined) checkText(key, "a key");
+    const publication = { topic, payload: payloadOf(data), key, receipt };
+    const encode = (id, isBinary) => encodePublish(id, publication, isBinary);
+    return this.#request("published", encode, resend, ({ position, receipt: report }) => {
+      parsePosition(position);
+      return report === undefined ? { position } : { position, receipt: report };
+    });
+  }
+
+  presence(topic) {
+    checkText(topic, "a topic");
+    const encode = (id) => JSON.stringify({ type: "presence", id, topic });
+    return this.#request("presence", encode, true, ({ total, members }) => ({ total, members }));
+  }
+
+  close() {
+    this.#end(new UmbelError("closed", "it was closed here"), { code: NORMAL, reason: "" }, true);
+  }
+
+  async #connect() {
+    const attempt = (this.#attempts += 1);
+    const { token } = this.#settings;
+    try {
+      // Without a function there is nothing to wait for, and the socket exists when this returns.
+      const value = typeof token === "function" ? await token() : token;
+      if (attempt === this.#attempts) this.#open(value);
+    } catch (error) {
+      if (attempt === this.#attempts) this.#handleLoss(ABNORMAL, String(error?.message ?? error));
+    }
+  }
+
+  #open(token) {
+    const { WebSocket, binary, info, pongTimeoutMs } = this.#settings;
+    const offers = binary ? [BINARY_DIALECT, TEXT_DIALECT] : [TEXT_DIALECT];
+    const socket = new WebSocket(addressOf(this.#url, token, info), offers);
+    socket.binaryType = "arraybuffer";
+    this.#socket = socket;
+    // An abandoned socket still fires events; only the present one is heard.
+    const listen = (name, handle) =>
+      socket.addEventListener(name, (event) => this.#socket === socket && handle(event));
+    listen("open", () => this.#handleOpen());
+    listen("message", ({ data }) => this.#handleMessage(data));
+    listen("close", ({ code, reason }) => this.#handleLoss(code, reason));
+    // A close follows each error, and says more. Without this, one of `ws` would end the process.
+    listen("error", () => {});
+    const giveUp = () => this.#handleLoss(ABNORMAL, "it did not open in time", GIVEN_UP);
+    this.#setTimer(pongTimeoutMs, giveUp);
+  }
+
+  #handleOpen() {
+    if (![TEXT_DIALECT, BINARY_DIALECT].includes(this.#socket.protocol)) {
+      return this.#handleLoss(ABNORMAL, `the server speaks no ${TEXT_DIALECT}`, PROTOCOL_ERROR);
+    }
+    this.#openedAtMs = this.#heardAtMs = this.#nowMs();
+    this.#watch();
+    for (const subscriber of this.#subscribers.values()) this.#sendSubscribe(subscriber);
+    for (const request of this.#waiting.splice(0)) this.#send(request);
+    this.#setState("open", {});
+  }
+
+  /** Pings when nothing came for a while, and gives the connection up when then nothing comes. */
+  #watch() {
+    const { pingAfterMs, pongTimeoutMs } = this.#settings;
+    this.#setTimer(this.#heardAtMs + pingAfterMs - this.#nowMs(), () => {
+      const pingedAtMs = this.#nowMs();
+      if (pingedAtMs - this.#heardAtMs < pingAfterMs) return this.#watch();
+      this.ping();
+      this.#setTimer(pongTimeoutMs, () => {
+        if (this.#heardAtMs >= pingedAtMs) this.#watch();
+        else this.#handleLoss(ABNORMAL, "no pong in time", GIVEN_UP);
+      });
+    });
+  }
+
+  #handleLoss(code, reason, closeCode = NORMAL) {
+    const hint = RETRY_HINT.exec(reason);
+    if ((FINAL_CODES.has(code) || code >= 4000) && !hint) {
+      const error = new UmbelError("closed", `refused: ${code} ${reason}`);
+      return this.#end(error, { code, reason }, false);
+    }
+    this.#forgetConnection(closeCode);
+    this.#settleUnanswered(code !== TOO_BIG);
+    if (this.#nowMs() - this.#openedAtMs >= STABLE_AFTER_MS) this.#failures = 0;
+    this.#openedAtMs = Infinity;
+    const hintS = Math.min(Number(hint?.[1] ?? 0), RETRY_HINT_S_MAX);
+    const retryInMs = hintS * 1000 + this.#backoffMs(this.#failures);
+    this.#failures += 1;
+    this.#setTimer(retryInMs, () => this.#connect());
+    this.#setState("reconnecting", { code, reason, retryInMs });
+  }
+
+  #forgetConnection(closeCode) {
+    const socket = this.#socket;
+    this.#socket = null;
+    socket?.close(closeCode);
+    this.#attempts += 1;
+    this.#setTimer(0, null);
+    this.#routes.clear();
+    for (const subscriber of this.#subscribers.values()) subscriber.handleLoss();
+  }
+
+  /** What was sent and has no answer waits in its order if it may be sent again, or is rejected. */
+  #settleUnanswered(mayRepeat) {
+    const requests = [...this.#unanswered.values()];
+    this.#unanswered.clear();
+    const isKept = (request) => mayRepeat && request.isRepeatable;
+    this.#waiting = requests.filter(isKept).concat(this.#waiting);
+    const reason = "the connection was lost before the answer: whether it was done is not known";
+    for (const request of requests) {
+      if (!isKept(request)) request.reject?.(new UmbelError("fate_unknown", reason));
+    }
+  }
+
+  /** For good. Subscribers hear of it unless the program wanted it. */
+  #end(error, detail, isWanted) {
+    if (this.state === "closed") return;
+    this.#forgetConnection(NORMAL);
+    this.#settleUnanswered(false);
+    for (const request of this.#waiting.splice(0)) request.reject(error);
+    const subscribers = [...this.#subscribers.values()];
+    for (const subscriber of subscribers) subscriber.state = "ended";
+    this.#subscribers.clear();
+    this.#setState("closed", detail);
+    for (const { handlers } of isWanted ? [] : subscribers) tell(handlers.onError, error);
+  }
+
+  #setState(state, detail) {
+    this.state = state;
+    // A listener may change the state, and then the others have heard of that already.
+    for (const listener of [...this.#listeners]) {
+      if (this.state === state) tell(listener, state, detail);
+    }
+  }
+
+  #setTimer(delayMs, handle) {
+    const { setTimeout, clearTimeout } = this.#settings.timers;
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = handle && setTimeout(handle, Math.max(0, delayMs));
+  }
+
+  /** Full jitter: anything up to a bound that doubles with each failure. */
+  #backoffMs(failures) {
+    const { backoff, random } = this.#settings;
+    return random() * Math.min(backoff.maxMs, backoff.minMs * 2 ** Math.min(failures, 30));
+  }
+
+  /** Sends it, or keeps it for the next connection. `read` makes the result of the answer. */
+  #request(answer, encode, isRepeatable, read) {
+    if (this.state === "closed") throw new UmbelError("closed", "it is closed");
+    const { publishesMax, bufferedBytesMax } = this.#settings;
+    const socket = this.#socket;
+    const maySend = this.state === "open" && socket.readyState === socket.OPEN;
+    const queued = maySend ? socket.bufferedAmount : this.#waiting.length;
+    const isFull = queued >= (maySend ? bufferedBytesMax : publishesMax);
+    if (isFull) throw new UmbelError("too_many_publishes", "too much waits to be sent");
+    return new Promise((resolve, reject) => {
+      const accept = (message) => resolve(read(message));
+      const request = { answer, encode, isRepeatable, accept, reject };
+      if (maySend) this.#send(request);
+      else this.#waiting.push(request);
+    });
+  }
+
+  #send(request) {
+    do this.#nextId = (this.#nextId + 1) >>> 0;
+    while (this.#unanswered.has(this.#nextId));
+    this.#unanswered.set(this.#nextId, request);
+    this.#socket.send(request.encode(this.#nextId, this.#socket.protocol === BINARY_DIALECT));
+    return this.#nextId;
+  }
+
+  ping(accept) {
+    this.#send({ answer: "pong", encode: (id) => JSON.stringify({ type: "ping", id }), accept });
+  }
+
+  #handleMessage(data) {
+    this.#heardAtMs = this.#nowMs();
+    try {
+      const message = typeof data === "string" ? parseText(data) : parsePublication(data);
+      const { type, id } = message;
+      const subscriber = this.#routes.get(routeOf(message));
+      if (type === "publication") subscriber?.handlePublication(message);
+      else if (type === "gap") subscriber?.handleGap(message);
+      else if (type === "join") tell(subscriber?.handlers.onJoin, message);
+      else if (type === "leave") tell(subscriber?.handlers.onLeave, message);
+      // What is of no known type and has no id is of a later server.
+      else if (id !== undefined) this.#handleAnswer(message);
+    } catch (error) {
+      // What the program throws does not come here: this is a message that is not umbel.v1.
+      this.#handleLoss(ABNORMAL, error.message, PROTOCOL_ERROR);
+    }
+  }
+
+  #handleAnswer(message) {
+    const { id, type, code, reason } = message;
+    const request = this.#unanswered.get(id);
+    if (type === "error") {
+      // Every command has an id, so without one the server could not read what this is about.
+      if (request === undefined) throw new Error(`${code}: ${reason}`);
+      this.#unanswered.delete(id);
+      request.reject?.(new UmbelError(String(code), String(reason)));
+    } else if (request !== undefined) {
+      if (type !== request.answer) throw new Error(`${type} answers what wants ${request.answer}`);
+      // It counts as answered only once the answer made sense.
+      request.accept?.(message);
+      this.#unanswered.delete(id);
+    }
+  }
+
+  #sendSubscribe(subscriber) {
+    const command = subscriber.takeCommand();
+    // Answers and ends are this attempt's alone. If it is left before its answer, it gets none.
+    const isAwaited = () => subscriber.state === "subscribing" && subscriber.command === command;
+    const accept = (answer) => {
+      if (!isAwaited()) return;
+      this.#routes.set(routeOf(answer), subscriber);
+      subscriber.handleSubscribed(answer);
+    };
+    const reject = (error) => {
+      if (!isAwaited()) return;
+      error.isRetried = PASSING_ERRORS.has(error.code);
+      if (error.isRetried) this.#subscribeLater(subscriber);
+      else this.#subscribers.delete(routeOf(subscriber.handle));
+      if (!error.isRetried) subscriber.state = "ended";
+      tell(subscriber.handlers.onError, error);
+    };
+    const encode = (id) => JSON.stringify({ type: "subscribe", id, ...command });
+    command.id = this.#send({ answer: "subscribed", encode, accept, reject });
+  }
+
+  /** Subscribes once more on this connection, if it lasts until then. */
+  #subscribeLater(subscriber) {
+    const { setTimeout, clearTimeout } = this.#settings.timers;
+    const again = () => this.#sendSubscribe(subscriber);
+    const timer = setTimeout(again, this.#backoffMs(subscriber.failures));
+    subscriber.state = "waiting";
+    subscriber.failures += 1;
+    subscriber.cancelWait = () => clearTimeout(timer);
+  }
+
+  #leave(subscriber) {
+    const { kind, name, state, command } = subscriber;
+    for (const [route, other] of this.#routes) if (other === subscriber) this.#routes.delete(route);
+    if (state !== "live" && state !== "subscribing") return;
+    const encode = (id) => JSON.stringify({ type: "unsubscribe", id, [kind]: name });
+    const accept = () => this.#unanswered.delete(command.id);
+    this.#send({ answer: "unsubscribed", encode, accept });
+  }
+
+  unsubscribe(subscriber) {
+    if (subscriber.state === "ended") return;
+    this.#subscribers.delete(routeOf(subscriber.handle));
+    subscriber.cancelWait();
+    this.#leave(subscriber);
+    subscriber.state = "ended";
+  }
+
+  resubscribe(subscriber) {
+    this.#leave(subscriber);
+    this.#subscribeLater(subscriber);
+  }
+}

@@ -1,0 +1,76 @@
+// Messages of umbel.v1 and umbel.v1.bin. What is wrong with one is thrown, by the parsers used here too.
+
+export const TEXT_DIALECT = "umbel.v1";
+export const BINARY_DIALECT = "umbel.v1.bin";
+const LONE_SURROGATE = /\p{Surrogate}/u;
+const utf8 = new TextEncoder();
+const utf8Parser = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+export const routeOf = ({ topic, pattern }) =>
+  pattern === undefined ? `topic ${topic}` : `pattern ${pattern}`;
+
+export function checkText(text, what) {
+  const isText = typeof text === "string" && text !== "" && !LONE_SURROGATE.test(text);
+  if (!isText) throw new TypeError(`${what} must be Unicode text`);
+}
+
+/** A text, or bytes that nobody else can change. */
+export function payloadOf(data) {
+  if (data instanceof ArrayBuffer) return new Uint8Array(data.slice(0));
+  if (ArrayBuffer.isView(data)) {
+    return new Uint8Array(data.buffer, data.byteOffset, data.byteLength).slice();
+  }
+  const text = typeof data === "string" ? data : JSON.stringify(data);
+  if (text !== "") checkText(text, "data");
+  return text;
+}
+
+export function parseText(text) {
+  const message = JSON.parse(text);
+  if (typeof message?.type !== "string") throw new Error("a message without a type");
+  if (message.type === "publication" && typeof message.data !== "string") {
+    const binary = atob(message.base64);
+    message.data = new Uint8Array(binary.length).map((_, index) => binary.charCodeAt(index));
+  }
+  return message;
+}
+
+/** The binary framing: type, flags, epoch, offset, topic, perhaps pattern and key, payload. */
+export function parsePublication(buffer) {
+  const view = new DataView(buffer);
+  const [type, flags] = [view.getUint8(0), view.getUint8(1)];
+  if ((type !== 1 && type !== 2) || flags > 3) throw new Error("a binary message of unknown type");
+  const epoch = view.getBigUint64(2).toString(16).padStart(16, "0");
+  const position = `${epoch}:${view.getBigUint64(10)}`;
+  let end = 18;
+  const takeName = () => {
+    const length = view.getUint8(end);
+    end += 1 + length;
+    return utf8Parser.decode(new Uint8Array(buffer, end - length, length));
+  };
+  const topic = takeName();
+  const pattern = flags & 1 ? takeName() : undefined;
+  const key = flags & 2 ? takeName() : undefined;
+  const payload = new Uint8Array(buffer.slice(end));
+  const data = type === 1 ? utf8Parser.decode(payload) : payload;
+  return { type: "publication", topic, pattern, position, key, data };
+}
+
+export function encodePublish(id, { topic, payload, key, receipt }, isBinary) {
+  const isText = typeof payload === "string";
+  const names = (key === undefined ? [topic] : [topic, key]).map((name) => utf8.encode(name));
+  if (!isBinary || names.some(({ length }) => length > 0xff)) {
+    // Names that the framing cannot hold are for the server to refuse.
+    const append = (text, byte) => text + String.fromCharCode(byte);
+    const data = isText ? { data: payload } : { base64: btoa(payload.reduce(append, "")) };
+    return JSON.stringify({ type: "publish", id, topic, ...data, key, receipt });
+  }
+  const flags = 1 | (key === undefined ? 0 : 2) | (receipt ? 4 : 0);
+  const idBytes = [id >>> 24, (id >>> 16) & 0xff, (id >>> 8) & 0xff, id & 0xff];
+  const head = [isText ? 3 : 4, flags, ...idBytes, ...names.flatMap((n) => [n.length, ...n])];
+  const bytes = isText ? utf8.encode(payload) : payload;
+  const message = new Uint8Array(head.length + bytes.length);
+  message.set(head);
+  message.set(bytes, head.length);
+  return message;
+}
