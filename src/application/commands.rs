@@ -9,7 +9,7 @@ use crate::dialect::Form;
 use crate::dialect::umbel_v1::binary;
 use crate::dialect::umbel_v1::{self, CommandError, CommandLimits, ErrorCode, Target};
 use crate::fanout::patterns::Joined;
-use crate::fanout::subscribed::{Membership, Subscribed};
+use crate::fanout::subscribed::Membership;
 use crate::fanout::topics::SubscribeError;
 use crate::handler::ConnectionId;
 use crate::http::request::Head;
@@ -80,7 +80,7 @@ impl Application {
         message: Message<'_>,
         out: &mut Vec<u8>,
     ) -> Answer {
-        let Subscribed::Many(many) = &*current.subscribed else {
+        let Some(many) = self.multi_subscriptions.get(*current.subscribed) else {
             return Answer::End(CloseReason::Forbidden);
         };
         let bytes = Arc::clone(&many.head);
@@ -162,7 +162,8 @@ impl Application {
         self.authorize_command(turn, id, action)?;
         let subscriptions_max = self.shared.settings.limits.subscriptions_max;
         let connection = turn.current.id;
-        let Subscribed::Many(many) = &mut *turn.current.subscribed else {
+        let subscribed = *turn.current.subscribed;
+        let Some(many) = self.multi_subscriptions.get_mut(subscribed) else {
             return Ok(());
         };
         if many.subscriptions.contains_key(&target) {
@@ -201,7 +202,7 @@ impl Application {
                 Membership::Live { place, member }
             }
         };
-        if let Subscribed::Many(many) = &mut *turn.current.subscribed {
+        if let Some(many) = self.multi_subscriptions.get_mut(subscribed) {
             many.subscriptions.insert(target, membership);
         }
         Ok(())
@@ -277,13 +278,11 @@ impl Application {
         id: Option<u32>,
         target: &Target,
     ) -> Result<(), CommandError> {
-        let removed = match &mut *turn.current.subscribed {
-            Subscribed::Many(many) => {
-                let membership = many.subscriptions.remove(target);
-                membership.map(|membership| (membership, many.best_form))
-            }
-            Subscribed::None | Subscribed::One(_) => None,
-        };
+        let many = self.multi_subscriptions.get_mut(*turn.current.subscribed);
+        let removed = many.and_then(|many| {
+            let membership = many.subscriptions.remove(target)?;
+            Some((membership, many.best_form))
+        });
         let Some((membership, form)) = removed else {
             let reason = "this connection has no such subscription";
             return Err(CommandError::new(id, ErrorCode::NotSubscribed, reason));
@@ -393,10 +392,9 @@ impl Application {
             return Err(CommandError::new(id, ErrorCode::Unsupported, reason));
         }
         let questions_max = self.shared.settings.limits.commands_per_message_max;
-        let request = match &mut *turn.current.subscribed {
-            Subscribed::Many(many) => many.ask_presence(topic.clone(), id, questions_max),
-            Subscribed::None | Subscribed::One(_) => None,
-        };
+        let subscribed = *turn.current.subscribed;
+        let many = self.multi_subscriptions.get_mut(subscribed);
+        let request = many.and_then(|many| many.ask_presence(topic.clone(), id, questions_max));
         let unavailable = || CommandError::new(id, ErrorCode::Unavailable, HUB_IS_FULL);
         let request = request.ok_or_else(unavailable)?;
         let command = Command::Present {
@@ -407,7 +405,7 @@ impl Application {
         };
         self.submit(command).map_err(|_| {
             // Nobody will answer it.
-            if let Subscribed::Many(many) = &mut *turn.current.subscribed {
+            if let Some(many) = self.multi_subscriptions.get_mut(subscribed) {
                 many.take_question(request);
             }
             unavailable()

@@ -10,7 +10,7 @@ use crate::dialect::Dialect;
 use crate::dialect::sse::event as sse;
 use crate::dialect::umbel_v1::{self, Target};
 use crate::fanout::patterns::Known;
-use crate::fanout::subscribed::{Membership, Subscribed};
+use crate::fanout::subscribed::{Membership, SubscribedKind};
 use crate::handler::ConnectionId;
 use crate::hub::{Joined, Member};
 use crate::protocol::{Opcode, SERVER_HEADER_BYTES_MAX, encode_frame};
@@ -32,12 +32,30 @@ impl Application {
             .is_some_and(|context| self.join(context, place, request, joined));
         if !is_taken
             && let Some(topic) = self.topics.topic_at(place).cloned()
-            && !context.is_some_and(|context| subscribes_anew(context.subscribed, &topic, request))
+            && !context.is_some_and(|context| self.subscribes_anew(&context, &topic, request))
         {
             self.leave_presence(id, &topic);
         }
         self.topics.end_join(place);
         is_taken
+    }
+
+    /// Whether the connection has ended the subscription that the question was about, and has begun another one to the
+    /// same topic since: it is still present there.
+    fn subscribes_anew(
+        &self,
+        context: &ConnectionContext<'_>,
+        topic: &Topic,
+        request: u32,
+    ) -> bool {
+        let Some(many) = self.multi_subscriptions.get(*context.subscribed) else {
+            return false;
+        };
+        match many.subscriptions.get(&Target::Topic(topic.clone())) {
+            Some(Membership::Joining { request: asked, .. }) => *asked != request,
+            Some(Membership::Live { .. }) => true,
+            None => false,
+        }
     }
 
     fn join(
@@ -47,11 +65,11 @@ impl Application {
         request: u32,
         joined: Joined,
     ) -> bool {
-        match &*context.subscribed {
-            Subscribed::Many(_) if context.connection.takes_deliveries() => {
+        match context.subscribed.kind() {
+            SubscribedKind::Many(_) if context.connection.takes_deliveries() => {
                 self.join_many(context, place, request, joined)
             }
-            Subscribed::None => match context.connection.joining_dialect() {
+            SubscribedKind::None => match context.connection.joining_dialect() {
                 Some(dialect) => self.join_one(context, place, dialect, joined),
                 None => false,
             },
@@ -94,7 +112,7 @@ impl Application {
             sse::encode_id(out, &position.to_string());
         }
         let subscription = self.topics.add_subscriber(place, id.index);
-        **subscribed = Subscribed::One(subscription);
+        **subscribed = subscription.into();
         true
     }
 
@@ -116,7 +134,7 @@ impl Application {
         let Some(topic) = self.topics.topic_at(place).cloned() else {
             return false;
         };
-        let Subscribed::Many(many) = &mut **subscribed else {
+        let Some(many) = self.multi_subscriptions.get_mut(**subscribed) else {
             return false;
         };
         let slow_consumer = settings.topic_rules.rule(&topic).slow_consumer;
@@ -174,7 +192,7 @@ impl Application {
         if !context.connection.takes_deliveries() {
             return false;
         }
-        let Subscribed::Many(many) = &mut *context.subscribed else {
+        let Some(many) = self.multi_subscriptions.get_mut(*context.subscribed) else {
             return false;
         };
         let target = Target::Pattern(known.pattern.clone());
@@ -203,7 +221,7 @@ impl Application {
         members: &[Member],
         total: u32,
     ) {
-        let Subscribed::Many(many) = &mut *context.subscribed else {
+        let Some(many) = self.multi_subscriptions.get_mut(*context.subscribed) else {
             return;
         };
         if let Some((Some(name), topic)) = many.take_question(request)
@@ -219,19 +237,6 @@ impl Application {
             umbel_v1::encode_presence(&mut payload, name, &topic, total, members);
             encode_frame(context.out, Opcode::Text, &payload, None);
         }
-    }
-}
-
-/// Whether the connection has ended the subscription that the question was about, and has begun another one to the
-/// same topic since: it is still present there.
-fn subscribes_anew(subscribed: &Subscribed, topic: &Topic, request: u32) -> bool {
-    let Subscribed::Many(many) = subscribed else {
-        return false;
-    };
-    match many.subscriptions.get(&Target::Topic(topic.clone())) {
-        Some(Membership::Joining { request: asked, .. }) => *asked != request,
-        Some(Membership::Live { .. }) => true,
-        None => false,
     }
 }
 

@@ -19,7 +19,7 @@ use crate::connection::{
 };
 use crate::fanout::patterns::Patterns;
 use crate::fanout::presence::PresenceChanges;
-use crate::fanout::subscribed::Subscribed;
+use crate::fanout::subscribed::{MultiSubscriptions, Subscribed};
 use crate::fanout::topics::Topics;
 use crate::handler::{ConnectionId, Handler, Peer};
 use crate::http::escape::escape;
@@ -128,6 +128,8 @@ pub struct Application {
     pub topics: Topics,
     /// Patterns with subscribers here.
     pub patterns: Patterns,
+    /// The subscriptions of those connections that have many.
+    pub multi_subscriptions: MultiSubscriptions,
     /// Who came and went in this tick, where others are told.
     pub(crate) presence: PresenceChanges,
     /// What publishers wait for who asked for receipts.
@@ -160,6 +162,7 @@ impl Application {
                 shared.settings.limits.topics_max,
                 shared.settings.limits.commands_max,
             ),
+            multi_subscriptions: MultiSubscriptions::default(),
             presence: PresenceChanges::default(),
             receipts: Receipts::new(shared.settings.limits.receipts_max),
             metrics: Arc::clone(shared.metrics.reactor(usize::from(reactor.0))),

@@ -16,7 +16,7 @@ use crate::connection::{
 };
 use crate::console;
 use crate::dialect::{Dialect, Form, check_key, umbel_v1};
-use crate::fanout::subscribed::{MultiSubscription, Subscribed};
+use crate::fanout::subscribed::MultiSubscription;
 use crate::fanout::topics::SubscribeError;
 use crate::http::refusal::Refusal;
 use crate::http::request::{Head, Method};
@@ -328,7 +328,7 @@ impl Application {
         };
         let deflate = self.choose_deflate(current, head);
         let many = MultiSubscription::new(bytes, info, Form::best(dialect, deflate));
-        *current.subscribed = Subscribed::Many(Box::new(many));
+        self.multi_subscriptions.begin(current.subscribed, many);
         Ok(Answer::Upgrade(Upgrade {
             accept: upgrade.accept,
             subprotocol: Some(subprotocol.into()),
@@ -370,7 +370,7 @@ impl Application {
         let (shards, reactor) = (Arc::clone(&self.shared.shards), self.reactor);
         let submit = |command| shards.submit(command, Some(reactor)).is_ok();
         let subscription = self.topics.subscribe(topic, current.id.index, submit);
-        *current.subscribed = Subscribed::One(subscription.map_err(refusal)?);
+        *current.subscribed = subscription.map_err(refusal)?.into();
         Ok(match admission {
             Admission::Upgrade(upgrade) => Answer::Upgrade(upgrade),
             Admission::Stream(headers) => Answer::Stream(headers),

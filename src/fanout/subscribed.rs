@@ -3,30 +3,124 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use slab::Slab;
+
 use super::subscribers::Subscription;
 use crate::dialect::Form;
 use crate::dialect::umbel_v1::Target;
+use crate::shrink::Shrink;
 use crate::topic::Topic;
 
-/// What a connection subscribes to.
-#[derive(Debug, Default)]
-pub enum Subscribed {
+/// What a connection subscribes to, in eight bytes, for there may be a million.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subscribed {
+    /// One more than the topic's place; 0 where the connection does not have one topic for life.
+    topic_number: u32,
+    /// The place among the topic's subscribers, or of the many subscriptions in their slab, or [`NOTHING`].
+    place: u32,
+}
+
+// It stands in every slot.
+const _: () = assert!(size_of::<Subscribed>() == 8);
+
+/// No place in the slab of many subscriptions.
+const NOTHING: u32 = u32::MAX;
+
+/// What [`Subscribed`] says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubscribedKind {
     /// Nothing, or not yet.
-    #[default]
     None,
     /// One topic, for as long as it lives.
     One(Subscription),
-    /// Many, on `umbel.v1`. In a box, for most connections have one.
-    Many(Box<MultiSubscription>),
+    /// Many, which stand at this place in [`MultiSubscriptions`].
+    Many(u32),
 }
 
 impl Subscribed {
-    /// The subscription of a connection that has one for as long as it lives.
-    pub fn one(&self) -> Option<Subscription> {
-        match self {
-            Subscribed::One(subscription) => Some(*subscription),
-            Subscribed::None | Subscribed::Many(_) => None,
+    /// Nothing, or not yet.
+    pub const NONE: Subscribed = Subscribed {
+        topic_number: 0,
+        place: NOTHING,
+    };
+
+    /// What it says.
+    pub fn kind(self) -> SubscribedKind {
+        match Subscription::from_parts(self.topic_number, self.place) {
+            Some(subscription) => SubscribedKind::One(subscription),
+            None if self.place == NOTHING => SubscribedKind::None,
+            None => SubscribedKind::Many(self.place),
         }
+    }
+
+    /// The subscription of a connection that has one for as long as it lives.
+    pub fn one(self) -> Option<Subscription> {
+        Subscription::from_parts(self.topic_number, self.place)
+    }
+}
+
+impl From<Subscription> for Subscribed {
+    fn from(subscription: Subscription) -> Subscribed {
+        let (topic_number, place) = subscription.into_parts();
+        Subscribed {
+            topic_number,
+            place,
+        }
+    }
+}
+
+/// The subscriptions of those connections of a reactor that have many.
+#[derive(Debug, Default)]
+pub struct MultiSubscriptions {
+    entries: Slab<MultiSubscription>,
+    shrink: Shrink,
+}
+
+impl MultiSubscriptions {
+    /// Those of a connection, if it may have many.
+    pub fn get(&self, subscribed: Subscribed) -> Option<&MultiSubscription> {
+        match subscribed.kind() {
+            SubscribedKind::Many(place) => self.entries.get(place as usize),
+            SubscribedKind::None | SubscribedKind::One(_) => None,
+        }
+    }
+
+    /// Those of a connection, if it may have many, to be changed.
+    pub fn get_mut(&mut self, subscribed: Subscribed) -> Option<&mut MultiSubscription> {
+        match subscribed.kind() {
+            SubscribedKind::Many(place) => self.entries.get_mut(place as usize),
+            SubscribedKind::None | SubscribedKind::One(_) => None,
+        }
+    }
+
+    /// Lets a connection that subscribes to nothing have many.
+    pub fn begin(&mut self, subscribed: &mut Subscribed, many: MultiSubscription) {
+        debug_assert_eq!(*subscribed, Subscribed::NONE);
+        self.remove(*subscribed);
+        *subscribed = Subscribed {
+            topic_number: 0,
+            place: self.entries.insert(many) as u32,
+        };
+    }
+
+    /// Takes those of a connection out, which is freed.
+    pub fn remove(&mut self, subscribed: Subscribed) -> Option<MultiSubscription> {
+        let SubscribedKind::Many(place) = subscribed.kind() else {
+            return None;
+        };
+        let many = self.entries.try_remove(place as usize);
+        self.shrink.shrink(&mut self.entries);
+        many
+    }
+
+    /// How many connections have many.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether no connection has many.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
     }
 }
 
@@ -123,5 +217,32 @@ impl MultiSubscription {
             }
             Membership::Joining { .. } | Membership::Live { .. } => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn eight_bytes_tell_nothing_one_and_many_apart() {
+        assert_eq!(Subscribed::NONE.kind(), SubscribedKind::None);
+        for (topic, place) in [(0, 0), (7, 9), (u32::MAX - 2, u32::MAX as usize)] {
+            let subscription = Subscription::new(topic, place);
+            let subscribed = Subscribed::from(subscription);
+            assert_eq!(subscribed.kind(), SubscribedKind::One(subscription));
+            assert_eq!(subscribed.one(), Some(subscription));
+        }
+        let mut all = MultiSubscriptions::default();
+        let mut of_two = [Subscribed::NONE; 2];
+        for subscribed in &mut of_two {
+            let many = MultiSubscription::new(b"", None, Form::default());
+            all.begin(subscribed, many);
+        }
+        assert_ne!(of_two[0], of_two[1]);
+        assert!(of_two.iter().all(|it| it.one().is_none()));
+        assert!(all.remove(of_two[0]).is_some());
+        assert!(all.get(of_two[0]).is_none() && all.get_mut(of_two[1]).is_some());
+        assert_eq!(all.len(), 1);
     }
 }

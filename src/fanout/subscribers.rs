@@ -10,7 +10,7 @@ use crate::shrink::Shrink;
 /// A connection's subscription: the topic's place in the table, and the connection's place among its subscribers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subscription {
-    /// One more than the place, so that no subscription takes no room of its own.
+    /// One more than the place, so that 0 is free to say that there is none.
     topic_number: NonZeroU32,
     pub(crate) place: u32,
 }
@@ -27,6 +27,19 @@ impl Subscription {
     /// The topic's place in the table.
     pub fn topic(self) -> u32 {
         self.topic_number.get() - 1
+    }
+
+    /// Its two words, of which the first is never 0.
+    pub(crate) fn into_parts(self) -> (u32, u32) {
+        (self.topic_number.get(), self.place)
+    }
+
+    /// From its two words. None where the first is 0.
+    pub(crate) fn from_parts(topic_number: u32, place: u32) -> Option<Subscription> {
+        NonZeroU32::new(topic_number).map(|topic_number| Subscription {
+            topic_number,
+            place,
+        })
     }
 }
 

@@ -184,7 +184,7 @@ impl<T: Transport> Connections<T> {
             connection,
             transport,
             generation: id.generation,
-            subscribed: Subscribed::None,
+            subscribed: Subscribed::NONE,
             plain_form: Form::Raw,
             best_form: Form::Raw,
             label,
@@ -300,7 +300,7 @@ impl<T: Transport> Connections<T> {
             self.counts[label_index(slot.label)] -= 1;
             self.inbound_bytes -= slot.inbound_bytes as usize;
             self.outbox_bytes -= slot.outbox_bytes as usize;
-            self.leave_all(id, &mut slot.subscribed, slot.best_form);
+            self.leave_all(id, slot.subscribed, slot.best_form);
             self.places.forget(index);
             self.report_end(id, &slot);
         }

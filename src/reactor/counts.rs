@@ -3,7 +3,7 @@
 use super::connections::{Connections, Slot};
 use crate::connection::{CloseReason, Label};
 use crate::dialect::Form;
-use crate::fanout::subscribed::Subscribed;
+use crate::fanout::subscribed::{Subscribed, SubscribedKind};
 use crate::fanout::subscribers::Subscription;
 use crate::handler::ConnectionId;
 use crate::metrics::label_index;
@@ -55,22 +55,20 @@ impl<T: Transport> Connections<T> {
     }
 
     /// A connection is freed: it is among no topic's subscribers, and counts in no audience any more.
-    pub(crate) fn leave_all(
-        &mut self,
-        id: ConnectionId,
-        subscribed: &mut Subscribed,
-        best_form: Form,
-    ) {
-        match std::mem::take(subscribed) {
-            Subscribed::None => {}
-            Subscribed::One(subscription) => {
+    pub(crate) fn leave_all(&mut self, id: ConnectionId, subscribed: Subscribed, best_form: Form) {
+        match subscribed.kind() {
+            SubscribedKind::None => {}
+            SubscribedKind::One(subscription) => {
                 if !self.settings.topic_rules.is_empty() {
                     let topic = self.application.topics.topic(subscription).clone();
                     self.application.leave_presence(id, &topic);
                 }
                 self.leave_topic(subscription, best_form);
             }
-            Subscribed::Many(many) => {
+            SubscribedKind::Many(_) => {
+                let Some(many) = self.application.multi_subscriptions.remove(subscribed) else {
+                    return;
+                };
                 let mut subscriptions: Vec<_> = many.subscriptions.iter().collect();
                 // The hub hears of them in an order that is the same in every run, so that the simulation repeats itself.
                 subscriptions.sort_unstable_by_key(|(target, _)| *target);
@@ -103,7 +101,7 @@ impl<T: Transport> Connections<T> {
             compression.forget(topic);
         }
         if let Some((moved, place)) = topics.unsubscribe(subscription) {
-            self.slots[moved as usize].subscribed = Subscribed::One(place);
+            self.slots[moved as usize].subscribed = place.into();
         }
     }
 
