@@ -76,6 +76,7 @@ mod reactor;
 mod server;
 mod shrink;
 mod topic;
+mod units;
 mod worker;
 
 /// Rooms that the binary, the benches and the tests of this repository look into. Nothing in it is stable.
@@ -93,7 +94,7 @@ pub mod internals {
     #[cfg(feature = "deflate")]
     rooms! { compression }
     rooms! {
-        application connection console dialect fanout http hub metrics net protocol reactor topic worker
+        application connection console dialect fanout http hub metrics net protocol reactor topic units worker
     }
 }
 

@@ -4,6 +4,8 @@
 mod messages;
 #[path = "command_line/process.rs"]
 mod process;
+#[path = "command_line/settings.rs"]
+mod settings;
 mod support;
 
 use std::net::TcpListener;

@@ -52,6 +52,7 @@ pub fn print_completions(
 
 /// Prints the page of `umbel`, or writes all of them.
 pub fn write_pages(matches: &ArgMatches, command: Command) -> Result<ExitCode, Box<dyn Error>> {
+    let command = in_full(command);
     let Some(directory) = matches.get_one::<PathBuf>("directory") else {
         let mut page = Vec::new();
         Man::new(command).render(&mut page)?;
@@ -61,6 +62,13 @@ pub fn write_pages(matches: &ArgMatches, command: Command) -> Result<ExitCode, B
     fs::create_dir_all(directory).map_err(explain)?;
     clap_mangen::generate_to(command, directory).map_err(explain)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// With what only the long help says: a manual page leaves out the words of arguments that the short one hides.
+fn in_full(command: Command) -> Command {
+    command
+        .mut_args(|argument| argument.hide_short_help(false))
+        .mut_subcommands(in_full)
 }
 
 /// Whoever reads what is printed may stop at any time, as `head` does.

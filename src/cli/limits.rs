@@ -4,6 +4,7 @@ use clap::builder::TypedValueParser;
 use clap::{Arg, ArgMatches, Command};
 use umbel::ConfigError;
 use umbel::config::{LimitInfo, Limits};
+use umbel::internals::units::Unit;
 
 /// The headings in the help, each with the first limit that stands under it.
 const HEADINGS: [(&str, &str); 9] = [
@@ -42,29 +43,34 @@ pub fn add_arguments(mut command: Command) -> Command {
 
 /// The flag of one limit, which its variable stands in for.
 pub fn argument(info: &'static LimitInfo) -> Arg {
-    let unit = info.name.rsplit('_');
-    let unit = unit.clone().find(|word| matches!(*word, "ms" | "bytes"));
     Arg::new(info.name)
         .long(info.flag())
         .env(info.variable())
         .hide_env(true)
-        .value_name(match unit {
-            Some("ms") => "MS",
-            Some(_) => "BYTES",
-            None => "COUNT",
+        .allow_negative_numbers(true)
+        .value_name(match Unit::of_setting(info.name) {
+            Unit::Millis => "MS",
+            Unit::Bytes => "BYTES",
+            Unit::Count => "COUNT",
         })
         .value_parser(parser(info))
         .help(format!("{} [default: {}]", info.doc, info.default))
 }
 
-/// Takes a number in the limit's range. What it says otherwise stands behind clap's own "invalid value".
+/// Takes a number in the limit's range, with a unit or without. What it says otherwise stands behind clap's own "invalid
+/// value".
 fn parser(info: &'static LimitInfo) -> impl TypedValueParser<Value = u64> {
     |text: &str| -> Result<u64, String> {
-        let value = text.parse().ok();
+        let unit = Unit::of_setting(info.name);
+        let value = unit.parse(text);
         let value = value.filter(|value| (info.min..=info.max).contains(value));
         value.ok_or_else(|| {
+            let tip = match value.is_none().then(|| unit.tip(text)).flatten() {
+                Some(tip) => format!("{tip}; "),
+                None => String::new(),
+            };
             format!(
-                "it must be a whole number from {} to {} (the default is {}); set it with --{} or {}",
+                "{tip}it must be a whole number from {} to {} (the default is {}); set it with --{} or {}",
                 info.min,
                 info.max,
                 info.default,

@@ -9,6 +9,7 @@
 //! | `url`, `client`, `http_client` | where those two go, and the two protocols that they speak |
 //! | `bench` | `umbel bench`, a load generator |
 //! | `check`, `machine` | `umbel check`: the verdicts, and the facts they are about |
+//! | `tips` | what to write instead of other programs' flags |
 //! | `documents` | completions and manual pages |
 //! | `timestamp` | the time of day in JSON lines |
 
@@ -23,6 +24,7 @@ mod publish;
 mod serve;
 mod sub;
 mod timestamp;
+mod tips;
 pub mod url;
 
 use std::error::Error;
@@ -52,7 +54,10 @@ pub struct Extension {
 /// Runs the command that the arguments of the process name, `extension` among them.
 pub fn run(extension: &Extension) -> Result<ExitCode, Box<dyn Error>> {
     let command = || command().subcommand((extension.command)());
-    let matches = command().get_matches_from(with_default_command(std::env::args_os()));
+    let arguments = with_default_command(std::env::args_os());
+    let matches = command()
+        .try_get_matches_from(&arguments)
+        .unwrap_or_else(|error| tips::improve(error, &arguments).exit());
     match matches.subcommand() {
         Some((name, matches)) if name == extension.name => (extension.run)(matches),
         Some(("serve", matches)) => serve::run(matches),

@@ -11,8 +11,9 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use umbel::config::Limits;
+use umbel::config::{Limits, REACTORS_MAX, WORKERS_MAX};
 use umbel::internals::protocol::OriginList;
+use umbel::internals::units::Unit;
 use umbel::{Access, Config, ConfigError, Deflate, Handle, Origins, Server, TopicRule};
 
 use super::{limits, log_output};
@@ -24,7 +25,8 @@ const TOPICS: &str = "What topics get";
 const LOGGING: &str = "Logging";
 
 const VARIABLES: &str = "Every setting has a variable as well: --listen is UMBEL_LISTEN, --backlog is \
-                         UMBEL_BACKLOG. What the command line says counts before the variable.";
+                         UMBEL_BACKLOG. What the command line says counts before the variable. Sizes and times may have \
+                         a unit: 64KiB, 2MB, 30s, 5m.";
 
 /// The arguments of `umbel serve`.
 pub fn command() -> Command {
@@ -52,10 +54,12 @@ pub fn command() -> Command {
                 .value_parser(parse_address),
             setting("reactors", "COUNT", "Reactor threads; 0 means one for each core [default: 0]")
                 .default_value("0")
-                .value_parser(value_parser!(usize)),
+                .allow_negative_numbers(true)
+                .value_parser(|text: &str| parse_count(text, REACTORS_MAX)),
             setting("workers", "COUNT", "Worker threads; 0 means one for every four reactors [default: 0]")
                 .default_value("0")
-                .value_parser(value_parser!(usize)),
+                .allow_negative_numbers(true)
+                .value_parser(|text: &str| parse_count(text, WORKERS_MAX)),
             setting("inline-shards", "BOOL", "Let an idle shard's work run at once on the thread that brings it: true or false [default: true]")
                 .default_value("true")
                 .value_parser(value_parser!(bool))
@@ -122,8 +126,8 @@ fn add_topics(command: Command) -> Command {
                  pattern matches a topic counts. In a pattern `*` stands for one segment between / and . and a last `**` for \
                  one or more. Behind it:\n\
                  history=COUNT               publications that are kept for who comes back\n\
-                 history_bytes_max=BYTES     of those, at most [default: 16777216]\n\
-                 history_age_max_ms=MS       of those, at most [default: 300000]\n\
+                 history_bytes_max=BYTES     of those, at most [default: 16MiB]\n\
+                 history_age_max_ms=MS       of those, at most [default: 5m]\n\
                  slow_consumer=WHAT          close, drop-oldest or latest [default: close]\n\
                  presence=on                 tell subscribers who is there",
             ),
@@ -146,6 +150,16 @@ fn parse_address(text: &str) -> Result<SocketAddr, String> {
         "it must be an IP address and a port, as in 127.0.0.1:8080, 0.0.0.0:8080 or [::]:8080; set it with --listen \
          or UMBEL_LISTEN"
             .to_owned()
+    })
+}
+
+/// Reads how many threads there are.
+fn parse_count(text: &str, max: usize) -> Result<usize, String> {
+    let count = Unit::Count
+        .parse(text)
+        .and_then(|count| count.try_into().ok());
+    count.filter(|count| *count <= max).ok_or_else(|| {
+        format!("it must be a whole number from 0 to {max}; 0 lets the server choose")
     })
 }
 
@@ -205,14 +219,15 @@ fn serve(matches: &ArgMatches) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Prints what would hold, without tokens. A right that nobody set is `null`: the address decides.
+/// Prints what would hold, without tokens, after the defaults of the address are filled in.
 fn print_settings(config: &Config) -> Result<(), Box<dyn Error>> {
-    let right = |access: &Option<Access>| access.as_ref().map(Access::to_string);
-    let origins = config.origins.as_ref().map(|origins| match origins {
-        Origins::Loopback => "this machine",
-        Origins::Any => "any",
-        _ => "listed",
-    });
+    let rights = config.rights()?;
+    let origins = match &rights.origins {
+        Origins::Loopback => "this machine".to_owned(),
+        Origins::Any => "any".to_owned(),
+        Origins::List(list) => list.to_string(),
+        other => format!("{other:?}"),
+    };
     let rules: Vec<_> = config
         .topic_rules
         .iter()
@@ -224,9 +239,9 @@ fn print_settings(config: &Config) -> Result<(), Box<dyn Error>> {
         "workers": config.workers,
         "inline_shards": config.inline_shards,
         "io_uring": config.io_uring,
-        "publish": right(&config.publish),
-        "subscribe": right(&config.subscribe),
-        "observe": right(&config.observe),
+        "publish": rights.publish.to_string(),
+        "subscribe": rights.subscribe.to_string(),
+        "observe": rights.observe.to_string(),
         "origin": origins,
         "subprotocol": config.subprotocols,
         "insecure": config.insecure,
@@ -309,14 +324,8 @@ fn origins(matches: &ArgMatches) -> Result<Option<Origins>, ConfigError> {
     if given.iter().any(|origin| *origin == "any") {
         return Ok(Some(Origins::Any));
     }
-    let list = OriginList::parse(&given).map_err(|error| {
-        let all = given
-            .iter()
-            .map(|origin| origin.as_str())
-            .collect::<Vec<_>>()
-            .join(",");
-        ConfigError::new("origin", all, error.to_string())
-    })?;
+    let list = OriginList::parse(&given)
+        .map_err(|error| ConfigError::new("origin", error.text, error.problem))?;
     Ok(Some(Origins::List(list)))
 }
 

@@ -23,8 +23,8 @@ pub struct OriginList {
 pub struct OriginError {
     /// The text.
     pub text: String,
-    /// What is wrong with it.
-    pub problem: &'static str,
+    /// What is wrong with it, and what to write instead.
+    pub problem: String,
 }
 
 impl fmt::Display for OriginError {
@@ -46,8 +46,8 @@ impl OriginRule {
     ///
     /// Whatever no browser would send, so that a rule that could never match is found at the start.
     pub fn parse(text: &str) -> Result<OriginRule, OriginError> {
-        match Origin::parse(text) {
-            Ok(_) => Ok(OriginRule {
+        match check_sent(text) {
+            Ok(()) => Ok(OriginRule {
                 text: text.to_owned(),
             }),
             Err(problem) => Err(OriginError {
@@ -87,6 +87,95 @@ impl OriginList {
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
     }
+}
+
+impl fmt::Display for OriginList {
+    /// As it was written, with commas.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, rule) in self.rules.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            write!(f, "{comma}{}", rule.text)?;
+        }
+        Ok(())
+    }
+}
+
+/// Checks that a browser sends this for some page.
+///
+/// # Errors
+/// What is wrong, and what to write instead.
+fn check_sent(text: &str) -> Result<(), String> {
+    let (scheme, rest) = match text.split_once(':') {
+        Some((scheme, rest)) if !rest.starts_with(|first: char| first.is_ascii_digit()) => {
+            (scheme.to_ascii_lowercase(), rest)
+        }
+        _ => (String::new(), text),
+    };
+    let page = |scheme: &str, rest: &str| format!("{scheme}://{}", authority_of(rest));
+    match &*scheme {
+        "ws" | "wss" => {
+            let page = page(if scheme == "ws" { "http" } else { "https" }, rest);
+            return Err(format!(
+                "no browser sends it, for an origin is where the page comes from, and not what it connects to; \
+                 write {page}"
+            ));
+        }
+        "blob" => {
+            return Err(format!(
+                "the origin of a blob is that of its page; write {}",
+                {
+                    let (scheme, rest) = rest.split_once(':').unwrap_or(("https", "..."));
+                    page(scheme, rest)
+                }
+            ));
+        }
+        "file" | "data" | "about" | "javascript" => {
+            return Err(format!(
+                "no browser sends it: for such a page it sends null, as everybody can; {SERVE_IT}"
+            ));
+        }
+        _ if text.eq_ignore_ascii_case("null") => {
+            return Err(format!(
+                "it is what browsers send for files and sandboxed frames, anybody's; {SERVE_IT}"
+            ));
+        }
+        _ if text == "*" => return Err("write any, which lets every origin in".to_owned()),
+        _ => {}
+    }
+    let Err(problem) = Origin::parse(text) else {
+        return Ok(());
+    };
+    if text.contains('*') {
+        return Err("an origin has no wildcards; list each one, or write any".to_owned());
+    }
+    // What would be right, if only the surroundings are wrong.
+    let scheme = if text.contains("://") {
+        &*scheme
+    } else {
+        "https"
+    };
+    let right = page(
+        scheme,
+        text.split_once("://").map_or(text, |(_, rest)| rest),
+    );
+    Err(match Origin::parse(&right) {
+        Ok(_) => format!("{problem}; write {right}"),
+        Err(_) => problem.to_owned(),
+    })
+}
+
+/// The way out for pages that have no origin of their own.
+const SERVE_IT: &str = "serve the page by HTTP and write its origin, such as http://localhost:8000, or write any, which \
+                        lets everybody in";
+
+/// Host and port of what follows a scheme.
+fn authority_of(rest: &str) -> &str {
+    let rest = rest.trim_start_matches('/');
+    let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
+    let authority = &rest[..end];
+    authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host)
 }
 
 /// Whether the value of an `Origin` header is a page served from this machine, from any port: `localhost`, a
@@ -302,6 +391,8 @@ mod tests {
             "https://exämple.com",
             "https://example.com:x",
             "://example.com",
+            "wss://example.com",
+            "file://",
             "http://[::1",
             "http://[::1]x",
         ] {

@@ -10,12 +10,17 @@ use std::sync::Arc;
 
 use crate::topic::Pattern;
 use crate::topic::Topic;
+use crate::units::Unit;
 
 /// Bytes of a topic's history if a rule does not say them.
 pub const HISTORY_BYTES_DEFAULT: usize = 16 << 20;
 
 /// Age of a topic's history if a rule does not say it.
 pub const HISTORY_AGE_DEFAULT_MS: u64 = 300_000;
+
+/// What a rule can say, for whoever said something else.
+const FIELDS: &str =
+    "history=, history_bytes_max=, history_age_max_ms=, slow_consumer= and presence=";
 
 /// Publications of a topic's history that a rule may ask for.
 const PUBLICATIONS_RANGE: RangeInclusive<u64> = 0..=10_000_000;
@@ -189,9 +194,13 @@ impl TopicRule {
         let (name, value) = word.split_once('=').unwrap_or((word, ""));
         let wrong = |wanted: &str| format!("{name}={value} cannot stand; it is {wanted}");
         let number = |range: RangeInclusive<u64>| {
-            let number = value.parse().ok();
+            let unit = Unit::of_setting(name);
+            let number = unit.parse(value);
             let number = number.filter(|number| range.contains(number));
-            number.ok_or_else(|| wrong(&wanted(&range)))
+            number.ok_or_else(|| match unit.tip(value) {
+                Some(tip) => wrong(&format!("{}: {tip}", wanted(&range))),
+                None => wrong(&wanted(&range)),
+            })
         };
         match name {
             "history" => {
@@ -221,10 +230,7 @@ impl TopicRule {
                 };
                 Ok("presence")
             }
-            _ => Err(format!(
-                "`{word}` says nothing; there are history=, history_bytes_max=, history_age_max_ms=, slow_consumer= and \
-                 presence="
-            )),
+            _ => Err(format!("`{word}` says nothing; there are {FIELDS}")),
         }
     }
 }
@@ -371,6 +377,9 @@ mod tests {
         let rule = TopicRule::parse("** slow_consumer=drop-oldest").expect("a rule");
         assert_eq!(rule.history.publications_max, 0);
         assert_eq!(rule.to_string(), "** slow_consumer=drop-oldest");
+        let rule = TopicRule::parse("a history=1 history_bytes_max=4KiB history_age_max_ms=2m");
+        let history = rule.expect("a rule").history;
+        assert_eq!((history.bytes_max, history.age_max_ms), (4096, 120_000));
     }
 
     #[test]
@@ -378,6 +387,11 @@ mod tests {
         for (text, wanted) in [
             ("", "a rule is a pattern"),
             ("  ", "as in `orders/** history=1000`"),
+            ("a history=2k", "to 10000000: write 2000"),
+            (
+                "a history=1 history_bytes_max=2M",
+                "write 2MiB (2097152) or",
+            ),
             ("a**", "whole segment"),
             (
                 "a histroy=1",

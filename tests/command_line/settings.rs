@@ -1,0 +1,215 @@
+//! What `umbel serve` says of settings: those that cannot stand, and those that hold.
+
+use serde_json::Value;
+use umbel::config::Limits;
+
+use crate::process::{run, umbel};
+
+/// What it says of arguments that it does not take: standard error.
+fn refused(arguments: &[&str]) -> String {
+    let (code, out, error) = run(umbel(arguments).arg("--dry-run"));
+    assert!(code != 0 && out.is_empty(), "{arguments:?}: {out}{error}");
+    error
+}
+
+/// The settings that hold, and what is said of them on standard error.
+fn settings(arguments: &[&str]) -> (Value, String) {
+    let (code, out, error) = run(umbel(&["serve", "--dry-run"]).args(arguments));
+    assert_eq!(code, 0, "{arguments:?}: {error}");
+    (
+        serde_json::from_str(&out).expect("settings are JSON"),
+        error,
+    )
+}
+
+#[test]
+fn flags_of_other_programs_are_answered_with_ours() {
+    for (arguments, tip) in [
+        (&["serve", "--port", "80"][..], "--listen 127.0.0.1:80"),
+        (&["--port=80"], "--listen 127.0.0.1:80"),
+        (&["serve", "-p", "x"], "--listen 127.0.0.1:PORT"),
+        (&["serve", "--host", "x"], "--listen"),
+        (&["serve", "--bind", "x"], "--listen"),
+        (&["serve", "--address", "x"], "--listen"),
+        (&["serve", "-v"], "--log-level debug"),
+        (&["serve", "--verbose"], "--log-level debug"),
+        (&["serve", "--debug"], "--log-level debug"),
+        (&["serve", "--cors", "x"], "--origin"),
+        (&["serve", "--token", "x"], "--publish-token"),
+        (&["serve", "--threads", "x"], "--reactors"),
+        (&["serve", "--tls"], "no TLS"),
+        (&["serve", "--cert", "x"], "no TLS"),
+        (&["serve", "--history", "5"], "--topic-rule"),
+        (&["serve", "--presence"], "--topic-rule"),
+        (&["serve", "--max-connections", "5"], "--connections-max"),
+        (&["sub", "--port", "80", "x"], "--server HOST:PORT"),
+        (&["sub", "--host", "a", "x"], "--server HOST:PORT"),
+    ] {
+        let (code, out, error) = run(&mut umbel(arguments));
+        assert_eq!((code, &*out), (2, ""), "{arguments:?}: {error}");
+        let said = error.lines().find(|line| line.contains("tip: "));
+        let said = said.unwrap_or_else(|| panic!("{arguments:?}: {error}"));
+        assert!(said.contains(tip), "{arguments:?}: {error}");
+        assert_eq!(error.matches("tip: ").count(), 1, "{error}");
+    }
+}
+
+#[test]
+fn sizes_and_times_have_units() {
+    let (settings, _) = settings(&[
+        "--outbox-bytes-max=3MiB",
+        "--history-bytes-total-max=4GB",
+        "--ping-interval-ms=30s",
+        "--message-timeout-ms=2m",
+        "--send-buffer-bytes=70000",
+        "--topic-rule=a history=1 history_bytes_max=2KiB history_age_max_ms=1h",
+    ]);
+    for (name, value) in [
+        ("outbox_bytes_max", 3 << 20),
+        ("history_bytes_total_max", 4_000_000_000),
+        ("ping_interval_ms", 30_000),
+        ("message_timeout_ms", 120_000),
+        ("send_buffer_bytes", 70_000_u64),
+    ] {
+        assert_eq!(settings[name], value, "{name}");
+    }
+    assert_eq!(
+        settings["topic_rules"][0],
+        "a history=1 history_bytes_max=2048 history_age_max_ms=3600000"
+    );
+}
+
+#[test]
+fn numbers_that_are_none_are_answered_with_the_number_meant() {
+    for (argument, parts) in [
+        ("--outbox-bytes-max=2M", &["2MiB", "2097152", "2MB"][..]),
+        ("--outbox-bytes-max=2mb", &["2MB (2000000)"]),
+        ("--outbox-bytes-max=64k", &["64KiB", "65536"]),
+        ("--outbox-bytes-max=1.5MiB", &["1572864"]),
+        ("--outbox-bytes-max=1_000_000", &["1000000"]),
+        ("--outbox-bytes-max=2s", &["a size", "MiB"]),
+        ("--ping-interval-ms=30sec", &["30s", "30000"]),
+        ("--ping-interval-ms=1.5s", &["1500"]),
+        ("--ping-interval-ms=2MiB", &["a time", "30s"]),
+        ("--connections-max=10k", &["10000"]),
+        ("--connections-max=1,000", &["1000"]),
+        ("--connections-max=1e6", &["1000000"]),
+        (
+            "--reactors=auto",
+            &["whole number from 0 to 1024", "0 lets"],
+        ),
+        ("--workers=-1", &["whole number from 0 to 1024"]),
+        ("--reactors=4.5", &["whole number from 0 to 1024"]),
+        ("--topic-rule=a history=1k", &["1000"]),
+        ("--topic-rule=a history=1 history_bytes_max=2M", &["2MiB"]),
+    ] {
+        let error = refused(&["serve", argument]);
+        let (flag, value) = argument.split_once('=').expect("a flag with a value");
+        for part in parts.iter().chain(&[flag, value]) {
+            assert!(error.contains(part), "{argument}: {part}: {error}");
+        }
+    }
+    let error = refused(&["serve", "--workers", "-1"]);
+    assert!(error.contains("whole number from 0 to 1024"), "{error}");
+}
+
+#[test]
+fn rights_are_shown_in_words() {
+    let (open, _) = settings(&[]);
+    for name in ["publish", "subscribe", "observe"] {
+        assert_eq!(open[name], "anyone", "{name}");
+    }
+    assert_eq!(open["origin"], "this machine");
+    let (said, _) = settings(&[
+        "--listen=0.0.0.0:80",
+        "--publish-token=0123456789abcdef",
+        "--subscribe=anyone",
+        "--origin=https://a.example,http://b.example:81",
+    ]);
+    assert_eq!(said["publish"], "token");
+    assert_eq!(said["subscribe"], "anyone");
+    assert_eq!(said["observe"], "nobody");
+    assert_eq!(said["origin"], "https://a.example, http://b.example:81");
+    let (any, _) = settings(&["--origin=any"]);
+    assert_eq!(any["origin"], "any");
+    for settings in [open, said, any] {
+        let nulls = settings
+            .as_object()
+            .map(|all| all.values().filter(|value| value.is_null()));
+        assert_eq!(nulls.map(Iterator::count), Some(0), "{settings}");
+    }
+}
+
+#[test]
+fn origins_that_no_browser_sends_are_answered_with_the_way_out() {
+    for (origin, way_out) in [
+        ("wss://a.example", "https://a.example"),
+        ("WS://a.example:81", "http://a.example:81"),
+        ("null", "any"),
+        ("NULL", "any"),
+        ("file://", "null"),
+        ("file:///home/a/page.html", "null"),
+        ("data://x", "null"),
+        ("blob:https://a.example/5", "https://a.example"),
+        ("*", "any"),
+        ("a.example", "https://a.example"),
+        ("a.example:81", "https://a.example:81"),
+        ("https://a.example/", "https://a.example"),
+        ("https://a.example:81/x/y?z", "https://a.example:81"),
+        ("https://u@a.example", "https://a.example"),
+        ("https://*.a.example", "each"),
+        ("https://", "host"),
+        ("https://b\u{fc}cher.example", "xn--"),
+    ] {
+        let error = refused(&["serve", "--origin", origin]);
+        let (said, answer) = error.split_once(": ").expect("the setting comes first");
+        assert_eq!(said, "umbel", "{error}");
+        let answer = answer.strip_prefix(&format!("origin = {origin}: "));
+        let answer = answer.unwrap_or_else(|| panic!("{origin}: {error}"));
+        assert!(answer.contains(way_out), "{origin}: {error}");
+    }
+    // The one of several that is wrong is named.
+    let error = refused(&["serve", "--origin=https://a.example,wss://b.example"]);
+    assert!(error.contains("origin = wss://b.example: "), "{error}");
+    for origin in [
+        "https://a.example",
+        "capacitor://localhost",
+        "http://[::1]:5173",
+    ] {
+        assert_eq!(settings(&["--origin", origin]).0["origin"], origin);
+    }
+}
+
+/// A text in one line, as a reader takes it, without the escapes and the macros of a manual page.
+fn flat(text: &str) -> String {
+    let words: Vec<_> = text.split_whitespace().collect();
+    words
+        .join(" ")
+        .replace("\\-", "-")
+        .replace("\\*(Aq", "'")
+        .replace("\\&", "")
+}
+
+#[test]
+fn help_and_manual_say_what_every_limit_does() {
+    let (_, help, _) = run(umbel(&["serve", "--help"]).env("COLUMNS", "80"));
+    let directory = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("man-of-limits");
+    let shown = directory.to_str().expect("the path is text");
+    assert_eq!(run(&mut umbel(&["man", shown])).0, 0);
+    let page = std::fs::read_to_string(directory.join("umbel-serve.1")).expect("it is written");
+    std::fs::remove_dir_all(&directory).expect("the pages can be removed");
+    for (name, text) in [("help", flat(&help)), ("manual", flat(&page))] {
+        for info in Limits::ALL {
+            let said = flat(&format!("{} [default: {}]", info.doc, info.default));
+            assert!(text.contains(&said), "{name}: {}: {said}", info.name);
+        }
+    }
+    // No other flag stands there without a word either.
+    let mut lines = page.lines().peekable();
+    while let Some(line) = lines.next() {
+        if line.starts_with("\\fB\\-\\-") {
+            let next = lines.peek().copied().unwrap_or_default();
+            assert!(!next.trim().is_empty(), "{line}");
+        }
+    }
+}
