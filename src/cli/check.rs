@@ -28,8 +28,8 @@ pub fn command() -> Command {
         .about("Say what this machine allows, and what to change")
         .long_about(
             "Say what this machine allows, and what to change.\n\n\
-             Each finding is a setting with its value, a verdict and the command that changes it. `ok`: enough for \
-             --connections. `low`: it is not. `info`: it decides nothing here, but is good to know.",
+             Each finding is a setting with its value and a verdict. `ok`: enough for --connections. `low`: it is not, and \
+             the command that changes it is said. `info`: it decides nothing here, but is good to know.",
         )
         .after_long_help(
             "Exit code: 0 when nothing is low, 1 when something is.\n\n\
@@ -139,7 +139,7 @@ struct Finding {
     verdict: Verdict,
     /// What the value means.
     meaning: String,
-    /// The command that changes it.
+    /// The command that changes it, where it is low or may be so elsewhere.
     change: String,
 }
 
@@ -323,7 +323,9 @@ fn table(findings: &[Finding], wanted: &Wanted) -> String {
         } = finding;
         text.push_str(&format!("{:<6}{name:<34}{value}\n", verdict.label()));
         wrap(&mut text, meaning);
-        wrap(&mut text, &format!("To change it: {change}"));
+        if *verdict == Verdict::Low {
+            wrap(&mut text, &format!("To change it: {change}"));
+        }
     }
     let low: Vec<_> = findings
         .iter()

@@ -213,3 +213,19 @@ fn help_and_manual_say_what_every_limit_does() {
         }
     }
 }
+
+#[test]
+fn check_says_how_to_change_what_is_low_only() {
+    let (_, out, _) = run(&mut umbel(&["check"]));
+    let mut verdict = "";
+    for line in out.lines() {
+        if !line.starts_with(' ') {
+            verdict = line.split(' ').next().unwrap_or_default();
+        }
+        assert!(verdict == "low" || !line.contains("To change it"), "{out}");
+    }
+    let (_, out, _) = run(std::process::Command::new("prlimit")
+        .args(["--nofile=64:100", env!("CARGO_BIN_EXE_umbel")])
+        .args(["check", "--reactors", "1", "--connections", "100"]));
+    assert!(out.contains("To change it: LimitNOFILE=169"), "{out}");
+}
