@@ -253,6 +253,33 @@ impl Config {
         Ok(())
     }
 
+    /// What can stand and yet cannot be what was meant, in words: topic rules that never count. [`Builder::bind`] logs
+    /// them.
+    ///
+    /// [`Builder::bind`]: crate::Builder::bind
+    pub fn warnings(&self) -> Vec<String> {
+        let rules = &self.topic_rules;
+        let mut warnings = Vec::new();
+        for (index, rule) in rules.iter().enumerate() {
+            let number = index + 1;
+            let mut earlier = rules[..index].iter().enumerate();
+            if let Some(canonical) = rule.pattern.canonical() {
+                warnings.push(format!(
+                    "topic rule {number} (`{rule}`) never counts, for no topic is written like that; write {canonical}"
+                ));
+            } else if let Some((first, wider)) =
+                earlier.find(|(_, earlier)| earlier.pattern.covers(&rule.pattern))
+            {
+                warnings.push(format!(
+                    "topic rule {number} (`{rule}`) never counts, for rule {} (`{wider}`) comes before it and matches \
+                     all of its topics; put it before that one, or leave it out",
+                    first + 1
+                ));
+            }
+        }
+        warnings
+    }
+
     /// Who may do what, after the defaults of the address are filled in.
     #[doc(hidden)]
     pub fn rights(&self) -> Result<Rights, ConfigError> {
@@ -387,10 +414,10 @@ mod tests {
                 .collect(),
             ..Config::default()
         };
-        with(&["a/b history=1", "a/* presence=on", "**"])
+        with(&["a/b history=1", "a/* presence=on", "** history=0"])
             .check()
             .expect("they differ");
-        let error = with(&["a history=1", "b", "a presence=on"])
+        let error = with(&["a history=1", "b history=1", "a presence=on"])
             .check()
             .expect_err("the third never counts");
         assert_eq!(error.setting(), "topic_rules");
@@ -398,12 +425,16 @@ mod tests {
             error.to_string().contains("a presence=on: an earlier rule"),
             "{error}"
         );
+        let warnings = with(&["a/b history=1", "a/** history=2", "a/*/c history=3"]).warnings();
+        assert_eq!(warnings.len(), 1);
+        let told = "topic rule 3 (`a/*/c history=3`) never counts, for rule 2 (`a/** history=2`)";
+        assert!(warnings[0].starts_with(told), "{warnings:?}");
         let mut config = with(&["a history=1"]);
         config.topic_rules[0].history.age_max_ms = 0;
         let error = config.check().expect_err("no publication is that young");
         assert!(error.to_string().contains("history_age_max_ms"), "{error}");
         let many: Vec<_> = (0..=TOPIC_RULES_MAX)
-            .map(|number| number.to_string())
+            .map(|number| format!("{number} history=1"))
             .collect();
         let many: Vec<_> = many.iter().map(String::as_str).collect();
         assert!(with(&many[1..]).check().is_ok());

@@ -123,6 +123,9 @@ impl Builder {
         {
             return Err(ConfigError::new("handler", &route.path, "a path begins with /").into());
         }
+        for warning in self.config.warnings() {
+            log::warn!("{warning}");
+        }
         let rights = self.config.rights()?;
         let origins = Arc::new(rights.origins.clone());
         let policy = Policy {

@@ -65,9 +65,13 @@ fn errors_name_the_setting_the_value_and_the_way_out() {
             &["histroy=5", "history=", "UMBEL_TOPIC_RULES"],
         ),
         (
-            &["serve", "--topic-rule=a/*", "--topic-rule=a/*"],
+            &[
+                "serve",
+                "--topic-rule=a/* history=1",
+                "--topic-rule=a/* presence=on",
+            ],
             1,
-            &["topic_rules = a/*", "never counts"],
+            &["topic_rules = a/* presence=on", "never counts"],
         ),
         (
             &["--listen", &taken, "--log-level", "off"],

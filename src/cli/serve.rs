@@ -129,7 +129,8 @@ fn add_topics(command: Command) -> Command {
                  history_bytes_max=BYTES     of those, at most [default: 16MiB]\n\
                  history_age_max_ms=MS       of those, at most [default: 5m]\n\
                  slow_consumer=WHAT          close, drop-oldest or latest [default: close]\n\
-                 presence=on                 tell subscribers who is there",
+                 presence=on                 tell subscribers who is there\n\
+                 At least one of them is said; history=0 says that they get nothing.",
             ),
     )
 }
@@ -211,6 +212,9 @@ fn serve(matches: &ArgMatches) -> Result<(), Box<dyn Error>> {
     let config = config(matches)?;
     if matches.get_flag("dry-run") {
         config.check()?;
+        for warning in config.warnings() {
+            log::warn!("{warning}");
+        }
         return print_settings(&config);
     }
     let server = Server::builder().config(config).bind()?;

@@ -97,6 +97,38 @@ impl Pattern {
     }
 }
 
+impl Pattern {
+    /// Whether every topic that `other` matches is one that this matches.
+    #[must_use]
+    pub fn covers(&self, other: &Pattern) -> bool {
+        let mut of_other = segments_of(&other.0);
+        for (index, wanted) in segments_of(&self.0).enumerate() {
+            let Some(segment) = of_other.next() else {
+                return false;
+            };
+            let is_behind_same = segment.separator == wanted.separator;
+            match wanted.text {
+                "**" => return is_behind_same || (index == 0 && wanted.separator.is_none()),
+                "*" if is_behind_same && !matches!(segment.text, "" | "**") => {}
+                text if is_behind_same && text == segment.text => {}
+                _ => return false,
+            }
+        }
+        of_other.next().is_none()
+    }
+
+    /// What there should be in its place, if it matches no topic because its query is not in the form that topics have:
+    /// with parameters out of order, or with some that are no part of a topic.
+    #[must_use]
+    pub fn canonical(&self) -> Option<String> {
+        let (path, query) = self.0.split_once('?')?;
+        // Stars stand before the query, and leave it as it is.
+        let topic = Topic::from_text(&format!("x?{query}")).ok()?;
+        let canonical = format!("{path}{}", &topic.as_str()["x".len()..]);
+        (canonical != *self.0).then_some(canonical)
+    }
+}
+
 impl AsRef<str> for Pattern {
     fn as_ref(&self) -> &str {
         &self.0
@@ -333,7 +365,57 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_covers_what() {
+        for (wide, covered, others) in [
+            ("**", &["a", "**", "/a/*", "*.b", "a?x=1"][..], &[][..]),
+            (
+                "a/**",
+                &["a/**", "a/*", "a/", "a/b.c/**"],
+                &["a", "**", "a.b", "*/b"],
+            ),
+            (
+                "a/*",
+                &["a/*", "a/b", "a/b?x=1"],
+                &["a/", "a/**", "a/b/c", "a.*"],
+            ),
+            ("a/*/c", &["a/b/c", "a/*/c"], &["a/**", "a/*/*", "a//c"]),
+            ("/**", &["/a", "/**"], &["**", "a/b", ".a"]),
+            ("a", &["a"], &["*", "a/b", "b", "**"]),
+        ] {
+            for text in covered {
+                assert!(pattern(wide).covers(&pattern(text)), "{wide} {text}");
+            }
+            for text in others {
+                assert!(!pattern(wide).covers(&pattern(text)), "{wide} {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn queries_out_of_order_have_another_form() {
+        for (text, canonical) in [
+            ("t?b=2&a=1", Some("t?a=1&b=2")),
+            ("a/*/t?b=&token=x", Some("a/*/t?b")),
+            ("t?token=x", Some("t")),
+            ("t?a=1&b=2", None),
+            ("a/**", None),
+        ] {
+            assert_eq!(pattern(text).canonical().as_deref(), canonical, "{text}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn whoever_is_covered_matches_nothing_else(wide in "[ab*/.]{1,7}", narrow in "[ab*/.]{1,7}", name in "[ab/.]{1,6}") {
+            if let (Ok(wide), Ok(narrow)) = (Pattern::parse(&wide), Pattern::parse(&narrow))
+                && wide.covers(&narrow)
+                && narrow.matches(&topic(&name))
+            {
+                prop_assert!(wide.matches(&topic(&name)));
+            }
+        }
+
         #[test]
         fn no_text_panics(text in ".*|[a*/.?]{0,12}") {
             if let Ok(pattern) = Pattern::parse(&text) {

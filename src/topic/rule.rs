@@ -133,7 +133,7 @@ impl TopicRule {
     /// Reads a rule. Its pattern holds no white space here, for that ends it.
     ///
     /// # Errors
-    /// When there is no pattern, a field is unknown, stands twice or has no such value, or what is said of a history has
+    /// When there is no pattern or no field, a field is unknown, stands twice or has no such value, or what is said of a history has
     /// none to be said of.
     pub fn parse(text: &str) -> Result<TopicRule, TopicRuleError> {
         let error = |reason: String| TopicRuleError {
@@ -156,6 +156,11 @@ impl TopicRule {
                 return Err(error(format!("{name} is said twice; say it once")));
             }
             seen.push(name);
+        }
+        if seen.is_empty() {
+            return Err(error(format!(
+                "it does not say what its topics get; there are {FIELDS}; history=0 gives them nothing"
+            )));
         }
         if let Some(name) = seen.iter().find(|name| name.starts_with("history_"))
             && rule.history.publications_max == 0
@@ -248,10 +253,17 @@ impl FromStr for TopicRule {
 }
 
 impl fmt::Display for TopicRule {
-    /// The text that [`TopicRule::parse`] reads; what is as without the rule is left out.
+    /// The text that [`TopicRule::parse`] reads; what is as without the rule is left out. `history=0` stands for all of
+    /// it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (usual, history) = (HistoryLimits::default(), self.history);
         write!(f, "{}", self.pattern)?;
+        let is_usual = history.publications_max == 0
+            && self.slow_consumer == SlowConsumer::default()
+            && !self.presence;
+        if is_usual {
+            return f.write_str(" history=0");
+        }
         if history.publications_max > 0 {
             write!(f, " history={}", history.publications_max)?;
             if history.bytes_max != usual.bytes_max {
@@ -377,6 +389,9 @@ mod tests {
         let rule = TopicRule::parse("** slow_consumer=drop-oldest").expect("a rule");
         assert_eq!(rule.history.publications_max, 0);
         assert_eq!(rule.to_string(), "** slow_consumer=drop-oldest");
+        let rule = TopicRule::parse("a presence=off").expect("a rule");
+        assert_eq!(rule.to_string(), "a history=0");
+        assert_eq!(TopicRule::parse("a history=0"), Ok(rule));
         let rule = TopicRule::parse("a history=1 history_bytes_max=4KiB history_age_max_ms=2m");
         let history = rule.expect("a rule").history;
         assert_eq!((history.bytes_max, history.age_max_ms), (4096, 120_000));
@@ -387,6 +402,7 @@ mod tests {
         for (text, wanted) in [
             ("", "a rule is a pattern"),
             ("  ", "as in `orders/** history=1000`"),
+            ("a", "does not say what its topics get; there are history="),
             ("a history=2k", "to 10000000: write 2000"),
             (
                 "a history=1 history_bytes_max=2M",

@@ -180,6 +180,57 @@ fn origins_that_no_browser_sends_are_answered_with_the_way_out() {
     }
 }
 
+#[test]
+fn topic_rules_that_never_count_are_told() {
+    for (first, second) in [
+        ("** history=1", "r/** presence=on"),
+        ("a/* history=1", "a/b history=2"),
+        ("a/** history=1", "a/*/c history=2"),
+        ("a/*/** history=1", "a/b/c.d history=2"),
+    ] {
+        let flags = [
+            format!("--topic-rule={first}"),
+            format!("--topic-rule={second}"),
+        ];
+        let (_, said) = settings(&[&flags[0], &flags[1]]);
+        let warning = said.lines().find(|line| line.contains("WARN"));
+        let warning = warning.unwrap_or_else(|| panic!("{first}; {second}: {said:?}"));
+        for part in [first, second, "never counts"] {
+            assert!(warning.contains(part), "{part}: {said}");
+        }
+        // The other way round both count.
+        assert_eq!(settings(&[&flags[1], &flags[0]]).1, "");
+    }
+    for rules in [
+        "a/* history=1;a/b/c history=2",
+        "a history=1;a/** history=2",
+        "*.x history=1;** history=2",
+        "a/b history=0;a/** history=9",
+    ] {
+        let said = settings(&[&format!("--topic-rule={rules}")]).1;
+        assert_eq!(said, "", "{rules}");
+    }
+    // A pattern that is no topic as the server writes it matches none.
+    let said = settings(&["--topic-rule=t?b=2&a=1 history=5"]).1;
+    assert!(
+        said.contains("t?a=1&b=2") && said.contains("never counts"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_topic_rule_without_a_setting_is_refused() {
+    for rule in ["a", "a/**", "a history=1;b"] {
+        let error = refused(&["serve", "--topic-rule", rule]);
+        for part in ["history=", "presence=", "--topic-rule"] {
+            assert!(error.contains(part), "{rule}: {error}");
+        }
+    }
+    // What takes topics out of a later rule says so, and is shown as it was said.
+    let rules = "--topic-rule=a/b history=0;a/** history=9";
+    assert_eq!(settings(&[rules]).0["topic_rules"][0], "a/b history=0");
+}
+
 /// A text in one line, as a reader takes it, without the escapes and the macros of a manual page.
 fn flat(text: &str) -> String {
     let words: Vec<_> = text.split_whitespace().collect();
