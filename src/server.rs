@@ -13,6 +13,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use mio::net::TcpStream;
 
 use crate::access::Authorizer;
+use crate::application::route::check_own_path;
 use crate::application::{LifecycleCell, OwnEndpoint, Shared};
 use crate::config::{Access, Config, ConfigError, Origins};
 use crate::connection::Settings;
@@ -82,7 +83,8 @@ impl Builder {
     }
 
     /// An endpoint of one's own at this exact path, which must begin with `/`. A later one replaces an earlier one.
-    /// Paths of the server's own, such as those under `/ws/`, never get here.
+    /// [`bind`](Builder::bind) refuses a path that no request could reach: one of the server's own, such as those under
+    /// `/ws/`, and one that no request line holds as it is written, such as `/a b` for `/a%20b`.
     #[must_use]
     pub fn handler(mut self, path: &str, handler: impl Handler) -> Builder {
         self.routes.retain(|route| *route.path != *path);
@@ -116,12 +118,9 @@ impl Builder {
             }
         }
         self.config.check()?;
-        if let Some(route) = self
-            .routes
-            .iter()
-            .find(|route| !route.path.starts_with('/'))
-        {
-            return Err(ConfigError::new("handler", &route.path, "a path begins with /").into());
+        for OwnEndpoint { path, .. } in &self.routes {
+            check_own_path(path, self.config.limits.target_bytes_max)
+                .map_err(|why| ConfigError::new("handler", path.escape_debug(), why))?;
         }
         for warning in self.config.warnings() {
             log::warn!("{warning}");

@@ -366,9 +366,6 @@ fn an_authorizer_decides_by_cookie() {
 #[test]
 fn a_server_that_never_ran_can_be_dropped_and_settings_are_checked() {
     drop(builder().bind().expect("a free port"));
-    let error = builder().handler("twice", umbel::handler::Echo).bind();
-    let error = error.err().expect("a path begins with /").to_string();
-    assert!(error.contains("twice"), "{error}");
     let taken = builder().bind().expect("a free port");
     let mut config = config();
     config.reactors = 1;
@@ -376,6 +373,61 @@ fn a_server_that_never_ran_can_be_dropped_and_settings_are_checked() {
     let error = Server::builder().config(config).bind().err();
     let error = error.expect("the port is taken").to_string();
     assert!(error.contains(&taken.local_addr().to_string()), "{error}");
+}
+
+#[test]
+fn a_handler_that_nobody_could_reach_is_refused() {
+    let long = format!("/{}", "x".repeat(9000));
+    for (path, why) in [
+        ("twice", "begins with /"),
+        ("", "begins with /"),
+        ("/ws/x", "/ws/"),
+        ("/ws", "/ws"),
+        ("/ws/", "/ws/"),
+        ("/pub/x", "/pub/"),
+        ("/sse", "/sse"),
+        ("/sse/x", "/sse/"),
+        ("/topics", "/topics"),
+        ("/topics/x", "/topics/"),
+        ("/health", "/health"),
+        ("/ready", "/ready"),
+        ("/metrics", "/metrics"),
+        ("/", "console"),
+        ("/console", "console"),
+        ("/console/x", "console"),
+        ("/umbel.js", "/umbel.js"),
+        ("/a b", "%20"),
+        ("/\u{fc}", "%C3%BC"),
+        ("/a\nb", "%0A"),
+        ("/room/{id}", "%7B"),
+        ("/a?b=1", "query"),
+        ("/a#b", "%23"),
+        (&long, "target_bytes_max"),
+    ] {
+        let error = builder().handler(path, umbel::handler::Echo).bind();
+        let error = error.err().map(|error| error.to_string());
+        let error = error.unwrap_or_else(|| panic!("{path:?} is refused"));
+        let shown = format!("handler = {}: ", path.escape_debug());
+        assert!(error.starts_with(&shown) && error.contains(why), "{error}");
+        assert!(!error.contains(char::is_control), "{error:?}");
+    }
+    for path in [
+        "/echo",
+        "/wsx",
+        "/ws.x",
+        "//ws/x",
+        "/a%20b",
+        "/a/../b",
+        "/WS/x",
+        "/metrics/x",
+    ] {
+        let server = Embedded::start(builder().handler(path, umbel::handler::Echo));
+        let mut peer = WebSocket::open(server.address, path);
+        peer.send_text("reached");
+        assert_eq!(peer.text(), "reached", "{path}");
+        drop(peer);
+        server.end();
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! Paths are compared as they were sent: an escaped letter in `/ws` makes it another path.
 
+use crate::console;
 use crate::http::query::Query;
 use crate::http::refusal::{ALLOW_GET, ALLOW_GET_HEAD, ALLOW_POST, Refusal, RefusalHeaders};
 use crate::http::request::Method;
@@ -140,6 +141,57 @@ pub fn split_target(target: &str) -> (&str, Option<&str>) {
 #[must_use]
 pub fn query_of(target: &str) -> Query<'_> {
     Query(split_target(target).1.unwrap_or(""))
+}
+
+/// What clients escape in the path of a URL (WHATWG URL section 1.3), besides controls, blanks and what is not ASCII.
+const NEVER_SENT: &[u8] = b"\"#<>\\`{}";
+
+/// Checks that requests can reach an own endpoint at a path. `bytes_max`: the longest target that is taken.
+///
+/// # Errors
+///
+/// Says why none can, and which path to take instead.
+pub fn check_own_path(path: &str, bytes_max: usize) -> Result<(), String> {
+    if !path.starts_with('/') {
+        return Err("a path begins with /".to_owned());
+    }
+    if path.len() > bytes_max {
+        return Err(format!(
+            "it has {} bytes, and target_bytes_max is {bytes_max}",
+            path.len()
+        ));
+    }
+    if path.contains('?') {
+        return Err(
+            "a path has no query: what follows the ? of a request is not compared".to_owned(),
+        );
+    }
+    let is_sent = |byte: u8| byte.is_ascii_graphic() && !NEVER_SENT.contains(&byte);
+    let written: String = path
+        .bytes()
+        .map(|byte| match is_sent(byte) {
+            true => char::from(byte).to_string(),
+            false => format!("%{byte:02X}"),
+        })
+        .collect();
+    if written != path {
+        return Err(format!(
+            "paths are compared as requests have them, which is {written}"
+        ));
+    }
+    let owner = match Route::parse(path) {
+        Ok(Route::Path(_)) if console::asset(path).is_some() => "a file of the server's is there",
+        Ok(Route::Path(_)) => return Ok(()),
+        Ok(Route::Asset(_)) => "the console is there",
+        Ok(Route::WebSocket(_)) => "all of /ws/ is WebSockets of topics",
+        Ok(Route::Sse(_)) => "all of /sse/ is event streams of topics",
+        Ok(Route::Publish(_)) => "all of /pub/ is publishing to topics",
+        Ok(Route::Topic(_)) => "all of /topics/ is what is known of topics",
+        Ok(_) | Err(_) => "the server answers there itself",
+    };
+    Err(format!(
+        "{owner}, so no request would reach this handler; take another path"
+    ))
 }
 
 #[cfg(test)]
