@@ -3,8 +3,6 @@
 mod support;
 
 use std::io::{ErrorKind, Read, Write};
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -159,7 +157,6 @@ fn a_message_must_be_whole_in_time() {
     socket.stream().write_all(&first).expect("sent");
     // Neither a ping nor a further fragment moves the deadline.
     loop {
-        thread::sleep(Duration::from_millis(50));
         socket.send(frames::PING, b"");
         let fragment = frames::masked(frames::CONTINUATION, b"more");
         socket.stream().write_all(&fragment).expect("sent");
@@ -203,9 +200,7 @@ fn a_peer_that_goes_on_sending_after_our_close_is_gone_too() {
         let mut stream = socket.stream().try_clone().expect("a clone");
         thread::spawn(move || {
             let frame = frames::masked(frames::FIN | frames::TEXT, b"and another thing");
-            while stream.write_all(&frame).is_ok() {
-                thread::sleep(Duration::from_millis(10));
-            }
+            while stream.write_all(&frame).is_ok() {}
         });
     });
 }
@@ -256,30 +251,34 @@ fn an_event_stream_is_kept_alive_by_comments() {
     assert_eq!(stream.data(), "event");
 }
 
-/// Answers whatever comes on any of the sockets with a pong, while it is told to, until it is told to stop.
-fn answer_pings(sockets: &Mutex<Vec<WebSocket>>, told: &AtomicU8) {
+/// Answers what has come on any of the sockets with a pong.
+fn answer_pings(sockets: &[WebSocket]) {
     let pong = frames::masked(frames::FIN | frames::PONG, b"");
     let mut chunk = [0; 256];
-    loop {
-        match told.load(Ordering::SeqCst) {
-            STOP => return,
-            ANSWER => {
-                for socket in sockets.lock().expect("no panic").iter() {
-                    if matches!(socket.stream().read(&mut chunk), Ok(1..)) {
-                        // One that was cut is found by the figures.
-                        let _ = socket.stream().write(&pong);
-                    }
-                }
-            }
-            _ => {}
+    for socket in sockets {
+        let mut stream = socket.stream();
+        stream.set_nonblocking(true).expect("settable");
+        let has_come = matches!(stream.read(&mut chunk), Ok(1..));
+        stream.set_nonblocking(false).expect("settable");
+        if has_come {
+            // One that was cut is found by the figures.
+            let _ = stream.write(&pong);
         }
-        thread::sleep(Duration::from_millis(1));
     }
 }
 
-const ANSWER: u8 = 0;
-const BE_SILENT: u8 = 1;
-const STOP: u8 = 2;
+/// Waits until each of the sockets was pinged or cut; how many were cut.
+fn wait_for_pings(sockets: &mut [WebSocket], answer: impl Fn(&mut WebSocket)) -> usize {
+    let mut cut = 0;
+    for socket in sockets {
+        match socket.next() {
+            Incoming::Ping(_) => answer(socket),
+            Incoming::End => cut += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    cut
+}
 
 /// Stops the server while every peer owes it a pong, which they send while it is stopped, and lets it go on when the
 /// time for the pongs is over.
@@ -287,41 +286,41 @@ fn check_suspension(peers: usize, flags: &[&str]) {
     rlimit::increase_nofile_limit(u64::MAX).expect("a limit");
     let times = ["--ping-interval-ms", "1000", "--pong-timeout-ms", "3000"];
     let server = Server::start(&[flags, &times, &["--log-level", "info"]].concat());
-    let sockets = Arc::new(Mutex::new(Vec::new()));
-    let told = Arc::new(AtomicU8::new(ANSWER));
-    let thread = thread::spawn({
-        let (sockets, told) = (Arc::clone(&sockets), Arc::clone(&told));
-        move || answer_pings(&sockets, &told)
-    });
-    for _ in 0..peers {
-        let socket = WebSocket::open(server.address(), "/ws/a");
-        socket.stream().set_nonblocking(true).expect("settable");
-        sockets.lock().expect("no panic").push(socket);
+    let mut sockets = Vec::new();
+    for peer in 1..=peers {
+        sockets.push(WebSocket::open(server.address(), "/ws/a"));
+        if peer % 50 == 0 {
+            answer_pings(&sockets);
+        }
     }
-    told.store(BE_SILENT, Ordering::SeqCst);
-    // All are pinged within 1000 ms, so 700 ms are left to the first of them when the server is stopped: less than the
+    let answered = Instant::now();
+    let cut_before = wait_for_pings(&mut sockets, |_| {});
+    // All were pinged within 1000 ms. 700 ms are left to the first of them when the server is stopped: less than the
     // second that a suspension may seem to have taken when it is over.
-    thread::sleep(Duration::from_millis(2300));
-    let cut = "umbel_closed_total{reason=\"pong_timeout\"}";
-    let cut_before = server.metric(cut);
+    let stops_at = answered + Duration::from_millis(2300);
+    thread::sleep(stops_at.saturating_duration_since(Instant::now()));
     server.signal("STOP");
-    told.store(ANSWER, Ordering::SeqCst);
-    thread::sleep(Duration::from_millis(2500));
+    let stopped = Instant::now();
+    let pong = |socket: &mut WebSocket| {
+        let _ = socket
+            .stream()
+            .write(&frames::masked(frames::FIN | frames::PONG, b""));
+    };
+    sockets.iter_mut().for_each(pong);
+    thread::sleep(Duration::from_millis(2500).saturating_sub(stopped.elapsed()));
     server.signal("CONT");
-    thread::sleep(Duration::from_millis(1500));
-    let metrics = server.metrics();
-    let open = metrics["umbel_connections{state=\"open\",dialect=\"raw\"}"];
-    told.store(STOP, Ordering::SeqCst);
-    thread.join().expect("no panic");
+    // The next ping says that the server has looked at the last one.
+    let cut = wait_for_pings(&mut sockets, pong);
     assert!(
-        cut_before < peers as f64 / 2.0,
+        cut_before < peers / 2,
         "this machine was too slow to tell: {cut_before}"
     );
-    assert_eq!(
-        metrics[cut], cut_before,
-        "cut for being silent while the server was"
-    );
-    assert_eq!(open, peers as f64 - cut_before);
+    assert_eq!(cut, cut_before, "cut for being silent while the server was");
+    let metrics = server.metrics();
+    let counted = metrics["umbel_closed_total{reason=\"pong_timeout\"}"];
+    assert_eq!(counted, cut as f64);
+    let open = metrics["umbel_connections{state=\"open\",dialect=\"raw\"}"];
+    assert_eq!(open, (peers - cut) as f64);
 }
 
 #[test]

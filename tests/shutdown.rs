@@ -6,7 +6,6 @@ mod support;
 use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use support::peers::{Block, EventStream, Http, Incoming, WebSocket, connect};
@@ -140,19 +139,18 @@ fn a_full_outbox_is_delivered_and_the_peer_is_told() {
 
 #[test]
 fn a_request_in_flight_is_answered() {
-    let mut server = Server::start(&["--log-level", "debug"]);
-    let mut subscriber = WebSocket::open(server.address(), "/ws/a");
+    let mut server = Server::start(&["--log-level", "debug", "--reactors", "1"]);
     let mut in_body = Http::connect(server.address());
     in_body.send(b"POST /pub/a HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n01234");
     let mut in_head = Http::connect(server.address());
     in_head.send(b"GET /health HTTP/1.1\r\nHos");
+    let mut subscriber = WebSocket::open(server.address(), "/ws/a");
     wait_until("both have begun", || {
         server.metric("umbel_inbound_bytes") > 20.0
     });
     server.signal("TERM");
+    // The drain goes by the order in which they came, so it has been at both requests by then.
     assert!(matches!(subscriber.next(), Incoming::Close(1001, _)));
-    // The drain has been at all of them by then.
-    thread::sleep(Duration::from_millis(100));
     in_body.send(b"56789");
     let answer = in_body.answer().expect("an answer");
     assert_eq!(answer.status, 200);

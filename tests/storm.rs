@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use support::Server;
 use support::crowd::{Crowd, Tally};
 use support::peers::Http;
+use support::{Server, wait_until};
 
 const SUBSCRIBERS: usize = 2000;
 const PUBLICATIONS_EACH_SECOND: u32 = 1000;
@@ -109,8 +109,10 @@ fn all_who_are_cut_off_at_once_come_back_and_have_lost_nothing() {
     for round in 0..3 {
         let before = publisher.published();
         crowd.reset();
-        // Some time passes, as it does when a network is gone.
-        thread::sleep(Duration::from_millis(300));
+        // Some publications pass them by, as they do when a network is gone.
+        wait_until("they have missed some", || {
+            publisher.published() > before + u64::from(PUBLICATIONS_EACH_SECOND) * 3 / 10
+        });
         crowd.connect();
         let answered = crowd.run_until("all are back", PATIENCE, |crowd| all_are_in(crowd, count));
         let newest = publisher.published();
