@@ -4,6 +4,7 @@
 use std::fmt;
 
 use umbel::internals::http::escape::escape;
+use umbel::internals::http::query::RESERVED;
 use umbel::internals::topic::Topic;
 
 /// The server that a bare topic means.
@@ -122,11 +123,25 @@ fn bare(text: &str, scheme: Scheme, server: &str) -> Result<Url, String> {
         Scheme::WebSocket => "/ws/",
     });
     topic.encode_target(&mut target);
+    for parameter in reserved_parameters(text) {
+        target.push(if target.contains('?') { '&' } else { '?' });
+        target.push_str(parameter);
+    }
+    let target = encode_target(&target);
     Ok(Url {
         scheme,
         host,
         port,
         target,
+    })
+}
+
+/// The parameters behind a bare topic that speak about the request, such as `last=10`.
+fn reserved_parameters(text: &str) -> impl Iterator<Item = &str> {
+    let query = text.split_once('?').map_or("", |(_, query)| query);
+    query.split('&').filter(|parameter| {
+        let name = parameter.split('=').next().unwrap_or_default();
+        RESERVED.contains(&name)
     })
 }
 
@@ -216,10 +231,13 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_topic_is_on_the_default_server() {
+    fn bare_topic_on_the_default_server() {
         let url = parse("tokens?b=2&a=1 2").unwrap();
         assert_eq!(url.target, "/ws/tokens?a=1%202&b=2");
         assert_eq!((&*url.host, url.port), ("127.0.0.1", 8080));
+        let url = parse("news?last=10&b=2&token=x y&a=1").unwrap();
+        assert_eq!(url.target, "/ws/news?a=1&b=2&last=10&token=x%20y");
+        assert_eq!(parse("news?last=10").unwrap().target, "/ws/news?last=10");
         let url = Url::parse("news", Scheme::Http, "[::1]:99").unwrap();
         assert_eq!((&*url.target, url.port), ("/pub/news", 99));
     }
