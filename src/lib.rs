@@ -53,8 +53,12 @@
 //! - [`guide::source_map`]: the rooms of the source and the way of a byte through them
 #![warn(missing_docs)]
 
-pub mod access;
+pub mod access {
+    //! Who may do what: the rights of the configuration, or the embedding program's own [`Authorizer`].
+    pub use crate::auth::access::{AccessRequest, Action, Authorizer, Denied};
+}
 mod application;
+mod auth;
 #[cfg(feature = "deflate")]
 mod compression;
 pub mod config;
@@ -94,7 +98,7 @@ pub mod internals {
     #[cfg(feature = "deflate")]
     rooms! { compression }
     rooms! {
-        application connection console dialect fanout http hub metrics net protocol reactor topic units worker
+        application auth connection console dialect fanout http hub metrics net protocol reactor topic units worker
     }
 }
 

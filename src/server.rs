@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use mio::net::TcpStream;
 
-use crate::access::Authorizer;
 use crate::application::route::check_own_path;
 use crate::application::{LifecycleCell, OwnEndpoint, Shared};
+use crate::auth::access::Authorizer;
 use crate::config::{Access, Config, ConfigError, Origins};
 use crate::connection::Settings;
 use crate::error::Error;

@@ -15,7 +15,7 @@ const FLOORS: &[&[&str]] = &[
     &["config", "hub"],
     &["error", "dialect", "worker"],
     &["compression"],
-    &["access", "connection"],
+    &["auth", "connection"],
     &["handler", "metrics"],
     &["fanout"],
     &["application"],
@@ -37,6 +37,7 @@ const PURE: &[&str] = &[
     "hub",
     "dialect",
     "compression",
+    "auth",
     "connection",
     "fanout",
 ];

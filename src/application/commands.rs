@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Application, CommandContext, Lifecycle};
-use crate::access::Action;
+use crate::auth::access::Action;
 use crate::connection::{Answer, CloseReason, Message};
 use crate::dialect::Form;
 use crate::dialect::umbel_v1::binary;

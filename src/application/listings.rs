@@ -9,7 +9,7 @@ use super::{Application, CommandContext, ConnectionContext};
 use std::sync::Arc;
 
 use super::route::query_of;
-use crate::access::Action;
+use crate::auth::access::Action;
 use crate::connection::{Answer, Awaited, Gathering, Page, Reply};
 use crate::dialect::json;
 use crate::handler::ConnectionId;

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use crate::access::Authorizer;
+use crate::auth::access::Authorizer;
 use crate::config::Origins;
 use crate::connection::{
     Answer, Connection, Deflation, Endpoint, Event, Message, Purpose, Settings,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Application, CommandContext};
-use crate::access::Action;
+use crate::auth::access::Action;
 use crate::connection::{Answer, Awaited, CloseReason, Hold, Message, PublishOptions};
 use crate::dialect::json;
 use crate::handler::ConnectionId;

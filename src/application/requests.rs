@@ -7,7 +7,7 @@ use super::commands::Question;
 use super::publishes::hub_is_full;
 use super::route::{Route, allowed_methods, query_of};
 use super::{Application, CommandContext, Lifecycle};
-use crate::access::{AccessRequest, Action, Denied};
+use crate::auth::access::{AccessRequest, Action, Denied};
 use crate::config::Origins;
 use crate::connection::event::ExtraHeaders;
 use crate::connection::joining::{POSITION_HEADER, RECOVERED_HEADER};
