@@ -57,6 +57,11 @@ impl<'a> FieldLines<'a> {
     pub(super) const fn new(lines: &'a [u8]) -> FieldLines<'a> {
         FieldLines { rest: lines }
     }
+
+    /// The lines that are left, as they were sent.
+    pub(super) const fn as_bytes(&self) -> &'a [u8] {
+        self.rest
+    }
 }
 
 impl<'a> Iterator for FieldLines<'a> {

@@ -4,6 +4,7 @@ use std::mem::MaybeUninit;
 
 use super::field::{FieldLines, is_token_byte, list_members, values};
 use super::framing::body_length;
+use super::kept::HeadView;
 use super::refusal::Refusal;
 use super::target::{check_host, origin_form};
 
@@ -192,6 +193,12 @@ impl<'a> Head<'a> {
     #[must_use]
     pub fn header_count(&self, name: &str) -> usize {
         self.values(name).count()
+    }
+
+    /// What of it can be kept.
+    #[must_use]
+    pub const fn view(&self) -> HeadView<'a> {
+        HeadView::new(self.target, self.lines)
     }
 
     /// All header lines in their order: names as they were sent, values without the blanks around them.
