@@ -14,7 +14,9 @@ use mio::net::TcpStream;
 
 use crate::application::route::check_own_path;
 use crate::application::{LifecycleCell, OwnEndpoint, Shared};
+use crate::auth::Authority;
 use crate::auth::access::Authorizer;
+use crate::auth::tokens::TokenRights;
 use crate::config::{Access, Config, ConfigError, Origins};
 use crate::connection::Settings;
 use crate::error::Error;
@@ -131,8 +133,14 @@ impl Builder {
             rights: rights.clone().into(),
             by_code: self.authorizer.is_some(),
         };
-        let authorizer = self.authorizer.take().unwrap_or_else(|| Arc::new(rights));
-        Assembly::new(&self.config, origins, authorizer, self.routes)?.finish(policy)
+        let authority = match self.authorizer.take() {
+            Some(authorizer) => {
+                let bytes_max = self.config.limits.authorizer_head_bytes_total_max;
+                Authority::of_embedder(authorizer, bytes_max)
+            }
+            None => Authority::Tokens(TokenRights::new(&rights)),
+        };
+        Assembly::new(&self.config, origins, authority, self.routes)?.finish(policy)
     }
 }
 
@@ -151,7 +159,7 @@ impl<'a> Assembly<'a> {
     fn new(
         config: &'a Config,
         origins: Arc<Origins>,
-        authorizer: Arc<dyn Authorizer>,
+        authority: Authority,
         routes: Vec<OwnEndpoint>,
     ) -> Result<Assembly<'a>, Error> {
         let (limits, reactors) = (&config.limits, config.reactor_count());
@@ -191,7 +199,7 @@ impl<'a> Assembly<'a> {
         let shared = Shared {
             settings: Arc::new(settings),
             shards: Arc::new(shards),
-            authorizer,
+            authority: Arc::new(authority),
             origins,
             subprotocols: config
                 .subprotocols

@@ -9,7 +9,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use serde_json::json;
+
 use support::peers::{Http, Incoming, WebSocket, connect};
+use support::umbel_v1::{JSON, Peer as ManyTopics, offer};
 use support::{frames, wait_until};
 use umbel::access::{AccessRequest, Action, Authorizer, Denied};
 use umbel::handler::PeerFull;
@@ -304,7 +307,7 @@ fn an_endpoint_is_told_of_the_end_when_the_server_ends_at_once() {
     assert_eq!(calls.closed.load(Ordering::SeqCst), 4);
 }
 
-/// Reads the cookie `user`: anybody with one may subscribe, `root` may publish, and everybody may look.
+/// Reads the cookie `user`: anybody with one may subscribe, `root` may publish but to `sealed`, and everybody may look.
 struct Cookies;
 
 impl Authorizer for Cookies {
@@ -318,6 +321,7 @@ impl Authorizer for Cookies {
                     false => Err(Denied::Forbidden("not yours".into())),
                 }
             }
+            (Action::Publish("sealed"), _) => Err(Denied::Forbidden("it is sealed".into())),
             (Action::Publish(_) | Action::PublishMany, Some(user)) if user != "root" => {
                 Err(Denied::Forbidden("only root publishes".into()))
             }
@@ -360,6 +364,99 @@ fn an_authorizer_decides_by_cookie() {
     assert_eq!(root.text(), "I may");
     assert_eq!(Http::connect(address).get("/metrics").status, 200);
     drop((alice, root));
+    server.end();
+}
+
+/// Each command is judged by the headers of the request that opened the connection, and each line of a body by those of
+/// its request.
+#[test]
+fn authorizer_sees_headers_at_later_commands() {
+    let server = Embedded::start(builder().authorizer(Cookies));
+    let address = server.address;
+    let open = |cookie: &str| {
+        let target = format!("/ws HTTP/1.1\r\nCookie: {cookie}\r\nX-Rest: ");
+        ManyTopics::open_at(address, &target, JSON)
+    };
+    let publish = |topic: &str| json!({"type": "publish", "id": 2, "topic": topic, "data": "x"});
+    let (mut alice, mut root) = (open("user=alice"), open("user=root"));
+    for _ in 0..2 {
+        let bobs = json!({"type": "subscribe", "id": 1, "topic": "private-bob"});
+        assert_eq!(alice.error(&bobs), "forbidden");
+        assert_eq!(alice.error(&publish("a")), "forbidden");
+        assert_eq!(root.error(&publish("sealed")), "forbidden");
+    }
+    alice.subscribe("private-alice");
+    root.publish("private-alice", "hello");
+    assert_eq!(alice.publication().1, "hello");
+    let mut http = Http::connect(address);
+    let lines =
+        "{\"topic\":\"sealed\",\"data\":\"1\"}\n{\"topic\":\"private-alice\",\"data\":\"2\"}";
+    let head = "POST /pub HTTP/1.1\r\nHost: a\r\nCookie: user=root\r\nContent-Length:";
+    // On one connection, so that each request is judged by its own head.
+    for (cookie, status) in [("root", 200), ("alice", 403), ("root", 200)] {
+        let head = head.replace("root", cookie);
+        http.send(format!("{head} {}\r\n\r\n{lines}", lines.len()).as_bytes());
+        let answer = http.answer().expect("an answer");
+        assert_eq!(answer.status, status, "{cookie}");
+        if status == 403 {
+            http = Http::connect(address);
+            continue;
+        }
+        let body = String::from_utf8(answer.body).expect("JSON is UTF-8");
+        assert!(body.contains("it is sealed"), "{body}");
+        assert_eq!(alice.publication().1, "2");
+    }
+    drop((alice, root, http));
+    server.end();
+}
+
+#[test]
+fn heads_kept_for_an_authorizer_are_bounded_and_given_back() {
+    let mut config = config();
+    config.limits.authorizer_head_bytes_total_max = 700;
+    let server = Embedded::start(Server::builder().config(config).authorizer(Cookies));
+    let address = server.address;
+    let lines = format!(
+        "Cookie: user=root\r\nX-Pad: {}\r\n{}",
+        "x".repeat(200),
+        offer(JSON)
+    );
+    let open = || WebSocket::offer_on(connect(address, 0), "/ws", &lines);
+    let (head, first) = open();
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    let (head, _) = open();
+    assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+    let publish = || {
+        let mut http = Http::connect(address);
+        let body = r#"{"topic":"a","data":"1"}"#;
+        let length = body.len();
+        http.send(
+            format!(
+                "POST /pub HTTP/1.1\r\nHost: a\r\n{lines}Content-Length: {length}\r\n\r\n{body}"
+            )
+            .as_bytes(),
+        );
+        http.answer().expect("an answer")
+    };
+    // So is one whose lines will be asked about, until there is room; what is asked about once needs none.
+    for _ in 0..3 {
+        assert_eq!(publish().status, 200, "it fits beside the connection");
+    }
+    let (head, second) = {
+        let short = format!("Cookie: user=root\r\n{}", offer(JSON));
+        WebSocket::offer_on(connect(address, 0), "/ws", &short)
+    };
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    let refused = publish();
+    assert_eq!(refused.status, 503);
+    let words = String::from_utf8(refused.body).expect("text");
+    assert!(words.contains("authorizer_head_bytes_total_max"), "{words}");
+    assert_eq!(upgrade_with(address, "/ws/a", "user=root").0, 101);
+    drop(first);
+    wait_until("the head of who left is given back", || {
+        publish().status == 200
+    });
+    drop(second);
     server.end();
 }
 

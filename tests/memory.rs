@@ -2,8 +2,9 @@
 
 mod support;
 
-use support::peers::WebSocket;
+use support::peers::{WebSocket, connect};
 use support::process::rss_bytes;
+use support::umbel_v1::{JSON, offer};
 use support::{Server, wait_until};
 
 /// Enough for what the process grows by once, such as a read buffer, to weigh little.
@@ -50,5 +51,28 @@ fn an_idle_subscriber_costs_little_and_those_that_left_cost_nothing() {
     assert!(
         again <= BYTES_MAX * CONNECTIONS as u64,
         "{again} bytes for {CONNECTIONS} connections, half of them new"
+    );
+}
+
+/// Who opened a connection of many topics is known by a token, or not at all: what its request said is not kept.
+#[test]
+fn connection_of_many_topics_keeps_no_head() {
+    const MANY: usize = 1000;
+    const HEAD_BYTES: usize = 12_000;
+    let server = Server::start(&["--reactors", "1", "--subscribe-token", "t"]);
+    let lines = format!("X-Pad: {}\r\n{}", "x".repeat(HEAD_BYTES), offer(JSON));
+    let open = || {
+        let stream = connect(server.address(), 0);
+        let (head, socket) = WebSocket::offer_on(stream, "/ws?token=t", &lines);
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        socket
+    };
+    let _first = open();
+    let before = rss_bytes(server.pid());
+    let _peers: Vec<_> = (0..MANY).map(|_| open()).collect();
+    let grown = rss_bytes(server.pid()).saturating_sub(before);
+    assert!(
+        grown < (MANY * HEAD_BYTES / 4) as u64,
+        "{grown} bytes for {MANY} connections with heads of {HEAD_BYTES}"
     );
 }

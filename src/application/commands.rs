@@ -12,7 +12,6 @@ use crate::fanout::patterns::Joined;
 use crate::fanout::subscribed::Membership;
 use crate::fanout::topics::SubscribeError;
 use crate::handler::ConnectionId;
-use crate::http::request::Head;
 use crate::hub::{Command, Join, Origin, Publication, Start};
 use crate::protocol::{Opcode, encode_frame};
 use crate::topic::Pattern;
@@ -36,9 +35,6 @@ pub struct Question {
 struct Turn<'t, 'c> {
     current: &'t mut CommandContext<'c>,
     out: &'t mut Vec<u8>,
-    /// The head of the request that opened the connection, and that read once somebody wants to know who it is.
-    bytes: &'t [u8],
-    head: Option<Head<'t>>,
     /// What the connection is told to do about the message.
     answer: Answer,
 }
@@ -80,13 +76,10 @@ impl Application {
         message: Message<'_>,
         out: &mut Vec<u8>,
     ) -> Answer {
-        let Some(many) = self.multi_subscriptions.get(*current.subscribed) else {
+        if self.multi_subscriptions.get(*current.subscribed).is_none() {
             return Answer::End(CloseReason::Forbidden);
-        };
-        let bytes = Arc::clone(&many.head);
+        }
         let mut turn = Turn {
-            bytes: &bytes,
-            head: None,
             current,
             out,
             answer: Answer::Proceed,
@@ -412,19 +405,15 @@ impl Application {
         })
     }
 
-    /// Whether the connection may do what it wants, judged by the request that opened it.
+    /// Whether the connection may do what it wants.
     fn authorize_command(
         &self,
-        turn: &mut Turn<'_, '_>,
+        turn: &Turn<'_, '_>,
         id: Option<u32>,
         action: Action<'_>,
     ) -> Result<(), CommandError> {
-        let head = match turn.head {
-            Some(head) => Ok(head),
-            None => Head::parse(turn.bytes, &self.shared.settings.request),
-        };
-        turn.head = head.as_ref().ok().copied();
-        head.and_then(|head| self.authorize(&head, action))
+        let identity = self.identities.get(*turn.current.identity);
+        self.authorize(identity, action)
             .map_err(|refusal| CommandError::of_refusal(id, refusal))
     }
 }

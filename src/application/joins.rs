@@ -91,6 +91,7 @@ impl Application {
             subscribed,
             out,
             now_ms,
+            ..
         } = context;
         // What an earlier request was answered may wait there still.
         let held_bytes = connection.outbox.bytes();

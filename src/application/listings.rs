@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::route::query_of;
 use crate::auth::access::Action;
+use crate::auth::identity::Identity;
 use crate::connection::{Answer, Awaited, Gathering, Page, Reply};
 use crate::dialect::json;
 use crate::handler::ConnectionId;
@@ -77,9 +78,10 @@ impl Application {
         &mut self,
         current: &CommandContext<'_>,
         head: &Head<'_>,
+        identity: &Identity<'_>,
     ) -> Result<Answer, Refusal> {
         let headers = self.check_origin(head)?;
-        self.authorize(head, Action::Observe)?;
+        self.authorize(identity, Action::Observe)?;
         let query = query_of(head.target);
         let topics_max = self.shared.settings.limits.topics_listed_max;
         let topics_max = u32::try_from(topics_max).unwrap_or(u32::MAX);
@@ -117,10 +119,11 @@ impl Application {
         &mut self,
         current: &CommandContext<'_>,
         head: &Head<'_>,
+        identity: &Identity<'_>,
         topic: Topic,
     ) -> Result<Answer, Refusal> {
         let headers = self.check_origin(head)?;
-        self.authorize(head, Action::Observe)?;
+        self.authorize(identity, Action::Observe)?;
         self.ask_for_topics(current.id, Scope::Topic(topic))?;
         Ok(Answer::Await(Awaited::Topics(Gathering {
             body: Vec::new(),
@@ -196,6 +199,7 @@ impl Application {
         let settings = Arc::clone(&self.shared.settings);
         let mut current = CommandContext {
             id: context.id,
+            identity: context.identity,
             subscribed: context.subscribed,
             deflate: None,
             may_keep_context: false,

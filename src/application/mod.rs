@@ -12,7 +12,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use crate::auth::access::Authorizer;
+use crate::auth::Authority;
+use crate::auth::table::{Identities, IdentityHandle};
 use crate::config::Origins;
 use crate::connection::{
     Answer, Connection, Deflation, Endpoint, Event, Message, Purpose, Settings,
@@ -78,8 +79,8 @@ pub struct Shared {
     pub settings: Arc<Settings>,
     /// The hub.
     pub shards: Arc<Shards>,
-    /// Who may do what.
-    pub authorizer: Arc<dyn Authorizer>,
+    /// Who decides who may do what.
+    pub authority: Arc<Authority>,
     /// Which web origins may connect.
     pub origins: Arc<Origins>,
     /// Subprotocols that `/ws/{topic}` agrees to.
@@ -96,6 +97,8 @@ pub struct Shared {
 pub struct CommandContext<'a> {
     /// Its name.
     pub id: ConnectionId,
+    /// Who sent its request, or opened it.
+    pub identity: &'a mut IdentityHandle,
     /// Its subscriptions.
     pub subscribed: &'a mut Subscribed,
     /// The compression that was agreed to.
@@ -110,6 +113,8 @@ pub struct ConnectionContext<'a> {
     pub id: ConnectionId,
     /// Its state machine.
     pub connection: &'a mut Connection,
+    /// Who sent its request, or opened it.
+    pub identity: &'a mut IdentityHandle,
     /// Its subscriptions.
     pub subscribed: &'a mut Subscribed,
     /// Bytes that are written behind its outbox.
@@ -124,6 +129,8 @@ pub struct Application {
     pub reactor: ReactorId,
     /// What all reactors share.
     pub shared: Shared,
+    /// Who the connections are.
+    pub(crate) identities: Identities,
     /// Topics with subscribers here.
     pub topics: Topics,
     /// Patterns with subscribers here.
@@ -168,6 +175,7 @@ impl Application {
             metrics: Arc::clone(shared.metrics.reactor(usize::from(reactor.0))),
             deflation: Deflation::new(&shared.settings),
             shared,
+            identities: Identities::default(),
             deferred: VecDeque::new(),
             deferred_bytes: 0,
             now_us: 0,
@@ -193,7 +201,7 @@ impl Application {
         out: &mut Vec<u8>,
     ) -> Answer {
         match event {
-            Event::Request(head, bytes) => self.handle_request(current, &head, bytes),
+            Event::Request(head) => self.handle_request(current, &head),
             Event::Body(
                 Purpose::Publish {
                     topic,
@@ -202,9 +210,7 @@ impl Application {
                 },
                 body,
             ) => self.handle_publish_body(current, topic, kind, options, body),
-            Event::Body(Purpose::PublishLines { head }, body) => {
-                self.handle_publish_lines(current, &head, body)
-            }
+            Event::Body(Purpose::PublishLines, body) => self.handle_publish_lines(current, body),
             Event::Opened(number) => self.handle_opened(current, number, out),
             Event::Message(Endpoint::Topic { may_publish }, message) => {
                 self.metrics.messages_received.add(1);

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use super::{Application, CommandContext};
 use crate::auth::access::Action;
+use crate::auth::identity::Identity;
 use crate::connection::{Answer, Awaited, CloseReason, Hold, Message, PublishOptions};
 use crate::dialect::json;
 use crate::handler::ConnectionId;
 use crate::http::refusal::Refusal;
-use crate::http::request::Head;
 use crate::hub::{Command, Kind, Origin, Publication};
 use crate::topic::Topic;
 
@@ -141,13 +141,8 @@ impl Application {
     pub(super) fn handle_publish_lines(
         &mut self,
         current: &mut CommandContext<'_>,
-        head: &[u8],
         body: &[u8],
     ) -> Answer {
-        let head = match Head::parse(head, &self.shared.settings.request) {
-            Ok(head) => head,
-            Err(refusal) => return Answer::Refuse(refusal),
-        };
         let lines_max = self.shared.settings.limits.publish_lines_max;
         let lines = body.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
         let mut answers = Vec::new();
@@ -165,26 +160,29 @@ impl Application {
             let outcome = if full {
                 Err(hub_is_full())
             } else {
-                self.publish_line(current, head, line, sequence as u32)
+                self.publish_line(current, line, sequence as u32)
             };
             answers.push(outcome.err().map(|refusal| {
                 full |= refusal.reason == HUB_IS_FULL;
                 refused_line(refusal.status, &refusal.reason)
             }));
         }
+        // Nothing else is asked of who sent the request.
+        self.identities
+            .replace(current.identity, Identity::ANONYMOUS);
         Answer::Await(Awaited::Lines(answers))
     }
 
     fn publish_line(
         &mut self,
         current: &CommandContext<'_>,
-        head: Head<'_>,
         line: &[u8],
         sequence: u32,
     ) -> Result<(), Refusal> {
         let line =
             json::parse_publish_line(line, self.shared.settings.limits.publication_bytes_max)?;
-        self.authorize(&head, Action::Publish(line.topic.as_str()))?;
+        let identity = self.identities.get(*current.identity);
+        self.authorize(identity, Action::Publish(line.topic.as_str()))?;
         let pending = PendingPublication {
             topic: line.topic,
             publication: Publication::new(line.kind, &line.payload, self.now_us),

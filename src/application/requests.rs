@@ -7,7 +7,8 @@ use super::commands::Question;
 use super::publishes::hub_is_full;
 use super::route::{Route, allowed_methods, query_of};
 use super::{Application, CommandContext, Lifecycle};
-use crate::auth::access::{AccessRequest, Action, Denied};
+use crate::auth::access::Action;
+use crate::auth::identity::Identity;
 use crate::config::Origins;
 use crate::connection::event::ExtraHeaders;
 use crate::connection::joining::{POSITION_HEADER, RECOVERED_HEADER};
@@ -33,17 +34,14 @@ impl Application {
         &mut self,
         current: &mut CommandContext<'_>,
         head: &Head<'_>,
-        bytes: &[u8],
     ) -> Answer {
-        self.answer(current, head, bytes)
-            .unwrap_or_else(Answer::Refuse)
+        self.answer(current, head).unwrap_or_else(Answer::Refuse)
     }
 
     fn answer(
         &mut self,
         current: &mut CommandContext<'_>,
         head: &Head<'_>,
-        bytes: &[u8],
     ) -> Result<Answer, Refusal> {
         let route = Route::parse(head.target)?;
         // Of a path that may be nobody's it is asked first whether it is there.
@@ -53,6 +51,46 @@ impl Application {
             }
             route.check_method(head.method)?;
         }
+        let identity = match route {
+            // These are for everybody, whatever they show.
+            Route::Health | Route::Ready => Identity::ANONYMOUS,
+            _ => self.authenticate(current, head)?,
+        };
+        self.answer_identified(current, head, &identity, route)
+    }
+
+    /// Finds out who sent the request. The connection is theirs until the next one.
+    fn authenticate<'a>(
+        &mut self,
+        current: &mut CommandContext<'_>,
+        head: &Head<'a>,
+    ) -> Result<Identity<'a>, Refusal> {
+        let authority = &self.shared.authority;
+        let identity = authority.authenticate(head)?;
+        let noted = authority.note(&identity);
+        self.identities.replace(current.identity, noted);
+        Ok(identity)
+    }
+
+    /// Keeps who sent the request, to be asked about actions when it is over.
+    fn keep_identity(
+        &mut self,
+        current: &mut CommandContext<'_>,
+        identity: &Identity<'_>,
+    ) -> Result<(), Refusal> {
+        let kept = self.shared.authority.keep(identity)?;
+        self.identities.replace(current.identity, kept);
+        Ok(())
+    }
+
+    /// Answers a request once it is known who sent it. Nothing here finds that out, so it may be known later.
+    fn answer_identified(
+        &mut self,
+        current: &mut CommandContext<'_>,
+        head: &Head<'_>,
+        identity: &Identity<'_>,
+        route: Route<'_>,
+    ) -> Result<Answer, Refusal> {
         match route {
             Route::Health => Ok(text(200, "ok\n")),
             Route::Ready => Ok(match self.shared.lifecycle.get() {
@@ -60,18 +98,18 @@ impl Application {
                 Lifecycle::Draining | Lifecycle::Stopping => text(503, "draining\n"),
             }),
             Route::Metrics => {
-                self.authorize(head, Action::Observe)?;
+                self.authorize(identity, Action::Observe)?;
                 Ok(self.metrics_page(head))
             }
-            Route::Topics => self.list_topics(current, head),
-            Route::Topic(topic) => self.show_topic(current, head, topic),
-            Route::Asset(path) => self.asset(head, path),
-            Route::WebSocket(topic) => self.subscribe_websocket(current, head, topic),
-            Route::WebSocketMany => self.open_many(current, head, bytes),
-            Route::Sse(topic) => self.subscribe_stream(current, head, topic),
+            Route::Topics => self.list_topics(current, head, identity),
+            Route::Topic(topic) => self.show_topic(current, head, identity, topic),
+            Route::Asset(path) => self.asset(head, identity, path),
+            Route::WebSocket(topic) => self.subscribe_websocket(current, head, identity, topic),
+            Route::WebSocketMany => self.open_many(current, head, identity),
+            Route::Sse(topic) => self.subscribe_stream(current, head, identity, topic),
             Route::Publish(topic) => {
                 let headers = self.check_origin(head)?;
-                self.authorize(head, Action::Publish(topic.as_str()))?;
+                self.authorize(identity, Action::Publish(topic.as_str()))?;
                 let purpose = Purpose::Publish {
                     topic,
                     kind: content_kind(head)?,
@@ -86,8 +124,9 @@ impl Application {
             }
             Route::PublishMany => {
                 let headers = self.check_origin(head)?;
-                self.authorize(head, Action::PublishMany)?;
-                let purpose = Purpose::PublishLines { head: bytes.into() };
+                self.authorize(identity, Action::PublishMany)?;
+                self.keep_identity(current, identity)?;
+                let purpose = Purpose::PublishLines;
                 let bytes_max = self.shared.settings.limits.body_bytes_max;
                 Ok(Answer::ReadBody(ReadBody {
                     purpose,
@@ -100,19 +139,17 @@ impl Application {
                 "Allow",
                 "GET, HEAD, POST, OPTIONS".to_owned(),
             )])),
-            Route::Path(path) => self.answer_path(current, head, path),
+            Route::Path(path) => self.answer_path(current, head, identity, path),
         }
     }
 
-    /// Whether the request may do what it wants.
-    pub(super) fn authorize(&self, head: &Head<'_>, action: Action<'_>) -> Result<(), Refusal> {
-        self.shared
-            .authorizer
-            .authorize(&AccessRequest::new(*head, action))
-            .map_err(|denied| match denied {
-                Denied::Unauthenticated(reason) => Refusal::unauthorized(reason),
-                Denied::Forbidden(reason) => Refusal::forbidden(reason),
-            })
+    /// Whether somebody may do something.
+    pub(super) fn authorize(
+        &self,
+        identity: &Identity<'_>,
+        action: Action<'_>,
+    ) -> Result<(), Refusal> {
+        Ok(self.shared.authority.authorize(identity, action)?)
     }
 
     /// Checks the page that the request comes from, if it comes from one; gives the headers that let it read the
@@ -180,13 +217,18 @@ impl Application {
         })
     }
 
-    fn asset(&self, head: &Head<'_>, path: &str) -> Result<Answer, Refusal> {
+    fn asset(
+        &self,
+        head: &Head<'_>,
+        identity: &Identity<'_>,
+        path: &str,
+    ) -> Result<Answer, Refusal> {
         let asset = console::asset(path);
         let mut headers = match asset {
             // Scripts that a page of another origin imports are fetched as its own requests are.
             Some(asset) if asset.is_public => self.check_origin(head)?,
             _ => {
-                self.authorize(head, Action::Observe)?;
+                self.authorize(identity, Action::Observe)?;
                 ExtraHeaders::new()
             }
         };
@@ -211,11 +253,12 @@ impl Application {
         &mut self,
         current: &mut CommandContext<'_>,
         head: &Head<'_>,
+        identity: &Identity<'_>,
         path: &str,
     ) -> Result<Answer, Refusal> {
         if let Some(asset) = console::asset(path).filter(|_| head.method != Method::Options) {
             Route::Asset(asset.path).check_method(head.method)?;
-            return self.asset(head, path);
+            return self.asset(head, identity, path);
         }
         let number = self
             .shared
@@ -229,7 +272,7 @@ impl Application {
         })?;
         Route::Path(path).check_method(head.method)?;
         let upgrade = self.check_upgrade(head)?;
-        self.authorize(head, Action::Open(path))?;
+        self.authorize(identity, Action::Open(path))?;
         let spoken = self.shared.routes[number].handler.subprotocols();
         Ok(Answer::Upgrade(Upgrade {
             accept: upgrade.accept,
@@ -266,12 +309,13 @@ impl Application {
         &mut self,
         current: &mut CommandContext<'_>,
         head: &Head<'_>,
+        identity: &Identity<'_>,
         topic: Topic,
     ) -> Result<Answer, Refusal> {
         let upgrade = self.check_upgrade(head)?;
-        self.authorize(head, Action::Subscribe(topic.as_str()))?;
+        self.authorize(identity, Action::Subscribe(topic.as_str()))?;
         let may_publish = self
-            .authorize(head, Action::Publish(topic.as_str()))
+            .authorize(identity, Action::Publish(topic.as_str()))
             .is_ok();
         let start = start_of(head)?;
         let agreed = &self.shared.subprotocols;
@@ -288,10 +332,11 @@ impl Application {
         &mut self,
         current: &mut CommandContext<'_>,
         head: &Head<'_>,
+        identity: &Identity<'_>,
         topic: Topic,
     ) -> Result<Answer, Refusal> {
         let headers = self.check_origin(head)?;
-        self.authorize(head, Action::Subscribe(topic.as_str()))?;
+        self.authorize(identity, Action::Subscribe(topic.as_str()))?;
         let start = match head.header_count("last-event-id") {
             0 => start_of(head)?,
             _ => Start::Since(last_event_position(head.header("last-event-id"))),
@@ -304,10 +349,10 @@ impl Application {
         &mut self,
         current: &mut CommandContext<'_>,
         head: &Head<'_>,
-        bytes: &[u8],
+        identity: &Identity<'_>,
     ) -> Result<Answer, Refusal> {
         let upgrade = self.check_upgrade(head)?;
-        self.authorize(head, Action::Connect)?;
+        self.authorize(identity, Action::Connect)?;
         let chosen = upgrade
             .offers()
             .find_map(|offer| Some((offer, Dialect::of_subprotocol(offer)?)));
@@ -326,8 +371,9 @@ impl Application {
             }
             info => info.map(|info| umbel_v1::info_json(&info)),
         };
+        self.keep_identity(current, identity)?;
         let deflate = self.choose_deflate(current, head);
-        let many = MultiSubscription::new(bytes, info, Form::best(dialect, deflate));
+        let many = MultiSubscription::new(info, Form::best(dialect, deflate));
         self.multi_subscriptions.begin(current.subscribed, many);
         Ok(Answer::Upgrade(Upgrade {
             accept: upgrade.accept,

@@ -1,12 +1,11 @@
-//! Who may do what: the rights of the configuration, or the embedding program's own [`Authorizer`].
+//! What is asked before something is done, and the trait of an embedding program that answers it itself.
 
 use std::borrow::Cow;
 use std::fmt;
-use std::hint::black_box;
 
-use crate::config::{Access, Rights};
+use crate::http::kept::HeadView;
 use crate::http::query::Query;
-use crate::http::request::Head;
+use crate::http::refusal::Refusal;
 
 /// What a request wants to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +16,7 @@ pub enum Action<'a> {
     /// See what is published to the topics that match this pattern, whichever they are.
     SubscribePattern(&'a str),
     /// Open a connection for many topics. Each subscription and each publication on it is asked about in turn, with the
-    /// same request.
+    /// same request, which is kept for that: see `authorizer_head_bytes_total_max` in [`Limits`](crate::config::Limits).
     Connect,
     /// Publish to this topic. Asked for each line of `POST /pub`, and once, at its opening, for a WebSocket connection
     /// that subscribes.
@@ -33,12 +32,12 @@ pub enum Action<'a> {
 /// A request as an [`Authorizer`] sees it.
 #[derive(Clone, Copy)]
 pub struct AccessRequest<'a> {
-    head: Head<'a>,
+    head: HeadView<'a>,
     action: Action<'a>,
 }
 
 impl<'a> AccessRequest<'a> {
-    pub(crate) fn new(head: Head<'a>, action: Action<'a>) -> AccessRequest<'a> {
+    pub(crate) fn new(head: HeadView<'a>, action: Action<'a>) -> AccessRequest<'a> {
         AccessRequest { head, action }
     }
 
@@ -64,16 +63,21 @@ impl<'a> AccessRequest<'a> {
     /// The token that the request shows: `Authorization: Bearer`, or else the query parameter `token` or
     /// `access_token`.
     pub fn token(&self) -> Option<Cow<'a, str>> {
-        if let Some(value) = self.header("authorization") {
-            let (scheme, token) = value.split_once(' ')?;
-            return scheme
-                .eq_ignore_ascii_case("bearer")
-                .then_some(Cow::Borrowed(token.trim()));
-        }
-        let (_, query) = self.head.target.split_once('?')?;
-        let parameter = |name| Query(query).get(name).ok().flatten();
-        parameter("token").or_else(|| parameter("access_token"))
+        shown_token(self.head)
     }
+}
+
+/// The token that a request shows: in the header if there is one, whatever the query says.
+pub(super) fn shown_token(head: HeadView<'_>) -> Option<Cow<'_, str>> {
+    if let Some(value) = head.header("authorization") {
+        let (scheme, token) = value.split_once(' ')?;
+        return scheme
+            .eq_ignore_ascii_case("bearer")
+            .then_some(Cow::Borrowed(token.trim()));
+    }
+    let (_, query) = head.target.split_once('?')?;
+    let parameter = |name| Query(query).get(name).ok().flatten();
+    parameter("token").or_else(|| parameter("access_token"))
 }
 
 impl fmt::Debug for AccessRequest<'_> {
@@ -95,6 +99,15 @@ pub enum Denied {
     Forbidden(Cow<'static, str>),
 }
 
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Refusal {
+        match denied {
+            Denied::Unauthenticated(reason) => Refusal::unauthorized(reason),
+            Denied::Forbidden(reason) => Refusal::forbidden(reason),
+        }
+    }
+}
+
 /// Decides who may do what. It is asked on the reactors' threads, so it must answer at once, from memory.
 pub trait Authorizer: Send + Sync + 'static {
     /// Whether the request may do what it wants.
@@ -102,133 +115,4 @@ pub trait Authorizer: Send + Sync + 'static {
     /// # Errors
     /// Why it may not.
     fn authorize(&self, request: &AccessRequest<'_>) -> Result<(), Denied>;
-}
-
-impl Rights {
-    /// Who may publish, or subscribe, has something to connect for.
-    fn connect(&self, request: &AccessRequest<'_>) -> Result<(), Denied> {
-        let wants = |action| {
-            self.authorize(&AccessRequest {
-                head: request.head,
-                action,
-            })
-        };
-        wants(Action::Subscribe(""))
-            .or_else(|denied| wants(Action::PublishMany).map_err(|_| denied))
-    }
-}
-
-impl Authorizer for Rights {
-    fn authorize(&self, request: &AccessRequest<'_>) -> Result<(), Denied> {
-        let (access, what) = match request.action() {
-            Action::Publish(_) | Action::PublishMany => (&self.publish, "publishing"),
-            Action::Subscribe(_) | Action::SubscribePattern(_) => (&self.subscribe, "subscribing"),
-            Action::Connect => return self.connect(request),
-            Action::Open(_) => (&self.subscribe, "this endpoint"),
-            Action::Observe => (&self.observe, "this page"),
-        };
-        match access {
-            Access::Anyone => Ok(()),
-            Access::Nobody => Err(Denied::Forbidden(
-                format!("{what} is closed to everybody here").into(),
-            )),
-            Access::Token(expected) => match request.token() {
-                Some(shown) if equal_in_constant_time(shown.as_bytes(), expected.as_bytes()) => {
-                    Ok(())
-                }
-                Some(_) => Err(Denied::Unauthenticated(
-                    format!("the token for {what} is wrong").into(),
-                )),
-                None => {
-                    let reason = format!(
-                        "{what} needs a token: send it as Authorization: Bearer, or as ?token="
-                    );
-                    Err(Denied::Unauthenticated(reason.into()))
-                }
-            },
-        }
-    }
-}
-
-/// Compares without telling by its duration where the first difference lies. Only the length of `shown`, which its
-/// sender knows, decides how long it takes.
-fn equal_in_constant_time(shown: &[u8], expected: &[u8]) -> bool {
-    let mut difference = shown.len() ^ expected.len();
-    for (index, byte) in shown.iter().enumerate() {
-        let other = expected
-            .get(index % expected.len().max(1))
-            .copied()
-            .unwrap_or(0);
-        difference = black_box(difference | usize::from(byte ^ other));
-    }
-    black_box(difference) == 0
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Origins;
-    use crate::http::request::RequestLimits;
-
-    fn authorize(request: &str, access: Access, action: Action<'_>) -> Result<(), Denied> {
-        let limits = RequestLimits {
-            head_bytes_max: 4096,
-            headers_max: 20,
-            target_bytes_max: 1000,
-            body_bytes_max: 0,
-        };
-        let head = Head::parse(request.as_bytes(), &limits).expect("a valid head");
-        let rights = Rights {
-            publish: access,
-            subscribe: Access::Nobody,
-            observe: Access::Anyone,
-            origins: Origins::Any,
-        };
-        rights.authorize(&AccessRequest::new(head, action))
-    }
-
-    fn token() -> Access {
-        Access::Token("abc".into())
-    }
-
-    #[test]
-    fn a_token_comes_in_a_header_or_in_the_query() {
-        for request in [
-            "POST /pub/a HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer abc\r\n\r\n",
-            "POST /pub/a HTTP/1.1\r\nHost: x\r\nauthorization: bearer  abc\r\n\r\n",
-            "POST /pub/a?token=abc HTTP/1.1\r\nHost: x\r\n\r\n",
-            "POST /pub/a?x=1&access_token=%61bc HTTP/1.1\r\nHost: x\r\n\r\n",
-        ] {
-            assert_eq!(
-                authorize(request, token(), Action::Publish("a")),
-                Ok(()),
-                "{request}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_wrong_or_missing_token_is_unauthenticated() {
-        for request in [
-            "POST /pub/a HTTP/1.1\r\nHost: x\r\n\r\n",
-            "POST /pub/a HTTP/1.1\r\nHost: x\r\nAuthorization: Basic abc\r\n\r\n",
-            "POST /pub/a HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer abd\r\n\r\n",
-            "POST /pub/a HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer\r\n\r\n",
-            "POST /pub/a?token=abcabc HTTP/1.1\r\nHost: x\r\n\r\n",
-            "POST /pub/a?token= HTTP/1.1\r\nHost: x\r\n\r\n",
-        ] {
-            let outcome = authorize(request, token(), Action::Publish("a"));
-            assert!(
-                matches!(outcome, Err(Denied::Unauthenticated(_))),
-                "{request}: {outcome:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn nobody_is_forbidden() {
-        let request = "GET /ws/a?token=abc HTTP/1.1\r\nHost: x\r\n\r\n";
-        let outcome = authorize(request, token(), Action::Subscribe("a"));
-        assert!(matches!(outcome, Err(Denied::Forbidden(_))));
-    }
 }

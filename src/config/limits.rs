@@ -179,6 +179,8 @@ limits! {
     topics_listed_max: usize = 10000 in 1..=1000000;
     /// Bytes of the `info` that a connection shows to others by presence. More is refused with 400.
     info_bytes_max: usize = 1024 in 0..=65536;
+    /// Bytes of all requests that are kept for an embedding program's Authorizer: one for each umbel.v1 connection, and one for each `POST /pub` until its lines are read. A request beyond it is refused with 503.
+    authorizer_head_bytes_total_max: usize = 268435456 in 512..=1099511627776;
     /// Bytes of the shortest message that is compressed. Shorter ones leave uncompressed.
     deflate_bytes_min: usize = 256 in 0..=1073741824;
     /// Bytes of the longest message that is compressed. Longer ones leave uncompressed, as compressing them would hold up a reactor.

@@ -17,9 +17,8 @@ use crate::topic::Topic;
 /// Something that came in whole. It borrows the read buffer wherever that is possible.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// The head of a request, and the bytes that it was parsed from. Answer with `Respond`, `Refuse`, `ReadBody`,
-    /// `Await`, `Upgrade`, `Stream` or `Join`.
-    Request(Head<'a>, &'a [u8]),
+    /// The head of a request. Answer with `Respond`, `Refuse`, `ReadBody`, `Await`, `Upgrade`, `Stream` or `Join`.
+    Request(Head<'a>),
     /// The body that was asked for. Answer with `Respond`, `Refuse` or `Await`.
     Body(Purpose, &'a [u8]),
     /// The opening handshake of an own endpoint is answered. Answer with `Proceed` or `Close`.
@@ -43,10 +42,7 @@ pub enum Purpose {
         options: PublishOptions,
     },
     /// One publication a line.
-    PublishLines {
-        /// The request's head, which decides line by line what may be published.
-        head: Box<[u8]>,
-    },
+    PublishLines,
 }
 
 /// What a publish asks for besides.

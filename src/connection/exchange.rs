@@ -257,7 +257,7 @@ impl Connection {
         };
         let has_body = !matches!(framing.length, Ok(BodyLength::None | BodyLength::Length(0)));
         exchange.keep_alive = head.keep_alive();
-        let answer = (context.on_event)(Event::Request(head, bytes), context.out);
+        let answer = (context.on_event)(Event::Request(head), context.out);
         if has_body && !matches!(answer, Answer::ReadBody(..)) {
             // A body that nobody reads must not be taken for the next request.
             exchange.keep_alive = false;

@@ -36,7 +36,7 @@ struct Driver {
 /// What the tests' server does, by path and by message.
 fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answer {
     match event {
-        Event::Request(head, _) => {
+        Event::Request(head) => {
             events.push(format!("{} {}", head.method.as_str(), head.target));
             let endpoint = match head.target {
                 "/ws" | "/deflate" | "/takeover" => Endpoint::Topic { may_publish: true },
@@ -50,9 +50,7 @@ fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answ
                     });
                 }
                 "/lines" => {
-                    return read_body(Purpose::PublishLines {
-                        head: Box::default(),
-                    });
+                    return read_body(Purpose::PublishLines);
                 }
                 "/ok" => return respond(head.method),
                 _ => return Answer::Refuse(Refusal::not_found("nothing here")),
@@ -68,7 +66,7 @@ fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answ
             events.push(format!("body {}", String::from_utf8_lossy(body)));
             match purpose {
                 Purpose::Publish { .. } => Answer::Await(Awaited::One),
-                Purpose::PublishLines { .. } => {
+                Purpose::PublishLines => {
                     Answer::Await(Awaited::Lines(vec![None, Some(b"refused".to_vec()), None]))
                 }
             }

@@ -124,11 +124,9 @@ impl MultiSubscriptions {
     }
 }
 
-/// The subscriptions of one connection, and what they are judged by.
+/// The subscriptions of one connection.
 #[derive(Debug)]
 pub struct MultiSubscription {
-    /// The head of the request that opened it: who it is, for each command anew.
-    pub head: Arc<[u8]>,
     /// What the connection said about itself, for those who see who is on a topic: JSON.
     pub info: Option<Arc<str>>,
     /// The form in which it takes publications best.
@@ -162,10 +160,9 @@ pub enum Membership {
 }
 
 impl MultiSubscription {
-    /// Of a connection that was opened by a request with this head.
-    pub fn new(head: &[u8], info: Option<Arc<str>>, best_form: Form) -> MultiSubscription {
+    /// None yet, of a connection that says this about itself.
+    pub fn new(info: Option<Arc<str>>, best_form: Form) -> MultiSubscription {
         MultiSubscription {
-            head: head.into(),
             info,
             best_form,
             subscriptions: HashMap::new(),
@@ -236,7 +233,7 @@ mod tests {
         let mut all = MultiSubscriptions::default();
         let mut of_two = [Subscribed::NONE; 2];
         for subscribed in &mut of_two {
-            let many = MultiSubscription::new(b"", None, Form::default());
+            let many = MultiSubscription::new(None, Form::default());
             all.begin(subscribed, many);
         }
         assert_ne!(of_two[0], of_two[1]);

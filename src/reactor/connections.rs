@@ -13,6 +13,7 @@ use slab::Slab;
 
 use super::sweep::Deadlines;
 use crate::application::{Application, CommandContext, Lifecycle, Shared};
+use crate::auth::table::IdentityHandle;
 use crate::connection::{
     CloseReason, Connection, Event, Hold, Inflation, Label, NEVER_MS, Settings,
 };
@@ -39,6 +40,8 @@ pub(crate) struct Slot<T> {
     pub transport: T,
     /// Tells it from those that stood at its index before.
     generation: u32,
+    /// Who sent its request, or opened it.
+    pub(crate) identity: IdentityHandle,
     pub subscribed: Subscribed,
     /// The form of its dialect, without compression.
     pub(crate) plain_form: Form,
@@ -184,6 +187,7 @@ impl<T: Transport> Connections<T> {
             connection,
             transport,
             generation: id.generation,
+            identity: IdentityHandle::ANONYMOUS,
             subscribed: Subscribed::NONE,
             plain_form: Form::Raw,
             best_form: Form::Raw,
@@ -301,6 +305,7 @@ impl<T: Transport> Connections<T> {
             self.inbound_bytes -= slot.inbound_bytes as usize;
             self.outbox_bytes -= slot.outbox_bytes as usize;
             self.leave_all(id, slot.subscribed, slot.best_form);
+            self.application.identities.release(slot.identity);
             self.places.forget(index);
             self.report_end(id, &slot);
         }
@@ -389,6 +394,7 @@ impl<T: Transport> Connections<T> {
         };
         let mut current = CommandContext {
             id: slot.id(application.reactor, index),
+            identity: &mut slot.identity,
             subscribed: &mut slot.subscribed,
             deflate: slot.connection.deflate(),
             may_keep_context: self.inbound_bytes + Inflation::CONTEXT_BYTES
@@ -502,6 +508,7 @@ impl<T: Transport> Connections<T> {
             Refusal::unavailable("as many connections as connections_max allows are open");
         let mut current = CommandContext {
             id,
+            identity: &mut slot.identity,
             subscribed: &mut slot.subscribed,
             deflate: None,
             may_keep_context: false,

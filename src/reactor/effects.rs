@@ -89,6 +89,7 @@ impl<T: Transport> Connections<T> {
         let context = slot.map(|slot| ConnectionContext {
             id,
             connection: &mut slot.connection,
+            identity: &mut slot.identity,
             subscribed: &mut slot.subscribed,
             out,
             now_ms,

@@ -15,6 +15,7 @@ use umbel::access::{AccessRequest, Authorizer, Denied};
 use umbel::config::{Limits, Origins};
 use umbel::handler::{CloseReason, ConnectionId, Echo, Handler, Message, Peer};
 use umbel::internals::application::{Lifecycle, LifecycleCell, OwnEndpoint, Shared};
+use umbel::internals::auth::Authority;
 use umbel::internals::connection::{Inflation, Label, NEVER_MS, Settings};
 use umbel::internals::hub::{Command, Effect, ReactorId};
 use umbel::internals::metrics::Metrics;
@@ -152,7 +153,7 @@ impl Node {
         let shared = Shared {
             settings: Arc::new(settings),
             shards: Arc::new(shards.repeatable()),
-            authorizer: Arc::new(Anyone),
+            authority: Arc::new(Authority::of_embedder(Arc::new(Anyone), usize::MAX)),
             origins: Arc::new(Origins::Any),
             subprotocols: Arc::new([]),
             routes: Arc::new([OwnEndpoint {

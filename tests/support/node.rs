@@ -11,6 +11,8 @@ use std::sync::Arc;
 use umbel::config::{Config, Limits};
 use umbel::handler::Echo;
 use umbel::internals::application::{LifecycleCell, OwnEndpoint, Shared};
+use umbel::internals::auth::Authority;
+use umbel::internals::auth::tokens::TokenRights;
 use umbel::internals::connection::Settings;
 use umbel::internals::hub::{Command, Kind, Origin, Publication, ReactorId};
 use umbel::internals::metrics::Metrics;
@@ -96,7 +98,9 @@ pub fn shared(settings: Settings, outlet: Box<dyn Outlet>) -> Shared {
     Shared {
         settings: Arc::new(settings),
         shards: Arc::new(shards.repeatable()),
-        authorizer: Arc::new(Config::default().rights().expect("the defaults stand")),
+        authority: Arc::new(Authority::Tokens(TokenRights::new(
+            &Config::default().rights().expect("the defaults stand"),
+        ))),
         origins: Arc::new(Origins::Any),
         subprotocols: Arc::new([]),
         routes: Arc::new([OwnEndpoint {

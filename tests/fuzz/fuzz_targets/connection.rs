@@ -269,8 +269,8 @@ impl Driver {
 
 fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answer {
     match event {
-        Event::Request(head, bytes) => {
-            assert!(bytes.len() <= HEAD_BYTES_MAX);
+        Event::Request(head) => {
+            assert!(head.view().bytes() <= HEAD_BYTES_MAX);
             events.push(format!("{} {}", head.method.as_str(), head.target));
             answer_request(&head)
         }
@@ -279,7 +279,7 @@ fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answ
             events.push(format!("body {body:?}"));
             Answer::Await(match purpose {
                 Purpose::Publish { .. } => Awaited::One,
-                Purpose::PublishLines { .. } => {
+                Purpose::PublishLines => {
                     Awaited::Lines(vec![None, None, Some(b"refused".to_vec())])
                 }
             })
@@ -339,9 +339,7 @@ fn answer_request(head: &Head<'_>) -> Answer {
             });
         }
         "/lines" => {
-            return read_body(Purpose::PublishLines {
-                head: Box::default(),
-            });
+            return read_body(Purpose::PublishLines);
         }
         "/plain" => {
             return Answer::Respond(Reply {

@@ -1,0 +1,99 @@
+//! The embedding program's own [`Authorizer`], and the heads of requests that are kept for it.
+//!
+//! It reads headers whenever it is asked, so for a connection of many topics, and for a `POST /pub` until its lines are
+//! read, the head is kept: here only, and only so many bytes of all of them.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::access::{AccessRequest, Action, Authorizer, Denied};
+use crate::http::kept::{HeadView, KeptHead};
+use crate::http::refusal::Refusal;
+
+/// What asks the embedding program.
+pub struct Embedder {
+    authorizer: Arc<dyn Authorizer>,
+    /// Bytes of the heads that are kept, of all reactors.
+    kept_bytes: Arc<AtomicUsize>,
+    kept_bytes_max: usize,
+}
+
+/// What the embedding program judges by.
+#[derive(Debug)]
+pub enum Judged<'a> {
+    /// The request that is being dealt with.
+    Now(HeadView<'a>),
+    /// The request that opened the connection, or whose body is being read.
+    Kept(Box<CountedHead>),
+}
+
+/// A head that is kept, and counts as such until it is dropped.
+pub struct CountedHead {
+    head: KeptHead,
+    bytes: usize,
+    kept_bytes: Arc<AtomicUsize>,
+}
+
+impl Drop for CountedHead {
+    fn drop(&mut self) {
+        self.kept_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for CountedHead {
+    /// Without the headers, which may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CountedHead")
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Embedder {
+    /// Asks this one. `kept_bytes_max`: bytes of all heads that are kept together.
+    pub fn new(authorizer: Arc<dyn Authorizer>, kept_bytes_max: usize) -> Embedder {
+        Embedder {
+            authorizer,
+            kept_bytes: Arc::default(),
+            kept_bytes_max,
+        }
+    }
+
+    /// Bytes of the heads that are kept.
+    pub fn kept_bytes(&self) -> usize {
+        self.kept_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether the request may do this.
+    pub(super) fn authorize(&self, judged: &Judged<'_>, action: Action<'_>) -> Result<(), Denied> {
+        let head = match judged {
+            Judged::Now(head) => *head,
+            Judged::Kept(counted) => counted.head.view(),
+        };
+        self.authorizer.authorize(&AccessRequest::new(head, action))
+    }
+
+    /// Keeps the head of a request, so that it can be judged by later.
+    ///
+    /// # Errors
+    /// 503 where as many bytes are kept as may be.
+    pub(super) fn keep(&self, head: &HeadView<'_>) -> Result<CountedHead, Refusal> {
+        let bytes = head.bytes();
+        let counted = |kept: usize| {
+            let kept = kept.checked_add(bytes)?;
+            (kept <= self.kept_bytes_max).then_some(kept)
+        };
+        let order = Ordering::Relaxed;
+        if self.kept_bytes.fetch_update(order, order, counted).is_err() {
+            return Err(Refusal::unavailable(
+                "as many bytes of requests are kept for the authorizer as authorizer_head_bytes_total_max allows",
+            ));
+        }
+        Ok(CountedHead {
+            head: head.keep(),
+            bytes,
+            kept_bytes: Arc::clone(&self.kept_bytes),
+        })
+    }
+}

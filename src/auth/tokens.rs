@@ -1,0 +1,209 @@
+//! The tokens of the configuration, and what each allows.
+
+use super::access::{Action, Denied, shown_token};
+use super::identity::{Identity, Source, TokenDigest};
+use crate::config::{Access, Rights};
+use crate::http::kept::HeadView;
+
+/// Who may publish, subscribe and observe.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenRights {
+    publish: Allowed,
+    subscribe: Allowed,
+    observe: Allowed,
+}
+
+/// Who may do something: [`Access`] without the tokens themselves.
+#[derive(Clone, Copy, Debug)]
+enum Allowed {
+    Anyone,
+    Nobody,
+    Token(TokenDigest),
+}
+
+impl From<&Access> for Allowed {
+    fn from(access: &Access) -> Allowed {
+        match access {
+            Access::Anyone => Allowed::Anyone,
+            Access::Nobody => Allowed::Nobody,
+            Access::Token(token) => Allowed::Token(TokenDigest::of(token)),
+        }
+    }
+}
+
+impl Allowed {
+    fn token(self) -> Option<TokenDigest> {
+        match self {
+            Allowed::Token(digest) => Some(digest),
+            Allowed::Anyone | Allowed::Nobody => None,
+        }
+    }
+
+    /// `what` is said of what is asked for.
+    fn authorize(self, source: &Source<'_>, what: &str) -> Result<(), Denied> {
+        match (self, source) {
+            (Allowed::Anyone, _) => Ok(()),
+            (Allowed::Nobody, _) => Err(Denied::Forbidden(
+                format!("{what} is closed to everybody here").into(),
+            )),
+            (Allowed::Token(wanted), Source::Token(shown)) if wanted == *shown => Ok(()),
+            (Allowed::Token(_), Source::Anonymous) => Err(Denied::Unauthenticated(
+                format!("{what} needs a token: send it as Authorization: Bearer, or as ?token=")
+                    .into(),
+            )),
+            (Allowed::Token(_), _) => Err(Denied::Unauthenticated(
+                format!("the token for {what} is wrong").into(),
+            )),
+        }
+    }
+}
+
+impl TokenRights {
+    /// What the configuration says.
+    pub fn new(rights: &Rights) -> TokenRights {
+        TokenRights {
+            publish: (&rights.publish).into(),
+            subscribe: (&rights.subscribe).into(),
+            observe: (&rights.observe).into(),
+        }
+    }
+
+    fn tokens(&self) -> impl Iterator<Item = TokenDigest> {
+        let all = [self.publish, self.subscribe, self.observe];
+        all.into_iter().filter_map(Allowed::token)
+    }
+
+    /// Who sent the request. Where no token is wanted, nobody looks for one.
+    pub(super) fn authenticate(&self, head: HeadView<'_>) -> Identity<'static> {
+        if self.tokens().next().is_none() {
+            return Identity::ANONYMOUS;
+        }
+        let Some(shown) = shown_token(head) else {
+            return Identity::ANONYMOUS;
+        };
+        let digest = TokenDigest::of(&shown);
+        match self.has(digest) {
+            true => Identity::new(Source::Token(digest)),
+            false => Identity::UNKNOWN,
+        }
+    }
+
+    /// Whether one of them is this token.
+    pub(super) fn has(&self, digest: TokenDigest) -> bool {
+        self.tokens().any(|token| token == digest)
+    }
+
+    pub(super) fn authorize(&self, source: &Source<'_>, action: Action<'_>) -> Result<(), Denied> {
+        let (allowed, what) = match action {
+            Action::Publish(_) | Action::PublishMany => (self.publish, "publishing"),
+            Action::Subscribe(_) | Action::SubscribePattern(_) => (self.subscribe, "subscribing"),
+            // Who may publish, or subscribe, has something to connect for.
+            Action::Connect => {
+                let denied = match self.subscribe.authorize(source, "subscribing") {
+                    Ok(()) => return Ok(()),
+                    Err(denied) => denied,
+                };
+                let publishes = self.publish.authorize(source, "publishing");
+                return publishes.map_err(|_| denied);
+            }
+            Action::Open(_) => (self.subscribe, "this endpoint"),
+            Action::Observe => (self.observe, "this page"),
+        };
+        allowed.authorize(source, what)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::head;
+    use super::*;
+    use crate::config::Origins;
+
+    fn token() -> Access {
+        Access::Token("abc".into())
+    }
+
+    /// Whether a request may publish where these may.
+    fn publish(request: &str, access: Access) -> Result<(), Denied> {
+        let rights = TokenRights::new(&Rights {
+            publish: access,
+            subscribe: Access::Nobody,
+            observe: Access::Anyone,
+            origins: Origins::Any,
+        });
+        let identity = rights.authenticate(head(request).view());
+        rights.authorize(identity.source(), Action::Publish("a"))
+    }
+
+    #[test]
+    fn token_in_header_or_query() {
+        for request in [
+            "POST /pub/a HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer abc\r\n\r\n",
+            "POST /pub/a HTTP/1.1\r\nHost: x\r\nauthorization: bearer  abc\r\n\r\n",
+            "POST /pub/a?token=abc HTTP/1.1\r\nHost: x\r\n\r\n",
+            "POST /pub/a?x=1&access_token=%61bc HTTP/1.1\r\nHost: x\r\n\r\n",
+        ] {
+            assert_eq!(publish(request, token()), Ok(()), "{request}");
+        }
+    }
+
+    #[test]
+    fn wrong_or_missing_token_is_unauthenticated() {
+        let missing = "publishing needs a token: send it as Authorization: Bearer, or as ?token=";
+        let wrong = "the token for publishing is wrong";
+        for (target, line, reason) in [
+            ("/pub/a", "", missing),
+            ("/pub/a", "Authorization: Basic abc\r\n", missing),
+            ("/pub/a", "Authorization: Bearer abd\r\n", wrong),
+            ("/pub/a", "Authorization: Bearer\r\n", missing),
+            ("/pub/a?token=abcabc", "", wrong),
+            ("/pub/a?token=", "", wrong),
+            ("/pub/a?token=abc", "Authorization: Bearer abd\r\n", wrong),
+        ] {
+            let request = format!("POST {target} HTTP/1.1\r\nHost: x\r\n{line}\r\n");
+            assert_eq!(
+                publish(&request, token()),
+                Err(Denied::Unauthenticated(reason.into())),
+                "{request}"
+            );
+            assert_eq!(publish(&request, Access::Anyone), Ok(()), "{request}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_forbidden() {
+        let request = "POST /pub/a?token=abc HTTP/1.1\r\nHost: x\r\n\r\n";
+        let outcome = publish(request, Access::Nobody);
+        assert!(matches!(outcome, Err(Denied::Forbidden(_))));
+    }
+
+    /// Each token allows what its setting is about, and who has any of both has something to connect for.
+    #[test]
+    fn token_allows_its_own_setting() {
+        let rights = TokenRights::new(&Rights {
+            publish: Access::Token("pub".into()),
+            subscribe: Access::Token("sub".into()),
+            observe: Access::Token("pub".into()),
+            origins: Origins::Any,
+        });
+        let actions = [
+            Action::Publish("a"),
+            Action::PublishMany,
+            Action::Observe,
+            Action::Subscribe("a"),
+            Action::SubscribePattern("*"),
+            Action::Open("/echo"),
+            Action::Connect,
+        ];
+        for (shown, allowed) in [
+            ("pub", [true, true, true, false, false, false, true]),
+            ("sub", [false, false, false, true, true, true, true]),
+            ("none", [false; 7]),
+        ] {
+            let request = format!("GET /?token={shown} HTTP/1.1\r\nHost: x\r\n\r\n");
+            let identity = rights.authenticate(head(&request).view());
+            let may = actions.map(|action| rights.authorize(identity.source(), action).is_ok());
+            assert_eq!(may, allowed, "{shown}");
+        }
+    }
+}
