@@ -10,8 +10,13 @@ export type Position = string;
 export type State = "connecting" | "open" | "reconnecting" | "closed";
 
 export interface StateDetail {
-  /** Of the close that led to this state; 1006 where there was none. */
+  /**
+   * Of the close that led to this state; 1006 where there was none. A first handshake that is refused
+   * with a status of HTTP counts as a close with 4000 and the status, as 4404, where it can be seen: by the
+   * package `ws`. Umbel tells browsers, and Node's own WebSocket, by a close.
+   */
   code?: number;
+  /** In words: the server's, or what else is known. */
   reason?: string;
   /** With `reconnecting`: when it connects again, in milliseconds from now. */
   retryInMs?: number;
@@ -22,7 +27,11 @@ export declare class UmbelError extends Error {
   /**
    * The server's code (`forbidden`, `invalid_topic`, `too_big` and so on), or one of these:
    * - `closed`: it was closed, here or for good by the server; what was not sent is never sent
-   * - `fate_unknown`: the connection was lost between sending and answer, so that it was done or not
+   * - `unauthorized`, `forbidden`: the same, because the server wants another token, or none helps
+   * - `too_big`: the server takes no message as big. Nothing else that was sent is lost by that
+   * - `fate_unknown`: the connection was lost between sending and answer, or no answer came in time, so
+   *   that it was done or not
+   * - `timed_out`: there was no connection in time; it was not sent and never is
    * - `too_many_publishes`: not sent, because as much waits already as the options allow
    * - `already_subscribed`: there is such a subscription
    */
@@ -33,9 +42,8 @@ export declare class UmbelError extends Error {
 
 export interface Options {
   /**
-   * Shown as `?token=`. A function is asked anew before each connection. A wrong token is a refused
-   * handshake, which the WebSocket interface does not tell from a server that is away: it is tried
-   * again and again.
+   * Shown as `?token=`. A function is asked anew before each connection, and once more if the server
+   * refuses what it gave (4401, 4408). Refused again, or where there is no function, it is the end.
    */
   token?: string | (() => string | Promise<string>);
   /** What others see of this connection by presence: any JSON. */
@@ -47,11 +55,18 @@ export interface Options {
   /**
    * How long to wait before connecting again: at random between 0 and a bound, which is `minMs` (1000)
    * at first and doubles with each failure up to `maxMs` (30000). A hint `retry=SECONDS` in the reason
-   * of a close comes on top. Without one, 1002, 1003, 1007, 1008, 1010 and 4000 to 4999 are final.
+   * of a close comes on top. Without one, 1002, 1003, 1007, 1008, 1010 and 4000 to 4999 are final, but
+   * for 4429; 4401 and 4408 as `token` says. A page that is back from sleep or from behind others, or
+   * whose network is back, connects at once, though not before the server wants it.
    */
   backoff?: { minMs?: number; maxMs?: number };
   /** How many publishes and questions may wait while there is no connection (1000). */
   publishesMax?: number;
+  /**
+   * How long a publish or a question may take, in milliseconds (300000): then it rejects with
+   * `timed_out` or `fate_unknown`. `Infinity` is for ever.
+   */
+  publishTimeoutMs?: number;
   /** How many bytes may wait in an open WebSocket before publishes are refused (16 MiB). */
   bufferedBytesMax?: number;
   /**
@@ -59,10 +74,12 @@ export interface Options {
    * Nothing is lost then, but it may be published twice.
    */
   resend?: boolean;
-  /** After how long a silence it pings (25000 ms). */
+  /** After how long a silence it pings (25000 ms). A page that wakes up or is offline does so at once. */
   pingAfterMs?: number;
   /** How long it waits for an answer to that, and for a connection to open (20000 ms). */
   pongTimeoutMs?: number;
+  /** For tests: what tells of the network and of sleep, in place of the window or worker. */
+  page?: EventTarget | null;
   /** For tests: numbers from 0 to 1. */
   random?: () => number;
   /** For tests: the time in milliseconds, and what waits for it. */
@@ -180,13 +197,16 @@ export interface Umbel {
   onState(listener: (state: State, detail: StateDetail) => void): () => void;
   /**
    * Subscribes, now or once there is a connection, and again after each reconnect.
+   * A string is the name of one topic. What looks like a pattern (`orders/*`) is refused as a string, so that
+   * a name from elsewhere never becomes one: write `{ pattern: "orders/*" }`.
    * @throws UmbelError `already_subscribed` or `closed`; TypeError for what is no topic, pattern or position
    */
   subscribe(topic: string | { topic: string }, handlers?: TopicHandlers): Subscription;
   subscribe(target: { pattern: string }, handlers?: Handlers): Subscription;
   /**
    * Publishes, now or once there is a connection. A string is published as it is, bytes as bytes, and
-   * everything else as its JSON. Rejects with an {@link UmbelError}.
+   * everything else as its JSON. It always settles: rejects with an {@link UmbelError}, after
+   * `publishTimeoutMs` at the latest.
    */
   publish(
     topic: string,

@@ -121,6 +121,25 @@ test("tabs whose connections break in the middle of frames miss nothing", limits
   await context.close();
 });
 
+test("a page whose network is back, and one that comes to the front, connect at once", limits, async () => {
+  const context = await browser.newContext();
+  // An hour, so that nothing but the event can be the reason.
+  const backoff = { minMs: 3_600_000, maxMs: 3_600_000 };
+  const page = await openTab(context, freshTopic("woken"), { backoff });
+  const isIn = (state) => page.waitForFunction((wanted) => window.umbel.state === wanted, state);
+  proxy.cutAll();
+  await isIn("reconnecting");
+  await context.setOffline(true);
+  await context.setOffline(false);
+  await isIn("open");
+  proxy.cutAll();
+  await isIn("reconnecting");
+  // Of the driver's making, for whom every page is always in front.
+  await page.evaluate(() => document.dispatchEvent(new Event("visibilitychange")));
+  await isIn("open");
+  await context.close();
+});
+
 test("tabs are told of the gap when the server was killed, and go on", limits, async () => {
   const context = await browser.newContext();
   const topic = freshTopic("killed");

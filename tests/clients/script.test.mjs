@@ -3,6 +3,7 @@
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
+import { createServer } from "node:http";
 import { afterEach, describe, test } from "node:test";
 import { promisify } from "node:util";
 import { setFlagsFromString } from "node:v8";
@@ -465,6 +466,13 @@ describe("subscriptions", () => {
     for (const wrong of ["", undefined, null, 7, {}, "\ud800", { pattern: "" }]) {
       assert.throws(subscribe(wrong), TypeError, String(wrong));
     }
+    for (const pattern of ["*", "**", "orders/*", "a.*.b", "*/a", "a/**", "orders/*?a=1"]) {
+      const words = { name: "TypeError", message: new RegExp(`{ pattern: "${pattern.replace(/[*?.]/g, "\\$&")}" }`) };
+      assert.throws(subscribe(pattern), words);
+      umbel.subscribe({ topic: pattern }).unsubscribe();
+      umbel.subscribe({ pattern }).unsubscribe();
+    }
+    for (const topic of ["a*", "a/***", "b?a=/*", "*a.b*c"]) umbel.subscribe(topic).unsubscribe();
     for (const since of ["", "1:1", "00000000000000a1:", "00000000000000a1:-1", "00000000000000a1:18446744073709551616", 7]) {
       assert.throws(subscribe("t", { since }), TypeError, String(since));
     }
@@ -548,13 +556,83 @@ describe("publishes", () => {
     );
   });
 
-  test("what the server closed for is not sent again", limits, async () => {
+  for (const binary of [false, true]) {
+    test(`after 1009 the biggest was too big, and those behind it are sent: binary is ${binary}`, limits, async () => {
+      const server = await startServer();
+      const umbel = open(server.url, { binary });
+      await until(() => umbel.state === "open");
+      // As the server does: it reads no further than to what is too big.
+      const got = [];
+      server.handle = (peer, message) => {
+        got.push(message);
+        if (message.length < 1000) return;
+        peer.socket.close(1009, "too big");
+        delete server.handle;
+        server.handle = (other, text) => other !== peer && other.handle(text);
+      };
+      const big = binary ? Uint8Array.of(...Array(1000).fill(7)) : "ü".repeat(1000);
+      const fates = [
+        umbel.publish("t", "before"),
+        umbel.publish("t", "before, again", { resend: true }),
+        umbel.publish("t", big, { resend: true }),
+        umbel.publish("t", "x".repeat(999)),
+        umbel.publish("t", "last"),
+      ];
+      const [before, again, tooBig, behind, last] = await Promise.allSettled(fates);
+      assert.equal(got.length, 3);
+      assert.deepEqual([before.reason.code, tooBig.reason.code], ["fate_unknown", "too_big"]);
+      assert.match(tooBig.reason.message, /1009|big/);
+      const positions = [again, behind, last].map(({ value }) => value.position.split(":")[1]);
+      assert.deepEqual(positions, ["1", "2", "3"]);
+    });
+  }
+
+  test("several that are too big are each told, by one connection each", limits, async () => {
     const server = await startServer();
-    server.handle = (peer) => peer.socket.close(1009, "too big");
+    server.handle = (peer, text) => {
+      if (text.length >= 1000) peer.socket.close(1009, "");
+      else peer.handle(text);
+    };
     const umbel = open(server.url, { resend: true });
-    await rejects(umbel.publish("t", "x".repeat(1000)), "fate_unknown");
+    const sizes = [1000, 5, 3000, 2000, 6];
+    const fates = await Promise.allSettled(sizes.map((size) => umbel.publish("t", "x".repeat(size))));
+    assert.deepEqual(
+      fates.map(({ reason }) => reason?.code),
+      ["too_big", undefined, "too_big", "too_big", undefined],
+    );
+  });
+
+  test("each settles in time: unsent, unanswered, and when it cannot be written", limits, async () => {
+    const server = await startServer();
+    const clock = new VirtualClock();
+    const umbel = open(server.url, { timers: clock.timers, publishTimeoutMs: 3000 });
+    // Before there is a connection: it is never sent.
+    const unsent = rejects(umbel.publish("t", "unsent"), "timed_out");
+    await clock.pass(3000);
+    await unsent;
+    await until(() => umbel.state === "open");
+    server.handle = (peer, text) => JSON.parse(text).type === "ping" && peer.handle(text);
+    const unanswered = [umbel.publish("t", "1", { resend: true }), umbel.presence("t")];
+    const codes = Promise.allSettled(unanswered).then((all) => all.map(({ reason }) => reason.code));
+    await clock.pass(3000);
+    assert.deepEqual(await codes, ["fate_unknown", "fate_unknown"]);
+    // Once told, it is not sent again.
     delete server.handle;
-    assert.equal((await umbel.publish("t", "small")).position, POSITION_1);
+    server.peers[0].socket.terminate();
+    await until(() => umbel.state === "reconnecting");
+    const { btoa } = globalThis;
+    globalThis.btoa = () => {
+      throw new RangeError("Invalid string length");
+    };
+    const fates = [umbel.publish("t", Uint8Array.of(1)), umbel.publish("t", "behind")];
+    const settled = Promise.allSettled(fates);
+    await clock.pass(100);
+    const [unwritten, behind] = await settled;
+    globalThis.btoa = btoa;
+    assert.equal(unwritten.reason.code, "too_big");
+    assert.equal(behind.value.position, POSITION_1);
+    umbel.close();
+    assert.equal(clock.nextInMs, null, "nothing is left to do");
   });
 });
 
@@ -602,7 +680,7 @@ describe("reconnecting", () => {
     assert.equal(halved.states.at(-1).retryInMs, 50);
   });
 
-  for (const [code, reason, retryInMs] of [
+  for (const [code, reason, retryInMs, error = "closed"] of [
     [1000, "", 1000],
     [1001, "going away; retry=3", 4000],
     [1012, "retry=0.25", 1250],
@@ -612,6 +690,8 @@ describe("reconnecting", () => {
     [1009, "", 1000],
     [1008, "come again; retry=1", 2000],
     [4321, "retry=2", 3000],
+    [4429, "as many connections as one address may have", 1000],
+    [4429, "retry=5", 6000],
     [3000, "", 1000],
     [1002, "", null],
     [1003, "", null],
@@ -619,6 +699,10 @@ describe("reconnecting", () => {
     [1008, "this connection may not publish", null],
     [1010, "", null],
     [4000, "", null],
+    [4401, "a token is needed", null, "unauthorized"],
+    [4408, "", null, "unauthorized"],
+    [4403, "subscribing is closed to everybody here", null, "forbidden"],
+    [4404, "there is nothing here", null],
     [4999, "bye", null],
   ]) {
     const outcome = retryInMs === null ? "ends it" : `waits ${retryInMs} ms`;
@@ -638,7 +722,8 @@ describe("reconnecting", () => {
       assert.deepEqual(states.at(-1), { state, code, reason, ...detail });
       if (retryInMs === null) {
         assert.equal(clock.nextInMs, null, "nothing is left to do");
-        assert.deepEqual(heard.errors.map((error) => error.code), ["closed"]);
+        assert.deepEqual(heard.errors.map((told) => told.code), [error]);
+        assert.match(heard.errors[0].message, new RegExp(`${code} ${reason}`));
         await rejects(umbel.publish("t", "x"), "closed");
       } else {
         assert.deepEqual(heard.errors, []);
@@ -648,6 +733,171 @@ describe("reconnecting", () => {
       }
     });
   }
+
+  for (const code of [4401, 4408]) {
+    test(`${code}: a function is asked for one other token, and after a good connection again`, limits, async () => {
+      const server = await startServer();
+      const tokens = [];
+      const token = () => tokens.push(tokens.length);
+      const { clock, umbel, states } = await openVirtual(server, { token });
+      const refuse = async (index) => (await server.peer(index)).socket.close(code, "the token has expired");
+      await refuse(0);
+      await until(() => umbel.state === "reconnecting");
+      assert.equal(states.at(-1).code, code);
+      await clock.pass(1000);
+      await until(() => umbel.state === "open");
+      // What was heard shows that this one was taken.
+      await umbel.publish("t", "x");
+      await refuse(1);
+      await until(() => umbel.state === "reconnecting");
+      await clock.pass(2000);
+      await until(() => umbel.state === "open");
+      // So does time.
+      await clock.pass(5000);
+      await refuse(2);
+      await until(() => umbel.state === "reconnecting");
+      await clock.pass(1000);
+      await refuse(3);
+      await until(() => umbel.state === "closed");
+      assert.equal(tokens.length, 4);
+      assert.deepEqual(states.at(-1), { state: "closed", code, reason: "the token has expired" });
+    });
+  }
+
+  for (const [status, told] of [
+    [400, 4400],
+    [401, 4401],
+    [403, 4403],
+    [404, 4404],
+    [408, null],
+    [429, null],
+    [503, null],
+  ]) {
+    test(`a first handshake that is answered ${status} ${told ? "ends it" : "is tried again"}`, limits, async () => {
+      const server = createServer((request, response) => response.writeHead(status).end());
+      await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+      opened.push({ stop: () => server.close() });
+      server.on("upgrade", (request, socket) => socket.end(`HTTP/1.1 ${status} No\r\nContent-Length: 0\r\n\r\n`));
+      const umbel = open(`ws://127.0.0.1:${server.address().port}/ws`);
+      const states = [];
+      umbel.onState((state, { code, reason }) => states.push({ state, code, reason }));
+      const published = umbel.publish("t", "x");
+      published.catch(() => {});
+      const heard = listen(umbel, "t");
+      await until(() => states.length > (told ? 0 : 1));
+      assert.equal(states[0].state, told ? "closed" : "reconnecting");
+      assert.match(states[0].reason, new RegExp(String(status)));
+      const code = { 401: "unauthorized", 403: "forbidden" }[status] ?? "closed";
+      if (told) {
+        assert.equal(states[0].code, told);
+        await rejects(published, code);
+        assert.deepEqual(heard.errors.map((error) => error.code), [code]);
+      }
+    });
+  }
+
+  test("where there is no server, the reason says so", limits, async () => {
+    const umbel = open("ws://127.0.0.1:9/ws");
+    const reasons = [];
+    umbel.onState((state, { reason }) => reasons.push(reason));
+    await until(() => reasons.length > 0);
+    assert.match(reasons[0], /ECONNREFUSED/);
+    const silent = open("ws://127.0.0.1:9/ws", { WebSocket: UndiciWebSocket });
+    silent.onState((state, { reason }) => reasons.push(reason));
+    await until(() => reasons.some((reason) => reason.startsWith("no connection: ")));
+  });
+
+  describe("the page", () => {
+    async function openWithPage(server, options) {
+      const page = new EventTarget();
+      page.document = Object.assign(new EventTarget(), { visibilityState: "visible" });
+      const ofDocument = ["resume", "visibilitychange"];
+      const tell = (name, more) => {
+        const target = ofDocument.includes(name) ? page.document : page;
+        target.dispatchEvent(Object.assign(new Event(name), more));
+      };
+      return { page, tell, ...(await openVirtual(server, { page, ...options })) };
+    }
+
+    for (const [name, more] of [
+      ["online", {}],
+      ["pageshow", { persisted: true }],
+      ["resume", {}],
+      ["visibilitychange", {}],
+    ]) {
+      test(`${name} connects at once, but not before the server wants it`, limits, async () => {
+        const server = await startServer();
+        const { clock, umbel, tell, page } = await openWithPage(server, { backoff: { minMs: 60_000 } });
+        server.peers[0].socket.terminate();
+        await until(() => umbel.state === "reconnecting");
+        page.document.visibilityState = "hidden";
+        tell("visibilitychange");
+        tell("pageshow", { persisted: false });
+        tell("offline");
+        assert.equal(clock.nextInMs, 30_000);
+        page.document.visibilityState = "visible";
+        tell(name, more);
+        await clock.pass(0);
+        await until(() => umbel.state === "open");
+        server.peers[1].socket.close(1013, "retry=7");
+        await until(() => umbel.state === "reconnecting");
+        tell(name, more);
+        assert.equal(clock.nextInMs, 7000);
+        await clock.pass(7000);
+        await until(() => umbel.state === "open");
+      });
+
+      test(`${name} asks an open connection for a pong`, limits, async () => {
+        const server = await startServer();
+        const { clock, umbel, tell, states } = await openWithPage(server);
+        tell(name, more);
+        await until(() => server.peers[0].commands.length === 1);
+        await umbel.publish("t", "x");
+        await clock.pass(5000);
+        assert.equal(umbel.state, "open");
+        server.handle = () => {};
+        tell(name, more);
+        await clock.pass(4999);
+        assert.equal(umbel.state, "open");
+        await clock.pass(1);
+        assert.equal(states.at(-1).reason, "no pong in time");
+      });
+    }
+
+    test("offline asks for a pong, for a server on this machine stays", limits, async () => {
+      const server = await startServer();
+      const { clock, umbel, tell } = await openWithPage(server);
+      tell("offline");
+      await umbel.publish("t", "x");
+      await clock.pass(5000);
+      assert.equal(umbel.state, "open");
+      server.handle = () => {};
+      tell("offline");
+      await clock.pass(5000);
+      assert.equal(umbel.state, "reconnecting");
+    });
+
+    test("online starts the delays over, and close() stops listening", limits, async () => {
+      const server = await startServer();
+      const { clock, umbel, states, page, tell } = await openWithPage(server);
+      server.server.options.verifyClient = () => false;
+      server.peers[0].socket.terminate();
+      for (let count = 1; count <= 5; count += 1) {
+        await until(() => states.length > count);
+        await clock.pass(states.at(-1).retryInMs);
+      }
+      await until(() => states.length > 6);
+      assert.equal(states.at(-1).retryInMs, 30_000);
+      tell("online");
+      await clock.pass(0);
+      await until(() => states.length > 7);
+      assert.equal(states.at(-1).retryInMs, 1000);
+      const left = [];
+      page.removeEventListener = page.document.removeEventListener = (name) => left.push(name);
+      umbel.close();
+      assert.deepEqual(left.sort(), ["offline", "online", "pageshow", "resume", "visibilitychange"]);
+    });
+  });
 
   test("silence is answered by a ping, and more silence by a new connection", limits, async () => {
     const server = await startServer();

@@ -18,6 +18,8 @@ const options: Options = {
   binary: true,
   WebSocket,
   backoff: { maxMs: 10_000 },
+  publishTimeoutMs: Infinity,
+  page: null,
   publishesMax: 10,
   bufferedBytesMax: 1 << 20,
   resend: true,

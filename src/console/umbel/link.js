@@ -1,25 +1,22 @@
+import { ABNORMAL, GIVEN_UP, NORMAL, PROTOCOL_ERROR, TOO_BIG } from "./ending.js";
+import { codeOfRefusal, endingOf } from "./ending.js";
 import { UmbelError, tell } from "./error.js";
 import { BINARY_DIALECT, TEXT_DIALECT, encodePublish, parsePublication, parseText } from "./messages.js";
-import { checkText, payloadOf, routeOf } from "./messages.js";
+import { checkText, payloadOf, routeOf, sizeOf } from "./messages.js";
+import { listenToPage } from "./page.js";
 import { parsePosition } from "./position.js";
 import { addressOf, parseUrl, settingsOf } from "./settings.js";
 import { Subscriber } from "./subscriber.js";
 
-const RETRY_HINT = /\bretry=(\d+(?:\.\d+)?)/;
-const RETRY_HINT_S_MAX = 3600;
-// Close codes: RFC 6455 section 7.4.1, and the range that is left to programs.
-const NORMAL = 1000;
-const ABNORMAL = 1006;
-const GIVEN_UP = 4001;
-const PROTOCOL_ERROR = 4002;
-/** Something sent was too big: whatever has no answer yet is not sent again. */
-const TOO_BIG = 1009;
-/** Another connection mends nothing, unless the server says when to come: so with 4000 to 4999. */
-const FINAL_CODES = new Set([1002, 1003, 1007, 1008, 1010]);
 /** Errors that pass by themselves: the subscription is tried again. */
 const PASSING_ERRORS = new Set(["unavailable", "too_many_topics"]);
 /** A connection that stayed open this long counts as a success: delays start over. */
 const STABLE_AFTER_MS = 5_000;
+/** Browsers tell a page no more of a handshake that failed. */
+const UNKNOWN_FAILURE =
+  "no connection: no server there, no WebSocket at this address, or it was refused";
+/** How long a connection that may have died unseen has for its pong. */
+const DOUBTED_PONG_TIMEOUT_MS = 5_000;
 
 /** The one WebSocket at a time, and what must outlive it. */
 export class Link {
@@ -34,20 +31,32 @@ export class Link {
   /** Counts what makes a token obsolete that is being waited for. */
   #attempts = 0;
   #failures = 0;
+  /** Whether there ever was a connection: before, a refusal by status is believed. */
+  #wasOpen = false;
+  /** Whether a token was asked for once more because the last one was refused. */
+  #askedAgain = false;
+  /** While it waits to connect again: before when the server does not want it, else null. */
+  #retryNotBeforeMs = null;
   /** The one timer: of the opening, of the silence, or until the next attempt. */
   #timer = null;
   #nextId = 0;
-  /** Requests that were sent and have no answer, by id, in the order in which they were sent. */
+  /**
+   * Requests that were sent and have no answer, by id, in the order in which they were sent. Those that
+   * outlive their connection say by `isRepeatable`, true or false, whether they are sent again.
+   */
   #unanswered = new Map();
   /** Requests that wait for a connection. */
   #waiting = [];
   #subscribers = new Map();
   /** Who gets what comes, by kind and by the name that the server gave, in its own spelling. */
   #routes = new Map();
+  #leavePage;
 
   constructor(url, options) {
     this.#settings = settingsOf(options);
     this.#url = parseUrl(url);
+    const handleWake = (isOnline) => this.#handleWake(isOnline);
+    this.#leavePage = listenToPage(this.#settings.page, handleWake, () => this.#doubt());
     this.#connect();
   }
 
@@ -89,6 +98,7 @@ export class Link {
 
   async #connect() {
     const attempt = (this.#attempts += 1);
+    this.#retryNotBeforeMs = null;
     const { token } = this.#settings;
     try {
       // Without a function there is nothing to wait for, and the socket exists when this returns.
@@ -110,9 +120,14 @@ export class Link {
       socket.addEventListener(name, (event) => this.#socket === socket && handle(event));
     listen("open", () => this.#handleOpen());
     listen("message", ({ data }) => this.#handleMessage(data));
-    listen("close", ({ code, reason }) => this.#handleLoss(code, reason));
-    // A close follows each error, and says more. Without this, one of `ws` would end the process.
-    listen("error", () => {});
+    // A close follows each error. Without a listener, one of `ws` would end the process.
+    let failure = "";
+    socket.addEventListener("error", ({ message }) => (failure ||= message ?? ""));
+    listen("close", ({ code, reason }) => {
+      if (code !== ABNORMAL || this.state === "open") return this.#handleLoss(code, reason);
+      const refusal = codeOfRefusal(failure);
+      this.#handleLoss(this.#wasOpen ? code : refusal, reason || failure || UNKNOWN_FAILURE);
+    });
     const giveUp = () => this.#handleLoss(ABNORMAL, "it did not open in time", GIVEN_UP);
     this.#setTimer(pongTimeoutMs, giveUp);
   }
@@ -121,6 +136,7 @@ export class Link {
     if (![TEXT_DIALECT, BINARY_DIALECT].includes(this.#socket.protocol)) {
       return this.#handleLoss(ABNORMAL, `the server speaks no ${TEXT_DIALECT}`, PROTOCOL_ERROR);
     }
+    this.#wasOpen = true;
     this.#openedAtMs = this.#heardAtMs = this.#nowMs();
     this.#watch();
     for (const subscriber of this.#subscribers.values()) this.#sendSubscribe(subscriber);
@@ -132,31 +148,56 @@ export class Link {
   #watch() {
     const { pingAfterMs, pongTimeoutMs } = this.#settings;
     this.#setTimer(this.#heardAtMs + pingAfterMs - this.#nowMs(), () => {
-      const pingedAtMs = this.#nowMs();
-      if (pingedAtMs - this.#heardAtMs < pingAfterMs) return this.#watch();
-      this.ping();
-      this.#setTimer(pongTimeoutMs, () => {
-        if (this.#heardAtMs >= pingedAtMs) this.#watch();
-        else this.#handleLoss(ABNORMAL, "no pong in time", GIVEN_UP);
-      });
+      if (this.#nowMs() - this.#heardAtMs < pingAfterMs) this.#watch();
+      else this.#expectPong(pongTimeoutMs);
     });
   }
 
+  #expectPong(timeoutMs) {
+    const pingedAtMs = this.#nowMs();
+    this.ping();
+    this.#setTimer(timeoutMs, () => {
+      if (this.#heardAtMs >= pingedAtMs) this.#watch();
+      else this.#handleLoss(ABNORMAL, "no pong in time", GIVEN_UP);
+    });
+  }
+
+  /** Asks at once whether the connection still carries anything. */
+  #doubt() {
+    const timeoutMs = Math.min(DOUBTED_PONG_TIMEOUT_MS, this.#settings.pongTimeoutMs);
+    if (this.state === "open") this.#expectPong(timeoutMs);
+  }
+
+  #handleWake(isOnline) {
+    this.#doubt();
+    if (this.#retryNotBeforeMs === null) return;
+    if (isOnline) this.#failures = 0;
+    this.#setTimer(this.#retryNotBeforeMs - this.#nowMs(), () => this.#connect());
+  }
+
   #handleLoss(code, reason, closeCode = NORMAL) {
-    const hint = RETRY_HINT.exec(reason);
-    if ((FINAL_CODES.has(code) || code >= 4000) && !hint) {
-      const error = new UmbelError("closed", `refused: ${code} ${reason}`);
-      return this.#end(error, { code, reason }, false);
+    const { isFinal, mayNeedToken, hintMs, error } = endingOf(code, reason);
+    if (this.#nowMs() - this.#openedAtMs >= STABLE_AFTER_MS) this.#startOver();
+    const mayAskAgain = typeof this.#settings.token === "function" && !this.#askedAgain;
+    if (isFinal && !(mayNeedToken && mayAskAgain)) {
+      return this.#end(new UmbelError(error, `refused: ${code} ${reason}`), { code, reason }, false);
     }
+    this.#askedAgain ||= mayNeedToken;
+    const isBinary = this.#socket?.protocol === BINARY_DIALECT;
     this.#forgetConnection(closeCode);
-    this.#settleUnanswered(code !== TOO_BIG);
-    if (this.#nowMs() - this.#openedAtMs >= STABLE_AFTER_MS) this.#failures = 0;
+    this.#settleUnanswered({ mayRepeat: true, isTooBig: code === TOO_BIG, isBinary });
     this.#openedAtMs = Infinity;
-    const hintS = Math.min(Number(hint?.[1] ?? 0), RETRY_HINT_S_MAX);
-    const retryInMs = hintS * 1000 + this.#backoffMs(this.#failures);
+    const retryInMs = hintMs + this.#backoffMs(this.#failures);
     this.#failures += 1;
+    this.#retryNotBeforeMs = this.#nowMs() + hintMs;
     this.#setTimer(retryInMs, () => this.#connect());
     this.#setState("reconnecting", { code, reason, retryInMs });
+  }
+
+  /** The last connection was a good one: what went wrong before it counts no longer. */
+  #startOver() {
+    this.#failures = 0;
+    this.#askedAgain = false;
   }
 
   #forgetConnection(closeCode) {
@@ -164,28 +205,38 @@ export class Link {
     this.#socket = null;
     socket?.close(closeCode);
     this.#attempts += 1;
+    this.#retryNotBeforeMs = null;
     this.#setTimer(0, null);
     this.#routes.clear();
     for (const subscriber of this.#subscribers.values()) subscriber.handleLoss();
   }
 
   /** What was sent and has no answer waits in its order if it may be sent again, or is rejected. */
-  #settleUnanswered(mayRepeat) {
+  #settleUnanswered({ mayRepeat, isTooBig = false, isBinary = false }) {
     const requests = [...this.#unanswered.values()];
     this.#unanswered.clear();
-    const isKept = (request) => mayRepeat && request.isRepeatable;
+    // The biggest was too big, whichever the server met first; what came behind it was not read.
+    const tooBig = isTooBig ? indexOfBiggest(requests, isBinary) : requests.length;
+    const isUnread = (request, index) => index > tooBig && request.isRepeatable !== undefined;
+    const isKept = (request, index) =>
+      mayRepeat && index !== tooBig && (request.isRepeatable || isUnread(request, index));
     this.#waiting = requests.filter(isKept).concat(this.#waiting);
-    const reason = "the connection was lost before the answer: whether it was done is not known";
-    for (const request of requests) {
-      if (!isKept(request)) request.reject?.(new UmbelError("fate_unknown", reason));
-    }
+    const reasons = {
+      too_big: "the server takes no message as big as this (1009)",
+      fate_unknown: "the connection was lost before the answer: whether it was done is not known",
+    };
+    requests.forEach((request, index) => {
+      const code = index === tooBig ? "too_big" : "fate_unknown";
+      if (!isKept(request, index)) request.reject?.(new UmbelError(code, reasons[code]));
+    });
   }
 
   /** For good. Subscribers hear of it unless the program wanted it. */
   #end(error, detail, isWanted) {
     if (this.state === "closed") return;
+    this.#leavePage();
     this.#forgetConnection(NORMAL);
-    this.#settleUnanswered(false);
+    this.#settleUnanswered({ mayRepeat: false });
     for (const request of this.#waiting.splice(0)) request.reject(error);
     const subscribers = [...this.#subscribers.values()];
     for (const subscriber of subscribers) subscriber.state = "ended";
@@ -224,18 +275,47 @@ export class Link {
     const isFull = queued >= (maySend ? bufferedBytesMax : publishesMax);
     if (isFull) throw new UmbelError("too_many_publishes", "too much waits to be sent");
     return new Promise((resolve, reject) => {
-      const accept = (message) => resolve(read(message));
-      const request = { answer, encode, isRepeatable, accept, reject };
+      const settle = (finish, value) => {
+        request.cancelWait();
+        finish(value);
+      };
+      const accept = (message) => settle(resolve, read(message));
+      const refuse = (error) => settle(reject, error);
+      const isRepeated = Boolean(isRepeatable);
+      const request = { answer, encode, isRepeatable: isRepeated, accept, reject: refuse };
+      request.cancelWait = this.#limitWait(request);
       if (maySend) this.#send(request);
       else this.#waiting.push(request);
     });
+  }
+
+  /** Rejects a request that gets no answer in time. Returns what ends the wait. */
+  #limitWait(request) {
+    const { publishTimeoutMs, timers } = this.#settings;
+    if (!Number.isFinite(publishTimeoutMs)) return () => {};
+    const timer = timers.setTimeout(() => {
+      this.#waiting = this.#waiting.filter((other) => other !== request);
+      request.isRepeatable = undefined;
+      const error = request.wasSent
+        ? new UmbelError("fate_unknown", "no answer came in time: whether it was done is not known")
+        : new UmbelError("timed_out", "there was no connection in time: it was not sent");
+      request.reject(error);
+    }, publishTimeoutMs);
+    return () => timers.clearTimeout(timer);
   }
 
   #send(request) {
     do this.#nextId = (this.#nextId + 1) >>> 0;
     while (this.#unanswered.has(this.#nextId));
     this.#unanswered.set(this.#nextId, request);
-    this.#socket.send(request.encode(this.#nextId, this.#socket.protocol === BINARY_DIALECT));
+    try {
+      this.#socket.send(request.encode(this.#nextId, this.#socket.protocol === BINARY_DIALECT));
+      request.wasSent = true;
+    } catch (error) {
+      this.#unanswered.delete(this.#nextId);
+      // All but its size was checked before.
+      request.reject?.(new UmbelError("too_big", `it cannot be sent: ${error.message}`));
+    }
     return this.#nextId;
   }
 
@@ -245,6 +325,7 @@ export class Link {
 
   #handleMessage(data) {
     this.#heardAtMs = this.#nowMs();
+    this.#askedAgain = false;
     try {
       const message = typeof data === "string" ? parseText(data) : parsePublication(data);
       const { type, id } = message;
@@ -329,4 +410,13 @@ export class Link {
     this.#leave(subscriber);
     this.#subscribeLater(subscriber);
   }
+}
+
+/** Where the biggest of the publishes among them is; behind all where there is none. */
+function indexOfBiggest(requests, isBinary) {
+  const sizes = requests.map(({ answer, encode }) =>
+    answer === "published" ? sizeOf(encode(0, isBinary)) : 0,
+  );
+  const index = sizes.indexOf(Math.max(...sizes));
+  return sizes[index] > 0 ? index : requests.length;
 }

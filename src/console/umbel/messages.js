@@ -9,6 +9,13 @@ const utf8Parser = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 export const routeOf = ({ topic, pattern }) =>
   pattern === undefined ? `topic ${topic}` : `pattern ${pattern}`;
 
+/** How many bytes a message has on the wire, uncompressed. */
+export const sizeOf = (message) =>
+  typeof message === "string" ? utf8.encode(message).length : message.length;
+
+/** Whether somebody who knows patterns means one by this, and not the topic of this very name. */
+export const looksLikePattern = (text) => /(^|[/.])\*\*?([/.]|$)/.test(text.split("?", 1)[0]);
+
 export function checkText(text, what) {
   const isText = typeof text === "string" && text !== "" && !LONE_SURROGATE.test(text);
   if (!isText) throw new TypeError(`${what} must be Unicode text`);

@@ -4,6 +4,7 @@ const DEFAULTS = {
   binary: false,
   resend: false,
   publishesMax: 1_000,
+  publishTimeoutMs: 300_000,
   bufferedBytesMax: 16 * 1024 * 1024,
   pingAfterMs: 25_000,
   pongTimeoutMs: 20_000,
@@ -18,7 +19,9 @@ const DEFAULT_TIMERS = {
 
 /** All settings, with what the program gave. */
 export function settingsOf(options) {
-  const settings = withDefaults(options, { WebSocket: globalThis.WebSocket, ...DEFAULTS });
+  const { WebSocket, addEventListener } = globalThis;
+  const page = typeof addEventListener === "function" ? globalThis : null;
+  const settings = withDefaults(options, { WebSocket, page, ...DEFAULTS });
   settings.backoff = withDefaults(options.backoff, DEFAULT_BACKOFF);
   settings.timers = withDefaults(options.timers, DEFAULT_TIMERS);
   if (!settings.WebSocket) throw new TypeError("no WebSocket here: pass one as an option");

@@ -1,5 +1,5 @@
 import { tell } from "./error.js";
-import { checkText } from "./messages.js";
+import { checkText, looksLikePattern } from "./messages.js";
 import { formatPosition, nextPosition, parsePosition } from "./position.js";
 
 /** One subscription through all its connections. The program holds its `handle`. */
@@ -22,6 +22,11 @@ export class Subscriber {
     this.kind = target?.pattern === undefined ? "topic" : "pattern";
     this.name = typeof target === "string" ? target : target?.[this.kind];
     checkText(this.name, `a ${this.kind}`);
+    if (typeof target === "string" && looksLikePattern(target)) {
+      const name = JSON.stringify(target);
+      const words = "is the name of one topic, and a pattern only if that is said";
+      throw new TypeError(`${name} ${words}: { pattern: ${name} }, or else { topic: ${name} }`);
+    }
     const { since, last } = handlers;
     if (this.kind === "pattern" && (since ?? last ?? null) !== null) {
       throw new TypeError("a pattern has no history: since and last are for topics");
