@@ -82,7 +82,7 @@ fn origins_are_exact() {
 }
 
 #[test]
-fn a_preflight_is_told_what_may_be_sent() {
+fn preflight_lists_methods_and_headers() {
     let server = Server::start(&["--publish-token", "secret"]);
     let response = server.request(
         "OPTIONS /pub/a HTTP/1.1\r\nHost: a\r\nOrigin: http://localhost:3000\r\n\
@@ -144,7 +144,7 @@ fn shown() -> Vec<(&'static str, String, u16)> {
 
 /// Every route with no credentials, wrong ones and right ones, for who may be anyone, nobody or a holder of a token.
 #[test]
-fn the_table_of_routes_and_credentials() {
+fn routes_by_credentials() {
     let token = Server::start(&[
         "--publish-token",
         "right",
@@ -214,7 +214,7 @@ fn the_table_of_routes_and_credentials() {
 
 /// Who may subscribe and not publish is told so when it tries, and nobody gets its message.
 #[test]
-fn a_subscriber_without_the_right_may_not_publish() {
+fn publish_without_right_closes_with_1008() {
     let server = Server::start(&["--publish-token", "right"]);
     let mut listening = subscribe(&server, "a");
     let mut without = subscribe(&server, "a");
@@ -229,7 +229,7 @@ fn a_subscriber_without_the_right_may_not_publish() {
 
 /// The script is for the pages of others: no right is asked of who loads it, but of their origin.
 #[test]
-fn the_script_is_for_every_allowed_origin() {
+fn script_for_allowed_origins() {
     let server = Server::start(&[
         "--subscribe",
         "nobody",

@@ -14,7 +14,7 @@ use support::{Server, wait_until};
 const CONNECTIONS_MAX: usize = 10;
 
 #[test]
-fn who_comes_over_the_cap_is_told_and_may_come_back() {
+fn connections_over_cap_get_503() {
     let server = Server::start(&["--connections-max", "10"]);
     let address = server.address();
     let mut sockets: Vec<_> = (0..CONNECTIONS_MAX)
@@ -48,7 +48,7 @@ fn who_comes_over_the_cap_is_told_and_may_come_back() {
 }
 
 #[test]
-fn a_rush_over_the_cap_harms_nobody_inside() {
+fn rush_over_cap_leaves_others_alone() {
     const RUSH: usize = 400;
     let server = Server::start(&["--connections-max", "10", "--log-level", "info"]);
     let address = server.address();
@@ -75,7 +75,7 @@ fn a_rush_over_the_cap_harms_nobody_inside() {
 }
 
 #[test]
-fn a_body_over_the_memory_budget_is_refused_and_harms_nobody() {
+fn body_over_memory_budget() {
     let server = Server::start(&["--reactors", "1", "--inbound-bytes-total-max", "1048576"]);
     let address = server.address();
     let mut subscriber = WebSocket::open(address, "/ws/a");
@@ -139,7 +139,7 @@ fn check_without_descriptors(server: &Server, metrics: &mut Http) {
 }
 
 #[test]
-fn accepting_pauses_while_there_are_no_descriptors() {
+fn accept_pause_without_descriptors() {
     let server = Server::start(&["--log-level", "info"]);
     let mut metrics = Http::connect(server.address());
     assert_eq!(metrics.get("/ready").status, 200);
@@ -155,7 +155,7 @@ fn accepting_pauses_while_there_are_no_descriptors() {
 
 /// A server that is started with so few keeps most of them for itself, and says so.
 #[test]
-fn a_server_started_with_few_descriptors_lives() {
+fn start_with_few_descriptors() {
     let server = Server::start_with_descriptors(64, &["--log-level", "info"]);
     assert!(server.log().contains("at most 1 connections"));
     let mut metrics = Http::connect(server.address());
@@ -176,7 +176,7 @@ fn a_server_started_with_few_descriptors_lives() {
 }
 
 #[test]
-fn topics_leave_nothing_behind() {
+fn topics_released() {
     const BATCHES: usize = 10;
     const TOPICS: usize = 2000;
     const MEMORY_SLACK_BYTES: u64 = 4 << 20;

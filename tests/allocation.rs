@@ -49,7 +49,7 @@ fn allocations(work: impl FnOnce()) -> u64 {
 }
 
 #[test]
-fn a_delivery_allocates_nothing() {
+fn delivery_without_allocation() {
     let cost = |subscribers: usize| {
         let mut node: Node = Node::new(&Limits::default());
         let ids: Vec<_> = (0..subscribers).map(|_| node.connect("/ws/news")).collect();
@@ -78,7 +78,7 @@ fn a_delivery_allocates_nothing() {
 
 /// What a message costs beyond the plain delivery is its frame in each form that somebody takes, made once.
 #[test]
-fn a_compressed_delivery_allocates_nothing() {
+fn compressed_delivery_without_allocation() {
     let offers = [
         "permessage-deflate",
         "permessage-deflate; server_no_context_takeover",
@@ -127,7 +127,7 @@ fn a_compressed_delivery_allocates_nothing() {
 }
 
 #[test]
-fn a_message_on_an_own_endpoint_allocates_nothing() {
+fn handler_message_without_allocation() {
     for len in [0, 20, 1000, 100_000] {
         let mut node: Node = Node::new(&Limits::default());
         let id = node.connect("/echo");
@@ -152,7 +152,7 @@ fn a_message_on_an_own_endpoint_allocates_nothing() {
 }
 
 #[test]
-fn a_published_message_allocates_its_publication() {
+fn publish_allocates_publication_only() {
     let mut node: Node = Node::new(&Limits::default());
     let id = node.connect("/ws/news");
     let mut frame = Vec::new();
@@ -166,7 +166,7 @@ fn a_published_message_allocates_its_publication() {
 }
 
 #[test]
-fn a_ping_allocates_nothing() {
+fn ping_without_allocation() {
     let mut node: Node = Node::new(&Limits::default());
     for _ in 0..1000 {
         node.connect("/ws/news");
@@ -186,6 +186,6 @@ fn a_ping_allocates_nothing() {
 }
 
 #[test]
-fn an_effect_is_small() {
+fn effect_size() {
     assert!(size_of::<Effect>() <= 48, "{}", size_of::<Effect>());
 }

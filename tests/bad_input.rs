@@ -42,7 +42,7 @@ fn flood(wire: &Wire, bytes: &[u8], time: Duration) -> usize {
 
 /// 20 MB of header: refused at the cap, and the rest is read past without being looked at (tungstenite CVE-2023-43669).
 #[test]
-fn a_header_of_20_megabytes() {
+fn header_of_20_megabytes() {
     let server = Server::start(&[]);
     beside(&server, 1 << 20, || {
         for line in ["A: ", "Sec-WebSocket-Protocol: ", "GET /", "Cookie: a=b; "] {
@@ -60,7 +60,7 @@ fn a_header_of_20_megabytes() {
 
 /// The same in single bytes, and the CPU time of each byte does not grow with those before it.
 #[test]
-fn a_header_in_single_bytes_costs_its_length() {
+fn header_in_single_bytes() {
     let server = Server::start(&["--head-bytes-max", "1000000"]);
     let cost = |length: usize| {
         let before = cpu_ticks(server.pid());
@@ -96,7 +96,7 @@ fn two_thousand_headers() {
 
 /// Offers that cannot be met, well-formed or not, are declined (undici CVE-2026-2229).
 #[test]
-fn offers_of_extensions() {
+fn extension_offers() {
     let server = Server::start(&[]);
     beside(&server, 0, || {
         for offer in [
@@ -126,7 +126,7 @@ fn offers_of_extensions() {
 
 /// Keys that are none, 100,000 times on a few connections: each refused, and the memory is flat (hono CVE-2026-73565).
 #[test]
-fn a_hundred_thousand_bad_keys() {
+fn bad_keys() {
     let server = Server::start(&["--log-level", "info"]);
     beside(&server, CONNECTION_BYTES, || {
         let good = upgrade_request("/ws/a", "");
@@ -194,7 +194,7 @@ fn slowloris() {
 /// Control characters of the peer's reach no line of the log, whatever part of a request they are in, and no answer
 /// (uvicorn CVE-2020-7694).
 #[test]
-fn control_characters_do_not_reach_the_log() {
+fn control_characters_in_log() {
     let server = Server::start(&["--log-level", "trace"]);
     beside(&server, 0, || {
         for target in [
@@ -236,7 +236,7 @@ fn control_characters_do_not_reach_the_log() {
 
 /// Lengths that would have to be believed to hurt: no memory is taken for what was only announced.
 #[test]
-fn announced_lengths_take_no_memory() {
+fn announced_lengths() {
     let server = Server::start(&["--message-bytes-max", "1073741824"]);
     beside(&server, 4 << 20, || {
         let mut wires = Vec::new();
@@ -261,7 +261,7 @@ fn announced_lengths_take_no_memory() {
 /// A peer that asks and reads no answer, whatever it asks for: little is kept for it (of pongs, one), it is not read any
 /// further, and it is cut.
 #[test]
-fn floods_that_read_nothing() {
+fn floods_without_reads() {
     let server = Server::start(&["--outbox-age-max-ms", "500", "--close-timeout-ms", "200"]);
     beside(&server, CONNECTION_BYTES, || {
         let pings = masked(FIN | PING, &[0; 125]).repeat(500);
@@ -291,7 +291,7 @@ fn floods_that_read_nothing() {
 
 /// Whatever a reader claims to have seen last, it gets what comes next (Mercure f15c726).
 #[test]
-fn claims_about_the_last_event() {
+fn last_event_id_claims() {
     let server = Server::start(&[]);
     beside(&server, 0, || {
         for claim in [
@@ -324,7 +324,7 @@ fn claims_about_the_last_event() {
 
 /// Bytes by chance, and good conversations with bytes changed by chance, sent whole and split.
 #[test]
-fn bytes_by_chance() {
+fn random_bytes() {
     let server = Server::start(&["--handshake-timeout-ms", "500", "--close-timeout-ms", "200"]);
     beside(&server, 4 << 20, || {
         let mut conversation = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n".to_vec();
@@ -367,7 +367,7 @@ fn bytes_by_chance() {
 
 /// Resets instead of ends, at every stage of a connection, and many at once.
 #[test]
-fn a_storm_of_resets() {
+fn reset_storm() {
     let server = Server::start(&[]);
     beside(&server, 4 << 20, || {
         let stages: [&[u8]; 5] = [
@@ -397,7 +397,7 @@ fn a_storm_of_resets() {
 /// Publications to a topic are for its subscribers alone, however fast connections with other topics take the places
 /// of those that went (Tomcat CVE-2022-25762).
 #[test]
-fn churning_connections_get_nothing_of_others() {
+fn slot_reuse_leaks_nothing() {
     let server = Server::start(&[]);
     beside(&server, 16 << 20, || {
         let churn = |thread: usize| {
@@ -438,7 +438,7 @@ fn churning_connections_get_nothing_of_others() {
 /// Topics that nobody uses again leave nothing behind, neither those that were subscribed to nor those that were
 /// published to (Mercure f062829).
 #[test]
-fn unique_topics_leave_nothing_behind() {
+fn unique_topics_released() {
     let server = Server::start(&[]);
     let publish = |from: usize| {
         let lines: String = (from..from + 4000)
@@ -469,7 +469,7 @@ fn unique_topics_leave_nothing_behind() {
 /// A thousand readers that take next to nothing of a hot topic are cut by the age of what waits for them, and cost
 /// no more than their outboxes meanwhile (Tomcat CVE-2026-79677).
 #[test]
-fn slow_readers_of_a_hot_topic() {
+fn slow_readers_of_hot_topic() {
     let server = Server::start(&[
         "--outbox-age-max-ms",
         "700",
@@ -547,7 +547,7 @@ fn out_of_descriptors() {
 
 /// A process that was stopped for longer than its peers have to answer a ping does not blame them.
 #[test]
-fn a_stopped_process_does_not_time_its_peers_out() {
+fn stopped_process_times_no_peer_out() {
     let server = Server::start(&["--ping-interval-ms", "300", "--pong-timeout-ms", "1500"]);
     let mut wires: Vec<Wire> = (0..20).map(|_| open(&server, "/ws/a")).collect();
     let mut answer_for = |time: Duration| {

@@ -43,7 +43,7 @@ fn count(value: &Value) -> u64 {
 }
 
 #[test]
-fn fanout_in_a_closed_loop_by_count() {
+fn fanout_closed_loop() {
     let server = Server::start(&[]);
     let pid = server.pid().to_string();
     let arguments = [
@@ -71,7 +71,7 @@ fn fanout_in_a_closed_loop_by_count() {
 }
 
 #[test]
-fn fanout_in_an_open_loop_over_topics() {
+fn fanout_open_loop() {
     let server = Server::start(&[]);
     let shape = [
         "--topics",
@@ -106,7 +106,7 @@ fn fanout_in_an_open_loop_over_topics() {
 }
 
 #[test]
-fn fanout_of_what_http_publishes() {
+fn fanout_of_http_publishes() {
     let server = Server::start(&[]);
     let publish = format!("http://{}/pub/{{topic}}", server.address());
     let arguments = [
@@ -199,7 +199,7 @@ fn idle_connections_and_their_memory() {
 }
 
 #[test]
-fn storm_makes_and_lets_go() {
+fn storm() {
     let server = Server::start(&[]);
     let result = measure(
         &server,
@@ -219,7 +219,7 @@ fn storm_makes_and_lets_go() {
 }
 
 #[test]
-fn stalled_subscribers_are_let_go_and_nobody_else_notices() {
+fn stalled_subscribers() {
     let server = Server::start(&[
         "--outbox-bytes-max",
         "131072",
@@ -287,7 +287,7 @@ fn wrong_server(wrong: Wrong) -> SocketAddr {
 }
 
 #[test]
-fn a_server_that_does_wrong_is_found_out() {
+fn audit_of_faulty_server() {
     for (wrong, expected) in [
         (Wrong::Drop, [1, 0, 0]),
         (Wrong::Repeat, [0, 1, 0]),
@@ -304,7 +304,7 @@ fn a_server_that_does_wrong_is_found_out() {
 }
 
 #[test]
-fn a_table_for_people_ends_with_the_verdict() {
+fn table_ends_with_verdict() {
     let server = Server::start(&[]);
     let url = format!("ws://{}/ws/x", server.address());
     let arguments = [

@@ -28,7 +28,7 @@ fn answer_to_close(server: &Server, payload: &[u8], pieces: Pieces) -> Vec<u8> {
 }
 
 #[test]
-fn a_close_is_answered_with_its_own_code() {
+fn close_code_echoed() {
     let server = Server::start(&[]);
     for pieces in Pieces::ALL {
         assert_eq!(answer_to_close(&server, b"", pieces), b"");
@@ -46,7 +46,7 @@ fn a_close_is_answered_with_its_own_code() {
 }
 
 #[test]
-fn a_close_that_is_none_is_answered_with_what_is_wrong() {
+fn malformed_close() {
     let server = Server::start(&[]);
     let mut wrong: Vec<(Vec<u8>, u16)> = vec![
         (b"\x03".to_vec(), 1002),
@@ -70,7 +70,7 @@ fn a_close_that_is_none_is_answered_with_what_is_wrong() {
 }
 
 #[test]
-fn a_close_may_come_inside_a_fragmented_message() {
+fn close_between_fragments() {
     let server = Server::start(&[]);
     let mut wire = open(&server, "/echo");
     wire.send(&masked(TEXT, b"never whole"));
@@ -81,7 +81,7 @@ fn a_close_may_come_inside_a_fragmented_message() {
 
 /// What was echoed before the Close comes before its answer; what comes behind it is nobody's.
 #[test]
-fn nothing_that_follows_a_close_counts() {
+fn input_after_close_ignored() {
     let server = Server::start(&[]);
     for pieces in Pieces::ALL {
         let bytes = [
@@ -102,7 +102,7 @@ fn nothing_that_follows_a_close_counts() {
 
 /// The last frame reaches a peer that is still sending when the connection is failed.
 #[test]
-fn the_reason_reaches_a_peer_that_goes_on_sending() {
+fn close_reason_reaches_sending_peer() {
     let server = Server::start(&[]);
     for _ in 0..5 {
         let mut wire = open(&server, "/echo");
@@ -118,7 +118,7 @@ fn the_reason_reaches_a_peer_that_goes_on_sending() {
 
 /// A peer may end its side of the stream, or all of it, or nothing at all: the descriptor goes.
 #[test]
-fn no_peer_keeps_a_descriptor_behind_the_close_timeout() {
+fn descriptors_freed_after_close_timeout() {
     let server = Server::start(&["--publish", "nobody", "--close-timeout-ms", "300"]);
     let baseline = open_descriptors(server.pid());
     let mut wires = Vec::new();
@@ -153,7 +153,7 @@ fn no_peer_keeps_a_descriptor_behind_the_close_timeout() {
 
 /// Ends of the stream without a closing handshake.
 #[test]
-fn a_peer_that_goes_without_a_word_is_let_go() {
+fn peer_gone_without_close() {
     let server = Server::start(&[]);
     let baseline = open_descriptors(server.pid());
     for sent in [
@@ -180,7 +180,7 @@ fn a_peer_that_goes_without_a_word_is_let_go() {
 
 /// Closing because the server goes: every WebSocket is told, and the process ends in time with 0, whatever peers do.
 #[test]
-fn a_shutdown_tells_everybody_and_ends_in_time() {
+fn shutdown_closes_all_in_time() {
     let mut server = Server::start(&["--drain-timeout-ms", "1000", "--close-timeout-ms", "500"]);
     let mut polite = open(&server, "/ws/a");
     let mut silent = open(&server, "/ws/a");
@@ -202,7 +202,7 @@ fn a_shutdown_tells_everybody_and_ends_in_time() {
 
 /// A second signal ends at once what the first would let take its time.
 #[test]
-fn a_second_signal_ends_at_once() {
+fn second_signal_ends_at_once() {
     let mut server = Server::start(&["--drain-timeout-ms", "60000", "--close-timeout-ms", "60000"]);
     let mut silent = open(&server, "/ws/a");
     server.signal("TERM");
@@ -217,7 +217,7 @@ fn a_second_signal_ends_at_once() {
 
 /// A ping that was answered is a sign of life, and so is any byte.
 #[test]
-fn a_pong_to_the_servers_ping_keeps_the_connection() {
+fn pong_keeps_connection() {
     let server = Server::start(&["--ping-interval-ms", "100", "--pong-timeout-ms", "1000"]);
     let mut answering = open(&server, "/ws/a");
     for _ in 0..8 {

@@ -23,7 +23,7 @@ fn run(seed: u64) -> Outcome {
 }
 
 #[test]
-fn everybody_gets_every_message_whatever_happens_beside() {
+fn every_message_in_every_cohort() {
     let mut sum = Outcome::default();
     for seed in 0..16 {
         let outcome = run(seed);

@@ -18,7 +18,7 @@ use tungstenite::protocol::CloseFrame;
 use umbel::config::{LimitInfo, Limits};
 
 #[test]
-fn errors_name_the_setting_the_value_and_the_way_out() {
+fn errors_name_setting_value_and_remedy() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let taken = taken.local_addr().expect("it is bound").to_string();
     for (arguments, exit, parts) in [
@@ -90,7 +90,7 @@ fn errors_name_the_setting_the_value_and_the_way_out() {
 }
 
 #[test]
-fn flags_without_a_command_are_those_of_serve() {
+fn serve_is_the_default_command() {
     let (code, out, error) = run(&mut umbel(&["--listen", "127.0.0.1:7", "--dry-run"]));
     let settings: Value = serde_json::from_str(&out).expect("settings are JSON");
     assert_eq!(
@@ -111,7 +111,7 @@ fn flags_without_a_command_are_those_of_serve() {
 }
 
 #[test]
-fn topic_rules_are_flags_or_one_variable() {
+fn topic_rules_by_flag_or_variable() {
     let rules = ["orders/* history=5 slow_consumer=latest", "** presence=on"];
     let by_flags =
         run(umbel(&["serve", "--dry-run"]).args(rules.map(|rule| format!("--topic-rule={rule}"))));
@@ -137,7 +137,7 @@ fn other_value(info: &LimitInfo) -> u64 {
 }
 
 #[test]
-fn every_limit_is_a_flag_and_a_variable_that_counts() {
+fn limits_by_flag_and_variable() {
     let flags: Vec<String> = Limits::ALL
         .iter()
         .map(|info| format!("--{}={}", info.flag(), other_value(info)))
@@ -173,7 +173,7 @@ fn every_limit_is_a_flag_and_a_variable_that_counts() {
 }
 
 #[test]
-fn every_limit_refuses_what_lies_outside_its_range() {
+fn limits_out_of_range() {
     for info in Limits::ALL {
         let (flag, variable) = (format!("--{}", info.flag()), info.variable());
         let over = (info.max + 1).to_string();
@@ -190,7 +190,7 @@ fn every_limit_refuses_what_lies_outside_its_range() {
 }
 
 #[test]
-fn a_limit_of_the_command_line_holds_for_requests() {
+fn limit_flag_applies_to_requests() {
     let server = Server::start(&["--target-bytes-max", "64"]);
     let long = format!("/{}", "x".repeat(64));
     let status = |target: &str| {
@@ -227,7 +227,7 @@ fn send_hostile_requests(server: &Server) {
 }
 
 #[test]
-fn log_lines_of_hostile_requests_hold_no_control_characters() {
+fn log_escapes_control_characters() {
     let mut server = Server::start(&["--log-level", "trace"]);
     send_hostile_requests(&server);
     server.signal("TERM");
@@ -250,7 +250,7 @@ fn log_lines_of_hostile_requests_hold_no_control_characters() {
 }
 
 #[test]
-fn json_log_lines_are_json() {
+fn json_log_lines() {
     let mut server = Server::start(&["--log-format", "json", "--log-level", "trace"]);
     send_hostile_requests(&server);
     server.signal("TERM");
@@ -291,7 +291,7 @@ fn json_log_lines_are_json() {
 }
 
 #[test]
-fn check_says_what_is_low() {
+fn check_reports_low_settings() {
     let (code, out, error) = run(&mut umbel(&["check", "--json"]));
     let report: Value = serde_json::from_str(&out).expect("a report is JSON");
     let findings = report["findings"].as_array().expect("findings are a list");
@@ -320,7 +320,7 @@ fn check_says_what_is_low() {
 }
 
 #[test]
-fn check_and_the_server_agree_about_descriptors() {
+fn check_agrees_with_server_on_descriptors() {
     let server = Server::start_with_descriptors(200, &["--reactors", "2"]);
     let log = server.log();
     let (_, rest) = log.split_once("at most ").expect("the start is logged");
@@ -360,7 +360,7 @@ fn help_fits_80_columns() {
 }
 
 #[test]
-fn completions_for_every_shell() {
+fn shell_completions() {
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let (code, out, error) = run(&mut umbel(&["completions", shell]));
         assert_eq!((code, &*error), (0, ""));
@@ -377,7 +377,7 @@ fn completions_for_every_shell() {
 }
 
 #[test]
-fn manual_pages_for_every_command() {
+fn manual_pages() {
     let (code, page, _) = run(&mut umbel(&["man"]));
     assert!(code == 0 && page.contains(".TH umbel 1"), "{page}");
     let directory = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("man");

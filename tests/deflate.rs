@@ -64,7 +64,7 @@ fn bomb(mebibytes: usize) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_agreed_on() {
+fn offers_and_agreements() {
     let server = Server::start(&[]);
     let no_client = "permessage-deflate; client_no_context_takeover";
     let both = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
@@ -125,7 +125,7 @@ fn what_is_agreed_on() {
 }
 
 #[test]
-fn what_is_long_enough_is_compressed() {
+fn bytes_min_and_bytes_max() {
     for (flags, lengths) in [
         (&[][..], [(255, false), (256, true)]),
         (&["--deflate-bytes-min", "40"], [(39, false), (40, true)]),
@@ -145,7 +145,7 @@ fn what_is_long_enough_is_compressed() {
 }
 
 #[test]
-fn nothing_is_agreed_on_where_it_is_switched_off() {
+fn deflate_off() {
     let server = Server::start(&["--deflate", "off"]);
     let (mut wire, answer) = open(&server, "/echo", OFFER);
     assert_eq!(answer, None);
@@ -154,7 +154,7 @@ fn nothing_is_agreed_on_where_it_is_switched_off() {
 }
 
 #[test]
-fn messages_come_back_compressed_where_that_pays() {
+fn echo_compressed_if_shorter() {
     let text = "one in, many out. ".repeat(100);
     let noise = Random::new(7).bytes(1000);
     for (what, binary_first) in [("text", FIN | BINARY), ("all", FIN | RSV1 | BINARY)] {
@@ -190,7 +190,7 @@ fn messages_come_back_compressed_where_that_pays() {
 }
 
 #[test]
-fn publications_may_be_compressed_and_keep_their_order() {
+fn compressed_publications_in_order() {
     let server = Server::start(&[]);
     let mut subscriber = server.connect();
     subscriber.upgrade("/ws/a");
@@ -208,7 +208,7 @@ fn publications_may_be_compressed_and_keep_their_order() {
 }
 
 #[test]
-fn wrong_data_closes() {
+fn malformed_deflate_closes() {
     let server = Server::start(&[]);
     for (first, payload, code) in [
         (FIN | RSV1 | TEXT, &b"\x07"[..], 1007),
@@ -230,7 +230,7 @@ fn wrong_data_closes() {
 
 /// 1 GiB out of a megabyte, as one frame and as many, into an own endpoint and into a topic.
 #[test]
-fn bombs_are_cut_at_what_they_inflate_to() {
+fn bombs_cut_at_inflated_size() {
     let server = Server::start(&["--message-bytes-max", "4194304"]);
     let (large, small) = (bomb(1024), bomb(900));
     beside(&server, (4 << 20) + (4 << 20), || {
@@ -254,7 +254,7 @@ fn bombs_are_cut_at_what_they_inflate_to() {
 
 /// Many messages of a kilobyte, each of them inflated to a megabyte: the others have their turns between them.
 #[test]
-fn small_bombs_do_not_hold_the_others_up() {
+fn small_bombs_delay_nobody() {
     let server = Server::start(&["--reactors", "1"]);
     let mebibyte = masked(FIN | RSV1 | BINARY, &bomb(1));
     beside(&server, 16 << 20, || {
@@ -272,7 +272,7 @@ fn small_bombs_do_not_hold_the_others_up() {
 /// Blocks in blocks, and codes upon codes: what once overflowed a stack (zlib-rs RUSTSEC-2024-0401). Final blocks, behind
 /// each of which inflating begins anew, must not cost more than other blocks do.
 #[test]
-fn streams_that_are_mostly_structure() {
+fn structural_streams() {
     let server = Server::start(&[]);
     let mut random = Random::new(401);
     beside(&server, 1 << 20, || {
@@ -299,7 +299,7 @@ fn streams_that_are_mostly_structure() {
 }
 
 #[test]
-fn a_peer_may_keep_its_context_where_the_server_lets_it() {
+fn client_takeover() {
     let server = Server::start(&["--deflate-client-takeover", "true"]);
     let (mut wire, answer) = open(&server, "/echo", OFFER);
     assert_eq!(answer.as_deref(), Some("permessage-deflate"));
@@ -315,7 +315,7 @@ fn a_peer_may_keep_its_context_where_the_server_lets_it() {
 
 /// Contexts take at most half of the budget for what comes in; further peers are asked to do without (Jetty #293).
 #[test]
-fn contexts_are_bounded() {
+fn contexts_bounded() {
     const BUDGET: usize = 1 << 20;
     let flags = ["--deflate-client-takeover", "true", "--reactors", "1"];
     let budget = BUDGET.to_string();
@@ -345,7 +345,7 @@ fn contexts_are_bounded() {
 
 /// Peers whose answer waits for the hub have agreed too, and in one tick there may be many.
 #[test]
-fn contexts_are_bounded_among_those_who_wait_for_their_answer() {
+fn contexts_bounded_during_handshake() {
     let mut limits = Limits::default();
     limits.inbound_bytes_total_max = 1 << 20;
     let settings = Settings::new(&limits).with_deflate(Deflate::Text, true);
@@ -369,7 +369,7 @@ fn contexts_are_bounded_among_those_who_wait_for_their_answer() {
 
 /// Jetty #13029: what ten thousand peers cost that keep a context and fall silent, and what is counted of it.
 #[test]
-fn ten_thousand_idle_contexts_cost_what_is_counted() {
+fn idle_contexts_cost_what_is_counted() {
     const PEERS: usize = 10_000;
     const BUDGET: usize = 96 << 20;
     /// What an open connection costs besides.

@@ -61,7 +61,7 @@ fn builder() -> Builder {
 }
 
 #[test]
-fn many_threads_publish_in_one_order() {
+fn publish_from_many_threads() {
     const PUBLISHERS: usize = 4;
     const MESSAGES: usize = 500;
     let server = Embedded::start(builder());
@@ -108,7 +108,7 @@ fn many_threads_publish_in_one_order() {
 }
 
 #[test]
-fn publish_errors_say_what_is_wrong() {
+fn publish_errors() {
     let mut config = config();
     config.limits.publication_bytes_max = 1000;
     let server = Embedded::start(Server::builder().config(config));
@@ -135,7 +135,7 @@ fn publish_errors_say_what_is_wrong() {
 
 /// Before anybody runs the shards the queue fills up, and says so instead of growing.
 #[test]
-fn receipts_say_what_became_of_a_publication() {
+fn publish_receipts() {
     let server = Embedded::start(builder());
     let mut subscribers: Vec<_> = (0..4)
         .map(|_| WebSocket::open(server.address, "/ws/a"))
@@ -168,7 +168,7 @@ fn receipts_say_what_became_of_a_publication() {
 }
 
 #[test]
-fn a_full_hub_is_an_error_and_never_blocks() {
+fn full_hub_never_blocks() {
     let mut config = config();
     config.inline_shards = false;
     config.limits.commands_max = 16;
@@ -187,7 +187,7 @@ fn a_full_hub_is_an_error_and_never_blocks() {
 }
 
 #[test]
-fn counts_follow_what_happens() {
+fn counts() {
     let server = Embedded::start(builder());
     let mut first = WebSocket::open(server.address, "/ws/a");
     let second = WebSocket::open(server.address, "/ws/a");
@@ -249,7 +249,7 @@ impl Handler for Twice {
 }
 
 #[test]
-fn an_own_endpoint_sees_open_messages_and_close() {
+fn handler_open_message_close() {
     let calls = Arc::new(Calls::default());
     let server = Embedded::start(builder().handler("/twice", Twice(Arc::clone(&calls))));
     let mut sockets: Vec<_> = (0..10)
@@ -288,7 +288,7 @@ fn an_own_endpoint_sees_open_messages_and_close() {
 
 /// Every `open` has its `close`, also where the server ends before the peer does.
 #[test]
-fn an_endpoint_is_told_of_the_end_when_the_server_ends_at_once() {
+fn handler_close_on_immediate_shutdown() {
     let calls = Arc::new(Calls::default());
     let server = Embedded::start(builder().handler("/twice", Twice(Arc::clone(&calls))));
     let mut sockets: Vec<_> = (0..4)
@@ -337,7 +337,7 @@ fn upgrade_with(address: SocketAddr, target: &str, cookie: &str) -> (u16, WebSoc
 }
 
 #[test]
-fn an_authorizer_decides_by_cookie() {
+fn authorizer_by_cookie() {
     let server = Embedded::start(builder().authorizer(Cookies));
     let address = server.address;
     let status = |target: &str, cookie: &str| upgrade_with(address, target, cookie).0;
@@ -411,7 +411,7 @@ fn authorizer_sees_headers_at_later_commands() {
 }
 
 #[test]
-fn heads_kept_for_an_authorizer_are_bounded_and_given_back() {
+fn heads_kept_for_authorizer_bounded_and_freed() {
     let mut config = config();
     config.limits.authorizer_head_bytes_total_max = 700;
     let server = Embedded::start(Server::builder().config(config).authorizer(Cookies));
@@ -461,7 +461,7 @@ fn heads_kept_for_an_authorizer_are_bounded_and_given_back() {
 }
 
 #[test]
-fn a_server_that_never_ran_can_be_dropped_and_settings_are_checked() {
+fn drop_without_run() {
     drop(builder().bind().expect("a free port"));
     let taken = builder().bind().expect("a free port");
     let mut config = config();
@@ -473,7 +473,7 @@ fn a_server_that_never_ran_can_be_dropped_and_settings_are_checked() {
 }
 
 #[test]
-fn a_handler_that_nobody_could_reach_is_refused() {
+fn unreachable_handler() {
     let long = format!("/{}", "x".repeat(9000));
     for (path, why) in [
         ("twice", "begins with /"),
@@ -528,7 +528,7 @@ fn a_handler_that_nobody_could_reach_is_refused() {
 }
 
 #[test]
-fn a_server_open_to_the_world_must_be_asked_for() {
+fn public_address_needs_policy() {
     let mut config = config();
     config.listen = SocketAddr::from(([0, 0, 0, 0], 0));
     let refused = Server::builder().config(config.clone()).bind();
@@ -552,7 +552,7 @@ fn a_server_open_to_the_world_must_be_asked_for() {
 
 /// What was published is delivered before everybody is closed, however closely the shutdown follows.
 #[test]
-fn a_shutdown_from_inside_delivers_first() {
+fn shutdown_by_handle_delivers_first() {
     for round in 0..20 {
         let mut config = config();
         config.inline_shards = round % 2 == 0;

@@ -128,7 +128,7 @@ fn one_order_with_four_reactors_and_workers() {
 }
 
 #[test]
-fn topics_with_query_parameters_meet() {
+fn query_parameters_sorted() {
     let server = Server::start(&["--reactors", "2"]);
     let address = server.address();
     let mut subscriber = WebSocket::open(address, "/ws/tokens?chain_id=100000&side=buy&token=t");
@@ -143,7 +143,7 @@ fn topics_with_query_parameters_meet() {
 }
 
 #[test]
-fn lines_of_one_request_keep_their_order() {
+fn publish_lines_in_order() {
     let server = Server::start(&["--reactors", "2"]);
     let mut subscriber = WebSocket::open(server.address(), "/ws/lines");
     let lines = |count: usize| (0..count).map(|number| format!("line {number}"));
@@ -161,7 +161,7 @@ fn lines_of_one_request_keep_their_order() {
 }
 
 #[test]
-fn large_publications_reach_everybody_whole() {
+fn large_publications() {
     let server = Server::start(&["--reactors", "2"]);
     let address = server.address();
     let mut subscribers: Vec<_> = (0..4)
@@ -180,7 +180,7 @@ fn large_publications_reach_everybody_whole() {
 }
 
 #[test]
-fn a_flood_is_delivered_without_a_gap_or_ends_with_a_code() {
+fn flood_has_no_silent_gap() {
     let server = Server::start(&[
         "--reactors",
         "2",
@@ -263,12 +263,12 @@ fn check_nothing_is_missed(arguments: &[&str]) {
 }
 
 #[test]
-fn nothing_is_missed_after_the_handshake_with_inline_shards() {
+fn no_gap_after_handshake_with_inline_shards() {
     check_nothing_is_missed(&["--reactors", "4", "--inline-shards", "true"]);
 }
 
 #[test]
-fn nothing_is_missed_after_the_handshake_with_workers() {
+fn no_gap_after_handshake_with_workers() {
     check_nothing_is_missed(&[
         "--reactors",
         "4",

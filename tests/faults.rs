@@ -157,7 +157,7 @@ fn check(call: &str, faults: &[(&str, &str, Effect)], bytes: usize) {
 }
 
 #[test]
-fn accept_fails() {
+fn accept_fault() {
     let faults = [
         ("EINTR", "1+2", Effect::None),
         ("ECONNABORTED", "1+2", Effect::None),
@@ -169,7 +169,7 @@ fn accept_fails() {
 }
 
 #[test]
-fn reading_fails() {
+fn read_fault() {
     let faults = [
         ("EINTR", "1+2", Effect::None),
         ("ECONNRESET", "5+10", Effect::EndsOne),
@@ -180,7 +180,7 @@ fn reading_fails() {
 }
 
 #[test]
-fn writing_fails() {
+fn write_fault() {
     let faults = [
         ("EINTR", "1+2", Effect::None),
         ("ECONNRESET", "5+10", Effect::EndsOne),
@@ -191,7 +191,7 @@ fn writing_fails() {
 }
 
 #[test]
-fn writing_an_outbox_fails() {
+fn outbox_write_fault() {
     let faults = [
         ("EINTR", "1+2", Effect::None),
         ("ECONNRESET", "20+60", Effect::EndsOne),
@@ -202,7 +202,7 @@ fn writing_an_outbox_fails() {
 }
 
 #[test]
-fn waiting_fails() {
+fn wait_fault() {
     let faults = [
         ("EINTR", "1+2", Effect::None),
         ("ENOMEM", "3+4", Effect::None),
@@ -211,7 +211,7 @@ fn waiting_fails() {
 }
 
 #[test]
-fn waking_fails() {
+fn wake_fault() {
     let faults = [
         ("EAGAIN", "1+2", Effect::None),
         ("EINTR", "1+2", Effect::None),
@@ -221,7 +221,7 @@ fn waking_fails() {
 }
 
 #[test]
-fn registering_fails() {
+fn register_fault() {
     let faults = [
         ("ENOMEM", "3+4", Effect::EndsOne),
         ("ENOSPC", "3+4", Effect::EndsOne),
@@ -244,13 +244,13 @@ fn check_fan_out(address: SocketAddr, subscribers: &mut [WebSocket], round: &str
 }
 
 #[test]
-fn handing_over_many_sends_fails() {
+fn io_uring_submit_fault() {
     let server = Server::start(&["--log-level", "info", "--reactors", "1"]);
     let address = server.address();
     let open = |_| WebSocket::open(address, "/ws/many");
     let mut subscribers: Vec<_> = (0..20).map(open).collect();
     if server.log().contains("there is no io_uring") {
-        // Then each send is a call of its own, whose faults `writing_fails` tries.
+        // Then each send is a call of its own, whose faults `write_fault` tries.
         return check_fan_out(address, &mut subscribers, "one by one");
     }
     for (error, when) in [("EINTR", "1+2"), ("EAGAIN", "1+2"), ("ENOMEM", "3+2")] {

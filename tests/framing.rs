@@ -36,7 +36,7 @@ fn assert_fails(server: &Server, bad: &[u8], code: u16) {
 
 /// The examples of section 5.7, byte by byte.
 #[test]
-fn the_examples_of_the_standard() {
+fn rfc_examples() {
     let server = Server::start(&[]);
     let hello = [
         0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58,
@@ -58,7 +58,7 @@ fn the_examples_of_the_standard() {
 }
 
 #[test]
-fn every_form_of_length() {
+fn length_forms() {
     let server = Server::start(&[]);
     let mut random = Random::new(1);
     for length in [
@@ -95,7 +95,7 @@ fn every_form_of_length() {
 }
 
 #[test]
-fn control_frames_may_stand_between_fragments() {
+fn control_frames_between_fragments() {
     let server = Server::start(&[]);
     for pieces in Pieces::ALL {
         let mut bytes = Vec::new();
@@ -114,7 +114,7 @@ fn control_frames_may_stand_between_fragments() {
 }
 
 #[test]
-fn what_the_protocol_forbids_fails_the_connection() {
+fn protocol_violations() {
     let server = Server::start(&[]);
     let mut forbidden = vec![
         unmasked(FIN | TEXT, b"Hello"),
@@ -159,7 +159,7 @@ fn what_the_protocol_forbids_fails_the_connection() {
 
 /// The verdict falls on the header alone, before a byte of the payload has come (gorilla CVE-2020-27813 and its kin).
 #[test]
-fn lengths_over_the_limit_are_refused_by_the_header() {
+fn length_over_limit_refused_by_header() {
     let server = Server::start(&["--message-bytes-max", "65536"]);
     let mut lengths = vec![65_537, 1 << 20, u64::from(u32::MAX), (1 << 63) - 1];
     for power in [17, 24, 31, 32, 33, 40, 47, 48, 52, 53, 62] {
@@ -183,7 +183,7 @@ fn lengths_over_the_limit_are_refused_by_the_header() {
 }
 
 #[test]
-fn text_is_utf8_however_it_is_split() {
+fn split_utf8() {
     let server = Server::start(&[]);
     let good =
         "\u{0}a\u{7f}\u{80}\u{7ff}\u{800}\u{d7ff}\u{e000}\u{fffd}\u{ffff}\u{10000}\u{10ffff}";
@@ -236,7 +236,7 @@ fn assert_fails_whole(server: &Server, bad: &[u8], code: u16) {
 
 /// Bad text is refused as soon as it has come, in a message whose end may never come.
 #[test]
-fn bad_text_does_not_wait_for_the_end_of_its_message() {
+fn invalid_utf8_fails_early() {
     let server = Server::start(&[]);
     let mut wire = echo(&server);
     let mut bytes = frames::head(FIN | TEXT, 0x80, 1000);
@@ -250,7 +250,7 @@ fn bad_text_does_not_wait_for_the_end_of_its_message() {
 
 /// Conversations by chance: messages, fragments, pings and pongs, cut up by chance, and what must come back.
 #[test]
-fn conversations_by_chance_are_echoed() {
+fn random_conversations_echoed() {
     let server = Server::start(&[]);
     for seed in 0..40 {
         let mut random = Random::new(seed);

@@ -59,7 +59,7 @@ fn assert_refusal(response: &Response, status: u16, context: &str) {
 }
 
 #[test]
-fn accepts_with_the_proof_that_it_understood() {
+fn accept_key() {
     let server = Server::start(&[]);
     for (key, accept) in PAIRS {
         for pieces in Pieces::ALL {
@@ -88,7 +88,7 @@ fn accepts_with_the_proof_that_it_understood() {
 }
 
 #[test]
-fn takes_every_spelling_of_a_good_request() {
+fn valid_request_spellings() {
     let server = Server::start(&[]);
     for request in [
         changed("Upgrade", &["UPGRADE:\tWebSocket  "]),
@@ -238,7 +238,7 @@ fn refused_targets() -> Vec<(String, u16)> {
 }
 
 #[test]
-fn refuses_what_is_no_good_request_and_says_why() {
+fn invalid_requests_refused() {
     let server = Server::start(&[]);
     let refused = [refused_lines(), refused_targets(), refused_framing()].concat();
     for (request, status) in refused {
@@ -263,7 +263,7 @@ fn refuses_what_is_no_good_request_and_says_why() {
 
 /// A proxy that takes 426 for a tunnel must not get one (websocket-smuggle).
 #[test]
-fn another_version_is_told_ours_and_never_tunnelled() {
+fn other_version_gets_426() {
     let server = Server::start(&[]);
     for lines in [
         &[][..],
@@ -288,7 +288,7 @@ fn another_version_is_told_ours_and_never_tunnelled() {
 
 /// A request for an upgrade with a body could hide another request in it (aiohttp CVE-2026-69243).
 #[test]
-fn what_hides_behind_a_refused_upgrade_is_not_answered() {
+fn smuggled_request_behind_refused_upgrade() {
     let server = Server::start(&[]);
     let hidden = "POST /pub/hidden HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx";
     let length = format!("Content-Length: {}", hidden.len());
@@ -309,7 +309,7 @@ fn what_hides_behind_a_refused_upgrade_is_not_answered() {
 }
 
 #[test]
-fn frames_may_come_with_the_handshake() {
+fn frames_with_handshake() {
     let server = Server::start(&[]);
     for pieces in Pieces::ALL {
         let mut bytes = upgrade_request("/echo", "").into_bytes();
@@ -327,7 +327,7 @@ fn frames_may_come_with_the_handshake() {
 
 /// Behind answered requests on the same connection, an upgrade is an upgrade too.
 #[test]
-fn an_upgrade_may_come_behind_other_requests() {
+fn upgrade_behind_other_requests() {
     let server = Server::start(&[]);
     for pieces in Pieces::ALL {
         let mut bytes = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n".repeat(3);
@@ -343,7 +343,7 @@ fn an_upgrade_may_come_behind_other_requests() {
 }
 
 #[test]
-fn a_subprotocol_is_agreed_to_only_if_both_sides_name_it() {
+fn subprotocol_negotiation() {
     let with = Server::start(&["--subprotocol", "chat,super.chat", "--subprotocol", "v2"]);
     let without = Server::start(&[]);
     for (offers, agreed) in [
@@ -374,7 +374,7 @@ fn a_subprotocol_is_agreed_to_only_if_both_sides_name_it() {
 }
 
 #[test]
-fn tungstenite_agrees() {
+fn tungstenite_handshake() {
     let server = Server::start(&[]);
     let mut websocket = server.websocket("/echo");
     for message in [
@@ -398,7 +398,7 @@ fn tungstenite_agrees() {
 /// 32,000 blanks in a list take about 32 times as long as 1,000 (ws CVE-2021-32640). What is measured is the server's
 /// own CPU time.
 #[test]
-fn blanks_in_a_list_cost_no_more_than_their_number() {
+fn blanks_in_lists_are_linear() {
     let server = Server::start(&["--head-bytes-max", "65536"]);
     let cost = |blanks: usize, times: usize| {
         let line = format!("Sec-WebSocket-Protocol: b{}x\r\n", " ".repeat(blanks));
@@ -417,7 +417,7 @@ fn blanks_in_a_list_cost_no_more_than_their_number() {
 }
 
 #[test]
-fn a_full_server_turns_away_and_recovers() {
+fn full_server_recovers() {
     let server = Server::start(&["--connections-max", "4"]);
     let mut taken: Vec<Wire> = (0..4).map(|_| server.connect()).collect();
     for wire in &mut taken {

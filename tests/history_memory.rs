@@ -58,7 +58,7 @@ fn publish(server: &Server, first: usize, payload: &str) {
 /// Every publication is kept as it was published, and as `umbel.v1` and event streams have it, for as long as its history
 /// keeps it.
 #[test]
-fn histories_with_all_forms_of_what_they_keep_stay_within_their_limit() {
+fn history_memory_within_limit() {
     rlimit::increase_nofile_limit(TOPICS as u64).expect("descriptors for the streams");
     let limit = HISTORY_BYTES_MAX.to_string();
     let rule = "t/** history=100000";

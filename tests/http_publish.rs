@@ -97,7 +97,7 @@ fn publish_lines(server: &Server, body: &str) -> Response {
 }
 
 #[test]
-fn a_publish_is_answered_with_its_place() {
+fn publish_answers_position() {
     let server = Server::start(&[]);
     let mut subscriber = subscribe(&server, "news");
     let mut epochs = Vec::new();
@@ -123,7 +123,7 @@ fn a_publish_is_answered_with_its_place() {
 
 /// The order that a WebSocket publisher and an HTTP publisher make is the order of the offsets.
 #[test]
-fn both_ways_of_publishing_share_one_order() {
+fn http_and_websocket_share_one_order() {
     let server = Server::start(&[]);
     let mut subscriber = subscribe(&server, "mixed");
     let mut publisher = subscribe(&server, "mixed");
@@ -140,7 +140,7 @@ fn both_ways_of_publishing_share_one_order() {
 }
 
 #[test]
-fn the_content_type_says_whether_it_is_text() {
+fn content_type_decides_kind() {
     let server = Server::start(&[]);
     let mut subscriber = subscribe(&server, "kinds");
     for (content_type, opcode) in [
@@ -183,7 +183,7 @@ fn the_content_type_says_whether_it_is_text() {
 }
 
 #[test]
-fn what_a_publish_asks_for_by_headers_is_understood_or_refused() {
+fn publish_headers() {
     let server = Server::start(&[]);
     let long = format!("Umbel-Key: {}\r\n", "x".repeat(256));
     for (headers, status) in [
@@ -202,7 +202,7 @@ fn what_a_publish_asks_for_by_headers_is_understood_or_refused() {
 }
 
 #[test]
-fn each_line_has_its_answer() {
+fn answer_for_each_line() {
     let server = Server::start(&[]);
     let mut one = subscribe(&server, "one");
     let mut two = subscribe(&server, "two?a=1&b=2");
@@ -258,7 +258,7 @@ fn each_line_has_its_answer() {
 }
 
 #[test]
-fn lines_may_end_either_way_and_be_none() {
+fn line_ends_and_empty_body() {
     let server = Server::start(&[]);
     let line = r#"{"topic":"a","data":"x"}"#;
     for (body, count) in [
@@ -277,7 +277,7 @@ fn lines_may_end_either_way_and_be_none() {
 }
 
 #[test]
-fn bodies_come_by_length_or_in_chunks() {
+fn bodies_by_length_or_chunks() {
     let server = Server::start(&[]);
     let head = "POST /pub/a HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\n";
     let mut subscriber = subscribe(&server, "a");
@@ -302,7 +302,7 @@ fn bodies_come_by_length_or_in_chunks() {
 
 /// What two parsers may read in two ways is refused, and the connection closes (hyper CVE-2021-21299 and its kin).
 #[test]
-fn ambiguous_bodies_are_refused() {
+fn ambiguous_bodies() {
     let server = Server::start(&[]);
     let smuggled = "POST /pub/smuggled HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx";
     for (lines, status) in AMBIGUOUS {
@@ -324,7 +324,7 @@ fn ambiguous_bodies_are_refused() {
 }
 
 #[test]
-fn a_peer_that_asks_may_send_its_body() {
+fn expect_continue() {
     let server = Server::start(&[]);
     let head =
         "POST /pub/a HTTP/1.1\r\nHost: a\r\nExpect: 100-Continue\r\nContent-Length: 5\r\n\r\n";
@@ -348,7 +348,7 @@ fn a_peer_that_asks_may_send_its_body() {
 }
 
 #[test]
-fn requests_share_a_connection_in_their_order() {
+fn pipelined_requests_in_order() {
     let server = Server::start(&[]);
     for pieces in Pieces::ALL {
         let mut requests = String::new();
@@ -374,7 +374,7 @@ fn requests_share_a_connection_in_their_order() {
 }
 
 #[test]
-fn connections_persist_as_the_version_says() {
+fn keep_alive_by_version() {
     let server = Server::start(&[]);
     for (request, persists) in [
         ("GET /health HTTP/1.1\r\nHost: a\r\n\r\n", true),
@@ -414,7 +414,7 @@ fn connections_persist_as_the_version_says() {
 }
 
 #[test]
-fn head_is_get_without_the_body() {
+fn head_is_get_without_body() {
     let server = Server::start(&[]);
     for target in ["/", "/health", "/ready", "/metrics"] {
         let get = server.request(&format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
@@ -434,7 +434,7 @@ fn head_is_get_without_the_body() {
 }
 
 #[test]
-fn methods_are_refused_with_those_that_are_taken() {
+fn wrong_method_gets_allow() {
     let server = Server::start(&[]);
     for (target, allow) in [
         ("/", "GET, HEAD"),
@@ -465,7 +465,7 @@ fn methods_are_refused_with_those_that_are_taken() {
 
 /// The two spellings of one topic meet, and reserved parameters are no part of it.
 #[test]
-fn the_server_as_a_whole_says_what_it_takes() {
+fn options_asterisk() {
     let server = Server::start(&[]);
     let response = server.request("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(response.status, 204);
@@ -473,7 +473,7 @@ fn the_server_as_a_whole_says_what_it_takes() {
 }
 
 #[test]
-fn topics_meet_in_their_canonical_form() {
+fn canonical_topics() {
     let server = Server::start(&[]);
     let mut subscriber = subscribe(&server, "tokens?chain_id=100000&b=%20");
     for topic in [

@@ -21,7 +21,7 @@ fn get(lines: &str) -> Vec<u8> {
 }
 
 #[test]
-fn heads_are_bounded_to_the_byte() {
+fn head_bytes_max() {
     let server = Server::start(&["--head-bytes-max", "512", "--headers-max", "8"]);
     let base = get("A: \r\n").len();
     for pieces in Pieces::ALL {
@@ -38,7 +38,7 @@ fn heads_are_bounded_to_the_byte() {
 }
 
 #[test]
-fn targets_are_bounded_to_the_byte() {
+fn target_bytes_max() {
     let server = Server::start(&["--target-bytes-max", "64"]);
     for (length, status) in [(64, 200), (65, 414)] {
         let target = format!("/health?{}", "x".repeat(length - 8));
@@ -71,7 +71,7 @@ fn post(target: &str, body: usize) -> Vec<u8> {
 }
 
 #[test]
-fn publications_are_bounded_to_the_byte() {
+fn publication_bytes_max() {
     let server = Server::start(&["--publication-bytes-max", "1000"]);
     assert_eq!(status_of(&server, &post("/pub/a", 1000)), 200);
     assert_eq!(status_of(&server, &post("/pub/a", 1001)), 413);
@@ -99,7 +99,7 @@ fn publications_are_bounded_to_the_byte() {
 }
 
 #[test]
-fn a_body_over_the_limit_is_refused_before_it_is_sent() {
+fn body_over_limit_refused_by_head() {
     let server = Server::start(&[
         "--body-bytes-max",
         "2048",
@@ -126,7 +126,7 @@ fn a_body_over_the_limit_is_refused_before_it_is_sent() {
 }
 
 #[test]
-fn lines_of_a_publish_are_bounded() {
+fn publish_lines_max() {
     let server = Server::start(&["--publish-lines-max", "3"]);
     let line = "{\"topic\":\"a\",\"data\":\"x\"}\n";
     let answers = |count: usize| -> Vec<String> {
@@ -150,7 +150,7 @@ fn lines_of_a_publish_are_bounded() {
 }
 
 #[test]
-fn fragments_are_bounded() {
+fn fragments_max() {
     let server = Server::start(&["--fragments-max", "4"]);
     let message = |fragments: usize| {
         let mut bytes = masked(TEXT, b"x");
@@ -170,7 +170,7 @@ fn fragments_are_bounded() {
 
 /// A byte now and then does not extend the time for a head: it is absolute.
 #[test]
-fn a_slow_head_is_cut_at_an_absolute_deadline() {
+fn slow_head_cut_at_absolute_deadline() {
     let server = Server::start(&["--handshake-timeout-ms", "600"]);
     let request = upgrade_request("/ws/a", "");
     let mut wire = server.connect();
@@ -198,7 +198,7 @@ fn a_slow_head_is_cut_at_an_absolute_deadline() {
 }
 
 #[test]
-fn bodies_and_idle_connections_have_their_time() {
+fn body_and_keep_alive_timeouts() {
     let server = Server::start(&["--body-timeout-ms", "300", "--keep-alive-timeout-ms", "300"]);
     let mut wire = server.connect();
     wire.send(b"POST /pub/a HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf");
@@ -211,7 +211,7 @@ fn bodies_and_idle_connections_have_their_time() {
 }
 
 #[test]
-fn a_message_must_become_whole_in_time() {
+fn message_timeout() {
     let server = Server::start(&["--message-timeout-ms", "300"]);
     for begun in [
         frames::text("never whole")[..9].to_vec(),
@@ -227,7 +227,7 @@ fn a_message_must_become_whole_in_time() {
 
 /// The deadline of a message that came in whole is gone with it, though reading was held meanwhile.
 #[test]
-fn a_whole_message_has_no_deadline() {
+fn no_deadline_after_whole_message() {
     let server = Server::start(&["--message-timeout-ms", "300"]);
     let mut wire = server.connect();
     wire.upgrade("/echo");
@@ -244,7 +244,7 @@ fn a_whole_message_has_no_deadline() {
 
 /// A subscriber that never reads is closed at the cap of its outbox and counted; others get everything.
 #[test]
-fn a_subscriber_that_never_reads_is_closed_and_counted() {
+fn stalled_subscriber_closed_and_counted() {
     let server = Server::start(&[
         "--outbox-bytes-max",
         "100000",
@@ -281,7 +281,7 @@ fn a_subscriber_that_never_reads_is_closed_and_counted() {
 
 /// A reader that takes a little now and then is cut by the age of the oldest byte that waits for it.
 #[test]
-fn a_subscriber_that_falls_behind_is_cut_by_age() {
+fn outbox_age_max() {
     let server = Server::start(&[
         "--outbox-age-max-ms",
         "500",
@@ -306,7 +306,7 @@ fn a_subscriber_that_falls_behind_is_cut_by_age() {
 
 /// One that asks for echoes and does not take them is not read any further, and holds no more than its outbox.
 #[test]
-fn an_echo_that_is_not_taken_holds_back_its_sender() {
+fn unread_echo_stops_reading() {
     let server = Server::start(&[]);
     let mut wire = server.connect();
     wire.upgrade("/echo");
@@ -332,7 +332,7 @@ fn an_echo_that_is_not_taken_holds_back_its_sender() {
 }
 
 #[test]
-fn topics_are_bounded() {
+fn topics_max() {
     let server = Server::start(&["--topics-max", "2", "--reactors", "1"]);
     let mut kept = Vec::new();
     for topic in ["a", "b", "a", "b"] {
@@ -356,7 +356,7 @@ fn topics_are_bounded() {
 
 /// Unfinished requests and messages of all connections together: the one that passes the limit is told.
 #[test]
-fn what_is_unfinished_is_bounded_for_the_process() {
+fn inbound_bytes_total_max() {
     let server = Server::start(&[
         "--inbound-bytes-total-max",
         "1048576",

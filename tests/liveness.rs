@@ -34,7 +34,7 @@ fn trickle(mut stream: std::net::TcpStream, bytes: impl Iterator<Item = u8>) -> 
 }
 
 #[test]
-fn the_handshake_deadline_is_absolute() {
+fn handshake_deadline_is_absolute() {
     let server = Server::start(&["--handshake-timeout-ms", "500", "--close-timeout-ms", "200"]);
     let address = server.address();
     let trickles: Vec<_> = (0..20)
@@ -58,7 +58,7 @@ fn the_handshake_deadline_is_absolute() {
 }
 
 #[test]
-fn a_connection_that_says_nothing_ends_without_a_word() {
+fn silent_connection_ends() {
     let server = Server::start(&["--handshake-timeout-ms", "300"]);
     let started = Instant::now();
     assert!(Http::connect(server.address()).is_at_end());
@@ -66,7 +66,7 @@ fn a_connection_that_says_nothing_ends_without_a_word() {
 }
 
 #[test]
-fn the_body_deadline_is_absolute() {
+fn body_deadline_is_absolute() {
     let server = Server::start(&["--body-timeout-ms", "500", "--close-timeout-ms", "200"]);
     let head = b"POST /pub/a HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n";
     let mut stream = connect(server.address(), 0);
@@ -77,7 +77,7 @@ fn the_body_deadline_is_absolute() {
 }
 
 #[test]
-fn a_connection_that_is_kept_alive_may_idle_so_long_and_no_longer() {
+fn keep_alive_timeout() {
     let server = Server::start(&["--keep-alive-timeout-ms", "300"]);
     let mut http = Http::connect(server.address());
     assert_eq!(http.get("/health").status, 200);
@@ -87,7 +87,7 @@ fn a_connection_that_is_kept_alive_may_idle_so_long_and_no_longer() {
 }
 
 #[test]
-fn who_is_silent_is_pinged_and_a_pong_keeps_it_alive() {
+fn silent_peer_pinged() {
     let server = Server::start(&["--ping-interval-ms", "100", "--pong-timeout-ms", "5000"]);
     let mut socket = WebSocket::open(server.address(), "/ws/a");
     let started = Instant::now();
@@ -108,7 +108,7 @@ fn who_is_silent_is_pinged_and_a_pong_keeps_it_alive() {
 }
 
 #[test]
-fn without_a_pong_it_is_cut() {
+fn missing_pong_cuts() {
     let server = Server::start(&["--ping-interval-ms", "200", "--pong-timeout-ms", "300"]);
     let started = Instant::now();
     let mut socket = WebSocket::open(server.address(), "/ws/a");
@@ -121,7 +121,7 @@ fn without_a_pong_it_is_cut() {
 }
 
 #[test]
-fn any_traffic_is_a_sign_of_life() {
+fn any_byte_counts_as_pong() {
     let server = Server::start(&["--ping-interval-ms", "800", "--pong-timeout-ms", "400"]);
     let mut socket = WebSocket::open(server.address(), "/echo");
     let started = Instant::now();
@@ -149,7 +149,7 @@ fn any_traffic_is_a_sign_of_life() {
 }
 
 #[test]
-fn a_message_must_be_whole_in_time() {
+fn message_deadline_is_absolute() {
     let server = Server::start(&["--message-timeout-ms", "400"]);
     let mut socket = WebSocket::open(server.address(), "/ws/a");
     let started = Instant::now();
@@ -190,12 +190,12 @@ fn check_close_timeout(misbehave: impl FnOnce(&mut WebSocket)) {
 }
 
 #[test]
-fn a_peer_that_never_answers_our_close_is_gone_after_the_close_timeout() {
+fn unanswered_close_ends_after_close_timeout() {
     check_close_timeout(|_| {});
 }
 
 #[test]
-fn a_peer_that_goes_on_sending_after_our_close_is_gone_too() {
+fn sending_after_close_ends_after_close_timeout() {
     check_close_timeout(|socket| {
         let mut stream = socket.stream().try_clone().expect("a clone");
         thread::spawn(move || {
@@ -206,7 +206,7 @@ fn a_peer_that_goes_on_sending_after_our_close_is_gone_too() {
 }
 
 #[test]
-fn a_peer_that_half_closes_instead_of_answering_is_gone_at_once() {
+fn half_close_answers_close() {
     check_close_timeout(|socket| {
         let shut = socket.stream().shutdown(std::net::Shutdown::Write);
         shut.expect("connected");
@@ -215,7 +215,7 @@ fn a_peer_that_half_closes_instead_of_answering_is_gone_at_once() {
 }
 
 #[test]
-fn a_peer_that_closes_and_keeps_its_side_open_is_gone_after_the_close_timeout() {
+fn open_side_after_close_ends_after_close_timeout() {
     let server = Server::start(&["--close-timeout-ms", "400"]);
     let descriptors = open_descriptors(server.pid());
     let mut socket = WebSocket::open(server.address(), "/ws/a");
@@ -229,7 +229,7 @@ fn a_peer_that_closes_and_keeps_its_side_open_is_gone_after_the_close_timeout() 
 }
 
 #[test]
-fn a_peer_that_half_closes_without_a_word_is_gone() {
+fn half_close_without_close_frame() {
     let server = Server::start(&[]);
     let mut socket = WebSocket::open(server.address(), "/ws/a");
     let shut = socket.stream().shutdown(std::net::Shutdown::Write);
@@ -241,7 +241,7 @@ fn a_peer_that_half_closes_without_a_word_is_gone() {
 }
 
 #[test]
-fn an_event_stream_is_kept_alive_by_comments() {
+fn event_stream_comments() {
     let server = Server::start(&["--ping-interval-ms", "100"]);
     let mut stream = EventStream::open(server.address(), "/sse/a");
     for _ in 0..3 {
@@ -324,12 +324,12 @@ fn check_suspension(peers: usize, flags: &[&str]) {
 }
 
 #[test]
-fn a_suspension_cuts_nobody() {
+fn suspension_cuts_nobody() {
     check_suspension(50, &[]);
 }
 
 /// More peers than a reactor takes events of in one wait.
 #[test]
-fn a_suspension_cuts_nobody_of_many() {
+fn suspension_cuts_nobody_of_many() {
     check_suspension(2500, &["--reactors", "1"]);
 }

@@ -24,7 +24,7 @@ fn wait_for_subscribers(server: &Server, count: usize) {
 }
 
 #[test]
-fn an_idle_subscriber_costs_little_and_those_that_left_cost_nothing() {
+fn idle_subscriber_memory() {
     rlimit::increase_nofile_limit(CONNECTIONS as u64 + 1000).expect("descriptors for the peers");
     let server = Server::start(&["--reactors", "1"]);
     let before = rss_bytes(server.pid());

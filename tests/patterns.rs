@@ -52,7 +52,7 @@ fn matches(pattern: &str, topic: &str) -> bool {
 }
 
 #[test]
-fn the_model_is_the_page() {
+fn model_matches_specification() {
     for (pattern, topic, expected) in [
         ("orders/*", "orders/eu", true),
         ("orders/*", "orders/eu/1", false),
@@ -100,7 +100,7 @@ fn random_pattern(random: &mut Random) -> String {
 /// Hundreds of patterns and of topics, against the model. Every publication must come once for each pattern that
 /// matches and no other, in the order of its topic.
 #[test]
-fn hundreds_of_patterns_get_what_they_match_and_nothing_else() {
+fn hundreds_of_patterns() {
     const COUNT: usize = 500;
     for (seed, subprotocol) in [(1, JSON), (2, BINARY)] {
         let server = Server::start(&["--reactors", "2", "--ping-interval-ms", "3600000"]);
@@ -164,7 +164,7 @@ fn hundreds_of_patterns_get_what_they_match_and_nothing_else() {
 
 /// Where topics are kept, publications by a pattern come in the order of each topic.
 #[test]
-fn publications_by_a_pattern_keep_the_order_of_each_topic() {
+fn pattern_keeps_topic_order() {
     let server = Server::start(&["--reactors", "2", "--topic-rule", "** history=1"]);
     let address = server.address();
     let mut peers = [JSON, BINARY].map(|subprotocol| Peer::open_at(address, "/ws", subprotocol));
@@ -201,7 +201,7 @@ fn publications_by_a_pattern_keep_the_order_of_each_topic() {
 
 /// Once it is answered, whatever is published on any reactor comes.
 #[test]
-fn nothing_is_missed_after_a_pattern_is_subscribed_to() {
+fn no_gap_after_pattern_subscribed() {
     for inline in ["true", "false"] {
         let server = Server::start(&[
             "--reactors",
@@ -223,7 +223,7 @@ fn nothing_is_missed_after_a_pattern_is_subscribed_to() {
 }
 
 #[test]
-fn patterns_that_come_and_go_leave_nothing_behind() {
+fn patterns_released() {
     const ROUNDS: usize = 24;
     const BATCH: usize = 250;
     let server = Server::start(&["--reactors", "2"]);
@@ -275,7 +275,7 @@ fn patterns_that_come_and_go_leave_nothing_behind() {
 }
 
 #[test]
-fn a_pattern_needs_the_right_to_subscribe() {
+fn pattern_needs_subscribe_right() {
     let server = Server::start(&["--subscribe", "nobody"]);
     let mut peer = Peer::open(server.address());
     let command = json!({"type": "subscribe", "id": 1, "pattern": "**"});

@@ -57,7 +57,7 @@ fn wait_for_total(peer: &mut Peer, topic: &str, total: u64) {
 }
 
 #[test]
-fn who_comes_and_goes_is_told_to_those_who_are_there() {
+fn joins_and_leaves_told_to_members() {
     let server = Server::start(&["--topic-rule", "room/** presence=on"]);
     let mut anna = open_as(&server, "%7B%22name%22:%22anna%22%7D");
     join(&mut anna, "room/1");
@@ -95,7 +95,7 @@ fn who_comes_and_goes_is_told_to_those_who_are_there() {
 }
 
 #[test]
-fn each_connection_counts_for_itself() {
+fn members_are_connections() {
     let server = Server::start(&["--topic-rule", "room presence=on"]);
     let mut first = open_as(&server, "same");
     let mut second = open_as(&server, "same");
@@ -118,7 +118,7 @@ fn each_connection_counts_for_itself() {
 
 /// A subscription that ends and begins again at once is one that stands, and so its connection is there.
 #[test]
-fn who_leaves_and_comes_back_in_one_batch_is_there() {
+fn leave_and_join_in_one_batch() {
     for inline in ["true", "false"] {
         let server = Server::start(&[
             "--topic-rule",
@@ -153,7 +153,7 @@ fn who_leaves_and_comes_back_in_one_batch_is_there() {
 }
 
 #[test]
-fn whoever_subscribes_in_another_way_is_there_too() {
+fn subscribers_of_all_dialects_are_members() {
     let server = Server::start(&["--topic-rule", "room presence=on"]);
     let mut watcher = Peer::open(server.address());
     join(&mut watcher, "room");
@@ -171,7 +171,7 @@ fn whoever_subscribes_in_another_way_is_there_too() {
 
 /// The order of leaving and coming back holds also where the hub takes only one of the two at once.
 #[test]
-fn who_leaves_and_comes_back_is_there_though_the_hub_is_full() {
+fn leave_and_join_with_full_hub() {
     let server = Server::start(&[
         "--topic-rule",
         "room presence=on",
@@ -241,7 +241,7 @@ fn who_leaves_and_comes_back_is_there_though_the_hub_is_full() {
 
 /// A question that the hub did not take is not outstanding: as many can be asked as ever.
 #[test]
-fn questions_that_a_full_hub_did_not_take_are_forgotten() {
+fn presence_queries_with_full_hub() {
     let server = Server::start(&[
         "--topic-rule",
         "** presence=on",
@@ -279,7 +279,7 @@ fn questions_that_a_full_hub_did_not_take_are_forgotten() {
 /// A reactor gives the place of a topic that nobody wants any more to the next one; what is still on its way about the
 /// old one must not reach those of the new one.
 #[test]
-fn nobody_hears_of_a_topic_that_it_does_not_subscribe_to() {
+fn changes_only_to_subscribers() {
     let flags = [
         "--topic-rule",
         "** presence=on",
@@ -320,7 +320,7 @@ fn nobody_hears_of_a_topic_that_it_does_not_subscribe_to() {
 
 /// The processes of clients are killed, so their sockets end without a word, or with a reset.
 #[test]
-fn who_is_cut_off_is_not_there_any_more() {
+fn cut_connection_leaves() {
     const PEERS: usize = 200;
     let server = Server::start(&["--topic-rule", "room presence=on"]);
     let mut watcher = Peer::open(server.address());
@@ -352,7 +352,7 @@ fn who_is_cut_off_is_not_there_any_more() {
 
 /// What is heard of joins and leaves adds up to the list, at any time and with churn on both reactors.
 #[test]
-fn what_is_told_adds_up_to_what_is_listed() {
+fn joins_and_leaves_add_up_to_members() {
     let server = Server::start(&["--topic-rule", "room presence=on", "--presence-max", "10"]);
     let mut watcher = Peer::open(server.address());
     join(&mut watcher, "room");
@@ -406,7 +406,7 @@ fn what_is_told_adds_up_to_what_is_listed() {
 }
 
 #[test]
-fn it_is_off_where_no_rule_says_otherwise_and_for_those_who_may_not_subscribe() {
+fn presence_off_without_rule_or_right() {
     let server = Server::start(&["--topic-rule", "h/** history=10"]);
     for topic in ["plain", "h/a"] {
         let mut peers = [Peer::open(server.address()), Peer::open(server.address())];
@@ -433,7 +433,7 @@ fn it_is_off_where_no_rule_says_otherwise_and_for_those_who_may_not_subscribe() 
 }
 
 #[test]
-fn info_is_json_or_text_and_has_its_limit() {
+fn info_bytes_max() {
     let server = Server::start(&["--topic-rule", "** presence=on", "--info-bytes-max", "30"]);
     let quoted = "x".repeat(30);
     for (info, shown) in [
@@ -467,7 +467,7 @@ fn info_is_json_or_text_and_has_its_limit() {
 
 /// JSON that nests too deep for the readers of the messages around it is a text.
 #[test]
-fn info_that_nests_deep_harms_nobody_who_is_told_of_it() {
+fn deeply_nested_info() {
     let server = Server::start(&["--topic-rule", "** presence=on"]);
     let nested = |depth| "[".repeat(depth) + &"]".repeat(depth);
     let mut watcher = Peer::open(server.address());

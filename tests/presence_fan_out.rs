@@ -148,7 +148,7 @@ fn told(messages: &[Value]) -> Vec<String> {
 }
 
 #[test]
-fn changes_of_one_tick_come_to_each_member_in_one_write() {
+fn changes_of_one_tick_in_one_write() {
     let mut room = Room::new();
     let members = room.members(50);
     let coming: Vec<_> = (0..20).map(|_| room.open()).collect();
@@ -171,7 +171,7 @@ fn changes_of_one_tick_come_to_each_member_in_one_write() {
 }
 
 #[test]
-fn coming_and_going_in_one_tick_is_told_in_its_order() {
+fn join_and_leave_in_one_tick_in_order() {
     let mut room = Room::new();
     let watcher = room.members(1)[0];
     let id = room.members(1)[0];
@@ -192,7 +192,7 @@ fn coming_and_going_in_one_tick_is_told_in_its_order() {
 
 /// Who asks who is there has been told of all that the list knows of, and is told of nothing twice.
 #[test]
-fn a_list_comes_behind_what_it_adds_up_from() {
+fn members_after_pending_changes() {
     let mut room = Room::new();
     let members = room.members(3);
     let (before, behind) = (room.open(), room.open());
@@ -213,7 +213,7 @@ fn a_list_comes_behind_what_it_adds_up_from() {
 
 /// What waits for the end of the tick is bounded, so that it costs a member that does not read no more than its cap.
 #[test]
-fn many_changes_go_out_in_parts() {
+fn many_changes_in_parts() {
     let mut room = Room::new();
     let watcher = room.members(1)[0];
     for _ in 0..500 {

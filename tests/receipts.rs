@@ -51,7 +51,7 @@ fn json_of(response: &support::Response) -> Value {
 }
 
 #[test]
-fn each_way_of_publishing_has_its_receipt() {
+fn receipt_by_every_publish_path() {
     for arguments in [["--inline-shards", "true"], ["--inline-shards", "false"]] {
         let server = Server::start(&arguments);
         let address = server.address();
@@ -108,7 +108,7 @@ fn each_way_of_publishing_has_its_receipt() {
 }
 
 #[test]
-fn without_subscribers_nothing_matches_and_the_answer_comes_all_the_same() {
+fn receipt_without_subscribers() {
     let server = Server::start(&["--topic-rule", "h/** history=3"]);
     for topic in ["nobody", "h/only/history"] {
         for expected in 1..=3 {
@@ -127,7 +127,7 @@ fn without_subscribers_nothing_matches_and_the_answer_comes_all_the_same() {
 /// Readers that stopped have their publications waiting for them, and the receipt says so; those who are cut for it
 /// are counted as dropped. Nothing waits for them.
 #[test]
-fn stalled_readers_are_queued_for_and_then_dropped() {
+fn receipt_counts_queued_then_dropped() {
     const STALLED: u64 = 5;
     const READING: u64 = 3;
     let server = Server::start(&[
@@ -182,7 +182,7 @@ fn stalled_readers_are_queued_for_and_then_dropped() {
 }
 
 #[test]
-fn so_many_receipts_may_be_outstanding_and_all_come() {
+fn receipts_max() {
     const RECEIPTS: usize = 300;
     let server = Server::start(&[
         "--receipts-max",
@@ -243,7 +243,7 @@ fn so_many_receipts_may_be_outstanding_and_all_come() {
 
 /// A line for whose receipt there is no room is refused alone: those behind it are published, in their order.
 #[test]
-fn a_line_that_gets_no_receipt_takes_no_other_with_it() {
+fn line_without_receipt_refused_alone() {
     let server = Server::start(&["--receipts-max", "1"]);
     let mut subscriber = WebSocket::open(server.address(), "/ws/t");
     let line = |data: &str, receipt: bool| {
@@ -276,7 +276,7 @@ fn a_line_that_gets_no_receipt_takes_no_other_with_it() {
 
 /// Publishers that leave before their receipts come give them back.
 #[test]
-fn receipts_of_publishers_that_left_are_free_again() {
+fn receipts_freed_with_publisher() {
     let server = Server::start(&["--receipts-max", "5", "--inline-shards", "false"]);
     let mut subscriber = Peer::open(server.address());
     subscriber.subscribe_pattern("**");

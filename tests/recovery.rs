@@ -49,7 +49,7 @@ fn server_position(server: &Server, topic: &str) -> String {
 type Since<'a> = &'a dyn Fn(&str) -> String;
 
 #[test]
-fn a_history_is_bounded_by_count() {
+fn history_bounded_by_count() {
     let server = Server::start(&["--topic-rule", "c/** history=5"]);
     for way in WAYS {
         let cases: [(Since<'_>, bool, u64); 9] = [
@@ -96,7 +96,7 @@ fn a_history_is_bounded_by_count() {
 }
 
 #[test]
-fn a_history_is_bounded_by_bytes() {
+fn history_bounded_by_bytes() {
     let server = Server::start(&["--topic-rule", "b history=1000 history_bytes_max=20000"]);
     let mut http = Http::connect(server.address());
     let payload = "x".repeat(1000);
@@ -120,7 +120,7 @@ fn a_history_is_bounded_by_bytes() {
 }
 
 #[test]
-fn a_history_is_bounded_by_age_and_then_leaves_nothing() {
+fn history_bounded_by_age() {
     let server = Server::start(&["--topic-rule", "a/** history=1000 history_age_max_ms=500"]);
     let address = server.address();
     // A subscriber keeps the topic, and so its epoch, when its history has gone; without one it goes too.
@@ -156,7 +156,7 @@ fn a_history_is_bounded_by_age_and_then_leaves_nothing() {
 }
 
 #[test]
-fn without_a_history_only_who_missed_nothing_recovers() {
+fn recovery_without_history() {
     let server = Server::start(&["--topic-rule", "h/** history=5"]);
     for way in WAYS {
         let topic = format!("plain/{way:?}");
@@ -194,7 +194,7 @@ fn without_a_history_only_who_missed_nothing_recovers() {
 }
 
 #[test]
-fn headers_say_where_a_subscription_begins_where_that_matters() {
+fn position_and_recovered_headers() {
     let server = Server::start(&["--topic-rule", "h/** history=5"]);
     let head = |target: &str, lines: &str| {
         let mut wire = server.connect();
@@ -242,7 +242,7 @@ fn open_stream(server: &Server, target: &str, id: Option<&str>) -> (support::Res
 }
 
 #[test]
-fn an_event_stream_recovers_by_its_last_event_id() {
+fn recovery_by_last_event_id() {
     let server = Server::start(&["--topic-rule", "h/** history=5"]);
     let newest = publish_numbers(server.address(), "h/a", 1, 9);
     // Who has seen nothing yet is told an id by which to come back.
@@ -273,7 +273,7 @@ fn an_event_stream_recovers_by_its_last_event_id() {
 /// What no server of ours has given out, or another one has: no error, for a browser could do nothing about it, and
 /// nothing of what is kept.
 #[test]
-fn a_last_event_id_that_is_none_is_a_gap() {
+fn invalid_last_event_id_is_gap() {
     let server = Server::start(&["--topic-rule", "h/** history=5"]);
     let newest = publish_numbers(server.address(), "h/a", 1, 9);
     let huge = "9".repeat(5000);
@@ -324,7 +324,7 @@ fn a_last_event_id_that_is_none_is_a_gap() {
 }
 
 #[test]
-fn what_one_subscriber_is_given_at_once_is_bounded() {
+fn recovery_publications_max() {
     let server = Server::start(&[
         "--topic-rule",
         "** history=1000",
@@ -367,7 +367,7 @@ fn what_one_subscriber_is_given_at_once_is_bounded() {
 }
 
 #[test]
-fn big_publications_are_bounded_by_bytes() {
+fn recovery_bytes_max() {
     let server = Server::start(&[
         "--topic-rule",
         "** history=1000",
@@ -404,7 +404,7 @@ fn big_publications_are_bounded_by_bytes() {
 
 /// An outbox that has no room for all of what was asked for: `since` gives all or nothing, `last` the newest that fit.
 #[test]
-fn an_outbox_with_too_little_room_gets_the_newest() {
+fn last_fits_outbox() {
     let server = Server::start(&[
         "--topic-rule",
         "** history=1000",
@@ -438,7 +438,7 @@ fn an_outbox_with_too_little_room_gets_the_newest() {
 }
 
 #[test]
-fn the_bound_of_all_histories_takes_from_the_coldest() {
+fn total_bound_empties_least_used_history() {
     // Eight shards or fewer share it, each with its part.
     let server = Server::start(&[
         "--topic-rule",
@@ -541,12 +541,12 @@ fn check_joins_while_publications_stream(arguments: &[&str]) {
 }
 
 #[test]
-fn joins_while_publications_stream_see_no_gap_with_inline_shards() {
+fn no_gap_on_join_with_inline_shards() {
     check_joins_while_publications_stream(&["--reactors", "2", "--inline-shards", "true"]);
 }
 
 #[test]
-fn joins_while_publications_stream_see_no_gap_with_workers() {
+fn no_gap_on_join_with_workers() {
     check_joins_while_publications_stream(&[
         "--reactors",
         "2",
@@ -558,7 +558,7 @@ fn joins_while_publications_stream_see_no_gap_with_workers() {
 }
 
 #[test]
-fn what_has_a_history_and_nobody_is_kept_and_what_has_neither_is_not() {
+fn topics_kept_for_history_only() {
     let server = Server::start(&["--topic-rule", "h/** history=5"]);
     let mut http = Http::connect(server.address());
     for number in 0..1000 {

@@ -15,7 +15,7 @@ const NO_WAIT: Duration = Duration::from_secs(5);
 /// A connection that was put on the ready list in the middle of a tick had to wait until something else woke the
 /// reactor, a second at worst. Here that is each request behind a publish on the same connection.
 #[test]
-fn requests_behind_a_publish_waited_for_the_next_wakeup() {
+fn request_behind_publish_delayed() {
     let server = Server::start(&[]);
     let mut wire = server.connect();
     let publish = b"POST /pub/a HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx";
@@ -30,7 +30,7 @@ fn requests_behind_a_publish_waited_for_the_next_wakeup() {
 
 /// The same for what a connection had left over when its read budget was used up.
 #[test]
-fn bytes_over_the_read_budget_waited_for_the_next_wakeup() {
+fn bytes_over_read_budget_delayed() {
     let server = Server::start(&["--read-budget-bytes", "4096"]);
     let payload = vec![7; 50_000];
     let mut bytes = upgrade_request("/echo", "").into_bytes();
@@ -50,7 +50,7 @@ fn bytes_over_the_read_budget_waited_for_the_next_wakeup() {
 /// All answers to pipelined requests that came in one read were made before one of them was written: small requests
 /// for a large page made for tens of megabytes, and their sender was cut off for being slow.
 #[test]
-fn pipelined_requests_were_all_answered_at_once() {
+fn pipelined_requests_answered_unbounded() {
     let server = Server::start(&["--reactors", "1"]);
     let mut wire = server.connect();
     let count = 5000;
@@ -69,7 +69,7 @@ fn pipelined_requests_were_all_answered_at_once() {
 /// A message that was begun while the peer's Close was awaited, and not finished in `message_timeout_ms`, put off the
 /// close timeout for ever, and kept the reactor busy.
 #[test]
-fn a_message_begun_after_our_close_put_off_the_close_timeout() {
+fn message_after_close_extended_close_timeout() {
     let server = Server::start(&[
         "--publish",
         "nobody",
@@ -89,7 +89,7 @@ fn a_message_begun_after_our_close_put_off_the_close_timeout() {
 
 /// The refusal of what was no request had no body if the request before it was a HEAD.
 #[test]
-fn a_refusal_behind_a_head_had_no_body() {
+fn refusal_behind_head_without_body() {
     let server = Server::start(&[]);
     let mut wire = server.connect();
     wire.send(b"HEAD /health HTTP/1.1\r\nHost: a\r\n\r\nno request\r\n\r\n");
@@ -101,7 +101,7 @@ fn a_refusal_behind_a_head_had_no_body() {
 
 /// `"data": null` was taken for no `"data"`, though any JSON value may be published.
 #[test]
-fn null_was_no_publication() {
+fn null_data_refused() {
     let server = Server::start(&[]);
     let mut subscriber = server.connect();
     subscriber.upgrade("/ws/a");
@@ -114,7 +114,7 @@ fn null_was_no_publication() {
 
 /// A request whose body took the process over its memory budget was cut without a word.
 #[test]
-fn a_request_over_the_memory_budget_got_no_answer() {
+fn request_over_memory_budget_unanswered() {
     let server = Server::start(&["--inbound-bytes-total-max", "1048576", "--reactors", "1"]);
     let mut request = b"POST /pub HTTP/1.1\r\nHost: a\r\nContent-Length: 9000000\r\n\r\n".to_vec();
     request.resize(700_000, b'x');
@@ -132,7 +132,7 @@ fn a_request_over_the_memory_budget_got_no_answer() {
 /// A publish that had begun when the server was told to end was cut without a word, so that its sender could not know
 /// whether to try elsewhere.
 #[test]
-fn a_request_cut_by_a_shutdown_got_no_answer() {
+fn request_cut_by_shutdown_unanswered() {
     let server = Server::start(&["--drain-timeout-ms", "500"]);
     let mut wire = server.connect();
     wire.send(b"POST /pub/a HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf");
@@ -146,7 +146,7 @@ fn a_request_cut_by_a_shutdown_got_no_answer() {
 
 /// Reactors share their port, and so did a second server that was started by mistake: it got half the connections.
 #[test]
-fn a_second_server_shared_the_port_of_the_first() {
+fn second_server_shared_port() {
     for reactors in ["1", "2"] {
         let first = Server::start(&["--reactors", reactors]);
         let second = std::process::Command::new(env!("CARGO_BIN_EXE_umbel"))
@@ -168,7 +168,7 @@ fn a_second_server_shared_the_port_of_the_first() {
 /// The lines of one request are two effects each for its own reactor, which cannot take its mail meanwhile: a request
 /// within its limits was told that the hub was full.
 #[test]
-fn a_long_list_of_publications_filled_its_own_mailbox() {
+fn publish_lines_filled_own_mailbox() {
     let server = Server::start(&[]);
     let mut subscriber = server.connect();
     assert_eq!(subscriber.upgrade("/ws/a").status, 101);

@@ -44,17 +44,17 @@ fn check_everybody_is_told(signal: &str) {
 }
 
 #[test]
-fn a_sigterm_tells_everybody() {
+fn sigterm_closes_all_with_1001() {
     check_everybody_is_told("TERM");
 }
 
 #[test]
-fn a_sigint_tells_everybody() {
+fn sigint_closes_all_with_1001() {
     check_everybody_is_told("INT");
 }
 
 #[test]
-fn ready_turns_red_while_connections_are_being_closed() {
+fn ready_503_during_drain() {
     let server = Server::start(&["--reactors", "1", "--log-level", "info"]);
     let address = server.address();
     // They are closed one after the other, so the last connection lives on for a while.
@@ -74,7 +74,7 @@ fn ready_turns_red_while_connections_are_being_closed() {
 }
 
 #[test]
-fn what_is_queued_is_delivered_first() {
+fn queued_publications_delivered_first() {
     const COUNT: usize = 40;
     let mut server = Server::start(&[]);
     let address = server.address();
@@ -103,7 +103,7 @@ fn what_is_queued_is_delivered_first() {
 
 /// An outbox that has no room left takes the Close all the same, and nothing of what it holds is dropped for it.
 #[test]
-fn a_full_outbox_is_delivered_and_the_peer_is_told() {
+fn full_outbox_delivered_before_close() {
     const OUTBOX_BYTES_MAX: f64 = 65_536.0;
     // What one more of the smallest publications takes: three bytes and the overhead of a segment.
     const SMALLEST_BYTES: f64 = 67.0;
@@ -138,7 +138,7 @@ fn a_full_outbox_is_delivered_and_the_peer_is_told() {
 }
 
 #[test]
-fn a_request_in_flight_is_answered() {
+fn request_in_flight_answered() {
     let mut server = Server::start(&["--log-level", "debug", "--reactors", "1"]);
     let mut in_body = Http::connect(server.address());
     in_body.send(b"POST /pub/a HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n01234");
@@ -164,7 +164,7 @@ fn a_request_in_flight_is_answered() {
 }
 
 #[test]
-fn peers_that_do_not_answer_are_left_behind_in_time() {
+fn unresponsive_peers_abandoned_in_time() {
     let mut server = Server::start(&["--drain-timeout-ms", "1000", "--close-timeout-ms", "60000"]);
     let socket = WebSocket::open(server.address(), "/ws/a");
     let mut begun = Http::connect(server.address());
@@ -178,7 +178,7 @@ fn peers_that_do_not_answer_are_left_behind_in_time() {
 }
 
 #[test]
-fn many_connections_are_closed_one_after_the_other() {
+fn closes_spread_over_drain_time() {
     const PEERS: usize = 1500;
     rlimit::increase_nofile_limit(u64::MAX).expect("a limit");
     let mut server = Server::start(&["--drain-timeout-ms", "4000", "--log-level", "info"]);
@@ -226,11 +226,11 @@ fn check_second_signal(first: &str, second: &str, code: i32) {
 }
 
 #[test]
-fn a_second_sigterm_ends_at_once() {
+fn second_sigterm_ends_at_once() {
     check_second_signal("TERM", "TERM", 143);
 }
 
 #[test]
-fn a_sigint_after_a_sigterm_ends_at_once() {
+fn sigint_after_sigterm_ends_at_once() {
     check_second_signal("TERM", "INT", 130);
 }

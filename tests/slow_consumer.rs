@@ -76,7 +76,7 @@ fn publish_numbered(http: &mut Http, topic: &str, count: usize, readers: &[Healt
 }
 
 #[test]
-fn a_stopped_reader_is_closed_at_the_cap_and_told_why() {
+fn stopped_reader_closed_at_cap() {
     const COUNT: usize = 60;
     let server = Server::start(&[
         "--outbox-bytes-max",
@@ -130,7 +130,7 @@ fn kernel_bytes(server: &Server, peer: &WebSocket) -> u64 {
 }
 
 #[test]
-fn a_stopped_reader_holds_little_in_the_kernel() {
+fn stopped_reader_kernel_memory() {
     let server = Server::start(&[]);
     let stopped = WebSocket::open(server.address(), "/ws/kernel");
     let mut http = Http::connect(server.address());
@@ -146,7 +146,7 @@ fn a_stopped_reader_holds_little_in_the_kernel() {
 }
 
 #[test]
-fn a_reader_of_a_byte_now_and_then_is_cut_by_age() {
+fn trickling_reader_cut_by_age() {
     const COUNT: usize = 12;
     let server = Server::start(&["--outbox-age-max-ms", "1000", "--close-timeout-ms", "500"]);
     let slow = WebSocket::open_on(connect(server.address(), SMALL_RECEIVE_BUFFER), "/ws/age");
@@ -168,7 +168,7 @@ fn a_reader_of_a_byte_now_and_then_is_cut_by_age() {
 }
 
 #[test]
-fn a_reader_that_wakes_up_after_it_was_cut_by_age_is_told_why() {
+fn close_reason_after_cut_by_age() {
     let server = Server::start(&["--outbox-age-max-ms", "500", "--close-timeout-ms", "10000"]);
     let mut slow = WebSocket::open_on(connect(server.address(), SMALL_RECEIVE_BUFFER), "/ws/age");
     let mut http = Http::connect(server.address());
@@ -221,12 +221,12 @@ fn check_ping_flood(target: &str) {
 }
 
 #[test]
-fn a_ping_flood_of_a_subscriber_that_does_not_read_is_bounded_and_cut() {
+fn ping_flood_of_stopped_subscriber() {
     check_ping_flood("/ws/pings");
 }
 
 #[test]
-fn a_ping_flood_of_an_endpoint_s_peer_that_does_not_read_is_bounded_and_cut() {
+fn ping_flood_of_stopped_handler_peer() {
     check_ping_flood("/echo");
 }
 
@@ -239,7 +239,7 @@ fn rss_bytes_peak(pid: u32) -> u64 {
 }
 
 #[test]
-fn two_hundred_stopped_readers_are_cut_and_hurt_nobody() {
+fn two_hundred_stopped_readers() {
     const STOPPED: usize = 200;
     const COUNT: usize = 40;
     const OUTBOX_BYTES_MAX: usize = 65_536;

@@ -96,7 +96,7 @@ fn all_are_in(crowd: &Crowd, count: usize) -> bool {
 }
 
 #[test]
-fn all_who_are_cut_off_at_once_come_back_and_have_lost_nothing() {
+fn reconnect_storm_recovers_everything() {
     let count = subscribers();
     let server = Server::start(&FLAGS);
     let mut crowd = Crowd::new(server.address(), "storm", count);
@@ -146,7 +146,7 @@ fn all_who_are_cut_off_at_once_come_back_and_have_lost_nothing() {
 
 /// Its history is in memory, so nobody may believe to have missed nothing.
 #[test]
-fn all_who_come_back_to_a_server_that_was_killed_are_told_of_the_gap() {
+fn reconnect_storm_after_kill_reports_gap() {
     let count = subscribers();
     let server = Server::start(&FLAGS);
     let address = server.address();

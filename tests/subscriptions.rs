@@ -185,7 +185,7 @@ fn masked(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn who_subscribes_behind_a_question_that_the_hub_did_not_take_misses_nothing() {
+fn no_gap_when_join_is_deferred() {
     let mut world = World::new();
     let many = world.connect();
     world.fill_hub();
@@ -210,7 +210,7 @@ fn who_subscribes_behind_a_question_that_the_hub_did_not_take_misses_nothing() {
 }
 
 #[test]
-fn who_unsubscribes_and_subscribes_again_before_the_answer_stays_present() {
+fn resubscribe_before_answer_stays_present() {
     let mut world = World::new();
     let (watcher, other) = (world.connect(), world.connect());
     world.say(watcher, r#"{"type":"subscribe","id":1,"topic":"rooms/1"}"#);
@@ -231,7 +231,7 @@ fn who_unsubscribes_and_subscribes_again_before_the_answer_stays_present() {
 }
 
 #[test]
-fn who_leaves_while_the_hub_is_full_and_comes_again_stays_present() {
+fn resubscribe_with_full_hub_stays_present() {
     let mut world = World::new();
     let (watcher, other) = (world.connect(), world.connect());
     for id in [watcher, other] {
@@ -258,7 +258,7 @@ fn time_out(world: &mut World, ids: &[ConnectionId]) {
 }
 
 #[test]
-fn nothing_follows_a_close_frame() {
+fn nothing_follows_close_frame() {
     let mut world = World::new();
     let (ending, other) = (world.connect(), world.connect());
     world.say(ending, r#"{"type":"subscribe","id":1,"topic":"rooms/1"}"#);
@@ -275,7 +275,7 @@ fn nothing_follows_a_close_frame() {
 }
 
 #[test]
-fn who_came_to_an_earlier_topic_of_a_place_is_not_told_to_the_next_ones_subscribers() {
+fn reused_topic_place_leaks_no_joins() {
     let mut world = World::new();
     let id = world.connect();
     world.say(id, r#"{"type":"subscribe","id":1,"topic":"t"}"#);
@@ -305,7 +305,7 @@ fn who_came_to_an_earlier_topic_of_a_place_is_not_told_to_the_next_ones_subscrib
 }
 
 #[test]
-fn questions_that_the_hub_did_not_take_do_not_count_for_ever() {
+fn deferred_presence_queries_released() {
     let mut limits = Limits::default();
     limits.commands_per_message_max = 4;
     let mut world = World::with_limits(&limits);
@@ -320,7 +320,7 @@ fn questions_that_the_hub_did_not_take_do_not_count_for_ever() {
 }
 
 #[test]
-fn who_recovers_into_an_outbox_without_room_is_told_and_stays() {
+fn recovery_into_full_outbox() {
     let mut limits = Limits::default();
     limits.outbox_bytes_max = 100_000;
     // Whatever little of the room is left, the answer or the frames do not close the connection.

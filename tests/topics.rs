@@ -97,7 +97,7 @@ fn publish_to(server: &Server, names: &[String]) {
 }
 
 #[test]
-fn pages_list_every_topic_once() {
+fn pages_list_each_topic_once() {
     let server = Server::start(&["--topic-rule", RULES]);
     let kept: Vec<String> = (0..2500).map(|number| format!("kept/{number}")).collect();
     let plain: Vec<String> = (0..2000).map(|number| format!("plain/{number}")).collect();
@@ -137,7 +137,7 @@ fn pages_list_every_topic_once() {
 }
 
 #[test]
-fn a_topic_counts_the_subscribers_of_all_dialects_and_reactors() {
+fn subscribers_of_all_dialects_and_reactors() {
     let server = Server::start(&["--topic-rule", RULES, "--reactors", "3"]);
     assert_eq!(topic(&server, "kept/a?x=1"), None);
     let raw: Vec<_> = (0..7)
@@ -179,7 +179,7 @@ fn a_topic_counts_the_subscribers_of_all_dialects_and_reactors() {
 }
 
 #[test]
-fn the_same_head_and_what_a_request_may_say() {
+fn limit_and_cursor_parameters() {
     let server = Server::start(&["--topics-listed-max", "5"]);
     let names: Vec<String> = (0..12).map(|number| format!("t{number}")).collect();
     let _subscriber = subscribe_many(&server, &names);
@@ -248,7 +248,7 @@ fn the_same_head_and_what_a_request_may_say() {
 }
 
 #[test]
-fn requests_of_one_connection_are_answered_in_order() {
+fn listings_answered_in_order() {
     let server = Server::start(&[]);
     let names: Vec<String> = (0..50).map(|number| format!("t{number}")).collect();
     let _subscriber = subscribe_many(&server, &names);
@@ -274,7 +274,7 @@ fn requests_of_one_connection_are_answered_in_order() {
 
 /// Who asks and goes leaves nothing behind, and who does not read its answer harms nobody.
 #[test]
-fn an_asker_that_is_gone_or_slow_leaves_nothing() {
+fn listing_for_gone_or_slow_peer() {
     let server = Server::start(&[
         "--outbox-age-max-ms",
         "500",
@@ -332,7 +332,7 @@ fn unavailable(node: &node::Node) -> u64 {
 
 /// While nobody empties the mailbox, nothing that is asked of the hub is answered.
 #[test]
-fn a_full_hub_refuses_and_one_that_does_not_speak_is_not_waited_for() {
+fn listing_with_full_or_silent_hub() {
     let limits = Limits::default();
     let mut node = node::Node::new(&limits);
     let request = b"GET /topics HTTP/1.1\r\nHost: a\r\n\r\n";

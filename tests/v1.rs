@@ -18,7 +18,7 @@ fn open(server: &Server, subprotocol: &str) -> Peer {
 }
 
 #[test]
-fn every_command_has_its_answer() {
+fn answer_for_each_command() {
     let server = Server::start(&["--topic-rule", "** presence=on"]);
     for subprotocol in SUBPROTOCOLS {
         let mut peer = open(&server, subprotocol);
@@ -51,7 +51,7 @@ fn every_command_has_its_answer() {
 
 /// What is published in each way, and what subscribers get of it by JSON and by binary message.
 #[test]
-fn payloads_come_as_they_were_published() {
+fn payloads_unchanged() {
     let server = Server::start(&[]);
     let mut publisher = open(&server, BINARY);
     let mut subscribers = SUBPROTOCOLS.map(|subprotocol| open(&server, subprotocol));
@@ -121,7 +121,7 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn who_publishes_gets_its_own_and_a_second_subscription_a_second_copy() {
+fn own_publications_and_overlapping_subscriptions() {
     let server = Server::start(&[]);
     let mut peer = open(&server, JSON);
     let first = peer.subscribe("t");
@@ -151,7 +151,7 @@ fn who_publishes_gets_its_own_and_a_second_subscription_a_second_copy() {
 }
 
 #[test]
-fn a_command_without_id_is_answered_only_if_it_fails() {
+fn command_without_id() {
     let server = Server::start(&["--topic-rule", "there presence=on"]);
     for subprotocol in SUBPROTOCOLS {
         let mut peer = open(&server, subprotocol);
@@ -187,7 +187,7 @@ fn a_command_without_id_is_answered_only_if_it_fails() {
 }
 
 #[test]
-fn a_batch_is_carried_out_in_its_order_and_past_what_fails() {
+fn batch_order_and_failures() {
     let server = Server::start(&[]);
     for subprotocol in SUBPROTOCOLS {
         let mut peer = open(&server, subprotocol);
@@ -236,7 +236,7 @@ fn a_batch_is_carried_out_in_its_order_and_past_what_fails() {
 
 /// A subscription may end and begin again before the hub has answered anything.
 #[test]
-fn subscribing_and_unsubscribing_in_one_batch_leaves_what_was_asked_for_last() {
+fn subscribe_and_unsubscribe_in_one_batch() {
     for flags in [["--inline-shards", "true"], ["--inline-shards", "false"]] {
         let server = Server::start(&flags);
         let mut peer = open(&server, JSON);
@@ -280,7 +280,7 @@ fn subscribe(field: &str, name: &str) -> Value {
 }
 
 #[test]
-fn what_is_no_command_is_answered_with_what_is_wrong_about_it() {
+fn malformed_commands() {
     let server = Server::start(&["--commands-per-message-max", "3"]);
     let long = "x".repeat(256);
     for subprotocol in SUBPROTOCOLS {
@@ -335,7 +335,7 @@ fn what_is_no_command_is_answered_with_what_is_wrong_about_it() {
 
 /// Together with those above and below these are all codes that there are.
 #[test]
-fn what_cannot_be_done_is_answered_with_the_reason() {
+fn impossible_commands() {
     let server = Server::start(&[
         "--reactors",
         "1",
@@ -394,7 +394,7 @@ fn what_cannot_be_done_is_answered_with_the_reason() {
 }
 
 #[test]
-fn only_its_subprotocols_are_spoken() {
+fn subprotocols() {
     let server = Server::start(&["--subprotocol", "chat"]);
     let status = |lines: &str| {
         let (head, _) = WebSocket::offer_on(connect(server.address(), 0), "/ws", lines);
@@ -426,7 +426,7 @@ fn only_its_subprotocols_are_spoken() {
 
 /// The codes of the page, as far as a peer can bring them about.
 #[test]
-fn a_connection_ends_with_the_code_that_says_why() {
+fn close_codes() {
     let flags = ["--message-bytes-max", "2000", "--message-timeout-ms", "300"];
     let mut server = Server::start(&flags);
     let too_long = [frames::head(FIN | TEXT, 0x80, 2001), frames::MASK.to_vec()].concat();
@@ -464,7 +464,7 @@ fn a_connection_ends_with_the_code_that_says_why() {
 
 /// What was asked for before a fault may be answered before the Close, and never after it (RFC 6455 section 5.5.1).
 #[test]
-fn nothing_comes_after_a_close() {
+fn nothing_after_close() {
     for inline in ["true", "false"] {
         let server = Server::start(&[
             "--topic-rule",
@@ -514,7 +514,7 @@ fn nothing_comes_after_a_close() {
 }
 
 #[test]
-fn a_connection_that_only_pings_is_answered_and_kept() {
+fn pings_only() {
     let server = Server::start(&[
         "--handshake-timeout-ms",
         "200",

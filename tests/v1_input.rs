@@ -103,7 +103,7 @@ fn wrong_types() -> Vec<(String, &'static str)> {
 }
 
 #[test]
-fn wrong_json_is_answered_and_harms_nobody() {
+fn malformed_json() {
     let server = Server::start(&[]);
     let messages = bad_messages();
     beside(&server, 16 << 20, || {
@@ -137,7 +137,7 @@ fn wrong_json_is_answered_and_harms_nobody() {
 
 /// The same cut up by the network.
 #[test]
-fn wrong_json_in_pieces_is_the_same() {
+fn malformed_json_in_fragments() {
     let server = Server::start(&[]);
     let messages = bad_messages();
     let short = messages.iter().filter(|(message, _)| message.len() < 1000);
@@ -165,7 +165,7 @@ fn too_long(length: u64) -> Vec<u8> {
 }
 
 #[test]
-fn messages_of_16_mb_are_answered_and_their_memory_comes_back() {
+fn memory_of_16_mib_messages_released() {
     let server = Server::start(&[]);
     let size = 16 << 20;
     let padded = |text: &str| text.to_owned() + &" ".repeat(size - text.len());
@@ -215,7 +215,7 @@ fn messages_of_16_mb_are_answered_and_their_memory_comes_back() {
 }
 
 #[test]
-fn wrong_binary_messages_are_answered() {
+fn malformed_binary_messages() {
     let server = Server::start(&["--publication-bytes-max", "1000"]);
     let whole = binary_publish(Some(77), "topic", Some("key"), "caf\u{e9}".as_bytes());
     let text_at = whole.len() - 5;
@@ -303,7 +303,7 @@ fn open_deflating(server: &Server, subprotocol: &str) -> Peer {
 }
 
 #[test]
-fn commands_may_come_in_fragments_and_compressed() {
+fn commands_fragmented_and_compressed() {
     let server = Server::start(&[]);
     let publish = |data: usize| {
         format!("{{\"type\":\"publish\",\"id\":{data},\"topic\":\"t\",\"data\":{data}}}")
@@ -350,7 +350,7 @@ fn commands_may_come_in_fragments_and_compressed() {
 }
 
 #[test]
-fn long_publications_come_compressed_to_those_who_take_it_and_are_the_same() {
+fn long_publications_compressed() {
     use umbel::internals::protocol::Opcode;
     use umbel::internals::protocol::deflate::Inflater;
     let server = Server::start(&[]);
@@ -403,7 +403,7 @@ fn long_publications_come_compressed_to_those_who_take_it_and_are_the_same() {
 }
 
 #[test]
-fn ten_thousand_commands_at_once_are_all_answered_in_order() {
+fn ten_thousand_commands_at_once() {
     let server = Server::start(&[]);
     beside(&server, 16 << 20, || {
         let peer = Peer::open(server.address());
@@ -451,7 +451,7 @@ fn ten_thousand_commands_at_once_are_all_answered_in_order() {
 
 /// More is published than the hub takes: publishers are held back, and nothing is lost or swapped.
 #[test]
-fn publishers_are_held_while_the_hub_is_full_and_nothing_is_lost() {
+fn full_hub_holds_publishers() {
     const BATCHES: usize = 60;
     const OF_EACH: usize = 50;
     let server = Server::start(&[
@@ -514,7 +514,7 @@ fn publishers_are_held_while_the_hub_is_full_and_nothing_is_lost() {
 
 /// As many subscriptions to topics that nobody knows as can be made and ended in some seconds: nothing stays.
 #[test]
-fn subscriptions_to_ever_new_topics_leave_nothing_behind() {
+fn subscriptions_released() {
     const TIME: Duration = Duration::from_secs(6);
     const BATCH: usize = 500;
     let server = Server::start(&["--topic-rule", "kept/** presence=on"]);
@@ -557,7 +557,7 @@ fn subscriptions_to_ever_new_topics_leave_nothing_behind() {
 /// The table's hash is keyed anew in each process, so that colliding topics cannot be chosen. What can be tested from
 /// outside: topics that collide under weak hashes cost what others cost.
 #[test]
-fn topics_that_collide_under_weak_hashes_cost_what_others_cost() {
+fn hash_collisions() {
     const TOPICS: usize = 4096;
     let server = Server::start(&["--subscriptions-max", "20000", "--reactors", "1"]);
     // `Aa` and `BB` have one sum under the hash of 31 and its like, and so has every word of them.

@@ -14,7 +14,7 @@ use support::wire::upgrade_request;
 const SUBPROTOCOLS: [&str; 2] = [JSON, BINARY];
 
 #[test]
-fn what_may_not_be_done_is_answered_by_unauthorized_or_forbidden() {
+fn unauthorized_and_forbidden() {
     for (access, code) in [("nobody", "forbidden"), ("token", "unauthorized")] {
         let flags = ["--subscribe", access, "--subscribe-token", "s"];
         let flags = if access == "token" {
@@ -35,7 +35,7 @@ fn what_may_not_be_done_is_answered_by_unauthorized_or_forbidden() {
 
 /// Each kind of credential against each command: what is answered, or the status of the handshake.
 #[test]
-fn tokens_decide_what_a_connection_may() {
+fn rights_by_token() {
     let rights = [
         "--subscribe",
         "token",
@@ -102,7 +102,7 @@ fn tokens_decide_what_a_connection_may() {
 }
 
 #[test]
-fn without_a_credential_there_is_no_connection() {
+fn connection_needs_credential() {
     let rights = ["--subscribe", "token", "--subscribe-token", "sub"];
     let server = Server::start(&[&rights[..], &["--publish", "nobody"]].concat());
     for subprotocol in SUBPROTOCOLS {
@@ -129,7 +129,7 @@ fn without_a_credential_there_is_no_connection() {
 
 /// Who may not subscribe learns no position, and nothing of what is kept.
 #[test]
-fn a_history_is_for_those_who_may_subscribe() {
+fn history_needs_subscribe_right() {
     let server = Server::start(&[
         "--topic-rule",
         "** history=10",

@@ -46,7 +46,7 @@ fn http(server: &Server, topic: &str) -> String {
 }
 
 #[test]
-fn sub_prints_a_line_a_message_until_the_count_is_reached() {
+fn sub_prints_lines_until_count() {
     let server = Server::start(&[]);
     let url = ws(&server, "news");
     let base64 = Running::subscribe(&[&url, "--count", "3"]);
@@ -76,7 +76,7 @@ fn sub_prints_a_line_a_message_until_the_count_is_reached() {
 }
 
 #[test]
-fn sub_prints_json_for_programs() {
+fn sub_json() {
     let server = Server::start(&[]);
     let sub = Running::subscribe(&["--json", "-n", "2", &ws(&server, "news")]);
     server.publish("news", "text/plain", b"two\nlines \x1b[2J");
@@ -128,7 +128,7 @@ fn ctrl_c_closes_with_1000() {
 }
 
 #[test]
-fn sub_says_how_the_connection_ended() {
+fn sub_reports_close() {
     let close = |code: u16, reason: &'static str| {
         move |mut websocket: WebSocket<TcpStream>| {
             let frame = CloseFrame {
@@ -180,7 +180,7 @@ fn sub_says_how_the_connection_ended() {
 }
 
 #[test]
-fn sub_tells_of_a_server_that_shuts_down() {
+fn sub_reports_shutdown() {
     let server = Server::start(&[]);
     let sub = Running::subscribe(&[&ws(&server, "news")]);
     server.signal("TERM");
@@ -230,7 +230,7 @@ fn sub_and_pub_answer_pings() {
 }
 
 #[test]
-fn sub_ends_quietly_when_nobody_reads_what_it_prints() {
+fn sub_ends_on_broken_pipe() {
     let server = Server::start(&[]);
     let mut child = umbel(&["sub", &ws(&server, "news")])
         .stdout(Stdio::piped())
@@ -249,7 +249,7 @@ fn sub_ends_quietly_when_nobody_reads_what_it_prints() {
 }
 
 #[test]
-fn pub_by_http_publishes_in_order_over_one_connection() {
+fn pub_http_order_on_one_connection() {
     let server = Server::start(&[]);
     let mut subscriber = server.websocket("/ws/news");
     let accepted = accepted(&server);
@@ -283,7 +283,7 @@ fn accepted(server: &Server) -> f64 {
 }
 
 #[test]
-fn pub_by_websocket_ends_when_the_server_has_read_all() {
+fn pub_websocket_ends_when_read() {
     let server = Server::start(&[]);
     let mut subscriber = server.websocket("/ws/news");
     let reader = thread::spawn(move || {
@@ -306,7 +306,7 @@ fn pub_by_websocket_ends_when_the_server_has_read_all() {
 }
 
 #[test]
-fn pub_says_why_a_message_was_not_taken() {
+fn pub_reports_refusal() {
     let server = Server::start(&[
         "--publish-token",
         "s3cret",
@@ -379,7 +379,7 @@ fn http_peer(answers: Vec<&'static str>) -> (String, JoinHandle<usize>) {
 }
 
 #[test]
-fn pub_tries_again_when_the_server_is_full() {
+fn pub_retries_on_503() {
     let full = "503 Service Unavailable";
     let (url, peer) = http_peer(vec![full, full, "200 OK"]);
     let (code, _, error) = run(&mut umbel(&["pub", &url, "x"]));
@@ -395,7 +395,7 @@ fn pub_tries_again_when_the_server_is_full() {
 }
 
 #[test]
-fn a_bare_topic_is_on_the_default_server() {
+fn bare_topic_on_default_server() {
     let server = Server::start(&[]);
     let address = server.address().to_string();
     let sub = Running::subscribe(&["--server", &address, "-n", "1", "tokens?b=2&a=1"]);

@@ -80,7 +80,7 @@ fn sizes_and_times_have_units() {
 }
 
 #[test]
-fn numbers_that_are_none_are_answered_with_the_number_meant() {
+fn malformed_numbers_get_suggestions() {
     for (argument, parts) in [
         ("--outbox-bytes-max=2M", &["2MiB", "2097152", "2MB"][..]),
         ("--outbox-bytes-max=2mb", &["2MB (2000000)"]),
@@ -141,7 +141,7 @@ fn rights_are_shown_in_words() {
 }
 
 #[test]
-fn origins_that_no_browser_sends_are_answered_with_the_way_out() {
+fn malformed_origins_get_remedies() {
     for (origin, way_out) in [
         ("wss://a.example", "https://a.example"),
         ("WS://a.example:81", "http://a.example:81"),
@@ -219,7 +219,7 @@ fn topic_rules_that_never_count_are_told() {
 }
 
 #[test]
-fn a_topic_rule_without_a_setting_is_refused() {
+fn topic_rule_without_setting() {
     for rule in ["a", "a/**", "a history=1;b"] {
         let error = refused(&["serve", "--topic-rule", rule]);
         for part in ["history=", "presence=", "--topic-rule"] {
