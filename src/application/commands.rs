@@ -188,6 +188,10 @@ impl Application {
             }
             SubscribeError::HubFull => error(ErrorCode::Unavailable, HUB_IS_FULL),
         })?;
+        if matches!(turn.answer, Answer::End(_)) {
+            // The hub was not asked, so nobody will end what is noted here.
+            return Ok(());
+        }
         let membership = match begun {
             Joined::Later => Membership::Joining { request, id },
             Joined::Now { place, member } => {
