@@ -101,7 +101,11 @@ impl Peer {
         match rogue {
             Rogue::Garbage => {
                 let len = around.random.below(200);
-                let bytes: Vec<u8> = (0..len).map(|_| around.random.next() as u8).collect();
+                let mut bytes: Vec<u8> = (0..len).map(|_| around.random.next() as u8).collect();
+                // It must not publish by chance, for subscribers know all that is published.
+                if let Some(first) = bytes.first_mut().filter(|first| **first & 15 < 3) {
+                    *first |= 0x10;
+                }
                 if around.random.chance(50) && is_first {
                     (self.subscribes, self.topic) = (true, 0);
                     self.outgoing.extend(wire::upgrade_request("/ws/t0", ""));
