@@ -27,7 +27,8 @@ use crate::metrics::Metrics;
 use crate::net::listener::{Balance, Listener, Wake};
 use crate::net::socket;
 use crate::reactor::mailbox::{Inbox, Mailbox, mailbox};
-use crate::reactor::{Context, Reactor, Selector};
+use crate::reactor::mio_driver::{MioDriver, Selector};
+use crate::reactor::{Context, Reactor};
 use crate::topic::{TopicRule, TopicRules};
 use crate::worker::{Outlet, QueueLimits, Shards};
 
@@ -253,9 +254,8 @@ impl<'a> Assembly<'a> {
             .zip(sockets.into_iter().zip(handed));
         let context = Context {
             shared: shared.clone(),
-            started,
+            reactors,
             connections_max,
-            io_uring: config.io_uring,
         };
         let reactors = (0u16..)
             .zip(parts)
@@ -263,7 +263,9 @@ impl<'a> Assembly<'a> {
                 let id = ReactorId(number);
                 let listener =
                     Listener::new(socket, handed, Arc::clone(&balance), id, &config.limits);
-                Reactor::new(selector, inbox, listener, id, reactors, context.clone())
+                let driver = MioDriver::new(selector, listener, id, &context.shared, started)
+                    .with_ring(config.io_uring);
+                Reactor::new(driver, inbox, id, context.clone())
             })
             .collect();
         let handle = Handle::new(shared, mailboxes, started);
@@ -319,7 +321,7 @@ struct Policy {
 /// A server that has its port. [`run`](Server::run) serves.
 pub struct Server {
     handle: Handle,
-    reactors: Vec<Reactor>,
+    reactors: Vec<Reactor<MioDriver>>,
     work: Receiver<usize>,
     workers: usize,
     address: SocketAddr,

@@ -79,9 +79,9 @@ impl Balance {
 }
 
 /// What came of one step of accepting.
-pub enum Accepted {
+pub enum Accepted<T> {
     /// A connection for this reactor.
-    Connection(TcpStream),
+    Connection(T),
     /// A connection that another reactor has now, or that failed; more may wait.
     Elsewhere,
     /// No more for now.
@@ -159,7 +159,12 @@ impl Listener {
 
     /// One step towards the next connection, of those handed over or of those that wait. `load`: what this reactor
     /// holds.
-    pub fn accept(&mut self, load: usize, now_ms: u64, metrics: &ReactorMetrics) -> Accepted {
+    pub fn accept(
+        &mut self,
+        load: usize,
+        now_ms: u64,
+        metrics: &ReactorMetrics,
+    ) -> Accepted<TcpStream> {
         if let Ok(stream) = self.handed.try_recv() {
             return Accepted::Connection(stream);
         }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use slab::Slab;
 
+use super::driver::Readiness;
 use super::sweep::Deadlines;
 use crate::application::{Application, CommandContext, Lifecycle, Shared};
 use crate::auth::table::IdentityHandle;
@@ -224,6 +225,16 @@ impl<T: Transport> Connections<T> {
     /// Sets this tick's moment on the process's clock, in microseconds.
     pub fn set_now_us(&mut self, now_us: u64) {
         self.application.now_us = now_us;
+    }
+
+    /// Deals with an event.
+    pub fn handle_readiness(&mut self, readiness: Readiness, now_ms: u64) {
+        if readiness.writable {
+            self.handle_writable(readiness.id, now_ms);
+        }
+        if readiness.readable {
+            self.handle_readable(readiness.id, readiness.ended, now_ms);
+        }
     }
 
     /// The transport can be read. `ended`: the end of the peer's side is known to stand behind the bytes.

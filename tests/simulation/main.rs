@@ -10,6 +10,7 @@
 
 mod compression;
 mod cover;
+mod driver;
 mod many;
 mod network;
 mod node;

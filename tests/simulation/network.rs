@@ -11,7 +11,9 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
 
+use umbel::handler::ConnectionId;
 use umbel::internals::net::transport::Transport;
+use umbel::internals::reactor::driver::Readiness;
 
 use super::random::Random;
 
@@ -150,15 +152,6 @@ pub struct Link {
     pub bytes_written: u64,
 }
 
-/// What epoll reports.
-#[derive(Clone, Copy, Debug)]
-pub struct Readiness {
-    pub readable: bool,
-    pub writable: bool,
-    pub read_closed: bool,
-    pub error: bool,
-}
-
 impl Link {
     pub fn new(random: &mut Random) -> Rc<RefCell<Link>> {
         let latency_ms_max = *random.pick(&[0, 1, 3]);
@@ -249,13 +242,14 @@ impl Link {
         self.down.stalled_until_ms = 0;
     }
 
-    pub fn readiness(&self) -> Readiness {
-        let fin = self.up.fin_arrived;
+    /// What epoll reports of the connection that has this link.
+    pub fn readiness(&self, id: ConnectionId) -> Readiness {
+        let ended = self.up.fin_arrived || self.reset;
         Readiness {
-            readable: !self.up.arrived.is_empty() || fin || self.reset,
+            id,
+            readable: !self.up.arrived.is_empty() || ended,
             writable: self.down.room() > 0 || self.reset,
-            read_closed: fin || self.reset,
-            error: self.reset,
+            ended,
         }
     }
 
@@ -287,11 +281,15 @@ impl Link {
 }
 
 /// The node's end of a link.
-pub struct Socket(pub Rc<RefCell<Link>>);
+pub struct Socket {
+    /// The link's number.
+    pub index: usize,
+    pub link: Rc<RefCell<Link>>,
+}
 
 impl Transport for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut link = self.0.borrow_mut();
+        let mut link = self.link.borrow_mut();
         if link.random.chance(2) {
             return Err(io::ErrorKind::Interrupted.into());
         }
@@ -315,7 +313,7 @@ impl Transport for Socket {
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut link = self.0.borrow_mut();
+        let mut link = self.link.borrow_mut();
         if link.random.chance(2) {
             return Err(io::ErrorKind::Interrupted.into());
         }
@@ -324,13 +322,13 @@ impl Transport for Socket {
 
     fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         assert!(!pieces.is_empty(), "a write of nothing is a wasted call");
-        let mut link = self.0.borrow_mut();
+        let mut link = self.link.borrow_mut();
         let bytes: Vec<u8> = pieces.iter().flat_map(|piece| piece.to_vec()).collect();
         link.write(&bytes)
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {
-        let mut link = self.0.borrow_mut();
+        let mut link = self.link.borrow_mut();
         let link = &mut *link;
         if link.reset {
             return Err(io::ErrorKind::NotConnected.into());
@@ -344,7 +342,7 @@ impl Transport for Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        let mut link = self.0.borrow_mut();
+        let mut link = self.link.borrow_mut();
         let link = &mut *link;
         link.node_closed = true;
         if link.up.arrived.is_empty() {

@@ -202,7 +202,7 @@ impl World {
             let actions = self.actions();
             if actions.is_empty() {
                 if !self.node.has_work() {
-                    self.node.check_rest(self.now_ms, &self.links);
+                    self.node.check_rest(self.now_ms);
                 }
                 self.advance();
                 continue;
@@ -226,7 +226,7 @@ impl World {
         for (index, reactor) in self.node.reactors.iter().enumerate() {
             if reactor
                 .as_ref()
-                .is_some_and(|reactor| reactor.is_runnable(self.now_ms))
+                .is_some_and(|reactor| reactor.driver.is_awake(self.now_ms))
             {
                 actions.push(Action::Tick(index));
             }
@@ -258,7 +258,6 @@ impl World {
             Action::Tick(index) => {
                 let mut around = node::Surroundings {
                     now_ms: self.now_ms,
-                    links: &self.links,
                     random: &mut self.random,
                     cover: &mut self.cover,
                     records: &mut self.records,
@@ -293,7 +292,7 @@ impl World {
     /// Moves the clock to the next moment at which something happens.
     fn advance(&mut self) {
         let reactors = self.node.reactors.iter().flatten();
-        let sleeps = reactors.map(|reactor| reactor.sleeps_until_ms());
+        let sleeps = reactors.map(|reactor| reactor.driver.sleeps_until_ms());
         let links = self.links.iter().filter_map(|link| link.borrow().next_ms());
         let peers = self
             .peers
@@ -355,7 +354,7 @@ impl World {
         let home = self.random.below(self.node.reactors.len());
         let link = Link::new(&mut self.random);
         link.borrow_mut().set_now(self.now_ms);
-        if !self.node.connect(home, index) {
+        if !self.node.connect(home, index, Rc::clone(&link)) {
             return false;
         }
         self.peers.push(peer);

@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crossbeam_channel::{Sender, bounded};
-use mio::Events;
 use mio::net::TcpStream;
 
 use umbel::config::Limits;
@@ -22,7 +21,8 @@ use umbel::internals::connection::Settings;
 use umbel::internals::hub::{Command, Kind, Origin, Publication, ReactorId};
 use umbel::internals::net::listener::{Balance, Listener};
 use umbel::internals::reactor::mailbox::mailbox;
-use umbel::internals::reactor::{Context, EVENTS_MAX, Reactor, Selector};
+use umbel::internals::reactor::mio_driver::{MioDriver, Selector};
+use umbel::internals::reactor::{Context, Reactor};
 use umbel::internals::topic::Topic;
 use umbel::internals::worker::Shards;
 
@@ -38,8 +38,7 @@ const CONNECTIONS_MAX: usize = 1 << 20;
 
 /// The node.
 pub struct SocketNode {
-    reactor: Reactor,
-    events: Events,
+    reactor: Reactor<MioDriver>,
     handover: Sender<TcpStream>,
     balance: Arc<Balance>,
     shards: Arc<Shards>,
@@ -68,17 +67,16 @@ impl SocketNode {
         let listener = Listener::new(None, handed, Arc::clone(&balance), id, limits);
         let shared = shared(Settings::new(limits), Box::new(outlet));
         let shards = Arc::clone(&shared.shards);
+        let driver = MioDriver::new(selector, listener, id, &shared, Instant::now());
         let context = Context {
             shared,
-            started: Instant::now(),
+            reactors: 1,
             connections_max: CONNECTIONS_MAX,
-            io_uring: false,
         };
-        let mut reactor = Reactor::new(selector, inbox, listener, id, 1, context);
+        let mut reactor = Reactor::new(driver, inbox, id, context);
         reactor.start().expect("nothing to register");
         SocketNode {
             reactor,
-            events: Events::with_capacity(EVENTS_MAX),
             handover,
             balance,
             shards,
@@ -89,7 +87,7 @@ impl SocketNode {
 
     /// Runs one tick of the reactor.
     pub fn tick(&mut self) {
-        let is_running = self.reactor.tick(&mut self.events).expect("events");
+        let is_running = self.reactor.tick().expect("events");
         assert!(is_running);
     }
 

@@ -1,0 +1,247 @@
+//! The driver of a server: mio's poll, the listener, and the clock.
+//!
+//! It ends each wait after a second, so that a wake which got lost costs no more than that.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use log::Level;
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use super::clock::Clock;
+use super::driver::{Driver, EVENTS_MAX, Readiness, Waited};
+use super::{Reactor, WAIT_MS_BUSY, mailbox};
+use crate::application::Shared;
+use crate::connection::Settings;
+use crate::handler::ConnectionId;
+use crate::hub::ReactorId;
+use crate::metrics::ReactorMetrics;
+use crate::net::listener::{Accepted, Listener};
+use crate::net::ring::Ring;
+use crate::net::socket;
+
+/// The longest wait: what a wake that got lost costs at most.
+const WAIT_MS_MAX: u64 = 1000;
+
+/// Waits that may fail in a row before the reactor gives up.
+const POLL_ERRORS_MAX: u32 = 100;
+
+const WAKE: Token = Token(usize::MAX);
+const LISTEN: Token = Token(usize::MAX - 1);
+
+// A token holds a slab index and its generation.
+const _: () = assert!(usize::BITS >= 64, "Umbel needs a 64-bit machine");
+
+/// The poll instance of a reactor, and what wakes it.
+pub struct Selector {
+    poll: Poll,
+    waker: Arc<Waker>,
+}
+
+impl Selector {
+    /// A new one.
+    ///
+    /// # Errors
+    /// As of `epoll_create1(2)` and `eventfd(2)`.
+    pub fn new() -> io::Result<Selector> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
+        Ok(Selector { poll, waker })
+    }
+
+    /// What wakes the reactor, for its mailbox.
+    pub fn wake(&self) -> Box<mailbox::Wake> {
+        let waker = Arc::clone(&self.waker);
+        Box::new(move || waker.wake().is_ok())
+    }
+}
+
+/// Sockets and the clock.
+pub struct MioDriver {
+    poll: Poll,
+    events: Events,
+    listener: Listener,
+    clock: Clock,
+    reactor: ReactorId,
+    settings: Arc<Settings>,
+    metrics: Arc<ReactorMetrics>,
+    poll_errors: u32,
+    wants_ring: bool,
+}
+
+impl MioDriver {
+    /// The driver of reactor `id`. The process's clock began at `started`.
+    pub fn new(
+        selector: Selector,
+        listener: Listener,
+        id: ReactorId,
+        shared: &Shared,
+        started: Instant,
+    ) -> MioDriver {
+        MioDriver {
+            poll: selector.poll,
+            events: Events::with_capacity(EVENTS_MAX),
+            listener,
+            clock: Clock::new(started),
+            reactor: id,
+            settings: Arc::clone(&shared.settings),
+            metrics: Arc::clone(shared.metrics.reactor(usize::from(id.0))),
+            poll_errors: 0,
+            wants_ring: false,
+        }
+    }
+
+    /// Sends through io_uring where the kernel allows it, if `wants_ring` says so.
+    #[must_use]
+    pub fn with_ring(mut self, wants_ring: bool) -> MioDriver {
+        self.wants_ring = wants_ring;
+        self
+    }
+
+    fn start(&mut self) -> io::Result<()> {
+        match self.listener.socket_mut() {
+            Some(socket) => {
+                let registry = self.poll.registry();
+                registry.register(socket, LISTEN, Interest::READABLE)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Counts a wait that failed, and gives its error back once there are too many in a row.
+    fn handle_poll_error(&mut self, error: io::Error) -> io::Result<()> {
+        self.metrics.poll_errors.add(1);
+        self.poll_errors += 1;
+        if self.poll_errors >= POLL_ERRORS_MAX {
+            return Err(error);
+        }
+        // The next wait may fail as fast, and must not spin.
+        std::thread::sleep(Duration::from_millis(WAIT_MS_BUSY));
+        Ok(())
+    }
+}
+
+impl Driver for MioDriver {
+    type Transport = TcpStream;
+
+    fn wait(&mut self, wait_ms: u64) -> io::Result<Waited> {
+        let wait_ms = wait_ms.min(WAIT_MS_MAX);
+        let timeout = Duration::from_millis(wait_ms);
+        let outcome = self.poll.poll(&mut self.events, Some(timeout));
+        let now_ms = self.clock.tick(wait_ms);
+        let is_whole = match outcome {
+            Ok(()) => {
+                self.poll_errors = 0;
+                true
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => false,
+            Err(error) => {
+                self.handle_poll_error(error)?;
+                false
+            }
+        };
+        Ok(Waited {
+            now_ms,
+            is_caught_up: is_whole && self.events.iter().count() < EVENTS_MAX,
+        })
+    }
+
+    fn events(&mut self) -> impl Iterator<Item = Readiness> {
+        let MioDriver {
+            events,
+            listener,
+            reactor,
+            ..
+        } = self;
+        events.iter().filter_map(|event| match event.token() {
+            WAKE => None,
+            LISTEN => {
+                listener.handle_ready();
+                None
+            }
+            Token(bits) => Some(readiness(event, *reactor, bits)),
+        })
+    }
+
+    fn accept(&mut self, load: usize, now_ms: u64) -> Accepted<TcpStream> {
+        self.listener.accept(load, now_ms, &self.metrics)
+    }
+
+    fn register(&mut self, stream: &mut TcpStream, id: ConnectionId) -> io::Result<()> {
+        socket::prepare(stream, &self.settings.limits)?;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let token = Token(id.to_bits() as usize);
+        self.poll.registry().register(stream, token, interest)
+    }
+
+    fn release(&mut self, stream: &mut TcpStream) {
+        // It fails only for a stream that was never registered; closing the descriptor ends the registration too.
+        let _ = self.poll.registry().deregister(stream);
+    }
+
+    fn next_accept_ms(&self) -> Option<u64> {
+        self.listener.next_try_ms()
+    }
+
+    fn stop_accepting(&mut self) {
+        self.listener.close();
+    }
+
+    fn set_load(&mut self, load: usize) {
+        self.listener.set_load(load);
+    }
+
+    fn total(&self) -> usize {
+        self.listener.total()
+    }
+
+    fn now_us(&self) -> u64 {
+        self.clock.now_us()
+    }
+
+    fn wall_ms(&self) -> u64 {
+        // A clock before 1970 was never set.
+        SystemTime::UNIX_EPOCH
+            .elapsed()
+            .map_or(0, |elapsed| elapsed.as_millis() as u64)
+    }
+}
+
+impl Reactor<MioDriver> {
+    /// Takes up what belongs to the calling thread, which is to [`run`](Reactor::run) it. From here on it accepts
+    /// connections.
+    ///
+    /// # Errors
+    /// When the listener cannot be registered.
+    pub fn start(&mut self) -> io::Result<()> {
+        if self.driver.wants_ring {
+            self.connections.ring = open_ring(self.connections.reactor());
+        }
+        self.driver.start()
+    }
+}
+
+fn readiness(event: &Event, reactor: ReactorId, bits: usize) -> Readiness {
+    let ended = event.is_read_closed() || event.is_error();
+    Readiness {
+        id: ConnectionId::from_bits(reactor.0, bits as u64),
+        readable: event.is_readable() || ended,
+        writable: event.is_writable() || event.is_error(),
+        ended,
+    }
+}
+
+fn open_ring(id: ReactorId) -> Option<Ring> {
+    let failed = |error| {
+        // One line is enough for all of them.
+        let level = if id.0 == 0 { Level::Info } else { Level::Debug };
+        log::log!(
+            level,
+            "sends are made one by one, for there is no io_uring: {error}"
+        );
+    };
+    Ring::open().map_err(failed).ok()
+}
