@@ -1,6 +1,6 @@
-//! Numbers with units, such as `64KiB` and `30s`: parsing, and tips for malformed ones.
+//! Numbers with units, such as `64KiB` and `30s`, and what was meant by texts that are none.
 
-/// Unit of a number.
+/// What a number counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// Things.
@@ -100,9 +100,12 @@ impl Unit {
         number.parse::<u64>().ok()?.checked_mul(scale)
     }
 
-    /// Suggestion for a text that [`parse`](Unit::parse) refuses, if its meaning can be told.
+    /// What to write instead of a text that [`parse`](Unit::parse) refuses, as far as it can be told what was meant.
     #[must_use]
     pub fn tip(self, text: &str) -> Option<String> {
+        if self.parse(text).is_some() {
+            return None;
+        }
         let is_of_number = |letter: char| letter.is_ascii_digit() || ".,_".contains(letter);
         let end = text
             .find(|letter| !is_of_number(letter))
@@ -217,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_meant() {
+    fn suggestions() {
         for (unit, text, tip) in [
             (Unit::Bytes, "2M", "write 2MiB (2097152) or 2MB (2000000)"),
             (Unit::Bytes, "2mb", "write 2MB (2000000)"),
@@ -252,14 +255,14 @@ mod tests {
             assert_eq!(unit.tip(text).as_deref(), Some(tip), "{text}");
         }
         for text in [
-            "", "auto", "-1", "1.5", "1e99", "5 apples", ".", "1.2.3", "0.1B",
+            "5", "5KiB", "", "auto", "-1", "1.5", "1e99", "5 apples", ".", "1.2.3", "0.1B",
         ] {
             assert_eq!(Unit::Bytes.tip(text), None, "{text}");
         }
     }
 
     #[test]
-    fn the_unit_stands_in_the_name() {
+    fn unit_of_setting() {
         for (name, unit) in [
             ("outbox_bytes_max", Unit::Bytes),
             ("outbox_age_max_ms", Unit::Millis),
