@@ -1,15 +1,15 @@
-//! Errors of starting and running a server, with remedies.
+//! Errors of starting and running a server, said so that an operator can act on them.
 
 use std::net::SocketAddr;
 use std::{fmt, io};
 
 use crate::config::ConfigError;
 
-/// Reason that a server did not start, or ended by itself.
+/// Why a server did not start, or ended by itself.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// A setting is invalid.
+    /// A setting cannot stand.
     Config(ConfigError),
     /// The address cannot be listened on.
     Listen {

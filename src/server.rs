@@ -55,21 +55,22 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Settings of the server. Without this call it is [`Config::default`].
+    /// What it is started with. Without this call it is [`Config::default`].
     #[must_use]
     pub fn config(mut self, config: Config) -> Builder {
         self.config = config;
         self
     }
 
-    /// Address to listen on; port 0 lets the system choose.
+    /// Where it listens; port 0 lets the system choose.
     #[must_use]
     pub fn listen(mut self, address: SocketAddr) -> Builder {
         self.config.listen = address;
         self
     }
 
-    /// Adds a rule for the topics of a pattern, behind earlier ones. The first rule that matches a topic counts.
+    /// What the topics of a pattern get, behind the rules that there are already. The first rule that matches a topic
+    /// counts.
     ///
     /// ```
     /// # use umbel::{Server, TopicRuleError};
@@ -84,7 +85,7 @@ impl Builder {
         self
     }
 
-    /// Adds an endpoint of your own at this exact path. The path begins with `/`. A later one replaces an earlier one.
+    /// An endpoint of one's own at this exact path, which must begin with `/`. A later one replaces an earlier one.
     /// [`bind`](Builder::bind) refuses a path that no request could reach: one of the server's own, such as those under
     /// `/ws/`, and one that no request line holds as it is written, such as `/a b` for `/a%20b`.
     #[must_use]
@@ -97,7 +98,7 @@ impl Builder {
         self
     }
 
-    /// Sets the code that decides about rights. It replaces the configuration's `publish`, `subscribe` and `observe`.
+    /// Decides who may do what, instead of the configuration's `publish`, `subscribe` and `observe`.
     #[must_use]
     pub fn authorizer(mut self, authorizer: impl Authorizer) -> Builder {
         self.authorizer = Some(Arc::new(authorizer));
@@ -349,7 +350,7 @@ impl fmt::Display for Thread {
 type Ending = (Thread, thread::Result<io::Result<()>>);
 
 impl Server {
-    /// A builder with the settings of [`Config::default`] and the handler `/echo`.
+    /// A server with the defaults, which are those of [`Config::default`], and `/echo` as its only own endpoint.
     pub fn builder() -> Builder {
         let echo = OwnEndpoint {
             path: "/echo".into(),
@@ -362,22 +363,22 @@ impl Server {
         }
     }
 
-    /// A handle for other threads.
+    /// The way to it from other threads.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
 
-    /// Address that it listens on.
+    /// Where it listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
-    /// Most connections at a time, within the descriptor limit.
+    /// Most connections at a time, after the limit of descriptors is counted in.
     pub fn connections_max(&self) -> usize {
         self.connections_max
     }
 
-    /// Serves until a [`Handle`] shuts it down and all connections are closed.
+    /// Serves until it is shut down by a [`Handle`], and has let everybody go.
     ///
     /// # Errors
     /// When a reactor fails or a thread panics. All others have ended by then too.

@@ -4,8 +4,12 @@
 mod messages;
 #[path = "command_line/process.rs"]
 mod process;
+#[path = "command_line/proxy.rs"]
+mod proxy;
 #[path = "command_line/settings.rs"]
 mod settings;
+#[path = "command_line/subscriptions.rs"]
+mod subscriptions;
 mod support;
 
 use std::net::TcpListener;

@@ -1,8 +1,5 @@
 //! Taste as a test: layers, sizes, words, and the completeness of the reference.
 
-#[path = "tidy/words.rs"]
-mod words;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -220,7 +217,7 @@ fn imports_point_downwards() {
 }
 
 #[test]
-fn pure_rooms() {
+fn pure_rooms_name_nothing_impure() {
     let mut problems = Vec::new();
     for source in sources("src")
         .iter()
@@ -289,7 +286,7 @@ fn function_name(line: &str) -> Option<&str> {
 }
 
 #[test]
-fn banned_words() {
+fn names_are_the_fields_own() {
     let mut problems = Vec::new();
     for source in sources("src") {
         for (number, line) in source.code() {
@@ -309,7 +306,7 @@ fn banned_words() {
 }
 
 #[test]
-fn no_unfinished_marks() {
+fn nothing_is_left_undone() {
     let mut problems = Vec::new();
     let own = "tests/tidy.rs";
     for source in sources("src")
@@ -327,7 +324,7 @@ fn no_unfinished_marks() {
 }
 
 #[test]
-fn modules_have_docs() {
+fn every_module_says_what_it_is_for() {
     let missing = sources("src")
         .into_iter()
         .filter(|source| !source.text.starts_with("//! "));
@@ -378,7 +375,7 @@ fn guide_links_lead_to_files() {
 }
 
 #[test]
-fn top_level_entries() {
+fn the_top_level_holds_what_belongs_there() {
     let allowed = [
         ".ci",
         ".git",

@@ -7,7 +7,7 @@ use crate::http::kept::HeadView;
 use crate::http::query::Query;
 use crate::http::refusal::Refusal;
 
-/// Something that a request asks to do.
+/// What a request wants to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Action<'a> {
@@ -41,7 +41,7 @@ impl<'a> AccessRequest<'a> {
         AccessRequest { head, action }
     }
 
-    /// The action that the request asks for.
+    /// What it wants to do.
     pub fn action(&self) -> Action<'a> {
         self.action
     }
@@ -89,7 +89,7 @@ impl fmt::Debug for AccessRequest<'_> {
     }
 }
 
-/// Refusal of an action.
+/// Why a request may not do what it wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Denied {

@@ -3,8 +3,6 @@
 //! [`connect`] gives a [`Reader`] and a [`Writer`], which may live on two threads. The reader looks up every
 //! [`TICK`], so that a signal or a timer is seen by whoever calls it.
 
-use std::error::Error;
-use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
@@ -14,9 +12,10 @@ use umbel::internals::http::response::is_header;
 use umbel::internals::protocol::deflate::{Inflater, Offer};
 use umbel::internals::protocol::{
     ClientError, ClientRequest, CloseCode, CloseFrame, Decoder, MessageLimits, Opcode,
-    ProtocolError, RESPONSE_HEAD_BYTES_MAX, Received, Role, encode_frame,
+    RESPONSE_HEAD_BYTES_MAX, Received, Role, encode_frame,
 };
 
+use super::ending::{Ending, Refusal, SILENCE_MAX};
 use super::url::Url;
 
 /// Time for the TCP connection to be made, for each address of the host.
@@ -29,8 +28,6 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 pub const TICK: Duration = Duration::from_millis(200);
 /// Time without a byte after which the server is pinged.
 const PING_INTERVAL: Duration = Duration::from_secs(25);
-/// Time without a byte after which the connection counts as lost: a ping had that long for its pong.
-const SILENCE_MAX: Duration = Duration::from_secs(45);
 /// The read buffer.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// What is taken of a message: as much as any server of ours can be told to send. Memory follows what has arrived.
@@ -39,86 +36,18 @@ const LIMITS: MessageLimits = MessageLimits {
     fragments_max: 1 << 24,
 };
 
-/// How a connection ended.
-#[derive(Debug)]
-pub enum Ending {
-    /// By a close frame; 1005 where it gave no code.
-    Closed(CloseCode, String),
-    /// Without one.
-    Gone,
-    /// The system says that it failed.
-    Failed(io::Error),
-    /// The server broke the protocol.
-    Protocol(ProtocolError),
-    /// Nothing came, not even a pong.
-    Silent,
-}
-
-impl Ending {
-    /// Whether it is a normal close: 1000, or no code at all.
-    pub fn is_normal(&self) -> bool {
-        matches!(
-            self,
-            Ending::Closed(CloseCode::NORMAL | CloseCode::NO_STATUS, _)
-        )
-    }
-}
-
-impl fmt::Display for Ending {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Ending::Closed(CloseCode::NO_STATUS, _) => {
-                f.write_str("the server closed the connection and gave no code (1005)")
-            }
-            Ending::Closed(code, reason) if reason.is_empty() => {
-                write!(f, "the server closed the connection with {code}")
-            }
-            Ending::Closed(code, reason) => {
-                write!(
-                    f,
-                    "the server closed the connection with {code}: {}",
-                    escape(reason)
-                )
-            }
-            Ending::Gone => f.write_str("the connection ended without a close frame (1006)"),
-            Ending::Failed(error) => write!(f, "the connection failed: {error} (1006)"),
-            Ending::Protocol(error) => {
-                write!(
-                    f,
-                    "the server broke the protocol: {error} ({})",
-                    error.close_code()
-                )
-            }
-            Ending::Silent => write!(
-                f,
-                "the server was silent for {} s, and answered no ping (1006)",
-                SILENCE_MAX.as_secs()
-            ),
-        }
-    }
-}
-
-impl Error for Ending {}
-
-impl From<io::Error> for Ending {
-    fn from(error: io::Error) -> Ending {
-        match error.kind() {
-            ErrorKind::WouldBlock | ErrorKind::TimedOut => Ending::Failed(io::Error::new(
-                ErrorKind::TimedOut,
-                "the server takes nothing any more",
-            )),
-            _ => Ending::Failed(error),
-        }
-    }
-}
-
 /// Connects to the host of a URL, by whichever of its addresses answers first.
-pub fn connect_tcp(url: &Url) -> Result<TcpStream, Box<dyn Error>> {
+///
+/// # Errors
+/// Does not name the URL.
+pub fn connect_tcp(url: &Url) -> Result<TcpStream, Refusal> {
     let addresses = (&*url.host, url.port).to_socket_addrs().map_err(|error| {
-        format!(
-            "{url}: the host {} is not known: {error}",
-            escape(&url.host)
-        )
+        let what = error.to_string();
+        let what = what.rsplit(": ").next().unwrap_or_default();
+        Refusal::for_now(match what.contains("not known") {
+            true => "this host is not known; is it spelled right?".to_owned(),
+            false => format!("this host could not be looked up: {what}"),
+        })
     })?;
     let mut failure = None;
     for address in addresses {
@@ -132,86 +61,116 @@ pub fn connect_tcp(url: &Url) -> Result<TcpStream, Box<dyn Error>> {
         }
     }
     Err(match failure {
-        Some(error) if error.kind() == ErrorKind::ConnectionRefused => {
-            format!("nothing listens there ({error}); is the server running?").into()
-        }
+        Some(error) if error.kind() == ErrorKind::ConnectionRefused => Refusal::for_now(format!(
+            "nothing listens there ({error}); is the server running?"
+        )),
         Some(error) => error.into(),
-        None => "the host has no address".into(),
+        None => Refusal::for_now("the host has no address"),
     })
 }
 
 /// The value of `Authorization` for a token.
-pub fn authorization(token: &str) -> Result<String, Box<dyn Error>> {
+pub fn authorization(token: &str) -> Result<String, Refusal> {
     let value = format!("Bearer {token}");
     if token.is_empty() || !token.is_ascii() || !is_header("Authorization", &value) {
-        return Err("token: it is empty or holds what a header cannot hold".into());
+        return Err(Refusal::for_good(
+            "token: it is empty or holds what a header cannot hold",
+        ));
     }
     Ok(value)
 }
 
-/// Opens a WebSocket connection, with an offer of compression or without.
+/// What is asked for in a handshake, besides the URL.
+#[derive(Clone, Default)]
+pub struct Wishes {
+    /// Sent as `Authorization: Bearer`.
+    pub token: Option<String>,
+    /// Compression.
+    pub offer: Option<Offer>,
+    /// The subprotocol, without which the connection is of no use.
+    pub subprotocol: Option<&'static str>,
+}
+
+/// An open connection.
+pub struct Opened {
+    /// The way in.
+    pub reader: Reader,
+    /// The way out.
+    pub writer: Writer,
+    /// Where the topic stands, if the server says it.
+    pub position: Option<String>,
+    /// Whether what was missed since a position follows, if the server says it.
+    pub recovered: Option<bool>,
+}
+
+/// Opens a WebSocket connection.
 ///
 /// # Errors
 /// Names the URL, and says what the server or the system said.
-pub fn connect(
-    url: &Url,
-    token: Option<&str>,
-    offer: Option<Offer>,
-) -> Result<(Reader, Writer), Box<dyn Error>> {
-    let authorization = token.map(authorization).transpose()?;
+pub fn connect(url: &Url, wishes: &Wishes) -> Result<Opened, Refusal> {
+    open(url, wishes).map_err(|refusal| refusal.at(url))
+}
+
+fn open(url: &Url, wishes: &Wishes) -> Result<Opened, Refusal> {
+    let authorization = wishes.token.as_deref().map(authorization).transpose()?;
     let headers: Vec<_> = authorization
         .iter()
         .map(|value| ("Authorization", &**value))
         .collect();
-    let mut stream = connect_tcp(url).map_err(|error| format!("{url}: {error}"))?;
+    let mut stream = connect_tcp(url)?;
     let mut nonce = [0; 16];
-    getrandom::fill(&mut nonce)?;
+    getrandom::fill(&mut nonce).map_err(io::Error::other)?;
     let mut request = ClientRequest::new(nonce);
-    if let Some(offer) = offer {
+    if let Some(offer) = wishes.offer {
         request.offer_deflate(offer);
     }
     let mut out = Vec::new();
-    request.encode(&mut out, &url.authority(), &url.target, &[], &headers);
+    let subprotocols = wishes.subprotocol.as_slice();
+    request.encode(
+        &mut out,
+        &url.authority(),
+        &url.target,
+        subprotocols,
+        &headers,
+    );
     stream.write_all(&out)?;
     let writer = Writer {
         stream: stream.try_clone()?,
         out: Vec::new(),
     };
-    let reader = open(stream, &request).map_err(|error| format!("{url}: {error}"))?;
-    Ok((reader, writer))
+    read_response(stream, &request, wishes, writer)
 }
 
 /// Reads the response, and keeps the frames that came with it.
-fn open(mut stream: TcpStream, request: &ClientRequest) -> Result<Reader, Box<dyn Error>> {
+fn read_response(
+    mut stream: TcpStream,
+    request: &ClientRequest,
+    wishes: &Wishes,
+    writer: Writer,
+) -> Result<Opened, Refusal> {
     stream.set_read_timeout(Some(TICK))?;
     let deadline = Instant::now() + RESPONSE_TIMEOUT;
     let mut buffer = vec![0; READ_BUFFER_BYTES.max(2 * RESPONSE_HEAD_BYTES_MAX)];
     let mut filled = 0;
     loop {
-        if Instant::now() > deadline {
-            return Err(format!(
-                "no answer to the handshake within {} s",
-                RESPONSE_TIMEOUT.as_secs()
-            )
-            .into());
-        }
-        match stream.read(&mut buffer[filled..]) {
-            Ok(0) if filled == 0 => return Err("the server hung up without an answer".into()),
-            Ok(0) => return Err("the server hung up in the middle of its answer".into()),
-            Ok(len) => filled += len,
-            Err(error) if is_tick(&error) => continue,
-            Err(error) => return Err(error.into()),
-        }
+        filled += read_some(&mut stream, &mut buffer[filled..], filled > 0, deadline)?;
         match request.parse_response(&buffer[..filled]) {
             Ok(None) => {}
             Ok(Some((response, head_len))) => {
+                if response.subprotocol != wishes.subprotocol {
+                    let wanted = wishes.subprotocol.unwrap_or_default();
+                    return Err(Refusal::for_good(format!(
+                        "the server does not speak {wanted}"
+                    )));
+                }
                 let mut decoder = Decoder::new(Role::Client);
                 let inflater = response.deflate.map(|agreement| {
                     decoder.accept_compressed();
                     Inflater::new(agreement.server_takeover)
                 });
+                let head = String::from_utf8_lossy(&buffer[..head_len]).into_owned();
                 buffer.copy_within(head_len..filled, 0);
-                return Ok(Reader {
+                let reader = Reader {
                     stream,
                     decoder,
                     inflater,
@@ -219,14 +178,52 @@ fn open(mut stream: TcpStream, request: &ClientRequest) -> Result<Reader, Box<dy
                     buffer,
                     pending: filled - head_len,
                     heard: Instant::now(),
+                };
+                return Ok(Opened {
+                    reader,
+                    writer,
+                    position: header_of(&head, "Umbel-Position").map(str::to_owned),
+                    recovered: header_of(&head, "Umbel-Recovered").map(|value| value == "true"),
                 });
             }
             Err(ClientError::Refused { status, body }) => {
-                return Err(refusal(status, body.as_bytes()).into());
+                return Err(Refusal::of_status(status, refusal(status, body.as_bytes())));
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(Refusal::for_good(error.to_string())),
         }
     }
+}
+
+/// Reads what there is of an answer, 0 bytes when a [`TICK`] has passed.
+///
+/// # Errors
+/// When the deadline is over, or the server has hung up; `has_begun` says whether there was something before.
+pub fn read_some(
+    stream: &mut TcpStream,
+    buffer: &mut [u8],
+    has_begun: bool,
+    deadline: Instant,
+) -> Result<usize, Refusal> {
+    if Instant::now() > deadline {
+        let seconds = RESPONSE_TIMEOUT.as_secs();
+        return Err(Refusal::for_now(format!("no answer within {seconds} s")));
+    }
+    match stream.read(buffer) {
+        Ok(0) if has_begun => Err(Refusal::for_now(
+            "the server hung up in the middle of its answer",
+        )),
+        Ok(0) => Err(Refusal::for_now("the server hung up without an answer")),
+        Ok(len) => Ok(len),
+        Err(error) if is_tick(&error) => Ok(0),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The value of a header line.
+pub fn header_of<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    let mut lines = head.lines().filter_map(|line| line.split_once(':'));
+    let (_, value) = lines.find(|(found, _)| found.eq_ignore_ascii_case(name))?;
+    Some(value.trim())
 }
 
 /// An answer that is not the one hoped for, in words: the first line of its body too, unless that is a web page.
@@ -383,7 +380,7 @@ impl Writer {
         let _ = match ending {
             Ending::Closed(code, _) => self.close(*code, ""),
             Ending::Protocol(error) => self.close(error.close_code(), error.reason()),
-            Ending::Gone | Ending::Failed(_) | Ending::Silent => Ok(()),
+            _ => Ok(()),
         };
         let _ = self.stream.shutdown(Shutdown::Write);
     }
@@ -448,10 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn endings_are_escaped() {
-        let ending = Ending::Closed(CloseCode::new(4000), "\x1b[2J".to_owned());
-        assert!(ending.to_string().ends_with(r"with 4000: \x1b[2J"));
-        assert!(!ending.is_normal());
+    fn refusal_first_line() {
         assert_eq!(
             refusal(403, b"no\n"),
             "the server answered 403 Forbidden: no"

@@ -14,7 +14,7 @@ use super::url::Url;
 /// Bytes of a response, head and body.
 const RESPONSE_BYTES_MAX: usize = 256 * 1024;
 /// Header lines of a response.
-const HEADERS_MAX: usize = 100;
+pub const HEADERS_MAX: usize = 100;
 /// The longest wait that a `Retry-After` is granted; also what a date in it counts as.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 /// The wait after a 503 without `Retry-After`.
@@ -31,24 +31,26 @@ pub struct Poster {
 
 /// A whole response.
 #[derive(Debug, PartialEq, Eq)]
-struct Response {
-    status: u16,
-    body: Vec<u8>,
+pub struct Response {
+    /// The status code.
+    pub status: u16,
+    /// The whole body.
+    pub body: Vec<u8>,
     retry_after: Option<Duration>,
     keep_alive: bool,
 }
 
 impl Poster {
-    /// Connects with the first [`post`](Poster::post). `authorization` is the value of that header.
-    pub fn new(url: &Url, authorization: Option<&str>, retries_max: u32) -> Poster {
+    /// Connects with the first [`post`](Poster::post), which sends these header lines.
+    pub fn new(url: &Url, headers: &[(&str, &str)], retries_max: u32) -> Poster {
         let mut head = format!(
             "POST {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: umbel/{}\r\n",
             url.target,
             url.authority(),
             env!("CARGO_PKG_VERSION")
         );
-        if let Some(value) = authorization {
-            head.push_str(&format!("Authorization: {value}\r\n"));
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
         }
         Poster {
             url: url.clone(),
@@ -152,7 +154,7 @@ fn read_response(stream: &mut TcpStream) -> Result<Response, Box<dyn Error>> {
 }
 
 /// Reads a response off `bytes`, all that has arrived. `None`: more is needed. `is_end`: nothing more comes.
-fn parse_response(mut bytes: &[u8], is_end: bool) -> Result<Option<Response>, Box<dyn Error>> {
+pub fn parse_response(mut bytes: &[u8], is_end: bool) -> Result<Option<Response>, Box<dyn Error>> {
     loop {
         let mut storage = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let mut head = httparse::Response::new(&mut storage);
@@ -223,7 +225,8 @@ fn parse_body(
     Ok(decoder.is_done().then_some(body))
 }
 
-fn value<'a>(head: &'a httparse::Response<'_, '_>, name: &str) -> Option<&'a str> {
+/// The value of a header line.
+pub fn value<'a>(head: &'a httparse::Response<'_, '_>, name: &str) -> Option<&'a str> {
     let mut lines = head.headers.iter();
     let line = lines.find(|line| line.name.eq_ignore_ascii_case(name))?;
     std::str::from_utf8(line.value).ok().map(str::trim)

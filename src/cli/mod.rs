@@ -6,7 +6,8 @@
 //! | `limits` | a flag, a variable and a range check for each limit |
 //! | `log_output` | log lines, for people or as JSON |
 //! | `sub`, `publish` | `umbel sub` and `umbel pub` |
-//! | `url`, `client`, `http_client` | where those two go, and the two protocols that they speak |
+//! | `url`, `client`, `http_client`, `event_stream` | where those two go, and the protocols that they speak |
+//! | `ending` | how connections end, and whether to come back |
 //! | `bench` | `umbel bench`, a load generator |
 //! | `check`, `machine` | `umbel check`: the verdicts, and the facts they are about |
 //! | `tips` | what to write instead of other programs' flags |
@@ -16,6 +17,8 @@
 mod check;
 mod client;
 mod documents;
+mod ending;
+mod event_stream;
 mod http_client;
 mod limits;
 mod log_output;

@@ -8,16 +8,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use clap::{Arg, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
+use umbel::internals::http::escape::escape;
+use umbel::internals::http::response::is_header;
 use umbel::internals::protocol::{CloseCode, Opcode, Received};
 
-use super::client::{self, Ending, Liveness, Reader, TICK, Writer};
+use super::client::{self, Liveness, Opened, Reader, TICK, Wishes, Writer};
+use super::ending::Ending;
 use super::http_client::Poster;
 use super::url::{Scheme, Url};
 use super::{peer_arguments, stop_signals, url_of};
 
-/// Bytes of one line of standard input.
+/// Bytes of one line of standard input, or of all of it.
 const LINE_BYTES_MAX: u64 = 1 << 30;
 /// Lines that are read ahead of what is sent.
 const LINES_AHEAD_MAX: usize = 256;
@@ -36,27 +39,42 @@ pub fn command() -> Command {
         .about("Publish a message, or every line of standard input")
         .long_about(
             "Publish a message, or every line of standard input, in order.\n\n\
-             To an http:// URL each message is a request of its own, answered when the topic has it. To a ws:// \
-             URL they go over one connection, many times faster; at the end the closing handshake shows that the \
+             To a TOPIC or an http:// URL each message is a request of its own, answered when the topic has it. To a \
+             ws:// URL they go over one connection, many times faster; at the end the closing handshake shows that the \
              server has read them all. That connection is a subscriber too, so it needs the right to subscribe.",
         )
         .after_long_help(
             "Exit code: 0 when the server has taken every message; 1 otherwise, and standard error says why.\n\n\
-             A line that is UTF-8 is published as text, any other as binary.\n\n\
+             What is UTF-8 is published as text, anything else as binary.\n\n\
              Examples:\n  \
              umbel pub news 'hello, everybody'\n  \
+             umbel pub prices --key EURUSD 1.0842\n  \
+             umbel pub news --receipt hello | jq .receipt\n  \
+             umbel pub maps/berlin --whole - < berlin.png\n  \
              tail -f access.log | umbel pub ws://127.0.0.1:8080/ws/log -",
         )
         .args([
             Arg::new("url")
-                .value_name("URL")
+                .value_name("TOPIC|URL")
                 .required(true)
-                .help("http://HOST:PORT/pub/TOPIC, ws://HOST:PORT/ws/TOPIC, or only TOPIC on the default server"),
+                .help("A topic on the default server, http://HOST:PORT/pub/TOPIC or ws://HOST:PORT/ws/TOPIC"),
             Arg::new("text")
                 .value_name("TEXT")
                 .required(true)
                 .allow_hyphen_values(true)
                 .help("The message; `-` reads standard input, one message a line"),
+            Arg::new("whole")
+                .long("whole")
+                .action(ArgAction::SetTrue)
+                .help("With `-`: all of standard input is one message"),
+            Arg::new("key")
+                .long("key")
+                .value_name("KEY")
+                .help("What the message is about: for slow readers of a topic that keeps the latest, it replaces those of the same key that wait"),
+            Arg::new("receipt")
+                .long("receipt")
+                .action(ArgAction::SetTrue)
+                .help("Wait until the message was handed to all subscribers, and print what became of it: JSON, a line a message"),
             Arg::new("retries")
                 .long("retries")
                 .value_name("COUNT")
@@ -71,40 +89,114 @@ pub fn command() -> Command {
 /// Publishes until there is nothing more.
 pub fn run(matches: &ArgMatches) -> Result<ExitCode, Box<dyn Error>> {
     let url = url_of(matches, Scheme::Http)?;
-    let token = matches.get_one::<String>("token").map(String::as_str);
-    let text = matches.get_one::<String>("text").map_or("", String::as_str);
-    let is_verbose = matches.get_flag("verbose");
+    check_place(&url)?;
+    let is_whole = matches.get_flag("whole");
+    let input = match matches.get_one::<String>("text").map_or("", String::as_str) {
+        "-" if is_whole => Input::Whole,
+        "-" => Input::Lines,
+        _ if is_whole => {
+            return Err("--whole is for standard input: write - in place of the text".into());
+        }
+        text => Input::Text(text.to_owned()),
+    };
     match url.scheme {
-        Scheme::Http => {
-            let authorization = token.map(client::authorization).transpose()?;
-            let retries = *matches.get_one("retries").expect("it has a default");
-            let mut poster = Poster::new(&url, authorization.as_deref(), retries);
-            let mut post = |message: &[u8]| {
-                let answer = poster.post(message)?;
-                if is_verbose {
-                    println_bytes(answer.trim_ascii())?;
-                }
-                Ok(())
-            };
-            if text == "-" {
-                each_line(&mut io::stdin().lock(), post)?;
-            } else {
-                post(text.as_bytes())?;
-            }
-        }
-        Scheme::WebSocket => {
-            let stop = stop_signals()?;
-            let publisher = Publisher::connect(&url, token)?;
-            if is_verbose {
-                eprintln!("umbel: connected to {url}");
-            }
-            let sent = publisher.run(&lines(text.to_owned()), &stop)?;
-            if is_verbose {
-                eprintln!("umbel: messages read by {url}: {sent}");
-            }
-        }
+        Scheme::Http => post(matches, &url, input)?,
+        Scheme::WebSocket => send(matches, &url, input)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is published.
+enum Input {
+    Text(String),
+    /// Each line of standard input.
+    Lines,
+    /// Standard input as one message.
+    Whole,
+}
+
+/// Checks that a URL is one of those that take publications.
+fn check_place(url: &Url) -> Result<(), String> {
+    let authority = url.authority();
+    let both =
+        |topic: &str| format!("http://{authority}/pub/{topic} or ws://{authority}/ws/{topic}");
+    let path = url.target.split('?').next().unwrap_or_default();
+    let (room, topic) = path[1..].split_once('/').unwrap_or((&path[1..], ""));
+    match (room, topic, url.scheme) {
+        ("" | "pub" | "ws" | "sse", "", _) => Err(format!(
+            "{url}: which topic? Write {}, or umbel pub --server {authority} TOPIC",
+            both("TOPIC")
+        )),
+        ("pub", topic, Scheme::WebSocket) => {
+            Err(format!("{url} takes requests: use {}", both(topic)))
+        }
+        ("ws", topic, Scheme::Http) => Err(format!("{url} is a WebSocket: use {}", both(topic))),
+        ("sse", topic, _) => Err(format!("{url} is where to subscribe; use {}", both(topic))),
+        _ => Ok(()),
+    }
+}
+
+/// Each message as a request.
+fn post(matches: &ArgMatches, url: &Url, input: Input) -> Result<(), Box<dyn Error>> {
+    let given = |name| matches.get_one::<String>(name).map(String::as_str);
+    let authorization = given("token").map(client::authorization).transpose()?;
+    let wants_receipt = matches.get_flag("receipt");
+    let headers = [
+        authorization
+            .as_deref()
+            .map(|value| ("Authorization", value)),
+        given("key").map(|key| ("Umbel-Key", key)),
+        wants_receipt.then_some(("Umbel-Receipt", "true")),
+    ];
+    let headers: Vec<_> = headers.into_iter().flatten().collect();
+    if let Some((_, key)) = headers.iter().find(|(name, value)| !is_header(name, value)) {
+        let key = escape(key);
+        return Err(format!("--key {key:?}: a key holds no control characters").into());
+    }
+    let retries = *matches.get_one("retries").expect("it has a default");
+    let mut poster = Poster::new(url, &headers, retries);
+    let is_printed = wants_receipt || matches.get_flag("verbose");
+    let mut post = |message: &[u8]| {
+        let answer = poster.post(message)?;
+        if is_printed {
+            println_bytes(answer.trim_ascii())?;
+        }
+        Ok(())
+    };
+    match input {
+        Input::Text(text) => post(text.as_bytes()),
+        Input::Lines => each_line(&mut io::stdin().lock(), post),
+        Input::Whole => post(&whole(&mut io::stdin().lock())?),
+    }
+}
+
+/// All messages over one connection.
+fn send(matches: &ArgMatches, url: &Url, input: Input) -> Result<(), Box<dyn Error>> {
+    let is_receipt = matches.get_flag("receipt");
+    if is_receipt || matches.contains_id("key") {
+        let flag = if is_receipt { "--receipt" } else { "--key" };
+        let http = Url {
+            scheme: Scheme::Http,
+            target: url.target.replacen("/ws/", "/pub/", 1),
+            ..url.clone()
+        };
+        return Err(format!("{flag} is for requests: use {http}").into());
+    }
+    let stop = stop_signals()?;
+    let wishes = Wishes {
+        token: matches.get_one::<String>("token").cloned(),
+        ..Wishes::default()
+    };
+    let publisher = Publisher::connect(url, &wishes)?;
+    let is_verbose = matches.get_flag("verbose");
+    if is_verbose {
+        eprintln!("umbel: connected to {url}");
+    }
+    let sent = publisher.run(&lines(input), &stop)?;
+    if is_verbose {
+        eprintln!("umbel: messages read by {url}: {sent}");
+    }
+    Ok(())
 }
 
 fn println_bytes(bytes: &[u8]) -> io::Result<()> {
@@ -138,21 +230,32 @@ fn each_line(
     }
 }
 
+/// Reads to the end.
+fn whole(input: &mut impl Read) -> Result<Vec<u8>, Box<dyn Error>> {
+    let mut message = Vec::new();
+    input
+        .take(LINE_BYTES_MAX + 1)
+        .read_to_end(&mut message)
+        .map_err(|error| format!("standard input: {error}"))?;
+    match message.len() as u64 > LINE_BYTES_MAX {
+        true => Err(format!("standard input: it is over {LINE_BYTES_MAX} bytes").into()),
+        false => Ok(message),
+    }
+}
+
 /// One message, or the failure that ended standard input.
 type Line = Result<Vec<u8>, String>;
 
 /// The messages to send, read by a thread of their own: standard input cannot be waited for together with a socket.
-fn lines(text: String) -> Receiver<Line> {
+fn lines(input: Input) -> Receiver<Line> {
     let (sender, receiver) = bounded(LINES_AHEAD_MAX);
-    if text != "-" {
-        // The channel has room, and its other end is alive.
-        let _ = sender.send(Ok(text.into_bytes()));
-        return receiver;
-    }
     thread::spawn(move || {
-        let read = each_line(&mut io::stdin().lock(), |line| {
-            Ok(sender.send(Ok(line.to_vec()))?)
-        });
+        let send = |line: &[u8]| Ok(sender.send(Ok(line.to_vec()))?);
+        let read = match input {
+            Input::Text(text) => send(text.as_bytes()),
+            Input::Lines => each_line(&mut io::stdin().lock(), send),
+            Input::Whole => whole(&mut io::stdin().lock()).and_then(|all| send(&all)),
+        };
         if let Err(error) = read {
             // Nobody is there to be told once the connection has ended.
             let _ = sender.send(Err(error.to_string()));
@@ -179,8 +282,8 @@ struct Publisher {
 }
 
 impl Publisher {
-    fn connect(url: &Url, token: Option<&str>) -> Result<Publisher, Box<dyn Error>> {
-        let (reader, writer) = client::connect(url, token, None)?;
+    fn connect(url: &Url, wishes: &Wishes) -> Result<Publisher, Box<dyn Error>> {
+        let Opened { reader, writer, .. } = client::connect(url, wishes)?;
         let (sender, incoming) = bounded(PINGS_MAX);
         thread::spawn(move || report(reader, &sender));
         Ok(Publisher {

@@ -70,6 +70,61 @@ impl Url {
         })
     }
 
+    /// A target on a server, which is written as HOST:PORT, or as a URL without a path.
+    ///
+    /// # Errors
+    /// Says what is wrong and what to write instead.
+    pub fn on_server(server: &str, scheme: Scheme, target: &str) -> Result<Url, String> {
+        let authority = match server.split_once("://") {
+            None => server,
+            Some((name, rest)) => {
+                let rest = rest.strip_suffix('/').unwrap_or(rest);
+                match &*name.to_ascii_lowercase() {
+                    "https" => return Err(no_tls("http", rest)),
+                    "wss" => return Err(no_tls("ws", rest)),
+                    _ => rest,
+                }
+            }
+        };
+        let (host, port) =
+            parse_authority(authority).map_err(|error| format!("--server: {error}"))?;
+        Ok(Url {
+            scheme,
+            host,
+            port,
+            target: encode_target(target),
+        })
+    }
+
+    /// The topic that the path names behind a prefix such as `/ws/`, in its canonical form.
+    pub fn topic(&self, prefix: &str) -> Option<String> {
+        let (path, query) = match self.target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (&*self.target, None),
+        };
+        let topic = Topic::parse(path.strip_prefix(prefix)?, query).ok()?;
+        Some(topic.as_str().to_owned())
+    }
+
+    /// Takes the first parameter of these names out of the query, and gives it as it stood there.
+    pub fn take_parameter(&mut self, names: &[&str]) -> Option<String> {
+        let (path, query) = self.target.split_once('?')?;
+        let is_named = |pair: &&str| names.contains(&pair.split('=').next().unwrap_or_default());
+        let taken = query.split('&').find(is_named)?.to_owned();
+        let rest: Vec<_> = query.split('&').filter(|pair| !is_named(pair)).collect();
+        self.target = match rest.is_empty() {
+            true => path.to_owned(),
+            false => format!("{path}?{}", rest.join("&")),
+        };
+        Some(taken)
+    }
+
+    /// Adds a parameter to the query.
+    pub fn add_parameter(&mut self, parameter: &str) {
+        let mark = if self.target.contains('?') { '&' } else { '?' };
+        self.target = format!("{}{mark}{parameter}", self.target);
+    }
+
     /// The value of the header `Host`: the port only where it is not the default one.
     pub fn authority(&self) -> String {
         let host = match self.host.contains(':') {
@@ -103,13 +158,22 @@ fn no_tls(scheme: &str, rest: &str) -> String {
     )
 }
 
-fn bare(text: &str, scheme: Scheme, server: &str) -> Result<Url, String> {
-    if looks_like_address(text) {
-        return Err(format!(
+/// Checks that a text without `://` is no URL whose scheme was forgotten.
+///
+/// # Errors
+/// Says what to write.
+pub fn check_bare(text: &str) -> Result<(), String> {
+    match looks_like_address(text) {
+        true => Err(format!(
             "{0} looks like an address without its scheme: write ws://{0} or http://{0}",
             escape(text)
-        ));
+        )),
+        false => Ok(()),
     }
+}
+
+fn bare(text: &str, scheme: Scheme, server: &str) -> Result<Url, String> {
+    check_bare(text)?;
     let topic = Topic::from_text(text).map_err(|refusal| {
         format!(
             "{:?} is neither a URL (ws://, http://) nor a topic: {}",
@@ -117,7 +181,6 @@ fn bare(text: &str, scheme: Scheme, server: &str) -> Result<Url, String> {
             refusal.reason
         )
     })?;
-    let (host, port) = parse_authority(server)?;
     let mut target = String::from(match scheme {
         Scheme::Http => "/pub/",
         Scheme::WebSocket => "/ws/",
@@ -127,13 +190,7 @@ fn bare(text: &str, scheme: Scheme, server: &str) -> Result<Url, String> {
         target.push(if target.contains('?') { '&' } else { '?' });
         target.push_str(parameter);
     }
-    let target = encode_target(&target);
-    Ok(Url {
-        scheme,
-        host,
-        port,
-        target,
-    })
+    Url::on_server(server, scheme, &target)
 }
 
 /// The parameters behind a bare topic that speak about the request, such as `last=10`.
@@ -263,6 +320,37 @@ mod tests {
             assert!(error.contains(part), "{text}: {error}");
             assert!(!error.contains(char::is_control), "{error}");
         }
+    }
+
+    #[test]
+    fn server_address_or_url() {
+        for server in ["a:81", "http://a:81", "ws://a:81/", "HTTP://a:81/"] {
+            let url = Url::on_server(server, Scheme::WebSocket, "/ws").unwrap();
+            assert_eq!(url.to_string(), "ws://a:81/ws");
+        }
+        for (server, part) in [
+            ("wss://a", "use ws://a,"),
+            ("a:b", "--server: "),
+            ("a/x", "--server: "),
+        ] {
+            let error = Url::on_server(server, Scheme::Http, "/").unwrap_err();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn parameters() {
+        let mut url = parse("ws://a/ws/t?x=1&last=5&y").unwrap();
+        assert_eq!(url.topic("/ws/").as_deref(), Some("t?x=1&y"));
+        let names = &["since", "last"];
+        assert_eq!(url.take_parameter(names).as_deref(), Some("last=5"));
+        assert_eq!(url.take_parameter(names), None);
+        assert_eq!(url.target, "/ws/t?x=1&y");
+        url.add_parameter("since=5");
+        assert_eq!(url.target, "/ws/t?x=1&y&since=5");
+        let mut url = parse("ws://a/x?last=5").unwrap();
+        assert_eq!(url.take_parameter(names).as_deref(), Some("last=5"));
+        assert_eq!((&*url.target, url.topic("/ws/")), ("/x", None));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! End of a request's head (RFC 9112 sections 2 and 3), found as the bytes come in.
+//! Where the head of a request ends (RFC 9112 sections 2 and 3), found as the bytes come in.
 
 use super::field::{is_token_byte, is_value_byte};
 use super::refusal::Refusal;
@@ -66,7 +66,7 @@ impl HeadScanner {
         }
     }
 
-    /// Whether no byte of a request has been seen.
+    /// Whether nothing of a request has been seen, not even half of it.
     #[must_use]
     pub const fn is_idle(&self) -> bool {
         self.position == 0

@@ -1,4 +1,4 @@
-//! Listings of topics and their subscribers.
+//! Which topics there are, and how many subscribers each has.
 //!
 //! A shard knows its topics and which reactors have subscribers of them, but only those reactors know how many. So a
 //! listing travels: the shard fills in what it knows, each of the reactors adds its counts and passes it on, and the one
@@ -11,7 +11,7 @@ use crate::topic::Topic;
 /// Places of a shard's table that one listing looks at.
 pub const PLACES_PER_LISTING: u32 = 1000;
 
-/// Topics to list.
+/// What is to be listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// One topic.
@@ -27,7 +27,7 @@ pub enum Scope {
     },
 }
 
-/// Size of a topic's history.
+/// What the history of a topic holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HistorySize {
     /// Publications.
@@ -41,20 +41,20 @@ pub struct HistorySize {
 pub struct Listed {
     /// The topic.
     pub topic: Topic,
-    /// Place in its shard's table, constant while it is there.
+    /// Its place in its shard's table, which it keeps for as long as it is there.
     pub place: u32,
     /// Of its newest publication; offset 0: there was none.
     pub position: Position,
     /// Its subscribers on the reactors that have added theirs. Those of patterns are not among them.
     pub subscribers: u64,
-    /// Size of its history, if its rule gives it one.
+    /// What its history holds, if its rule gives it one.
     pub history: Option<HistorySize>,
-    /// Number of members, if its rule has presence.
+    /// How many are present, if its rule has presence.
     pub present: Option<u32>,
 }
 
 impl Listed {
-    /// Whether only a reactor that has yet to unsubscribe keeps it.
+    /// Whether nothing keeps it but a reactor that has yet to say that its last subscriber is gone.
     pub fn is_unused(&self) -> bool {
         let has_history = self.history.is_some_and(|it| it.publications > 0);
         self.subscribers == 0 && !has_history && self.present.unwrap_or(0) == 0

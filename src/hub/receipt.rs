@@ -1,4 +1,4 @@
-//! A receipt: the outcome of one publication, added up over all reactors.
+//! A receipt: what became of one publication, added up over all reactors that fan it out.
 //!
 //! The shard says how many shares there will be, one for each delivery to a reactor, before it hands the deliveries
 //! over. Each reactor adds its share once it has written to its subscribers, and the last one to do so hands the
@@ -16,7 +16,7 @@ type Done = dyn Fn(Report) + Send + Sync;
 /// Stands for "nothing was written" where the moment of the first write is kept.
 const NEVER: u64 = u64::MAX;
 
-/// Sums the reactors' shares of one publication, and reports the sum once.
+/// Counts what reactors do with one publication, and reports it once all have.
 pub struct Receipt {
     /// Where the publication stands, and when it was published; set by the shard.
     place: OnceLock<(Position, u64)>,
@@ -31,31 +31,31 @@ pub struct Receipt {
     done: Mutex<Option<Box<Done>>>,
 }
 
-/// One reactor's deliveries of a publication to one topic or pattern.
+/// What one reactor did for the subscribers of one topic or pattern.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Share {
     /// Subscriptions that the publication was for.
     pub matched: u64,
-    /// Of these, those that got all of it at once.
+    /// Of these, those to whose sockets all of it was written at once.
     pub written: u64,
     /// Those for whom it waits in memory, in whole or in part.
     pub queued: u64,
     /// Those that do not get it.
     pub dropped: u64,
-    /// End of the first write, in microseconds on the process's monotonic clock. None if nothing was written.
+    /// When the first write ended, in microseconds on the process's monotonic clock. None if nothing was written.
     pub first_us: Option<u64>,
-    /// End of the last write, in the same unit.
+    /// When the last write ended.
     pub last_us: Option<u64>,
 }
 
-/// Outcome of a publication's deliveries.
+/// What became of a publication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// Its position.
+    /// Where it stands.
     pub position: Position,
     /// Subscriptions that it was for.
     pub matched: u64,
-    /// Of these, those that got all of it at once.
+    /// Of these, those to whose sockets all of it was written at once.
     pub written: u64,
     /// Those for whom it waits in memory, in whole or in part.
     pub queued: u64,

@@ -14,10 +14,10 @@ use crate::topic::{Pattern, PatternTable};
 
 mod listings;
 
-/// Settings of a shard: rules and limits of its topics.
+/// What a shard's topics may keep and hand out.
 #[derive(Clone, Debug)]
 pub struct ShardSettings {
-    /// Rules of topics.
+    /// What each topic gets.
     pub rules: TopicRules,
     /// Bytes of the histories of this shard's topics.
     pub history_bytes_max: usize,

@@ -43,7 +43,7 @@ impl CloseCode {
     /// 1015: stands for a failed TLS handshake; never on the wire.
     pub const TLS: CloseCode = CloseCode(1015);
 
-    /// The code with this number, valid on the wire or not.
+    /// The code with this number, whether it may stand on the wire or not.
     pub const fn new(code: u16) -> CloseCode {
         CloseCode(code)
     }
@@ -66,12 +66,12 @@ impl fmt::Display for CloseCode {
     }
 }
 
-/// Payload of a close frame.
+/// What a close frame says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CloseFrame<'a> {
-    /// Code of the close.
+    /// Why the connection closes.
     pub code: CloseCode,
-    /// Reason for people, at most 123 bytes and often empty.
+    /// The same for people; often empty, at most 123 bytes.
     pub reason: &'a str,
 }
 

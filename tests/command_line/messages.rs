@@ -149,7 +149,7 @@ fn sub_reports_close() {
         (1001, "", 1, ["1001", ""]),
     ] {
         let (url, peer) = websocket_peer(close(code, reason));
-        let (exited, _, error) = run(&mut umbel(&["sub", &url]));
+        let (exited, _, error) = run(&mut umbel(&["sub", "--once", &url]));
         assert_eq!(exited, exit, "{error}");
         assert!(parts.iter().all(|part| error.contains(part)), "{error}");
         assert_eq!(error.is_empty(), exit == 0, "{error}");
@@ -159,7 +159,7 @@ fn sub_reports_close() {
         );
     }
     let (url, _peer) = websocket_peer(drop);
-    let (exited, _, error) = run(&mut umbel(&["sub", &url]));
+    let (exited, _, error) = run(&mut umbel(&["sub", "--once", &url]));
     assert_eq!(exited, 1);
     assert!(error.contains("1006"), "{error}");
     let (url, peer) = websocket_peer(|websocket| {
@@ -182,7 +182,7 @@ fn sub_reports_close() {
 #[test]
 fn sub_reports_shutdown() {
     let server = Server::start(&[]);
-    let sub = Running::subscribe(&[&ws(&server, "news")]);
+    let sub = Running::subscribe(&["--once", &ws(&server, "news")]);
     server.signal("TERM");
     let (code, _, error) = sub.end();
     assert_eq!(code, 1);

@@ -1,4 +1,4 @@
-//! Listings of a shard's topics.
+//! What a shard knows of its topics, for those who ask which there are.
 
 use super::{Shard, TopicState};
 use crate::hub::listing::{HistorySize, Listed, Listing, PLACES_PER_LISTING, Scope};
