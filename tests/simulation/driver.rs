@@ -23,6 +23,9 @@ use super::topics::{Place, placed};
 /// The date at which a simulation begins, in milliseconds since 1970.
 const BEGAN_MS: u64 = 1_700_000_000_000;
 
+/// How long accepting pauses after it failed.
+const ACCEPT_PAUSE_MS: u64 = 7;
+
 /// A connection's end at the node.
 pub struct Open {
     /// The link's number.
@@ -34,7 +37,7 @@ pub struct Open {
 pub struct SimulatedDriver {
     /// The moment of the last tick, and of the next.
     now_ms: u64,
-    wakes_ms: u64,
+    next_ms: u64,
     sleeps_until_ms: u64,
     woken: Arc<AtomicBool>,
     /// Links that wait to be accepted, with their numbers.
@@ -44,6 +47,11 @@ pub struct SimulatedDriver {
     /// Links may wait that no event announces.
     may_accept: bool,
     is_listening: bool,
+    /// The next try to accept fails.
+    accept_fails: bool,
+    accept_from_ms: u64,
+    /// The machine does not let the reactor run until then.
+    stalls_until_ms: u64,
     /// Links with edges that were not reported yet.
     edges: VecDeque<usize>,
     /// How many of them the next wait reports.
@@ -70,13 +78,16 @@ impl SimulatedDriver {
     ) -> SimulatedDriver {
         SimulatedDriver {
             now_ms: 0,
-            wakes_ms: 0,
+            next_ms: 0,
             sleeps_until_ms: 0,
             woken,
             backlog: VecDeque::new(),
             is_acceptable: false,
             may_accept: false,
             is_listening: true,
+            accept_fails: false,
+            accept_from_ms: 0,
+            stalls_until_ms: 0,
             edges: VecDeque::new(),
             reported_max: 0,
             reported: Vec::new(),
@@ -106,21 +117,48 @@ impl SimulatedDriver {
         }
     }
 
-    /// Whether its wait is over.
-    pub fn is_awake(&self, now_ms: u64) -> bool {
-        self.woken.load(Ordering::SeqCst)
-            || !self.edges.is_empty()
-            || self.is_acceptable
-            || now_ms >= self.sleeps_until_ms
+    /// Something has ended its wait.
+    fn is_woken(&self) -> bool {
+        self.woken.load(Ordering::SeqCst) || !self.edges.is_empty() || self.is_acceptable
     }
 
-    pub fn sleeps_until_ms(&self) -> u64 {
-        self.sleeps_until_ms
+    /// Whether it can run.
+    pub fn is_awake(&self, now_ms: u64) -> bool {
+        now_ms >= self.wakes_ms()
+    }
+
+    /// When it runs, if nothing happens before.
+    pub fn wakes_ms(&self) -> u64 {
+        let wakes_ms = if self.is_woken() {
+            0
+        } else {
+            self.sleeps_until_ms
+        };
+        wakes_ms.max(self.stalls_until_ms)
+    }
+
+    /// The machine has no time for it until then.
+    pub fn stall(&mut self, until_ms: u64) {
+        self.stalls_until_ms = until_ms;
+    }
+
+    pub fn is_stalled(&self, now_ms: u64) -> bool {
+        now_ms < self.stalls_until_ms
+    }
+
+    /// Links wait to be accepted, and neither an event nor the time will tell.
+    pub fn forgets_links(&self, now_ms: u64) -> bool {
+        !self.backlog.is_empty() && self.wakes_ms() > now_ms + ACCEPT_PAUSE_MS
+    }
+
+    /// The next try to accept fails.
+    pub fn fail_accept(&mut self) {
+        self.accept_fails = true;
     }
 
     /// The next tick runs at this moment, and sees some of the events.
     pub fn wake_up(&mut self, now_ms: u64, random: &mut Random) {
-        self.wakes_ms = now_ms;
+        self.next_ms = now_ms;
         self.reported_max = match random.chance(70) {
             true => self.edges.len(),
             false => random.below(self.edges.len() + 1),
@@ -152,7 +190,7 @@ impl Driver for SimulatedDriver {
             self.now_ms,
             self.sleeps_until_ms
         );
-        self.now_ms = self.wakes_ms;
+        self.now_ms = self.next_ms;
         self.woken.store(false, Ordering::SeqCst);
         self.reported.clear();
         let count = std::mem::take(&mut self.reported_max);
@@ -175,9 +213,13 @@ impl Driver for SimulatedDriver {
         self.reported.drain(..)
     }
 
-    fn accept(&mut self, _: usize, _: u64) -> Accepted<Socket> {
-        if !self.may_accept {
+    fn accept(&mut self, _: usize, now_ms: u64) -> Accepted<Socket> {
+        if !self.may_accept || now_ms < self.accept_from_ms {
             return Accepted::Nothing;
+        }
+        if std::mem::take(&mut self.accept_fails) {
+            self.accept_from_ms = now_ms + ACCEPT_PAUSE_MS;
+            return Accepted::Elsewhere;
         }
         match self.backlog.pop_front() {
             Some((index, link)) => Accepted::Connection(Socket { index, link }),
@@ -204,7 +246,7 @@ impl Driver for SimulatedDriver {
     }
 
     fn next_accept_ms(&self) -> Option<u64> {
-        self.may_accept.then_some(0)
+        self.may_accept.then_some(self.accept_from_ms)
     }
 
     fn stop_accepting(&mut self) {

@@ -424,6 +424,7 @@ impl Peer {
             is_alone: many.messages_sent == 1 && many.pending.is_empty() && many.live.is_empty(),
             items: Vec::new(),
             ended: false,
+            close_code: None,
         });
         around.records.views.len() - 1
     }

@@ -12,11 +12,12 @@ use umbel::handler::{CloseReason, ConnectionId, Echo, Handler, Message, Peer};
 use umbel::internals::application::{Lifecycle, LifecycleCell, OwnEndpoint, Shared};
 use umbel::internals::auth::Authority;
 use umbel::internals::connection::{Inflation, Label, Settings};
-use umbel::internals::hub::{Command, Effect, ReactorId};
+use umbel::internals::hub::{Command, Effect, Kind, Origin, Publication, ReactorId};
 use umbel::internals::metrics::Metrics;
 use umbel::internals::reactor::driver::Driver;
 use umbel::internals::reactor::mailbox::{Inbox, Mailbox, mailbox};
 use umbel::internals::reactor::{Context, Reactor, WAIT_MS_BUSY};
+use umbel::internals::topic::Topic;
 use umbel::internals::worker::{Outlet, QueueLimits, Shards};
 
 use super::cover::Cover;
@@ -24,6 +25,7 @@ use super::driver::SimulatedDriver;
 use super::network::Link;
 use super::random::Random;
 use super::records::Records;
+use super::topics::TOPICS;
 
 /// Everybody may do everything.
 struct Anyone;
@@ -226,6 +228,22 @@ impl Node {
         })
     }
 
+    /// Publishes a text as a thread of the embedder does. False: the hub has no room.
+    pub fn publish(&self, topic: usize, payload: &[u8]) -> bool {
+        let command = Command::Publish {
+            topic: Topic::from_text(TOPICS[topic]).expect("a topic"),
+            publication: Arc::new(Publication::new(Kind::Text, payload, 0)),
+            origin: Origin::Detached,
+        };
+        self.shared.shards.submit(command, None).is_ok()
+    }
+
+    /// Whether a reactor may not run, and so cannot do what it has to.
+    pub fn is_stalled(&self, now_ms: u64) -> bool {
+        let mut reactors = self.reactors.iter().flatten();
+        reactors.any(|reactor| reactor.driver.is_stalled(now_ms))
+    }
+
     pub fn shut_down(&self) {
         self.shared.lifecycle.advance(Lifecycle::Draining);
         self.mailboxes.iter().for_each(|mailbox| mailbox.wake());
@@ -276,11 +294,15 @@ impl Node {
         assert_eq!(self.shared.shards.queued(), 0, "commands are forgotten");
         for reactor in self.reactors.iter().flatten() {
             assert_eq!(reactor.inbox.len(), 0, "mail is forgotten");
+            assert!(
+                !reactor.driver.forgets_links(now_ms),
+                "nobody accepts links that wait"
+            );
             assert!(!reactor.connections.has_reports(), "a receipt is forgotten");
             // Topics without subscribers are told to the hub in the tick after, which comes by itself.
             assert!(
                 !reactor.connections.has_backpressure()
-                    || reactor.driver.sleeps_until_ms() <= now_ms + WAIT_MS_BUSY,
+                    || reactor.driver.wakes_ms() <= now_ms + WAIT_MS_BUSY,
                 "there is room in the hub, and nobody was told"
             );
             for open in &reactor.driver.open {

@@ -279,6 +279,7 @@ impl Peer {
             is_alone: true,
             items: Vec::new(),
             ended: false,
+            close_code: None,
         });
     }
 
@@ -354,6 +355,9 @@ impl Peer {
             _ => 1005,
         };
         self.close_code = Some(code);
+        for view in self.views() {
+            around.records.views[view].close_code = Some(code);
+        }
         let is_excused = self.is_excused(around.link) && code == 1008;
         around.cover.add(&format!("close {code}"), 1);
         let keeps_context = self.compression.as_ref().is_some_and(|it| it.keeps_context);
@@ -414,6 +418,12 @@ impl Peer {
         true
     }
 
+    /// What it is subscribed to.
+    fn views(&self) -> impl Iterator<Item = usize> {
+        let many = self.many.iter().flat_map(|many| many.subscriptions());
+        self.view.into_iter().chain(many.map(|(_, view)| view))
+    }
+
     /// The connection is over: was that in order?
     fn end(&mut self, around: &mut Surroundings<'_>) {
         self.is_done = true;
@@ -421,8 +431,7 @@ impl Peer {
         if !matches!(self.kind, Kind::Rogue(rogue) if !rogue.answers()) {
             link.peer_fin();
         }
-        let many = self.many.iter().flat_map(|many| many.subscriptions());
-        for view in self.view.into_iter().chain(many.map(|(_, view)| view)) {
+        for view in self.views() {
             around.records.views[view].ended = true;
         }
         around

@@ -57,6 +57,9 @@ impl Receipt {
     }
 }
 
+/// The length of what is published last.
+const FAREWELL_BYTES: usize = 40;
+
 /// The byte at this place of a publish: of every fourth one without a pattern, so that it hardly compresses.
 fn padding(number: usize, place: usize) -> u8 {
     if number % 4 != 3 {
@@ -73,6 +76,9 @@ pub struct Records {
     pub publishes: Vec<Publish>,
     pub views: Vec<View>,
     pub receipts: Vec<Receipt>,
+    /// What was published last before the server was told to end, and the views that there were then.
+    pub farewells: Vec<usize>,
+    pub subscribed_at_parting: Vec<usize>,
     /// The publish at each place of each topic.
     pub places: Vec<BTreeMap<Place, usize>>,
     pub rules: Vec<Rule>,
@@ -101,6 +107,27 @@ impl Records {
         }
         publish.payload_bytes = payload.len();
         self.publishes.push(publish);
+        (number, payload)
+    }
+
+    /// The last publish to a topic before the server is told to end; its payload.
+    pub fn say_farewell(&mut self, topic: usize, sent_step: u64) -> (usize, Vec<u8>) {
+        let publish = Publish {
+            topic,
+            publisher: usize::MAX,
+            by_websocket: false,
+            sent_step,
+            key: None,
+            fate: Fate::Sent,
+            place: None,
+            payload_bytes: 0,
+            may_be_refused: false,
+        };
+        let (number, payload) = self.publish(publish, FAREWELL_BYTES);
+        self.farewells.push(number);
+        let views = self.views.iter().enumerate();
+        let open = views.filter(|(_, view)| !view.ended);
+        self.subscribed_at_parting = open.map(|(index, _)| index).collect();
         (number, payload)
     }
 

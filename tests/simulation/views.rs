@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use umbel::internals::protocol::CloseCode;
 use umbel::internals::topic::SlowConsumer;
 
 use super::cover::Cover;
@@ -42,6 +43,8 @@ pub struct View {
     pub is_alone: bool,
     pub items: Vec<Item>,
     pub ended: bool,
+    /// What it was closed with, if that is what ended it.
+    pub close_code: Option<u16>,
 }
 
 impl View {
@@ -305,6 +308,27 @@ impl Records {
             publish.topic == topic && publish.key == key && self.place(seen) > place
         };
         is_named || policy == SlowConsumer::Latest && view.seen().any(is_same)
+    }
+
+    /// Whoever was subscribed when the server was told to end, and was not closed before, has seen what came last.
+    pub fn check_parting(&self, cover: &mut Cover) {
+        for view in self.subscribed_at_parting.iter().map(|it| &self.views[*it]) {
+            if view.close_code != Some(CloseCode::GOING_AWAY.get()) {
+                continue;
+            }
+            for &number in &self.farewells {
+                let publish = &self.publishes[number];
+                if publish.fate == Fate::Refused || !view.target.matches(publish.topic) {
+                    continue;
+                }
+                cover.add("farewell that was owed", 1);
+                let is_seen = view.seen().any(|seen| seen == number);
+                assert!(
+                    is_seen || self.is_excused(view, number),
+                    "farewell {number} is missing: {publish:?} in {view:?}"
+                );
+            }
+        }
     }
 
     /// A view that lasts has got to where its topic stands, and of each key has the newest.

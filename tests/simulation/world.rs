@@ -134,6 +134,7 @@ impl World {
             self.cover.add("shut down in the middle of traffic", 1);
         }
         self.is_draining = true;
+        self.part();
         self.node.shut_down();
         let end_ms = self.now_ms + self.limits.drain_timeout_ms;
         self.run_until(|world| {
@@ -148,6 +149,7 @@ impl World {
         }
         self.node.check_end();
         self.records.check_views(&mut self.cover);
+        self.records.check_parting(&mut self.cover);
         self.records.check_publishers();
         self.records.check_receipts(&mut self.cover);
         self.finish()
@@ -201,7 +203,7 @@ impl World {
             self.step += 1;
             let actions = self.actions();
             if actions.is_empty() {
-                if !self.node.has_work() {
+                if !self.node.has_work() && !self.node.is_stalled(self.now_ms) {
                     self.node.check_rest(self.now_ms);
                 }
                 self.advance();
@@ -292,7 +294,7 @@ impl World {
     /// Moves the clock to the next moment at which something happens.
     fn advance(&mut self) {
         let reactors = self.node.reactors.iter().flatten();
-        let sleeps = reactors.map(|reactor| reactor.driver.sleeps_until_ms());
+        let wakes = reactors.map(|reactor| reactor.driver.wakes_ms());
         let links = self.links.iter().filter_map(|link| link.borrow().next_ms());
         let peers = self
             .peers
@@ -302,7 +304,7 @@ impl World {
             .map(|(peer, link)| peer.wakes_ms(&link.borrow()));
         let work = self.node.has_work().then_some(self.works_from_ms);
         let arrivals = self.arrivals_ms.iter().copied().chain(work);
-        let next_ms = sleeps.chain(links).chain(peers).chain(arrivals).min();
+        let next_ms = wakes.chain(links).chain(peers).chain(arrivals).min();
         // Nothing at all may be left to happen, and the phase ends by time all the same.
         let next_ms = next_ms.unwrap_or(u64::MAX).min(self.now_ms + 50);
         self.set_now(next_ms.max(self.now_ms + 1));
@@ -466,10 +468,39 @@ impl World {
         (by_topic, by_pattern)
     }
 
+    /// The last that the node is given before it is told to end: whoever lives to see the end sees this too.
+    fn part(&mut self) {
+        for topic in 0..self.topics {
+            let (number, payload) = self.records.say_farewell(topic, self.step);
+            if !self.node.publish(topic, &payload) {
+                self.records.refuse(number);
+            }
+        }
+    }
+
+    /// The machine, or the system, lets a reactor down.
+    fn strike_reactor(&mut self) {
+        let reactors = self.node.reactors.len();
+        let Some(reactor) = &mut self.node.reactors[self.random.below(reactors)] else {
+            return;
+        };
+        if self.random.chance(50) {
+            reactor.driver.fail_accept();
+            self.cover.add("fault: accept fails", 1);
+        } else {
+            let until_ms = self.now_ms + self.random.within(1, 150);
+            reactor.driver.stall(until_ms);
+            self.cover.add("fault: reactor stalls", 1);
+        }
+    }
+
     /// A fault.
     fn strike(&mut self) {
         if self.links.is_empty() || self.random.chance(60) {
             return;
+        }
+        if self.random.chance(20) {
+            return self.strike_reactor();
         }
         let index = self.random.below(self.links.len());
         let mut link = self.links[index].borrow_mut();
