@@ -11,7 +11,7 @@ mod limits;
 
 pub use limits::{LimitInfo, Limits};
 
-/// Who may do something: publish, subscribe, or see the server's figures.
+/// Holder of a right: to publish, to subscribe, or to observe.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Access {
@@ -40,8 +40,8 @@ impl fmt::Display for Access {
     }
 }
 
-/// Which web origins may connect. A request without an Origin header does not come from a web page's script and is
-/// not judged by this.
+/// Web origins that may connect. A request without an Origin header does not come from a web page's script and is not
+/// judged by this.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Origins {
@@ -53,8 +53,9 @@ pub enum Origins {
     List(OriginList),
 }
 
-/// What is compressed on its way to peers that offer permessage-deflate (RFC 7692). What they compress is inflated unless
-/// this is `Off`. A library that is built without the feature `deflate` agrees to no compression, whatever this says.
+/// Kinds of messages that are compressed for peers that offer permessage-deflate (RFC 7692). What they compress is
+/// inflated unless this is `Off`. A library that is built without the feature `deflate` agrees to no compression,
+/// whatever this says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Deflate {
@@ -77,39 +78,40 @@ impl fmt::Display for Deflate {
     }
 }
 
-/// What a server is started with. [`Config::default`] is the first minute: 127.0.0.1:8080, open to this machine.
+/// Settings of a server. [`Config::default`] is the first minute: 127.0.0.1:8080, open to this machine.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// Where it listens. Port 0 lets the system choose.
+    /// Address to listen on. Port 0 lets the system choose.
     pub listen: SocketAddr,
     /// Reactor threads. 0 means one for each core.
     pub reactors: usize,
     /// Worker threads for the hub's shards. 0 means one for every four reactors, at least one.
     pub workers: usize,
-    /// Whether a shard's work may run at once on the reactor that brings it, when the shard is idle.
+    /// Whether an idle shard runs on the reactor that brings it work.
     pub inline_shards: bool,
-    /// Whether publications leave through io_uring where the kernel allows it: many sends for one system call.
+    /// Whether publications leave through io_uring where the kernel allows it.
     pub io_uring: bool,
-    /// Who may publish. None: anyone on a loopback address; elsewhere it must be said.
+    /// Right to publish. None: anyone on a loopback address; elsewhere it has to be set.
     pub publish: Option<Access>,
-    /// Who may subscribe, and use own endpoints such as `/echo`. None: anyone on a loopback address; elsewhere it must be said.
+    /// Right to subscribe, and to use handler endpoints such as `/echo`. None: anyone on a loopback address; elsewhere
+    /// it must be said.
     pub subscribe: Option<Access>,
-    /// Who may see `/` and `/metrics`. None: anyone on a loopback address, elsewhere nobody.
+    /// Right to see `/`, `/metrics` and `/topics`. None: anyone on a loopback address, elsewhere nobody.
     pub observe: Option<Access>,
-    /// Which web origins may connect. None: those of this machine on a loopback address; elsewhere it must be said.
+    /// Web origins that may connect. None: those of this machine on a loopback address; elsewhere it has to be set.
     pub origins: Option<Origins>,
-    /// Subprotocols that `/ws/{topic}` agrees to, the most wanted first for each peer by the peer's own order.
+    /// Subprotocols that `/ws/{topic}` accepts. The first one that the peer offers is chosen.
     pub subprotocols: Vec<String>,
-    /// Start on any address with whatever was not said left open to everybody.
+    /// Whether to leave open what is not set, on any address.
     pub insecure: bool,
-    /// What is compressed.
+    /// Kinds of messages that are compressed.
     pub deflate: Deflate,
-    /// Whether a peer may refer back to its earlier messages when it compresses, which costs 48 KiB for each such
-    /// connection. They count in `inbound_bytes_total_max`, half of which they may use up; beyond it no peer may.
+    /// Whether peers may keep their compression context, at 48 KiB a connection. They count in
+    /// `inbound_bytes_total_max`, half of which they may use up; beyond it no peer may.
     pub deflate_client_takeover: bool,
-    /// What the topics of a pattern get: history, presence, and what becomes of their slow consumers. The first rule whose
-    /// pattern matches a topic counts; one that no rule matches gets nothing of that.
+    /// Rules for topics by pattern: history, presence and slow consumers. The first rule whose pattern matches a topic
+    /// counts; one that no rule matches gets nothing of that.
     pub topic_rules: Vec<TopicRule>,
     /// Every numeric limit.
     pub limits: Limits,
@@ -147,13 +149,13 @@ pub const TOPIC_RULES_MAX: usize = 1024;
 /// The rights that hold after the defaults are filled in.
 #[derive(Clone, Debug)]
 pub struct Rights {
-    /// Who may publish.
+    /// Right to publish.
     pub publish: Access,
-    /// Who may subscribe, and use own endpoints.
+    /// Right to subscribe, and to use handler endpoints.
     pub subscribe: Access,
-    /// Who may see the console and the figures.
+    /// Right to see the console, metrics and topics.
     pub observe: Access,
-    /// Which web origins may connect.
+    /// Web origins that may connect.
     pub origins: Origins,
 }
 
@@ -253,7 +255,7 @@ impl Config {
         Ok(())
     }
 
-    /// What can stand and yet cannot be what was meant, in words: topic rules that never count. [`Builder::bind`] logs
+    /// Warnings about settings that are valid but have no effect: topic rules that never count. [`Builder::bind`] logs
     /// them.
     ///
     /// [`Builder::bind`]: crate::Builder::bind
@@ -280,7 +282,7 @@ impl Config {
         warnings
     }
 
-    /// Who may do what, after the defaults of the address are filled in.
+    /// Rights after the defaults of the address are filled in.
     #[doc(hidden)]
     pub fn rights(&self) -> Result<Rights, ConfigError> {
         let open = self.listen.ip().is_loopback() || self.insecure;
@@ -334,7 +336,7 @@ impl Config {
     }
 }
 
-/// A setting that cannot stand: which, its value, and what to do.
+/// An invalid setting: its name, its value and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     setting: String,
@@ -343,7 +345,7 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// Says that a setting cannot stand, and what to do.
+    /// An error about one setting, with its value and the remedy.
     pub fn new(
         setting: impl Into<String>,
         value: impl fmt::Display,

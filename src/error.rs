@@ -1,15 +1,15 @@
-//! Errors of starting and running a server, said so that an operator can act on them.
+//! Errors of starting and running a server, with remedies.
 
 use std::net::SocketAddr;
 use std::{fmt, io};
 
 use crate::config::ConfigError;
 
-/// Why a server did not start, or ended by itself.
+/// Reason that a server did not start, or ended by itself.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// A setting cannot stand.
+    /// A setting is invalid.
     Config(ConfigError),
     /// The address cannot be listened on.
     Listen {

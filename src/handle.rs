@@ -1,4 +1,4 @@
-//! The way to a running server from any thread: publish, count, shut down.
+//! A running server's handle for any thread: publish, count, shut down.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::reactor::mailbox::Mailbox;
 use crate::topic::Topic;
 use crate::worker::Shards;
 
-/// The way to a server from any thread. Clones are cheap and mean the same server.
+/// Handle of a server, for any thread. Clones are cheap and mean the same server.
 #[derive(Clone)]
 pub struct Handle {
     shared: Shared,
@@ -45,8 +45,8 @@ impl Handle {
         self.submit(topic, None, None, message)
     }
 
-    /// The same, with a key: of publications of one topic and key, a slow consumer under
-    /// [`SlowConsumer::Latest`](crate::SlowConsumer::Latest) gets the newest. It is 1 to 255 bytes without control
+    /// Publishes a message with a conflation key. Of publications of one topic and key, a slow consumer under
+    /// [`SlowConsumer::Latest`](crate::SlowConsumer::Latest) gets the newest. The key is 1 to 255 bytes without control
     /// characters.
     ///
     /// # Errors
@@ -60,8 +60,8 @@ impl Handle {
         self.submit(topic, Some(key), None, message)
     }
 
-    /// The same as [`publish`](Handle::publish), and what became of the publication can be waited for. `key`: as
-    /// [`publish_with_key`](Handle::publish_with_key) has it.
+    /// Publishes a message whose delivery can be waited for. `key` is that of
+    /// [`publish_with_key`](Handle::publish_with_key).
     ///
     /// # Errors
     /// As [`publish_with_key`](Handle::publish_with_key).
@@ -118,7 +118,7 @@ impl Handle {
             .map_err(|_| PublishError::Full)
     }
 
-    /// What the server counts, added up over its threads.
+    /// Counts, added up over the server's threads.
     pub fn counts(&self) -> Counts {
         let metrics = &self.shared.metrics;
         Counts {
@@ -165,21 +165,21 @@ impl fmt::Debug for Handle {
     }
 }
 
-/// A receipt that is not there yet: the publication is being written to its subscribers.
+/// A receipt that is still to come: the publication is being written.
 #[derive(Debug)]
 pub struct PendingReceipt {
     receiver: Receiver<Report>,
 }
 
 impl PendingReceipt {
-    /// Waits until the publication has been written to everybody, at most for `timeout`. None: it has not been by then;
-    /// or the server has ended, and then it never will be. May be called again.
+    /// Waits for the report of the publication, at most for `timeout`. None: the writes are not
+    /// done by then, or the server has ended, and then they never will be. May be called again.
     pub fn wait(&self, timeout: Duration) -> Option<Report> {
         self.receiver.recv_timeout(timeout).ok()
     }
 }
 
-/// What a server counts. Counters run from its start; gauges are as of each reactor's last tick.
+/// Counts of a server. Counters run from its start; gauges are as of each reactor's last tick.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {
@@ -191,7 +191,7 @@ pub struct Counts {
     pub publications: u64,
     /// Messages received on WebSocket connections.
     pub messages_received: u64,
-    /// Publications handed to subscribers: one for each of both.
+    /// Deliveries: one for each publication and subscriber.
     pub deliveries: u64,
     /// Subscribers closed because they read too slowly.
     pub slow_consumers: u64,
@@ -199,7 +199,7 @@ pub struct Counts {
     pub outbox_bytes: u64,
 }
 
-/// Why a message was not published.
+/// Reason that a message was not published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PublishError {

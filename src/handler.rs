@@ -1,4 +1,4 @@
-//! Own endpoints: a program's code behind a path, on the reactors' threads.
+//! Handler endpoints: a program's code behind a path, on the reactors' threads.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +9,7 @@ use crate::protocol::deflate::Agreement;
 pub use crate::protocol::{CloseCode, ProtocolError};
 use crate::protocol::{Opcode, encode_frame};
 
-/// Names a connection while it lives, and is not used again for another for a long time.
+/// Name of a connection, unique while the connection lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConnectionId {
     pub(crate) reactor: u16,
@@ -40,7 +40,7 @@ impl fmt::Display for ConnectionId {
     }
 }
 
-/// An endpoint of one's own: what happens on the WebSocket connections to a path.
+/// An endpoint of your own: code for the WebSocket connections to a path.
 ///
 /// The calls of one connection come one after the other, on the thread of the reactor that owns it; those of
 /// different connections come at the same time. A call that waits makes all connections of its reactor wait. A panic
@@ -77,7 +77,7 @@ pub struct Peer<'a> {
     deflation: Option<(&'a mut Deflation, Agreement)>,
 }
 
-/// A message was not queued, because too much is queued already in this call.
+/// Error of [`Peer::send`]: this call has queued too much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerFull;
 

@@ -1,4 +1,4 @@
-//! A hash index from keys to places in a slab, which never grows all at once.
+//! A hash index from keys to places in a slab. It grows in parts.
 //!
 //! It is cut into [`PARTS`] by the hash, and each part grows by itself. So of a million keys no step moves more than
 //! some thousand places, where a map in one piece would stop its thread for a third of a second. A part is a row of
@@ -61,7 +61,7 @@ impl HashIndex {
         self.hasher.hash_one(key)
     }
 
-    /// The place of the key that has this hash and for which `is_it` holds.
+    /// Place of the key with this hash for which `is_it` holds.
     #[inline]
     pub fn find(&self, hash: u64, is_it: impl Fn(u32) -> bool) -> Option<u32> {
         let part = &self.parts[part_of(hash)];

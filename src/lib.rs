@@ -54,7 +54,7 @@
 #![warn(missing_docs)]
 
 pub mod access {
-    //! Who may do what: the rights of the configuration, or the embedding program's own [`Authorizer`].
+    //! Rights: those of the configuration, or the embedding program's own [`Authorizer`].
     pub use crate::auth::access::{AccessRequest, Action, Authorizer, Denied};
 }
 mod application;
@@ -83,7 +83,7 @@ mod topic;
 mod units;
 mod worker;
 
-/// Rooms that the binary, the benches and the tests of this repository look into. Nothing in it is stable.
+/// Rooms for this repository's binary, benches and tests. Nothing in it is stable.
 #[doc(hidden)]
 pub mod internals {
     macro_rules! rooms {

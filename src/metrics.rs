@@ -1,4 +1,4 @@
-//! What the threads count, and its text for Prometheus.
+//! Counters and gauges of the threads, and their text for Prometheus.
 //!
 //! Each reactor writes its own [`ReactorMetrics`] and nobody else's: plain loads and stores, no read-modify-write, no
 //! line shared between cores. A scrape adds them up. The hot path knows only these cells; the text format is made by
@@ -95,7 +95,7 @@ pub fn label_index(label: Label) -> usize {
     }
 }
 
-/// What one reactor counts.
+/// Counters and gauges of one reactor.
 #[derive(Debug, Default)]
 pub struct ReactorMetrics {
     /// Gauge: connections by kind, from the slab's occupancy.
@@ -110,7 +110,7 @@ pub struct ReactorMetrics {
     pub closed: [Cell; CloseReason::LABELS.len()],
     /// Messages received on WebSocket connections.
     pub messages_received: Cell,
-    /// Messages sent on WebSocket connections, to subscribers or by own endpoints.
+    /// Messages sent on WebSocket connections, to subscribers or by handler endpoints.
     pub messages_sent: Cell,
     /// Bytes read.
     pub bytes_received: Cell,
@@ -130,7 +130,7 @@ pub struct ReactorMetrics {
     pub compressor_bytes: Cell,
     /// Subscriptions that were given all that they had missed.
     pub recoveries: Cell,
-    /// Subscriptions that could not be given all that they had missed, and were told so.
+    /// Subscriptions that were told that they are not recovered.
     pub recovery_failures: Cell,
     /// Publications handed to subscribers out of the history.
     pub replayed: Cell,
@@ -138,7 +138,7 @@ pub struct ReactorMetrics {
     pub command_errors: Cell,
     /// Publications that slow consumers were told that they do not get.
     pub dropped_oldest: Cell,
-    /// Publications that slow consumers do not get because newer ones of the same key came.
+    /// Publications replaced in outboxes by newer ones of the same key.
     pub replaced: Cell,
     /// Gauge: bytes in outboxes.
     pub outbox_bytes: Cell,
@@ -156,20 +156,20 @@ pub struct ReactorMetrics {
     pub messages_inflated: Cell,
     /// Compressed messages received that were wrong, or too long.
     pub inflate_errors: Cell,
-    /// Messages that own endpoints sent compressed.
+    /// Messages that handler endpoints sent compressed.
     pub messages_deflated: Cell,
     /// Bytes by which those were shorter.
     pub deflate_saved_bytes: Cell,
-    /// Times that a publisher was held back because the hub took no more.
+    /// Times that a full hub held a publisher back.
     pub publish_holds: Cell,
     /// Time of one tick, without the wait for events.
     pub tick: Histogram,
-    /// Time from a publish to the last write of it on this reactor.
+    /// Time from a publish to its last write on this reactor.
     pub publish_to_write: Histogram,
 }
 
 impl ReactorMetrics {
-    /// Counts a subscription that began with what was published before, and how it went.
+    /// Counts a subscription with a start, and its recovery.
     pub fn count_recovery(&self, recovered: Option<bool>, replayed: usize) {
         match recovered {
             Some(true) => self.recoveries.add(1),
@@ -180,7 +180,7 @@ impl ReactorMetrics {
     }
 }
 
-/// What all threads count.
+/// Counters and gauges of all threads.
 #[derive(Debug)]
 pub struct Metrics {
     reactors: Box<[Arc<ReactorMetrics>]>,
@@ -214,7 +214,7 @@ impl Metrics {
             .sum()
     }
 
-    /// The text of a scrape, in the format that Prometheus has always read (version 0.0.4).
+    /// The text of a scrape in the Prometheus format, version 0.0.4.
     ///
     /// It is OpenMetrics, but for the names of counters in the lines that describe them: there the older format wants
     /// the suffix that the samples have.

@@ -55,22 +55,21 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// What it is started with. Without this call it is [`Config::default`].
+    /// Settings of the server. Without this call it is [`Config::default`].
     #[must_use]
     pub fn config(mut self, config: Config) -> Builder {
         self.config = config;
         self
     }
 
-    /// Where it listens; port 0 lets the system choose.
+    /// Address to listen on; port 0 lets the system choose.
     #[must_use]
     pub fn listen(mut self, address: SocketAddr) -> Builder {
         self.config.listen = address;
         self
     }
 
-    /// What the topics of a pattern get, behind the rules that there are already. The first rule that matches a topic
-    /// counts.
+    /// Adds a rule for the topics of a pattern, behind earlier ones. The first rule that matches a topic counts.
     ///
     /// ```
     /// # use umbel::{Server, TopicRuleError};
@@ -85,7 +84,7 @@ impl Builder {
         self
     }
 
-    /// An endpoint of one's own at this exact path, which must begin with `/`. A later one replaces an earlier one.
+    /// Adds an endpoint of your own at this exact path. The path begins with `/`. A later one replaces an earlier one.
     /// [`bind`](Builder::bind) refuses a path that no request could reach: one of the server's own, such as those under
     /// `/ws/`, and one that no request line holds as it is written, such as `/a b` for `/a%20b`.
     #[must_use]
@@ -98,7 +97,7 @@ impl Builder {
         self
     }
 
-    /// Decides who may do what, instead of the configuration's `publish`, `subscribe` and `observe`.
+    /// Sets the code that decides about rights. It replaces the configuration's `publish`, `subscribe` and `observe`.
     #[must_use]
     pub fn authorizer(mut self, authorizer: impl Authorizer) -> Builder {
         self.authorizer = Some(Arc::new(authorizer));
@@ -350,7 +349,7 @@ impl fmt::Display for Thread {
 type Ending = (Thread, thread::Result<io::Result<()>>);
 
 impl Server {
-    /// A server with the defaults, which are those of [`Config::default`], and `/echo` as its only own endpoint.
+    /// A builder with the settings of [`Config::default`] and the handler `/echo`.
     pub fn builder() -> Builder {
         let echo = OwnEndpoint {
             path: "/echo".into(),
@@ -363,22 +362,22 @@ impl Server {
         }
     }
 
-    /// The way to it from other threads.
+    /// A handle for other threads.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
 
-    /// Where it listens.
+    /// Address that it listens on.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
-    /// Most connections at a time, after the limit of descriptors is counted in.
+    /// Most connections at a time, within the descriptor limit.
     pub fn connections_max(&self) -> usize {
         self.connections_max
     }
 
-    /// Serves until it is shut down by a [`Handle`], and has let everybody go.
+    /// Serves until a [`Handle`] shuts it down and all connections are closed.
     ///
     /// # Errors
     /// When a reactor fails or a thread panics. All others have ended by then too.

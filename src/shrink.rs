@@ -1,4 +1,4 @@
-//! When a slab that most of its entries have left gives its memory back.
+//! Release of memory by slabs that most entries have left.
 //!
 //! A try looks at all slots, so there is one each time that half of the entries have gone, and not one for each entry.
 

@@ -1,6 +1,6 @@
-//! Numbers with units, such as `64KiB` and `30s`, and what was meant by texts that are none.
+//! Numbers with units, such as `64KiB` and `30s`: parsing, and tips for malformed ones.
 
-/// What a number counts.
+/// Unit of a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// Things.
@@ -100,7 +100,7 @@ impl Unit {
         number.parse::<u64>().ok()?.checked_mul(scale)
     }
 
-    /// What to write instead of a text that [`parse`](Unit::parse) refuses, as far as it can be told what was meant.
+    /// Suggestion for a text that [`parse`](Unit::parse) refuses, if its meaning can be told.
     #[must_use]
     pub fn tip(self, text: &str) -> Option<String> {
         if self.parse(text).is_some() {

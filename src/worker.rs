@@ -21,7 +21,7 @@ use crate::topic::Topic;
 /// Commands carried out before the thread that runs a shard turns to its own work again; a worker goes on.
 const COMMANDS_PER_RUN: usize = 256;
 
-/// Where the effects for one reactor go.
+/// Receiver of the effects for one reactor.
 pub trait Outlet: Send + Sync {
     /// Hands over an effect, brought by reactor `from`.
     ///
@@ -33,7 +33,7 @@ pub trait Outlet: Send + Sync {
     fn wake(&self);
 }
 
-/// How much may wait for one shard.
+/// Limits of a shard's queue.
 #[derive(Clone, Copy, Debug)]
 pub struct QueueLimits {
     /// Commands.
@@ -53,7 +53,7 @@ pub struct Shards {
     inline: bool,
 }
 
-/// What the hub counts, added up over its shards.
+/// Counts of the hub, added up over its shards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HubCounts {
     /// Publications that were given their place since the start.
@@ -120,9 +120,9 @@ enum Run {
 }
 
 impl Shards {
-    /// Shards for the outlets of all reactors, the outlet of reactor 0 first. `first_epochs` has one number for each
-    /// shard, as [`Shard::new`] wants them. The bytes of histories in `settings` are those of all shards together; each
-    /// gets an equal part. The receiver is the workers' common queue: give each a clone.
+    /// Shards for the outlets of all reactors, in the reactors' order. `first_epochs` has one number for each shard, as
+    /// [`Shard::new`] wants them. The bytes of histories in `settings` are those of all shards together; each gets an
+    /// equal part. The receiver is the workers' common queue: give each a clone.
     pub fn new(
         first_epochs: &[u64],
         outlets: Vec<Box<dyn Outlet>>,
@@ -166,20 +166,19 @@ impl Shards {
         (shards, worker)
     }
 
-    /// The same, with topics spread over the shards in the same way in every run: for a simulation that is to repeat
-    /// itself.
+    /// These shards with a fixed spread of topics, for simulations that repeat.
     #[must_use]
     pub fn repeatable(mut self) -> Shards {
         self.shard_map = ShardMap::Fixed(BuildHasherDefault::default());
         self
     }
 
-    /// How many shards there are. Their numbers begin at 0.
+    /// Number of shards. Their numbers begin at 0.
     pub fn shard_count(&self) -> u32 {
         self.cells.len() as u32
     }
 
-    /// Hands a command to the shard of its topic, or the one that it names. `from` is the reactor that brings it.
+    /// Hands a command to its shard. `from` is the reactor that brings it.
     ///
     /// # Errors
     /// Gives the command back when the shard's queue is full; all outlets are woken when it has room again.
@@ -242,7 +241,7 @@ impl Shards {
         true
     }
 
-    /// Ends one worker thread, now or when it is done with what it does.
+    /// Ends one worker thread when it is idle.
     ///
     /// # Errors
     /// False when the queue has no room for it at the moment.
@@ -255,7 +254,7 @@ impl Shards {
         self.cells.iter().map(|cell| cell.queue.len()).sum()
     }
 
-    /// Whether everything that was submitted before this call has been carried out, and its effects handed over.
+    /// Whether all earlier commands are carried out and their effects handed over.
     pub fn is_idle(&self) -> bool {
         (0..self.cells.len()).all(|index| self.is_shard_idle(index))
     }
@@ -276,7 +275,7 @@ impl Shards {
         is_done == Some(true)
     }
 
-    /// What the hub counts.
+    /// Counts of the hub.
     pub fn counts(&self) -> HubCounts {
         let load = |cell: &Cell| cell.publications.load(Ordering::Relaxed);
         let sum = |count: fn(&Cell) -> &AtomicUsize| {

@@ -7,7 +7,7 @@ use crate::http::kept::HeadView;
 use crate::http::query::Query;
 use crate::http::refusal::Refusal;
 
-/// What a request wants to do.
+/// Something that a request asks to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Action<'a> {
@@ -41,7 +41,7 @@ impl<'a> AccessRequest<'a> {
         AccessRequest { head, action }
     }
 
-    /// What it wants to do.
+    /// The action that the request asks for.
     pub fn action(&self) -> Action<'a> {
         self.action
     }
@@ -89,7 +89,7 @@ impl fmt::Debug for AccessRequest<'_> {
     }
 }
 
-/// Why a request may not do what it wants.
+/// Refusal of an action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Denied {

@@ -33,7 +33,7 @@ impl LimitInfo {
 
 macro_rules! limits {
     ($( $(#[doc = $doc:literal])+ $name:ident: $type:ty = $default:literal in $min:literal..=$max:literal; )+) => {
-        /// Every numeric limit: bytes, counts and milliseconds, each with its unit at the end of its name.
+        /// Numeric limits: bytes, counts and milliseconds, each with its unit at the end of its name.
         #[derive(Clone, Debug, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Limits {

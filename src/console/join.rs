@@ -1,7 +1,7 @@
 //! Modules of one script, joined while the server is compiled: each is a module of its own for tools and
 //! tests, and who loads the script gets one file that imports nothing.
 
-/// How long modules are once they are joined, in bytes. See [`join`].
+/// Length of the joined modules, in bytes. See [`join`].
 ///
 /// # Panics
 ///

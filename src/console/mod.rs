@@ -4,9 +4,9 @@
 
 mod join;
 
-/// What the page is allowed to do, for the `Content-Security-Policy` header of every asset
-/// ([CSP Level 3](https://www.w3.org/TR/CSP3/)): it runs nothing inline and reaches nobody but its
-/// own server. `ws:` and `wss:` are spelt out for browsers whose `'self'` does not cover them.
+/// The `Content-Security-Policy` header of every asset ([CSP Level 3](https://www.w3.org/TR/CSP3/)): the page runs
+/// nothing inline and reaches nobody but its own server. `ws:` and `wss:` are spelt out for browsers whose `'self'`
+/// does not cover them.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; \
      style-src 'self'; img-src 'self' data:; connect-src 'self' ws: wss:; base-uri 'none'; \
      frame-ancestors 'none'; form-action 'none'";

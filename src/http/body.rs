@@ -12,7 +12,7 @@ pub const CHUNK_EXTENSION_BYTES_MAX: u16 = 4096;
 /// Bytes of trailer lines in one body. They are read past, not kept.
 pub const TRAILER_BYTES_MAX: u16 = 4096;
 
-/// How the end of a body is known.
+/// Framing of a body: none, by length, or in chunks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyLength {
     /// There is no body.
@@ -72,7 +72,7 @@ enum State {
 }
 
 impl BodyDecoder {
-    /// A decoder for one body of at most `bytes_max` bytes, chunk framing not counted.
+    /// A decoder for one body of at most `bytes_max` bytes: chunk framing is not counted.
     #[must_use]
     pub const fn new(length: BodyLength, bytes_max: u64) -> BodyDecoder {
         let (state, remaining) = match length {

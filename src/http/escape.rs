@@ -1,11 +1,11 @@
-//! Text of a peer's, made fit for a log line or a terminal.
+//! A peer's text, escaped for logs and terminals.
 
 use std::fmt::{self, Write};
 
 /// Bytes of the peer's that are shown; what is longer ends in `...`.
 pub const ESCAPED_BYTES_MAX: usize = 256;
 
-/// Shows text with every control character as an escape such as `\x1b`, at most [`ESCAPED_BYTES_MAX`] bytes of it.
+/// Shows text with control characters escaped, as in `\x1b`. At most [`ESCAPED_BYTES_MAX`] bytes are shown.
 ///
 /// A backslash is doubled, so that what is shown can be told from what was sent. Bytes that are not UTF-8 are escaped
 /// one by one.

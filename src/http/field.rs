@@ -1,4 +1,4 @@
-//! Field lines of a head that is known to be well-formed, and the comma lists in them (RFC 9110 section 5).
+//! Field lines of a well-formed head, and their comma lists (RFC 9110 section 5).
 
 /// Whether a byte may stand in a token: a method, a field name, an option (RFC 9110 section 5.6.2).
 pub(super) const fn is_token_byte(byte: u8) -> bool {

@@ -1,4 +1,4 @@
-//! How the end of a request's body is known, from its header lines alone (RFC 9112 section 6).
+//! Framing of a request's body, by its header lines alone (RFC 9112 section 6).
 
 use super::body::BodyLength;
 use super::field::{FieldLines, list_members, values};

@@ -1,4 +1,4 @@
-//! What of a head can be asked once its request is over.
+//! Part of a head that is kept after its request.
 
 use super::field::{FieldLines, values};
 
@@ -22,7 +22,7 @@ impl<'a> HeadView<'a> {
         std::str::from_utf8(value).ok()
     }
 
-    /// The values of all lines with this name, in their order, without those that are not UTF-8.
+    /// Values of all lines with this name. They are in order, without those that are not UTF-8.
     pub fn headers<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a str> + use<'a, 'n> {
         values(self.lines, name).filter_map(|value| std::str::from_utf8(value).ok())
     }
@@ -50,7 +50,7 @@ pub struct KeptHead {
 }
 
 impl KeptHead {
-    /// What can be asked of it: the same as of the request.
+    /// View of the kept part, as of the request itself.
     #[must_use]
     pub fn view(&self) -> HeadView<'_> {
         HeadView::new(&self.target, FieldLines::new(&self.lines))

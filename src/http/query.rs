@@ -7,7 +7,7 @@ use super::refusal::Refusal;
 /// A decoded name and its decoded value.
 pub type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
 
-/// Parameters that speak about the request, and so are no part of a topic.
+/// Parameters about the request itself. They are not part of a topic.
 pub const RESERVED: [&str; 4] = ["since", "last", "token", "access_token"];
 
 /// Decodes percent escapes, once. Nothing is allocated if there are none.

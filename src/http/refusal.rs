@@ -1,4 +1,4 @@
-//! Why a request is not served: a status, a sentence for a person, and a label for a counter.
+//! A refused request: status, sentence for people, and label for a counter.
 //!
 //! The statuses are those of RFC 9110 section 15 and RFC 6585. A reason never repeats what the peer sent.
 
@@ -8,7 +8,7 @@ use std::fmt;
 /// Header lines that a refusal brings along: names and values.
 pub type RefusalHeaders = &'static [(&'static str, &'static str)];
 
-/// `Allow` for resources that are only read by an upgrade or a stream.
+/// `Allow` for resources that need an upgrade or a stream.
 pub const ALLOW_GET: RefusalHeaders = &[("Allow", "GET")];
 /// `Allow` for plain documents.
 pub const ALLOW_GET_HEAD: RefusalHeaders = &[("Allow", "GET, HEAD")];
@@ -22,13 +22,13 @@ pub const ALLOW_ANY: RefusalHeaders = &[("Allow", "GET, HEAD, POST")];
 pub struct Refusal {
     /// The status code, 400 to 599.
     pub status: u16,
-    /// One sentence for a person, without the full stop and without a byte of the peer's.
+    /// One sentence for people. It has no full stop and repeats nothing that the peer sent.
     pub reason: Cow<'static, str>,
     /// The metric label: one of [`Refusal::LABELS`].
     pub label: &'static str,
     /// Header lines that belong to the status, such as `Allow` to 405.
     pub headers: RefusalHeaders,
-    /// Whether the connection has to close, since where the next request would begin is not known.
+    /// Whether the connection closes: where the next request starts is unknown.
     pub close: bool,
 }
 
@@ -181,7 +181,7 @@ impl Refusal {
         Refusal::new(505, "version_not_supported", reason.into()).closing()
     }
 
-    /// The same refusal, after which the connection closes.
+    /// This refusal, after which the connection closes.
     #[must_use]
     pub const fn closing(mut self) -> Refusal {
         self.close = true;

@@ -14,10 +14,10 @@ pub use super::scanner::HeadScanner;
 /// The most header lines that any limit can allow.
 pub const HEADERS_MAX: usize = 256;
 
-/// What a request may cost before anything of it is believed.
+/// Limits of a request, checked before anything is believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestLimits {
-    /// Bytes of request line and header lines, their line ends and the empty line included.
+    /// Bytes of the request line and header lines, with all line ends.
     pub head_bytes_max: usize,
     /// Header lines; more than [`HEADERS_MAX`] counts as that.
     pub headers_max: usize,
@@ -102,7 +102,7 @@ pub enum Version {
     Http11,
 }
 
-/// The head of one request, all of it borrowed from the bytes it was parsed from.
+/// The head of one request. It borrows the bytes that it was parsed from.
 ///
 /// There is no table of headers: the lines have been checked, and are walked again by whoever asks. A head is a few
 /// hundred bytes, is asked about ten times, and so needs neither heap nor a kilobyte of stack for each connection.
@@ -189,13 +189,13 @@ impl<'a> Head<'a> {
             .filter_map(|value| std::str::from_utf8(value).ok())
     }
 
-    /// How many lines have this name, whatever their values are.
+    /// Number of lines with this name, whatever their values.
     #[must_use]
     pub fn header_count(&self, name: &str) -> usize {
         self.values(name).count()
     }
 
-    /// What of it can be kept.
+    /// View of the part that can be kept.
     #[must_use]
     pub const fn view(&self) -> HeadView<'a> {
         HeadView::new(self.target, self.lines)
@@ -206,8 +206,8 @@ impl<'a> Head<'a> {
         self.lines
     }
 
-    /// Whether a token is a member of a header's comma list, with all lines of that name as one list. Name and token
-    /// in any case.
+    /// Whether a token is a member of a header's comma list. All lines of that name are one list. Name and token in any
+    /// case.
     #[must_use]
     pub fn has_token(&self, name: &str, token: &str) -> bool {
         self.values(name)
@@ -215,7 +215,7 @@ impl<'a> Head<'a> {
             .any(|member| member.eq_ignore_ascii_case(token.as_bytes()))
     }
 
-    /// How the end of the body is known.
+    /// Framing of the body.
     ///
     /// # Errors
     ///

@@ -108,7 +108,7 @@ pub(crate) fn encode_header(out: &mut Vec<u8>, name: &str, value: &str) {
     }
 }
 
-/// Whether a name and a value make one header line, and nothing but that.
+/// Whether a name and a value make exactly one header line.
 #[must_use]
 pub fn is_header(name: &str, value: &str) -> bool {
     is_token(name) && value.bytes().all(is_value_byte)

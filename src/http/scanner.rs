@@ -1,4 +1,4 @@
-//! Where the head of a request ends (RFC 9112 sections 2 and 3), found as the bytes come in.
+//! End of a request's head (RFC 9112 sections 2 and 3), found as the bytes come in.
 
 use super::field::{is_token_byte, is_value_byte};
 use super::refusal::Refusal;
@@ -66,7 +66,7 @@ impl HeadScanner {
         }
     }
 
-    /// Whether nothing of a request has been seen, not even half of it.
+    /// Whether no byte of a request has been seen.
     #[must_use]
     pub const fn is_idle(&self) -> bool {
         self.position == 0

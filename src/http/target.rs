@@ -1,4 +1,4 @@
-//! Where a request is addressed to: its target and its `Host` (RFC 9112 section 3.2).
+//! Target and `Host` of a request (RFC 9112 section 3.2).
 
 use super::field::{FieldLines, values};
 use super::host::is_authority;

@@ -1,4 +1,4 @@
-//! What is asked of a shard, and what it wants done: the messages between the reactors and the hub.
+//! Messages between the reactors and the hub: commands and effects.
 
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ use crate::topic::Topic;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ReactorId(pub u16);
 
-/// A topic, or a pattern, as one reactor knows it: its place in that reactor's table. It spares the reactor a hash of
-/// the name for each publication. The generation tells a place from a later use of the same place.
+/// A topic or a pattern, as a place in one reactor's table. It spares the reactor a hash of the name for each
+/// publication. The generation tells a place from a later use of the same place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LocalTopic {
-    /// The place in the reactor's table of topics; or, with [`LocalTopic::PATTERN_BIT`] set, in that of patterns.
+    /// Place in the reactor's table of topics. With [`LocalTopic::PATTERN_BIT`] set, in that of patterns.
     pub index: u32,
     /// Counts the uses of that place.
     pub generation: u32,
@@ -32,7 +32,7 @@ impl LocalTopic {
     }
 }
 
-/// Who published, and so who is told the position.
+/// Publisher of a publication, which is told the position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// Nobody waits for an answer.
@@ -48,7 +48,7 @@ pub enum Origin {
     },
 }
 
-/// Where in a topic a subscription begins.
+/// Place in a topic where a subscription begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
     /// With what is published from now on.
@@ -59,7 +59,7 @@ pub enum Start {
     Last(u32),
 }
 
-/// What is asked by [`Command::Join`].
+/// Fields of [`Command::Join`].
 #[derive(Debug)]
 pub struct Join {
     /// The topic.
@@ -72,13 +72,13 @@ pub struct Join {
     pub connection: u64,
     /// Tells the requests of one connection apart.
     pub request: u32,
-    /// Where the subscription begins.
+    /// Start of the subscription.
     pub start: Start,
-    /// What the connection says about itself to others who are present.
+    /// Information that members of the topic see of the connection.
     pub info: Option<Arc<str>>,
 }
 
-/// What is asked of a shard.
+/// A command to a shard.
 #[derive(Debug)]
 pub enum Command {
     /// Give the publication its place in the topic and hand it to all subscribers.
@@ -177,7 +177,7 @@ pub enum Command {
     },
 }
 
-/// What decides which shard carries a command out.
+/// Key that chooses the shard of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommandRoute<'a> {
     /// The shard of this topic.
@@ -187,7 +187,7 @@ pub enum CommandRoute<'a> {
 }
 
 impl Command {
-    /// What decides its shard.
+    /// Key that chooses its shard.
     pub fn route(&self) -> CommandRoute<'_> {
         match self {
             Command::Publish { topic, .. }
@@ -215,7 +215,7 @@ impl Command {
         }
     }
 
-    /// Bytes of publications, or of a listing, that it holds while it waits.
+    /// Bytes of publications, or of a listing, while it waits.
     pub fn bytes(&self) -> usize {
         match self {
             Command::Publish { publication, .. } => publication.frame().len(),
@@ -231,13 +231,13 @@ pub struct Joined {
     /// Of the newest publication handed out so far; offset 0: none was. All later ones come as [`Effect::Deliver`]
     /// behind this answer.
     pub position: Position,
-    /// Whether `publications` is all that was missed since the position that was asked for. None if none was.
+    /// Whether `publications` is all that was missed. None if no position was asked for. None if none was.
     pub recovered: Option<bool>,
-    /// What was asked for, in order. It ends with the publication at `position`.
+    /// The publications that were asked for, in order. It ends with the publication at `position`.
     pub publications: Vec<Arc<Publication>>,
 }
 
-/// What a shard wants done, in order. All effects are for one reactor's mailbox.
+/// An effect of a command. Effects are in order. All effects are for one reactor's mailbox.
 #[derive(Debug)]
 pub enum Effect {
     /// Write the publication to the reactor's subscribers of the topic or pattern. If the publication has a

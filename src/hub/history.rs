@@ -1,4 +1,4 @@
-//! The histories of one shard's topics: rings of their last publications, and which of them go when there are too many.
+//! Histories of one shard's topics: rings of publications, and their eviction.
 //!
 //! A ring is bounded by count, bytes and age, as its topic's rule says. All rings of a shard together are bounded by
 //! bytes: over that bound the oldest publications of the ring go whose use, a publish or a recovery, lies longest back.
@@ -148,7 +148,7 @@ impl Histories {
         self.publications
     }
 
-    /// What a ring holds.
+    /// Publications and bytes of a ring.
     pub fn size(&self, ring: RingId) -> HistorySize {
         let ring = self.rings.get(ring.0 as usize);
         ring.map_or_else(HistorySize::default, |ring| HistorySize {
@@ -157,13 +157,13 @@ impl Histories {
         })
     }
 
-    /// Where the other forms of a publication are to be counted that will be in a ring.
+    /// Counter of the other forms of publications in rings.
     pub fn forms(&self) -> &Arc<FormBytes> {
         &self.forms
     }
 
-    /// Adds the newest publication of the topic at this place to its ring, or to a new one if it has none. Gives the
-    /// ring, which is not there any more if its topic is among those of [`take_emptied`](Histories::take_emptied).
+    /// Adds a topic's newest publication to its ring. Gives the ring, which is not there any
+    /// more if its topic is among those of [`take_emptied`](Histories::take_emptied).
     pub fn push(
         &mut self,
         ring: Option<RingId>,
@@ -206,8 +206,7 @@ impl Histories {
         }
     }
 
-    /// What stands in the ring behind an offset, if nothing of that has gone and it keeps the limits. `missed` says how
-    /// many that must be.
+    /// Publications behind an offset, if all are kept and within the limits. `missed` says how many that must be.
     pub fn newest_if_all(
         &mut self,
         ring: RingId,
@@ -219,7 +218,7 @@ impl Histories {
         (newest.len() == missed).then_some(newest)
     }
 
-    /// The last so many publications of a ring, or as many as there are and the limits allow.
+    /// The last publications of a ring, as far as the limits allow.
     pub fn newest(
         &mut self,
         ring: RingId,
@@ -263,7 +262,7 @@ impl Histories {
         self.keep_bytes_max();
     }
 
-    /// The place of a topic whose ring has gone since the last look.
+    /// Place of a topic whose ring was evicted since the last call.
     pub fn take_emptied(&mut self) -> Option<u32> {
         self.emptied.pop()
     }

@@ -1,4 +1,4 @@
-//! Which topics there are, and how many subscribers each has.
+//! Listings of topics and their subscribers.
 //!
 //! A shard knows its topics and which reactors have subscribers of them, but only those reactors know how many. So a
 //! listing travels: the shard fills in what it knows, each of the reactors adds its counts and passes it on, and the one
@@ -11,7 +11,7 @@ use crate::topic::Topic;
 /// Places of a shard's table that one listing looks at.
 pub const PLACES_PER_LISTING: u32 = 1000;
 
-/// What is to be listed.
+/// Topics to list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// One topic.
@@ -27,7 +27,7 @@ pub enum Scope {
     },
 }
 
-/// What the history of a topic holds.
+/// Size of a topic's history.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HistorySize {
     /// Publications.
@@ -41,20 +41,20 @@ pub struct HistorySize {
 pub struct Listed {
     /// The topic.
     pub topic: Topic,
-    /// Its place in its shard's table, which it keeps for as long as it is there.
+    /// Place in its shard's table, constant while it is there.
     pub place: u32,
     /// Of its newest publication; offset 0: there was none.
     pub position: Position,
     /// Its subscribers on the reactors that have added theirs. Those of patterns are not among them.
     pub subscribers: u64,
-    /// What its history holds, if its rule gives it one.
+    /// Size of its history, if its rule gives it one.
     pub history: Option<HistorySize>,
-    /// How many are present, if its rule has presence.
+    /// Number of members, if its rule has presence.
     pub present: Option<u32>,
 }
 
 impl Listed {
-    /// Whether nothing keeps it but a reactor that has yet to say that its last subscriber is gone.
+    /// Whether only a reactor that has yet to unsubscribe keeps it.
     pub fn is_unused(&self) -> bool {
         let has_history = self.history.is_some_and(|it| it.publications > 0);
         self.subscribers == 0 && !has_history && self.present.unwrap_or(0) == 0

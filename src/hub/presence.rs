@@ -1,4 +1,4 @@
-//! Who is present on a topic, and who is told of it.
+//! Members of a topic, and members that are told about.
 //!
 //! Each who comes or goes is told to all others, which grows with the square of their number. So at most `presence_max`
 //! of those present are told of; the others count only, and come into view in the order of their names as places become
@@ -17,7 +17,7 @@ pub struct Member {
     pub reactor: ReactorId,
     /// The reactor's own name for the connection.
     pub connection: u64,
-    /// What it says about itself.
+    /// Information that others see of it.
     pub info: Option<Arc<str>>,
 }
 
@@ -35,7 +35,7 @@ pub struct PresenceChange {
 /// Members by their names, in an order that is the same in every run.
 type Members = BTreeMap<(ReactorId, u64), Option<Arc<str>>>;
 
-/// Who is present on one topic.
+/// The members of one topic.
 #[derive(Debug, Default)]
 pub(super) struct Presence {
     /// Those of whom others are told.
@@ -47,7 +47,7 @@ pub(super) struct Presence {
 }
 
 impl Presence {
-    /// How many are present.
+    /// Number of members.
     pub fn len(&self) -> usize {
         self.told.len() + self.untold.len()
     }

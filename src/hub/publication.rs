@@ -23,7 +23,7 @@ pub enum Kind {
 pub struct Position {
     /// Names one unbroken run of offsets. Two runs of the same topic never share an epoch.
     pub epoch: u64,
-    /// 1 for the first publication of the epoch, then one more each time. 0 stands before the first.
+    /// Number within the epoch, from 1. 0 stands before the first publication. 0 stands before the first.
     pub offset: u64,
 }
 
@@ -59,8 +59,8 @@ impl fmt::Display for Position {
     }
 }
 
-/// The ways to put a publication on the wire that are encoded once and then shared by all who need them. The plain
-/// WebSocket frame is not among them: every publication is born with it.
+/// Shared encodings of a publication, each made once. The plain WebSocket frame is not among them: every publication is
+/// born with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameClass {
     /// An event of `text/event-stream`.
@@ -165,8 +165,8 @@ fn form_bytes(form: &Arc<[u8]>) -> usize {
 }
 
 impl Publication {
-    /// Copies `payload` into a publication that has no place in a topic yet. `published_at_us` is the moment of the
-    /// publish on the process's monotonic clock.
+    /// Copies `payload` into a publication without a position. `published_at_us` is the moment of the publish on the
+    /// process's monotonic clock.
     pub fn new(kind: Kind, payload: &[u8], published_at_us: u64) -> Publication {
         let opcode = match kind {
             Kind::Text => Opcode::Text,
@@ -196,14 +196,14 @@ impl Publication {
         }
     }
 
-    /// The same, with a key: of publications of one key, some subscribers want the newest only.
+    /// This publication with a conflation key.
     #[must_use]
     pub fn with_key(mut self, key: Arc<str>) -> Publication {
         self.key = Some(key);
         self
     }
 
-    /// The same, with a receipt that tells what became of it.
+    /// This publication with a receipt.
     #[must_use]
     pub fn with_receipt(mut self, receipt: Arc<Receipt>) -> Publication {
         self.receipt = Some(receipt);
@@ -225,7 +225,7 @@ impl Publication {
         &self.frame
     }
 
-    /// Where it stands in its topic.
+    /// Its position in its topic.
     pub fn position(&self) -> Position {
         self.position
     }
@@ -240,17 +240,17 @@ impl Publication {
         self.topic.as_ref()
     }
 
-    /// Which earlier publications of the topic it makes worthless to those who want the newest only.
+    /// Conflation key. Under `latest`, it replaces earlier publications of the same topic and key.
     pub fn key(&self) -> Option<&Arc<str>> {
         self.key.as_ref()
     }
 
-    /// What is told to whoever asked what became of it.
+    /// Its receipt, if somebody asked for one.
     pub fn receipt(&self) -> Option<&Arc<Receipt>> {
         self.receipt.as_ref()
     }
 
-    /// Adds what became of it on one reactor to its receipt, if it has one.
+    /// Adds one reactor's share to its receipt, if it has one.
     pub fn add_share(&self, share: &Share) {
         if let Some(receipt) = &self.receipt {
             receipt.add(share);

@@ -1,4 +1,4 @@
-//! A receipt: what became of one publication, added up over all reactors that fan it out.
+//! A receipt: the outcome of one publication, added up over all reactors.
 //!
 //! The shard says how many shares there will be, one for each delivery to a reactor, before it hands the deliveries
 //! over. Each reactor adds its share once it has written to its subscribers, and the last one to do so hands the
@@ -16,7 +16,7 @@ type Done = dyn Fn(Report) + Send + Sync;
 /// Stands for "nothing was written" where the moment of the first write is kept.
 const NEVER: u64 = u64::MAX;
 
-/// Counts what reactors do with one publication, and reports it once all have.
+/// Sums the reactors' shares of one publication, and reports the sum once.
 pub struct Receipt {
     /// Where the publication stands, and when it was published; set by the shard.
     place: OnceLock<(Position, u64)>,
@@ -31,31 +31,31 @@ pub struct Receipt {
     done: Mutex<Option<Box<Done>>>,
 }
 
-/// What one reactor did for the subscribers of one topic or pattern.
+/// One reactor's deliveries of a publication to one topic or pattern.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Share {
     /// Subscriptions that the publication was for.
     pub matched: u64,
-    /// Of these, those to whose sockets all of it was written at once.
+    /// Of these, those that got all of it at once.
     pub written: u64,
     /// Those for whom it waits in memory, in whole or in part.
     pub queued: u64,
     /// Those that do not get it.
     pub dropped: u64,
-    /// When the first write ended, in microseconds on the process's monotonic clock. None if nothing was written.
+    /// End of the first write, in microseconds on the process's monotonic clock. None if nothing was written.
     pub first_us: Option<u64>,
-    /// When the last write ended.
+    /// End of the last write, in the same unit.
     pub last_us: Option<u64>,
 }
 
-/// What became of a publication.
+/// Outcome of a publication's deliveries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// Where it stands.
+    /// Its position.
     pub position: Position,
     /// Subscriptions that it was for.
     pub matched: u64,
-    /// Of these, those to whose sockets all of it was written at once.
+    /// Of these, those that got all of it at once.
     pub written: u64,
     /// Those for whom it waits in memory, in whole or in part.
     pub queued: u64,

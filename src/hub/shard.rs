@@ -14,10 +14,10 @@ use crate::topic::{Pattern, PatternTable};
 
 mod listings;
 
-/// What a shard's topics may keep and hand out.
+/// Settings of a shard: rules and limits of its topics.
 #[derive(Clone, Debug)]
 pub struct ShardSettings {
-    /// What each topic gets.
+    /// Rules of topics.
     pub rules: TopicRules,
     /// Bytes of the histories of this shard's topics.
     pub history_bytes_max: usize,

@@ -1,4 +1,4 @@
-//! What a shard knows of one topic.
+//! State of one topic in its shard.
 
 use super::command::{LocalTopic, ReactorId};
 use super::history::RingId;
@@ -32,7 +32,7 @@ pub(super) enum Reactors {
 /// What a topic has whose rule gives it a history or presence.
 #[derive(Debug)]
 pub(super) struct Kept {
-    /// None, as long as only the history or those present keep the topic.
+    /// Reactors with subscribers. None while only history or members keep the topic.
     pub reactors: Vec<(ReactorId, LocalTopic)>,
     pub history: HistoryLimits,
     /// The history, unless it is empty.
@@ -42,7 +42,7 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// What a topic of this rule begins with. None if the rule gives it subscribers only.
+    /// State that a topic of this rule begins with. None if the rule gives it subscribers only.
     pub fn new(rule: &Rule) -> Option<Box<Kept>> {
         let has_history = rule.history.publications_max > 0;
         (has_history || rule.presence).then(|| {
@@ -108,7 +108,7 @@ impl Reactors {
             .for_each(|&(reactor, local)| with(reactor, local));
     }
 
-    /// The same, to look at.
+    /// State beyond subscribers, to read.
     pub fn kept_ref(&self) -> Option<&Kept> {
         match self {
             Reactors::Kept(kept) => Some(kept),
@@ -116,7 +116,7 @@ impl Reactors {
         }
     }
 
-    /// What the topic's rule gives it besides subscribers.
+    /// State beyond subscribers, to change.
     pub fn kept(&mut self) -> Option<&mut Kept> {
         match self {
             Reactors::Kept(kept) => Some(kept),

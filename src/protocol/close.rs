@@ -43,7 +43,7 @@ impl CloseCode {
     /// 1015: stands for a failed TLS handshake; never on the wire.
     pub const TLS: CloseCode = CloseCode(1015);
 
-    /// The code with this number, whether it may stand on the wire or not.
+    /// The code with this number, valid on the wire or not.
     pub const fn new(code: u16) -> CloseCode {
         CloseCode(code)
     }
@@ -66,12 +66,12 @@ impl fmt::Display for CloseCode {
     }
 }
 
-/// What a close frame says.
+/// Payload of a close frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CloseFrame<'a> {
-    /// Why the connection closes.
+    /// Code of the close.
     pub code: CloseCode,
-    /// The same for people; often empty, at most 123 bytes.
+    /// Reason for people, at most 123 bytes and often empty.
     pub reason: &'a str,
 }
 

@@ -55,7 +55,7 @@ enum Step<'b> {
 }
 
 impl Decoder {
-    /// A decoder at the beginning of a connection, on the side that `role` says.
+    /// A decoder at the beginning of a connection, for a role.
     pub fn new(role: Role) -> Decoder {
         Decoder {
             unfinished: None,
@@ -75,9 +75,9 @@ impl Decoder {
         self.reserved_bits &= !RSV1;
     }
 
-    /// Takes bytes off the front of `input` until a message or control frame is whole, and returns it; call
-    /// again for the rest. `None`: all of `input` is consumed, and what is unfinished is kept inside.
-    /// Payloads are unmasked in place in `input`.
+    /// Returns the next whole message or control frame in `input`. It takes the bytes off the front; call it again for
+    /// the rest. `None`: all of `input` is consumed, and what is unfinished is kept inside. Payloads are unmasked in
+    /// place in `input`.
     ///
     /// After a close frame or an error the decoder has ended: `input` is consumed and the result is `None`,
     /// now and in all later calls. `limits` may change between calls.
@@ -151,13 +151,13 @@ impl Decoder {
         Some((opcode, payload))
     }
 
-    /// Heap bytes held for an unfinished message or frame, or for one that the last call handed out.
+    /// Heap bytes held for an unfinished or just returned message.
     pub fn buffered_bytes(&self) -> usize {
         let unfinished = self.unfinished.as_ref();
         unfinished.map_or(0, |unfinished| unfinished.heap_bytes())
     }
 
-    /// Whether the peer owes the rest of a frame or of a fragmented message.
+    /// Whether a frame or a fragmented message is unfinished.
     pub fn is_mid_message(&self) -> bool {
         let unfinished = self.unfinished.as_ref();
         self.header_len > 0
@@ -307,7 +307,7 @@ impl Decoder {
         unfinished.received(gathered).map(Some)
     }
 
-    /// Frees what the last call handed out, for a caller that will not decode further for a while.
+    /// Frees the message that the last call returned.
     #[inline]
     pub fn free_handed_out(&mut self) {
         if let Some(unfinished) = &self.unfinished {

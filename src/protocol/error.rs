@@ -1,10 +1,9 @@
-//! What a peer can do wrong after the handshake, in the words of RFC 6455.
+//! Errors of a peer after the handshake, in RFC 6455's words.
 
 use super::CloseCode;
 use std::fmt;
 
-/// A breach of the protocol by the peer, or of a limit that was set for it. Each fails the connection
-/// (RFC 6455, section 7.1.7).
+/// A peer's breach of the protocol or of a limit. Each fails the connection (RFC 6455, section 7.1.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProtocolError {
     /// RSV1, RSV2 or RSV3 is set and no extension was negotiated that gives it a meaning (section 5.2).

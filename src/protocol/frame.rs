@@ -34,7 +34,7 @@ const LENGTH: u8 = 0x7f;
 pub(super) const LENGTH_16: u8 = 126;
 const LENGTH_64: u8 = 127;
 
-/// What a frame is (section 11.8).
+/// Type of a frame (section 11.8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Opcode {
@@ -71,7 +71,7 @@ impl Opcode {
         }
     }
 
-    /// Whether it may stand between the fragments of a message, and may not be fragmented itself.
+    /// Whether it is a control frame: it may stand between fragments and is never fragmented.
     #[inline]
     pub const fn is_control(self) -> bool {
         self as u8 & 0x8 != 0
@@ -90,7 +90,7 @@ pub struct Header {
     pub rsv2: bool,
     /// Reserved for extensions.
     pub rsv3: bool,
-    /// What the frame is.
+    /// Type of the frame.
     pub opcode: Opcode,
     /// The masking key, if the payload is masked.
     pub mask: Option<[u8; 4]>,
@@ -99,7 +99,7 @@ pub struct Header {
 }
 
 impl Header {
-    /// Reads a header off the front of `bytes` and says how long it is. `None`: more bytes are needed.
+    /// Reads a header off the front of `bytes`, and its length. `None`: more bytes are needed.
     ///
     /// # Errors
     ///

@@ -22,8 +22,8 @@ pub(super) const VERSION: &str = "13";
 /// What section 1.3 has appended to the key.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// What a server proves that it understood the handshake with (section 4.2.2): base64 of the SHA-1 of the key,
-/// as it was sent, and the GUID.
+/// Value of `Sec-WebSocket-Accept` for a key (section 4.2.2): base64 of the SHA-1 of the key, as it was sent, and the
+/// GUID.
 pub fn accept_key(key: &str) -> [u8; ACCEPT_BYTES] {
     let digest = Sha1::new().chain_update(key).chain_update(GUID).finalize();
     let mut accept = [0; ACCEPT_BYTES];
@@ -54,8 +54,8 @@ impl<'a> Upgrade<'a> {
 /// The header that permessage-deflate is offered and answered in (section 11.3.2).
 pub const EXTENSIONS: &str = "Sec-WebSocket-Extensions";
 
-/// What to agree to of the compression that a request offers. `None`: nothing. Answer with an extra header line, its
-/// value from [`Agreement::encode`].
+/// Agreement for the compression that a request offers. `None`: nothing. Answer with an extra header line, its value
+/// from [`Agreement::encode`].
 pub fn choose_deflate(head: &Head<'_>, policy: &Policy) -> Option<Agreement> {
     let agreement = choose(values(head, EXTENSIONS), policy)?;
     let is_broken = head.headers("user-agent").any(has_broken_deflate);

@@ -28,11 +28,11 @@ pub struct ClientRequest {
 pub struct Response<'b> {
     /// The subprotocol that the server chose, one of those offered.
     pub subprotocol: Option<&'b str>,
-    /// What the server agreed to of the compression that was offered.
+    /// Compression that the server agreed to.
     pub deflate: Option<Agreement>,
 }
 
-/// Why the handshake failed.
+/// Reason that a handshake failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientError {
     /// The response is not HTTP/1.1, or says twice what may be said once.
@@ -74,8 +74,8 @@ impl ClientRequest {
         self.deflate = Some(offer);
     }
 
-    /// Appends the request, with further header lines from `headers`, and remembers what it offers. `target`
-    /// is the path and the query, percent-encoded.
+    /// Appends the request and remembers its offers. `headers` are further header lines. `target` is the path and the
+    /// query, percent-encoded.
     pub fn encode(
         &mut self,
         out: &mut Vec<u8>,
@@ -106,8 +106,8 @@ impl ClientRequest {
         self.subprotocols = subprotocols.iter().map(|name| (*name).to_owned()).collect();
     }
 
-    /// Reads the response off the front of `bytes`, all that has arrived, and says how long it is; frames may
-    /// follow it. `None`: more bytes are needed. Interim responses (RFC 9110, section 15.2) are passed over.
+    /// Reads the response off the front of `bytes`, and its length. Frames may follow it. `None`: more bytes are
+    /// needed. Interim responses (RFC 9110, section 15.2) are passed over.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! What is gathered of a message, or of a control frame, that has not arrived whole: RFC 6455, section 5.4.
+//! Gathering of a message or control frame that arrives in parts: RFC 6455, section 5.4.
 //!
 //! A payload is unmasked where it was received and checked as it arrives; then it is appended here. Memory
 //! grows with what arrived, at most to twice of it, never with what a header announced.

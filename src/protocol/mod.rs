@@ -1,4 +1,4 @@
-//! RFC 6455, the WebSocket protocol, and RFC 7692, its compression, both sides of them, without I/O.
+//! WebSocket (RFC 6455) and its compression (RFC 7692), both sides, without I/O.
 //!
 //! Bytes and random numbers come in as arguments, bytes and messages go out: nothing here knows a socket, a
 //! clock or a thread. Only [`handshake`] looks outside this module, at the HTTP head it is given.
@@ -58,7 +58,7 @@ pub use message::{MessageLimits, Received};
 pub use origin::{OriginError, OriginList, OriginRule, is_loopback_origin, same_origin};
 pub use utf8::{Utf8Validator, parse_text};
 
-/// Which side of a connection this is. A client masks what it sends, a server does not (section 5.1).
+/// Side of a connection. A client masks what it sends, a server does not (section 5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// The side that answered the handshake: it takes masked frames only.

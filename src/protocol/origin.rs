@@ -1,4 +1,4 @@
-//! Which origins may connect: RFC 6455, section 10.2, with origins as RFC 6454 serialises them.
+//! Web origins that may connect: RFC 6455, section 10.2, with origins as RFC 6454 serialises them.
 //!
 //! An origin is scheme, host and port, and matches as a whole or not at all: no prefix, no suffix, no pattern.
 //! `null`, the origin of sandboxed pages and local files, is nobody's and matches nothing.
@@ -23,7 +23,7 @@ pub struct OriginList {
 pub struct OriginError {
     /// The text.
     pub text: String,
-    /// What is wrong with it, and what to write instead.
+    /// Problem and remedy.
     pub problem: String,
 }
 
@@ -178,8 +178,8 @@ fn authority_of(rest: &str) -> &str {
         .map_or(authority, |(_, host)| host)
 }
 
-/// Whether the value of an `Origin` header is a page served from this machine, from any port: `localhost`, a
-/// name under it, an address in 127.0.0.0/8, or `[::1]`.
+/// Whether an `Origin` is a page of this machine, on any port: `localhost`, a name under it, an address in 127.0.0.0/8,
+/// or `[::1]`.
 pub fn is_loopback_origin(origin: &str) -> bool {
     let Ok(origin) = Origin::parse(origin) else {
         return false;
@@ -202,9 +202,8 @@ pub fn is_loopback_origin(origin: &str) -> bool {
     }
 }
 
-/// Whether the value of an `Origin` header is a page of the same host and port as this `Host` header names.
-/// The scheme cannot be told: TLS may have ended in front of this server. A `Host` without a port means the
-/// default port of the origin's scheme.
+/// Whether an `Origin` has the host and port of this `Host`. The scheme cannot be told: TLS may have ended in front of
+/// this server. A `Host` without a port means the default port of the origin's scheme.
 pub fn same_origin(origin: &str, host_header: &str) -> bool {
     let Ok(origin) = Origin::parse(origin) else {
         return false;

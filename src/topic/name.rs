@@ -35,8 +35,8 @@ impl Topic {
         Topic::from_parts(&percent_decode(path_rest)?, query)
     }
 
-    /// The topic that a plain text names, as a program or a JSON message writes it: up to the first `?` nothing is
-    /// decoded, and what follows is read as the query of a target is. The canonical form names itself.
+    /// The topic of a plain text, such as a JSON string: up to the first `?` nothing is decoded, and what follows is
+    /// read as the query of a target is. The canonical form names itself.
     ///
     /// # Errors
     ///
@@ -90,8 +90,8 @@ impl Topic {
         &self.0
     }
 
-    /// Writes the topic as it stands in a target behind `/ws/`, `/sse/` or `/pub/`: what a request line cannot hold is
-    /// escaped. [`Topic::parse`] gives the same topic back.
+    /// Writes the topic as the end of a request target: what a request line cannot hold is escaped. [`Topic::parse`]
+    /// gives the same topic back.
     pub fn encode_target(&self, out: &mut String) {
         let (path, query) = self
             .0

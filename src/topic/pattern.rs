@@ -117,8 +117,8 @@ impl Pattern {
         of_other.next().is_none()
     }
 
-    /// What there should be in its place, if it matches no topic because its query is not in the form that topics have:
-    /// with parameters out of order, or with some that are no part of a topic.
+    /// Canonical pattern to use instead, if its query can match no topic: its parameters are out of order, or some are
+    /// not part of topics.
     #[must_use]
     pub fn canonical(&self) -> Option<String> {
         let (path, query) = self.0.split_once('?')?;
@@ -155,7 +155,7 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// Why a text is no pattern.
+/// Reason that a text is not a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PatternError {
@@ -174,7 +174,7 @@ pub enum PatternError {
 }
 
 impl PatternError {
-    /// What is wrong, and what would be right, for whoever wrote the pattern.
+    /// Problem and remedy, for the author of the pattern.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

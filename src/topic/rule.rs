@@ -1,4 +1,4 @@
-//! Topic rules: what the topics of a pattern get beyond what every topic has.
+//! Topic rules: settings for the topics of a pattern.
 //!
 //! Written as text, a rule is a pattern and fields behind it, each with a value, all parted by spaces:
 //! `orders/** history=1000 history_age_max_ms=60000 slow_consumer=latest presence=on`.
@@ -31,7 +31,7 @@ const BYTES_RANGE: RangeInclusive<u64> = 1..=1 << 36;
 /// Age of a topic's history that a rule may ask for: up to a year.
 const AGE_RANGE_MS: RangeInclusive<u64> = 1..=31_536_000_000;
 
-/// What is kept of a topic for those who come back. What exceeds any of the three goes, the oldest first.
+/// Limits of a topic's history. What exceeds any of the three goes, the oldest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HistoryLimits {
     /// Publications. 0: there is no history.
@@ -61,7 +61,7 @@ impl Default for HistoryLimits {
     }
 }
 
-/// What happens to a subscriber who does not take publications as fast as they come, once its outbox is full.
+/// Treatment of a subscriber whose outbox is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SlowConsumer {
@@ -100,14 +100,14 @@ impl fmt::Display for SlowConsumer {
     }
 }
 
-/// What the topics of one pattern get.
+/// Settings for the topics of one pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicRule {
-    /// Which topics.
+    /// Pattern of the topics.
     pub pattern: Pattern,
-    /// What is kept of each.
+    /// History of each topic.
     pub history: HistoryLimits,
-    /// What happens to subscribers that are too slow.
+    /// Treatment of slow consumers.
     pub slow_consumer: SlowConsumer,
     /// Whether subscribers are told who else is there.
     pub presence: bool,
@@ -283,7 +283,7 @@ impl fmt::Display for TopicRule {
     }
 }
 
-/// A text that is no rule: the text, and what is wrong with it.
+/// A text that is not a rule, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicRuleError {
     rule: Box<str>,
@@ -296,7 +296,7 @@ impl TopicRuleError {
         &self.rule
     }
 
-    /// What is wrong with it, and what would be right.
+    /// Problem and remedy.
     pub fn reason(&self) -> &str {
         &self.reason
     }
@@ -310,12 +310,12 @@ impl fmt::Display for TopicRuleError {
 
 impl std::error::Error for TopicRuleError {}
 
-/// What one topic gets. The default is what it gets if no rule is for it.
+/// Settings of one topic. The default is what it gets if no rule is for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rule {
-    /// What is kept of it.
+    /// Its history.
     pub history: HistoryLimits,
-    /// What happens to subscribers that are too slow.
+    /// Treatment of slow consumers.
     pub slow_consumer: SlowConsumer,
     /// Whether subscribers are told who else is there.
     pub presence: bool,
@@ -332,7 +332,8 @@ impl TopicRules {
         TopicRules(rules.into())
     }
 
-    /// What a topic gets. It tries the rules one by one, so ask once for each topic's life, and not for each publication.
+    /// Settings of a topic. It tries the rules one by one, so ask once for each topic's life, and not for each
+    /// publication.
     #[must_use]
     pub fn rule(&self, topic: &Topic) -> Rule {
         let mut rules = self.0.iter();

@@ -71,7 +71,7 @@ impl<V> TopicTable<V> {
         self.entries.get(place as usize).map(|entry| &entry.topic)
     }
 
-    /// Where the places end: no topic stands there or behind.
+    /// First place without a topic at it or behind it.
     pub fn places_end(&self) -> u32 {
         self.places_end
     }

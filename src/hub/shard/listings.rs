@@ -1,4 +1,4 @@
-//! What a shard knows of its topics, for those who ask which there are.
+//! Listings of a shard's topics.
 
 use super::{Shard, TopicState};
 use crate::hub::listing::{HistorySize, Listed, Listing, PLACES_PER_LISTING, Scope};

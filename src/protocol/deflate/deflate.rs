@@ -10,7 +10,7 @@ use super::{TAIL, WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 /// What the compressed form of the empty message is.
 const EMPTY: u8 = 0;
 
-/// How hard a compressor tries, and what it costs.
+/// Settings of a compressor: effort and memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Compression {
     /// 1 (fastest) to 9 (smallest). Not 0, which stores: a message had better be sent uncompressed then, and zlib-rs
@@ -34,7 +34,7 @@ impl Default for Compression {
 }
 
 impl Compression {
-    /// Heap bytes of a compressor with this setting, to within a few hundred. The hash table alone is 128 KiB.
+    /// Heap bytes of a compressor, to within a few hundred. The hash table alone is 128 KiB.
     pub fn bytes(&self) -> usize {
         const STATE_BYTES: usize = 6 * 1024;
         const HASH_BYTES: usize = 128 * 1024;
@@ -84,8 +84,8 @@ impl Deflater {
         self.compression.bytes()
     }
 
-    /// Appends the compressed form of a message, and says how long it is. `None`: it would not be shorter than the
-    /// message, which is better sent as it is; nothing is appended.
+    /// Appends a message's compressed form and returns its length. `None`: it would not be shorter than the message,
+    /// which is better sent as it is; nothing is appended.
     pub fn deflate(&mut self, message: &[u8], out: &mut Vec<u8>) -> Option<usize> {
         self.deflate.reset();
         let start = out.len();
@@ -98,8 +98,8 @@ impl Deflater {
     }
 }
 
-/// Deflates a sequence of messages each of which may refer back to those before it: for connections that agreed to the
-/// same window and to server takeover, and all get the same messages.
+/// Deflates messages that may refer back to earlier ones: for connections that agreed to the same window and to server
+/// takeover, and all get the same messages.
 ///
 /// Every payload that comes out has to go to every one of these connections, in order, for the next may refer to it. So
 /// whether a message is worth compressing is decided before, never by what came out: [`deflate`] has no way to say that
@@ -130,7 +130,7 @@ impl TakeoverDeflater {
         self.compression.bytes()
     }
 
-    /// Whether a connection that has got nothing of the sequence may join it without [`forget`](Self::forget).
+    /// Whether a new connection may join without [`forget`](Self::forget).
     pub fn is_fresh(&self) -> bool {
         self.is_fresh
     }
@@ -143,8 +143,8 @@ impl TakeoverDeflater {
         }
     }
 
-    /// Appends the compressed form of the next message, and says how long it is: at most
-    /// [`payload_bytes_max`] of a message that does not shrink.
+    /// Appends the next message's compressed form and returns its length: at most [`payload_bytes_max`] of a message
+    /// that does not shrink.
     pub fn deflate(&mut self, message: &[u8], out: &mut Vec<u8>) -> usize {
         self.is_fresh &= message.is_empty();
         append(&mut self.deflate, message, out)
@@ -180,7 +180,7 @@ fn append(deflate: &mut Deflate, message: &[u8], out: &mut Vec<u8>) -> usize {
     out.len() - start
 }
 
-/// The longest payload that a message of so many bytes is deflated to, whatever the setting.
+/// Longest deflated payload of a message of so many bytes.
 pub const fn payload_bytes_max(message_len: usize) -> usize {
     // An eighth for codes of nine bits, five bytes for the head of each block, and the flush.
     message_len + message_len / 8 + message_len / 64 + 16

@@ -48,8 +48,8 @@ impl Inflater {
         Inflater::BYTES
     }
 
-    /// Inflates the whole payload of a compressed message into `out`, which is emptied first, and takes it as what
-    /// `opcode` says. Afterwards the inflater is ready for the next message.
+    /// Inflates a message's whole payload into `out`, which is emptied first. `opcode` is the message's type.
+    /// Afterwards the inflater is ready for the next message.
     ///
     /// # Errors
     ///
@@ -70,7 +70,7 @@ impl Inflater {
         Received::parse(opcode, out)
     }
 
-    /// Inflates a piece of a message, cut anywhere, and appends to `out`, which holds what came of the pieces before.
+    /// Inflates a piece of a message, cut anywhere. It appends to `out`, which holds the output of the pieces before.
     ///
     /// `out` gets as long as the pieces make it, at most `message_bytes_max`, and its capacity grows to at most the same,
     /// unless it was larger before.

@@ -1,4 +1,4 @@
-//! What is agreed on: RFC 7692, sections 5 and 7.1, both sides of it.
+//! Negotiation of permessage-deflate: RFC 7692, sections 5 and 7.1, both sides of it.
 //!
 //! Names are compared as they are: where RFC 6455 wants letters of either case to match, it says so, and of extensions
 //! it does not. The first offer that can be met is taken. An offer with a parameter that is unknown, repeated or has a
@@ -11,25 +11,25 @@
 use super::extension::Malformed;
 use super::parameters::{NAME, Parameters, Window, read_extensions};
 
-/// The largest LZ77 window is 2 to this power bytes, and what it is when nothing is said.
+/// Base-2 logarithm of the largest LZ77 window, which is also the default.
 pub const WINDOW_BITS_MAX: u8 = 15;
 
 /// The smallest window that anything here deflates with. RFC 7692 knows 8 too, but zlib, and all that follow it, deflate
 /// with 9 when told 8, which the other side need not be able to inflate.
 pub const WINDOW_BITS_MIN: u8 = 9;
 
-/// What a server agrees to.
+/// Terms that a server accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Whether it agrees to anything.
     pub enabled: bool,
-    /// Whether the server may keep its context from message to message, if the client lets it.
+    /// Whether the server may keep its context, if the client allows it.
     pub server_takeover: bool,
-    /// Whether a client may keep its context, which costs the server an inflater for the connection.
+    /// Whether a client may keep its context. It costs the server an inflater a connection.
     pub client_takeover: bool,
     /// The largest window the server deflates with: [`WINDOW_BITS_MIN`] to [`WINDOW_BITS_MAX`].
     pub server_window_bits_max: u8,
-    /// The largest window a client is to deflate with, in the same range. A client that offers no choice may use 15.
+    /// Largest window that a client may deflate with, in the same range. A client that offers no choice may use 15.
     pub client_window_bits_max: u8,
 }
 
@@ -46,7 +46,7 @@ impl Default for Policy {
     }
 }
 
-/// What both sides hold to for the life of a connection.
+/// Terms that both sides keep for the life of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Agreement {
     /// Whether the server may refer back to earlier messages.
@@ -132,7 +132,7 @@ fn clamp_window_bits(bits: u8) -> u8 {
     bits.clamp(WINDOW_BITS_MIN, WINDOW_BITS_MAX)
 }
 
-/// What a client offers. The default is what browsers send: any takeover, and the client's window is the server's to
+/// A client's offer. The default is what browsers send: any takeover, and the client's window is the server's to
 /// choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offer {

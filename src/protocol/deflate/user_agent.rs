@@ -1,7 +1,7 @@
 //! Browsers whose permessage-deflate is broken, told by `User-Agent` (RFC 9110, section 10.1.5).
 
-/// Whether a browser agrees to `client_no_context_takeover` and then keeps its context all the same: Safari 15.0 to
-/// 15.3, and every other browser on iOS 15.0 to 15.3, whose engine is the same. Nothing should be agreed with it.
+/// Whether a browser keeps its context after agreeing not to: Safari 15.0 to 15.3, and every other browser on iOS 15.0
+/// to 15.3, whose engine is the same. Nothing should be agreed with it.
 pub fn has_broken_deflate(user_agent: &str) -> bool {
     if !user_agent.contains("AppleWebKit/") {
         return false;

@@ -126,8 +126,8 @@ impl<V: PartialEq> PatternTable<V> {
         self.len += 1;
     }
 
-    /// Takes a value out from under a pattern, and with it every node that nothing needs any more. True if it was there.
-    /// It looks through the values of that pattern.
+    /// Removes a value from under a pattern, and nodes that become unused. True if it was there. It looks through the
+    /// values of that pattern.
     pub fn remove(&mut self, pattern: &Pattern, value: &V) -> bool {
         let mut at = ROOT;
         for segment in segments_of(pattern.as_str()) {
