@@ -340,7 +340,7 @@ impl Collector for Scrape {
         encode_counter(
             e,
             "publications",
-            "Publications given their place",
+            "Publications that got their position",
             self.hub.publications,
         )?;
         for (name, help, cell) in GAUGES {
@@ -349,10 +349,10 @@ impl Collector for Scrape {
         encode_gauge(
             e,
             "hub_topics",
-            "Topics with subscribers, with somebody present, or with a history",
+            "Topics with subscribers, members or a history",
             self.hub.topics as u64,
         )?;
-        let help = "Bytes that count towards what histories may hold";
+        let help = "Bytes that count towards history_bytes_total_max";
         encode_gauge(e, "history_bytes", help, self.hub.history_bytes as u64)?;
         let publications = self.hub.history_publications as u64;
         let help = "Publications in histories";

@@ -448,7 +448,7 @@ impl Server {
             count => format!("; {count} topic rules"),
         };
         let policy = match self.policy.by_code {
-            true => "who may do what is decided by the program",
+            true => "rights: decided by the program",
             false => &self.policy.rights,
         };
         format!(

@@ -35,7 +35,7 @@ impl ValueEnum for Mode {
         let help = match self {
             Mode::Fanout => "publications to many subscribers",
             Mode::Echo => "each connection gets back what it sends",
-            Mode::Idle => "connections that only exist: what one costs",
+            Mode::Idle => "idle connections: the cost of one",
             Mode::Storm => "connections that come and go, and are never more than --connections",
             Mode::Stall => "fanout, while a share of the subscribers stops reading",
         };
@@ -81,7 +81,7 @@ pub fn command() -> Command {
                 .value_name("MODE")
                 .required(true)
                 .value_parser(value_parser!(Mode))
-                .help("What to measure"),
+                .help("Mode of the measurement"),
         )
         .arg(Arg::new("url").value_name("URL").help(
             "ws://HOST:PORT/PATH; {topic} in it stands for the topic's name \

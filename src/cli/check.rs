@@ -25,9 +25,9 @@ const COLUMNS: usize = 80;
 /// The arguments of `umbel check`.
 pub fn command() -> Command {
     Command::new("check")
-        .about("Say what this machine allows, and what to change")
+        .about("Check this machine's limits, with a remedy for each that is low")
         .long_about(
-            "Say what this machine allows, and what to change.\n\n\
+            "Check this machine's limits, with a remedy for each that is low.\n\n\
              Each finding is a setting with its value and a verdict. `ok`: enough for --connections. `low`: it is not, and \
              the command that changes it is said. `info`: it decides nothing here, but is good to know.",
         )

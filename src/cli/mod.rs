@@ -120,7 +120,7 @@ fn peer_arguments() -> [Arg; 3] {
             .env("UMBEL_TOKEN")
             .hide_env(true)
             .value_name("TOKEN")
-            .help("Sent as Authorization: Bearer; best given as UMBEL_TOKEN, for other users see a command line"),
+            .help("Sent as Authorization: Bearer; best set as UMBEL_TOKEN, as other users can see a command line"),
         Arg::new("server")
             .long("server")
             .env("UMBEL_SERVER")
@@ -133,7 +133,7 @@ fn peer_arguments() -> [Arg; 3] {
             .long("verbose")
             .short('v')
             .action(ArgAction::SetTrue)
-            .help("Say what is done"),
+            .help("Print progress to standard error"),
     ]
 }
 

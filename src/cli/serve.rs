@@ -18,26 +18,25 @@ use umbel::{Access, Config, ConfigError, Deflate, Handle, Origins, Server, Topic
 
 use super::{limits, log_output};
 
-const LISTENING: &str = "Where, and on how many threads";
-const ACCESS: &str = "Who may do what";
+const LISTENING: &str = "Address and threads";
+const ACCESS: &str = "Access";
 const DEFLATE: &str = "Compression";
-const TOPICS: &str = "What topics get";
+const TOPICS: &str = "Topics";
 const LOGGING: &str = "Logging";
 
 const VARIABLES: &str = "Every setting has a variable as well: --listen is UMBEL_LISTEN, --backlog is \
-                         UMBEL_BACKLOG. What the command line says counts before the variable. Sizes and times may have \
+                         UMBEL_BACKLOG. A flag wins over its variable. Sizes and times may have \
                          a unit: 64KiB, 2MB, 30s, 5m.";
 
 /// The arguments of `umbel serve`.
 pub fn command() -> Command {
     let command = Command::new("serve")
-        .about("Serve (this is also what umbel does without a command)")
+        .about("Serve; the default without a command")
         .after_help(format!("{VARIABLES}\n\nThe limits of memory, time and size: umbel serve --help"))
         .after_long_help(format!(
             "{VARIABLES}\n\n\
-             SIGTERM or Ctrl-C lets everybody go within --drain-timeout-ms; a second one ends at once.\n\n\
-             On an address that is not of this machine alone, it starts only if it is said who may publish and \
-             subscribe, and which origins may connect:\n  \
+             SIGTERM or Ctrl-C closes all connections within --drain-timeout-ms; a second one ends at once.\n\n\
+             On an address other than loopback it starts only with rights and origins set:\n  \
              UMBEL_PUBLISH_TOKEN=... umbel serve --listen 0.0.0.0:8080 \\\n      \
              --subscribe anyone --origin https://example.com"
         ))
@@ -77,9 +76,9 @@ pub fn command() -> Command {
 
 fn add_access(command: Command) -> Command {
     command.next_help_heading(ACCESS).args([
-        access("publish", "Who may publish"),
-        access("subscribe", "Who may subscribe, and use /echo"),
-        access("observe", "Who may see /, /metrics and /topics"),
+        access("publish", "Right to publish"),
+        access("subscribe", "Right to subscribe, and to use /echo"),
+        access("observe", "Right to see /, /metrics and /topics"),
         token("publish"),
         token("subscribe"),
         token("observe"),
@@ -95,13 +94,13 @@ fn add_access(command: Command) -> Command {
             .hide_env(true)
             .action(ArgAction::SetTrue)
             .value_parser(BoolishValueParser::new())
-            .help("Start on any address, with whatever was not said left open to everybody"),
+            .help("Start on any address, with rights and origins that are not set left open"),
     ])
 }
 
 fn add_deflate(command: Command) -> Command {
     command.next_help_heading(DEFLATE).args([
-        setting("deflate", "WHAT", "What is compressed for peers that take it: off, text, or all, which is binary too [default: text]")
+        setting("deflate", "WHAT", "Messages to compress for peers that offer it: off, text, or all, with binary ones [default: text]")
             .default_value("text")
             .value_parser(["off", "text", "all"]),
         setting("deflate-client-takeover", "BOOL", "Let peers that compress refer back to their earlier messages, for 48 KiB each: true or false [default: false]")
@@ -120,16 +119,16 @@ fn add_topics(command: Command) -> Command {
             .env("UMBEL_TOPIC_RULES")
             .hide_env(true)
             .value_parser(parse_topic_rules)
-            .help("What the topics of a pattern get, as in \"orders/** history=1000\"; repeat it, the first that matches counts")
+            .help("A rule for the topics of a pattern, as in \"orders/** history=1000\"; repeat it, the first match counts")
             .long_help(
-                "What the topics of a pattern get; repeat it, or separate by ; in UMBEL_TOPIC_RULES. The first rule whose \
+                "A rule for the topics of a pattern; repeat it, or separate by ; in UMBEL_TOPIC_RULES. The first rule whose \
                  pattern matches a topic counts. In a pattern `*` stands for one segment between / and . and a last `**` for \
                  one or more. Behind it:\n\
-                 history=COUNT               publications that are kept for who comes back\n\
+                 history=COUNT               publications that are kept for recovery\n\
                  history_bytes_max=BYTES     of those, at most [default: 16MiB]\n\
                  history_age_max_ms=MS       of those, at most [default: 5m]\n\
                  slow_consumer=WHAT          close, drop-oldest or latest [default: close]\n\
-                 presence=on                 tell subscribers who is there\n\
+                 presence=on                 tell subscribers about each other\n\
                  At least one of them is said; history=0 says that they get nothing.",
             ),
     )
@@ -177,9 +176,11 @@ fn setting(name: &'static str, value: &'static str, help: &'static str) -> Arg {
 }
 
 fn access(name: &'static str, help: &str) -> Arg {
-    setting(name, "WHO", "")
+    setting(name, "RIGHT", "")
         .value_parser(["anyone", "nobody", "token"])
-        .help(format!("{help}: anyone, nobody, or token (who shows one) [default: anyone on a loopback address]"))
+        .help(format!(
+            "{help}: anyone, nobody, or token [default: anyone on a loopback address]"
+        ))
 }
 
 fn token(of: &'static str) -> Arg {
@@ -189,7 +190,7 @@ fn token(of: &'static str) -> Arg {
         _ => "observe-token",
     };
     setting(name, "TOKEN", "").help(format!(
-        "The token to show for it; best given as UMBEL_{}, for other users see a command line",
+        "The token for it; best set as UMBEL_{}, as other users can see a command line",
         name.to_uppercase().replace('-', "_")
     ))
 }
@@ -304,7 +305,7 @@ fn access_of(matches: &ArgMatches, name: &str, token: &str) -> Result<Option<Acc
         (None | Some("token"), Some(shown)) => Ok(Some(Access::Token(shown.as_str().into()))),
         (Some("token"), None) => {
             let way_out = format!(
-                "say which, with --{token} or UMBEL_{}",
+                "set the token with --{token} or UMBEL_{}",
                 token.to_uppercase().replace('-', "_")
             );
             Err(ConfigError::new(name, "token", way_out))

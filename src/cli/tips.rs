@@ -33,7 +33,7 @@ const SERVE: &[(&[&str], &str)] = &[
     (&["log", "logs"], "there are --log-level and --log-format"),
     (
         &["cors", "allow-origin", "allowed-origins", "cors-origin"],
-        "the pages that may connect are said with --origin",
+        "set the pages that may connect with --origin",
     ),
     (
         &["token", "api-key", "secret", "password", "auth"],
@@ -64,7 +64,7 @@ const SERVE: &[(&[&str], &str)] = &[
             "topics",
             "rule",
         ],
-        "what topics get is said with --topic-rule, as in --topic-rule 'news/** history=1000 presence=on'",
+        "set rules for topics with --topic-rule, as in --topic-rule 'news/** history=1000 presence=on'",
     ),
     (
         &["max-connections", "connections", "max-clients", "limit"],
@@ -80,7 +80,7 @@ const SERVE: &[(&[&str], &str)] = &[
 const CLIENT: &[(&[&str], &str)] = &[
     (
         &["port", "p", "host", "H", "address", "addr", "url", "u"],
-        "the server is said with --server HOST:PORT, or as a URL in place of the topic",
+        "set the server with --server HOST:PORT, or give a URL in place of the topic",
     ),
     (
         &["topic", "t", "channel", "c", "message", "m", "data"],

@@ -31,17 +31,17 @@ pub(super) const COUNTERS: &[Described] = &[
     }),
     (
         "inflate_errors",
-        "Compressed messages received that were wrong, or too long",
+        "Compressed messages received that were malformed or too long",
         |r| &r.inflate_errors,
     ),
     (
         "messages_deflated",
-        "Messages that own endpoints sent compressed",
+        "Messages that handler endpoints sent compressed",
         |r| &r.messages_deflated,
     ),
     (
         "deflate_saved_bytes",
-        "Bytes by which compression made them shorter",
+        "Bytes that compression saved on them",
         |r| &r.deflate_saved_bytes,
     ),
     (
@@ -56,37 +56,35 @@ pub(super) const COUNTERS: &[Described] = &[
     ),
     (
         "cohort_resets",
-        "Times that a cohort forgot what it could refer back to",
+        "Times that a cohort's context started anew",
         |r| &r.cohort_resets,
     ),
     (
         "recoveries",
-        "Subscriptions that were given all that they had missed",
+        "Subscriptions that recovered everything they missed",
         |r| &r.recoveries,
     ),
     (
         "recovery_failures",
-        "Subscriptions that were told that what they had missed is gone",
+        "Subscriptions that were told that they are not recovered",
         |r| &r.recovery_failures,
     ),
     (
         "publications_replayed",
-        "Publications handed to subscribers out of the history",
+        "Publications delivered from a history",
         |r| &r.replayed,
     ),
-    (
-        "command_errors",
-        "Commands that were answered by an error",
-        |r| &r.command_errors,
-    ),
+    ("command_errors", "Commands answered with an error", |r| {
+        &r.command_errors
+    }),
     (
         "publications_dropped",
-        "Publications that slow consumers were told that they do not get",
+        "Publications dropped for slow consumers, with a gap marker",
         |r| &r.dropped_oldest,
     ),
     (
         "publications_replaced",
-        "Publications that slow consumers do not get because newer ones of the same key came",
+        "Publications replaced for slow consumers by newer ones of the same key",
         |r| &r.replaced,
     ),
     (
@@ -115,7 +113,7 @@ pub(super) const GAUGES: &[Described] = &[
     ),
     (
         "outbox_bytes",
-        "Bytes queued beyond what the kernel took",
+        "Bytes queued beyond those that the kernel took",
         |r| &r.outbox_bytes,
     ),
     (

@@ -142,10 +142,7 @@ impl TopicRule {
         };
         let mut words = text.split_ascii_whitespace();
         let pattern = words.next().ok_or_else(|| {
-            error(
-                "a rule is a pattern and what its topics get, as in `orders/** history=1000`"
-                    .to_owned(),
-            )
+            error("a rule is a pattern and fields, as in `orders/** history=1000`".to_owned())
         })?;
         let pattern = Pattern::parse(pattern).map_err(|reason| error(reason.to_string()))?;
         let mut rule = TopicRule::new(pattern);
@@ -153,13 +150,13 @@ impl TopicRule {
         for word in words {
             let name = rule.set(word).map_err(error)?;
             if seen.contains(&name) {
-                return Err(error(format!("{name} is said twice; say it once")));
+                return Err(error(format!("{name} is set twice; set it once")));
             }
             seen.push(name);
         }
         if seen.is_empty() {
             return Err(error(format!(
-                "it does not say what its topics get; there are {FIELDS}; history=0 gives them nothing"
+                "it has no fields; there are {FIELDS}; history=0 sets nothing"
             )));
         }
         if let Some(name) = seen.iter().find(|name| name.starts_with("history_"))
@@ -403,7 +400,7 @@ mod tests {
         for (text, wanted) in [
             ("", "a rule is a pattern"),
             ("  ", "as in `orders/** history=1000`"),
-            ("a", "does not say what its topics get; there are history="),
+            ("a", "it has no fields; there are history="),
             ("a history=2k", "to 10000000: write 2000"),
             (
                 "a history=1 history_bytes_max=2M",
@@ -417,7 +414,7 @@ mod tests {
             ("a history", "a whole number from 0 to 10000000"),
             ("a history=-1", "history=-1 cannot stand"),
             ("a history=10000001", "from 0 to 10000000"),
-            ("a history=1 history=2", "history is said twice"),
+            ("a history=1 history=2", "history is set twice"),
             (
                 "a history_bytes_max=5",
                 "history_bytes_max needs a history; say history=COUNT",
