@@ -5,7 +5,7 @@ use clap::{Arg, ArgAction, Command, ValueEnum, ValueHint, value_parser};
 
 use super::number::{parse_count, parse_duration, parse_rate, parse_share};
 
-/// What is measured.
+/// Mode of a measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Publishers to many subscribers.

@@ -1,9 +1,9 @@
-//! Loss, duplicates and order of what one subscriber gets of one publisher, by sequence numbers.
+//! Loss, duplicates and order between one publisher and one subscriber: by sequence numbers.
 
 /// How far behind the newest publication a late one can be told from a duplicate for certain.
 const WINDOW_BITS: u64 = 64;
 
-/// What a subscriber has got of a publisher.
+/// Audit of one publisher's messages to one subscriber.
 #[derive(Clone, Copy, Debug)]
 pub struct Audit {
     /// One more than the highest sequence number seen.
@@ -14,7 +14,7 @@ pub struct Audit {
     missing: u64,
 }
 
-/// What one publication is to its subscriber.
+/// Verdict on one received publication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Receipt {
     /// It comes behind all others.
@@ -64,7 +64,7 @@ impl Audit {
         Receipt::Late
     }
 
-    /// How many have not come, of so many that were sent.
+    /// Missing messages, of so many that were sent.
     pub fn lost(&self, sent: u64) -> u64 {
         self.missing + sent.saturating_sub(self.next)
     }

@@ -17,7 +17,7 @@ use super::writer::Writer;
 /// The receive buffer of those that stop reading, so that the server feels it soon.
 const STALLED_RECEIVE_BUFFER_BYTES: usize = 4096;
 
-/// What a connection is for.
+/// Role of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Gets what is published to the topic.
@@ -59,7 +59,7 @@ impl Role {
     }
 }
 
-/// How far a connection is.
+/// State of a connection.
 ///
 /// ```text
 ///   Closed -> Handshake -> Open -> Closing -> Closed
@@ -81,7 +81,7 @@ pub enum State {
 #[derive(Debug)]
 pub struct Handshake {
     pub request: ClientRequest,
-    /// What has come of the response.
+    /// Bytes of the response so far.
     pub bytes: Vec<u8>,
 }
 
@@ -94,7 +94,7 @@ pub struct Connection {
     /// Until a publisher takes over.
     pub writer: Writer,
     pub inbound: Inbound,
-    /// What has come of a response to a `POST`.
+    /// Bytes of the response to a `POST` so far.
     pub response: Vec<u8>,
     /// One for each publisher of its topic.
     pub audits: Box<[Audit]>,
@@ -102,7 +102,7 @@ pub struct Connection {
     pub first_publisher: u32,
     /// Its number in the whole run, which its source address follows from.
     pub number: usize,
-    /// When it was meant to be made.
+    /// Intended time of its connect.
     pub intended_ticks: u64,
 }
 
@@ -128,7 +128,7 @@ impl Connection {
         }
     }
 
-    /// Forgets the socket and what came over it, but not what was audited.
+    /// Forgets the socket and its input, but not the audit.
     pub fn reset(&mut self) {
         self.state = State::Closed;
         self.socket = None;

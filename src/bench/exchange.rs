@@ -1,4 +1,4 @@
-//! What is done about the bytes of a connection, from its handshake to its end.
+//! Handling of a connection's bytes, from its handshake to its end.
 
 use std::io;
 use std::sync::Arc;

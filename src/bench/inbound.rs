@@ -16,16 +16,16 @@ const SEARCHED_FRAME_BYTES_MAX: usize = 1 << 20;
 /// Bytes of a compressed frame, which is looked at as a whole.
 const COMPRESSED_FRAME_BYTES_MAX: usize = 64 << 20;
 
-/// What is looked for in the frames of a run.
+/// Search for payloads in the frames of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Search {
     /// The run whose stamps count.
     pub run: u16,
-    /// Whether a frame may hold several messages, so that all of it has to be searched.
+    /// Whether all of a frame is searched: it may hold several messages.
     pub is_whole: bool,
 }
 
-/// What has arrived.
+/// Something that has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arrival {
     /// A message, all of it; or one of several in a frame. Without a stamp, it is none of this run's.
@@ -92,7 +92,7 @@ impl Inbound {
         self.inflating = Some(Box::new(Inflating::new(agreement)));
     }
 
-    /// Takes the next arrival off the front of `input`, all that was read. None: all of it is taken.
+    /// Takes the next arrival off the front of `input`. None: all of it is taken.
     ///
     /// # Errors
     /// When the server breaks the protocol.

@@ -8,7 +8,7 @@ use umbel::internals::protocol::deflate::{Agreement, Inflater};
 /// The longest message that is inflated.
 const MESSAGE_BYTES_MAX: u64 = 64 << 20;
 
-/// What a connection inflates by, made for its first compressed message, and the message that it made last.
+/// A connection's inflater, made for its first compressed message.
 pub struct Inflating {
     inflater: Option<Inflater>,
     server_takeover: bool,

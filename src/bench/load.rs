@@ -33,7 +33,7 @@ const POLL_TIMEOUT_BUSY: Duration = Duration::from_millis(1);
 /// Handshakes on their way at a time, before the load begins.
 const HANDSHAKES_MAX: usize = 256;
 
-/// What a thread ends with.
+/// Result of a thread.
 pub struct Outcome {
     pub record: Record,
     pub sender: Sender,
@@ -70,7 +70,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// A thread with places for connections, of which the first `initial` are made before the load begins.
+    /// A thread with places for connections. The first `initial` are made before the load begins.
     pub fn new(
         shared: Arc<Shared>,
         thread: usize,

@@ -1,4 +1,4 @@
-//! Numbers as people write them on a command line, and as they read them in a table.
+//! Numbers in command lines and tables, as people write them.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "it must be a time of at most a day, such as 10s, 500ms or 2m".to_owned())
 }
 
-/// Reads a rate such as `1000`, `0.5` or `10k`, in events a second.
+/// Reads a rate in events a second, such as `0.5` or `10k`.
 pub fn parse_rate(text: &str) -> Result<f64, String> {
     let rate = match parse_count(text) {
         Ok(count) => Some(count as f64),

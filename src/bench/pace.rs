@@ -11,7 +11,7 @@ use super::shared::{Shared, Stage, ticks};
 /// How far ahead it sleeps at most, so that it sees the end of the run.
 const SLEEP_MAX: std::time::Duration = std::time::Duration::from_millis(50);
 
-/// What a pacing thread ends with.
+/// Result of a pacing thread.
 pub struct Paced {
     pub sender: Sender,
     pub busy: Busy,
@@ -22,7 +22,7 @@ pub fn is_needed(shared: &Shared) -> bool {
     matches!(shared.settings.pace, Pace::Rate(_)) && shared.settings.mode != Mode::Idle
 }
 
-/// Sends for the publishers of one thread of the load until the load ends. For storm, it only wakes that thread.
+/// Sends for the publishers of one thread until the load ends. For storm, it only wakes that thread.
 pub fn run(shared: &Arc<Shared>, thread: usize) -> Paced {
     process::sleep_exactly();
     let threads = shared.wakers.len() as u64;

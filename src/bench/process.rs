@@ -29,7 +29,7 @@ pub struct CpuUse {
 }
 
 impl CpuSample {
-    /// What these processes have used so far.
+    /// CPU time that these processes have used so far.
     ///
     /// # Errors
     /// When one of them does not run, or this is not Linux.
@@ -53,7 +53,7 @@ impl CpuSample {
         Ok(sample)
     }
 
-    /// What was used between an earlier sample and this one.
+    /// CPU time between an earlier sample and this one.
     pub fn since(&self, earlier: &CpuSample) -> CpuUse {
         let threads = self.threads_us.iter().map(|(thread, us)| {
             us.saturating_sub(earlier.threads_us.get(thread).copied().unwrap_or(0))
@@ -113,7 +113,7 @@ pub fn thread_cpu_us() -> u64 {
     })
 }
 
-/// How busy a thread was in the measured part. 0 of 0 if it did not see its beginning and its end.
+/// Busy share of a thread in the measured part. 0 of 0 if it did not see its beginning and its end.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Busy {
     pub cpu_us: u64,
@@ -127,7 +127,7 @@ impl Busy {
     }
 }
 
-/// How busy the calling thread is in the measured part, by what it tells of the time.
+/// Meter of the calling thread's busy share in the measured part.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Meter {
     /// CPU time and time, in microseconds.
@@ -136,7 +136,7 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Looks at the CPU time when the measured part begins, and when it ends.
+    /// Reads the CPU time at both ends of the measured part.
     #[inline]
     pub fn observe(&mut self, now_ticks: u64, start_ticks: u64, end_ticks: u64) {
         if self.first.is_none() && now_ticks >= start_ticks {
@@ -151,7 +151,7 @@ impl Meter {
         (thread_cpu_us(), now_ticks * TICK_NS / 1000)
     }
 
-    /// What it saw.
+    /// The busy share that it measured.
     pub fn busy(&self) -> Busy {
         match (self.first, self.last) {
             (Some(first), Some(last)) => Busy {

@@ -20,7 +20,7 @@ const WAITING_BYTES_MAX: usize = 256 * 1024;
 /// Pause before a publication is sent again that the server refused for now.
 const RETRY_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
 
-/// A publisher, which its own thread and the one that paces it may use.
+/// A publisher, shared by its own thread and its pacing thread.
 pub struct Publisher {
     index: u32,
     /// The topic that it publishes to.
@@ -53,10 +53,10 @@ struct State {
     refused: u64,
 }
 
-/// What a thread needs for sending.
+/// Means of sending of a thread.
 pub struct Sender {
     pub entropy: Entropy,
-    /// How much later than intended messages were handed to the kernel, in ticks.
+    /// Delay from the intended time to the kernel, in ticks.
     pub lateness: Histogram<u64>,
 }
 
@@ -70,7 +70,7 @@ impl Sender {
     }
 }
 
-/// What a publisher has done.
+/// Counts of a publisher's sends.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sent {
     /// All messages.
@@ -159,7 +159,7 @@ impl Publisher {
         before / self.readers.max(1) < (before + count) / self.readers.max(1)
     }
 
-    /// Receipts so far, and how many there will be when all is there that was sent.
+    /// Receipts so far, and the number expected.
     pub fn receipts(&self) -> (u64, u64) {
         let sent = self.sent().messages;
         (self.received.load(Ordering::SeqCst), sent * self.readers)
@@ -249,7 +249,7 @@ impl Publisher {
         state.measured >= self.count_max && !state.is_awaiting
     }
 
-    /// What it has done so far. A message that the server refused last was not sent.
+    /// Counts so far. A message that the server refused last was not sent.
     pub fn sent(&self) -> Sent {
         let state = self.state();
         Sent {

@@ -1,4 +1,4 @@
-//! What a thread counts, without an allocation for each message.
+//! Counts of a thread, without an allocation for each message.
 
 use std::collections::BTreeMap;
 
@@ -24,14 +24,14 @@ pub fn record(latencies: &mut Histogram<u64>, ticks: u64) {
     latencies.saturating_record(ticks.max(1));
 }
 
-/// What one thread has counted; those of all threads are [merged](Record::merge).
+/// Counts of one thread; those of all threads are [merged](Record::merge).
 #[derive(Debug)]
 pub struct Record {
-    /// In ticks, of what was meant to be sent in the measured part.
+    /// Latencies in ticks, of messages intended for the measured part.
     pub latencies: Histogram<u64>,
-    /// What arrived in the measured part: messages, or for storm connections.
+    /// Arrivals in the measured part: messages, or for storm connections.
     pub measured: u64,
-    /// Bytes of WebSocket frames that arrived in it, as they came over the wire.
+    /// Bytes of their WebSocket frames on the wire.
     pub measured_bytes: u64,
     /// The messages, in each [`BUCKET_TICKS`].
     pub buckets: Vec<u64>,
@@ -41,17 +41,17 @@ pub struct Record {
     pub audit: AuditCounts,
     /// Messages of no publisher's, such as acknowledgements.
     pub unstamped: u64,
-    /// What publishers got of their own topics.
+    /// Messages that publishers got of their own topics.
     pub copies: u64,
     /// Connections that the server ended, by close code; 1006 without one.
     pub closed: BTreeMap<u16, u64>,
-    /// The same of those that did not read.
+    /// Stalled connections that the server ended, by close code.
     pub stalled_closed: BTreeMap<u16, u64>,
     /// Connections that did not read and were open at the end.
     pub stalled_open: u64,
 }
 
-/// What the audit found.
+/// Counts of the audit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AuditCounts {
     /// Messages that connections lack which the server did not end.
@@ -67,7 +67,7 @@ pub struct AuditCounts {
 }
 
 impl AuditCounts {
-    /// Whether everything arrived once and in order, wherever the connection was not ended.
+    /// Whether every open connection got everything once and in order.
     pub fn is_clean(&self) -> bool {
         (
             self.lost,
@@ -112,7 +112,7 @@ impl Record {
         }
     }
 
-    /// Counts the time from when something was meant to begin, if that was in the measured part.
+    /// Counts a latency, if its beginning was intended for the measured part.
     #[inline]
     pub fn record_latency(&mut self, shared: &Shared, intended_ticks: u64, now_ticks: u64) {
         if shared.is_measured(intended_ticks) {

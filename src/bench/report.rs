@@ -13,9 +13,9 @@ use super::run::{Run, ServerUse};
 use super::settings::{Length, Pace, Publish};
 use super::stamp::TICK_NS;
 
-/// The share of its time from which on a thread counts as saturated.
+/// Busy share from which on a thread counts as saturated.
 const SATURATED: f64 = 0.8;
-/// How much later than intended messages may leave, in microseconds, before latencies are doubtful.
+/// Delay of sends beyond which latencies are doubtful, in microseconds.
 const LATENESS_US_MAX: f64 = 1000.0;
 /// Width of the table's first column.
 const LABEL_WIDTH: usize = 20;
@@ -40,17 +40,17 @@ pub struct Report {
     /// Messages, or for storm connections, that arrived in the measured part.
     pub received: u64,
     pub received_per_second: f64,
-    /// Bytes of frames for each message received, as they came over the wire: compressed, if that was agreed to.
+    /// Bytes of frames for each received message, on the wire.
     pub wire_bytes_per_message: Option<f64>,
     pub latency_us: Option<Latencies>,
-    /// How much later than intended messages were handed to the kernel. Only for an open loop.
+    /// Delay from the intended time to the kernel. Only for an open loop.
     pub lateness_us: Option<Latencies>,
     pub audit: AuditReport,
     pub server: Option<ServerReport>,
     pub own: OwnReport,
     pub warnings: Vec<String>,
     pub bucket_ms: u64,
-    /// What arrived in each bucket of the measured part.
+    /// Arrivals in each bucket of the measured part.
     pub buckets: Vec<u64>,
 }
 
@@ -75,11 +75,11 @@ pub struct ConnectionReport {
     pub opened: u64,
     pub failed: u64,
     pub first_failure: Option<String>,
-    /// How long it took to make those that the run began with.
+    /// Time to make the initial connections.
     pub connect_s: f64,
     /// Those that the server ended, by close code; 1006 without one.
     pub closed: BTreeMap<u16, u64>,
-    /// The same of those that did not read.
+    /// Stalled connections that the server ended, by close code.
     pub stalled_closed: BTreeMap<u16, u64>,
     /// Those that did not read and were open at the end.
     pub stalled_open: u64,
@@ -103,9 +103,9 @@ pub struct AuditReport {
     pub duplicated: u64,
     pub reordered: u64,
     pub misdelivered: u64,
-    /// What connections lack that the server ended, and so told.
+    /// Messages that closed connections lack. The server ended these, and so told.
     pub missed_by_closed: u64,
-    /// What publishers got of their own topics.
+    /// Messages that publishers got of their own topics.
     pub copies: u64,
     /// Messages of no publisher's.
     pub unstamped: u64,
@@ -129,7 +129,7 @@ pub struct ServerReport {
 #[derive(Debug, Serialize)]
 pub struct OwnReport {
     pub cpu_us_per_message: Option<f64>,
-    /// The share of its time that each thread was busy, from 0 to 1.
+    /// Busy share of each thread, from 0 to 1.
     pub threads_busy: Vec<f64>,
 }
 
@@ -348,7 +348,7 @@ impl fmt::Display for Report {
 type Row<'a> = dyn FnMut(&str, String) -> fmt::Result + 'a;
 
 impl Report {
-    /// What was asked of the server, in a line.
+    /// The load in one line.
     pub fn load_line(&self) -> String {
         let load = &self.load;
         let mut parts = vec![format!("{} connections", grouped(load.connections as u64))];

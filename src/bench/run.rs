@@ -52,14 +52,14 @@ pub struct Run {
     pub attempted: u64,
     pub opened: u64,
     pub failed: u64,
-    /// How long it took to make the connections that the run began with.
+    /// Time to make the initial connections.
     pub connect_time: Duration,
     pub published: u64,
     pub refused: u64,
     /// Publications that were due and could not be sent in time.
     pub unsent: u64,
     pub server: Option<ServerUse>,
-    /// The share of its time that each thread was busy, from 0 to 1.
+    /// Busy share of each thread, from 0 to 1.
     pub busy: Vec<f64>,
     /// CPU time of all threads.
     pub own_cpu_us: u64,

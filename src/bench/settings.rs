@@ -1,4 +1,4 @@
-//! What a run is, from its arguments, checked.
+//! Settings of a run, from its arguments, checked.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ const SOURCE_ADDRESSES_MAX: u64 = 60_000;
 /// Connects of storm that may be on their way at a time.
 pub const STORM_CONNECTS_MAX: usize = 1024;
 
-/// When the next message is sent.
+/// Pace of messages.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Pace {
     /// So many a second, all together.
@@ -36,7 +36,7 @@ pub enum Pace {
     InFlight(u64),
 }
 
-/// How long to measure.
+/// Length of the measured part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Length {
     /// So long.
@@ -45,7 +45,7 @@ pub enum Length {
     Count(u64),
 }
 
-/// How publications are sent.
+/// Way of publishing.
 #[derive(Clone, Debug)]
 pub enum Publish {
     /// As messages like this on the server's URL.
@@ -75,7 +75,7 @@ pub struct Settings {
     pub connect_rate: f64,
     pub source_addresses: usize,
     pub publish: Publish,
-    /// Where [`Publish::Post`] goes to.
+    /// Address of [`Publish::Post`].
     pub publish_address: SocketAddr,
     pub subscribe: Option<Template>,
     pub hello: Option<Template>,

@@ -1,4 +1,4 @@
-//! What the threads of a run share: the clock, the stage, the schedule, the publishers, and counters.
+//! State that the threads of a run share: clock, stage, schedule, publishers and counters.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use super::publisher::Publisher;
 use super::settings::{Pace, Settings};
 use super::stamp::TICK_NS;
 
-/// Where a run is. It only moves forward.
+/// Stage of a run. It only moves forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Stage {
@@ -35,11 +35,11 @@ pub struct Progress {
     pub failed: AtomicU64,
     /// Messages received, of any kind.
     pub received: AtomicU64,
-    /// When the last of them came.
+    /// Time of the last of them.
     pub last_ticks: AtomicU64,
 }
 
-/// What all threads share.
+/// State that all threads share.
 pub struct Shared {
     pub settings: Settings,
     /// Tells this run's stamps from those of others.
@@ -134,13 +134,13 @@ impl Shared {
         self.measure_end_ticks.store(ticks, Ordering::SeqCst);
     }
 
-    /// When the measured part begins.
+    /// Beginning of the measured part.
     #[inline]
     pub fn measure_start_ticks(&self) -> u64 {
         self.measure_start_ticks.load(Ordering::Relaxed)
     }
 
-    /// When the measured part ends.
+    /// End of the measured part.
     #[inline]
     pub fn measure_end_ticks(&self) -> u64 {
         self.measure_end_ticks.load(Ordering::Relaxed)
@@ -152,7 +152,7 @@ impl Shared {
         ticks >= self.measure_start_ticks() && ticks < self.measure_end_ticks()
     }
 
-    /// When number `index` of all messages is meant to be sent. None: when there is room for it.
+    /// Intended time of message number `index`. None: when there is room for it.
     #[inline]
     pub fn intended_ticks(&self, index: u64) -> Option<u64> {
         match self.settings.pace {

@@ -32,14 +32,14 @@ const fn values() -> [u8; 256] {
     values
 }
 
-/// What a payload says of itself.
+/// Stamp in a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     /// The number of the publisher, under [`PUBLISHERS_MAX`].
     pub publisher: u32,
     /// Counts each publisher's publications from 0.
     pub sequence: u64,
-    /// When it was meant to be sent, in ticks of [`TICK_NS`] since the run began.
+    /// Intended time, in ticks of [`TICK_NS`] since the run began.
     pub intended_ticks: u64,
 }
 
@@ -67,7 +67,7 @@ impl Stamp {
         })
     }
 
-    /// Looks for the first stamp of this run anywhere in `bytes`, and says where it ends.
+    /// Finds the first stamp of this run in `bytes`, and its end.
     pub fn find(bytes: &[u8], run: u16) -> Option<(Stamp, usize)> {
         let mut start = 0;
         while let Some(offset) = bytes[start..].iter().position(|byte| *byte == MAGIC) {

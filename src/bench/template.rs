@@ -1,4 +1,4 @@
-//! Messages with a place for the payload, so that servers with a protocol of their own can be measured.
+//! Messages with a place for the payload, for servers with other protocols.
 
 use super::settings::{TOPIC, topic_name};
 use super::stamp::STAMP_BYTES;
@@ -13,7 +13,7 @@ pub struct Template(String);
 #[derive(Clone, Debug)]
 pub struct Rendered {
     pub bytes: Vec<u8>,
-    /// Where the payload begins, if there is one.
+    /// Place of the payload, if there is one.
     pub payload_at: Option<usize>,
 }
 
@@ -75,7 +75,7 @@ impl Template {
 }
 
 impl Rendered {
-    /// Where the stamp goes.
+    /// Place of the stamp.
     ///
     /// # Panics
     /// Without a place for the payload.

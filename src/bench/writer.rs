@@ -14,12 +14,12 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Where to append what is to be sent.
+    /// Buffer to append output to.
     pub fn out(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
 
-    /// How many wait.
+    /// Bytes that wait.
     pub fn waiting_bytes(&self) -> usize {
         self.bytes.len() - self.written
     }

@@ -64,7 +64,7 @@ pub struct Cohort {
     resets: u64,
 }
 
-/// What one batch is to the connections: who may get what the cohort made of it.
+/// One batch as the cohort's connections get it.
 #[derive(Clone, Copy, Debug)]
 pub struct Stretch {
     start: u64,
@@ -88,8 +88,8 @@ impl Stretch {
         self.is_fresh
     }
 
-    /// A connection that was not admitted gets the batch in frames that refer to nothing. `has_gap`: one of them goes out
-    /// plain though it was to be compressed, for it does not shrink by itself.
+    /// Moves a connection past the batch without admission: it gets frames that refer to nothing. `has_gap`: one of
+    /// them goes out plain though it was to be compressed, for it does not shrink by itself.
     pub fn follow(&self, place: &mut Place, has_gap: bool) {
         if has_gap {
             *place = Place(self.after);
@@ -188,7 +188,7 @@ impl Cohort {
         self.resets
     }
 
-    /// How many connections got the last batch's frames, and how many were not admitted.
+    /// Ends a batch: `members` got its frames, others were not admitted.
     pub fn finish(&mut self, members: u64, waiters: u64, now_ms: u64) {
         self.has_members = members > 0;
         self.awaited_from_ms = match waiters {
@@ -253,7 +253,7 @@ pub(crate) mod tests {
         Arc::new(Publication::new(kind, payload, 0))
     }
 
-    /// Text that gets no shorter than three quarters by itself, different for each seed.
+    /// Text that hardly shrinks by itself, different for each seed.
     pub fn noise(seed: usize, len: usize) -> String {
         let mut state = seed as u64 * 2 + 1;
         let next = |_| {
@@ -274,7 +274,7 @@ pub(crate) mod tests {
         characters.into_iter().collect()
     }
 
-    /// What gets shorter by itself, and much shorter behind others of its kind.
+    /// Text that shrinks by itself, and more behind others of its kind.
     pub fn tick(turn: usize) -> String {
         let price = turn * 7 % 1000;
         format!(

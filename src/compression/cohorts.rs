@@ -48,9 +48,9 @@ impl Cohorts {
         }
     }
 
-    /// Lets the topic's cohort encode a batch, if it has one, or is hot enough to get one: had a compressed delivery of
-    /// late, and more of them than the topic whose cohort has to go for it. `audience` is how many connections could be
-    /// members.
+    /// Lets the topic's cohort encode a batch: it has one, or is active enough to get one (it had a compressed delivery
+    /// of late, and more of them than the topic whose cohort has to go for it). `audience` is how many connections
+    /// could be members.
     pub fn encode(
         &mut self,
         topic: u32,
@@ -139,7 +139,7 @@ impl Cohorts {
         self.by_topic.len() < count
     }
 
-    /// How many there are.
+    /// Number of cohorts.
     pub fn len(&self) -> usize {
         self.by_topic.len()
     }

@@ -20,7 +20,7 @@ const RSV1: u8 = 0x40;
 /// What a buffer keeps after a large message went through it.
 const BUFFER_BYTES_KEPT: usize = 256 * 1024;
 
-/// Which publications are compressed, and how hard.
+/// Selection of publications to compress, and the level.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
     /// Text, or all.
@@ -56,7 +56,7 @@ pub enum Window {
 }
 
 impl Window {
-    /// The one for a connection that agreed to a window of so many bits.
+    /// The window of a connection that agreed to so many bits.
     pub fn of(agreed_bits: u8) -> Window {
         if agreed_bits >= WINDOW_BITS_MAX {
             Window::Large
@@ -80,7 +80,7 @@ impl Window {
     }
 }
 
-/// A thread's compressors for frames that refer to no other, made when they are first needed.
+/// A thread's compressors for frames that refer to no other.
 pub struct FrameDeflater {
     rule: Rule,
     deflaters: [Option<Deflater>; 2],
@@ -100,7 +100,7 @@ impl FrameDeflater {
         }
     }
 
-    /// Which publications are compressed.
+    /// Selection of publications to compress.
     pub fn rule(&self) -> &Rule {
         &self.rule
     }
@@ -110,7 +110,7 @@ impl FrameDeflater {
         self.deflaters.iter().flatten().map(Deflater::bytes).sum()
     }
 
-    /// The frame for those who agreed to such a window, made by whoever asks first. It is the plain frame if the
+    /// The frame for connections that agreed to such a window. The first caller makes it. It is the plain frame if the
     /// publication is not to be compressed, or does not shrink.
     pub fn encode<'p>(&mut self, publication: &'p Publication, window: Window) -> &'p Arc<[u8]> {
         if !self.rule.takes(publication) {
@@ -123,8 +123,8 @@ impl FrameDeflater {
         })
     }
 
-    /// The frame of `umbel.v1`, or `umbel.v1.bin`, for those who agreed to the largest window, made by whoever asks
-    /// first. It is the plain one where [`encode`](FrameDeflater::encode) gives that.
+    /// The frame of `umbel.v1`, or `umbel.v1.bin`, in the largest window. The first caller makes it. It is the plain
+    /// one where [`encode`](FrameDeflater::encode) gives that.
     pub fn encode_v1<'p>(
         &mut self,
         publication: &'p Publication,
@@ -164,7 +164,7 @@ impl FrameDeflater {
         frame.map(Arc::from)
     }
 
-    /// Whether the publication, though it is to be compressed, goes out as it is. Its frame must have been
+    /// Whether the publication goes out plain, though it is to be compressed. Its frame must have been
     /// [encoded](FrameDeflater::encode).
     pub fn is_left_plain(&mut self, publication: &Publication, window: Window) -> bool {
         self.rule.takes(publication)

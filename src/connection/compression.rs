@@ -35,7 +35,7 @@ impl fmt::Debug for Context {
     }
 }
 
-/// What the connections of one thread share for inflating: an inflater, made for the first compressed message, and the
+/// Inflation shared by the connections of one thread: an inflater, made for the first compressed message, and the
 /// message that it made last.
 #[derive(Default)]
 pub struct Inflation {

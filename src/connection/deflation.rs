@@ -16,7 +16,8 @@ use crate::protocol::{Header, Opcode};
 #[cfg(feature = "deflate")]
 const LEVEL: u8 = 1;
 
-/// A compressor for each kind of window, made when the first message needs it, and what it made last.
+/// Deflation shared by the handlers of one thread: a compressor for each kind of window, made when the first message
+/// needs it, and its last output.
 pub struct Deflation {
     /// For peers that take the largest window.
     #[cfg(feature = "deflate")]

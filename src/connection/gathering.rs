@@ -4,25 +4,25 @@ use super::event::ExtraHeaders;
 use super::exchange::RequestState;
 use super::{Answer, Connection, Hold, Inflation, InputContext, OnEvent, Phase, Settings};
 
-/// What of the answer is there.
+/// The gathered part of an answer.
 #[derive(Debug)]
 pub struct Gathering {
     /// The beginning of its body.
     pub body: Vec<u8>,
-    /// What is still to come of a page. None: one topic was asked for.
+    /// Rest of a page. None: one topic was asked for.
     pub page: Option<Page>,
     /// Headers of the answer, whatever it will be.
     pub headers: ExtraHeaders,
 }
 
-/// What is still to come of a page of topics.
+/// Rest of a page of topics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Page {
     /// The shard that the hub is asked about at present.
     pub shard: u32,
     /// Topics that the page has room for.
     pub topics_left: u32,
-    /// How often the hub may be asked for more.
+    /// Further questions to the hub that are allowed.
     pub steps_left: u32,
 }
 
@@ -42,7 +42,7 @@ impl Connection {
         self.hold(Hold::Answer);
     }
 
-    /// What is there of the answer, if it waits for more.
+    /// The gathered part of the answer, if it waits for more.
     pub fn gathering(&mut self) -> Option<&mut Gathering> {
         let Phase::Http(exchange) = &mut self.phase else {
             return None;

@@ -1,4 +1,4 @@
-//! A request that is answered once the hub has said where its topic stands.
+//! A request that waits for its topic's position.
 
 use super::exchange::RequestState;
 use super::{Admission, CloseReason, Connection, Hold, Phase, Settings};
@@ -26,7 +26,7 @@ impl Connection {
         self.hold(Hold::Answer);
     }
 
-    /// How it will want its publications, if it waits for [`handle_joined`](Connection::handle_joined).
+    /// Dialect of the publications, if it waits for [`handle_joined`](Connection::handle_joined).
     pub fn joining_dialect(&self) -> Option<Dialect> {
         let Phase::Http(exchange) = &self.phase else {
             return None;
@@ -40,9 +40,9 @@ impl Connection {
         }
     }
 
-    /// The topic stands at `position`, and `recovered` says whether the publications since the one that was given follow;
-    /// None where none was given. True: `out` has the head of the answer, and the connection is a subscriber from here
-    /// on. False: it is gone, or going.
+    /// Answers the request with the topic's position. `recovered` says whether the publications since the one that was
+    /// given follow; None where none was given. True: `out` has the head of the answer, and the connection is a
+    /// subscriber from here on. False: it is gone, or going.
     pub fn handle_joined(
         &mut self,
         settings: &Settings,

@@ -7,8 +7,8 @@ use crate::http::response;
 use crate::protocol::{Opcode, encode_frame};
 
 impl Connection {
-    /// When [`handle_timeout`](Connection::handle_timeout) wants to be called, in milliseconds on the clock that all
-    /// calls share. It may be earlier than necessary, never later.
+    /// Time of the next [`handle_timeout`](Connection::handle_timeout), in milliseconds on the clock that all calls
+    /// share. It may be earlier than necessary, never later.
     pub fn deadline_ms(&self, settings: &Settings) -> u64 {
         let oldest = match self.outbox.oldest_ms() {
             Some(oldest_ms) => oldest_ms + settings.limits.outbox_age_max_ms,

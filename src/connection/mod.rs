@@ -60,7 +60,7 @@ use crate::protocol::{Decoder, Opcode, Role, encode_frame};
 /// No deadline.
 pub const NEVER_MS: u64 = u64::MAX;
 
-/// What a connection does with an event: the caller's one function.
+/// The caller's one function for a connection's events.
 pub type OnEvent<'f> = dyn FnMut(Event<'_>, &mut Vec<u8>) -> Answer + 'f;
 
 /// What a call brings along, through all that it leads to.
@@ -113,7 +113,7 @@ impl Phase {
 pub struct Connection {
     phase: Phase,
     decoder: Decoder,
-    /// What the kernel did not take yet.
+    /// Bytes that the kernel did not take yet.
     pub outbox: Outbox,
     /// Bytes that came while reading was held: seldom any, hence one word.
     unread: Option<Box<Box<[u8]>>>,
@@ -215,8 +215,8 @@ impl Connection {
         }
     }
 
-    /// A publication of the request that is being dealt with, or of a command, has its place; with a report, it has been
-    /// written to everybody too.
+    /// A publication of the current request or command has its place; with a report, it has been written to everybody
+    /// too.
     pub fn handle_published(
         &mut self,
         settings: &Settings,
@@ -335,7 +335,7 @@ impl Connection {
         self.holds & hold as u8 != 0
     }
 
-    /// The bytes that came while reading was held, to be taken in before others are read.
+    /// Bytes that came while reading was held. They come before later bytes.
     pub fn take_unread(&mut self) -> Option<Box<[u8]>> {
         self.unread.take().map(|bytes| *bytes)
     }
@@ -354,7 +354,7 @@ impl Connection {
         }
     }
 
-    /// How it wants its publications.
+    /// Dialect of its publications.
     pub fn dialect(&self) -> Dialect {
         match (&self.phase, self.endpoint) {
             (Phase::Stream, _) => Dialect::Sse,
@@ -380,7 +380,7 @@ impl Connection {
         }
     }
 
-    /// What it counts as in the gauges.
+    /// Label in the gauges.
     pub fn label(&self) -> Label {
         match (&self.phase, self.endpoint) {
             (Phase::Http(_), _) => Label::Http,
@@ -390,7 +390,7 @@ impl Connection {
         }
     }
 
-    /// Heap bytes held for what came in and is not whole, or could not be dealt with yet.
+    /// Heap bytes of input that is unfinished or waits.
     pub fn inbound_bytes(&self) -> usize {
         let phase = match &self.phase {
             Phase::Http(exchange) => exchange.inbound_bytes(),
@@ -423,7 +423,7 @@ impl Connection {
         )
     }
 
-    /// Why it ended; set once it is ending.
+    /// Reason of its end; set once it is ending.
     pub fn ending(&self) -> Option<CloseReason> {
         match self.phase {
             Phase::CloseSent(reason) | Phase::Lingering { reason, .. } | Phase::Closed(reason) => {

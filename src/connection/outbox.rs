@@ -17,7 +17,7 @@ mod droppable;
 pub use droppable::{DROPPABLE_OVERHEAD_BYTES, Droppable, Dropped};
 use droppable::{Mark, Marks};
 
-/// What a segment costs beyond its bytes, so that a flood of tiny frames cannot hide from the limit.
+/// Cost of a segment beyond its bytes: a flood of tiny frames cannot hide from the limit.
 pub const SEGMENT_OVERHEAD_BYTES: usize = 64;
 
 /// Segments handed to the kernel in one call.
@@ -98,7 +98,7 @@ impl Outbox {
         self.queue.is_none()
     }
 
-    /// What it holds, each segment's overhead included.
+    /// Bytes held, each segment's overhead included.
     pub fn bytes(&self) -> usize {
         self.queue.as_ref().map_or(0, |queue| queue.bytes)
     }
@@ -133,8 +133,8 @@ impl Outbox {
         }
     }
 
-    /// Queues a segment of which the first `written` bytes are with the kernel already. If there is no room, publications
-    /// that may go to make some do.
+    /// Queues a segment whose first `written` bytes the kernel already took. If there is no room, publications that may
+    /// go to make some do.
     ///
     /// # Errors
     /// When it would even then hold more than `bytes_max`; the segment is not queued. An empty outbox takes a segment of
@@ -212,7 +212,7 @@ impl Outbox {
         Ok(dropped)
     }
 
-    /// Queues what is left of bytes whose front is with the kernel already. The outbox must be empty.
+    /// Queues the rest of bytes that the kernel began to take. The outbox must be empty.
     pub fn push_begun(&mut self, segment: Segment, now_ms: u64) {
         debug_assert!(self.is_empty(), "only the first segment can be begun");
         // An empty outbox takes a segment of any size.

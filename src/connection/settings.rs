@@ -6,7 +6,7 @@ use crate::protocol::deflate::Policy;
 use crate::topic::TopicRules;
 use crate::{http, protocol};
 
-/// What all connections of a reactor share.
+/// Settings that all connections of a reactor share.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// All limits.
@@ -17,11 +17,11 @@ pub struct Settings {
     pub publication: protocol::MessageLimits,
     /// Those of a message to an own endpoint.
     pub message: protocol::MessageLimits,
-    /// What is compressed on its way out.
+    /// Kinds of messages that are compressed.
     pub deflate: Deflate,
-    /// What compression is agreed to.
+    /// Compression that is agreed to.
     pub deflate_policy: Policy,
-    /// What each topic gets.
+    /// Rules of topics.
     pub topic_rules: TopicRules,
 }
 
@@ -58,7 +58,7 @@ impl Settings {
         self
     }
 
-    /// What the hub's shards need of it. The bytes of histories are those of all shards together.
+    /// Settings of the hub's shards. The bytes of histories are those of all shards together.
     pub fn shard_settings(&self) -> ShardSettings {
         ShardSettings {
             rules: self.topic_rules.clone(),

@@ -1,4 +1,4 @@
-//! What of an outbox may go before it is written: publications of topics whose slow consumers are not closed.
+//! Droppable parts of an outbox: publications of topics whose slow consumers are not closed.
 //!
 //! ```text
 //!  segments: [ begun | gap | - | plain | oldest | latest | - | latest ]
@@ -20,31 +20,31 @@ use crate::topic::Pattern;
 use crate::topic::SlowConsumer;
 use crate::topic::Topic;
 
-/// What a segment that may go, or a gap, costs beyond what every segment does.
+/// Extra cost of a droppable segment, or of a gap.
 pub const DROPPABLE_OVERHEAD_BYTES: usize = 128;
 
 /// Empty segments that are let stand however few the others are.
 const EMPTY_KEPT: usize = 16;
 
-/// What a segment carries that may be dropped: exactly one publication.
+/// A droppable segment's content: exactly one publication.
 #[derive(Clone, Debug)]
 pub struct Droppable {
     /// Its topic.
     pub topic: Topic,
-    /// The pattern of the subscription that it comes by, if that is one to a pattern.
+    /// Pattern of its subscription, if it has one.
     pub pattern: Option<Pattern>,
     /// Its place in its topic.
     pub position: Position,
-    /// What it says the latest of, under [`SlowConsumer::Latest`]; None is a key as well.
+    /// Conflation key under [`SlowConsumer::Latest`]; None is a key as well.
     pub key: Option<Arc<str>>,
-    /// When it goes.
+    /// Rule by which it is dropped.
     pub policy: SlowConsumer,
-    /// How its dialect says that it went. None: it cannot, so that [`SlowConsumer::DropOldest`] is
+    /// Encoder of a gap marker in its dialect. None: it cannot, so that [`SlowConsumer::DropOldest`] is
     /// [`SlowConsumer::Close`].
     pub encode_gap: Option<GapEncoder>,
 }
 
-/// How many publications went.
+/// Numbers of dropped publications.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dropped {
     /// Under [`SlowConsumer::DropOldest`]; gaps say which.

@@ -1,4 +1,4 @@
-//! An outbox against a plain list of what waits in it, which drops by looking through all of it.
+//! A model of an outbox: a plain list of the waiting segments, which drops by looking through all of it.
 
 use proptest::prelude::*;
 
