@@ -1,7 +1,7 @@
 // The console's entry: finds the elements, joins the parts, and keeps the topic in the address.
 
 import { Connection } from "./connection.js";
-import { FigureStrip } from "./figures.js";
+import { ChartStrip } from "./charts.js";
 import { Messages } from "./messages.js";
 import { PublishForm } from "./publish.js";
 import {
@@ -63,10 +63,10 @@ new PublishForm(publishForm, {
   send: (payload) => connection.send(payload),
 });
 
-new FigureStrip({
-  list: byId("figures"),
-  template: byId("figure"),
-  note: byId("figures-note"),
+new ChartStrip({
+  list: byId("charts"),
+  template: byId("chart"),
+  note: byId("charts-note"),
 }).start();
 
 function showState({ name, detail, retryInSeconds }) {

@@ -1,10 +1,10 @@
-// Figures as people read them. English throughout, as the page is.
+// Numbers as people read them. English throughout, as the page is.
 
 const WHOLE = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const SHORT = new Intl.NumberFormat("en", { minimumSignificantDigits: 3, maximumSignificantDigits: 3 });
 const TENTHS = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
 
-/** What stands in for a figure that is not known. */
+/** What stands in for a number that is not known. */
 export const UNKNOWN = "–";
 
 /** A count in full, with separators. */

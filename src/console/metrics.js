@@ -1,4 +1,4 @@
-// The Prometheus text format, and the console's figures worked out from it.
+// The Prometheus text format, and what the console's charts show of it.
 
 /** How far back the latency quantile looks. One second alone would hold too few deliveries. */
 const QUANTILE_WINDOW_MS = 5_000;
@@ -78,11 +78,11 @@ const SLOW_CONSUMERS = "umbel_slow_consumers_total";
 const OUTBOX_BYTES = "umbel_outbox_bytes";
 const PUBLISH_TO_WRITE = "umbel_publish_to_write_seconds";
 
-/** Turns successive readings of `/metrics` into the figures of the moment. */
-export class Figures {
+/** Turns successive readings of `/metrics` into the values of the moment. */
+export class Readings {
   #readings = [];
 
-  /** Takes a reading and its time, and returns each figure by name; null is not known. */
+  /** Takes a reading and its time, and returns each value by name; null is not known. */
   handleReading(samples, atMs) {
     const reading = { atMs, samples, latency: buckets(samples, PUBLISH_TO_WRITE) };
     const last = this.#readings.at(-1);

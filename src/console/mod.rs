@@ -1,5 +1,5 @@
 //! The console: the page at `/`, where a person connects to a topic, publishes to it and watches the
-//! server's figures; and `/umbel.js`, the module by which pages and programs speak umbel.v1. Its files
+//! server's metrics; and `/umbel.js`, the module by which pages and programs speak umbel.v1. Its files
 //! are served as they are, but for `/umbel.js`, whose modules the compiler joins; there is no build step.
 
 mod join;
@@ -56,13 +56,13 @@ static ASSETS: &[Asset] = assets! {
     "/console", HTML, PAGE, include_bytes!("index.html");
     "/favicon.ico", SVG, PAGE, include_bytes!("icon.svg");
     "/console/icon.svg", SVG, PAGE, include_bytes!("icon.svg");
-    "/console/figures.css", CSS, PAGE, include_bytes!("figures.css");
+    "/console/charts.css", CSS, PAGE, include_bytes!("charts.css");
     "/console/messages.css", CSS, PAGE, include_bytes!("messages.css");
     "/console/publish.css", CSS, PAGE, include_bytes!("publish.css");
     "/console/style.css", CSS, PAGE, include_bytes!("style.css");
     "/console/console.js", JAVASCRIPT, PAGE, include_bytes!("console.js");
     "/console/connection.js", JAVASCRIPT, PAGE, include_bytes!("connection.js");
-    "/console/figures.js", JAVASCRIPT, PAGE, include_bytes!("figures.js");
+    "/console/charts.js", JAVASCRIPT, PAGE, include_bytes!("charts.js");
     "/console/format.js", JAVASCRIPT, PAGE, include_bytes!("format.js");
     "/console/messages.js", JAVASCRIPT, PAGE, include_bytes!("messages.js");
     "/console/metrics.js", JAVASCRIPT, PAGE, include_bytes!("metrics.js");

@@ -46,8 +46,8 @@ async function openSecondWebSocket(topic) {
 
 test("the page loads, connects and has nothing to complain of", async () => {
   const { page, complaints, close } = await openConsole(freshTopic("load"));
-  await page.locator("#figures .figure").first().waitFor();
-  assert.equal(await page.locator("#figures .figure").count(), 6);
+  await page.locator("#charts .chart").first().waitFor();
+  assert.equal(await page.locator("#charts .chart").count(), 6);
   assert.equal(await page.textContent("#empty-title"), "Nothing yet");
   await picture(page, "empty");
   assert.deepEqual(complaints, []);
@@ -122,10 +122,10 @@ test("a publish that the server refuses shows its reason", async () => {
   await close();
 });
 
-test("the figures are alive", async () => {
-  const topic = freshTopic("figures");
+test("the charts are alive", async () => {
+  const topic = freshTopic("charts");
   const { page, close } = await openConsole(topic);
-  const number = (name) => `[data-figure=${name}] .number`;
+  const number = (name) => `[data-chart=${name}] .number`;
   await page.waitForFunction(
     (where) => Number(document.querySelector(where).textContent.replace(/,/g, "")) >= 1,
     number("connections"),
@@ -142,19 +142,19 @@ test("the figures are alive", async () => {
     assert.ok(performance.now() < deadlineMs, "the rates stay unknown");
     await publish(topic, "tick");
   }
-  assert.match(await page.getAttribute("[data-figure=deliveries] .line", "d"), /^M/);
+  assert.match(await page.getAttribute("[data-chart=deliveries] .line", "d"), /^M/);
   await close();
 });
 
-test("figures that are refused are said to be, and nothing breaks", async () => {
-  const topic = freshTopic("no-figures");
+test("metrics that are refused are said to be, and nothing breaks", async () => {
+  const topic = freshTopic("no-metrics");
   const opened = await openPage(browser, `/console/icon.svg`);
   await opened.page.route("**/metrics", (route) => route.fulfill({ status: 403, body: "no" }));
   await opened.page.goto(`${SERVER}/#${topic}`);
   await waitForText(
     opened.page,
-    "#figures-note",
-    "The server's figures are not available here (403).",
+    "#charts-note",
+    "The server's metrics are not available here (403).",
   );
   await opened.page.locator("#state[data-state=open]").waitFor();
   await publish(topic, "still here");

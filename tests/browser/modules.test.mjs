@@ -1,4 +1,4 @@
-// The console's pure modules, imported from the server into Chromium: bytes in, figures out.
+// The console's pure modules, imported from the server into Chromium: bytes in, numbers out.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -91,8 +91,8 @@ test("the quantile is of what came between two readings", async () => {
 
 test("rates come from the time that passed, and not from a restart", async () => {
   const rates = await page.evaluate(async () => {
-    const { Figures, parseMetrics } = await import("/console/metrics.js");
-    const figures = new Figures();
+    const { Readings, parseMetrics } = await import("/console/metrics.js");
+    const readings = new Readings();
     return [
       [1000, 100],
       [3000, 300],
@@ -100,7 +100,7 @@ test("rates come from the time that passed, and not from a restart", async () =>
       [5000, 8],
     ].map(([atMs, count]) => {
       const samples = parseMetrics(`umbel_deliveries_total ${count}`);
-      return figures.handleReading(samples, atMs).deliveries;
+      return readings.handleReading(samples, atMs).deliveries;
     });
   });
   assert.deepEqual(rates, [null, 100, null, 1]);

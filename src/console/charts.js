@@ -1,7 +1,7 @@
-// The strip of figures: asks the server for its metrics every second and shows them.
+// The strip of charts: asks the server for its metrics every second and shows them.
 
 import { UNKNOWN, splitBytes, splitCount, splitRate, splitSeconds } from "./format.js";
-import { Figures, parseMetrics } from "./metrics.js";
+import { Readings, parseMetrics } from "./metrics.js";
 import { Sparkline } from "./sparkline.js";
 
 /** How often the metrics are asked for, in milliseconds. */
@@ -30,7 +30,7 @@ class Tile {
   #sparkline;
 
   constructor(element, { name, label, split }) {
-    element.dataset.figure = name;
+    element.dataset.chart = name;
     element.querySelector("dt").textContent = label;
     this.#number = element.querySelector(".number");
     this.#unit = element.querySelector(".unit");
@@ -50,10 +50,10 @@ class Tile {
 }
 
 /** Builds the tiles in `list` and keeps them up to date; `note` says why there is nothing. */
-export class FigureStrip {
+export class ChartStrip {
   #tiles;
   #note;
-  #figures = new Figures();
+  #readings = new Readings();
   #timer = 0;
   #isAsking = false;
 
@@ -95,11 +95,11 @@ export class FigureStrip {
         signal: AbortSignal.timeout(ANSWER_TIMEOUT_MS),
       });
       if (!answer.ok) {
-        this.#showNothing(`The server's figures are not available here (${answer.status}).`);
+        this.#showNothing(`The server's metrics are not available here (${answer.status}).`);
         return REFUSED_INTERVAL_MS;
       }
       const samples = parseMetrics(await answer.text());
-      this.#show(this.#figures.handleReading(samples, performance.now()));
+      this.#show(this.#readings.handleReading(samples, performance.now()));
     } catch {
       this.#showNothing("The server does not answer.");
     }
@@ -112,7 +112,7 @@ export class FigureStrip {
   }
 
   #showNothing(reason) {
-    this.#figures.reset();
+    this.#readings.reset();
     if (this.#note.textContent !== reason) this.#note.textContent = reason;
     for (const { tile } of this.#tiles) tile.show(null);
   }
