@@ -2,18 +2,13 @@
 
 import { UNKNOWN, splitBytes, splitCount, splitRate, splitSeconds } from "./format.js";
 import { Readings, parseMetrics } from "./metrics.js";
+import { Poll } from "./poll.js";
 import { Sparkline } from "./sparkline.js";
 
 /** How often the metrics are asked for, in milliseconds. */
 const POLL_INTERVAL_MS = 1_000;
 
-/** How often they are asked for once the server refused them. */
-const REFUSED_INTERVAL_MS = 15_000;
-
-/** How long an answer may take. */
-const ANSWER_TIMEOUT_MS = 5_000;
-
-const TILES = [
+const CHARTS = [
   { name: "connections", label: "Connections", split: splitCount },
   { name: "deliveries", label: "Deliveries", split: splitRate },
   { name: "publications", label: "Publications", split: splitRate },
@@ -22,7 +17,7 @@ const TILES = [
   { name: "slowConsumers", label: "Slow consumers", split: splitCount },
 ];
 
-class Tile {
+class Chart {
   #number;
   #unit;
   #peak;
@@ -49,71 +44,43 @@ class Tile {
   }
 }
 
-/** Builds the tiles in `list` and keeps them up to date; `note` says why there is nothing. */
-export class ChartStrip {
-  #tiles;
+/** Builds the charts in `list` and keeps them up to date; `note` says why there is nothing. */
+export class Charts {
+  #charts;
   #note;
   #readings = new Readings();
-  #timer = 0;
-  #isAsking = false;
+  #poll;
 
   constructor({ list, template, note }) {
     this.#note = note;
-    this.#tiles = TILES.map((tile) => {
+    this.#charts = CHARTS.map((chart) => {
       const element = template.content.firstElementChild.cloneNode(true);
       list.append(element);
-      return { name: tile.name, tile: new Tile(element, tile) };
+      return { name: chart.name, chart: new Chart(element, chart) };
+    });
+    this.#poll = new Poll({
+      path: () => "/metrics",
+      intervalMs: POLL_INTERVAL_MS,
+      handleAnswer: async (answer) => {
+        const samples = parseMetrics(await answer.text());
+        this.#show(this.#readings.handleReading(samples, performance.now()));
+      },
+      handleFailure: (why) => this.#showNothing(`The server's metrics are ${why}.`),
     });
   }
 
-  /** Starts, and from then on pauses by itself while the page is hidden. */
   start() {
-    document.addEventListener("visibilitychange", () => this.#handleVisibility());
-    this.#handleVisibility();
-  }
-
-  #handleVisibility() {
-    clearTimeout(this.#timer);
-    if (!document.hidden && !this.#isAsking) this.#poll();
-  }
-
-  async #poll() {
-    const startedAtMs = performance.now();
-    this.#isAsking = true;
-    const intervalMs = await this.#ask();
-    this.#isAsking = false;
-    if (document.hidden) return;
-    const elapsedMs = performance.now() - startedAtMs;
-    this.#timer = setTimeout(() => this.#poll(), Math.max(0, intervalMs - elapsedMs));
-  }
-
-  // Asks once and shows the answer. Returns how long to wait before the next time.
-  async #ask() {
-    try {
-      const answer = await fetch("/metrics", {
-        cache: "no-store",
-        signal: AbortSignal.timeout(ANSWER_TIMEOUT_MS),
-      });
-      if (!answer.ok) {
-        this.#showNothing(`The server's metrics are not available here (${answer.status}).`);
-        return REFUSED_INTERVAL_MS;
-      }
-      const samples = parseMetrics(await answer.text());
-      this.#show(this.#readings.handleReading(samples, performance.now()));
-    } catch {
-      this.#showNothing("The server does not answer.");
-    }
-    return POLL_INTERVAL_MS;
+    this.#poll.ask();
   }
 
   #show(values) {
     this.#note.textContent = "";
-    for (const { name, tile } of this.#tiles) tile.show(values[name]);
+    for (const { name, chart } of this.#charts) chart.show(values[name]);
   }
 
   #showNothing(reason) {
     this.#readings.reset();
     if (this.#note.textContent !== reason) this.#note.textContent = reason;
-    for (const { tile } of this.#tiles) tile.show(null);
+    for (const { chart } of this.#charts) chart.show(null);
   }
 }

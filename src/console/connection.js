@@ -1,15 +1,18 @@
-// One WebSocket that is kept open: it connects again after every loss, later each time.
+// The page's connection: umbel.js, which stays connected, and the one topic or pattern that is shown.
 
-/** The first delay before connecting again, in milliseconds. It doubles with every failure. */
-const RETRY_DELAY_MS_MIN = 500;
+import { connect } from "/umbel.js";
 
-/** The longest delay before connecting again, in milliseconds. */
-const RETRY_DELAY_MS_MAX = 15_000;
+/** Delays before connecting again: shorter than a program's, for somebody looks on, and has to read why. */
+const BACKOFF = { minMs: 1_000, maxMs: 15_000 };
+const random = () => 0.5 + Math.random() / 2;
 
-/** A connection that stayed open this long counts as a success: delays start over. */
-const STABLE_AFTER_MS = 5_000;
+/** How many of a topic's latest publications come first, where it has a history. */
+const HISTORY_SHOWN_MAX = 100;
 
-// RFC 6455 section 7.4.1 and the IANA registry.
+/** What others see of the page by presence. */
+const INFO = "console";
+
+// RFC 6455 section 7.4.1, the IANA registry, and the server's own.
 const CLOSE_CODES = new Map([
   [1000, "normal closure"],
   [1001, "going away"],
@@ -26,6 +29,11 @@ const CLOSE_CODES = new Map([
   [1013, "try again later"],
   [1014, "bad gateway"],
   [1015, "TLS handshake failed"],
+  [4401, "unauthorized"],
+  [4403, "forbidden"],
+  [4404, "not found"],
+  [4408, "authentication timeout"],
+  [4429, "too many"],
 ]);
 
 /** A close code and reason in words. */
@@ -35,108 +43,135 @@ export function describeClose(code, reason) {
 }
 
 /**
- * The delay before the next attempt, in milliseconds: doubling, capped, and between half and the
- * whole of that, so that connections lost together do not come back together. `random` is 0 to 1.
- */
-export function retryDelayMs(failures, random) {
-  const delayMs = Math.min(RETRY_DELAY_MS_MAX, RETRY_DELAY_MS_MIN * 2 ** Math.min(failures, 30));
-  return delayMs * (0.5 + random / 2);
-}
-
-/**
- * `handleState({ name, detail, retryInSeconds })` hears of every change, `name` being one of
- * `connecting`, `open`, `waiting` (closed, and about to connect again) and `closed`.
- * `handleMessage(data)` gets each message as a string or an ArrayBuffer.
+ * `handlers.handleState({ name, detail, retryInSeconds })` hears of every change, `name` being one of
+ * `connecting`, `open` (and subscribed), `waiting` (closed, and about to connect again) and `closed`.
+ * `handlePublication(publication)`, which says by `isOld` whether it is out of the history, and
+ * `handleGap(gap)` get what comes; `handlePresence()` hears that somebody came or left.
  */
 export class Connection {
-  #handleState;
-  #handleMessage;
-  #url = null;
-  #socket = null;
-  #failures = 0;
-  #openedAtMs = 0;
+  #handlers;
+  #url;
+  #umbel = null;
+  #subscription = null;
+  /** What is or was shown, and how far. */
+  #target = {};
+  #position = null;
   #retryAtMs = 0;
   #timer = 0;
-  #closeDetail = "";
+  #detail = "";
 
-  constructor(handleState, handleMessage) {
-    this.#handleState = handleState;
-    this.#handleMessage = handleMessage;
+  constructor(url, handlers) {
+    this.#url = url;
+    this.#handlers = handlers;
   }
 
   /** Whether it is open, or on its way to be. */
   get isWanted() {
-    return this.#url !== null;
+    return this.#umbel !== null;
   }
 
-  /** Leaves whatever it is connected to and connects to `url`. */
-  connect(url) {
-    this.#abandon();
-    this.#url = url;
-    this.#failures = 0;
+  /**
+   * Leaves what it shows, and subscribes to `target`: `{ topic }` or `{ pattern }`. The same topic goes on
+   * where it was left.
+   */
+  show(target) {
+    this.#leave();
+    if (target.topic !== this.#target.topic) this.#position = null;
+    this.#target = target;
+    if (this.#umbel?.state !== "reconnecting") {
+      this.#handlers.handleState({ name: "connecting", detail: "" });
+    }
     this.#open();
+    this.#subscribe(target);
   }
 
   /** Closes, and stays closed. */
-  disconnect() {
-    this.#abandon();
-    this.#url = null;
-    this.#handleState({ name: "closed", detail: "by you" });
+  disconnect(detail = "by you") {
+    clearTimeout(this.#timer);
+    this.#leave();
+    const umbel = this.#umbel;
+    this.#umbel = null;
+    umbel?.close();
+    this.#handlers.handleState({ name: "closed", detail });
   }
 
-  /** Sends one message. Throws an Error when there is no open connection. */
-  send(payload) {
-    if (this.#socket?.readyState !== WebSocket.OPEN) throw new Error("the WebSocket is not open");
-    this.#socket.send(payload);
+  /** Publishes, and resolves to the position and the receipt. */
+  async publish(topic, data, key) {
+    if (this.#umbel?.state !== "open") throw new Error("the WebSocket is not open");
+    return this.#umbel.publish(topic, data, { key, receipt: true });
+  }
+
+  /** Who is on a topic. */
+  async presence(topic) {
+    if (this.#umbel?.state !== "open") throw new Error("the WebSocket is not open");
+    return this.#umbel.presence(topic);
+  }
+
+  #leave() {
+    if (this.#subscription === null) return;
+    this.#position = this.#subscription.position;
+    const subscription = this.#subscription;
+    this.#subscription = null;
+    subscription.unsubscribe();
   }
 
   #open() {
-    this.#handleState({ name: "connecting", detail: "" });
-    const socket = new WebSocket(this.#url);
-    socket.binaryType = "arraybuffer";
-    this.#socket = socket;
-    // An abandoned socket still fires events; only the present one is heard.
-    const ifPresent = (handle) => (event) => {
-      if (this.#socket === socket) handle(event);
-    };
-    socket.addEventListener("open", ifPresent(() => this.#opened()));
-    socket.addEventListener("message", ifPresent((event) => this.#handleMessage(event.data)));
-    socket.addEventListener("close", ifPresent((event) => this.#lost(event)));
+    if (this.#umbel !== null) return;
+    const umbel = connect(this.#url, { backoff: BACKOFF, random, info: INFO });
+    this.#umbel = umbel;
+    umbel.onState((state, detail) => this.#umbel === umbel && this.#handleChange(state, detail));
   }
 
-  #opened() {
-    this.#openedAtMs = performance.now();
-    this.#handleState({ name: "open", detail: "" });
+  #subscribe(target) {
+    let newest = null;
+    const subscription = this.#umbel.subscribe(target, {
+      since: this.#position,
+      last: target.topic === undefined ? undefined : HISTORY_SHOWN_MAX,
+      onSubscribed: ({ position, recovered }) => {
+        newest ??= recovered === undefined ? parsePosition(position) : null;
+        this.#handlers.handleState({ name: "open", detail: "" });
+      },
+      onPublication: (publication) => {
+        const { epoch, offset } = parsePosition(publication.position);
+        const isOld = epoch === newest?.epoch && offset <= newest.offset;
+        this.#handlers.handlePublication({ ...publication, isOld });
+      },
+      onGap: (gap) => this.#handlers.handleGap(gap),
+      onJoin: () => this.#handlers.handlePresence(),
+      onLeave: () => this.#handlers.handlePresence(),
+      onError: (error) => {
+        // When the connection is over, its state says so.
+        if (this.#subscription !== subscription || this.#umbel?.state === "closed") return;
+        if (!error.isRetried) this.disconnect(`${error.code}: ${error.message}`);
+      },
+    });
+    this.#subscription = subscription;
   }
 
-  #lost({ code, reason }) {
-    const wasOpenMs = this.#openedAtMs > 0 ? performance.now() - this.#openedAtMs : 0;
-    this.#failures = wasOpenMs >= STABLE_AFTER_MS ? 0 : this.#failures + 1;
-    this.#openedAtMs = 0;
-    this.#socket = null;
-    this.#closeDetail = describeClose(code, reason);
-    this.#retryAtMs = performance.now() + retryDelayMs(this.#failures, Math.random());
-    this.#wait();
-  }
-
-  // Counts down in whole seconds, then connects.
-  #wait() {
-    const leftMs = this.#retryAtMs - performance.now();
-    if (leftMs <= 0) {
-      this.#open();
-      return;
-    }
-    const retryInSeconds = Math.ceil(leftMs / 1000);
-    this.#handleState({ name: "waiting", detail: this.#closeDetail, retryInSeconds });
-    const untilNextSecondMs = leftMs % 1000 || 1000;
-    this.#timer = setTimeout(() => this.#wait(), untilNextSecondMs);
-  }
-
-  #abandon() {
+  #handleChange(state, { code, reason, retryInMs }) {
     clearTimeout(this.#timer);
-    const socket = this.#socket;
-    this.#socket = null;
-    this.#openedAtMs = 0;
-    socket?.close(1000);
+    if (state === "reconnecting") {
+      this.#detail = describeClose(code, reason);
+      this.#retryAtMs = performance.now() + retryInMs;
+      this.#countDown();
+    } else if (state === "closed") {
+      this.disconnect(describeClose(code, reason));
+    }
   }
+
+  // In whole seconds. It is umbel.js that connects.
+  #countDown() {
+    const leftMs = this.#retryAtMs - performance.now();
+    if (leftMs <= 0) return this.#handlers.handleState({ name: "connecting", detail: "" });
+    const retryInSeconds = Math.ceil(leftMs / 1000);
+    this.#handlers.handleState({ name: "waiting", detail: this.#detail, retryInSeconds });
+    this.#timer = setTimeout(() => this.#countDown(), leftMs % 1000 || 1000);
+  }
+}
+
+/** A position's parts; null where there is none. */
+export function parsePosition(position) {
+  if (position === null) return null;
+  const [epoch, offset] = position.split(":");
+  return { epoch, offset: BigInt(offset) };
 }

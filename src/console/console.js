@@ -1,18 +1,22 @@
 // The console's entry: finds the elements, joins the parts, and keeps the topic in the address.
 
+import { Charts } from "./charts.js";
 import { Connection } from "./connection.js";
-import { ChartStrip } from "./charts.js";
 import { Messages } from "./messages.js";
 import { PublishForm } from "./publish.js";
 import {
+  TOPIC_DEFAULT,
   curlListen,
   curlPublish,
   encodeTopic,
   hashFromTopic,
-  socketOrigin,
+  isPattern,
+  nameOf,
   socketUrl,
   topicFromHash,
+  umbelListen,
 } from "./topic.js";
+import { TopicDetails, Topics } from "./topics.js";
 
 /** How long a copy button says that it has copied, in milliseconds. */
 const COPIED_SHOWN_MS = 1_500;
@@ -46,24 +50,50 @@ const messages = new Messages({
   },
 });
 
-const connection = new Connection(showState, (data) => messages.handleMessage(data));
+const connection = new Connection(socketUrl(location), {
+  handleState: showState,
+  handlePublication: (publication) => messages.handlePublication(publication),
+  handleGap: (gap) => messages.handleGap(gap),
+  handlePresence: () => details.handlePresence(),
+});
 
-/** The topic that is connected to, as typed. */
+const topics = new Topics(
+  { list: byId("topics"), note: byId("topics-note"), template: byId("topic-row") },
+  (topic) => {
+    byId("topic").value = topic;
+    handleTopicInput();
+    connect();
+  },
+);
+
+const details = new TopicDetails(
+  {
+    card: byId("details"),
+    title: byId("details-title"),
+    present: byId("present"),
+    presentField: byId("present-total"),
+    members: byId("members"),
+  },
+  (topic) => connection.presence(nameOf(topic)),
+);
+
+/** The topic or pattern that is connected to, as typed. */
 let connectedTopic = "";
 
 const publishForm = {
   form: byId("publish-form"),
+  topic: byId("publish-topic"),
+  key: byId("publish-key"),
   payload: byId("payload"),
   ways: [...document.querySelectorAll("input[name=way]")],
   result: byId("publish-result"),
 };
 
-new PublishForm(publishForm, {
-  getTopic: () => encodeTopic(byId("topic").value),
-  send: (payload) => connection.send(payload),
-});
+new PublishForm(publishForm, (topic, payload, key) =>
+  connection.publish(nameOf(topic), payload, key),
+);
 
-new ChartStrip({
+new Charts({
   list: byId("charts"),
   template: byId("chart"),
   note: byId("charts-note"),
@@ -77,6 +107,8 @@ function showState({ name, detail, retryInSeconds }) {
   byId("state-countdown").textContent =
     retryInSeconds === undefined ? "" : `· again in ${retryInSeconds} s`;
   showButton();
+  if (name === "open") details.handleSubscribed();
+  if (name === "closed") details.show(null);
 }
 
 // A live region is read out whenever its text is set, even to what it was.
@@ -96,19 +128,25 @@ function connect() {
   try {
     encodedTopic = encodeTopic(topic);
   } catch (error) {
-    showTopicError(error);
+    connection.disconnect(error.message);
     return;
   }
   if (topic !== connectedTopic) messages.clear();
   connectedTopic = topic;
   document.title = `${topic} · Umbel`;
   history.replaceState(null, "", hashFromTopic(topic));
-  connection.connect(socketUrl(location, encodedTopic));
+  const isOne = !isPattern(topic);
+  topics.mark(isOne ? nameOf(topic) : null);
+  details.show(isOne ? topic : null, encodedTopic);
+  connection.show(isOne ? { topic: nameOf(topic) } : { pattern: nameOf(topic) });
 }
 
-function showTopicError(error) {
-  connection.disconnect();
-  showState({ name: "closed", detail: error.message });
+// What is typed is where publications go too, unless it stands for many.
+function handleTopicInput() {
+  const topic = byId("topic").value;
+  if (!isPattern(topic)) publishForm.topic.value = topic;
+  showCommands();
+  showButton();
 }
 
 function showCommands() {
@@ -117,9 +155,13 @@ function showCommands() {
   // A leading @ would make curl read a file.
   const payload = isShort && !value.startsWith("@") ? value : "hello";
   try {
-    const encodedTopic = encodeTopic(byId("topic").value);
-    byId("curl-publish").textContent = curlPublish(location.origin, encodedTopic, payload);
-    byId("curl-listen").textContent = curlListen(location.origin, encodedTopic);
+    const topic = byId("topic").value;
+    const encodedTopic = encodeTopic(topic);
+    byId("curl-listen").textContent = isPattern(topic)
+      ? umbelListen(location.host, topic)
+      : curlListen(location.origin, encodedTopic);
+    const publishTopic = encodeTopic(publishForm.topic.value);
+    byId("curl-publish").textContent = curlPublish(location.origin, publishTopic, payload);
   } catch {
     // A topic that cannot be addressed leaves the last commands in place; connecting says why.
   }
@@ -151,10 +193,8 @@ byId("connect-form").addEventListener("submit", (event) => {
     connect();
   }
 });
-byId("topic").addEventListener("input", () => {
-  showCommands();
-  showButton();
-});
+byId("topic").addEventListener("input", handleTopicInput);
+publishForm.topic.addEventListener("input", showCommands);
 publishForm.payload.addEventListener("input", showCommands);
 for (const button of document.querySelectorAll("[data-copy]")) {
   button.addEventListener("click", () => copy(button));
@@ -163,12 +203,13 @@ window.addEventListener("hashchange", () => {
   const topic = topicFromHash(location.hash);
   if (topic === connectedTopic) return;
   byId("topic").value = topic;
-  showCommands();
+  handleTopicInput();
   connect();
 });
 
 if (/Mac|iPhone|iPad/.test(navigator.platform)) byId("modifier-key").textContent = "⌘";
-byId("address-origin").textContent = socketOrigin(location);
 byId("topic").value = topicFromHash(location.hash);
-showCommands();
+if (isPattern(byId("topic").value)) publishForm.topic.value = TOPIC_DEFAULT;
+handleTopicInput();
 connect();
+topics.start();

@@ -37,10 +37,22 @@ export class Messages {
     this.#narrow.addEventListener("change", () => this.#rewrite());
   }
 
-  /** Takes one message as the WebSocket gave it. */
-  handleMessage(data) {
+  /** Takes one publication; `isOld` if it is out of the history. */
+  handlePublication({ topic, pattern, position, key, data, isOld }) {
     this.#counts.received += 1;
-    const kept = keepPayload(data, new Date());
+    const names = { position, topic: pattern === undefined ? undefined : topic, key, isOld };
+    this.#keep({ ...keepPayload(data, new Date()), names });
+  }
+
+  /** Takes word of publications that do not come. */
+  handleGap({ topic, pattern, from, to }) {
+    const places = [from && `from ${from}`, to && `to ${to}`].filter(Boolean).join(" ");
+    const what = `Publications are missing${places && `: ${places}`}`;
+    const names = { topic: pattern === undefined ? undefined : topic, isGap: true };
+    this.#keep({ ...keepPayload(what, new Date()), names });
+  }
+
+  #keep(kept) {
     if (payloadMatches(kept, this.#needle)) {
       this.#arrived.push(kept);
     } else {
@@ -93,8 +105,7 @@ export class Messages {
     for (const kept of batch) {
       kept.row = this.#page.template.content.firstElementChild.cloneNode(true);
       kept.row.classList.toggle("fading", isFading);
-      kept.row.querySelector("time").textContent = formatTime(kept.receivedAt);
-      kept.row.querySelector(".size").textContent = formatBytes(kept.bytes);
+      this.#writeNames(kept);
       this.#write(kept);
       fragment.prepend(kept.row);
     }
@@ -103,6 +114,23 @@ export class Messages {
     const surplus = this.#kept.splice(0, Math.max(0, this.#kept.length - ROWS_MAX));
     for (const kept of surplus) kept.row.remove();
     this.#counts.dropped += surplus.length;
+  }
+
+  #writeNames({ row, receivedAt, bytes, names }) {
+    const { position, topic, key, isOld, isGap } = names;
+    row.classList.toggle("gap", isGap === true);
+    const text = {
+      time: isOld ? "history" : formatTime(receivedAt),
+      ".position": position,
+      ".topic": topic,
+      ".key": key,
+      ".size": isGap ? undefined : formatBytes(bytes),
+    };
+    for (const [where, value] of Object.entries(text)) {
+      const element = row.querySelector(where);
+      if (value === undefined) element.remove();
+      else element.textContent = value;
+    }
   }
 
   // Text goes in as text alone, never as markup.

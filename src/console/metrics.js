@@ -33,9 +33,9 @@ function parseValue(text) {
   return Number(text);
 }
 
-/** The sum over all label sets of a name; null if there is no such name. */
-export function sum(samples, name) {
-  const all = samples.get(name);
+/** The sum over the label sets of a name that `counts` takes; null if there is no such name. */
+export function sum(samples, name, counts = () => true) {
+  const all = samples.get(name)?.filter(({ labels }) => counts(labels));
   return all === undefined ? null : all.reduce((total, { value }) => total + value, 0);
 }
 
@@ -72,6 +72,8 @@ export function quantile(fraction, before, after) {
 }
 
 const CONNECTIONS = "umbel_connections";
+/** WebSockets and event streams. The rest are requests: the page's own, one a second, among them. */
+const isSubscriber = ({ state }) => state === "open";
 const DELIVERIES = "umbel_deliveries_total";
 const PUBLICATIONS = "umbel_publications_total";
 const SLOW_CONSUMERS = "umbel_slow_consumers_total";
@@ -92,7 +94,7 @@ export class Readings {
     const first = this.#readings[0];
     this.#readings.push(reading);
     return {
-      connections: sum(samples, CONNECTIONS),
+      connections: sum(samples, CONNECTIONS, isSubscriber),
       deliveries: rate(last, reading, DELIVERIES),
       publications: rate(last, reading, PUBLICATIONS),
       slowConsumers: sum(samples, SLOW_CONSUMERS),

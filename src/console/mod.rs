@@ -1,4 +1,4 @@
-//! The console: the page at `/`, where a person connects to a topic, publishes to it and watches the
+//! The console: the page at `/`, where a person follows topics and patterns, publishes and watches the
 //! server's metrics; and `/umbel.js`, the module by which pages and programs speak umbel.v1. Its files
 //! are served as they are, but for `/umbel.js`, whose modules the compiler joins; there is no build step.
 
@@ -60,6 +60,7 @@ static ASSETS: &[Asset] = assets! {
     "/console/messages.css", CSS, PAGE, include_bytes!("messages.css");
     "/console/publish.css", CSS, PAGE, include_bytes!("publish.css");
     "/console/style.css", CSS, PAGE, include_bytes!("style.css");
+    "/console/topics.css", CSS, PAGE, include_bytes!("topics.css");
     "/console/console.js", JAVASCRIPT, PAGE, include_bytes!("console.js");
     "/console/connection.js", JAVASCRIPT, PAGE, include_bytes!("connection.js");
     "/console/charts.js", JAVASCRIPT, PAGE, include_bytes!("charts.js");
@@ -67,9 +68,11 @@ static ASSETS: &[Asset] = assets! {
     "/console/messages.js", JAVASCRIPT, PAGE, include_bytes!("messages.js");
     "/console/metrics.js", JAVASCRIPT, PAGE, include_bytes!("metrics.js");
     "/console/payload.js", JAVASCRIPT, PAGE, include_bytes!("payload.js");
+    "/console/poll.js", JAVASCRIPT, PAGE, include_bytes!("poll.js");
     "/console/publish.js", JAVASCRIPT, PAGE, include_bytes!("publish.js");
     "/console/sparkline.js", JAVASCRIPT, PAGE, include_bytes!("sparkline.js");
     "/console/topic.js", JAVASCRIPT, PAGE, include_bytes!("topic.js");
+    "/console/topics.js", JAVASCRIPT, PAGE, include_bytes!("topics.js");
     "/umbel.js", JAVASCRIPT, PUBLIC, &SCRIPT;
     "/umbel.d.ts", TYPESCRIPT, PUBLIC, include_bytes!("umbel.d.ts");
 };

@@ -31,9 +31,14 @@ export function keepPayload(data, receivedAt) {
   return kept;
 }
 
-/** Whether a kept payload contains `needle`, which is in lower case. A binary one is read as ASCII. */
+/**
+ * Whether a kept payload, or what `names` it has, contains `needle`, which is in lower case. A binary
+ * payload is read as ASCII.
+ */
 export function payloadMatches(kept, needle) {
   if (needle === "") return true;
+  const { topic = "", key = "" } = kept.names ?? {};
+  if ([topic, key].some((name) => name.toLowerCase().includes(needle))) return true;
   const text = kept.text ?? String.fromCharCode(...kept.binary.map(printable));
   return text.toLowerCase().includes(needle);
 }

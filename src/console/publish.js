@@ -1,6 +1,8 @@
 // Publishing, by HTTP or over the open WebSocket.
 
-import { formatBytes, formatCount } from "./format.js";
+import { parsePosition } from "./connection.js";
+import { formatCount } from "./format.js";
+import { encodeTopic } from "./topic.js";
 
 /** How long the server may take to answer a publish, in milliseconds. */
 const ANSWER_TIMEOUT_MS = 10_000;
@@ -9,9 +11,12 @@ const ANSWER_TIMEOUT_MS = 10_000;
 const REASON_CHARACTERS_MAX = 300;
 
 /** Publishes by `POST /pub/{topic}` and returns the server's `{ epoch, offset }`. */
-export async function publishByHttp(encodedTopic, payload) {
+export async function publishByHttp(encodedTopic, payload, key) {
+  // A header's value is bytes; fetch takes a character for each.
+  const bytes = String.fromCharCode(...new TextEncoder().encode(key));
   const answer = await fetch(`/pub/${encodedTopic}`, {
     method: "POST",
+    headers: key === "" ? {} : { "Umbel-Key": bytes },
     body: payload,
     signal: AbortSignal.timeout(ANSWER_TIMEOUT_MS),
   });
@@ -30,15 +35,21 @@ export function explainError(error) {
   return error.message;
 }
 
-/** The form. `getTopic()` returns the encoded topic or throws; `send(payload)` uses the WebSocket. */
+/** What became of a publication, in words. */
+function describeReceipt({ matched, dropped, last_write_us: lastUs }) {
+  if (matched === 0) return "Nobody is subscribed.";
+  const lost = dropped > 0 ? `, dropped for ${formatCount(dropped)}` : "";
+  const time = Number.isFinite(lastUs) ? ` in ${formatCount(lastUs)} µs` : "";
+  return `For ${formatCount(matched)} subscribed${time}${lost}.`;
+}
+
+/** The form. `send(topic, payload, key)` uses the WebSocket, and resolves to position and receipt. */
 export class PublishForm {
   #page;
-  #getTopic;
   #send;
 
-  constructor(page, { getTopic, send }) {
+  constructor(page, send) {
     this.#page = page;
-    this.#getTopic = getTopic;
     this.#send = send;
     page.form.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -52,20 +63,23 @@ export class PublishForm {
   }
 
   async #publish() {
-    const payload = this.#page.payload.value;
+    const [topic, key, payload] = ["topic", "key", "payload"].map((name) => this.#page[name].value);
     const way = this.#page.ways.find((input) => input.checked).value;
     try {
+      const encodedTopic = encodeTopic(topic);
       if (way === "websocket") {
-        this.#send(payload);
-        const size = formatBytes(new TextEncoder().encode(payload).length);
-        this.#show("done", `Sent ${size} over the WebSocket.`);
+        const { position, receipt } = await this.#send(topic, payload, key || undefined);
+        this.#showDone(parsePosition(position), ` ${describeReceipt(receipt)}`);
       } else {
-        const { epoch, offset } = await publishByHttp(this.#getTopic(), payload);
-        this.#show("done", `Published at offset ${formatCount(offset)}, epoch ${epoch}.`);
+        this.#showDone(await publishByHttp(encodedTopic, payload, key), "");
       }
     } catch (error) {
       this.#show("failed", `Not published. ${explainError(error)}`);
     }
+  }
+
+  #showDone({ epoch, offset }, more) {
+    this.#show("done", `Published at offset ${formatCount(offset)}, epoch ${epoch}.${more}`);
   }
 
   #show(outcome, text) {

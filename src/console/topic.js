@@ -13,6 +13,13 @@ export const TOPIC_DEFAULT = "hello";
 // C0, DEL and C1.
 const CONTROL_CHARACTER = /[\u0000-\u001f\u007f-\u009f]/;
 
+/** A topic, or a pattern, as umbel.v1 takes it: the path in plain text, the query with its escapes. */
+export function nameOf(text) {
+  const queryAt = text.indexOf("?");
+  if (queryAt < 0) return text;
+  return `${text.slice(0, queryAt)}?${encodeQuery(text.slice(queryAt + 1))}`;
+}
+
 /**
  * Checks a topic and returns it percent-encoded, ready to follow `/ws/`, `/pub/` or `/sse/`.
  * Throws an Error whose message is meant for the person who typed it.
@@ -62,19 +69,19 @@ export function topicFromHash(hash) {
   }
 }
 
+/** Whether it is a pattern: a segment of it is a star or two. Segments begin at each `/` and `.`. */
+export function isPattern(text) {
+  return /(^|[/.])\*\*?([/.]|$)/.test(text.split("?", 1)[0]);
+}
+
 /** The URL fragment for a topic. Only what would not read back is escaped. */
 export function hashFromTopic(topic) {
   return `#${topic.replace(/%/g, "%25")}`;
 }
 
-/** The address of a topic's WebSocket, for a page at `location`. */
-export function socketUrl(location, encodedTopic) {
-  return `${socketOrigin(location)}/ws/${encodedTopic}`;
-}
-
-/** The origin of the WebSockets that belong to a page at `location`. */
-export function socketOrigin(location) {
-  return `${location.protocol === "https:" ? "wss:" : "ws:"}//${location.host}`;
+/** The address of the WebSocket for many topics, for a page at `location`. */
+export function socketUrl(location) {
+  return `${location.protocol === "https:" ? "wss:" : "ws:"}//${location.host}/ws`;
 }
 
 /** The shell command that publishes `payload` to a topic. */
@@ -85,6 +92,11 @@ export function curlPublish(origin, encodedTopic, payload) {
 /** The shell command that listens to a topic. */
 export function curlListen(origin, encodedTopic) {
   return `curl -N ${quote(`${origin}/sse/${encodedTopic}`)}`;
+}
+
+/** The shell command that listens to a pattern. */
+export function umbelListen(host, pattern) {
+  return `umbel sub --server ${quote(host)} ${quote(pattern)}`;
 }
 
 // One word for a POSIX shell.

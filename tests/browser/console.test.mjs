@@ -96,7 +96,8 @@ test("what is published here reaches the page and everyone else", async () => {
   await page.click("#publish");
   await waitForText(page, "#rows li .payload", "by POST");
   await page.locator("#publish-result[data-outcome=done]").waitFor();
-  assert.match(await page.textContent("#publish-result"), /^Published at offset \d+, epoch \S+\.$/);
+  const published = /^Published at offset \d+, epoch \S+\.$/;
+  assert.match(await page.textContent("#publish-result"), published);
 
   await page.check("input[value=websocket]");
   await page.fill("#payload", "by WebSocket");
@@ -277,7 +278,7 @@ test("disconnect stays disconnected, connect comes back", async () => {
 test("a lost connection is named and made anew", async () => {
   const opened = await openPage(browser, "/console/icon.svg");
   let attempts = 0;
-  await opened.page.routeWebSocket(/\/ws\//, (socket) => {
+  await opened.page.routeWebSocket(/\/ws\?/, (socket) => {
     attempts += 1;
     if (attempts === 1) socket.close({ code: 1013, reason: "slow consumer" });
     else socket.connectToServer();
@@ -323,7 +324,8 @@ for (const colorScheme of ["light", "dark"]) {
 
 test("everything can be reached and used by keyboard", async () => {
   const { page, close } = await openConsole(freshTopic("keyboard"));
-  const wanted = ["topic", "connect", "payload", "publish", "filter", "pretty", "pause", "clear"];
+  const names = ["publish-topic", "publish-key"];
+  const wanted = ["topic", "connect", ...names, "payload", "publish", "filter", "pretty", "pause", "clear"];
   const seen = new Set();
   for (let presses = 0; presses < 40; presses += 1) {
     await page.keyboard.press("Tab");

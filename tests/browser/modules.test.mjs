@@ -106,10 +106,21 @@ test("rates come from the time that passed, and not from a restart", async () =>
   assert.deepEqual(rates, [null, 100, null, 1]);
 });
 
-test("delays between attempts double, are jittered and end at a cap", async () => {
-  const delays = await page.evaluate(async () => {
-    const { retryDelayMs } = await import("/console/connection.js");
-    return [retryDelayMs(0, 0), retryDelayMs(0, 1), retryDelayMs(2, 1), retryDelayMs(1000, 1)];
+test("what is a pattern is one by its segments", async () => {
+  const found = await page.evaluate(async () => {
+    const { isPattern } = await import("/console/topic.js");
+    const texts = ["*", "**", "a/*", "a.*.b", "a/**", "*?x=1", "a", "a*", "a/***", "a?b=/*", ""];
+    return texts.filter(isPattern);
   });
-  assert.deepEqual(delays, [250, 500, 2000, 15_000]);
+  assert.deepEqual(found, ["*", "**", "a/*", "a.*.b", "a/**", "*?x=1"]);
+});
+
+test("connections are WebSockets and streams, not requests", async () => {
+  const { connections } = await page.evaluate(async () => {
+    const { Readings, parseMetrics } = await import("/console/metrics.js");
+    const line = (state, dialect, count) => `umbel_connections{state="${state}",dialect="${dialect}"} ${count}`;
+    const lines = [line("http", "none", 7), line("open", "raw", 2), line("open", "sse", 3)];
+    return new Readings().handleReading(parseMetrics(lines.join("\n")), 1000);
+  });
+  assert.equal(connections, 5);
 });
