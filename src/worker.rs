@@ -90,6 +90,7 @@ struct Cell {
     enqueue: Sender<Command>,
     queue: Receiver<Command>,
     queued_bytes: AtomicUsize,
+    // Flags are swapped, never stored: who takes one sees what all of those did who found it set or set it.
     /// It stands in `work`.
     scheduled: AtomicBool,
     /// An outlet was full.
@@ -190,7 +191,7 @@ impl Shards {
         let index = number % self.cells.len();
         let cell = &self.cells[index];
         let outcome = cell.push(command, self.bytes_max).or_else(|command| {
-            cell.turned_away.store(true, Ordering::SeqCst);
+            cell.turned_away.swap(true, Ordering::SeqCst);
             if self.inline {
                 self.run(index, from);
             }
@@ -236,7 +237,9 @@ impl Shards {
         let Some(cell) = self.cells.get(index) else {
             return false;
         };
-        cell.scheduled.store(false, Ordering::SeqCst);
+        cell.scheduled.swap(false, Ordering::SeqCst);
+        // Pairs with the fence in `run`: either this finds the lock free, or its holder sees what this has come for.
+        fence(Ordering::SeqCst);
         self.run(index, None);
         true
     }
@@ -296,7 +299,7 @@ impl Shards {
             && let Err(TrySendError::Full(_)) = self.work.try_send(index)
         {
             // Only a stop order can stand in its place, and then nobody waits for the work.
-            self.cells[index].scheduled.store(false, Ordering::SeqCst);
+            self.cells[index].scheduled.swap(false, Ordering::SeqCst);
         }
     }
 
@@ -312,14 +315,11 @@ impl Shards {
             if has_room && cell.turned_away.swap(false, Ordering::SeqCst) {
                 self.outlets.iter().for_each(|outlet| outlet.wake());
             }
+            // Pairs with the fences of those who come: either this sees what for, or they find the lock free.
+            fence(Ordering::SeqCst);
             match run {
-                Run::Drained => {
-                    // Pairs with the fence in `submit`: either this sees the command, or `submit` finds the lock free.
-                    fence(Ordering::SeqCst);
-                    if cell.queue.is_empty() {
-                        return;
-                    }
-                }
+                Run::Drained if cell.queue.is_empty() => return,
+                Run::Drained => {}
                 // Once there is room again, whoever resumes the shard sees it scheduled. But a worker that came while
                 // the lock was held here has left, so then it goes on here.
                 Run::Stalled if cell.stalled.load(Ordering::SeqCst) => return,
@@ -364,7 +364,7 @@ impl Shards {
             let Err(effect) = outlet.offer(effect, from) else {
                 continue;
             };
-            cell.stalled.store(true, Ordering::SeqCst);
+            cell.stalled.swap(true, Ordering::SeqCst);
             // Room may have been made, and `resume` called, before the flag was set.
             if let Err(effect) = outlet.offer(effect, from) {
                 state.unsent.push_front(effect);

@@ -21,6 +21,7 @@ pub struct Mailbox {
     receiver: Receiver<Effect>,
     bytes: AtomicUsize,
     bytes_max: usize,
+    // Flags are swapped, never stored: who takes one sees what all of those did who found it set or set it.
     /// A wake is on its way, so further ones are not needed.
     woken: AtomicBool,
     /// The reactor has ended: nobody there waits for mail, and others must not wait because of it either.
@@ -94,7 +95,7 @@ impl Mailbox {
             return;
         }
         if !(0..WAKE_TRIES).any(|_| (self.wake)()) {
-            self.woken.store(false, Ordering::SeqCst);
+            self.woken.swap(false, Ordering::SeqCst);
         }
     }
 }
@@ -102,7 +103,7 @@ impl Mailbox {
 impl Outlet for Arc<Mailbox> {
     fn offer(&self, effect: Effect, from: Option<ReactorId>) -> Result<(), Effect> {
         self.push(effect).or_else(|effect| {
-            self.starved.store(true, Ordering::SeqCst);
+            self.starved.swap(true, Ordering::SeqCst);
             // Room may have been made before the flag was seen.
             self.push(effect)
         })?;
@@ -121,7 +122,7 @@ impl Outlet for Arc<Mailbox> {
 impl Inbox {
     /// To be called before the effects are taken: from here on a new effect wakes again.
     pub fn begin(&self) {
-        self.mailbox.woken.store(false, Ordering::SeqCst);
+        self.mailbox.woken.swap(false, Ordering::SeqCst);
     }
 
     /// The next effect.
@@ -152,7 +153,7 @@ impl Inbox {
 impl Drop for Inbox {
     fn drop(&mut self) {
         // Whoever finds the mailbox full from here on, and so might wait for it, sees this too.
-        self.mailbox.ended.store(true, Ordering::SeqCst);
+        self.mailbox.ended.swap(true, Ordering::SeqCst);
         self.mailbox.forget_all();
     }
 }
