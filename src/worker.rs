@@ -89,6 +89,7 @@ struct Cell {
     state: Mutex<State>,
     enqueue: Sender<Command>,
     queue: Receiver<Command>,
+    /// Counted in an order with `turned_away`: who made room sees the flag of him who found none.
     queued_bytes: AtomicUsize,
     // Flags are swapped, never stored: who takes one sees what all of those did who found it set or set it.
     /// It stands in `work`.
@@ -339,7 +340,7 @@ impl Shards {
                 return (Run::Drained, true);
             };
             cell.queued_bytes
-                .fetch_sub(command.bytes(), Ordering::Relaxed);
+                .fetch_sub(command.bytes(), Ordering::AcqRel);
             if matches!(command, Command::Publish { .. }) {
                 // Only the holder of the lock writes, so this need not be one operation.
                 let publications = cell.publications.load(Ordering::Relaxed) + 1;
@@ -379,13 +380,13 @@ impl Cell {
     fn push(&self, command: Command, bytes_max: usize) -> Result<(), Command> {
         let bytes = command.bytes();
         // One publication always fits, whatever its size.
-        let before = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let before = self.queued_bytes.fetch_add(bytes, Ordering::AcqRel);
         if before > 0 && before + bytes > bytes_max {
-            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.queued_bytes.fetch_sub(bytes, Ordering::AcqRel);
             return Err(command);
         }
         self.enqueue.try_send(command).map_err(|error| {
-            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.queued_bytes.fetch_sub(bytes, Ordering::AcqRel);
             error.into_inner()
         })
     }

@@ -19,6 +19,7 @@ pub struct Mailbox {
     reactor: ReactorId,
     sender: Sender<Effect>,
     receiver: Receiver<Effect>,
+    /// Counted in an order with `starved`: who made room sees the flag of him who found none.
     bytes: AtomicUsize,
     bytes_max: usize,
     // Flags are swapped, never stored: who takes one sees what all of those did who found it set or set it.
@@ -66,13 +67,13 @@ impl Mailbox {
         }
         let bytes = effect.bytes();
         // One effect always fits, whatever its size.
-        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let before = self.bytes.fetch_add(bytes, Ordering::AcqRel);
         if before > 0 && before + bytes > self.bytes_max {
-            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.bytes.fetch_sub(bytes, Ordering::AcqRel);
             return Err(effect);
         }
         if let Err(error) = self.sender.try_send(effect) {
-            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.bytes.fetch_sub(bytes, Ordering::AcqRel);
             return Err(error.into_inner());
         }
         // If the reactor ended meanwhile it may not have seen this one any more.
@@ -130,7 +131,7 @@ impl Inbox {
         let effect = self.mailbox.receiver.try_recv().ok()?;
         self.mailbox
             .bytes
-            .fetch_sub(effect.bytes(), Ordering::Relaxed);
+            .fetch_sub(effect.bytes(), Ordering::AcqRel);
         Some(effect)
     }
 
