@@ -79,6 +79,7 @@ mod protocol;
 mod reactor;
 mod server;
 mod shrink;
+mod sync;
 mod topic;
 mod units;
 mod worker;

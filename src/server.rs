@@ -30,7 +30,7 @@ use crate::reactor::mailbox::{Inbox, Mailbox, mailbox};
 use crate::reactor::mio_driver::{MioDriver, Selector};
 use crate::reactor::{Context, Reactor};
 use crate::topic::{TopicRule, TopicRules};
-use crate::worker::{Outlet, QueueLimits, Shards};
+use crate::worker::{Outlet, QueueLimits, Shards, WorkQueue};
 
 /// Shards for each thread that may run one, so that two busy threads seldom want the same.
 const SHARDS_PER_THREAD: usize = 4;
@@ -151,7 +151,7 @@ struct Assembly<'a> {
     selectors: Vec<Selector>,
     inboxes: Vec<Inbox>,
     mailboxes: Vec<Arc<Mailbox>>,
-    work: Receiver<usize>,
+    work: WorkQueue,
     shared: Shared,
 }
 
@@ -321,7 +321,7 @@ struct Policy {
 pub struct Server {
     handle: Handle,
     reactors: Vec<Reactor<MioDriver>>,
-    work: Receiver<usize>,
+    work: WorkQueue,
     workers: usize,
     address: SocketAddr,
     connections_max: usize,

@@ -10,16 +10,18 @@
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, RandomState};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
-use std::sync::{Mutex, MutexGuard, TryLockError};
-
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use std::sync::TryLockError;
 
 use crate::hub::{Command, CommandRoute, Effect, ReactorId, Shard, ShardSettings};
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use crate::sync::{Mutex, MutexGuard, Receiver, Sender, TrySendError, bounded};
 use crate::topic::Topic;
 
 /// Commands carried out before the thread that runs a shard turns to its own work again; a worker goes on.
 const COMMANDS_PER_RUN: usize = 256;
+
+/// Queue of the shards that a worker is to run.
+pub type WorkQueue = Receiver<usize>;
 
 /// Receiver of the effects for one reactor.
 pub trait Outlet: Send + Sync {
@@ -131,7 +133,7 @@ impl Shards {
         limits: QueueLimits,
         settings: &ShardSettings,
         inline: bool,
-    ) -> (Shards, Receiver<usize>) {
+    ) -> (Shards, WorkQueue) {
         let (work, worker) = bounded(first_epochs.len());
         let settings = ShardSettings {
             history_bytes_max: settings.history_bytes_max / first_epochs.len().max(1),
@@ -225,7 +227,7 @@ impl Shards {
     }
 
     /// A worker thread: runs what is scheduled until all senders of `work` are gone or [`Shards::stop`] is called.
-    pub fn work(&self, work: &Receiver<usize>) {
+    pub fn work(&self, work: &WorkQueue) {
         while let Ok(index) = work.recv() {
             if !self.run_scheduled(index) {
                 return;
@@ -412,5 +414,7 @@ impl Cell {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
+mod interleavings;
+#[cfg(all(test, not(loom)))]
 mod tests;

@@ -13,7 +13,15 @@ const FUNCTION_LINES_MAX: usize = 70;
 
 /// The rooms of `src/`, lowest first. A room may name those on lower floors, and nothing else of the crate.
 const FLOORS: &[&[&str]] = &[
-    &["http", "console", "guide", "shrink", "hash_index", "units"],
+    &[
+        "http",
+        "console",
+        "guide",
+        "shrink",
+        "hash_index",
+        "units",
+        "sync",
+    ],
     &["protocol", "topic"],
     &["config", "hub"],
     &["error", "dialect", "worker"],

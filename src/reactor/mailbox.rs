@@ -1,11 +1,10 @@
 //! A reactor's mailbox: a bounded channel of effects, and one wake-up for a whole burst of them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
-use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::hub::{Effect, ReactorId, Share};
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::sync::{Receiver, Sender, bounded};
 use crate::worker::Outlet;
 
 /// Wakes a reactor out of its wait for events; false if it did not work.
@@ -167,7 +166,10 @@ fn forget(effect: &Effect) {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
+mod interleavings;
+
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::hub::{
