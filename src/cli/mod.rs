@@ -12,7 +12,6 @@
 //! | `check`, `machine` | `umbel check`: the verdicts, and the facts they are about |
 //! | `tips` | what to write instead of other programs' flags |
 //! | `documents` | completions and manual pages |
-//! | `timestamp` | the time of day in JSON lines |
 
 mod check;
 mod client;
@@ -26,7 +25,6 @@ mod machine;
 mod publish;
 mod serve;
 mod sub;
-mod timestamp;
 mod tips;
 pub mod url;
 

@@ -8,7 +8,6 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use umbel::internals::http::escape::escape;
 
-use super::super::timestamp;
 use super::source::{Gap, Payload, Publication};
 
 /// How publications are printed.
@@ -62,7 +61,7 @@ impl Output<'_> {
             Payload::Text(text) => ("text", text.len()),
             Payload::Binary(bytes) => ("binary", bytes.len()),
         };
-        let mut line = json!({ "time": timestamp::now(), "bytes": len, "kind": kind });
+        let mut line = json!({ "time": now(), "bytes": len, "kind": kind });
         line["data"] = match publication.payload {
             Payload::Text(text) => text.into(),
             Payload::Binary(bytes) => self.encode(bytes).into(),
@@ -122,7 +121,7 @@ impl Output<'_> {
         if self.form.is_json {
             let (from, to) = gap.ends.unzip();
             let line = json!({
-                "time": timestamp::now(), "kind": "gap", "name": gap.name,
+                "time": now(), "kind": "gap", "name": gap.name,
                 "from": from.map(Value::from), "to": to.map(Value::from),
             });
             let printed = writeln!(self.out, "{line}");
@@ -161,4 +160,9 @@ impl Output<'_> {
             _ => Err(format!("standard output: {error}").into()),
         }
     }
+}
+
+/// The time of day in UTC, with milliseconds, as RFC 3339 writes it.
+fn now() -> String {
+    format!("{:.3}", jiff::Timestamp::now())
 }
