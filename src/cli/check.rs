@@ -4,12 +4,12 @@ use std::error::Error;
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde::Serialize;
-use umbel::config::{LimitInfo, Limits};
+use umbel::config::{LimitInfo, Limits, REACTORS_MAX};
 
-use super::limits;
 use super::machine::Machine;
+use super::{count, limits};
 
 /// Descriptors that the server keeps from connections: as many as its start says it does.
 const DESCRIPTORS_RESERVED: u64 = 64;
@@ -42,7 +42,8 @@ pub fn command() -> Command {
                 .value_name("COUNT")
                 .default_value("10000")
                 .hide_default_value(true)
-                .value_parser(value_parser!(u64).range(1..=100_000_000))
+                .allow_negative_numbers(true)
+                .value_parser(count(1..=100_000_000, ""))
                 .help("How many connections at a time are wanted [default: 10000]"),
             Arg::new("reactors")
                 .long("reactors")
@@ -51,7 +52,8 @@ pub fn command() -> Command {
                 .value_name("COUNT")
                 .default_value("0")
                 .hide_default_value(true)
-                .value_parser(value_parser!(u64))
+                .allow_negative_numbers(true)
+                .value_parser(count(0..=REACTORS_MAX as u64, ""))
                 .help("Reactor threads, as for umbel serve; 0 means one for each core [default: 0]"),
             limits::argument(backlog()).help(format!("As for umbel serve [default: {}]", backlog().default)),
             Arg::new("json")

@@ -31,6 +31,7 @@ pub mod url;
 use std::error::Error;
 use std::ffi::OsString;
 use std::io;
+use std::ops::RangeInclusive;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -38,6 +39,7 @@ use std::sync::atomic::AtomicBool;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
+use umbel::internals::units::Unit;
 
 use url::{DEFAULT_SERVER, Scheme, Url};
 
@@ -133,6 +135,25 @@ fn peer_arguments() -> [Arg; 3] {
             .action(ArgAction::SetTrue)
             .help("Print progress to standard error"),
     ]
+}
+
+/// Takes a whole number of things in a range. `note` ends what is said otherwise.
+fn count(
+    range: RangeInclusive<u64>,
+    note: &'static str,
+) -> impl Fn(&str) -> Result<u64, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let value = Unit::Count.parse(text);
+        value.filter(|value| range.contains(value)).ok_or_else(|| {
+            let tip = Unit::Count.tip(text).map(|tip| format!("{tip}; "));
+            let (min, max) = range.clone().into_inner();
+            let tip = tip.unwrap_or_default();
+            match max {
+                u64::MAX => format!("{tip}it must be a whole number from {min}{note}"),
+                _ => format!("{tip}it must be a whole number from {min} to {max}{note}"),
+            }
+        })
+    }
 }
 
 fn url_of(matches: &ArgMatches, scheme: Scheme) -> Result<Url, String> {

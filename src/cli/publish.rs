@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 use umbel::internals::http::escape::escape;
 use umbel::internals::http::response::is_header;
@@ -18,7 +18,7 @@ use super::client::{self, Liveness, Opened, Reader, TICK, Wishes, Writer};
 use super::ending::Ending;
 use super::http_client::Poster;
 use super::url::{Scheme, Url};
-use super::{peer_arguments, stop_signals, url_of};
+use super::{count, peer_arguments, stop_signals, url_of};
 
 /// Bytes of one line of standard input, or of all of it.
 const LINE_BYTES_MAX: u64 = 1 << 30;
@@ -80,7 +80,8 @@ pub fn command() -> Command {
                 .value_name("COUNT")
                 .default_value("10")
                 .hide_default_value(true)
-                .value_parser(value_parser!(u32))
+                .allow_negative_numbers(true)
+                .value_parser(count(0..=u32::MAX.into(), ""))
                 .help("How often a message that http:// answers with 503 is sent again, each time after its Retry-After [default: 10]"),
         ])
         .args(peer_arguments())
@@ -153,8 +154,8 @@ fn post(matches: &ArgMatches, url: &Url, input: Input) -> Result<(), Box<dyn Err
         let key = escape(key);
         return Err(format!("--key {key:?}: a key holds no control characters").into());
     }
-    let retries = *matches.get_one("retries").expect("it has a default");
-    let mut poster = Poster::new(url, &headers, retries);
+    let retries: u64 = *matches.get_one("retries").expect("it has a default");
+    let mut poster = Poster::new(url, &headers, retries as u32);
     let is_printed = wants_receipt || matches.get_flag("verbose");
     let mut post = |message: &[u8]| {
         let answer = poster.post(message)?;

@@ -13,16 +13,18 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use umbel::config::{Limits, REACTORS_MAX, WORKERS_MAX};
 use umbel::internals::protocol::OriginList;
-use umbel::internals::units::Unit;
 use umbel::{Access, Config, ConfigError, Deflate, Handle, Origins, Server, TopicRule};
 
-use super::{limits, log_output};
+use super::{count, limits, log_output};
 
 const LISTENING: &str = "Address and threads";
 const ACCESS: &str = "Access";
 const DEFLATE: &str = "Compression";
 const TOPICS: &str = "Topics";
 const LOGGING: &str = "Logging";
+
+/// What 0 threads mean.
+const CHOSEN: &str = "; 0 lets the server choose";
 
 const VARIABLES: &str = "Every setting has a variable as well: --listen is UMBEL_LISTEN, --backlog is \
                          UMBEL_BACKLOG. A flag wins over its variable. Sizes and times may have \
@@ -54,11 +56,11 @@ pub fn command() -> Command {
             setting("reactors", "COUNT", "Reactor threads; 0 means one for each core [default: 0]")
                 .default_value("0")
                 .allow_negative_numbers(true)
-                .value_parser(|text: &str| parse_count(text, REACTORS_MAX)),
+                .value_parser(count(0..=REACTORS_MAX as u64, CHOSEN)),
             setting("workers", "COUNT", "Worker threads; 0 means one for every four reactors [default: 0]")
                 .default_value("0")
                 .allow_negative_numbers(true)
-                .value_parser(|text: &str| parse_count(text, WORKERS_MAX)),
+                .value_parser(count(0..=WORKERS_MAX as u64, CHOSEN)),
             setting("inline-shards", "BOOL", "Let an idle shard's work run at once on the thread that brings it: true or false [default: true]")
                 .default_value("true")
                 .value_parser(value_parser!(bool))
@@ -150,16 +152,6 @@ fn parse_address(text: &str) -> Result<SocketAddr, String> {
         "it must be an IP address and a port, as in 127.0.0.1:8080, 0.0.0.0:8080 or [::]:8080; set it with --listen \
          or UMBEL_LISTEN"
             .to_owned()
-    })
-}
-
-/// Reads how many threads there are.
-fn parse_count(text: &str, max: usize) -> Result<usize, String> {
-    let count = Unit::Count
-        .parse(text)
-        .and_then(|count| count.try_into().ok());
-    count.filter(|count| *count <= max).ok_or_else(|| {
-        format!("it must be a whole number from 0 to {max}; 0 lets the server choose")
     })
 }
 
@@ -263,7 +255,7 @@ fn print_settings(config: &Config) -> Result<(), Box<dyn Error>> {
 
 fn config(matches: &ArgMatches) -> Result<Config, ConfigError> {
     let mut config = Config::default();
-    let number = |name| matches.get_one::<usize>(name).copied().unwrap_or(0);
+    let number = |name| matches.get_one::<u64>(name).copied().unwrap_or(0) as usize;
     config.listen = *matches.get_one("listen").expect("it has a default");
     config.reactors = number("reactors");
     config.workers = number("workers");

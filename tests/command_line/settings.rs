@@ -109,8 +109,17 @@ fn malformed_numbers_get_suggestions() {
             assert!(error.contains(part), "{argument}: {part}: {error}");
         }
     }
-    let error = refused(&["serve", "--workers", "-1"]);
-    assert!(error.contains("whole number from 0 to 1024"), "{error}");
+    for (arguments, part) in [
+        (&["serve", "--workers", "-1"][..], "from 0 to 1024"),
+        (&["check", "--connections", "10k"], "write 10000; "),
+        (&["check", "--reactors", "-1"], "from 0 to 1024"),
+        (&["sub", "-n", "1k", "x"], "write 1000; "),
+        (&["sub", "-n", "0", "x"], "whole number from 1"),
+        (&["pub", "--retries", "x", "t", "y"], "whole number from 0"),
+    ] {
+        let (code, _, error) = run(&mut umbel(arguments));
+        assert!(code == 2 && error.contains(part), "{arguments:?}: {error}");
+    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ mod topic;
 use std::error::Error;
 use std::process::ExitCode;
 
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 use umbel::internals::protocol::deflate::Offer;
 
 use super::client::{Wishes, authorization};
@@ -71,7 +71,8 @@ pub fn command() -> Command {
                 .long("count")
                 .short('n')
                 .value_name("COUNT")
-                .value_parser(value_parser!(u64).range(1..))
+                .allow_negative_numbers(true)
+                .value_parser(super::count(1..=u64::MAX, ""))
                 .help("End after so many messages"),
             Arg::new("once")
                 .long("once")
