@@ -108,6 +108,8 @@ pub struct ReactorMetrics {
     pub refused: [Cell; Refusal::LABELS.len()],
     /// Connections ended, by [`CloseReason::LABELS`].
     pub closed: [Cell; CloseReason::LABELS.len()],
+    /// Subscribers told that they are closed because they read too slowly.
+    pub slow_consumers: Cell,
     /// Messages received on WebSocket connections.
     pub messages_received: Cell,
     /// Messages sent on WebSocket connections, to subscribers or by handler endpoints.
@@ -136,7 +138,7 @@ pub struct ReactorMetrics {
     pub replayed: Cell,
     /// Commands on connections of many topics that were answered by an error.
     pub command_errors: Cell,
-    /// Publications that slow consumers were told that they do not get.
+    /// Publications that went from outboxes, the oldest first, to make room.
     pub dropped_oldest: Cell,
     /// Publications replaced in outboxes by newer ones of the same key.
     pub replaced: Cell,
@@ -335,8 +337,6 @@ impl Collector for Scrape {
         for (name, help, cell) in COUNTERS {
             encode_counter(e, name, help, metrics.sum(cell))?;
         }
-        let help = "Subscribers closed because they read too slowly";
-        encode_counter(e, "slow_consumers", help, metrics.slow_consumers())?;
         encode_counter(
             e,
             "publications",
@@ -400,12 +400,9 @@ fn encode_gauge(
 }
 
 impl Metrics {
-    /// Subscribers that were closed because they read too slowly.
+    /// Subscribers that were told that they are closed because they read too slowly.
     pub fn slow_consumers(&self) -> u64 {
-        [CloseReason::SlowConsumerBytes, CloseReason::SlowConsumerAge]
-            .map(|reason| self.sum(|reactor| &reactor.closed[reason.index()]))
-            .iter()
-            .sum()
+        self.sum(|reactor| &reactor.slow_consumers)
     }
 }
 
@@ -420,6 +417,7 @@ mod tests {
         metrics.reactor(1).deliveries.add(4);
         metrics.reactor(1).connections[label_index(Label::Handler)].set(5);
         metrics.reactor(0).closed[CloseReason::SlowConsumerAge.index()].add(1);
+        metrics.reactor(1).slow_consumers.add(1);
         metrics.reactor(0).publish_to_write.record_us(3);
         let text = metrics.encode(HubCounts::default());
         assert!(text.contains("\numbel_deliveries_total 7\n"), "{text}");

@@ -167,6 +167,46 @@ fn trickling_reader_cut_by_age() {
     reader.join();
 }
 
+/// Its end is up to the reader, and may be long in coming.
+#[test]
+fn counted_when_told() {
+    let flags = [
+        "--close-timeout-ms",
+        "60000",
+        "--outbox-bytes-max",
+        "262144",
+    ];
+    let limits = ["--publication-bytes-max", "65536"];
+    for age in [&["--outbox-age-max-ms", "500"][..], &[]] {
+        let server = Server::start(&[&flags[..], &limits, age].concat());
+        let stopped = [(); 3].map(|()| {
+            WebSocket::open_on(connect(server.address(), SMALL_RECEIVE_BUFFER), "/ws/hot")
+        });
+        let mut http = Http::connect(server.address());
+        let count = if age.is_empty() { 60 } else { 12 };
+        for number in 0..count {
+            http.publish("hot", numbered(number, 16_000).as_bytes());
+        }
+        wait_until("they are counted", || {
+            server.metric("umbel_slow_consumers_total") == 3.0
+        });
+        let closed = |server: &Server| {
+            ["slow_consumer_age", "slow_consumer_bytes"]
+                .map(|reason| server.metric(&format!("umbel_closed_total{{reason=\"{reason}\"}}")))
+                .iter()
+                .sum::<f64>()
+        };
+        assert_eq!(closed(&server), 0.0, "they are still there");
+        drop(stopped);
+        wait_until("they are gone", || closed(&server) == 3.0);
+        assert_eq!(
+            server.metric("umbel_slow_consumers_total"),
+            3.0,
+            "once each"
+        );
+    }
+}
+
 #[test]
 fn close_reason_after_cut_by_age() {
     let server = Server::start(&["--outbox-age-max-ms", "500", "--close-timeout-ms", "10000"]);

@@ -41,9 +41,9 @@ impl Segment {
     }
 }
 
-/// The queue would hold more than it may.
+/// The queue would hold more than it may, even after these went to make room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OutboxFull;
+pub struct OutboxFull(pub Dropped);
 
 #[derive(Debug)]
 struct Queued {
@@ -193,7 +193,7 @@ impl Outbox {
         if !queue.segments.is_empty() && queue.bytes + cost > bytes_max {
             dropped.oldest = queue.make_room(cost, bytes_max, now_ms);
             if queue.bytes + cost > bytes_max {
-                return Err(OutboxFull);
+                return Err(OutboxFull(dropped));
             }
         }
         if queue.segments.is_empty() {
@@ -347,7 +347,10 @@ mod tests {
         outbox
             .push(own(&[0; 500]), 0, 0, 100)
             .expect("the first one always fits");
-        assert_eq!(outbox.push(own(b"x"), 0, 0, 100), Err(OutboxFull));
+        assert_eq!(
+            outbox.push(own(b"x"), 0, 0, 100),
+            Err(OutboxFull(Dropped::default()))
+        );
         let mut outbox = Outbox::default();
         let tiny = (0..)
             .take_while(|_| outbox.push(own(b"x"), 0, 0, 6500).is_ok())

@@ -23,7 +23,7 @@ pub struct Waiting<'a, 'b> {
 /// Queues what a write did not take of a batch: all but the first `written` bytes.
 ///
 /// # Errors
-/// The outbox is full, and the rule of a topic is to close its connection for that.
+/// The outbox is full, and the rule of a topic is to close its connection for that. Others may have gone before.
 pub fn queue(
     outbox: &mut Outbox,
     waiting: Waiting<'_, '_>,
@@ -82,10 +82,15 @@ fn queue_each(
                 outbox.push_droppable(segment, skip, droppable, now_ms, bytes_max)
             }
             None => outbox.push(segment, skip, now_ms, bytes_max),
-        }?;
+        };
         skip = 0;
-        dropped.oldest += pushed.oldest;
-        dropped.replaced += pushed.replaced;
+        match pushed {
+            Ok(went) => dropped.add(went),
+            Err(OutboxFull(went)) => {
+                dropped.add(went);
+                return Err(OutboxFull(dropped));
+            }
+        }
     }
     Ok(dropped)
 }

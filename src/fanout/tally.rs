@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::connection::outbox::Dropped;
 use crate::dialect::{FORM_COUNT, Form};
 use crate::hub::{Publication, Share};
 
@@ -47,6 +48,12 @@ impl Tally {
         for publication in publications {
             publication.add_share(&share);
         }
+    }
+
+    /// Counts publications that went from one outbox.
+    pub fn add_dropped(&mut self, dropped: Dropped) {
+        self.dropped_oldest += dropped.oldest as u64;
+        self.replaced += dropped.replaced as u64;
     }
 
     /// Counts a subscriber.

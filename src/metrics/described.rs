@@ -78,8 +78,13 @@ pub(super) const COUNTERS: &[Described] = &[
         &r.command_errors
     }),
     (
+        "slow_consumers",
+        "Subscribers closed for reading too slowly, counted when told",
+        |r| &r.slow_consumers,
+    ),
+    (
         "publications_dropped",
-        "Publications dropped for slow consumers, with a gap marker",
+        "Publications dropped for slow consumers, with a gap marker or their end",
         |r| &r.dropped_oldest,
     ),
     (

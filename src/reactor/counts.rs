@@ -44,6 +44,14 @@ impl<T: Transport> Connections<T> {
         self.counts[label_index(slot.label)] -= 1;
         self.counts[label_index(label)] += 1;
         slot.label = label;
+        if slot
+            .connection
+            .ending()
+            .is_some_and(CloseReason::is_slow_consumer)
+        {
+            // It is told now. When it is gone is up to it.
+            self.metrics.slow_consumers.add(1);
+        }
         if let Label::Subscriber(dialect) = label {
             slot.plain_form = dialect.into();
             slot.best_form = Form::best(dialect, slot.connection.deflate());

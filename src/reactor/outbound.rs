@@ -387,7 +387,8 @@ impl<T: Transport> Slot<T> {
             }
             match self.connection.outbox.push(rest, 0, now_ms, bytes_max) {
                 Ok(dropped) => metrics.dropped_oldest.add(dropped.oldest as u64),
-                Err(OutboxFull) => {
+                Err(OutboxFull(dropped)) => {
+                    metrics.dropped_oldest.add(dropped.oldest as u64);
                     self.connection
                         .fail(settings, now_ms, CloseReason::SlowConsumerBytes);
                 }
@@ -457,11 +458,9 @@ impl<T: Transport> Slot<T> {
             settings,
             now_ms,
         ) {
-            Ok(dropped) => {
-                tally.dropped_oldest += dropped.oldest as u64;
-                tally.replaced += dropped.replaced as u64;
-            }
-            Err(OutboxFull) => {
+            Ok(dropped) => tally.add_dropped(dropped),
+            Err(OutboxFull(dropped)) => {
+                tally.add_dropped(dropped);
                 tally.dropped += 1;
                 self.connection
                     .fail(settings, now_ms, CloseReason::SlowConsumerBytes);

@@ -53,6 +53,14 @@ pub struct Dropped {
     pub replaced: usize,
 }
 
+impl Dropped {
+    /// Takes others in.
+    pub fn add(&mut self, others: Dropped) {
+        self.oldest += others.oldest;
+        self.replaced += others.replaced;
+    }
+}
+
 /// What a segment is to the rules above.
 #[derive(Debug)]
 pub(super) enum Mark {

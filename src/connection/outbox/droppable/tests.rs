@@ -151,7 +151,11 @@ fn a_begun_publication_has_no_age_after_what_went_was_taken_out() {
     }
     assert_eq!(outbox.oldest_ms(), Some(5));
     let went = outbox.push(own(&[b'x'; ROOM]), 0, 5, ROOM);
-    assert_eq!(went, Err(OutboxFull));
+    let dropped = Dropped {
+        oldest: 39,
+        replaced: 0,
+    };
+    assert_eq!(went, Err(OutboxFull(dropped)));
     assert_eq!(outbox.oldest_ms(), Some(5));
     assert_eq!(drain(&mut outbox), "ublication t 1 ;plain;gap t 2 40;");
 }
@@ -171,7 +175,7 @@ fn the_latest_of_a_key_stands_at_the_end() {
     push(&mut outbox, policy, 2, 2, room_for(2)).expect("room");
     assert_eq!(
         push(&mut outbox, policy, 3, 3, room_for(2)),
-        Err(OutboxFull)
+        Err(OutboxFull(Dropped::default()))
     );
     let went = push(&mut outbox, policy, 4, 2, room_for(2));
     assert_eq!(

@@ -132,7 +132,7 @@ impl Model {
                 if dropped.oldest > 0 {
                     self.watch(now_ms);
                 }
-                return Err(OutboxFull);
+                return Err(OutboxFull(dropped));
             };
             self.drop_oldest(index, now_ms);
             dropped.oldest += 1;
