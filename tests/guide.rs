@@ -113,8 +113,9 @@ fn run(command: &str, scratch: &Scratch, server: &Server) -> String {
 }
 
 /// Pages with examples, and the flags of the server that they are run against.
-const PAGES: [(&str, &[&str]); 7] = [
+const PAGES: [(&str, &[&str]); 8] = [
     ("access", &["--publish-token", "s3cret"]),
+    ("command_line", &["--topic-rule", "** history=100"]),
     ("event_streams", &["--topic-rule", "orders/** history=1000"]),
     ("history", &["--topic-rule", "orders/** history=1000"]),
     ("http", &["--topic-rule", "orders/** history=1000"]),

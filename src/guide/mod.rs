@@ -1,8 +1,8 @@
 //! The guide: one page a task.
 //!
 //! To run a server: [deploy], [access], [limits], [metrics], [shutdown], [security].
-//! To use one: [http], [event_streams], [umbel.v1](crate::umbel_v1), [umbel_js], [history], [patterns], [presence],
-//! [slow_consumers], [compression].
+//! To use one: [http], [command_line], [event_streams], [umbel.v1](crate::umbel_v1), [umbel_js], [history], [patterns],
+//! [presence], [slow_consumers], [compression].
 //! To embed it: [embed]. To measure it: [measure]. To work on it: [contributing], [source_map].
 
 /// Declares the pages. Links by name lead to modules here, and to the files where the text is read as Markdown: of two
@@ -22,6 +22,8 @@ macro_rules! pages {
 pages! {
     /// Tokens, rights and web origins.
     access = "access.md";
+    /// `umbel sub`, `umbel pub` and the other commands.
+    command_line = "command_line.md";
     /// permessage-deflate, for all subscribers at once.
     compression = "compression.md";
     /// Build, test, bench; add a dialect, a setting, a metric, a limit, a transport.
