@@ -21,7 +21,6 @@ use prometheus_client::registry::Registry;
 use described::{COUNTERS, GAUGES};
 
 use crate::connection::{CloseReason, Label};
-use crate::dialect::Dialect;
 use crate::http::refusal::Refusal;
 use crate::worker::HubCounts;
 
@@ -68,30 +67,16 @@ impl Histogram {
     }
 }
 
-/// The labels of the connection gauge: state and dialect.
-const CONNECTION_LABELS: [(Label, &str, &str); 7] = [
-    (Label::Http, "http", "none"),
-    (Label::Subscriber(Dialect::Raw), "open", "raw"),
-    (Label::Subscriber(Dialect::Sse), "open", "sse"),
-    (Label::Subscriber(Dialect::V1), "open", "umbel.v1"),
-    (Label::Subscriber(Dialect::V1Binary), "open", "umbel.v1.bin"),
-    (Label::Handler, "open", "endpoint"),
-    (Label::Closing, "closing", "none"),
-];
-
-/// Kinds of connection that are counted apart.
-pub const LABEL_COUNT: usize = CONNECTION_LABELS.len();
+/// Kinds of connection that are counted apart, besides the subscribers of each dialect.
+const OTHER_KINDS: usize = 3;
 
 /// The place of a label among the gauges.
 pub fn label_index(label: Label) -> usize {
     match label {
         Label::Http => 0,
-        Label::Subscriber(Dialect::Raw) => 1,
-        Label::Subscriber(Dialect::Sse) => 2,
-        Label::Subscriber(Dialect::V1) => 3,
-        Label::Subscriber(Dialect::V1Binary) => 4,
-        Label::Handler => 5,
-        Label::Closing => 6,
+        Label::Handler => 1,
+        Label::Closing => 2,
+        Label::Subscriber(encoding) => OTHER_KINDS + usize::from(encoding.number()),
     }
 }
 
@@ -99,7 +84,7 @@ pub fn label_index(label: Label) -> usize {
 #[derive(Debug, Default)]
 pub struct ReactorMetrics {
     /// Gauge: connections by kind, from the slab's occupancy.
-    pub connections: [Cell; LABEL_COUNT],
+    pub connections: Box<[Cell]>,
     /// Connections accepted.
     pub accepted: Cell,
     /// Failed calls of accept.
@@ -186,13 +171,21 @@ impl ReactorMetrics {
 #[derive(Debug)]
 pub struct Metrics {
     reactors: Box<[Arc<ReactorMetrics>]>,
+    /// The names of the dialects, in the order of their numbers.
+    dialects: Box<[&'static str]>,
 }
 
 impl Metrics {
-    /// For so many reactors.
-    pub fn new(reactors: usize) -> Metrics {
+    /// For so many reactors, and dialects with these names.
+    pub fn new(reactors: usize, dialects: &[&'static str]) -> Metrics {
+        let kinds = OTHER_KINDS + dialects.len();
+        let reactor = || ReactorMetrics {
+            connections: (0..kinds).map(|_| Cell::default()).collect(),
+            ..ReactorMetrics::default()
+        };
         Metrics {
-            reactors: (0..reactors).map(|_| Arc::default()).collect(),
+            reactors: (0..reactors).map(|_| Arc::new(reactor())).collect(),
+            dialects: dialects.into(),
         }
     }
 
@@ -211,7 +204,7 @@ impl Metrics {
 
     /// Connections of every kind.
     pub fn connection_count(&self) -> u64 {
-        (0..LABEL_COUNT)
+        (0..OTHER_KINDS + self.dialects.len())
             .map(|index| self.sum(|r| &r.connections[index]))
             .sum()
     }
@@ -304,8 +297,17 @@ impl Metrics {
     fn encode_connections(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let help = "Connections, by state and dialect";
         let mut family = encoder.encode_descriptor("connections", help, None, MetricType::Gauge)?;
-        for (label, state, dialect) in CONNECTION_LABELS {
-            let count = self.sum(|reactor| &reactor.connections[label_index(label)]);
+        let subscribers = self.dialects.iter().enumerate();
+        let subscribers = subscribers.map(|(at, name)| (OTHER_KINDS + at, "open", *name));
+        let kinds = [(label_index(Label::Http), "http", "none")]
+            .into_iter()
+            .chain(subscribers)
+            .chain([
+                (label_index(Label::Handler), "open", "endpoint"),
+                (label_index(Label::Closing), "closing", "none"),
+            ]);
+        for (index, state, dialect) in kinds {
+            let count = self.sum(|reactor| &reactor.connections[index]);
             let labels = [("state", state), ("dialect", dialect)];
             ConstGauge::new(count as i64).encode(family.encode_family(&labels)?)?;
         }
@@ -412,7 +414,7 @@ mod tests {
 
     #[test]
     fn the_text_adds_up_the_reactors() {
-        let metrics = Arc::new(Metrics::new(2));
+        let metrics = Arc::new(Metrics::new(2, &["one", "two"]));
         metrics.reactor(0).deliveries.add(3);
         metrics.reactor(1).deliveries.add(4);
         metrics.reactor(1).connections[label_index(Label::Handler)].set(5);
@@ -466,9 +468,24 @@ mod tests {
     }
 
     #[test]
-    fn every_label_has_its_place() {
-        for (index, (label, ..)) in CONNECTION_LABELS.iter().enumerate() {
-            assert_eq!(label_index(*label), index);
+    fn every_dialect_has_a_gauge_of_its_name() {
+        let metrics = Arc::new(Metrics::new(1, &["one", "two"]));
+        let connections = &metrics.reactor(0).connections;
+        for (at, count) in connections.iter().zip(1..) {
+            at.set(count);
         }
+        let text = metrics.encode(HubCounts::default());
+        for (state, dialect, count) in [
+            ("http", "none", 1),
+            ("open", "one", 4),
+            ("open", "two", 5),
+            ("open", "endpoint", 2),
+            ("closing", "none", 3),
+        ] {
+            let row =
+                format!("umbel_connections{{state=\"{state}\",dialect=\"{dialect}\"}} {count}\n");
+            assert!(text.contains(&row), "{row} {text}");
+        }
+        assert_eq!(metrics.connection_count(), 15);
     }
 }

@@ -19,6 +19,7 @@ use crate::auth::access::Authorizer;
 use crate::auth::tokens::TokenRights;
 use crate::config::{Access, Config, ConfigError, Origins};
 use crate::connection::Settings;
+use crate::dialect::Dialects;
 use crate::error::Error;
 use crate::handle::Handle;
 use crate::handler::{Echo, Handler};
@@ -52,9 +53,18 @@ pub struct Builder {
     config: Config,
     authorizer: Option<Arc<dyn Authorizer>>,
     routes: Vec<OwnEndpoint>,
+    dialects: Dialects,
 }
 
 impl Builder {
+    /// The dialects that it speaks: for tests of what a dialect may want.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn dialects(mut self, dialects: Dialects) -> Builder {
+        self.dialects = dialects;
+        self
+    }
+
     /// Settings of the server. Without this call it is [`Config::default`].
     #[must_use]
     pub fn config(mut self, config: Config) -> Builder {
@@ -121,7 +131,7 @@ impl Builder {
         }
         self.config.check()?;
         for OwnEndpoint { path, .. } in &self.routes {
-            check_own_path(path, self.config.limits.target_bytes_max)
+            check_own_path(path, self.config.limits.target_bytes_max, &self.dialects)
                 .map_err(|why| ConfigError::new("handler", path.escape_debug(), why))?;
         }
         for warning in self.config.warnings() {
@@ -140,7 +150,8 @@ impl Builder {
             }
             None => Authority::Tokens(TokenRights::new(&rights)),
         };
-        Assembly::new(&self.config, origins, authority, self.routes)?.finish(policy)
+        let parts = (self.routes, self.dialects);
+        Assembly::new(&self.config, origins, authority, parts)?.finish(policy)
     }
 }
 
@@ -160,7 +171,7 @@ impl<'a> Assembly<'a> {
         config: &'a Config,
         origins: Arc<Origins>,
         authority: Authority,
-        routes: Vec<OwnEndpoint>,
+        (routes, dialects): (Vec<OwnEndpoint>, Dialects),
     ) -> Result<Assembly<'a>, Error> {
         let (limits, reactors) = (&config.limits, config.reactor_count());
         let selectors: Vec<_> = (0..reactors)
@@ -188,6 +199,7 @@ impl<'a> Assembly<'a> {
         };
         let settings = Settings::new(limits)
             .with_deflate(config.deflate, config.deflate_client_takeover)
+            .with_dialects(dialects)
             .with_topic_rules(TopicRules::new(config.topic_rules.clone()));
         let (shards, work) = Shards::new(
             &epochs,
@@ -196,6 +208,7 @@ impl<'a> Assembly<'a> {
             &settings.shard_settings(),
             config.inline_shards,
         );
+        let metrics = Arc::new(Metrics::new(reactors, &settings.dialects.labels()));
         let shared = Shared {
             settings: Arc::new(settings),
             shards: Arc::new(shards),
@@ -207,7 +220,7 @@ impl<'a> Assembly<'a> {
                 .map(|name| name.as_str().into())
                 .collect(),
             routes: routes.into(),
-            metrics: Arc::new(Metrics::new(reactors)),
+            metrics,
             lifecycle: Arc::new(LifecycleCell::default()),
         };
         Ok(Assembly {
@@ -359,6 +372,7 @@ impl Server {
             config: Config::default(),
             authorizer: None,
             routes: vec![echo],
+            dialects: Dialects::default(),
         }
     }
 

@@ -1,19 +1,19 @@
-//! What the commands of the dialect `umbel.v1` do.
+//! What the commands of connections of many topics do, whatever their dialect.
 
 use std::sync::Arc;
 
 use super::{Application, CommandContext, Lifecycle};
 use crate::auth::access::Action;
+use crate::auth::table::IdentityHandle;
 use crate::connection::{Answer, CloseReason, Message};
-use crate::dialect::Form;
-use crate::dialect::umbel_v1::binary;
-use crate::dialect::umbel_v1::{self, CommandError, CommandLimits, ErrorCode, Target};
+use crate::dialect::{
+    self, Closing, CommandError, CommandLimits, Dialects, Encoding, ErrorCode, Form, Reply, Target,
+};
 use crate::fanout::patterns::Joined;
-use crate::fanout::subscribed::Membership;
+use crate::fanout::subscribed::{Membership, Subscribed};
 use crate::fanout::topics::SubscribeError;
 use crate::handler::ConnectionId;
 use crate::hub::{Command, Join, Origin, Publication, Start};
-use crate::protocol::{Opcode, encode_frame};
 use crate::topic::Pattern;
 use crate::topic::SlowConsumer;
 use crate::topic::Topic;
@@ -32,33 +32,46 @@ pub struct Question {
 }
 
 /// One message of commands, while it is carried out.
-struct Turn<'t, 'c> {
-    current: &'t mut CommandContext<'c>,
+struct CommandTurn<'t> {
+    id: ConnectionId,
+    subscribed: Subscribed,
+    identity: IdentityHandle,
+    encoding: Encoding,
+    dialects: &'t Dialects,
+    /// The payload of the message of replies that is being made.
+    message: Vec<u8>,
     out: &'t mut Vec<u8>,
     /// What the connection is told to do about the message.
     answer: Answer,
 }
 
-impl Turn<'_, '_> {
-    /// Answers a command by a message of its own.
-    fn reply(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
-        let mut payload = Vec::with_capacity(128);
-        encode(&mut payload);
-        encode_frame(self.out, Opcode::Text, &payload, None);
+impl CommandTurn<'_> {
+    /// Answers a command, in a message of its own or together with the others.
+    fn reply(&mut self, id: Option<u32>, reply: &Reply<'_>) {
+        let dialect = self.dialects.get(self.encoding);
+        self.message.reserve(128);
+        dialect.encode_reply(&mut self.message, id, reply);
+        if !dialect.joins_replies() {
+            self.finish_message();
+        }
     }
 
-    /// The same, for a command that its sender gave a name to be answered by.
-    fn reply_if_named(&mut self, id: Option<u32>, encode: impl FnOnce(&mut Vec<u8>, u32)) {
-        if let Some(id) = id {
-            self.reply(|payload| encode(payload, id));
-        }
+    fn finish_message(&mut self) {
+        self.dialects
+            .frame_message(self.encoding, &self.message, self.out);
+        self.message.clear();
     }
 
     /// Tells of a subscription by a pattern, which has no position.
     fn reply_subscribed(&mut self, id: Option<u32>, target: &Target) {
-        self.reply_if_named(id, |payload, id| {
-            umbel_v1::encode_subscribed(payload, id, target, None, None, SlowConsumer::Close);
-        });
+        let subscribed = dialect::Subscribed {
+            target,
+            position: None,
+            recovered: None,
+            slow_consumer: SlowConsumer::Close,
+            replay: &[],
+        };
+        self.reply(id, &Reply::Subscribed(subscribed));
     }
 
     /// Whether the connection has been told to end.
@@ -72,74 +85,71 @@ impl Application {
     pub(super) fn handle_commands(
         &mut self,
         current: &mut CommandContext<'_>,
-        is_binary: bool,
+        encoding: Encoding,
         message: Message<'_>,
         out: &mut Vec<u8>,
     ) -> Answer {
         if self.multi_subscriptions.get(*current.subscribed).is_none() {
             return Answer::End(CloseReason::Forbidden);
         }
-        let mut turn = Turn {
-            current,
+        let dialects = self.dialects.clone();
+        let mut turn = CommandTurn {
+            id: current.id,
+            subscribed: *current.subscribed,
+            identity: *current.identity,
+            encoding,
+            dialects: &dialects,
+            message: Vec::new(),
             out,
             answer: Answer::Proceed,
         };
         let limits = &self.shared.settings.limits;
-        let payload_bytes_max = limits.publication_bytes_max;
-        match message {
-            Message::Text(text) => {
-                let limits = CommandLimits {
-                    commands_max: limits.commands_per_message_max,
-                    payload_bytes_max,
-                };
-                umbel_v1::parse_commands(text, &limits, &mut |command| {
-                    self.handle_command(&mut turn, command);
-                });
-            }
-            Message::Binary(bytes) if is_binary => {
-                let command = binary::parse_publish(bytes, payload_bytes_max);
-                self.handle_command(&mut turn, command);
-            }
-            Message::Binary(_) => {
-                let reason = "binary messages are for the subprotocol umbel.v1.bin";
-                let error = CommandError::new(None, ErrorCode::Unsupported, reason);
-                self.handle_command(&mut turn, Err(error));
-            }
+        let limits = CommandLimits {
+            commands_max: limits.commands_per_message_max,
+            payload_bytes_max: limits.publication_bytes_max,
+        };
+        let dialect = dialects.get(encoding);
+        let outcome = dialect.parse(message, &limits, &mut |command| {
+            self.handle_command(&mut turn, command);
+        });
+        turn.finish_message();
+        match (outcome, turn.answer) {
+            (_, answer @ Answer::End(_)) | (Ok(()), answer) => answer,
+            (Err(Closing { code, words }), _) => Answer::Close(code, words),
         }
-        turn.answer
     }
 
     fn handle_command(
         &mut self,
-        turn: &mut Turn<'_, '_>,
-        command: Result<umbel_v1::Command<'_>, CommandError>,
+        turn: &mut CommandTurn<'_>,
+        command: Result<dialect::Command<'_>, CommandError>,
     ) {
         if turn.is_ending() {
             return;
         }
         let outcome = command.and_then(|command| match command {
-            umbel_v1::Command::Subscribe { id, target, start } => {
+            dialect::Command::Subscribe { id, target, start } => {
                 self.subscribe_many(turn, id, target, start)
             }
-            umbel_v1::Command::Unsubscribe { id, target } => {
+            dialect::Command::Unsubscribe { id, target } => {
                 self.unsubscribe_many(turn, id, &target)
             }
-            umbel_v1::Command::Publish { .. } => self.publish_many(turn, command),
-            umbel_v1::Command::Presence { id, topic } => self.ask_presence(turn, id, topic),
-            umbel_v1::Command::Ping { id } => {
-                turn.reply_if_named(id, umbel_v1::encode_pong);
+            dialect::Command::Publish { .. } => self.publish_many(turn, command),
+            dialect::Command::Presence { id, topic } => self.ask_presence(turn, id, topic),
+            dialect::Command::Ping { id } => {
+                turn.reply(id, &Reply::Pong);
                 Ok(())
             }
         });
         if let Err(error) = outcome {
             self.metrics.command_errors.add(1);
-            turn.reply(|payload| umbel_v1::encode_error(payload, &error));
+            turn.reply(error.id, &Reply::Refused(&error));
         }
     }
 
     fn subscribe_many(
         &mut self,
-        turn: &mut Turn<'_, '_>,
+        turn: &mut CommandTurn<'_>,
         id: Option<u32>,
         target: Target,
         start: Start,
@@ -154,8 +164,8 @@ impl Application {
         };
         self.authorize_command(turn, id, action)?;
         let subscriptions_max = self.shared.settings.limits.subscriptions_max;
-        let connection = turn.current.id;
-        let subscribed = *turn.current.subscribed;
+        let connection = turn.id;
+        let subscribed = turn.subscribed;
         let Some(many) = self.multi_subscriptions.get_mut(subscribed) else {
             return Ok(());
         };
@@ -271,11 +281,11 @@ impl Application {
 
     fn unsubscribe_many(
         &mut self,
-        turn: &mut Turn<'_, '_>,
+        turn: &mut CommandTurn<'_>,
         id: Option<u32>,
         target: &Target,
     ) -> Result<(), CommandError> {
-        let many = self.multi_subscriptions.get_mut(*turn.current.subscribed);
+        let many = self.multi_subscriptions.get_mut(turn.subscribed);
         let removed = many.and_then(|many| {
             let membership = many.subscriptions.remove(target)?;
             Some((membership, many.best_form))
@@ -284,10 +294,8 @@ impl Application {
             let reason = "this connection has no such subscription";
             return Err(CommandError::new(id, ErrorCode::NotSubscribed, reason));
         };
-        self.leave(turn.current.id, target, membership, form);
-        turn.reply_if_named(id, |payload, id| {
-            umbel_v1::encode_unsubscribed(payload, id, target);
-        });
+        self.leave(turn.id, target, membership, form);
+        turn.reply(id, &Reply::Unsubscribed(target));
         Ok(())
     }
 
@@ -326,10 +334,10 @@ impl Application {
 
     fn publish_many(
         &mut self,
-        turn: &mut Turn<'_, '_>,
-        command: umbel_v1::Command<'_>,
+        turn: &mut CommandTurn<'_>,
+        command: dialect::Command<'_>,
     ) -> Result<(), CommandError> {
-        let umbel_v1::Command::Publish {
+        let dialect::Command::Publish {
             id,
             topic,
             kind,
@@ -347,7 +355,7 @@ impl Application {
         }
         let origin = match id {
             Some(id) if wants_receipt => {
-                let receipt = self.receipt(turn.current.id, id);
+                let receipt = self.receipt(turn.id, id);
                 let receipt = receipt.ok_or_else(|| {
                     let reason = "as many receipts as receipts_max allows are outstanding";
                     CommandError::new(Some(id), ErrorCode::Unavailable, reason)
@@ -355,7 +363,7 @@ impl Application {
                 publication = publication.with_receipt(receipt);
                 Origin::Detached
             }
-            Some(id) => self.origin(turn.current, id),
+            Some(id) => self.origin(turn.id, id),
             None => Origin::Detached,
         };
         let command = Command::Publish {
@@ -369,7 +377,7 @@ impl Application {
             _ => self.submit(command),
         };
         if let Err(command) = outcome {
-            turn.answer = self.hold_back(turn.current.id, command);
+            turn.answer = self.hold_back(turn.id, command);
             if turn.is_ending() && wants_receipt && id.is_some() {
                 self.receipts.give_back();
             }
@@ -379,7 +387,7 @@ impl Application {
 
     fn ask_presence(
         &mut self,
-        turn: &mut Turn<'_, '_>,
+        turn: &mut CommandTurn<'_>,
         id: Option<u32>,
         topic: Topic,
     ) -> Result<(), CommandError> {
@@ -389,7 +397,7 @@ impl Application {
             return Err(CommandError::new(id, ErrorCode::Unsupported, reason));
         }
         let questions_max = self.shared.settings.limits.commands_per_message_max;
-        let subscribed = *turn.current.subscribed;
+        let subscribed = turn.subscribed;
         let many = self.multi_subscriptions.get_mut(subscribed);
         let request = many.and_then(|many| many.ask_presence(topic.clone(), id, questions_max));
         let unavailable = || CommandError::new(id, ErrorCode::Unavailable, HUB_IS_FULL);
@@ -397,7 +405,7 @@ impl Application {
         let command = Command::Present {
             topic,
             reactor: self.reactor,
-            connection: turn.current.id.to_bits(),
+            connection: turn.id.to_bits(),
             request,
         };
         self.submit(command).map_err(|_| {
@@ -412,11 +420,11 @@ impl Application {
     /// Whether the connection may do what it wants.
     fn authorize_command(
         &self,
-        turn: &Turn<'_, '_>,
+        turn: &CommandTurn<'_>,
         id: Option<u32>,
         action: Action<'_>,
     ) -> Result<(), CommandError> {
-        let identity = self.identities.get(*turn.current.identity);
+        let identity = self.identities.get(turn.identity);
         self.authorize(identity, action)
             .map_err(|refusal| CommandError::of_refusal(id, refusal))
     }

@@ -6,14 +6,12 @@
 
 use super::{Application, ConnectionContext};
 use crate::connection::outbox::SEGMENT_OVERHEAD_BYTES;
-use crate::dialect::Dialect;
-use crate::dialect::sse::event as sse;
-use crate::dialect::umbel_v1::{self, Target};
+use crate::dialect::{self, Dialects, Encoding, JoinedAt, Reply, Target};
 use crate::fanout::patterns::Known;
 use crate::fanout::subscribed::{Membership, SubscribedKind};
 use crate::handler::ConnectionId;
 use crate::hub::{Joined, Member};
-use crate::protocol::{Opcode, SERVER_HEADER_BYTES_MAX, encode_frame};
+use crate::protocol::SERVER_HEADER_BYTES_MAX;
 use crate::topic::{SlowConsumer, Topic};
 
 impl Application {
@@ -69,8 +67,8 @@ impl Application {
             SubscribedKind::Many(_) if context.connection.takes_deliveries() => {
                 self.join_many(context, place, request, joined)
             }
-            SubscribedKind::None => match context.connection.joining_dialect() {
-                Some(dialect) => self.join_one(context, place, dialect, joined),
+            SubscribedKind::None => match context.connection.joining_encoding() {
+                Some(encoding) => self.join_one(context, place, encoding, joined),
                 None => false,
             },
             _ => false,
@@ -81,10 +79,11 @@ impl Application {
         &mut self,
         context: &mut ConnectionContext<'_>,
         place: u32,
-        dialect: Dialect,
+        encoding: Encoding,
         joined: Joined,
     ) -> bool {
         let settings = &self.shared.settings;
+        let dialects = &settings.dialects;
         let ConnectionContext {
             id,
             connection,
@@ -100,17 +99,18 @@ impl Application {
             position,
             recovered,
             publications,
-        } = fit(joined, dialect, room_bytes);
-        if !connection.handle_joined(settings, *now_ms, position, recovered, out) {
+        } = fit(joined, dialects, encoding, room_bytes);
+        let joined = JoinedAt {
+            position,
+            recovered,
+            has_replay: !publications.is_empty(),
+        };
+        if !connection.handle_joined(settings, *now_ms, joined, out) {
             return false;
         }
         self.metrics.count_recovery(recovered, publications.len());
         for publication in &publications {
-            out.extend_from_slice(dialect.encode(publication));
-        }
-        if dialect == Dialect::Sse && publications.is_empty() {
-            // Who is cut off before the first event comes back with this.
-            sse::encode_id(out, &position.to_string());
+            out.extend_from_slice(dialects.encode(encoding, publication));
         }
         let subscription = self.topics.add_subscriber(place, id.index);
         **subscribed = subscription.into();
@@ -147,38 +147,39 @@ impl Application {
         let member = self.topics.add_member(place, id.index, form);
         *membership = Membership::Live { place, member };
         self.presence.begin(place, id.index);
-        let (dialect, position) = (connection.dialect(), joined.position);
-        let answer = |recovered| {
-            let mut payload = Vec::with_capacity(128);
-            if let Some(id) = command {
-                let position = Some(position);
-                umbel_v1::encode_subscribed(
-                    &mut payload,
-                    id,
-                    &target,
-                    position,
-                    recovered,
-                    slow_consumer,
-                );
-            }
-            payload
+        let (dialects, encoding) = (&settings.dialects, connection.encoding());
+        let dialect = dialects.get(encoding);
+        let position = Some(joined.position);
+        let encode_reply = |recovered, replay: &[_]| {
+            let mut message = Vec::with_capacity(128);
+            let subscribed = dialect::Subscribed {
+                target: &target,
+                position,
+                recovered,
+                slow_consumer,
+                replay,
+            };
+            dialect.encode_reply(&mut message, command, &Reply::Subscribed(subscribed));
+            message
         };
         // Who recovers many topics at once must not be closed for what it asked for.
         let held = connection.outbox.bytes() + SEGMENT_OVERHEAD_BYTES;
-        let answer_bytes = SERVER_HEADER_BYTES_MAX + answer(joined.recovered).len();
+        let reply_bytes = SERVER_HEADER_BYTES_MAX + encode_reply(joined.recovered, &[]).len();
         let room_bytes = settings.limits.outbox_bytes_max;
-        let room_bytes = room_bytes.saturating_sub(held + answer_bytes);
+        let room_bytes = room_bytes.saturating_sub(held + reply_bytes);
         let Joined {
             recovered,
             publications,
             ..
-        } = fit(joined, dialect, room_bytes);
+        } = fit(joined, dialects, encoding, room_bytes);
         self.metrics.count_recovery(recovered, publications.len());
-        if command.is_some() {
-            encode_frame(out, Opcode::Text, &answer(recovered), None);
-        }
-        for publication in &publications {
-            out.extend_from_slice(dialect.encode(publication));
+        let holds_replay = dialect.holds_replay();
+        let in_reply = if holds_replay { &publications[..] } else { &[] };
+        dialects.frame_message(encoding, &encode_reply(recovered, in_reply), out);
+        if !holds_replay {
+            for publication in &publications {
+                out.extend_from_slice(dialects.encode(encoding, publication));
+            }
         }
         true
     }
@@ -205,12 +206,15 @@ impl Application {
         };
         let place = known.place;
         *membership = Membership::Live { place, member };
-        if let Some(command) = command {
-            let mut payload = Vec::with_capacity(128);
-            let slow_consumer = SlowConsumer::Close;
-            umbel_v1::encode_subscribed(&mut payload, command, &target, None, None, slow_consumer);
-            encode_frame(context.out, Opcode::Text, &payload, None);
-        }
+        let subscribed = dialect::Subscribed {
+            target: &target,
+            position: None,
+            recovered: None,
+            slow_consumer: SlowConsumer::Close,
+            replay: &[],
+        };
+        let (encoding, reply) = (context.connection.encoding(), Reply::Subscribed(subscribed));
+        self.reply(encoding, command, &reply, context.out);
         true
     }
 
@@ -225,30 +229,45 @@ impl Application {
         let Some(many) = self.multi_subscriptions.get_mut(*context.subscribed) else {
             return;
         };
-        if let Some((Some(name), topic)) = many.take_question(request)
+        if let Some((name, topic)) = many.take_question(request)
             && context.connection.takes_deliveries()
         {
+            let (dialects, encoding) = (
+                &self.shared.settings.dialects,
+                context.connection.encoding(),
+            );
+            let reply = Reply::Present {
+                topic: &topic,
+                total,
+                members,
+            };
+            let mut message = Vec::new();
+            dialects
+                .get(encoding)
+                .encode_reply(&mut message, name, &reply);
+            if message.is_empty() {
+                return;
+            }
             // The list knows of what has changed so far, so that is told first.
             let target = Target::Topic(topic.clone());
             if let Some(Membership::Live { place, .. }) = many.subscriptions.get(&target) {
+                let (place, index) = (*place, context.id.index);
                 self.presence
-                    .take_rest(*place, context.id.index, context.out);
+                    .take_rest(place, index, encoding, dialects, context.out);
             }
-            let mut payload = Vec::new();
-            umbel_v1::encode_presence(&mut payload, name, &topic, total, members);
-            encode_frame(context.out, Opcode::Text, &payload, None);
+            dialects.frame_message(encoding, &message, context.out);
         }
     }
 }
 
 /// What of a replay fits so many bytes in the asker's dialect. Who asked for all since a position gets all of it or is
 /// told that it is not recovered; who asked for the last ones gets the newest that fit.
-fn fit(mut joined: Joined, dialect: Dialect, room_bytes: usize) -> Joined {
+fn fit(mut joined: Joined, dialects: &Dialects, encoding: Encoding, room_bytes: usize) -> Joined {
     let mut bytes_left = room_bytes;
     let newest_first = joined.publications.iter().rev();
     let fitting = newest_first
         .take_while(|next| {
-            let left = bytes_left.checked_sub(dialect.encode(next).len());
+            let left = bytes_left.checked_sub(dialects.encode(encoding, next).len());
             bytes_left = left.unwrap_or(0);
             left.is_some()
         })

@@ -12,7 +12,6 @@ use super::route::query_of;
 use crate::auth::access::Action;
 use crate::auth::identity::Identity;
 use crate::connection::{Answer, Awaited, Gathering, Page, Reply};
-use crate::dialect::json;
 use crate::handler::ConnectionId;
 use crate::http::refusal::Refusal;
 use crate::http::request::Head;
@@ -234,7 +233,7 @@ fn take_in(
         if !is_first {
             body.push(b',');
         }
-        json::encode_listed(body, listed);
+        super::json::encode_listed(body, listed);
         page.topics_left -= 1;
     }
     match listing.next {
@@ -255,7 +254,7 @@ fn show(listing: &Listing) -> Answer {
     match listing.topics.iter().find(|listed| !listed.is_unused()) {
         Some(listed) => {
             let mut body = Vec::with_capacity(128);
-            json::encode_listed(&mut body, listed);
+            super::json::encode_listed(&mut body, listed);
             respond(body)
         }
         None => Answer::Refuse(Refusal::not_found(

@@ -2,6 +2,7 @@
 
 mod commands;
 mod joins;
+pub mod json;
 mod listings;
 mod publishes;
 pub mod receipts;
@@ -18,6 +19,7 @@ use crate::config::Origins;
 use crate::connection::{
     Answer, Connection, Deflation, Endpoint, Event, Message, Purpose, Settings,
 };
+use crate::dialect::Dialects;
 use crate::fanout::patterns::Patterns;
 use crate::fanout::presence::PresenceChanges;
 use crate::fanout::subscribed::{MultiSubscriptions, Subscribed};
@@ -139,6 +141,8 @@ pub struct Application {
     pub multi_subscriptions: MultiSubscriptions,
     /// Who came and went in this tick, where others are told.
     pub(crate) presence: PresenceChanges,
+    /// The table of dialects, in memory of this reactor's own.
+    dialects: Dialects,
     /// What publishers wait for who asked for receipts.
     pub receipts: Receipts,
     /// What the reactor counts.
@@ -173,6 +177,7 @@ impl Application {
             presence: PresenceChanges::default(),
             receipts: Receipts::new(shared.settings.limits.receipts_max),
             metrics: Arc::clone(shared.metrics.reactor(usize::from(reactor.0))),
+            dialects: shared.settings.dialects.detached(),
             deflation: Deflation::new(&shared.settings),
             shared,
             identities: Identities::default(),
@@ -216,9 +221,9 @@ impl Application {
                 self.metrics.messages_received.add(1);
                 self.handle_publication(current, may_publish, message)
             }
-            Event::Message(Endpoint::Many { is_binary }, message) => {
+            Event::Message(Endpoint::Commands(encoding), message) => {
                 self.metrics.messages_received.add(1);
-                self.handle_commands(current, is_binary, message, out)
+                self.handle_commands(current, encoding, message, out)
             }
             Event::Message(Endpoint::Handler(number), message) => {
                 self.metrics.messages_received.add(1);

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{Application, CommandContext};
+use super::{Application, CommandContext, ConnectionContext, json};
 use crate::auth::access::Action;
 use crate::auth::identity::Identity;
 use crate::connection::{Answer, Awaited, CloseReason, Hold, Message, PublishOptions};
-use crate::dialect::json;
+use crate::dialect::{Encoding, Reply};
 use crate::handler::ConnectionId;
 use crate::http::refusal::Refusal;
-use crate::hub::{Command, Kind, Origin, Publication};
+use crate::hub::{Command, Kind, Origin, Position, Publication, Report};
 use crate::topic::Topic;
 
 /// What a publisher is told that the hub has no room for.
@@ -118,7 +118,7 @@ impl Application {
         if let Some(key) = pending.key {
             publication = publication.with_key(key);
         }
-        let mut origin = self.origin(current, sequence);
+        let mut origin = self.origin(current.id, sequence);
         if pending.wants_receipt {
             let receipt = self.receipt(current.id, sequence);
             publication = publication.with_receipt(receipt.ok_or_else(too_many_receipts)?);
@@ -192,12 +192,50 @@ impl Application {
         self.publish(current, pending, sequence)
     }
 
-    pub(super) fn origin(&self, current: &CommandContext<'_>, sequence: u32) -> Origin {
+    pub(super) fn origin(&self, connection: ConnectionId, sequence: u32) -> Origin {
         Origin::Connection {
             reactor: self.reactor,
-            connection: current.id.to_bits(),
+            connection: connection.to_bits(),
             sequence,
         }
+    }
+
+    /// A publication of a connection's has its place; with a report, it has been written to everybody too.
+    pub fn handle_published(
+        &self,
+        context: &mut ConnectionContext<'_>,
+        sequence: u32,
+        position: Position,
+        report: Option<&Report>,
+    ) {
+        let ConnectionContext {
+            connection,
+            out,
+            now_ms,
+            ..
+        } = context;
+        if let Some(encoding) = connection.command_encoding() {
+            let reply = Reply::Published(position, report);
+            self.reply(encoding, Some(sequence), &reply, out);
+        } else {
+            let mut line = Vec::with_capacity(48);
+            json::encode_published(&mut line, position, report);
+            let settings = &self.shared.settings;
+            connection.handle_line(settings, *now_ms, sequence, line, out);
+        }
+    }
+
+    /// Writes a reply as a message of its own.
+    pub(super) fn reply(
+        &self,
+        encoding: Encoding,
+        id: Option<u32>,
+        reply: &Reply<'_>,
+        out: &mut Vec<u8>,
+    ) {
+        let (dialects, mut message) = (&self.shared.settings.dialects, Vec::with_capacity(128));
+        dialects.get(encoding).encode_reply(&mut message, id, reply);
+        dialects.frame_message(encoding, &message, out);
     }
 }
 

@@ -13,10 +13,10 @@ use crate::config::Origins;
 use crate::connection::event::ExtraHeaders;
 use crate::connection::joining::{POSITION_HEADER, RECOVERED_HEADER};
 use crate::connection::{
-    Admission, Answer, Endpoint, PublishOptions, Purpose, ReadBody, Reply, Upgrade,
+    Admission, Answer, Endpoint, PublishOptions, Purpose, ReadBody, Reply, Stream, Upgrade,
 };
 use crate::console;
-use crate::dialect::{Dialect, Form, check_key, umbel_v1};
+use crate::dialect::{Encoding, Greeting, Opening, check_key, info_json};
 use crate::fanout::subscribed::MultiSubscription;
 use crate::fanout::topics::SubscribeError;
 use crate::http::refusal::Refusal;
@@ -43,7 +43,7 @@ impl Application {
         current: &mut CommandContext<'_>,
         head: &Head<'_>,
     ) -> Result<Answer, Refusal> {
-        let route = Route::parse(head.target)?;
+        let route = Route::parse(head.target, &self.shared.settings.dialects)?;
         // Of a path that may be nobody's it is asked first whether it is there.
         if !matches!(route, Route::Path(_)) {
             if head.method == Method::Options {
@@ -104,9 +104,11 @@ impl Application {
             Route::Topics => self.list_topics(current, head, identity),
             Route::Topic(topic) => self.show_topic(current, head, identity, topic),
             Route::Asset(path) => self.asset(head, identity, path),
-            Route::WebSocket(topic) => self.subscribe_websocket(current, head, identity, topic),
-            Route::WebSocketMany => self.open_many(current, head, identity),
-            Route::Sse(topic) => self.subscribe_stream(current, head, identity, topic),
+            Route::TopicUpgrade(topic) => self.subscribe_websocket(current, head, identity, topic),
+            Route::Commands(path) => self.open_many(current, head, identity, path),
+            Route::TopicStream(encoding, topic) => {
+                self.subscribe_stream(current, head, identity, encoding, topic)
+            }
             Route::Publish(topic) => {
                 let headers = self.check_origin(head)?;
                 self.authorize(identity, Action::Publish(topic.as_str()))?;
@@ -279,6 +281,7 @@ impl Application {
             subprotocol: choose(&upgrade, |offer| spoken.contains(&offer)),
             endpoint: Endpoint::Handler(number as u16),
             deflate: self.choose_deflate(current, head),
+            greeting: None,
         }))
     }
 
@@ -324,6 +327,7 @@ impl Application {
             subprotocol: choose(&upgrade, |offer| agreed.iter().any(|name| **name == *offer)),
             endpoint: Endpoint::Topic { may_publish },
             deflate: self.choose_deflate(current, head),
+            greeting: None,
         });
         self.subscribe(current, topic, start, admission)
     }
@@ -333,6 +337,7 @@ impl Application {
         current: &mut CommandContext<'_>,
         head: &Head<'_>,
         identity: &Identity<'_>,
+        encoding: Encoding,
         topic: Topic,
     ) -> Result<Answer, Refusal> {
         let headers = self.check_origin(head)?;
@@ -341,7 +346,8 @@ impl Application {
             0 => start_of(head)?,
             _ => Start::Since(last_event_position(head.header("last-event-id"))),
         };
-        self.subscribe(current, topic, start, Admission::Stream(headers))
+        let stream = Stream { encoding, headers };
+        self.subscribe(current, topic, start, Admission::Stream(stream))
     }
 
     /// Many topics on one connection.
@@ -350,17 +356,13 @@ impl Application {
         current: &mut CommandContext<'_>,
         head: &Head<'_>,
         identity: &Identity<'_>,
+        path: &str,
     ) -> Result<Answer, Refusal> {
         let upgrade = self.check_upgrade(head)?;
         self.authorize(identity, Action::Connect)?;
-        let chosen = upgrade
-            .offers()
-            .find_map(|offer| Some((offer, Dialect::of_subprotocol(offer)?)));
-        let Some((subprotocol, dialect)) = chosen else {
-            let reason = "/ws speaks the subprotocols umbel.v1 and umbel.v1.bin, and the request offers neither in \
-                          Sec-WebSocket-Protocol; for one topic without a subprotocol: GET /ws/{topic}, as in /ws/news";
-            return Err(Refusal::bad_request(reason));
-        };
+        let dialects = &self.shared.settings.dialects;
+        let chosen = dialects.choose(path, upgrade.offers());
+        let (encoding, subprotocol) = chosen.map_err(Refusal::bad_request)?;
         if self.shared.lifecycle.get() != Lifecycle::Ready {
             return Err(Refusal::unavailable("the server is shutting down").closing());
         }
@@ -369,19 +371,25 @@ impl Application {
                 let reason = "the info is longer than info_bytes_max allows";
                 return Err(Refusal::bad_request(reason));
             }
-            info => info.map(|info| umbel_v1::info_json(&info)),
+            info => info.map(|info| info_json(&info)),
         };
         self.keep_identity(current, identity)?;
         let deflate = self.choose_deflate(current, head);
-        let many = MultiSubscription::new(info, Form::best(dialect, deflate));
+        let dialects = &self.shared.settings.dialects;
+        let greeting = dialects.get(encoding).open(&Opening {
+            target: head.target,
+            reactor: self.reactor,
+            connection: current.id.to_bits(),
+        });
+        let best_form = dialects.best_form(encoding, deflate);
+        let many = MultiSubscription::new(info, best_form);
         self.multi_subscriptions.begin(current.subscribed, many);
         Ok(Answer::Upgrade(Upgrade {
             accept: upgrade.accept,
-            subprotocol: Some(subprotocol.into()),
-            endpoint: Endpoint::Many {
-                is_binary: dialect == Dialect::V1Binary,
-            },
+            subprotocol: subprotocol.map(Box::from),
+            endpoint: Endpoint::Commands(encoding),
             deflate,
+            greeting: (greeting != Greeting::default()).then(|| Box::new(greeting)),
         }))
     }
 
@@ -419,7 +427,7 @@ impl Application {
         *current.subscribed = subscription.map_err(refusal)?.into();
         Ok(match admission {
             Admission::Upgrade(upgrade) => Answer::Upgrade(upgrade),
-            Admission::Stream(headers) => Answer::Stream(headers),
+            Admission::Stream(stream) => Answer::Stream(stream),
         })
     }
 }

@@ -3,6 +3,7 @@
 //! Paths are compared as they were sent: an escaped letter in `/ws` makes it another path.
 
 use crate::console;
+use crate::dialect::{Dialects, Encoding, Entrance};
 use crate::http::query::Query;
 use crate::http::refusal::{ALLOW_GET, ALLOW_GET_HEAD, ALLOW_POST, Refusal, RefusalHeaders};
 use crate::http::request::Method;
@@ -11,12 +12,12 @@ use crate::topic::Topic;
 /// A resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route<'a> {
-    /// `GET /ws/{topic}` with an upgrade: one topic's payloads as messages.
-    WebSocket(Topic),
-    /// `GET /ws` with an upgrade: many topics on one connection.
-    WebSocketMany,
-    /// `GET /sse/{topic}`: one topic as an event stream.
-    Sse(Topic),
+    /// An upgrade to one topic, whose payloads are the messages.
+    TopicUpgrade(Topic),
+    /// An upgrade to many topics on one connection, at this path.
+    Commands(&'a str),
+    /// One topic as a stream.
+    TopicStream(Encoding, Topic),
     /// `POST /pub/{topic}`: publishes the body.
     Publish(Topic),
     /// `POST /pub`: publishes to the topics that the body names.
@@ -38,45 +39,52 @@ pub enum Route<'a> {
 }
 
 impl<'a> Route<'a> {
-    /// Reads a target in origin-form, as [`Head::target`](super::request::Head::target) is.
+    /// Reads a target in origin-form, as [`Head::target`](crate::http::request::Head::target) is. The dialects bring
+    /// routes of their own.
     ///
     /// # Errors
     ///
     /// 404 where a topic is missing, 400 and 414 for what is no topic.
-    pub fn parse(target: &'a str) -> Result<Route<'a>, Refusal> {
+    pub fn parse(target: &'a str, dialects: &Dialects) -> Result<Route<'a>, Refusal> {
         let (path, query) = split_target(target);
-        let topic = |rest: &str, missing: &'static str| match rest {
-            "" => Err(Refusal::not_found(missing)),
-            _ => Topic::parse(rest, query),
-        };
         match path {
-            "/ws" => return Ok(Route::WebSocketMany),
             "/pub" => return Ok(Route::PublishMany),
             "/health" => return Ok(Route::Health),
             "/ready" => return Ok(Route::Ready),
             "/metrics" => return Ok(Route::Metrics),
             "/" | "/console" => return Ok(Route::Asset(path)),
             "/topics" => return Ok(Route::Topics),
-            "/sse" => return Err(Refusal::not_found(MISSING_SSE)),
             _ => {}
         }
-        if let Some(rest) = path.strip_prefix("/ws/") {
-            topic(
-                rest,
-                "the topic is missing: GET /ws/{topic}, as in /ws/news",
-            )
-            .map(Route::WebSocket)
-        } else if let Some(rest) = path.strip_prefix("/sse/") {
-            topic(rest, MISSING_SSE).map(Route::Sse)
-        } else if let Some(rest) = path.strip_prefix("/pub/") {
-            topic(
-                rest,
-                "the topic is missing: POST /pub/{topic}, as in /pub/news",
-            )
-            .map(Route::Publish)
+        for (encoding, row) in dialects.rows() {
+            match row.entrance {
+                Entrance::Topic(prefix) => {
+                    if let Some(rest) = path.strip_prefix(prefix) {
+                        return parse_topic("GET", prefix, rest, query).map(Route::TopicUpgrade);
+                    }
+                }
+                Entrance::Stream(prefix) => {
+                    // The path without its slash can mean nothing else.
+                    let is_bare = path.len() + 1 == prefix.len() && prefix.starts_with(path);
+                    if let Some(rest) = path.strip_prefix(prefix).or(is_bare.then_some("")) {
+                        return parse_topic("GET", prefix, rest, query)
+                            .map(|topic| Route::TopicStream(encoding, topic));
+                    }
+                }
+                Entrance::Commands { .. } => {
+                    if row.entrance.leads_from(path) {
+                        return Ok(Route::Commands(path));
+                    }
+                }
+            }
+        }
+        if let Some(rest) = path.strip_prefix("/pub/") {
+            parse_topic("POST", "/pub/", rest, query).map(Route::Publish)
         } else if let Some(rest) = path.strip_prefix("/topics/") {
-            topic(rest, "the topic is missing: GET /topics/{topic}, as in /topics/news; for all of them: GET /topics")
-                .map(Route::Topic)
+            match rest {
+                "" => Err(Refusal::not_found(MISSING_LISTED)),
+                _ => Topic::parse(rest, query).map(Route::Topic),
+            }
         } else if path.starts_with("/console/") {
             Ok(Route::Asset(path))
         } else {
@@ -87,9 +95,10 @@ impl<'a> Route<'a> {
     /// The header lines of a 405 for this resource.
     fn allow(&self) -> RefusalHeaders {
         match self {
-            Route::WebSocket(_) | Route::WebSocketMany | Route::Sse(_) | Route::Path(_) => {
-                ALLOW_GET
-            }
+            Route::TopicUpgrade(_)
+            | Route::Commands(_)
+            | Route::TopicStream(..)
+            | Route::Path(_) => ALLOW_GET,
             Route::Publish(_) | Route::PublishMany => ALLOW_POST,
             Route::Topics
             | Route::Topic(_)
@@ -120,7 +129,23 @@ impl<'a> Route<'a> {
     }
 }
 
-const MISSING_SSE: &str = "the topic is missing: GET /sse/{topic}, as in /sse/news";
+const MISSING_LISTED: &str =
+    "the topic is missing: GET /topics/{topic}, as in /topics/news; for all of them: GET /topics";
+
+/// The topic behind a prefix.
+fn parse_topic(
+    method: &str,
+    prefix: &str,
+    rest: &str,
+    query: Option<&str>,
+) -> Result<Topic, Refusal> {
+    if rest.is_empty() {
+        let reason =
+            format!("the topic is missing: {method} {prefix}{{topic}}, as in {prefix}news");
+        return Err(Refusal::not_found(reason));
+    }
+    Topic::parse(rest, query)
+}
 
 /// The methods of a resource, as `Allow` lists them. For [`Route::Path`] that is the method of an upgrade; whether the
 /// path is there at all is asked first.
@@ -151,7 +176,7 @@ const NEVER_SENT: &[u8] = b"\"#<>\\`{}";
 /// # Errors
 ///
 /// Says why none can, and which path to take instead.
-pub fn check_own_path(path: &str, bytes_max: usize) -> Result<(), String> {
+pub fn check_own_path(path: &str, bytes_max: usize, dialects: &Dialects) -> Result<(), String> {
     if !path.starts_with('/') {
         return Err("a path begins with /".to_owned());
     }
@@ -179,12 +204,12 @@ pub fn check_own_path(path: &str, bytes_max: usize) -> Result<(), String> {
             "paths are compared as requests have them, which is {written}"
         ));
     }
-    let owner = match Route::parse(path) {
+    let owner = match Route::parse(path, dialects) {
         Ok(Route::Path(_)) if console::asset(path).is_some() => "a file of the server's is there",
         Ok(Route::Path(_)) => return Ok(()),
         Ok(Route::Asset(_)) => "the console is there",
-        Ok(Route::WebSocket(_)) => "all of /ws/ is WebSockets of topics",
-        Ok(Route::Sse(_)) => "all of /sse/ is event streams of topics",
+        Ok(Route::TopicUpgrade(_)) => "all of /ws/ is WebSockets of topics",
+        Ok(Route::TopicStream(..)) => "all of /sse/ is event streams of topics",
         Ok(Route::Publish(_)) => "all of /pub/ is publishing to topics",
         Ok(Route::Topic(_)) => "all of /topics/ is what is known of topics",
         Ok(_) | Err(_) => "the server answers there itself",
@@ -198,6 +223,18 @@ pub fn check_own_path(path: &str, bytes_max: usize) -> Result<(), String> {
 mod tests {
     use super::*;
 
+    fn parse(target: &str) -> Result<Route<'_>, Refusal> {
+        Route::parse(target, &Dialects::default())
+    }
+
+    /// One topic as the stream that the table has.
+    fn stream(text: &str) -> Route<'static> {
+        let dialects = Dialects::default();
+        let mut rows = dialects.rows();
+        let found = rows.find(|(_, row)| matches!(row.entrance, Entrance::Stream(_)));
+        Route::TopicStream(found.expect("there is one").0, topic(text))
+    }
+
     fn topic(text: &str) -> Topic {
         Topic::from_text(text).expect("the test's topics are topics")
     }
@@ -206,16 +243,16 @@ mod tests {
     fn the_table_of_resources() {
         let one = "/ws/tokens?chain_id=100000&token=x";
         for (target, route) in [
-            (one, Route::WebSocket(topic("tokens?chain_id=100000"))),
+            (one, Route::TopicUpgrade(topic("tokens?chain_id=100000"))),
             (
                 "/pub/tokens?chain_id=100000",
                 Route::Publish(topic("tokens?chain_id=100000")),
             ),
-            ("/sse/a/b%20c?last=5", Route::Sse(topic("a/b c"))),
-            ("/ws/%2F", Route::WebSocket(topic("/"))),
-            ("/ws//", Route::WebSocket(topic("/"))),
-            ("/ws", Route::WebSocketMany),
-            ("/ws?token=x", Route::WebSocketMany),
+            ("/sse/a/b%20c?last=5", stream("a/b c")),
+            ("/ws/%2F", Route::TopicUpgrade(topic("/"))),
+            ("/ws//", Route::TopicUpgrade(topic("/"))),
+            ("/ws", Route::Commands("/ws")),
+            ("/ws?token=x", Route::Commands("/ws")),
             ("/pub", Route::PublishMany),
             ("/topics", Route::Topics),
             ("/topics?limit=5", Route::Topics),
@@ -240,7 +277,7 @@ mod tests {
             ("*", Route::Path("*")),
             ("", Route::Path("")),
         ] {
-            assert_eq!(Route::parse(target), Ok(route), "{target}");
+            assert_eq!(parse(target), Ok(route), "{target}");
         }
     }
 
@@ -254,13 +291,13 @@ mod tests {
             ("/sse", "/sse/{topic}"),
             ("/topics/", "/topics/{topic}"),
         ] {
-            let refusal = Route::parse(target).expect_err("a topic is missing");
+            let refusal = parse(target).expect_err("a topic is missing");
             assert_eq!(refusal.status, 404, "{target}");
             assert!(refusal.reason.contains(form), "{refusal}");
         }
         // uvicorn CVE-2020-7694: control characters reach no topic, and no reason repeats them.
         for target in ["/ws/%1b[2J", "/pub/%0a", "/sse/a?b=%00"] {
-            let refusal = Route::parse(target).expect_err("control characters are refused");
+            let refusal = parse(target).expect_err("control characters are refused");
             assert_eq!((refusal.status, refusal.close), (400, false));
             assert!(!refusal.reason.contains(char::is_control));
         }
@@ -269,7 +306,7 @@ mod tests {
     #[test]
     fn methods_by_resource() {
         let check = |target: &str, method: Method<'_>| {
-            let route = Route::parse(target).expect("the test's targets are routes");
+            let route = parse(target).expect("the test's targets are routes");
             route
                 .check_method(method)
                 .map_err(|refusal| (refusal.status, refusal.headers[0].1))

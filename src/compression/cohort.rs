@@ -27,7 +27,8 @@ use std::sync::Arc;
 
 use super::deflated::{FrameBuffer, Rule};
 use crate::dialect::Place;
-use crate::hub::Publication;
+use crate::hub::{Kind, Publication};
+use crate::protocol::Opcode;
 use crate::protocol::deflate::{Compression, TakeoverDeflater, WINDOW_BITS_MAX};
 
 /// The text that a frame may refer back to.
@@ -45,6 +46,13 @@ pub(crate) fn compression(level: u8) -> Compression {
         level: level.max(LEVEL_MIN),
         window_bits: WINDOW_BITS_MAX,
         mem_level: MEM_LEVEL,
+    }
+}
+
+fn opcode(kind: Kind) -> Opcode {
+    match kind {
+        Kind::Text => Opcode::Text,
+        Kind::Binary => Opcode::Binary,
     }
 }
 
@@ -158,7 +166,7 @@ impl Cohort {
     ) -> Option<&'b [u8]> {
         let payload = publication.payload();
         let deflater = &mut self.deflater;
-        let frame = buffer.encode(publication.kind(), |out| {
+        let frame = buffer.encode(opcode(publication.kind()), |out| {
             Some(deflater.deflate(payload, out)).filter(|len| *len < payload.len())
         });
         match frame {
@@ -203,9 +211,8 @@ impl Cohort {
 pub(crate) mod tests {
     use super::*;
     use crate::config::Deflate;
-    use crate::hub::Kind;
     use crate::protocol::deflate::Inflater;
-    use crate::protocol::{Header, Opcode, Received};
+    use crate::protocol::{Header, Received};
 
     pub const RESET_MS: u64 = 1000;
     pub const RULE: Rule = Rule {
@@ -305,7 +312,7 @@ pub(crate) mod tests {
         for publication in &batch {
             let mut buffer = FrameBuffer::default();
             let mut own = TakeoverDeflater::new(compression(1));
-            let frame = buffer.encode(publication.kind(), |out| {
+            let frame = buffer.encode(opcode(publication.kind()), |out| {
                 Some(own.deflate(publication.payload(), out))
             });
             joiner.read(frame.unwrap(), &[Arc::clone(publication)]);

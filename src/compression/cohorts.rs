@@ -166,7 +166,8 @@ mod tests {
         Listener, RESET_MS, RULE, noise, publication, tick, unshrinking,
     };
     use super::*;
-    use crate::compression::deflated::{FrameDeflater, Window};
+    use crate::compression::deflated::FrameDeflater;
+    use crate::dialect::{Dialects, Form};
     use crate::hub::Kind;
     use proptest::prelude::*;
 
@@ -210,13 +211,14 @@ mod tests {
             listeners: &mut [&mut Listener],
             publications: &[Arc<Publication>],
         ) -> (Vec<bool>, usize) {
+            let (form, dialects) = (Form::PAYLOAD_LARGE, Dialects::default());
             let single: Vec<u8> = publications
                 .iter()
-                .flat_map(|it| self.deflater.encode(it, Window::Large).to_vec())
+                .flat_map(|it| self.deflater.encode(it, form, &dialects).to_vec())
                 .collect();
             let has_gap = publications
                 .iter()
-                .any(|it| self.deflater.is_left_plain(it, Window::Large));
+                .any(|it| self.deflater.is_left_plain(it, form, &dialects));
             let encoded = match publications.iter().any(|it| RULE.takes(it)) {
                 true => self.cohorts.encode(
                     topic,

@@ -8,8 +8,7 @@ use std::mem;
 use std::sync::Arc;
 
 use crate::config::Deflate;
-use crate::dialect::umbel_v1::{self, Delivery};
-use crate::hub::publication::FrameClass;
+use crate::dialect::{Class, Dialects, Encoding, Form};
 use crate::hub::{Kind, Publication};
 use crate::protocol::deflate::{Compression, Deflater, WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 use crate::protocol::{Opcode, SERVER_HEADER_BYTES_MAX, encode_server_header};
@@ -56,19 +55,11 @@ pub enum Window {
 }
 
 impl Window {
-    /// The window of a connection that agreed to so many bits.
-    pub fn of(agreed_bits: u8) -> Window {
-        if agreed_bits >= WINDOW_BITS_MAX {
-            Window::Large
-        } else {
-            Window::Small
-        }
-    }
-
-    fn class(self) -> FrameClass {
-        match self {
-            Window::Large => FrameClass::Deflated,
-            Window::Small => FrameClass::DeflatedSmall,
+    /// That of a class of compression, which is the largest for all but one.
+    fn of_class(class: Class) -> Window {
+        match class {
+            Class::Small => Window::Small,
+            Class::Plain | Class::Large | Class::Cohort => Window::Large,
         }
     }
 
@@ -85,7 +76,7 @@ pub struct FrameDeflater {
     rule: Rule,
     deflaters: [Option<Deflater>; 2],
     frame: FrameBuffer,
-    /// The message of `umbel.v1` that is being compressed.
+    /// The message that is being compressed, where it is not the payload itself.
     message: Vec<u8>,
 }
 
@@ -110,46 +101,49 @@ impl FrameDeflater {
         self.deflaters.iter().flatten().map(Deflater::bytes).sum()
     }
 
-    /// The frame for connections that agreed to such a window. The first caller makes it. It is the plain frame if the
-    /// publication is not to be compressed, or does not shrink.
-    pub fn encode<'p>(&mut self, publication: &'p Publication, window: Window) -> &'p Arc<[u8]> {
-        if !self.rule.takes(publication) {
-            return publication.frame();
-        }
-        publication.encoded(window.class(), |publication| {
-            let (payload, kind) = (publication.payload(), publication.kind());
-            let frame = self.deflate(kind, payload, window);
-            frame.unwrap_or_else(|| Arc::clone(publication.frame()))
-        })
-    }
-
-    /// The frame of `umbel.v1`, or `umbel.v1.bin`, in the largest window. The first caller makes it. It is the plain
-    /// one where [`encode`](FrameDeflater::encode) gives that.
-    pub fn encode_v1<'p>(
+    /// The frame of a compressed form. The first caller makes it. It is that of the plain form if the publication is not
+    /// to be compressed, or does not shrink.
+    pub fn encode<'p>(
         &mut self,
         publication: &'p Publication,
-        is_binary: bool,
+        form: Form,
+        dialects: &Dialects,
     ) -> &'p Arc<[u8]> {
+        let (encoding, window) = (form.encoding(), Window::of_class(form.class()));
         if !self.rule.takes(publication) {
-            return umbel_v1::frame_of(publication, is_binary);
+            return dialects.encode(encoding, publication);
         }
-        let (class, kind) = match is_binary {
-            true => (FrameClass::V1BinaryDeflated, Kind::Binary),
-            false => (FrameClass::V1Deflated, Kind::Text),
-        };
-        publication.encoded(class, |publication| {
-            let mut message = mem::take(&mut self.message);
-            message.clear();
-            message.shrink_to(BUFFER_BYTES_KEPT);
-            Delivery::new(publication, None).encode_as(&mut message, is_binary);
-            let frame = self.deflate(kind, &message, Window::Large);
-            self.message = message;
-            frame.unwrap_or_else(|| Arc::clone(umbel_v1::frame_of(publication, is_binary)))
-        })
+        publication.encoded_unless_same(
+            form.number(),
+            form.plain().number(),
+            || self.encode_compressed(publication, encoding, window, dialects),
+            || dialects.encode_anew(encoding, publication, None).into(),
+        )
+    }
+
+    fn encode_compressed(
+        &mut self,
+        publication: &Publication,
+        encoding: Encoding,
+        window: Window,
+        dialects: &Dialects,
+    ) -> Option<Arc<[u8]>> {
+        let dialect = dialects.get(encoding);
+        let opcode = dialect.publication_opcode(publication);
+        if encoding == Encoding::PAYLOAD {
+            return self.deflate(opcode, publication.payload(), window);
+        }
+        let mut message = mem::take(&mut self.message);
+        message.clear();
+        message.shrink_to(BUFFER_BYTES_KEPT);
+        dialect.encode_publication(&mut message, publication, None);
+        let frame = self.deflate(opcode, &message, window);
+        self.message = message;
+        frame
     }
 
     /// The compressed frame of a message, unless it does not shrink.
-    fn deflate(&mut self, kind: Kind, payload: &[u8], window: Window) -> Option<Arc<[u8]>> {
+    fn deflate(&mut self, opcode: Opcode, payload: &[u8], window: Window) -> Option<Arc<[u8]>> {
         let level = self.rule.level;
         let deflater = self.deflaters[window as usize].get_or_insert_with(|| {
             Deflater::new(Compression {
@@ -160,15 +154,22 @@ impl FrameDeflater {
         });
         let frame = self
             .frame
-            .encode(kind, |out| deflater.deflate(payload, out));
+            .encode(opcode, |out| deflater.deflate(payload, out));
         frame.map(Arc::from)
     }
 
     /// Whether the publication goes out plain, though it is to be compressed. Its frame must have been
     /// [encoded](FrameDeflater::encode).
-    pub fn is_left_plain(&mut self, publication: &Publication, window: Window) -> bool {
-        self.rule.takes(publication)
-            && Arc::ptr_eq(self.encode(publication, window), publication.frame())
+    pub fn is_left_plain(
+        &mut self,
+        publication: &Publication,
+        form: Form,
+        dialects: &Dialects,
+    ) -> bool {
+        self.rule.takes(publication) && {
+            let frame = self.encode(publication, form, dialects);
+            Arc::ptr_eq(frame, dialects.encode(form.encoding(), publication))
+        }
     }
 }
 
@@ -187,17 +188,13 @@ impl FrameBuffer {
     /// The compressed frame whose payload `deflate` appends, unless it says that there is none.
     pub(crate) fn encode(
         &mut self,
-        kind: Kind,
+        opcode: Opcode,
         deflate: impl FnOnce(&mut Vec<u8>) -> Option<usize>,
     ) -> Option<&[u8]> {
         self.bytes.clear();
         self.bytes.shrink_to(BUFFER_BYTES_KEPT);
         self.bytes.resize(SERVER_HEADER_BYTES_MAX, 0);
         let payload_len = deflate(&mut self.bytes)?;
-        let opcode = match kind {
-            Kind::Text => Opcode::Text,
-            Kind::Binary => Opcode::Binary,
-        };
         let (mut header, header_len) = encode_server_header(opcode, true, payload_len as u64);
         header[0] |= RSV1;
         let start = SERVER_HEADER_BYTES_MAX - header_len;
@@ -212,6 +209,9 @@ mod tests {
     use super::*;
     use crate::protocol::deflate::Inflater;
     use crate::protocol::{Header, Received};
+
+    const LARGE: Form = Form::PAYLOAD_LARGE;
+    const SMALL: Form = Form::new(Encoding::PAYLOAD, Class::Small);
 
     fn deflater(kinds: Deflate) -> FrameDeflater {
         FrameDeflater::new(Rule {
@@ -230,8 +230,9 @@ mod tests {
     fn a_frame_is_made_once_for_each_window_and_inflates() {
         let mut deflater = deflater(Deflate::Text);
         let publication = publication(Kind::Text, 70_000);
-        for window in [Window::Large, Window::Small] {
-            let frame = Arc::clone(deflater.encode(&publication, window));
+        let dialects = Dialects::default();
+        for form in [LARGE, SMALL] {
+            let frame = Arc::clone(deflater.encode(&publication, form, &dialects));
             let (header, header_len) = Header::parse(&frame).unwrap().unwrap();
             assert!(header.rsv1 && header.opcode == Opcode::Text);
             let mut message = Vec::new();
@@ -243,19 +244,21 @@ mod tests {
             );
             let text = std::str::from_utf8(publication.payload()).unwrap();
             assert_eq!(received, Ok(Received::Text(text)));
-            assert!(Arc::ptr_eq(&frame, deflater.encode(&publication, window)));
+            assert!(Arc::ptr_eq(
+                &frame,
+                deflater.encode(&publication, form, &dialects)
+            ));
         }
-        let (large, small) = (Window::Large, Window::Small);
         assert!(!Arc::ptr_eq(
-            &deflater.encode(&publication, large).clone(),
-            deflater.encode(&publication, small)
+            &deflater.encode(&publication, LARGE, &dialects).clone(),
+            deflater.encode(&publication, SMALL, &dialects)
         ));
         assert!(deflater.bytes() > 200_000);
     }
 
     #[test]
     fn what_is_short_binary_or_does_not_shrink_is_the_plain_frame() {
-        let mut deflater = deflater(Deflate::Text);
+        let (mut deflater, dialects) = (deflater(Deflate::Text), Dialects::default());
         let unshrinking = Publication::new(Kind::Text, &(32..132).collect::<Vec<u8>>(), 0);
         for publication in [
             publication(Kind::Text, 99),
@@ -263,28 +266,32 @@ mod tests {
             publication(Kind::Binary, 1000),
             unshrinking,
         ] {
-            let frame = deflater.encode(&publication, Window::Large);
+            let frame = deflater.encode(&publication, LARGE, &dialects);
             assert!(Arc::ptr_eq(frame, publication.frame()));
         }
         let binary = publication(Kind::Binary, 1000);
         let mut deflater = self::deflater(Deflate::All);
-        assert!(deflater.encode(&binary, Window::Small).len() < 100);
-        assert!(!deflater.is_left_plain(&binary, Window::Small));
+        assert!(deflater.encode(&binary, SMALL, &dialects).len() < 100);
+        assert!(!deflater.is_left_plain(&binary, SMALL, &dialects));
     }
 
     #[test]
-    fn messages_of_umbel_v1_are_compressed_with_all_they_hold() {
-        let mut deflater = deflater(Deflate::Text);
+    fn messages_of_other_dialects_are_compressed_with_all_they_hold() {
+        let (mut deflater, dialects) = (deflater(Deflate::Text), Dialects::default());
         let publication = self::publication(Kind::Text, 5000);
-        for (is_binary, opcode) in [(false, Opcode::Text), (true, Opcode::Binary)] {
-            let frame = Arc::clone(deflater.encode_v1(&publication, is_binary));
+        let with_messages = dialects.rows().filter(|(it, _)| !dialects.is_stream(*it));
+        for (encoding, row) in with_messages {
+            let form = Form::new(encoding, Class::Large);
+            let frame = Arc::clone(deflater.encode(&publication, form, &dialects));
             let (header, header_len) = Header::parse(&frame).unwrap().unwrap();
+            let opcode = row.dialect.publication_opcode(&publication);
             assert!(header.rsv1 && header.opcode == opcode);
             let mut message = Vec::new();
             let received =
                 Inflater::new(false).inflate(opcode, &frame[header_len..], 1 << 20, &mut message);
             let mut expected = Vec::new();
-            Delivery::new(&publication, None).encode_as(&mut expected, is_binary);
+            let dialect = &row.dialect;
+            dialect.encode_publication(&mut expected, &publication, None);
             match received.unwrap() {
                 Received::Text(text) => assert_eq!(text.as_bytes(), expected),
                 Received::Binary(bytes) => assert_eq!(bytes, expected),
@@ -292,19 +299,11 @@ mod tests {
             }
             assert!(Arc::ptr_eq(
                 &frame,
-                deflater.encode_v1(&publication, is_binary)
+                deflater.encode(&publication, form, &dialects)
             ));
+            let short = self::publication(Kind::Text, 99);
+            let plain = Arc::clone(deflater.encode(&short, form, &dialects));
+            assert!(Arc::ptr_eq(&plain, dialects.encode(encoding, &short)));
         }
-        let short = self::publication(Kind::Text, 99);
-        let plain = Arc::clone(deflater.encode_v1(&short, false));
-        assert!(Arc::ptr_eq(&plain, umbel_v1::frame_of(&short, false)));
-    }
-
-    #[test]
-    fn windows_of_14_bits_and_less_share_a_frame() {
-        assert_eq!(
-            [15, 14, 9].map(Window::of),
-            [Window::Large, Window::Small, Window::Small]
-        );
     }
 }

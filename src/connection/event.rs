@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::gathering::Gathering;
-use crate::dialect::Dialect;
 use crate::dialect::ending::CloseReason;
 pub use crate::dialect::message::Message;
+use crate::dialect::{Encoding, Greeting};
 use crate::http::refusal::Refusal;
 use crate::http::request::Head;
 use crate::hub::Kind;
@@ -62,11 +62,8 @@ pub enum Endpoint {
         /// Whether it may publish.
         may_publish: bool,
     },
-    /// Many topics: what it sends are commands of the dialect `umbel.v1`.
-    Many {
-        /// Publications come, and may be sent, as binary messages.
-        is_binary: bool,
-    },
+    /// Many topics: what it sends are commands of this dialect.
+    Commands(Encoding),
     /// An own endpoint, by its number.
     Handler(u16),
 }
@@ -84,13 +81,13 @@ pub enum Answer {
     Refuse(Refusal),
     /// Read the body first.
     ReadBody(ReadBody),
-    /// The answer comes later; of publications by [`handle_published`](super::Connection::handle_published), once for
-    /// each that waits.
+    /// The answer comes later; of publications by [`handle_line`](super::Connection::handle_line), once for each that
+    /// waits.
     Await(Awaited),
     /// Complete the opening handshake.
     Upgrade(Upgrade),
-    /// Answer with a stream of events that does not end.
-    Stream(ExtraHeaders),
+    /// Answer with a stream that does not end.
+    Stream(Stream),
     /// The answer comes later, by [`handle_joined`](super::Connection::handle_joined).
     Join(Admission),
     /// End the connection for a reason of the server's own, and tell the peer.
@@ -121,6 +118,17 @@ pub struct Upgrade {
     pub endpoint: Endpoint,
     /// The compression that is agreed to.
     pub deflate: Option<Agreement>,
+    /// What stands first on the connection. In a box, for few have one.
+    pub greeting: Option<Box<Greeting>>,
+}
+
+/// An answer that does not end.
+#[derive(Debug)]
+pub struct Stream {
+    /// How it carries publications.
+    pub encoding: Encoding,
+    /// Headers besides those of the dialect.
+    pub headers: ExtraHeaders,
 }
 
 /// What a request is answered with once the hub has said where its topic stands.
@@ -128,8 +136,8 @@ pub struct Upgrade {
 pub enum Admission {
     /// Complete the opening handshake.
     Upgrade(Upgrade),
-    /// Answer with a stream of events that does not end.
-    Stream(ExtraHeaders),
+    /// Answer with a stream that does not end.
+    Stream(Stream),
 }
 
 /// The answer to a request.
@@ -177,7 +185,7 @@ pub enum Label {
     /// HTTP, before and between requests or inside one.
     Http,
     /// A subscriber.
-    Subscriber(Dialect),
+    Subscriber(Encoding),
     /// On an own endpoint.
     Handler,
     /// Ending: in the closing handshake, or with the last bytes on their way.

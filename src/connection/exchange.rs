@@ -2,18 +2,16 @@
 
 use std::mem;
 
-use super::event::{ExtraHeaders, ReadBody};
+use super::event::{ExtraHeaders, ReadBody, Stream};
 use super::{
     Admission, Answer, Awaited, CloseReason, Connection, Context, Endpoint, Event, Gathering, Hold,
     Inflation, InputContext, OnEvent, Phase, Purpose, Reply, Settings, Upgrade, context_bytes,
 };
-use crate::dialect::json;
-use crate::dialect::sse::event as sse;
+use crate::dialect::{Closing, Encoding, Greeting, StreamStart};
 use crate::http::body::{BodyDecoder, BodyLength};
 use crate::http::refusal::Refusal;
 use crate::http::request::{Head, HeadScanner, Method};
 use crate::http::response::{self, Response};
-use crate::hub::{Position, Report};
 use crate::protocol::{Decoder, EXTENSIONS, Role, encode_switching_protocols};
 
 /// Requests of one connection and their answers.
@@ -116,22 +114,14 @@ impl Exchange {
         self.head.capacity() + state
     }
 
-    /// Takes one position; true once the answer is complete and in `out`.
-    pub(super) fn handle_published(
-        &mut self,
-        sequence: u32,
-        position: Position,
-        report: Option<&Report>,
-        out: &mut Vec<u8>,
-    ) -> bool {
+    /// Takes one line; true once the answer is complete and in `out`.
+    pub(super) fn handle_line(&mut self, number: u32, answer: Vec<u8>, out: &mut Vec<u8>) -> bool {
         let RequestState::Awaiting(replies) = &mut self.state else {
             return false;
         };
-        let Some(line @ None) = replies.lines.get_mut(sequence as usize) else {
+        let Some(line @ None) = replies.lines.get_mut(number as usize) else {
             return false;
         };
-        let mut answer = Vec::with_capacity(48);
-        json::encode_published(&mut answer, position, report);
         *line = Some(answer);
         replies.missing -= 1;
         if replies.missing > 0 {
@@ -276,7 +266,7 @@ impl Connection {
                 }
             }
             Answer::Upgrade(upgrade) => self.upgrade(context, &upgrade),
-            Answer::Stream(headers) => self.begin_stream(context, &headers),
+            Answer::Stream(stream) => self.begin_stream(context, &stream),
             Answer::Join(admission) => self.begin_join(context.settings, context.now_ms, admission),
             answer => self.answer(context, answer),
         }
@@ -492,30 +482,47 @@ impl Connection {
             self.decoder.accept_compressed();
         }
         self.schedule_first_ping(settings, now_ms);
+        if let Some(greeting) = &upgrade.greeting {
+            self.greet(settings, now_ms, greeting, out);
+        }
     }
 
-    fn begin_stream(
-        &mut self,
-        context: &mut InputContext<'_, '_>,
-        headers: &[(&'static str, String)],
-    ) {
+    fn greet(&mut self, settings: &Settings, now_ms: u64, greeting: &Greeting, out: &mut Vec<u8>) {
+        let (dialects, encoding) = (&settings.dialects, self.encoding());
+        dialects.frame_message(encoding, &greeting.message, out);
+        if let Some(Closing { code, words }) = &greeting.closing {
+            let reason = CloseReason::Dialect(*code);
+            self.send_close(settings, now_ms, *code, words, reason, out);
+        }
+    }
+
+    fn begin_stream(&mut self, context: &mut InputContext<'_, '_>, stream: &Stream) {
+        let headers = stream.headers.iter();
         let headers: Vec<_> = headers
-            .iter()
             .map(|(name, value)| (*name, value.as_str()))
             .collect();
-        self.open_stream(context.settings, context.now_ms, &headers, context.out);
+        let start = StreamStart {
+            headers: &headers,
+            joined: None,
+        };
+        let (settings, now_ms) = (context.settings, context.now_ms);
+        self.open_stream(settings, now_ms, stream.encoding, &start, context.out);
     }
 
-    /// Begins a stream of events, with these headers besides.
+    /// Begins a stream.
     pub(super) fn open_stream(
         &mut self,
         settings: &Settings,
         now_ms: u64,
-        headers: &[(&str, &str)],
+        encoding: Encoding,
+        start: &StreamStart<'_>,
         out: &mut Vec<u8>,
     ) {
-        sse::encode_stream_head(out, headers);
-        self.phase = Phase::Stream;
+        settings
+            .dialects
+            .get(encoding)
+            .encode_stream_start(out, start);
+        self.phase = Phase::Stream(encoding);
         self.phase_deadline_ms = now_ms + settings.limits.ping_interval_ms;
     }
 }

@@ -2,18 +2,13 @@
 
 use super::exchange::RequestState;
 use super::{Admission, CloseReason, Connection, Hold, Phase, Settings};
-use crate::dialect::Dialect;
-use crate::dialect::sse::event as sse;
-use crate::hub::Position;
+use crate::dialect::{Encoding, JoinedAt, StreamStart};
 
 /// The header that says after which publication the subscription begins.
 pub const POSITION_HEADER: &str = "Umbel-Position";
 
 /// The header that says whether what came after the given position follows.
 pub const RECOVERED_HEADER: &str = "Umbel-Recovered";
-
-/// The event that says in a stream that what came after the given position does not follow.
-const GAP_EVENT: &str = "gap";
 
 impl Connection {
     /// Keeps the answer until the hub has spoken. Until then nothing further is read.
@@ -27,28 +22,26 @@ impl Connection {
     }
 
     /// Dialect of the publications, if it waits for [`handle_joined`](Connection::handle_joined).
-    pub fn joining_dialect(&self) -> Option<Dialect> {
+    pub fn joining_encoding(&self) -> Option<Encoding> {
         let Phase::Http(exchange) = &self.phase else {
             return None;
         };
         match &exchange.state {
-            RequestState::Joining(admission) => Some(match **admission {
-                Admission::Upgrade(_) => Dialect::Raw,
-                Admission::Stream(_) => Dialect::Sse,
+            RequestState::Joining(admission) => Some(match &**admission {
+                Admission::Upgrade(_) => Encoding::PAYLOAD,
+                Admission::Stream(stream) => stream.encoding,
             }),
             _ => None,
         }
     }
 
-    /// Answers the request with the topic's position. `recovered` says whether the publications since the one that was
-    /// given follow; None where none was given. True: `out` has the head of the answer, and the connection is a
-    /// subscriber from here on. False: it is gone, or going.
+    /// Answers the request with the topic's position. True: `out` has the head of the answer, and the connection is a subscriber
+    /// from here on. False: it is gone, or going.
     pub fn handle_joined(
         &mut self,
         settings: &Settings,
         now_ms: u64,
-        position: Position,
-        recovered: Option<bool>,
+        joined: JoinedAt,
         out: &mut Vec<u8>,
     ) -> bool {
         let Phase::Http(exchange) = &mut self.phase else {
@@ -62,11 +55,13 @@ impl Connection {
             return false;
         }
         self.holds &= !(Hold::Answer as u8);
-        let position = position.to_string();
-        let recovered_text = recovered.map(|recovered| if recovered { "true" } else { "false" });
+        let position = joined.position.to_string();
+        let recovered = joined
+            .recovered
+            .map(|recovered| if recovered { "true" } else { "false" });
         let headers = [
             Some((POSITION_HEADER, &*position)),
-            recovered_text.map(|text| (RECOVERED_HEADER, text)),
+            recovered.map(|text| (RECOVERED_HEADER, text)),
         ];
         let headers = headers.into_iter().flatten();
         match *admission {
@@ -74,14 +69,15 @@ impl Connection {
                 let headers: Vec<_> = headers.collect();
                 self.open(settings, now_ms, &upgrade, &headers, out);
             }
-            Admission::Stream(extra) => {
+            Admission::Stream(stream) => {
                 let mut headers: Vec<_> = headers.collect();
-                headers.extend(extra.iter().map(|(name, value)| (*name, value.as_str())));
-                self.open_stream(settings, now_ms, &headers, out);
-                if recovered == Some(false) {
-                    let data = r#"{"recovered":false}"#;
-                    sse::encode_event(out, Some(&position), Some(GAP_EVENT), data);
-                }
+                let extra = stream.headers.iter();
+                headers.extend(extra.map(|(name, value)| (*name, value.as_str())));
+                let start = StreamStart {
+                    headers: &headers,
+                    joined: Some(joined),
+                };
+                self.open_stream(settings, now_ms, stream.encoding, &start, out);
             }
         }
         true

@@ -1,7 +1,7 @@
 //! Time: what is due when, and what happens then.
 
-use super::{CloseReason, Connection, NEVER_MS, Phase, Settings};
-use crate::dialect::sse::event as sse;
+use super::{CloseReason, Connection, Endpoint, NEVER_MS, Phase, Settings};
+use crate::dialect::Pings;
 use crate::http::refusal::Refusal;
 use crate::http::response;
 use crate::protocol::{Opcode, encode_frame};
@@ -43,10 +43,10 @@ impl Connection {
         match &mut self.phase {
             Phase::Http(_) => self.handle_http_timeout(settings, now_ms, out),
             Phase::Open { .. } => self.handle_silence(settings, now_ms, out),
-            Phase::Stream => {
-                // A comment is all that an event stream has to find out that its reader is gone.
+            Phase::Stream(encoding) => {
+                // It is all that a stream has to find out that its reader is gone.
                 if self.outbox.is_empty() {
-                    sse::encode_comment(out, "");
+                    settings.dialects.get(*encoding).encode_keep_alive(out);
                 }
                 self.phase_deadline_ms = now_ms + settings.limits.ping_interval_ms;
             }
@@ -58,8 +58,22 @@ impl Connection {
 
     /// The first ping, at a moment that differs between connections.
     pub(super) fn schedule_first_ping(&mut self, settings: &Settings, now_ms: u64) {
-        let interval_ms = settings.limits.ping_interval_ms;
-        self.phase_deadline_ms = now_ms + self.ping_offset.of(interval_ms);
+        self.phase_deadline_ms = now_ms + self.ping_due_ms(settings);
+    }
+
+    /// The pings of its dialect's own, if it has such.
+    fn pings(&self, settings: &Settings) -> Option<Pings> {
+        match self.endpoint {
+            Endpoint::Commands(encoding) => settings.dialects.get(encoding).pings(),
+            Endpoint::Topic { .. } | Endpoint::Handler(_) => None,
+        }
+    }
+
+    /// After how much silence it is pinged.
+    fn ping_due_ms(&self, settings: &Settings) -> u64 {
+        let pings = self.pings(settings);
+        let interval_ms = pings.map_or(settings.limits.ping_interval_ms, |it| it.interval_ms);
+        self.ping_offset.of(interval_ms)
     }
 
     /// Nothing is read from the peer for now, so its silence is ours.
@@ -78,7 +92,7 @@ impl Connection {
         if let Phase::Open { awaiting_pong, .. } = &mut self.phase
             && std::mem::take(awaiting_pong)
         {
-            let due_ms = now_ms + self.ping_offset.of(settings.limits.ping_interval_ms);
+            let due_ms = now_ms + self.ping_due_ms(settings);
             self.phase_deadline_ms = self.phase_deadline_ms.min(due_ms);
         }
     }
@@ -106,17 +120,32 @@ impl Connection {
             self.phase_deadline_ms = now_ms + settings.limits.ping_interval_ms;
             return;
         }
+        let pings = self.pings(settings);
         if self.is_awaiting_pong() {
-            return self.finish(CloseReason::PongTimeout);
+            return match pings {
+                Some(_) => self.close(settings, now_ms, CloseReason::PongTimeout, out),
+                None => self.finish(CloseReason::PongTimeout),
+            };
         }
-        let due_ms = self.last_received_ms + self.ping_offset.of(settings.limits.ping_interval_ms);
+        let due_ms = self.last_received_ms + self.ping_due_ms(settings);
         if now_ms < due_ms {
             self.phase_deadline_ms = due_ms;
             return;
         }
-        encode_frame(out, Opcode::Ping, &[], None);
+        let timeout_ms = match pings {
+            Some(pings) => {
+                settings
+                    .dialects
+                    .frame_message(self.encoding(), pings.message, out);
+                pings.timeout_ms
+            }
+            None => {
+                encode_frame(out, Opcode::Ping, &[], None);
+                settings.limits.pong_timeout_ms
+            }
+        };
         self.set_awaiting_pong(true);
-        self.phase_deadline_ms = now_ms + settings.limits.pong_timeout_ms;
+        self.phase_deadline_ms = now_ms + timeout_ms;
     }
 
     fn handle_old_outbox(&mut self, settings: &Settings, now_ms: u64) {

@@ -16,7 +16,7 @@
 //!
 //! Method families:
 //! - `handle_*`: input. [`handle_bytes`](Connection::handle_bytes), [`handle_eof`](Connection::handle_eof),
-//!   [`handle_timeout`](Connection::handle_timeout), [`handle_published`](Connection::handle_published).
+//!   [`handle_timeout`](Connection::handle_timeout), [`handle_line`](Connection::handle_line).
 //! - commands: [`close`](Connection::close), [`fail`](Connection::fail), [`lift`](Connection::lift).
 //! - what to do next: [`deadline_ms`](Connection::deadline_ms), [`is_held`](Connection::is_held),
 //!   [`wants_shutdown`](Connection::wants_shutdown), [`is_closed`](Connection::is_closed).
@@ -42,7 +42,7 @@ use compression::{Context, context_bytes};
 pub use deflation::Deflation;
 pub use event::{
     Admission, Answer, Awaited, Endpoint, Event, Hold, Label, Message, PublishOptions, Purpose,
-    ReadBody, Reply, Upgrade,
+    ReadBody, Reply, Stream, Upgrade,
 };
 use exchange::Exchange;
 pub use gathering::{Gathering, Page};
@@ -50,12 +50,11 @@ use liveness::PingOffset;
 pub use outbox::{Outbox, OutboxFull, Segment};
 pub use settings::Settings;
 
-use crate::dialect::{Dialect, umbel_v1};
+use crate::dialect::Encoding;
 use crate::http::refusal::Refusal;
 use crate::http::response;
-use crate::hub::{Position, Report};
 use crate::protocol::deflate::Agreement;
-use crate::protocol::{Decoder, Opcode, Role, encode_frame};
+use crate::protocol::{CloseCode, Decoder, Role};
 
 /// No deadline.
 pub const NEVER_MS: u64 = u64::MAX;
@@ -85,7 +84,7 @@ enum Phase {
         context: Context,
     },
     CloseSent(CloseReason),
-    Stream,
+    Stream(Encoding),
     Lingering {
         reason: CloseReason,
         /// Our side of the stream has ended.
@@ -180,7 +179,7 @@ impl Connection {
                     self.handle_frames(&mut context, &mut rest);
                 }
                 // Nothing that an event stream's reader, or a peer that is done, says matters any more.
-                Phase::Stream | Phase::Lingering { .. } | Phase::Closed(_) => rest = &mut [],
+                Phase::Stream(_) | Phase::Lingering { .. } | Phase::Closed(_) => rest = &mut [],
             }
             self.hold_for_output(settings, context.out);
         }
@@ -205,7 +204,7 @@ impl Connection {
             Phase::Http(exchange) if exchange.is_idle() && exchange.answered() > 0 => {
                 self.finish(CloseReason::HttpDone);
             }
-            Phase::Http(_) | Phase::Open { .. } | Phase::CloseSent(_) | Phase::Stream => {
+            Phase::Http(_) | Phase::Open { .. } | Phase::CloseSent(_) | Phase::Stream(_) => {
                 self.finish(CloseReason::PeerGone);
             }
             Phase::Lingering { reason, .. } if self.outbox.is_empty() => {
@@ -215,31 +214,33 @@ impl Connection {
         }
     }
 
-    /// A publication of the current request or command has its place; with a report, it has been written to everybody
-    /// too.
-    pub fn handle_published(
+    /// Takes the answer to one line of the current request. Does nothing if none is awaited any more.
+    pub fn handle_line(
         &mut self,
         settings: &Settings,
         now_ms: u64,
-        sequence: u32,
-        position: Position,
-        report: Option<&Report>,
+        number: u32,
+        line: Vec<u8>,
         out: &mut Vec<u8>,
     ) {
-        match &mut self.phase {
-            Phase::Http(exchange) => {
-                let is_whole = exchange.handle_published(sequence, position, report, out);
-                if is_whole {
-                    self.holds &= !(Hold::Answer as u8);
-                    self.finish_answer(settings, now_ms);
-                }
-            }
-            Phase::Open { .. } if matches!(self.endpoint, Endpoint::Many { .. }) => {
-                let mut payload = Vec::with_capacity(64);
-                umbel_v1::encode_published(&mut payload, sequence, position, report);
-                encode_frame(out, Opcode::Text, &payload, None);
-            }
-            _ => {}
+        if let Phase::Http(exchange) = &mut self.phase
+            && exchange.handle_line(number, line, out)
+        {
+            self.holds &= !(Hold::Answer as u8);
+            self.finish_answer(settings, now_ms);
+        }
+    }
+
+    /// Carries out an answer to a command that did not come from the peer.
+    pub fn handle_answer(
+        &mut self,
+        settings: &Settings,
+        now_ms: u64,
+        answer: Answer,
+        out: &mut Vec<u8>,
+    ) {
+        if matches!(self.phase, Phase::Open { .. }) {
+            self.act(settings, now_ms, answer, out);
         }
     }
 
@@ -254,12 +255,12 @@ impl Connection {
     ) {
         match &mut self.phase {
             Phase::Open { .. } => {
-                let (code, words) = reason.on_wire();
+                let (code, words) = self.close_code(settings, reason);
                 self.send_close(settings, now_ms, code, words, reason, out);
             }
             // A request that has begun is still answered, if the rest of it comes in time.
             Phase::Http(exchange) if !exchange.is_idle() => exchange.end_after_answer(),
-            Phase::Http(_) | Phase::Stream => self.linger(settings, now_ms, reason),
+            Phase::Http(_) | Phase::Stream(_) => self.linger(settings, now_ms, reason),
             Phase::CloseSent(_) | Phase::Lingering { .. } | Phase::Closed(_) => {}
         }
     }
@@ -349,18 +350,37 @@ impl Connection {
     pub fn takes_deliveries(&self) -> bool {
         match self.phase {
             Phase::Open { .. } => !matches!(self.endpoint, Endpoint::Handler(_)),
-            Phase::Stream => true,
+            Phase::Stream(_) => true,
             _ => false,
         }
     }
 
     /// Dialect of its publications.
-    pub fn dialect(&self) -> Dialect {
+    pub fn encoding(&self) -> Encoding {
         match (&self.phase, self.endpoint) {
-            (Phase::Stream, _) => Dialect::Sse,
-            (_, Endpoint::Many { is_binary: false }) => Dialect::V1,
-            (_, Endpoint::Many { is_binary: true }) => Dialect::V1Binary,
-            _ => Dialect::Raw,
+            (Phase::Stream(encoding), _) => *encoding,
+            (_, Endpoint::Commands(encoding)) => encoding,
+            _ => Encoding::PAYLOAD,
+        }
+    }
+
+    /// Dialect of its commands, while it takes such.
+    pub fn command_encoding(&self) -> Option<Encoding> {
+        match (&self.phase, self.endpoint) {
+            (Phase::Open { .. } | Phase::Stream(_), Endpoint::Commands(encoding)) => Some(encoding),
+            _ => None,
+        }
+    }
+
+    /// Close code and words, as its dialect has them.
+    pub fn close_code(
+        &self,
+        settings: &Settings,
+        reason: CloseReason,
+    ) -> (CloseCode, &'static str) {
+        match self.endpoint {
+            Endpoint::Commands(encoding) => settings.dialects.get(encoding).close_code(reason),
+            Endpoint::Topic { .. } | Endpoint::Handler(_) => reason.on_wire(),
         }
     }
 
@@ -368,7 +388,7 @@ impl Connection {
     pub fn handler(&self) -> Option<u16> {
         match self.endpoint {
             Endpoint::Handler(number) => Some(number),
-            Endpoint::Topic { .. } | Endpoint::Many { .. } => None,
+            Endpoint::Topic { .. } | Endpoint::Commands(_) => None,
         }
     }
 
@@ -385,7 +405,7 @@ impl Connection {
         match (&self.phase, self.endpoint) {
             (Phase::Http(_), _) => Label::Http,
             (Phase::Open { .. }, Endpoint::Handler(_)) => Label::Handler,
-            (Phase::Open { .. } | Phase::Stream, _) => Label::Subscriber(self.dialect()),
+            (Phase::Open { .. } | Phase::Stream(_), _) => Label::Subscriber(self.encoding()),
             (Phase::CloseSent(_) | Phase::Lingering { .. } | Phase::Closed(_), _) => Label::Closing,
         }
     }
@@ -429,7 +449,7 @@ impl Connection {
             Phase::CloseSent(reason) | Phase::Lingering { reason, .. } | Phase::Closed(reason) => {
                 Some(reason)
             }
-            Phase::Http(_) | Phase::Open { .. } | Phase::Stream => None,
+            Phase::Http(_) | Phase::Open { .. } | Phase::Stream(_) => None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! The limits as the parts of a connection take them: made once for each reactor.
 
 use crate::config::{Deflate, Limits};
+use crate::dialect::Dialects;
 use crate::hub::ShardSettings;
 use crate::protocol::deflate::Policy;
 use crate::topic::TopicRules;
@@ -23,10 +24,13 @@ pub struct Settings {
     pub deflate_policy: Policy,
     /// Rules of topics.
     pub topic_rules: TopicRules,
+    /// Dialects that are spoken.
+    pub dialects: Dialects,
 }
 
 impl Settings {
-    /// Sorts the limits. No compression is agreed to, and there are no topic rules.
+    /// Sorts the limits. No compression is agreed to, there are no topic rules, and the dialects are those
+    /// of the project.
     pub fn new(limits: &Limits) -> Settings {
         let of_message = |bytes: usize| protocol::MessageLimits {
             message_bytes_max: bytes as u64,
@@ -48,6 +52,7 @@ impl Settings {
                 ..Policy::default()
             },
             topic_rules: TopicRules::default(),
+            dialects: Dialects::default(),
         }
     }
 
@@ -55,6 +60,13 @@ impl Settings {
     #[must_use]
     pub fn with_topic_rules(mut self, rules: TopicRules) -> Settings {
         self.topic_rules = rules;
+        self
+    }
+
+    /// Lets other dialects be spoken.
+    #[must_use]
+    pub fn with_dialects(mut self, dialects: Dialects) -> Settings {
+        self.dialects = dialects;
         self
     }
 

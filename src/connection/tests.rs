@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use super::*;
 use crate::config::Limits;
+use crate::dialect::Dialects;
 use crate::http::request::Method;
-use crate::protocol::CloseCode;
 use crate::protocol::deflate::{self, Policy};
 use crate::topic::Topic;
 
@@ -18,10 +18,7 @@ const OK: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length:
 const PUBLISH: &[u8] = b"POST /pub HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc";
 const PUBLISHED: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 40\r\n\r\n\
     {\"epoch\":\"0000000000000007\",\"offset\":9}\n";
-const PLACE: Position = Position {
-    epoch: 7,
-    offset: 9,
-};
+const LINE: &str = r#"{"epoch":"0000000000000007","offset":9}"#;
 
 /// A connection, its clock, and what came out of it.
 struct Driver {
@@ -33,6 +30,14 @@ struct Driver {
     out: Vec<u8>,
 }
 
+/// The dialect of the table that goes out on streams.
+fn stream_encoding() -> Encoding {
+    let dialects = Dialects::default();
+    let mut rows = dialects.rows();
+    let found = rows.find(|(encoding, _)| dialects.is_stream(*encoding));
+    found.expect("there is one").0
+}
+
 /// What the tests' server does, by path and by message.
 fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answer {
     match event {
@@ -41,7 +46,12 @@ fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answ
             let endpoint = match head.target {
                 "/ws" | "/deflate" | "/takeover" => Endpoint::Topic { may_publish: true },
                 "/own" => Endpoint::Handler(3),
-                "/sse" => return Answer::Stream(Vec::new()),
+                "/sse" => {
+                    return Answer::Stream(Stream {
+                        encoding: stream_encoding(),
+                        headers: Vec::new(),
+                    });
+                }
                 "/pub" => {
                     return read_body(Purpose::Publish {
                         topic: topic(),
@@ -60,6 +70,7 @@ fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answ
                 subprotocol: None,
                 endpoint,
                 deflate: agreement(head.target),
+                greeting: None,
             })
         }
         Event::Body(purpose, body) => {
@@ -201,7 +212,8 @@ impl Driver {
             out,
             ..
         } = self;
-        connection.handle_published(settings, *now_ms, sequence, PLACE, None, out);
+        let line = LINE.as_bytes().to_vec();
+        connection.handle_line(settings, *now_ms, sequence, line, out);
     }
 
     fn eof(&mut self) {

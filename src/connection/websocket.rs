@@ -126,7 +126,10 @@ impl Connection {
             Answer::Hold(hold) => self.hold(hold),
             Answer::End(reason) => self.close(settings, now_ms, reason, out),
             Answer::Close(code, words) => {
-                let reason = CloseReason::Handler(code);
+                let reason = match self.endpoint {
+                    Endpoint::Commands(_) => CloseReason::Dialect(code),
+                    Endpoint::Topic { .. } | Endpoint::Handler(_) => CloseReason::Handler(code),
+                };
                 // A code that may not stand on the wire is the embedding program's mistake, and told as such.
                 let (code, words) = match code.is_valid_on_wire() {
                     true => (code, words),
@@ -149,7 +152,7 @@ impl Connection {
     fn message_limits<'s>(&self, settings: &'s Settings) -> &'s MessageLimits {
         match self.endpoint {
             Endpoint::Topic { .. } => &settings.publication,
-            Endpoint::Many { .. } | Endpoint::Handler(_) => &settings.message,
+            Endpoint::Commands(_) | Endpoint::Handler(_) => &settings.message,
         }
     }
 

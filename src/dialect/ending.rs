@@ -37,13 +37,15 @@ pub enum CloseReason {
     OverBudget,
     /// An own endpoint ended it, with this code.
     Handler(CloseCode),
+    /// Its dialect ended it, with this code, or refused it after the upgrade.
+    Dialect(CloseCode),
     /// The server is shutting down.
     Shutdown,
 }
 
 impl CloseReason {
     /// One label for each kind of reason.
-    pub const LABELS: [&'static str; 16] = [
+    pub const LABELS: [&'static str; 17] = [
         "peer",
         "peer_gone",
         "transport",
@@ -60,6 +62,7 @@ impl CloseReason {
         "over_budget",
         "handler",
         "shutdown",
+        "dialect",
     ];
 
     /// The place of its label in [`LABELS`](CloseReason::LABELS).
@@ -81,6 +84,7 @@ impl CloseReason {
             CloseReason::OverBudget => 13,
             CloseReason::Handler(_) => 14,
             CloseReason::Shutdown => 15,
+            CloseReason::Dialect(_) => 16,
         }
     }
 
@@ -100,7 +104,9 @@ impl CloseReason {
     /// The code that the peer is told, and the reason in words. 1006 and 1005 stand for nothing on the wire.
     pub fn on_wire(self) -> (CloseCode, &'static str) {
         match self {
-            CloseReason::Peer(code) | CloseReason::Handler(code) => (code, ""),
+            CloseReason::Peer(code) | CloseReason::Handler(code) | CloseReason::Dialect(code) => {
+                (code, "")
+            }
             CloseReason::PeerGone | CloseReason::Transport => (CloseCode::ABNORMAL, ""),
             CloseReason::HttpDone => (CloseCode::NORMAL, ""),
             CloseReason::HttpRefused | CloseReason::HandshakeTimeout | CloseReason::HttpTimeout => {

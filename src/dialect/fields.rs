@@ -13,7 +13,7 @@ use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::umbel_v1::ErrorCode;
+use super::ErrorCode;
 use crate::hub::Kind;
 use crate::topic::Topic;
 

@@ -1,107 +1,90 @@
-//! The forms in which a publication leaves, and which of them a connection takes.
+//! The forms in which publications leave.
 
-use super::{Dialect, umbel_v1};
-use crate::hub::Position;
-use crate::protocol::deflate::{Agreement, WINDOW_BITS_MAX};
-use crate::topic::Pattern;
-use crate::topic::Topic;
+/// The number of a row of the [table](super::Dialects).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Encoding(pub(super) u8);
 
-/// Makes the frame that says which publications of a topic did not come, from one position to another and with both. The
-/// pattern is that of the subscription, if it is one by a pattern. It never makes an empty one.
-pub type GapEncoder = fn(&Topic, Option<&Pattern>, Position, Position) -> Box<[u8]>;
+impl Encoding {
+    /// The one whose plain form is the frame that every publication is born as.
+    pub const PAYLOAD: Encoding = Encoding(0);
 
-/// What the bytes of a publication look like on the wire.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Form {
-    /// A WebSocket frame with the payload as it is.
-    #[default]
-    Raw,
-    /// An event of `text/event-stream`.
-    Sse,
-    /// A WebSocket frame that is compressed by itself, in the largest window.
-    Deflated,
-    /// A WebSocket frame that is compressed by itself, in the smallest window.
-    DeflatedSmall,
-    /// A WebSocket frame that is compressed in the context of the topic's cohort.
-    Cohort,
-    /// A WebSocket frame with a text message of `umbel.v1`.
-    V1,
-    /// The same, compressed by itself, in the largest window.
-    V1Deflated,
-    /// A WebSocket frame with a binary message of `umbel.v1.bin`.
-    V1Binary,
-    /// The same, compressed by itself, in the largest window.
-    V1BinaryDeflated,
+    /// How many a table has at most.
+    pub const COUNT_MAX: usize = 1 << (8 - CLASS_BITS);
+
+    /// Its number.
+    pub fn number(self) -> u8 {
+        self.0
+    }
 }
 
-/// How many forms there are.
-pub const FORM_COUNT: usize = 9;
+/// How the bytes of a form are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Class {
+    /// Not at all.
+    Plain,
+    /// Each by itself, in the largest window.
+    Large,
+    /// Each by itself, in the smallest window, which suits all that are smaller than the largest.
+    Small,
+    /// In the context of the topic's cohort. For connections that get the publications of one topic and nothing else.
+    Cohort,
+}
+
+const CLASS_BITS: u32 = 2;
+const CLASS_MASK: u8 = (1 << CLASS_BITS) - 1;
+
+/// What the bytes of a publication look like on the wire.
+///
+/// ```text
+///  bit  7 6 5 4 3 2 | 1 0
+///       encoding    | class
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Form(u8);
 
 impl Form {
-    /// All of them, each at its own number.
-    pub const ALL: [Form; FORM_COUNT] = [
-        Form::Raw,
-        Form::Sse,
-        Form::Deflated,
-        Form::DeflatedSmall,
-        Form::Cohort,
-        Form::V1,
-        Form::V1Deflated,
-        Form::V1Binary,
-        Form::V1BinaryDeflated,
-    ];
+    /// The frame that every publication is born as.
+    pub const PAYLOAD: Form = Form::new(Encoding::PAYLOAD, Class::Plain);
+    /// The same payload in a frame that is compressed by itself, in the largest window.
+    pub const PAYLOAD_LARGE: Form = Form::new(Encoding::PAYLOAD, Class::Large);
+    /// The same payload in a frame of the topic's cohort.
+    pub const COHORT: Form = Form::new(Encoding::PAYLOAD, Class::Cohort);
 
-    /// The best form for a connection of this dialect that agreed to this. [`Form::Cohort`] is for those that are in step
-    /// with their topic's cohort; they take [`Form::Deflated`] until they are. Cohorts are of connections that get the
-    /// publications of one topic and nothing else, and so of none that speak `umbel.v1`, where small windows are too
-    /// rare for a form of their own.
-    pub fn best(dialect: Dialect, agreement: Option<Agreement>) -> Form {
-        let Some(agreement) = agreement else {
-            return dialect.into();
-        };
-        let is_small = agreement.server_window_bits < WINDOW_BITS_MAX;
-        match dialect {
-            Dialect::Raw if is_small => Form::DeflatedSmall,
-            Dialect::Raw if agreement.server_takeover => Form::Cohort,
-            Dialect::Raw => Form::Deflated,
-            Dialect::V1 if !is_small => Form::V1Deflated,
-            Dialect::V1Binary if !is_small => Form::V1BinaryDeflated,
-            Dialect::Sse | Dialect::V1 | Dialect::V1Binary => dialect.into(),
+    /// An encoding, compressed so.
+    pub const fn new(encoding: Encoding, class: Class) -> Form {
+        Form(encoding.0 << CLASS_BITS | class as u8)
+    }
+
+    /// Its number, by which the hub knows it.
+    pub fn number(self) -> u8 {
+        self.0
+    }
+
+    /// The encoding.
+    pub fn encoding(self) -> Encoding {
+        Encoding(self.0 >> CLASS_BITS)
+    }
+
+    /// The class of compression.
+    pub fn class(self) -> Class {
+        match self.0 & CLASS_MASK {
+            0 => Class::Plain,
+            1 => Class::Large,
+            2 => Class::Small,
+            _ => Class::Cohort,
         }
     }
 
-    /// How its dialect says which publications did not come; None where it cannot.
-    pub fn gap_encoder(self) -> Option<GapEncoder> {
-        match self {
-            Form::V1 | Form::V1Deflated | Form::V1Binary | Form::V1BinaryDeflated => {
-                Some(umbel_v1::gap_frame)
-            }
-            _ => None,
-        }
+    /// The same without compression.
+    #[must_use]
+    pub fn plain(self) -> Form {
+        Form(self.0 & !CLASS_MASK)
     }
 
     /// Whether it may be compressed.
     pub fn is_compressed(self) -> bool {
-        match self {
-            Form::Raw | Form::Sse | Form::V1 | Form::V1Binary => false,
-            Form::Deflated
-            | Form::DeflatedSmall
-            | Form::Cohort
-            | Form::V1Deflated
-            | Form::V1BinaryDeflated => true,
-        }
-    }
-}
-
-impl From<Dialect> for Form {
-    /// The form without compression.
-    fn from(dialect: Dialect) -> Form {
-        match dialect {
-            Dialect::Raw => Form::Raw,
-            Dialect::Sse => Form::Sse,
-            Dialect::V1 => Form::V1,
-            Dialect::V1Binary => Form::V1Binary,
-        }
+        self.0 & CLASS_MASK != 0
     }
 }
 
@@ -149,54 +132,17 @@ impl RecentDeliveries {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::deflate::{Policy, choose};
-
-    fn best(dialect: Dialect, offer: &str) -> Form {
-        let policy = Policy {
-            enabled: true,
-            server_takeover: true,
-            ..Policy::default()
-        };
-        let agreement = choose([offer.as_bytes()], &policy).expect("the offer can be met");
-        Form::best(dialect, Some(agreement))
-    }
 
     #[test]
-    fn every_form_stands_at_its_number() {
-        for (number, form) in Form::ALL.into_iter().enumerate() {
-            assert_eq!(form as usize, number);
+    fn a_form_gives_back_what_it_is_made_of() {
+        for number in 0..Encoding::COUNT_MAX as u8 {
+            for class in [Class::Plain, Class::Large, Class::Small, Class::Cohort] {
+                let form = Form::new(Encoding(number), class);
+                assert_eq!((form.encoding(), form.class()), (Encoding(number), class));
+                assert_eq!(form.is_compressed(), class != Class::Plain);
+                assert_eq!(form.plain(), Form::new(Encoding(number), Class::Plain));
+            }
         }
-    }
-
-    #[test]
-    fn the_best_form_follows_from_dialect_and_agreement() {
-        for dialect in Dialect::ALL {
-            let plain = Form::from(dialect);
-            assert_eq!(Form::best(dialect, None), plain);
-            assert!(!plain.is_compressed());
-        }
-        for (dialect, forms) in [
-            (
-                Dialect::Raw,
-                [Form::Cohort, Form::Deflated, Form::DeflatedSmall],
-            ),
-            (Dialect::Sse, [Form::Sse; 3]),
-            (Dialect::V1, [Form::V1Deflated, Form::V1Deflated, Form::V1]),
-            (
-                Dialect::V1Binary,
-                [
-                    Form::V1BinaryDeflated,
-                    Form::V1BinaryDeflated,
-                    Form::V1Binary,
-                ],
-            ),
-        ] {
-            let offers = [
-                "permessage-deflate",
-                "permessage-deflate; server_no_context_takeover",
-                "permessage-deflate; server_max_window_bits=9",
-            ];
-            assert_eq!(offers.map(|offer| best(dialect, offer)), forms);
-        }
+        assert_eq!(Form::PAYLOAD, Form::default());
     }
 }

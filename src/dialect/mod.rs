@@ -1,107 +1,242 @@
-//! Dialects: how publications look on the wire.
+//! Dialects: how publications, commands and replies look on the wire.
 //!
-//! [`Dialect::Raw`] is the bare payload in a WebSocket frame, [`Dialect::Sse`] an event of `text/event-stream`, and
-//! [`v1`] carries many topics on one connection, with commands and answers. The lines of `POST /pub` and the answers to
-//! publishes are in [`json`].
+//! ```text
+//!   message of a peer ──parse──► Command ──► application ──► Reply ──encode──► message to the peer
+//!                                             fan-out ─────► publication, Push ──encode──► the same
+//! ```
 //!
-//! A WebSocket frame may be compressed besides: by itself ([`deflated`]), or together with those before it ([`cohort`]).
+//! Each dialect is a folder: its frames, its codes, its limits and its names for things. [`Dialects`] is the table of
+//! them, with the routes and subprotocols that lead to each; nothing outside of this room names one. To add a dialect is
+//! to add a folder and a row.
+//!
+//! A publication leaves in a [`Form`]: an encoding of the table, and a class of compression. One that is made is shared
+//! by all who take it.
 
+pub mod command;
 pub mod ending;
-mod fields;
+pub(crate) mod fields;
 mod form;
-pub mod json;
+mod info;
 pub mod message;
-mod object;
+pub(crate) mod object;
+mod raw;
+pub mod reply;
+#[doc(hidden)]
 pub mod sse;
+mod table;
+#[doc(hidden)]
 pub mod umbel_v1;
 
-use std::sync::Arc;
+use std::borrow::Cow;
 
+pub use command::{Command, CommandError, CommandLimits, ErrorCode, Target};
+pub use ending::CloseReason;
 pub use fields::{KEY_BYTES_MAX, check_key};
-pub use form::{FORM_COUNT, Form, GapEncoder, Place, RecentDeliveries};
+pub use form::{Class, Encoding, Form, Place, RecentDeliveries};
+pub use info::info_json;
+pub use message::Message;
+pub use reply::{Push, Reply, Subscribed};
+pub use table::{Dialects, Entrance, Row};
 
-use umbel_v1::binary;
+use crate::hub::{Position, Publication, ReactorId};
+use crate::protocol::deflate::Agreement;
+use crate::protocol::{CloseCode, Opcode};
+use crate::topic::{Pattern, Topic};
 
-use self::sse::event as sse_event;
-use crate::hub::publication::FrameClass;
-use crate::hub::{Kind, Publication};
+/// Makes the frame that says which publications of a topic did not come, from one position to another and with both. The
+/// pattern is that of the subscription, if it is one by a pattern. It never makes an empty one.
+pub type GapEncoder = fn(&Topic, Option<&Pattern>, Position, Position) -> Box<[u8]>;
 
-/// How a connection wants its publications.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Dialect {
-    /// A WebSocket message with the payload as it was published.
-    Raw,
-    /// A server-sent event. Binary payloads come as base64 in an event of type `binary`.
-    Sse,
-    /// A text message of `umbel.v1`, which names topic and position.
-    V1,
-    /// The same in a binary message of `umbel.v1.bin`.
-    V1Binary,
+/// Takes the commands of a message one by one, or what is wrong in the place of one.
+pub type OnCommand<'f, 'a> = dyn FnMut(Result<Command<'a>, CommandError>) + 'f;
+
+/// How publications, commands and replies look on one kind of connection. One value serves all connections of all
+/// threads; it is asked once for each publication and message, and never for a delivery.
+pub trait Dialect: Send + Sync {
+    /// Its name in metrics.
+    fn label(&self) -> &'static str;
+
+    /// What its bytes go out in.
+    fn framing(&self) -> Framing {
+        Framing::Messages
+    }
+
+    /// Appends a publication: the payload of its message or, on a stream, all its bytes. With a pattern it is for those
+    /// who subscribe by that.
+    fn encode_publication(
+        &self,
+        out: &mut Vec<u8>,
+        publication: &Publication,
+        pattern: Option<&Pattern>,
+    );
+
+    /// About how many bytes that is, for the room to make.
+    fn publication_bytes(&self, publication: &Publication, pattern: Option<&Pattern>) -> usize {
+        let topic = publication.topic().map_or(0, |topic| topic.as_str().len());
+        let names = topic + pattern.map_or(0, |pattern| pattern.as_str().len());
+        publication.payload().len() + names + 160
+    }
+
+    /// What a publication's message is.
+    fn publication_opcode(&self, _: &Publication) -> Opcode {
+        Opcode::Text
+    }
+
+    /// The class in which a connection takes publications best that agreed to this compression.
+    fn class(&self, _: Agreement) -> Class {
+        Class::Plain
+    }
+
+    /// What becomes of a peer that is too slow for publications which may be dropped.
+    fn gaps(&self) -> Gaps {
+        Gaps::Unseen
+    }
+
+    /// A connection opens. What is said here comes first on it.
+    fn open(&self, _: &Opening<'_>) -> Greeting {
+        Greeting::default()
+    }
+
+    /// Parses a message of a peer: hands each command to `each`, in order, or in its place what is wrong with it; the
+    /// others go on.
+    ///
+    /// # Errors
+    /// The connection is to be closed for it, behind the replies.
+    fn parse<'a>(
+        &self,
+        message: Message<'a>,
+        limits: &CommandLimits,
+        each: &mut OnCommand<'_, 'a>,
+    ) -> Result<(), Closing> {
+        let _ = (message, limits);
+        let reason = "this connection takes no commands";
+        each(Err(CommandError::new(None, ErrorCode::Unsupported, reason)));
+        Ok(())
+    }
+
+    /// Appends the reply to a command to the payload of a message, behind those that it holds already. `id` is what the
+    /// peer calls its command. A dialect that has nothing to say appends nothing.
+    fn encode_reply(&self, message: &mut Vec<u8>, id: Option<u32>, reply: &Reply<'_>) {
+        let _ = (message, id, reply);
+    }
+
+    /// Whether the replies to the commands of one message leave in one message.
+    fn joins_replies(&self) -> bool {
+        false
+    }
+
+    /// Whether the reply to a subscribe holds the publications that were missed. Else each follows by itself.
+    fn holds_replay(&self) -> bool {
+        false
+    }
+
+    /// Appends what is told unasked, besides publications, as the payload of a message.
+    fn encode_push(&self, message: &mut Vec<u8>, push: &Push<'_>) {
+        let _ = (message, push);
+    }
+
+    /// What the messages with replies and pushes are.
+    fn reply_opcode(&self) -> Opcode {
+        Opcode::Text
+    }
+
+    /// Pings by messages of its own. None: by those of RFC 6455, at the server's interval.
+    fn pings(&self) -> Option<Pings> {
+        None
+    }
+
+    /// The code and the words that a peer is told when its connection is ended.
+    fn close_code(&self, reason: CloseReason) -> (CloseCode, &'static str) {
+        reason.on_wire()
+    }
+
+    /// Appends the head of the answer that a stream is, and what stands first in it.
+    fn encode_stream_start(&self, out: &mut Vec<u8>, start: &StreamStart<'_>) {
+        let _ = (out, start);
+    }
+
+    /// Appends a sign of life to a stream.
+    fn encode_keep_alive(&self, out: &mut Vec<u8>) {
+        let _ = out;
+    }
 }
 
-impl Dialect {
-    /// All dialects, in the order of their numbers.
-    pub const ALL: [Dialect; 4] = [Dialect::Raw, Dialect::Sse, Dialect::V1, Dialect::V1Binary];
-
-    /// The dialect of `GET /ws` that a subprotocol names.
-    pub fn of_subprotocol(name: &str) -> Option<Dialect> {
-        match name {
-            umbel_v1::SUBPROTOCOL => Some(Dialect::V1),
-            binary::SUBPROTOCOL => Some(Dialect::V1Binary),
-            _ => None,
-        }
-    }
-
-    /// The name in metrics.
-    pub fn label(self) -> &'static str {
-        match self {
-            Dialect::Raw => "raw",
-            Dialect::Sse => "sse",
-            Dialect::V1 => umbel_v1::SUBPROTOCOL,
-            Dialect::V1Binary => binary::SUBPROTOCOL,
-        }
-    }
-
-    /// The bytes that carry the publication, made by whoever asks first and shared from then on.
-    pub fn encode(self, publication: &Publication) -> &Arc<[u8]> {
-        match self {
-            Dialect::Raw => publication.frame(),
-            Dialect::Sse => publication.encoded(FrameClass::Sse, encode_event),
-            Dialect::V1 => umbel_v1::frame_of(publication, false),
-            Dialect::V1Binary => umbel_v1::frame_of(publication, true),
-        }
-    }
+/// What a dialect's bytes go out in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// Messages of RFC 6455.
+    Messages,
+    /// The body of an answer that does not end.
+    Stream,
 }
 
-fn encode_event(publication: &Publication) -> Arc<[u8]> {
-    let mut event = Vec::with_capacity(publication.payload().len() + 64);
-    let id = publication.position().to_string();
-    match (
-        publication.kind(),
-        std::str::from_utf8(publication.payload()),
-    ) {
-        (Kind::Text, Ok(text)) => sse_event::encode_event(&mut event, Some(&id), None, text),
-        _ => sse_event::encode_binary_event(&mut event, Some(&id), publication.payload()),
-    }
-    event.into()
+/// What a dialect does about publications that do not come, where the topic's rule lets them be dropped.
+#[derive(Clone, Copy)]
+pub enum Gaps {
+    /// They are dropped, and the peer is told which.
+    Shown(GapEncoder),
+    /// They are dropped, and the peer is not told.
+    Unseen,
+    /// The connection is closed instead.
+    Fatal,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// A connection that opens.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening<'a> {
+    /// The target of the request, with its query.
+    pub target: &'a str,
+    /// The reactor that owns the connection.
+    pub reactor: ReactorId,
+    /// The reactor's own name for it, as [`Member`](crate::hub::Member) has it.
+    pub connection: u64,
+}
 
-    #[test]
-    fn text_becomes_a_data_line_and_binary_base64() {
-        let text = Publication::new(Kind::Text, b"a\nb", 0);
-        assert_eq!(
-            &**Dialect::Sse.encode(&text),
-            b"id: 0000000000000000:0\ndata: a\ndata: b\n\n"
-        );
-        let binary = Publication::new(Kind::Binary, &[0xff, 0], 0);
-        assert_eq!(
-            &**Dialect::Sse.encode(&binary),
-            b"id: 0000000000000000:0\nevent: binary\ndata: /wA=\n\n"
-        );
-        assert_eq!(&**Dialect::Raw.encode(&binary), [0x82, 2, 0xff, 0]);
-    }
+/// What a connection is told as it opens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Greeting {
+    /// The payload of its first message; empty: there is none.
+    pub message: Vec<u8>,
+    /// It is closed behind that.
+    pub closing: Option<Closing>,
+}
+
+/// What a peer is told whose connection is closed for what it said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closing {
+    /// The code.
+    pub code: CloseCode,
+    /// The reason. More than 123 bytes are cut off.
+    pub words: Cow<'static, str>,
+}
+
+/// Pings by messages of a dialect's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pings {
+    /// The payload of the message.
+    pub message: &'static [u8],
+    /// After how much silence it is sent, in milliseconds.
+    pub interval_ms: u64,
+    /// How long the peer then has to say anything, in milliseconds. It is closed after that.
+    pub timeout_ms: u64,
+}
+
+/// The answer that a stream is.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamStart<'a> {
+    /// Headers besides those of the dialect.
+    pub headers: &'a [(&'a str, &'a str)],
+    /// Where its topic stands, if that was asked.
+    pub joined: Option<JoinedAt>,
+}
+
+/// Where a topic stands as a subscription to it begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JoinedAt {
+    /// All that comes after it follows.
+    pub position: Position,
+    /// Whether the publications since the one that was given are complete; None: none was given.
+    pub recovered: Option<bool>,
+    /// Publications follow that were missed.
+    pub has_replay: bool,
 }

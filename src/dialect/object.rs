@@ -6,7 +6,7 @@ use std::io::Write;
 use base64::display::Base64Display;
 use base64::prelude::BASE64_STANDARD;
 
-use crate::hub::Kind;
+use crate::hub::{Kind, Report};
 
 /// Appends one object to a buffer. Names are plain words, values are escaped.
 pub(crate) struct Object<'o> {
@@ -102,4 +102,16 @@ impl<'o> Object<'o> {
 /// Appends a JSON string.
 pub(crate) fn encode_string(out: &mut Vec<u8>, text: &str) {
     serde_json::to_writer(out, text).expect("a vector takes all that is written to it");
+}
+
+/// A receipt, as it stands in answers here and over HTTP.
+pub(crate) fn encode_report(out: &mut Vec<u8>, report: &Report) {
+    Object::new(out)
+        .value("matched", report.matched)
+        .value("written", report.written)
+        .value("queued", report.queued)
+        .value("dropped", report.dropped)
+        .number_or_null("first_write_us", report.first_write_us)
+        .number_or_null("last_write_us", report.last_write_us)
+        .end();
 }

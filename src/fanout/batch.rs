@@ -1,10 +1,10 @@
 //! The publications of one topic in one tick, in each form that somebody wants: contiguous, made once.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::sync::Arc;
 
 use super::compression::{Compressed, Places};
-use crate::dialect::{Dialect, FORM_COUNT, Form, umbel_v1};
+use crate::dialect::{Class, Dialects, Form};
 use crate::hub::Publication;
 use crate::topic::Pattern;
 use crate::topic::{SlowConsumer, TopicRules};
@@ -15,7 +15,7 @@ const BATCH_BYTES_MAX: usize = 64 * 1024;
 /// Publications that leave in one write.
 pub struct Batch<'a> {
     publications: &'a [Arc<Publication>],
-    encoded: [OnceCell<Arc<[u8]>>; FORM_COUNT],
+    encoded: OnceCell<EncodedBatch>,
     compressed: Option<Compressed<'a>>,
     /// What the subscribers subscribe by, if that is not the topic.
     pattern: Option<&'a Pattern>,
@@ -23,12 +23,42 @@ pub struct Batch<'a> {
     policies: OnceCell<Box<[SlowConsumer]>>,
 }
 
+/// A batch in one form, and those that somebody asked for after it.
+pub struct EncodedBatch {
+    bytes: Arc<[u8]>,
+    form: Form,
+    subscribers: Cell<u64>,
+    next: OnceCell<Box<EncodedBatch>>,
+}
+
+impl EncodedBatch {
+    /// The frames.
+    pub fn bytes(&self) -> &Arc<[u8]> {
+        &self.bytes
+    }
+
+    /// The form.
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
+    /// Counts a subscriber that gets it.
+    pub fn count(&self) {
+        self.subscribers.set(self.subscribers.get() + 1);
+    }
+
+    /// Gives the number of subscribers that were counted, and begins anew.
+    pub fn take_count(&self) -> u64 {
+        self.subscribers.take()
+    }
+}
+
 impl<'a> Batch<'a> {
     /// One that goes out uncompressed.
     pub fn new(publications: &'a [Arc<Publication>]) -> Batch<'a> {
         Batch {
             publications,
-            encoded: [const { OnceCell::new() }; FORM_COUNT],
+            encoded: OnceCell::new(),
             compressed: None,
             pattern: None,
             policies: OnceCell::new(),
@@ -63,61 +93,94 @@ impl<'a> Batch<'a> {
         self.publications.len()
     }
 
-    /// The bytes of a form. `COMPRESSED`: the batch is, and the form may be a compressed one.
-    pub fn encoded<const COMPRESSED: bool>(&self, form: Form) -> &Arc<[u8]> {
-        self.encoded[form as usize].get_or_init(|| self.encode::<COMPRESSED>(form))
-    }
-
-    fn encode<const COMPRESSED: bool>(&self, form: Form) -> Arc<[u8]> {
-        if let Some(pattern) = self.pattern {
-            return self.join_for(pattern, form == Form::V1Binary);
-        }
-        match (form, &self.compressed) {
-            (Form::Sse, _) => self.join(|publication| Dialect::Sse.encode(publication)),
-            (form, Some(compressed)) if COMPRESSED && form.is_compressed() => {
-                compressed.encode(self, form)
-            }
-            (Form::V1 | Form::V1Deflated, _) => self.join(|it| Dialect::V1.encode(it)),
-            (Form::V1Binary | Form::V1BinaryDeflated, _) => {
-                self.join(|it| Dialect::V1Binary.encode(it))
-            }
-            _ => self.join(|publication| Dialect::Raw.encode(publication)),
+    /// The batch in a form. `COMPRESSED`: the batch is, and the form may be a compressed one.
+    #[inline]
+    pub fn encoded<const COMPRESSED: bool>(
+        &self,
+        form: Form,
+        dialects: &Dialects,
+    ) -> &EncodedBatch {
+        let first = self
+            .encoded
+            .get_or_init(|| self.encode::<COMPRESSED>(form, dialects));
+        match first.form == form {
+            true => first,
+            false => self.further::<COMPRESSED>(first, form, dialects),
         }
     }
 
-    /// All of them as those get them who subscribe by a pattern.
-    fn join_for(&self, pattern: &Pattern, is_binary: bool) -> Arc<[u8]> {
-        let frames = self.publications.iter();
-        let frames: Vec<_> = frames
-            .map(|publication| umbel_v1::frame_for_pattern(publication, pattern, is_binary))
-            .collect();
-        frames.concat().into()
+    fn further<'s, const COMPRESSED: bool>(
+        &'s self,
+        mut at: &'s EncodedBatch,
+        form: Form,
+        dialects: &Dialects,
+    ) -> &'s EncodedBatch {
+        while at.form != form {
+            at = at
+                .next
+                .get_or_init(|| Box::new(self.encode::<COMPRESSED>(form, dialects)));
+        }
+        at
+    }
+
+    /// The forms that were asked for.
+    pub fn forms(&self) -> impl Iterator<Item = &EncodedBatch> {
+        std::iter::successors(self.encoded.get(), |it| it.next.get().map(|next| &**next))
+    }
+
+    #[cold]
+    fn encode<const COMPRESSED: bool>(&self, form: Form, dialects: &Dialects) -> EncodedBatch {
+        let encoding = form.encoding();
+        let bytes = match (&self.compressed, self.pattern) {
+            (_, Some(pattern)) => {
+                let frames = self.publications.iter();
+                let frames: Vec<_> = frames
+                    .map(|it| dialects.encode_anew(encoding, it, Some(pattern)))
+                    .collect();
+                frames.concat().into()
+            }
+            (Some(compressed), None) if COMPRESSED && form.is_compressed() => {
+                compressed.encode(self, form, dialects)
+            }
+            _ => self.join(|publication| dialects.encode(encoding, publication)),
+        };
+        EncodedBatch {
+            bytes,
+            form,
+            subscribers: Cell::new(0),
+            next: OnceCell::new(),
+        }
     }
 
     /// The form in which the connection at an index gets the batch. It may be asked for more than once, with the same
-    /// answer. `plain`: that of its dialect; `best`: what it agreed to.
-    pub fn form(&self, plain: Form, best: Form, places: &mut Places, index: u32) -> Form {
-        match (&self.compressed, best) {
-            (None, _) | (_, Form::Raw) => plain,
-            (Some(compressed), Form::Cohort) => compressed.form(self, places, index),
-            (Some(_), form) => form,
+    /// answer. `best`: what it agreed to.
+    pub fn form(&self, best: Form, places: &mut Places, index: u32, dialects: &Dialects) -> Form {
+        match &self.compressed {
+            None => best.plain(),
+            Some(compressed) if best.class() == Class::Cohort => {
+                compressed.form(self, places, index, dialects)
+            }
+            Some(_) => best,
         }
     }
 
     /// The frame of one publication of the batch, as it stands among the bytes of the form.
-    pub fn frame(&self, publication: &Arc<Publication>, form: Form) -> Arc<[u8]> {
-        if let Some(pattern) = self.pattern {
-            return umbel_v1::frame_for_pattern(publication, pattern, form == Form::V1Binary)
-                .into();
-        }
-        match (form, &self.compressed) {
-            (form, Some(compressed)) if form.is_compressed() => compressed.frame(publication, form),
-            (Form::Sse, _) => Arc::clone(Dialect::Sse.encode(publication)),
-            (Form::V1 | Form::V1Deflated, _) => Arc::clone(Dialect::V1.encode(publication)),
-            (Form::V1Binary | Form::V1BinaryDeflated, _) => {
-                Arc::clone(Dialect::V1Binary.encode(publication))
+    pub fn frame(
+        &self,
+        publication: &Arc<Publication>,
+        form: Form,
+        dialects: &Dialects,
+    ) -> Arc<[u8]> {
+        let encoding = form.encoding();
+        match (&self.compressed, self.pattern) {
+            (_, Some(pattern)) => {
+                let frame = dialects.encode_anew(encoding, publication, Some(pattern));
+                frame.into()
             }
-            _ => Arc::clone(publication.frame()),
+            (Some(compressed), None) if form.is_compressed() => {
+                compressed.frame(publication, form, dialects)
+            }
+            _ => Arc::clone(dialects.encode(encoding, publication)),
         }
     }
 
@@ -203,17 +266,28 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_one_piece_for_each_dialect() {
+    fn a_batch_is_one_piece_in_each_form() {
+        let dialects = Dialects::default();
         let all = publications(&[1, 2]);
         let batch = Batch::new(&all);
-        assert_eq!(
-            &**batch.encoded::<false>(Form::Raw),
-            [0x82, 1, 0, 0x82, 2, 0, 0]
-        );
+        let plain = batch.encoded::<false>(Form::PAYLOAD, &dialects);
+        assert_eq!(&**plain.bytes(), [0x82, 1, 0, 0x82, 2, 0, 0]);
+        for (encoding, _) in dialects.rows() {
+            let form = Form::new(encoding, Class::Plain);
+            let encoded = batch.encoded::<false>(form, &dialects);
+            let again = batch.encoded::<false>(form, &dialects);
+            assert!(std::ptr::eq(encoded, again));
+            let frames = [&all[0], &all[1]].map(|it| batch.frame(it, form, &dialects));
+            assert_eq!(**encoded.bytes(), frames.concat());
+            encoded.count();
+        }
+        let counts: Vec<u64> = batch.forms().map(EncodedBatch::take_count).collect();
+        assert_eq!(counts, [1; 4]);
         let single = publications(&[3]);
         let batch = Batch::new(&single);
+        let encoded = batch.encoded::<false>(Form::PAYLOAD, &dialects);
         assert!(
-            Arc::ptr_eq(batch.encoded::<false>(Form::Raw), single[0].frame()),
+            Arc::ptr_eq(encoded.bytes(), single[0].frame()),
             "one publication is not copied"
         );
     }

@@ -48,9 +48,9 @@ mod imp {
     use super::Places;
     use crate::compression::cohort::Stretch;
     use crate::compression::cohorts::Cohorts;
-    use crate::compression::deflated::{FrameDeflater, Rule, Window};
+    use crate::compression::deflated::{FrameDeflater, Rule};
     use crate::connection::Settings;
-    use crate::dialect::Form;
+    use crate::dialect::{Dialects, Form};
     use crate::fanout::batch::Batch;
     use crate::fanout::members::Audience;
     use crate::hub::Publication;
@@ -173,55 +173,55 @@ mod imp {
 
     impl Compressed<'_> {
         /// The form for the connection at an index, which keeps its context.
-        pub fn form(&self, batch: &Batch<'_>, places: &mut Places, index: u32) -> Form {
+        pub fn form(
+            &self,
+            batch: &Batch<'_>,
+            places: &mut Places,
+            index: u32,
+            dialects: &Dialects,
+        ) -> Form {
             let Some((stretch, _)) = &self.cohort else {
-                return Form::Deflated;
+                return Form::PAYLOAD_LARGE;
             };
             let place = places.get_mut(index);
             if stretch.admits(place) {
                 self.members.set(self.members.get() + 1);
-                return Form::Cohort;
+                return Form::COHORT;
             }
-            batch.encoded::<true>(Form::Deflated);
+            batch.encoded::<true>(Form::PAYLOAD_LARGE, dialects);
             stretch.follow(place, self.has_gap.get());
             self.waiters.set(self.waiters.get() + 1);
-            Form::Deflated
+            Form::PAYLOAD_LARGE
         }
 
         /// The bytes of a compressed form.
-        pub fn encode(&self, batch: &Batch<'_>, form: Form) -> Arc<[u8]> {
+        pub fn encode(&self, batch: &Batch<'_>, form: Form, dialects: &Dialects) -> Arc<[u8]> {
+            if let (Form::COHORT, Some((_, frames))) = (form, &self.cohort) {
+                return Arc::clone(frames);
+            }
             let mut deflater = self.deflater.borrow_mut();
-            let window = match (form, &self.cohort) {
-                (Form::Cohort, Some((_, frames))) => return Arc::clone(frames),
-                (Form::V1Deflated, _) => return batch.join(|it| deflater.encode_v1(it, false)),
-                (Form::V1BinaryDeflated, _) => {
-                    return batch.join(|it| deflater.encode_v1(it, true));
-                }
-                (Form::DeflatedSmall, _) => Window::Small,
-                _ => Window::Large,
-            };
-            let bytes = batch.join(|publication| deflater.encode(publication, window));
-            if window == Window::Large {
+            let bytes = batch.join(|publication| deflater.encode(publication, form, dialects));
+            if form == Form::PAYLOAD_LARGE {
                 let mut publications = batch.publications().iter();
-                let has_gap = publications.any(|it| deflater.is_left_plain(it, window));
+                let has_gap = publications.any(|it| deflater.is_left_plain(it, form, dialects));
                 self.has_gap.set(has_gap);
             }
             bytes
         }
 
         /// The frame of one publication. Of a cohort's none can be taken out.
-        pub fn frame(&self, publication: &Arc<Publication>, form: Form) -> Arc<[u8]> {
+        pub fn frame(
+            &self,
+            publication: &Arc<Publication>,
+            form: Form,
+            dialects: &Dialects,
+        ) -> Arc<[u8]> {
             debug_assert!(
-                form != Form::Cohort,
+                form != Form::COHORT,
                 "publications that may be dropped leave it"
             );
             let mut deflater = self.deflater.borrow_mut();
-            Arc::clone(match form {
-                Form::V1Deflated => deflater.encode_v1(publication, false),
-                Form::V1BinaryDeflated => deflater.encode_v1(publication, true),
-                Form::DeflatedSmall => deflater.encode(publication, Window::Small),
-                _ => deflater.encode(publication, Window::Large),
-            })
+            Arc::clone(deflater.encode(publication, form, dialects))
         }
 
         /// Connections that got the cohort's frames, and such that could have been in it.
@@ -237,7 +237,7 @@ mod imp {
 
     use super::Places;
     use crate::connection::Settings;
-    use crate::dialect::Form;
+    use crate::dialect::{Dialects, Form};
     use crate::fanout::batch::Batch;
     use crate::fanout::members::Audience;
     use crate::hub::Publication;
@@ -285,21 +285,21 @@ mod imp {
 
     impl Compressed<'_> {
         /// Never called.
-        pub fn form(&self, _: &Batch<'_>, _: &mut Places, _: u32) -> Form {
+        pub fn form(&self, _: &Batch<'_>, _: &mut Places, _: u32, _: &Dialects) -> Form {
             match *self {
                 Compressed::Never(never, _) => match never {},
             }
         }
 
         /// Never called.
-        pub fn encode(&self, _: &Batch<'_>, _: Form) -> Arc<[u8]> {
+        pub fn encode(&self, _: &Batch<'_>, _: Form, _: &Dialects) -> Arc<[u8]> {
             match *self {
                 Compressed::Never(never, _) => match never {},
             }
         }
 
         /// Never called.
-        pub fn frame(&self, _: &Arc<Publication>, _: Form) -> Arc<[u8]> {
+        pub fn frame(&self, _: &Arc<Publication>, _: Form, _: &Dialects) -> Arc<[u8]> {
             match *self {
                 Compressed::Never(never, _) => match never {},
             }

@@ -2,7 +2,7 @@
 
 use slab::Slab;
 
-use crate::dialect::{Form, RecentDeliveries};
+use crate::dialect::{Class, Form, RecentDeliveries};
 
 /// Those of a topic's subscribers that take compressed frames.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,14 +24,14 @@ impl Audience {
     /// Counts one that takes frames of this form best.
     pub fn enter(&mut self, form: Form) {
         self.deflating += 1;
-        self.keeping_context += u32::from(form == Form::Cohort);
+        self.keeping_context += u32::from(form.class() == Class::Cohort);
     }
 
     /// Counts one less; true if it was the last that could be in the topic's cohort.
     pub fn leave(&mut self, form: Form) -> bool {
         self.deflating -= 1;
-        self.keeping_context -= u32::from(form == Form::Cohort);
-        form == Form::Cohort && self.keeping_context == 0
+        self.keeping_context -= u32::from(form.class() == Class::Cohort);
+        form.class() == Class::Cohort && self.keeping_context == 0
     }
 }
 

@@ -1,33 +1,75 @@
-//! Who came and went, on its way to the members of a topic: encoded once, and written to each of them once a tick.
+//! Who came and went, on its way to the members of a topic: encoded once for each dialect, and written to each member
+//! once a tick.
 //!
 //! ```text
-//!  frames of a topic:  [ join 1 | join 2 | leave 1 | ... ]
-//!                               ^ where one begins who joined, or asked who is there, behind the first
+//!  changes of a topic:  [ join 1 | join 2 | leave 1 | ... ]
+//!                                ^ where one begins who joined, or asked who is there, behind the first
 //! ```
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
-use crate::dialect::umbel_v1;
+use crate::dialect::{Dialects, Encoding, Push};
 use crate::hub::PresenceChange;
-use crate::protocol::{Opcode, encode_frame};
 
 /// Bytes of one topic's changes that wait for the end of the tick. More are written at once, so that a member that takes
 /// nothing meets the limit of its outbox.
 const CHANGES_BYTES_MAX: usize = 16 * 1024;
 
+/// Bytes of a change besides its names.
+const CHANGE_BYTES: usize = 64;
+
 /// The changes of one topic that its members have not been told of.
 #[derive(Debug, Default)]
 pub struct Changes {
+    changes: Vec<Arc<PresenceChange>>,
+    bytes: usize,
+    /// How many of them those members know, by slab index, that do not get all.
+    known: HashMap<u32, usize>,
+    /// All of them, as each of the dialects has them whose members were asked for.
+    encoded: Vec<EncodedChanges>,
+}
+
+#[derive(Debug)]
+struct EncodedChanges {
+    encoding: Encoding,
     frames: Vec<u8>,
-    /// Where in `frames` those members begin, by slab index, that do not get all of them.
-    begins: HashMap<u32, usize>,
+    /// Where each change begins, and where the last one ends.
+    bounds: Vec<usize>,
+}
+
+impl EncodedChanges {
+    fn new(encoding: Encoding) -> EncodedChanges {
+        EncodedChanges {
+            encoding,
+            frames: Vec::new(),
+            bounds: vec![0],
+        }
+    }
+
+    fn push(&mut self, change: &PresenceChange, dialects: &Dialects) {
+        let mut message = Vec::with_capacity(128);
+        let push = Push::Presence(change);
+        dialects.get(self.encoding).encode_push(&mut message, &push);
+        dialects.frame_message(self.encoding, &message, &mut self.frames);
+        self.bounds.push(self.frames.len());
+    }
 }
 
 impl Changes {
     /// Frames of the changes that a member, by its slab index, has not been told of.
-    pub fn rest(&self, connection: u32) -> &[u8] {
-        let begin = self.begins.get(&connection).copied().unwrap_or(0);
-        &self.frames[begin..]
+    pub fn rest(&mut self, connection: u32, encoding: Encoding, dialects: &Dialects) -> &[u8] {
+        let known = self.known.get(&connection).copied().unwrap_or(0);
+        let found = self.encoded.iter().position(|it| it.encoding == encoding);
+        let at = found.unwrap_or_else(|| {
+            self.encoded.push(EncodedChanges::new(encoding));
+            self.encoded.len() - 1
+        });
+        let encoded = &mut self.encoded[at];
+        for change in &self.changes[encoded.bounds.len() - 1..] {
+            encoded.push(change, dialects);
+        }
+        &encoded.frames[encoded.bounds[known]..]
     }
 }
 
@@ -38,25 +80,32 @@ pub struct PresenceChanges(BTreeMap<u32, Changes>);
 
 impl PresenceChanges {
     /// Adds a change. True if no more may wait.
-    pub fn push(&mut self, place: u32, change: &PresenceChange) -> bool {
+    pub fn push(&mut self, place: u32, change: Arc<PresenceChange>) -> bool {
         let changes = self.0.entry(place).or_default();
-        let mut payload = Vec::with_capacity(128);
-        umbel_v1::encode_presence_change(&mut payload, change);
-        encode_frame(&mut changes.frames, Opcode::Text, &payload, None);
-        changes.frames.len() >= CHANGES_BYTES_MAX
+        let info = change.member.info.as_ref().map_or(0, |info| info.len());
+        changes.bytes += CHANGE_BYTES + change.topic.as_str().len() + info;
+        changes.changes.push(change);
+        changes.bytes >= CHANGES_BYTES_MAX
     }
 
     /// A connection has just become a member: what waits came before it.
     pub fn begin(&mut self, place: u32, connection: u32) {
         if let Some(changes) = self.0.get_mut(&place) {
-            changes.begins.insert(connection, changes.frames.len());
+            changes.known.insert(connection, changes.changes.len());
         }
     }
 
     /// Gives one member what waits for it, ahead of the others.
-    pub fn take_rest(&mut self, place: u32, connection: u32, out: &mut Vec<u8>) {
-        if let Some(changes) = self.0.get(&place) {
-            out.extend_from_slice(changes.rest(connection));
+    pub fn take_rest(
+        &mut self,
+        place: u32,
+        connection: u32,
+        encoding: Encoding,
+        dialects: &Dialects,
+        out: &mut Vec<u8>,
+    ) {
+        if let Some(changes) = self.0.get_mut(&place) {
+            out.extend_from_slice(changes.rest(connection, encoding, dialects));
             self.begin(place, connection);
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::batch::Batch;
 use crate::connection::outbox::{Droppable, Dropped, OutboxFull};
 use crate::connection::{Outbox, Segment, Settings};
-use crate::dialect::Form;
+use crate::dialect::{Class, Form, Gaps};
 use crate::topic::SlowConsumer;
 
 /// A batch in the form that a subscriber takes.
@@ -53,16 +53,21 @@ fn queue_each(
     } = waiting;
     let bytes_max = settings.limits.outbox_bytes_max;
     let policies = batch.policies(&settings.topic_rules);
+    let encode_gap = match settings.dialects.get(form.encoding()).gaps() {
+        Gaps::Shown(encode_gap) => Ok(Some(encode_gap)),
+        Gaps::Unseen => Ok(None),
+        Gaps::Fatal => Err(()),
+    };
     let stay = policies.iter().all(|it| *it == SlowConsumer::Close);
-    if stay || form == Form::Cohort {
+    let (false, false, Ok(encode_gap)) = (stay, form.class() == Class::Cohort, encode_gap) else {
         let segment = Segment::Shared(Arc::clone(frames));
         return outbox.push(segment, written, now_ms, bytes_max);
-    }
+    };
     let (mut skip, mut dropped) = (written, Dropped::default());
     for (publication, &policy) in batch.publications().iter().zip(policies) {
         let frame = match batch.len() {
             1 => Arc::clone(frames),
-            _ => batch.frame(publication, form),
+            _ => batch.frame(publication, form, &settings.dialects),
         };
         if skip >= frame.len() {
             skip -= frame.len();
@@ -77,7 +82,7 @@ fn queue_each(
                     position: publication.position(),
                     key: publication.key().cloned(),
                     policy,
-                    encode_gap: form.gap_encoder(),
+                    encode_gap,
                 };
                 outbox.push_droppable(segment, skip, droppable, now_ms, bytes_max)
             }

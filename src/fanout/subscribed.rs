@@ -6,8 +6,7 @@ use std::sync::Arc;
 use slab::Slab;
 
 use super::subscribers::Subscription;
-use crate::dialect::Form;
-use crate::dialect::umbel_v1::Target;
+use crate::dialect::{Form, Target};
 use crate::shrink::Shrink;
 use crate::topic::Topic;
 

@@ -2,15 +2,22 @@
 
 use std::sync::Arc;
 
+use super::batch::Batch;
 use crate::connection::outbox::Dropped;
-use crate::dialect::{FORM_COUNT, Form};
+use crate::dialect::{Class, Dialects};
 use crate::hub::{Publication, Share};
 
 /// What a batch adds to the counters.
 #[derive(Default)]
 pub struct Tally {
-    /// Subscribers, by the form in which they get it.
-    pub by_form: [u64; FORM_COUNT],
+    /// Subscribers in all.
+    pub subscribers: u64,
+    /// Of these: such that get it on a stream, and not in messages.
+    pub on_streams: u64,
+    /// Of these: such that get it in frames that are compressed by themselves.
+    pub deflated: u64,
+    /// Of these: such that get it in the frames of a cohort.
+    pub in_cohort: u64,
     /// Bytes that the kernel took.
     pub bytes: u64,
     /// Subscribers that did not take all of it at once.
@@ -26,16 +33,17 @@ pub struct Tally {
 impl Tally {
     /// Takes those of another list in.
     pub fn add(&mut self, other: &Tally) {
-        for (count, more) in self.by_form.iter_mut().zip(other.by_form) {
-            *count += more;
-        }
+        self.subscribers += other.subscribers;
+        self.on_streams += other.on_streams;
+        self.deflated += other.deflated;
+        self.in_cohort += other.in_cohort;
         self.touched += other.touched;
         self.dropped += other.dropped;
     }
 
     /// Tells whoever asked what became of the publications of the batch.
     pub fn report(&self, publications: &[Arc<Publication>], first_us: u64, last_us: u64) {
-        let matched = self.subscribers();
+        let matched = self.subscribers;
         let written = matched - self.touched.min(matched);
         let share = Share {
             matched,
@@ -56,22 +64,19 @@ impl Tally {
         self.replaced += dropped.replaced as u64;
     }
 
-    /// Counts a subscriber.
-    pub fn count(&mut self, form: Form) {
-        self.by_form[form as usize] += 1;
-    }
-
-    /// Subscribers in all.
-    pub fn subscribers(&self) -> u64 {
-        self.by_form.iter().sum()
-    }
-
-    /// Of the subscribers: those in whose form it is compressed.
-    pub fn compressed(&self) -> u64 {
-        let by_form = Form::ALL.iter().zip(self.by_form);
-        by_form
-            .filter(|(form, _)| form.is_compressed())
-            .map(|(_, count)| count)
-            .sum()
+    /// Takes over the subscribers that were counted as they got the batch.
+    pub fn take_counts(&mut self, batch: &Batch<'_>, dialects: &Dialects) {
+        for encoded in batch.forms() {
+            let (count, form) = (encoded.take_count(), encoded.form());
+            self.subscribers += count;
+            if dialects.is_stream(form.encoding()) {
+                self.on_streams += count;
+            }
+            match form.class() {
+                Class::Plain => {}
+                Class::Large | Class::Small => self.deflated += count,
+                Class::Cohort => self.in_cohort += count,
+            }
+        }
     }
 }

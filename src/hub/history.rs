@@ -349,7 +349,7 @@ impl Histories {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::{FrameClass, Kind};
+    use crate::hub::Kind;
     use crate::topic::Topic;
 
     const MANY: RecoveryLimits = RecoveryLimits {
@@ -465,7 +465,7 @@ mod tests {
         let topic = Topic::from_text("t").expect("a topic");
         let position = publication.position();
         publication.place(topic, position, Some(histories.forms()));
-        publication.encoded(FrameClass::Sse, |_| vec![0; form_bytes].into());
+        publication.encoded(4, || vec![0; form_bytes].into());
         Arc::new(publication)
     }
 
@@ -478,7 +478,7 @@ mod tests {
         let ring = histories.push(None, 0, WIDE, publication);
         assert_eq!(histories.bytes(), cost() + TOPIC_BYTES + forms);
         assert_eq!(histories.size(ring).bytes, cost());
-        live.encoded(FrameClass::V1, |_| vec![0; 500].into());
+        live.encoded(8, || vec![0; 500].into());
         assert!(histories.bytes() >= cost() + TOPIC_BYTES + forms + 500);
         histories.expire(1_000_000);
         assert_eq!(histories.bytes(), live.form_bytes());
@@ -495,7 +495,7 @@ mod tests {
         let hot = histories.push(None, 1, WIDE, with_form(&histories, "b", 10));
         histories.expire(0);
         assert!(emptied(&mut histories).is_empty());
-        cold.encoded(FrameClass::V1, |_| vec![0; 500].into());
+        cold.encoded(8, || vec![0; 500].into());
         histories.expire(0);
         assert_eq!(emptied(&mut histories), [0]);
         // What is on its way out still counts, and yet nothing else goes for it.

@@ -19,6 +19,6 @@ pub use command::{
 };
 pub use listing::{HistorySize, Listed, Listing, PLACES_PER_LISTING, Scope};
 pub use presence::{Member, PresenceChange};
-pub use publication::{FrameClass, Kind, Position, Publication};
+pub use publication::{Kind, Position, Publication};
 pub use receipt::{Receipt, Report, Share};
 pub use shard::{Shard, ShardSettings};

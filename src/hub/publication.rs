@@ -59,28 +59,6 @@ impl fmt::Display for Position {
     }
 }
 
-/// Shared encodings of a publication, each made once. The plain WebSocket frame is not among them: every publication is
-/// born with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FrameClass {
-    /// An event of `text/event-stream`.
-    Sse,
-    /// A WebSocket frame that is compressed by itself, in a window of 15 bits.
-    Deflated,
-    /// A WebSocket frame that is compressed by itself, in a window of 9 bits.
-    DeflatedSmall,
-    /// A text frame of the dialect `umbel.v1`.
-    V1,
-    /// The same, compressed by itself.
-    V1Deflated,
-    /// A binary frame of the dialect `umbel.v1.bin`.
-    V1Binary,
-    /// The same, compressed by itself.
-    V1BinaryDeflated,
-}
-
-const FRAME_CLASSES: usize = 7;
-
 /// What an [`Arc`] keeps in front of its value.
 const REFERENCE_COUNTS_BYTES: usize = 16;
 
@@ -101,17 +79,34 @@ pub struct Publication {
     topic: Option<Topic>,
     key: Option<Arc<str>>,
     receipt: Option<Arc<Receipt>>,
-    /// Made with the first of them, for most publications go out as they were born.
-    encoded: OnceLock<Box<Encoded>>,
+    /// Its other forms, for most publications go out as they were born.
+    encoded: OnceLock<EncodedForm>,
     /// Where they are counted, if its topic has a history.
     form_bytes: Option<Arc<FormBytes>>,
 }
 
-/// A publication in its other forms, by [`FrameClass`].
-#[derive(Debug)]
-struct Encoded {
-    forms: [OnceLock<Arc<[u8]>>; FRAME_CLASSES],
-    counted_in: Option<Arc<FormBytes>>,
+/// The number of the form that every publication is born in.
+const BORN_IN: u8 = 0;
+
+/// A publication in another form, and those that somebody asked for after it. It is a list, for of the many forms that
+/// there may be a publication needs few.
+struct EncodedForm {
+    bytes: Arc<[u8]>,
+    form: u8,
+    /// Another form whose bytes are the same; `form` if there is none.
+    same_as: u8,
+    next: OnceLock<Box<EncodedForm>>,
+}
+
+impl EncodedForm {
+    fn is(&self, form: u8) -> bool {
+        self.form == form || self.same_as == form
+    }
+
+    /// This one and all behind it.
+    fn all(&self) -> impl Iterator<Item = &EncodedForm> {
+        std::iter::successors(Some(self), |it| it.next.get().map(|next| &**next))
+    }
 }
 
 /// Bytes of the other forms of publications, for as long as these live.
@@ -122,41 +117,6 @@ impl FormBytes {
     /// The sum.
     pub fn get(&self) -> usize {
         self.0.load(Ordering::Relaxed)
-    }
-}
-
-impl Encoded {
-    fn new(counted_in: Option<Arc<FormBytes>>) -> Encoded {
-        if let Some(sum) = &counted_in {
-            sum.0.fetch_add(size_of::<Encoded>(), Ordering::Relaxed);
-        }
-        Encoded {
-            forms: [const { OnceLock::new() }; FRAME_CLASSES],
-            counted_in,
-        }
-    }
-
-    fn form(&self, class: FrameClass, encode: impl FnOnce() -> Arc<[u8]>) -> &Arc<[u8]> {
-        self.forms[class as usize].get_or_init(|| {
-            let form = encode();
-            if let Some(sum) = &self.counted_in {
-                sum.0.fetch_add(form_bytes(&form), Ordering::Relaxed);
-            }
-            form
-        })
-    }
-
-    fn bytes(&self) -> usize {
-        let forms = self.forms.iter().filter_map(OnceLock::get);
-        size_of::<Encoded>() + forms.map(form_bytes).sum::<usize>()
-    }
-}
-
-impl Drop for Encoded {
-    fn drop(&mut self) {
-        if let Some(sum) = &self.counted_in {
-            sum.0.fetch_sub(self.bytes(), Ordering::Relaxed);
-        }
     }
 }
 
@@ -272,20 +232,70 @@ impl Publication {
             + size_of::<Arc<Publication>>()
     }
 
-    /// The publication in another form, encoded by whoever asks first.
-    pub fn encoded(
-        &self,
-        class: FrameClass,
-        encode: impl FnOnce(&Publication) -> Arc<[u8]>,
-    ) -> &Arc<[u8]> {
-        let new = || Box::new(Encoded::new(self.form_bytes.clone()));
-        let encoded = self.encoded.get_or_init(new);
-        encoded.form(class, || encode(self))
+    /// Bytes of a form, by its number. They are made by whoever asks first. 0 is the form that it was born in.
+    pub fn encoded(&self, form: u8, encode: impl FnOnce() -> Arc<[u8]>) -> &Arc<[u8]> {
+        self.find_or_encode(form, || (encode(), form))
     }
 
-    /// Bytes of its other forms.
+    /// Bytes of a form that may come to those of another one. `encode` gives None then, and `encode_other` is called if
+    /// nobody has asked for that other one yet.
+    pub fn encoded_unless_same(
+        &self,
+        form: u8,
+        other: u8,
+        encode: impl FnOnce() -> Option<Arc<[u8]>>,
+        encode_other: impl FnOnce() -> Arc<[u8]>,
+    ) -> &Arc<[u8]> {
+        self.find_or_encode(form, || match (encode(), self.find(other)) {
+            (Some(bytes), _) => (bytes, form),
+            (None, Some(bytes)) => (Arc::clone(bytes), form),
+            (None, None) => (encode_other(), other),
+        })
+    }
+
+    fn find_or_encode(&self, form: u8, encode: impl FnOnce() -> (Arc<[u8]>, u8)) -> &Arc<[u8]> {
+        if form == BORN_IN {
+            return &self.frame;
+        }
+        let mut encode = Some(encode);
+        let mut new = |node_bytes| {
+            let (bytes, same_as) = encode.take().expect("the first one made is the one sought")();
+            if let Some(sum) = &self.form_bytes {
+                sum.0
+                    .fetch_add(node_bytes + form_bytes(&bytes), Ordering::Relaxed);
+            }
+            EncodedForm {
+                bytes,
+                form,
+                same_as,
+                next: OnceLock::new(),
+            }
+        };
+        let mut at = self.encoded.get_or_init(|| new(0));
+        while !at.is(form) {
+            at = at
+                .next
+                .get_or_init(|| Box::new(new(size_of::<EncodedForm>())));
+        }
+        &at.bytes
+    }
+
+    /// A form that somebody has asked for.
+    fn find(&self, form: u8) -> Option<&Arc<[u8]>> {
+        if form == BORN_IN {
+            return Some(&self.frame);
+        }
+        let mut all = self.encoded.get()?.all();
+        all.find(|it| it.is(form)).map(|it| &it.bytes)
+    }
+
+    /// Bytes of its other forms. The first has its place in the publication itself.
     pub(super) fn form_bytes(&self) -> usize {
-        self.encoded.get().map_or(0, |encoded| encoded.bytes())
+        let Some(first) = self.encoded.get() else {
+            return 0;
+        };
+        let bytes = first.all().map(|it| form_bytes(&it.bytes));
+        (first.all().count() - 1) * size_of::<EncodedForm>() + bytes.sum::<usize>()
     }
 
     /// Gives it its place. `forms`: where its other forms are counted, of which it has none yet.
@@ -299,6 +309,14 @@ impl Publication {
         self.topic = Some(topic);
         self.position = position;
         self.form_bytes = forms.cloned();
+    }
+}
+
+impl Drop for Publication {
+    fn drop(&mut self) {
+        if let Some(sum) = &self.form_bytes {
+            sum.0.fetch_sub(self.form_bytes(), Ordering::Relaxed);
+        }
     }
 }
 
@@ -382,10 +400,27 @@ mod tests {
     #[test]
     fn another_form_is_encoded_once() {
         let publication = Publication::new(Kind::Text, b"hi", 0);
-        let first = publication
-            .encoded(FrameClass::Sse, |p| p.payload().into())
-            .clone();
-        let second = publication.encoded(FrameClass::Sse, |_| unreachable!("it is there already"));
-        assert!(Arc::ptr_eq(&first, second));
+        for form in [7, 255, 3] {
+            let first = publication.encoded(form, || [form; 5].into()).clone();
+            let second = publication.encoded(form, || unreachable!("it is there already"));
+            assert!(Arc::ptr_eq(&first, second) && **second == [form; 5]);
+        }
+        let born = publication.encoded(BORN_IN, || unreachable!("it is there from the start"));
+        assert!(Arc::ptr_eq(born, publication.frame()));
+    }
+
+    #[test]
+    fn forms_that_come_to_the_same_bytes_share_them() {
+        let unreachable = || unreachable!("it is there already");
+        let publication = Publication::new(Kind::Text, b"hi", 0);
+        let same = publication.encoded_unless_same(5, 4, || None, || [4].into());
+        assert!(Arc::ptr_eq(same, publication.encoded(4, unreachable)));
+        publication.encoded(8, || [8].into());
+        let same = publication.encoded_unless_same(9, 8, || None, unreachable);
+        assert!(Arc::ptr_eq(same, publication.encoded(8, unreachable)));
+        let same = publication.encoded_unless_same(1, BORN_IN, || None, unreachable);
+        assert!(Arc::ptr_eq(same, publication.frame()));
+        let other = publication.encoded_unless_same(13, 12, || Some([1].into()), unreachable);
+        assert_eq!(**other, [1]);
     }
 }

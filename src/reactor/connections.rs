@@ -24,7 +24,7 @@ use crate::fanout::subscribed::Subscribed;
 use crate::handler::ConnectionId;
 use crate::http::refusal::Refusal;
 use crate::hub::ReactorId;
-use crate::metrics::{LABEL_COUNT, ReactorMetrics, label_index};
+use crate::metrics::{ReactorMetrics, label_index};
 use crate::net::ring::Ring;
 use crate::net::transport::Transport;
 use crate::shrink::Shrink;
@@ -105,7 +105,7 @@ pub struct Connections<T> {
     /// Slots to be freed at the end of the tick.
     closed: Vec<u32>,
     /// Connections by label.
-    pub(crate) counts: [u64; LABEL_COUNT],
+    pub(crate) counts: Box<[u64]>,
     pub(crate) inbound_bytes: usize,
     pub(crate) outbox_bytes: usize,
     pub(crate) inbound_bytes_max: usize,
@@ -132,6 +132,7 @@ impl<T: Transport> Connections<T> {
             application: Application::new(reactor, shared),
             slots: Slab::new(),
             shrink: Shrink::default(),
+            counts: vec![0; metrics.connections.len()].into(),
             metrics,
             deadlines: Deadlines::default(),
             next_generation: 0,
@@ -140,7 +141,6 @@ impl<T: Transport> Connections<T> {
             out: Vec::new(),
             ready: VecDeque::new(),
             closed: Vec::new(),
-            counts: [0; LABEL_COUNT],
             inbound_bytes: 0,
             outbox_bytes: 0,
             inbound_bytes_max: settings.limits.inbound_bytes_total_max / reactors.max(1),
@@ -190,8 +190,8 @@ impl<T: Transport> Connections<T> {
             generation: id.generation,
             identity: IdentityHandle::ANONYMOUS,
             subscribed: Subscribed::NONE,
-            plain_form: Form::Raw,
-            best_form: Form::Raw,
+            plain_form: Form::PAYLOAD,
+            best_form: Form::PAYLOAD,
             label,
             inbound_bytes: 0,
             outbox_bytes: 0,

@@ -2,7 +2,7 @@
 
 use super::connections::{Connections, Slot};
 use crate::connection::{CloseReason, Label};
-use crate::dialect::Form;
+use crate::dialect::{Class, Form};
 use crate::fanout::subscribed::{Subscribed, SubscribedKind};
 use crate::fanout::subscribers::Subscription;
 use crate::handler::ConnectionId;
@@ -52,9 +52,10 @@ impl<T: Transport> Connections<T> {
             // It is told now. When it is gone is up to it.
             self.metrics.slow_consumers.add(1);
         }
-        if let Label::Subscriber(dialect) = label {
-            slot.plain_form = dialect.into();
-            slot.best_form = Form::best(dialect, slot.connection.deflate());
+        if let Label::Subscriber(encoding) = label {
+            let dialects = &self.settings.dialects;
+            slot.plain_form = Form::new(encoding, Class::Plain);
+            slot.best_form = dialects.best_form(encoding, slot.connection.deflate());
             if let Some(subscription) = slot.subscribed.one() {
                 let topics = &mut self.application.topics;
                 topics.enter_audience(subscription.topic(), slot.best_form);
@@ -97,7 +98,7 @@ impl<T: Transport> Connections<T> {
         {
             route.handler.close(id, reason);
         }
-        let code = reason.on_wire().0.get();
+        let code = slot.connection.close_code(&self.settings, reason).0.get();
         log::debug!(connection:% = id, reason = reason.label(), code; "closed");
     }
 
@@ -114,8 +115,8 @@ impl<T: Transport> Connections<T> {
     }
 
     pub(crate) fn show_gauges(&self) {
-        for (cell, count) in self.metrics.connections.iter().zip(self.counts) {
-            cell.set(count);
+        for (cell, count) in self.metrics.connections.iter().zip(&self.counts) {
+            cell.set(*count);
         }
         debug_assert_eq!(self.counts.iter().sum::<u64>(), self.slots.len() as u64);
         if let Some(compression) = &self.compression {

@@ -34,7 +34,7 @@ impl<T: Transport> Connections<T> {
                 self.handle_pattern_subscribed(local, now_ms);
             }
             Effect::PresenceChanged { local, change, .. } => {
-                self.handle_presence_changed(local, &change, now_ms);
+                self.handle_presence_changed(local, change, now_ms);
             }
             Effect::Present {
                 connection,
@@ -140,7 +140,12 @@ impl<T: Transport> Connections<T> {
     }
 
     /// Somebody came to a topic, or went. Its members are told at the end of this tick's mail.
-    fn handle_presence_changed(&mut self, local: LocalTopic, change: &PresenceChange, now_ms: u64) {
+    fn handle_presence_changed(
+        &mut self,
+        local: LocalTopic,
+        change: Arc<PresenceChange>,
+        now_ms: u64,
+    ) {
         let Application {
             topics, presence, ..
         } = &mut self.application;
@@ -208,15 +213,7 @@ impl<T: Transport> Connections<T> {
         now_ms: u64,
     ) {
         self.with_connection(id, now_ms, |application, context| {
-            let settings = &application.shared.settings;
-            context.connection.handle_published(
-                settings,
-                now_ms,
-                sequence,
-                position,
-                report,
-                context.out,
-            );
+            application.handle_published(context, sequence, position, report);
             true
         });
     }

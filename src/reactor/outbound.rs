@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::connections::{Connections, Slot};
 use crate::connection::outbox::{OutboxFull, SEGMENTS_PER_WRITE};
 use crate::connection::{CloseReason, Segment, Settings};
-use crate::dialect::Form;
+use crate::dialect::{Dialects, Form};
 use crate::fanout::batch::{Batch, batches};
 use crate::fanout::compression::Places;
 use crate::fanout::members::Members;
@@ -52,23 +52,27 @@ impl<T: Transport> Connections<T> {
     /// Tells the members of all topics of this tick's changes.
     fn deliver_presence(&mut self, now_ms: u64) {
         while let Some((place, changes)) = self.application.presence.take_first() {
-            self.deliver_changes(place, &changes, now_ms);
+            self.deliver_changes(place, changes, now_ms);
         }
     }
 
     /// Tells the members of one topic, ahead of what comes later in the same tick.
     pub(crate) fn deliver_presence_of(&mut self, place: u32, now_ms: u64) {
         if let Some(changes) = self.application.presence.take(place) {
-            self.deliver_changes(place, &changes, now_ms);
+            self.deliver_changes(place, changes, now_ms);
         }
     }
 
-    fn deliver_changes(&mut self, place: u32, changes: &Changes, now_ms: u64) {
+    fn deliver_changes(&mut self, place: u32, mut changes: Changes, now_ms: u64) {
         let members = self.application.topics.take_members(place);
         for &index in members.connections() {
-            let rest = changes.rest(index);
             let slot = self.slots.get(index as usize);
-            if !rest.is_empty() && slot.is_some_and(|slot| slot.connection.takes_deliveries()) {
+            let Some(slot) = slot.filter(|slot| slot.connection.takes_deliveries()) else {
+                continue;
+            };
+            let encoding = slot.plain_form.encoding();
+            let rest = changes.rest(index, encoding, &self.settings.dialects);
+            if !rest.is_empty() {
                 self.out.extend_from_slice(rest);
                 self.settle(index, now_ms);
             }
@@ -211,17 +215,15 @@ impl<T: Transport> Connections<T> {
                 }
             }
         }
-        let (count, subscribers) = (batch.len() as u64, tally.subscribers());
-        let on_streams = tally.by_form[Form::Sse as usize];
+        tally.take_counts(batch, &self.settings.dialects);
+        let (count, subscribers) = (batch.len() as u64, tally.subscribers);
         self.metrics.deliveries.add(subscribers * count);
-        let messages = (subscribers - on_streams) * count;
+        let messages = (subscribers - tally.on_streams) * count;
         self.metrics.messages_sent.add(messages);
         self.metrics.bytes_sent.add(tally.bytes);
         if COMPRESSED {
-            let in_cohort = tally.by_form[Form::Cohort as usize];
-            let deflated = tally.compressed() - in_cohort;
-            self.metrics.deflated_deliveries.add(deflated * count);
-            self.metrics.cohort_deliveries.add(in_cohort * count);
+            self.metrics.deflated_deliveries.add(tally.deflated * count);
+            self.metrics.cohort_deliveries.add(tally.in_cohort * count);
         }
         // Whoever did not take all of it at once stands there.
         tally.touched = (self.touched.len() - touched) as u64;
@@ -246,9 +248,11 @@ impl<T: Transport> Connections<T> {
         if !slot.connection.takes_deliveries() {
             return;
         }
-        let form = slot.form::<COMPRESSED>(batch, &mut self.places, index);
-        let frames = batch.encoded::<COMPRESSED>(form);
-        tally.count(form);
+        let dialects = &self.settings.dialects;
+        let form = slot.form::<COMPRESSED>(batch, &mut self.places, index, dialects);
+        let encoded = batch.encoded::<COMPRESSED>(form, dialects);
+        encoded.count();
+        let frames = encoded.bytes();
         if slot.connection.outbox.is_empty() {
             match slot.transport.write(frames) {
                 Ok(written) if written == frames.len() => {
@@ -284,7 +288,7 @@ impl<T: Transport> Connections<T> {
         now_ms: u64,
         tally: &mut Tally,
     ) {
-        let mut sends = [(0, Form::Raw); SENDS_MAX];
+        let mut sends = [(0, Form::PAYLOAD); SENDS_MAX];
         let mut count = 0;
         for &index in subscribers {
             let Some(slot) = self.slots.get_mut(index as usize) else {
@@ -294,7 +298,8 @@ impl<T: Transport> Connections<T> {
                 && slot.connection.outbox.is_empty()
                 && slot.transport.descriptor().is_some();
             if is_direct {
-                let form = slot.form::<COMPRESSED>(batch, &mut self.places, index);
+                let dialects = &self.settings.dialects;
+                let form = slot.form::<COMPRESSED>(batch, &mut self.places, index, dialects);
                 sends[count] = (index, form);
                 count += 1;
             } else {
@@ -306,7 +311,9 @@ impl<T: Transport> Connections<T> {
         let outcomes = &mut outcomes[..count];
         let entries = sends.iter().filter_map(|&(index, form)| {
             let slot = self.slots.get(index as usize)?;
-            let frames = batch.encoded::<COMPRESSED>(form);
+            let frames = batch
+                .encoded::<COMPRESSED>(form, &self.settings.dialects)
+                .bytes();
             Some((slot.transport.descriptor()?, &**frames))
         });
         ring.send(entries, outcomes);
@@ -318,8 +325,9 @@ impl<T: Transport> Connections<T> {
             let Some(slot) = self.slots.get_mut(index as usize) else {
                 continue;
             };
-            let frames = batch.encoded::<COMPRESSED>(form);
-            tally.count(form);
+            let encoded = batch.encoded::<COMPRESSED>(form, &self.settings.dialects);
+            encoded.count();
+            let frames = encoded.bytes();
             match outcome {
                 Ok(written) if written == frames.len() => tally.bytes += written as u64,
                 outcome => {
@@ -343,9 +351,10 @@ impl<T: Transport> Slot<T> {
         batch: &Batch<'_>,
         places: &mut Places,
         index: u32,
+        dialects: &Dialects,
     ) -> Form {
         match COMPRESSED {
-            true => batch.form(self.plain_form, self.best_form, places, index),
+            true => batch.form(self.best_form, places, index, dialects),
             false => self.plain_form,
         }
     }

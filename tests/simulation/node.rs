@@ -152,6 +152,7 @@ impl Node {
             &settings.shard_settings(),
             inline,
         );
+        let metrics = Arc::new(Metrics::new(reactors, &settings.dialects.labels()));
         let shared = Shared {
             settings: Arc::new(settings),
             shards: Arc::new(shards.repeatable()),
@@ -162,7 +163,7 @@ impl Node {
                 path: "/echo".into(),
                 handler: Arc::new(Forward(Arc::clone(&echo))),
             }]),
-            metrics: Arc::new(Metrics::new(reactors)),
+            metrics,
             lifecycle: Arc::new(LifecycleCell::default()),
         };
         Node {

@@ -95,6 +95,7 @@ pub fn shared(settings: Settings, outlet: Box<dyn Outlet>) -> Shared {
         &settings.shard_settings(),
         true,
     );
+    let metrics = Arc::new(Metrics::new(1, &settings.dialects.labels()));
     Shared {
         settings: Arc::new(settings),
         shards: Arc::new(shards.repeatable()),
@@ -107,7 +108,7 @@ pub fn shared(settings: Settings, outlet: Box<dyn Outlet>) -> Shared {
             path: "/echo".into(),
             handler: Arc::new(Echo),
         }]),
-        metrics: Arc::new(Metrics::new(1)),
+        metrics,
         lifecycle: Arc::new(LifecycleCell::default()),
     }
 }

@@ -15,7 +15,10 @@ fn handshake_and_frames_may_come_in_one_segment() {
         let out = driver.text();
         assert!(out.starts_with(SWITCHING), "{out}");
         assert!(out.ends_with("\r\n\r\n\u{fffd}\u{1}p"), "{out:?}");
-        assert_eq!(driver.connection.label(), Label::Subscriber(Dialect::Raw));
+        assert_eq!(
+            driver.connection.label(),
+            Label::Subscriber(Encoding::PAYLOAD)
+        );
         assert!(driver.connection.takes_deliveries());
     }
 }
@@ -98,7 +101,10 @@ fn an_event_stream_begins_with_a_head_and_listens_to_nothing() {
     let head = driver.text();
     assert!(head.starts_with("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"));
     assert!(head.ends_with("\r\n\r\n"), "{head}");
-    assert_eq!(driver.connection.label(), Label::Subscriber(Dialect::Sse));
+    assert_eq!(
+        driver.connection.label(),
+        Label::Subscriber(stream_encoding())
+    );
     assert!(driver.connection.takes_deliveries());
     driver.feed(b"anything");
     assert_eq!(driver.connection.inbound_bytes(), 0);

@@ -1,3 +1,81 @@
-//! Server-sent events: one topic as an event stream that `EventSource` reads.
+//! Server-sent events: one topic as a stream that `EventSource` reads.
+//!
+//! The id of an event is the publication's position. Text comes in events of the type `message`, binary payloads as
+//! base64 in events of the type `binary`, and an event of the type `gap` says that what was missed does not follow.
 
+#[doc(hidden)]
 pub mod event;
+
+use super::{Dialect, Framing, StreamStart};
+use crate::hub::{Kind, Publication};
+use crate::topic::Pattern;
+
+/// The event that says that what came after the given position does not follow.
+const GAP_EVENT: &str = "gap";
+
+/// The dialect.
+pub struct Sse;
+
+impl Dialect for Sse {
+    fn label(&self) -> &'static str {
+        "sse"
+    }
+
+    fn framing(&self) -> Framing {
+        Framing::Stream
+    }
+
+    fn encode_publication(
+        &self,
+        out: &mut Vec<u8>,
+        publication: &Publication,
+        _: Option<&Pattern>,
+    ) {
+        let (id, payload) = (publication.position().to_string(), publication.payload());
+        match (publication.kind(), std::str::from_utf8(payload)) {
+            (Kind::Text, Ok(text)) => event::encode_event(out, Some(&id), None, text),
+            _ => event::encode_binary_event(out, Some(&id), payload),
+        }
+    }
+
+    fn encode_stream_start(&self, out: &mut Vec<u8>, start: &StreamStart<'_>) {
+        event::encode_stream_head(out, start.headers);
+        let Some(joined) = start.joined else { return };
+        let position = joined.position.to_string();
+        if joined.recovered == Some(false) {
+            let data = r#"{"recovered":false}"#;
+            event::encode_event(out, Some(&position), Some(GAP_EVENT), data);
+        }
+        if !joined.has_replay {
+            // Who is cut off before the first event comes back with this.
+            event::encode_id(out, &position);
+        }
+    }
+
+    /// A comment is all that a stream has to find out that its reader is gone.
+    fn encode_keep_alive(&self, out: &mut Vec<u8>) {
+        event::encode_comment(out, "");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_becomes_a_data_line_and_binary_base64() {
+        let encode = |publication: &Publication| {
+            let mut out = Vec::new();
+            Sse.encode_publication(&mut out, publication, None);
+            String::from_utf8(out).expect("events are text")
+        };
+        assert_eq!(
+            encode(&Publication::new(Kind::Text, b"a\nb", 0)),
+            "id: 0000000000000000:0\ndata: a\ndata: b\n\n"
+        );
+        assert_eq!(
+            encode(&Publication::new(Kind::Binary, &[0xff, 0], 0)),
+            "id: 0000000000000000:0\nevent: binary\ndata: /wA=\n\n"
+        );
+    }
+}

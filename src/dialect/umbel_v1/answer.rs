@@ -2,12 +2,11 @@
 //! the payload of one text message.
 
 use std::fmt::Display;
-use std::sync::Arc;
 
-use serde_json::Value;
-
-use super::super::object::{Object, encode_string};
-use super::{CommandError, Target};
+use super::super::object::{Object, encode_report};
+use super::super::{CommandError, Target};
+use super::code_text;
+use super::command::encode_target;
 use crate::hub::{Member, Position, PresenceChange, Report};
 use crate::protocol::{Opcode, SERVER_HEADER_BYTES_MAX, encode_frame};
 use crate::topic::Pattern;
@@ -24,7 +23,7 @@ pub fn encode_subscribed(
     recovered: Option<bool>,
     slow_consumer: SlowConsumer,
 ) {
-    let mut object = target.encode(Object::of_type(out, "subscribed").value("id", id));
+    let mut object = encode_target(Object::of_type(out, "subscribed").value("id", id), target);
     if let Some(position) = position {
         object = object.plain("position", position);
     }
@@ -39,9 +38,7 @@ pub fn encode_subscribed(
 
 /// The subscription has ended: none of its publications come after this.
 pub fn encode_unsubscribed(out: &mut Vec<u8>, id: u32, target: &Target) {
-    target
-        .encode(Object::of_type(out, "unsubscribed").value("id", id))
-        .end();
+    encode_target(Object::of_type(out, "unsubscribed").value("id", id), target).end();
 }
 
 /// The publication has its place; and if a receipt was asked for, this became of it.
@@ -54,18 +51,6 @@ pub fn encode_published(out: &mut Vec<u8>, id: u32, position: Position, report: 
         None => object,
     }
     .end();
-}
-
-/// A receipt, as it stands in answers here and over HTTP.
-pub(crate) fn encode_report(out: &mut Vec<u8>, report: &Report) {
-    Object::new(out)
-        .value("matched", report.matched)
-        .value("written", report.written)
-        .value("queued", report.queued)
-        .value("dropped", report.dropped)
-        .number_or_null("first_write_us", report.first_write_us)
-        .number_or_null("last_write_us", report.last_write_us)
-        .end();
 }
 
 /// The publications of a subscription from one position to another, both included, do not come.
@@ -152,40 +137,15 @@ pub fn encode_pong(out: &mut Vec<u8>, id: u32) {
 pub fn encode_error(out: &mut Vec<u8>, error: &CommandError) {
     Object::of_type(out, "error")
         .number_or_null("id", error.id)
-        .plain("code", error.code.label())
+        .plain("code", code_text(error.code))
         .text("reason", &error.reason)
         .end();
-}
-
-/// How deep JSON may nest that a connection says of itself. It goes out inside of messages, whose readers have limits of
-/// their own, 64 the lowest that is usual.
-const INFO_DEPTH_MAX: usize = 32;
-
-/// What a connection says of itself, as JSON: the text itself if it is JSON that any reader takes, else a string of it.
-pub fn info_json(text: &str) -> Arc<str> {
-    match serde_json::from_str(text) {
-        Ok(value) if depth(&value) <= INFO_DEPTH_MAX => text.trim().into(),
-        _ => {
-            let mut json = Vec::with_capacity(text.len() + 2);
-            encode_string(&mut json, text);
-            String::from_utf8_lossy(&json).into()
-        }
-    }
-}
-
-fn depth(value: &Value) -> usize {
-    let of_items = match value {
-        Value::Array(items) => items.iter().map(depth).max(),
-        Value::Object(fields) => fields.values().map(depth).max(),
-        _ => return 0,
-    };
-    1 + of_items.unwrap_or(0)
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::ErrorCode;
+    use super::super::super::ErrorCode;
     use super::*;
     use crate::hub::ReactorId;
 
@@ -313,27 +273,5 @@ mod tests {
             written(|out| encode_presence_change(out, &change)),
             r#"{"type":"leave","topic":"t","connection":"1-12-3"}"#
         );
-    }
-
-    #[test]
-    fn info_is_json_that_any_reader_takes() {
-        for (text, json) in [
-            (" {\"a\": [1]}\n", "{\"a\": [1]}"),
-            ("7", "7"),
-            ("anna", "\"anna\""),
-            ("", "\"\""),
-            ("1e999", "\"1e999\""),
-            (r#""\ud800""#, r#""\"\\ud800\"""#),
-            ("{\"a\":1}{", "\"{\\\"a\\\":1}{\""),
-        ] {
-            assert_eq!(&*info_json(text), json);
-        }
-        let nested = |depth| "[".repeat(depth) + &"]".repeat(depth);
-        let deepest = nested(INFO_DEPTH_MAX);
-        assert_eq!(&*info_json(&deepest), deepest);
-        for depth in [INFO_DEPTH_MAX + 1, 127, 500] {
-            let deep = nested(depth);
-            assert_eq!(&*info_json(&deep), format!("\"{deep}\""));
-        }
     }
 }

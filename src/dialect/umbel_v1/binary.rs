@@ -14,8 +14,9 @@
 
 use std::borrow::Cow;
 
+use super::super::command::{Command, CommandError, ErrorCode};
 use super::super::fields::{Fault, check_key, parse_topic};
-use super::{Command, CommandError, Delivery, ErrorCode};
+use super::Delivery;
 use crate::hub::{Kind, Position};
 use crate::protocol::parse_text;
 

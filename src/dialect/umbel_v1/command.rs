@@ -1,84 +1,16 @@
 //! Commands, parsed from text messages and encoded into them.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, Error as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::super::command::{Command, CommandError, CommandLimits, ErrorCode, Target};
 use super::super::fields::{Fault, Field, Fields, Values, first_byte, invalid_json};
 use super::super::object::Object;
-use super::{CommandError, ErrorCode};
-use crate::hub::{Kind, Position, Start};
+use crate::hub::{Position, Start};
 use crate::topic::Pattern;
-use crate::topic::Topic;
-
-/// What a message may hold.
-#[derive(Clone, Copy, Debug)]
-pub struct CommandLimits {
-    /// Commands of one batch.
-    pub commands_max: usize,
-    /// Bytes of the payload of a publication.
-    pub payload_bytes_max: usize,
-}
-
-/// What is subscribed to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Target {
-    /// One topic.
-    Topic(Topic),
-    /// All topics that match.
-    Pattern(Pattern),
-}
-
-/// What a client wants done. Its `id` is what the answer is to bear; without one, only an error is answered.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Command<'a> {
-    /// Hear of publications.
-    Subscribe {
-        /// For the answer.
-        id: Option<u32>,
-        /// Of which topics.
-        target: Target,
-        /// From where on; of a pattern always from now on.
-        start: Start,
-    },
-    /// Hear of them no more.
-    Unsubscribe {
-        /// For the answer.
-        id: Option<u32>,
-        /// What had been subscribed to.
-        target: Target,
-    },
-    /// Send a message to all who subscribe to a topic.
-    Publish {
-        /// For the answer.
-        id: Option<u32>,
-        /// Where to.
-        topic: Topic,
-        /// Text or binary.
-        kind: Kind,
-        /// The message. Valid UTF-8 if it is text.
-        payload: Cow<'a, [u8]>,
-        /// The conflation key.
-        key: Option<Cow<'a, str>>,
-        /// The answer is to come after the fan-out, and to say what became of it.
-        wants_receipt: bool,
-    },
-    /// Ask who is on a topic.
-    Presence {
-        /// For the answer.
-        id: Option<u32>,
-        /// Which.
-        topic: Topic,
-    },
-    /// Ask for a pong.
-    Ping {
-        /// For the answer.
-        id: Option<u32>,
-    },
-}
 
 /// Parses a text message: one command, or an array of them. Each is handed to `each` in order, or in its place what is
 /// wrong with it; the others go on. Of a message that is not JSON, or holds too many commands, none is carried out.
@@ -223,43 +155,43 @@ fn parse_start(fields: &mut Fields<'_>) -> Result<Start, Fault> {
     }
 }
 
-impl Command<'_> {
-    /// Appends the command as a text message holds it.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        match self {
-            Command::Subscribe { id, target, start } => {
-                let object = target.encode(begin(out, "subscribe", *id));
-                match start {
-                    Start::Now => object,
-                    Start::Since(position) => object.plain("since", position),
-                    Start::Last(count) => object.value("last", count),
-                }
+/// Appends the command as a text message holds it.
+pub fn encode_command(out: &mut Vec<u8>, command: &Command<'_>) {
+    match command {
+        Command::Subscribe { id, target, start } => {
+            let object = encode_target(begin(out, "subscribe", *id), target);
+            match start {
+                Start::Now => object,
+                Start::Since(position) => object.plain("since", position),
+                Start::Last(count) => object.value("last", count),
             }
-            Command::Unsubscribe { id, target } => target.encode(begin(out, "unsubscribe", *id)),
-            Command::Publish {
-                id,
-                topic,
-                kind,
-                payload,
-                key,
-                wants_receipt,
-            } => {
-                let object = begin(out, "publish", *id)
-                    .text("topic", topic.as_str())
-                    .text_if("key", key.as_deref())
-                    .payload(*kind, payload);
-                match wants_receipt {
-                    true => object.value("receipt", true),
-                    false => object,
-                }
-            }
-            Command::Presence { id, topic } => {
-                begin(out, "presence", *id).text("topic", topic.as_str())
-            }
-            Command::Ping { id } => begin(out, "ping", *id),
         }
-        .end();
+        Command::Unsubscribe { id, target } => {
+            encode_target(begin(out, "unsubscribe", *id), target)
+        }
+        Command::Publish {
+            id,
+            topic,
+            kind,
+            payload,
+            key,
+            wants_receipt,
+        } => {
+            let object = begin(out, "publish", *id)
+                .text("topic", topic.as_str())
+                .text_if("key", key.as_deref())
+                .payload(*kind, payload);
+            match wants_receipt {
+                true => object.value("receipt", true),
+                false => object,
+            }
+        }
+        Command::Presence { id, topic } => {
+            begin(out, "presence", *id).text("topic", topic.as_str())
+        }
+        Command::Ping { id } => begin(out, "ping", *id),
     }
+    .end();
 }
 
 fn begin<'o>(out: &'o mut Vec<u8>, name: &str, id: Option<u32>) -> Object<'o> {
@@ -270,12 +202,11 @@ fn begin<'o>(out: &'o mut Vec<u8>, name: &str, id: Option<u32>) -> Object<'o> {
     }
 }
 
-impl Target {
-    pub(crate) fn encode<'o>(&self, object: Object<'o>) -> Object<'o> {
-        match self {
-            Target::Topic(topic) => object.text("topic", topic.as_str()),
-            Target::Pattern(pattern) => object.text("pattern", pattern.as_str()),
-        }
+/// Adds what is subscribed to.
+pub(super) fn encode_target<'o>(object: Object<'o>, target: &Target) -> Object<'o> {
+    match target {
+        Target::Topic(topic) => object.text("topic", topic.as_str()),
+        Target::Pattern(pattern) => object.text("pattern", pattern.as_str()),
     }
 }
 

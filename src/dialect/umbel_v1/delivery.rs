@@ -1,11 +1,9 @@
-//! Publications as subscribers get them: in JSON, in the compact framing, and as whole frames that are shared.
-
-use std::sync::Arc;
+//! Publications as subscribers get them: in JSON, and in the compact framing.
 
 use super::super::object::Object;
 use super::binary;
-use crate::hub::{FrameClass, Kind, Position, Publication};
-use crate::protocol::{Opcode, SERVER_HEADER_BYTES_MAX, encode_server_header};
+use crate::hub::{Kind, Position, Publication};
+use crate::protocol::Opcode;
 use crate::topic::Pattern;
 
 /// A publication on its way to a subscription.
@@ -59,10 +57,10 @@ impl<'a> Delivery<'a> {
     }
 
     /// About how many bytes that is.
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         let names = self.topic.len() + self.pattern.map_or(0, str::len);
         // Base64 makes four bytes of three; what has to be escaped in a text is mostly little.
-        SERVER_HEADER_BYTES_MAX + names + self.payload.len() / 3 * 4 + 160
+        names + self.payload.len() / 3 * 4 + 160
     }
 }
 
@@ -75,42 +73,12 @@ pub fn opcode(is_binary: bool) -> Opcode {
     }
 }
 
-/// The frame for all who subscribe to the publication's topic, made by whoever asks first.
-pub fn frame_of(publication: &Publication, is_binary: bool) -> &Arc<[u8]> {
-    let class = match is_binary {
-        true => FrameClass::V1Binary,
-        false => FrameClass::V1,
-    };
-    publication.encoded(class, |publication| {
-        frame(&Delivery::new(publication, None), is_binary).into()
-    })
-}
-
-/// The frame for those who subscribe to this pattern, which it names. It is made anew each time.
-pub fn frame_for_pattern(publication: &Publication, pattern: &Pattern, is_binary: bool) -> Vec<u8> {
-    frame(&Delivery::new(publication, Some(pattern)), is_binary)
-}
-
-/// The header is put before the payload once its length is known, in the room that was left for the longest.
-fn frame(delivery: &Delivery<'_>, is_binary: bool) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(delivery.bytes());
-    bytes.resize(SERVER_HEADER_BYTES_MAX, 0);
-    delivery.encode_as(&mut bytes, is_binary);
-    let payload_len = bytes.len() - SERVER_HEADER_BYTES_MAX;
-    let (header, header_len) = encode_server_header(opcode(is_binary), true, payload_len as u64);
-    let start = SERVER_HEADER_BYTES_MAX - header_len;
-    bytes[start..SERVER_HEADER_BYTES_MAX].copy_from_slice(&header[..header_len]);
-    bytes.drain(..start);
-    bytes
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::protocol::Header;
 
     fn delivery<'a>(kind: Kind, payload: &'a [u8]) -> Delivery<'a> {
         Delivery {
@@ -147,26 +115,6 @@ mod tests {
             text(&full),
             r#"{"type":"publication","topic":"orders/eu","pattern":"orders/*","position":"00000000000000a1:20","key":"EUR\"USD","base64":"AAE="}"#
         );
-    }
-
-    #[test]
-    fn a_frame_is_made_once_and_its_header_is_the_shortest() {
-        let publication = Publication::new(Kind::Text, b"x", 0);
-        for is_binary in [false, true] {
-            let frame = frame_of(&publication, is_binary);
-            assert!(Arc::ptr_eq(frame, frame_of(&publication, is_binary)));
-            let (header, header_len) = Header::parse(frame).unwrap().unwrap();
-            assert_eq!(header.opcode, opcode(is_binary));
-            assert_eq!(header.payload_len as usize, frame.len() - header_len);
-        }
-        let pattern = Pattern::parse("**").unwrap();
-        for (len, header_bytes) in [(0, 2), (1000, 4), (70_000, 10)] {
-            let publication = Publication::new(Kind::Binary, &vec![1; len], 0);
-            let frame = frame_for_pattern(&publication, &pattern, true);
-            let (header, header_len) = Header::parse(&frame).unwrap().unwrap();
-            assert_eq!(header_len, header_bytes);
-            assert_eq!(header.payload_len as usize, frame.len() - header_len);
-        }
     }
 
     proptest! {

@@ -8,143 +8,143 @@ pub mod binary;
 mod command;
 mod delivery;
 
-use std::borrow::Cow;
-
 #[doc(hidden)]
 pub use answer::{
     encode_error, encode_gap, encode_pong, encode_presence, encode_presence_change,
-    encode_published, encode_subscribed, encode_unsubscribed, gap_frame, info_json,
+    encode_published, encode_subscribed, encode_unsubscribed, gap_frame,
 };
 #[doc(hidden)]
-pub use command::{Command, CommandLimits, Target, parse_commands};
+pub use command::{encode_command, parse_commands};
 #[doc(hidden)]
-pub use delivery::{Delivery, frame_for_pattern, frame_of, opcode};
+pub use delivery::{Delivery, opcode};
 
-pub(crate) use answer::encode_report;
-
-use super::fields::Fault;
-use crate::http::refusal::Refusal;
+use super::command::{CommandError, CommandLimits, ErrorCode};
+use super::{Class, Closing, Dialect, Gaps, Message, OnCommand, Push, Reply};
+use crate::hub::Publication;
+use crate::protocol::Opcode;
+use crate::protocol::deflate::{Agreement, WINDOW_BITS_MAX};
+use crate::topic::Pattern;
 
 /// The name of the subprotocol.
 #[doc(hidden)]
 pub const SUBPROTOCOL: &str = "umbel.v1";
 
-/// Why a command was not carried out, for programs.
-#[doc(hidden)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ErrorCode {
-    /// The message is not JSON.
-    InvalidJson,
-    /// It is JSON, or a binary message, and not a command.
-    InvalidCommand,
-    /// What should be a topic is none.
-    InvalidTopic,
-    /// What should be a pattern is none.
-    InvalidPattern,
-    /// What should be a position is none.
-    InvalidPosition,
-    /// Credentials are missing or wrong.
-    Unauthorized,
-    /// The policy forbids it.
-    Forbidden,
-    /// The connection subscribes to this already.
-    AlreadySubscribed,
-    /// The connection does not subscribe to this.
-    NotSubscribed,
-    /// The connection has as many subscriptions as it may.
-    TooManySubscriptions,
-    /// The server has as many topics as it may.
-    TooManyTopics,
-    /// The message to publish, or the batch, is over its limit.
-    TooBig,
-    /// Not now; the same command may do later.
-    Unavailable,
-    /// Nothing that this server does.
-    Unsupported,
+/// The dialect, in either of its encodings.
+pub(crate) struct UmbelV1 {
+    /// Publications come, and may be sent, as binary messages.
+    pub is_binary: bool,
 }
 
-impl ErrorCode {
-    /// All codes.
-    pub const ALL: [ErrorCode; 14] = [
-        ErrorCode::InvalidJson,
-        ErrorCode::InvalidCommand,
-        ErrorCode::InvalidTopic,
-        ErrorCode::InvalidPattern,
-        ErrorCode::InvalidPosition,
-        ErrorCode::Unauthorized,
-        ErrorCode::Forbidden,
-        ErrorCode::AlreadySubscribed,
-        ErrorCode::NotSubscribed,
-        ErrorCode::TooManySubscriptions,
-        ErrorCode::TooManyTopics,
-        ErrorCode::TooBig,
-        ErrorCode::Unavailable,
-        ErrorCode::Unsupported,
-    ];
+impl Dialect for UmbelV1 {
+    fn label(&self) -> &'static str {
+        match self.is_binary {
+            true => binary::SUBPROTOCOL,
+            false => SUBPROTOCOL,
+        }
+    }
 
-    /// As it stands in an answer.
-    pub fn label(self) -> &'static str {
-        match self {
-            ErrorCode::InvalidJson => "invalid_json",
-            ErrorCode::InvalidCommand => "invalid_command",
-            ErrorCode::InvalidTopic => "invalid_topic",
-            ErrorCode::InvalidPattern => "invalid_pattern",
-            ErrorCode::InvalidPosition => "invalid_position",
-            ErrorCode::Unauthorized => "unauthorized",
-            ErrorCode::Forbidden => "forbidden",
-            ErrorCode::AlreadySubscribed => "already_subscribed",
-            ErrorCode::NotSubscribed => "not_subscribed",
-            ErrorCode::TooManySubscriptions => "too_many_subscriptions",
-            ErrorCode::TooManyTopics => "too_many_topics",
-            ErrorCode::TooBig => "too_big",
-            ErrorCode::Unavailable => "unavailable",
-            ErrorCode::Unsupported => "unsupported",
+    fn encode_publication(
+        &self,
+        out: &mut Vec<u8>,
+        publication: &Publication,
+        pattern: Option<&Pattern>,
+    ) {
+        Delivery::new(publication, pattern).encode_as(out, self.is_binary);
+    }
+
+    fn publication_bytes(&self, publication: &Publication, pattern: Option<&Pattern>) -> usize {
+        Delivery::new(publication, pattern).bytes()
+    }
+
+    fn publication_opcode(&self, _: &Publication) -> Opcode {
+        opcode(self.is_binary)
+    }
+
+    /// Small windows are too rare for a form of their own.
+    fn class(&self, agreement: Agreement) -> Class {
+        match agreement.server_window_bits < WINDOW_BITS_MAX {
+            true => Class::Plain,
+            false => Class::Large,
+        }
+    }
+
+    fn gaps(&self) -> Gaps {
+        Gaps::Shown(gap_frame)
+    }
+
+    fn parse<'a>(
+        &self,
+        message: Message<'a>,
+        limits: &CommandLimits,
+        each: &mut OnCommand<'_, 'a>,
+    ) -> Result<(), Closing> {
+        match message {
+            Message::Text(text) => parse_commands(text, limits, each),
+            Message::Binary(bytes) if self.is_binary => {
+                each(binary::parse_publish(bytes, limits.payload_bytes_max));
+            }
+            Message::Binary(_) => {
+                let reason = "binary messages are for the subprotocol umbel.v1.bin";
+                each(Err(CommandError::new(None, ErrorCode::Unsupported, reason)));
+            }
+        }
+        Ok(())
+    }
+
+    /// A command without a name is answered only if it is not carried out.
+    fn encode_reply(&self, message: &mut Vec<u8>, id: Option<u32>, reply: &Reply<'_>) {
+        match (reply, id) {
+            (Reply::Refused(error), _) => encode_error(message, error),
+            (_, None) => {}
+            (Reply::Subscribed(it), Some(id)) => encode_subscribed(
+                message,
+                id,
+                it.target,
+                it.position,
+                it.recovered,
+                it.slow_consumer,
+            ),
+            (Reply::Unsubscribed(target), Some(id)) => encode_unsubscribed(message, id, target),
+            (Reply::Published(position, report), Some(id)) => {
+                encode_published(message, id, *position, *report);
+            }
+            (
+                Reply::Present {
+                    topic,
+                    total,
+                    members,
+                },
+                Some(id),
+            ) => encode_presence(message, id, topic, *total, members),
+            (Reply::Pong, Some(id)) => encode_pong(message, id),
+        }
+    }
+
+    fn encode_push(&self, message: &mut Vec<u8>, push: &Push<'_>) {
+        match push {
+            Push::Presence(change) => encode_presence_change(message, change),
         }
     }
 }
 
-/// A command that is not carried out, and why.
+/// A code as it stands in an answer.
 #[doc(hidden)]
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CommandError {
-    /// The command's, if it has one that can be read.
-    pub id: Option<u32>,
-    /// Why, for programs.
-    pub code: ErrorCode,
-    /// Why, for people.
-    pub reason: Cow<'static, str>,
-}
-
-impl CommandError {
-    /// One for the command with this id.
-    pub fn new(
-        id: Option<u32>,
-        code: ErrorCode,
-        reason: impl Into<Cow<'static, str>>,
-    ) -> CommandError {
-        CommandError {
-            id,
-            code,
-            reason: reason.into(),
-        }
-    }
-
-    /// What the command is answered that would be refused so as a request.
-    pub fn of_refusal(id: Option<u32>, refusal: Refusal) -> CommandError {
-        let code = match refusal.status {
-            401 => ErrorCode::Unauthorized,
-            403 => ErrorCode::Forbidden,
-            413 => ErrorCode::TooBig,
-            429 | 500.. => ErrorCode::Unavailable,
-            _ if refusal.label == "bad_topic" => ErrorCode::InvalidTopic,
-            414 => ErrorCode::InvalidTopic,
-            _ => ErrorCode::InvalidCommand,
-        };
-        CommandError::new(id, code, refusal.reason)
-    }
-
-    fn of_fault(id: Option<u32>, fault: Fault) -> CommandError {
-        CommandError::new(id, fault.code, fault.reason)
+pub fn code_text(code: ErrorCode) -> &'static str {
+    match code {
+        ErrorCode::InvalidJson => "invalid_json",
+        ErrorCode::InvalidCommand => "invalid_command",
+        ErrorCode::InvalidTopic => "invalid_topic",
+        ErrorCode::InvalidPattern => "invalid_pattern",
+        ErrorCode::InvalidPosition => "invalid_position",
+        ErrorCode::Unauthorized => "unauthorized",
+        ErrorCode::Forbidden => "forbidden",
+        ErrorCode::AlreadySubscribed => "already_subscribed",
+        ErrorCode::NotSubscribed => "not_subscribed",
+        ErrorCode::TooManySubscriptions => "too_many_subscriptions",
+        ErrorCode::TooManyTopics => "too_many_topics",
+        ErrorCode::TooBig => "too_big",
+        ErrorCode::Unavailable => "unavailable",
+        ErrorCode::Unsupported => "unsupported",
     }
 }
 
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn every_code_has_a_label_of_its_own() {
         let labels: std::collections::HashSet<_> =
-            ErrorCode::ALL.iter().map(|code| code.label()).collect();
+            ErrorCode::ALL.into_iter().map(code_text).collect();
         assert_eq!(labels.len(), ErrorCode::ALL.len());
     }
 
@@ -164,7 +164,7 @@ mod tests {
     fn the_page_names_every_code() {
         let page = include_str!("v1.md");
         for code in ErrorCode::ALL {
-            assert!(page.contains(&format!("`{}`", code.label())), "{code:?}");
+            assert!(page.contains(&format!("`{}`", code_text(code))), "{code:?}");
         }
     }
 
@@ -215,20 +215,5 @@ mod tests {
         let digits: Vec<_> = message.iter().map(|byte| format!("{byte:02x}")).collect();
         let page = include_str!("v1.md").split_whitespace().collect::<Vec<_>>();
         assert!(page.join(" ").contains(&digits.join(" ")));
-    }
-
-    #[test]
-    fn refusals_of_requests_have_codes() {
-        for (refusal, code) in [
-            (Refusal::unauthorized("x"), ErrorCode::Unauthorized),
-            (Refusal::forbidden("x"), ErrorCode::Forbidden),
-            (Refusal::body_too_large("x"), ErrorCode::TooBig),
-            (Refusal::bad_topic("x"), ErrorCode::InvalidTopic),
-            (Refusal::target_too_long("x"), ErrorCode::InvalidTopic),
-            (Refusal::bad_request("x"), ErrorCode::InvalidCommand),
-        ] {
-            let error = CommandError::of_refusal(Some(1), refusal);
-            assert_eq!(error, CommandError::new(Some(1), code, "x"));
-        }
     }
 }

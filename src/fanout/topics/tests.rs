@@ -128,13 +128,13 @@ fn an_audience_lasts_as_long_as_somebody_is_in_it() {
     let mut topics = table();
     let first = topics.subscribe(topic("a"), 1, |_| true).expect("room");
     let place = first.topic();
-    topics.enter_audience(place, Form::Raw);
+    topics.enter_audience(place, Form::PAYLOAD);
     assert!(topics.audience(place).is_none());
-    topics.enter_audience(place, Form::Deflated);
-    topics.enter_audience(place, Form::Cohort);
+    topics.enter_audience(place, Form::PAYLOAD_LARGE);
+    topics.enter_audience(place, Form::COHORT);
     assert_eq!(topics.audience(place).expect("two").keeping_context, 1);
-    assert!(topics.leave_audience(place, Form::Cohort));
-    assert!(!topics.leave_audience(place, Form::Deflated));
+    assert!(topics.leave_audience(place, Form::COHORT));
+    assert!(!topics.leave_audience(place, Form::PAYLOAD_LARGE));
     assert!(topics.audience(place).is_none() && topics.extras.is_empty());
 }
 

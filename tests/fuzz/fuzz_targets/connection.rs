@@ -12,6 +12,8 @@ use umbel::internals::connection::{
     Admission, Answer, Awaited, CloseReason, Connection, Endpoint, Event, Hold, Inflation,
     PublishOptions, Purpose, ReadBody, Reply, Settings, Upgrade,
 };
+use umbel::internals::connection::Stream as EndlessAnswer;
+use umbel::internals::dialect::{Dialects, Encoding, Entrance, JoinedAt};
 use umbel::internals::http::refusal::Refusal;
 use umbel::internals::http::request::Head;
 use umbel::internals::hub::Position;
@@ -190,24 +192,19 @@ impl Driver {
             if self.connection.has_hold(Hold::Answer) {
                 for sequence in [1, 0, 0] {
                     let (settings, out) = (&self.settings, &mut self.outcome.out);
-                    self.connection.handle_published(
-                        settings,
-                        self.now_ms,
-                        sequence,
-                        PLACE,
-                        None,
-                        out,
-                    );
+                    let line = b"{}".to_vec();
+                    self.connection
+                        .handle_line(settings, self.now_ms, sequence, line, out);
                 }
                 let (settings, out) = (&self.settings, &mut self.outcome.out);
-                if self.connection.joining_dialect().is_some() {
-                    let is_open = self.connection.handle_joined(
-                        settings,
-                        self.now_ms,
-                        PLACE,
-                        Some(false),
-                        out,
-                    );
+                if self.connection.joining_encoding().is_some() {
+                    let joined = JoinedAt {
+                        position: PLACE,
+                        recovered: Some(false),
+                        has_replay: false,
+                    };
+                    let connection = &mut self.connection;
+                    let is_open = connection.handle_joined(settings, self.now_ms, joined, out);
                     assert_eq!(is_open, self.connection.takes_deliveries());
                 }
                 assert!(!self.connection.has_hold(Hold::Answer));
@@ -296,7 +293,7 @@ fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answ
                 _ => Answer::Proceed,
             }
         }
-        Event::Message(Endpoint::Many { .. }, message) => {
+        Event::Message(Endpoint::Commands(_), message) => {
             events.push(format!("{message:?}"));
             Answer::Proceed
         }
@@ -315,6 +312,21 @@ fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answ
     }
 }
 
+/// The number of the first dialect with such a way in.
+fn encoding(leads: impl Fn(&Entrance) -> bool) -> Encoding {
+    let dialects = Dialects::default();
+    let mut rows = dialects.rows();
+    let found = rows.find(|(_, row)| leads(&row.entrance));
+    found.expect("a dialect").0
+}
+
+fn stream() -> EndlessAnswer {
+    EndlessAnswer {
+        encoding: encoding(|it| matches!(it, Entrance::Stream(_))),
+        headers: ExtraHeaders::new(),
+    }
+}
+
 fn answer_request(head: &Head<'_>) -> Answer {
     let read_body = |purpose| {
         Answer::ReadBody(ReadBody {
@@ -326,9 +338,9 @@ fn answer_request(head: &Head<'_>) -> Answer {
     let endpoint = match head.target {
         "/ws" | "/ws?last=1" => Endpoint::Topic { may_publish: true },
         "/own" => Endpoint::Handler(0),
-        "/many" => Endpoint::Many { is_binary: false },
-        "/sse" => return Answer::Stream(ExtraHeaders::new()),
-        "/sse?last=1" => return Answer::Join(Admission::Stream(ExtraHeaders::new())),
+        "/many" => Endpoint::Commands(encoding(|it| matches!(it, Entrance::Commands { .. }))),
+        "/sse" => return Answer::Stream(stream()),
+        "/sse?last=1" => return Answer::Join(Admission::Stream(stream())),
         "/pub" => {
             let topic = Topic::from_text("t").expect("a valid topic");
             let (kind, options) = (None, PublishOptions::default());
@@ -356,6 +368,7 @@ fn answer_request(head: &Head<'_>) -> Answer {
         subprotocol: None,
         endpoint,
         deflate: choose_deflate(head, &TAKEOVER),
+        greeting: None,
     };
     match head.target.ends_with("?last=1") {
         true => Answer::Join(Admission::Upgrade(upgrade)),

@@ -6,12 +6,12 @@
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
-use umbel::internals::dialect::json;
+use umbel::internals::application::json;
 use umbel::internals::dialect::umbel_v1::binary;
 use umbel::internals::dialect::umbel_v1::{
-    Command, CommandError, CommandLimits, Delivery, Target, encode_error, encode_gap,
-    encode_subscribed, info_json, parse_commands,
+    Delivery, code_text, encode_command, encode_error, encode_gap, encode_subscribed, parse_commands,
 };
+use umbel::internals::dialect::{Command, CommandError, CommandLimits, Target, info_json};
 use umbel::internals::hub::{Kind, Position};
 use umbel::internals::topic::SlowConsumer;
 use umbel::internals::topic::Topic;
@@ -130,7 +130,7 @@ fn check_commands(text: &str) {
 
 fn check_command(command: &Command<'_>) {
     let mut out = Vec::new();
-    command.encode(&mut out);
+    encode_command(&mut out, command);
     let text = String::from_utf8(out).expect("JSON is text");
     let mut again = None;
     parse_commands(&text, &LIMITS, &mut |result| {
@@ -176,7 +176,7 @@ fn check_error(error: &CommandError) {
     encode_error(&mut out, error);
     let value = parse_json(&out);
     assert_eq!(value["id"].as_u64(), error.id.map(u64::from));
-    assert_eq!(value["code"], error.code.label());
+    assert_eq!(value["code"], code_text(error.code));
     assert_eq!(value["reason"], *error.reason);
 }
 

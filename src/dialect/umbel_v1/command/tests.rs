@@ -1,9 +1,13 @@
 //! Commands as text messages hold them: right ones, wrong ones, hostile ones.
 #![allow(clippy::unwrap_used)]
 
+use std::borrow::Cow;
+
 use proptest::prelude::*;
 
 use super::*;
+use crate::hub::Kind;
+use crate::topic::Topic;
 
 const LIMITS: CommandLimits = CommandLimits {
     commands_max: 3,
@@ -372,7 +376,7 @@ proptest! {
         for (index, command) in commands.iter().enumerate() {
             batch.extend_from_slice(if index > 0 { b" ," } else { b"" });
             let mut single = Vec::new();
-            command.encode(&mut single);
+            encode_command(&mut single, command);
             batch.extend_from_slice(&single);
             let single = String::from_utf8(single).unwrap();
             parse_commands(&single, &limits, &mut |result| assert_eq!(result.as_ref(), Ok(command)));

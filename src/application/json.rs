@@ -14,9 +14,9 @@
 
 use std::borrow::Cow;
 
-use super::fields::{Fault, Field, Fields, Values};
-use super::object::Object;
-use super::umbel_v1::{ErrorCode, encode_report};
+use crate::dialect::ErrorCode;
+use crate::dialect::fields::{Fault, Field, Fields, Values};
+use crate::dialect::object::{Object, encode_report};
 use crate::http::refusal::Refusal;
 use crate::hub::{HistorySize, Kind, Listed, Position, Report};
 use crate::protocol::parse_text;

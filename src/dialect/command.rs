@@ -1,0 +1,191 @@
+//! What a peer wants done, whatever dialect it speaks.
+
+use std::borrow::Cow;
+
+use super::fields::Fault;
+use crate::http::refusal::Refusal;
+use crate::hub::{Kind, Start};
+use crate::topic::{Pattern, Topic};
+
+/// What a message may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct CommandLimits {
+    /// Commands of one batch.
+    pub commands_max: usize,
+    /// Bytes of the payload of a publication.
+    pub payload_bytes_max: usize,
+}
+
+/// What is subscribed to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Target {
+    /// One topic.
+    Topic(Topic),
+    /// All topics that match.
+    Pattern(Pattern),
+}
+
+/// What a peer wants done. Its `id` is what the peer calls it, for the reply.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command<'a> {
+    /// Hear of publications.
+    Subscribe {
+        /// For the reply.
+        id: Option<u32>,
+        /// Of which topics.
+        target: Target,
+        /// From where on; of a pattern always from now on.
+        start: Start,
+    },
+    /// Hear of them no more.
+    Unsubscribe {
+        /// For the reply.
+        id: Option<u32>,
+        /// What had been subscribed to.
+        target: Target,
+    },
+    /// Send a message to all who subscribe to a topic.
+    Publish {
+        /// For the reply.
+        id: Option<u32>,
+        /// Where to.
+        topic: Topic,
+        /// Text or binary.
+        kind: Kind,
+        /// The message. Valid UTF-8 if it is text.
+        payload: Cow<'a, [u8]>,
+        /// The conflation key.
+        key: Option<Cow<'a, str>>,
+        /// The answer is to come after the fan-out, and to say what became of it.
+        wants_receipt: bool,
+    },
+    /// Ask who is on a topic.
+    Presence {
+        /// For the reply.
+        id: Option<u32>,
+        /// Which.
+        topic: Topic,
+    },
+    /// Ask for a pong.
+    Ping {
+        /// For the reply.
+        id: Option<u32>,
+    },
+}
+
+/// Why a command was not carried out, for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorCode {
+    /// The message is not JSON.
+    InvalidJson,
+    /// It is JSON, or a binary message, and not a command.
+    InvalidCommand,
+    /// What should be a topic is none.
+    InvalidTopic,
+    /// What should be a pattern is none.
+    InvalidPattern,
+    /// What should be a position is none.
+    InvalidPosition,
+    /// Credentials are missing or wrong.
+    Unauthorized,
+    /// The policy forbids it.
+    Forbidden,
+    /// The connection subscribes to this already.
+    AlreadySubscribed,
+    /// The connection does not subscribe to this.
+    NotSubscribed,
+    /// The connection has as many subscriptions as it may.
+    TooManySubscriptions,
+    /// The server has as many topics as it may.
+    TooManyTopics,
+    /// The message to publish, or the batch, is over its limit.
+    TooBig,
+    /// Not now; the same command may do later.
+    Unavailable,
+    /// Nothing that this server does.
+    Unsupported,
+}
+
+impl ErrorCode {
+    /// All codes.
+    pub const ALL: [ErrorCode; 14] = [
+        ErrorCode::InvalidJson,
+        ErrorCode::InvalidCommand,
+        ErrorCode::InvalidTopic,
+        ErrorCode::InvalidPattern,
+        ErrorCode::InvalidPosition,
+        ErrorCode::Unauthorized,
+        ErrorCode::Forbidden,
+        ErrorCode::AlreadySubscribed,
+        ErrorCode::NotSubscribed,
+        ErrorCode::TooManySubscriptions,
+        ErrorCode::TooManyTopics,
+        ErrorCode::TooBig,
+        ErrorCode::Unavailable,
+        ErrorCode::Unsupported,
+    ];
+}
+
+/// A command that is not carried out, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandError {
+    /// The command's, if it has one that can be read.
+    pub id: Option<u32>,
+    /// Why, for programs.
+    pub code: ErrorCode,
+    /// Why, for people.
+    pub reason: Cow<'static, str>,
+}
+
+impl CommandError {
+    /// One for the command with this id.
+    pub fn new(
+        id: Option<u32>,
+        code: ErrorCode,
+        reason: impl Into<Cow<'static, str>>,
+    ) -> CommandError {
+        CommandError {
+            id,
+            code,
+            reason: reason.into(),
+        }
+    }
+
+    /// What the command is answered that would be refused so as a request.
+    pub fn of_refusal(id: Option<u32>, refusal: Refusal) -> CommandError {
+        let code = match refusal.status {
+            401 => ErrorCode::Unauthorized,
+            403 => ErrorCode::Forbidden,
+            413 => ErrorCode::TooBig,
+            429 | 500.. => ErrorCode::Unavailable,
+            _ if refusal.label == "bad_topic" => ErrorCode::InvalidTopic,
+            414 => ErrorCode::InvalidTopic,
+            _ => ErrorCode::InvalidCommand,
+        };
+        CommandError::new(id, code, refusal.reason)
+    }
+
+    pub(super) fn of_fault(id: Option<u32>, fault: Fault) -> CommandError {
+        CommandError::new(id, fault.code, fault.reason)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_of_requests_have_codes() {
+        for (refusal, code) in [
+            (Refusal::unauthorized("x"), ErrorCode::Unauthorized),
+            (Refusal::forbidden("x"), ErrorCode::Forbidden),
+            (Refusal::body_too_large("x"), ErrorCode::TooBig),
+            (Refusal::bad_topic("x"), ErrorCode::InvalidTopic),
+            (Refusal::target_too_long("x"), ErrorCode::InvalidTopic),
+            (Refusal::bad_request("x"), ErrorCode::InvalidCommand),
+        ] {
+            let error = CommandError::of_refusal(Some(1), refusal);
+            assert_eq!(error, CommandError::new(Some(1), code, "x"));
+        }
+    }
+}

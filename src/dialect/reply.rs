@@ -1,0 +1,53 @@
+//! What a dialect encodes besides publications: replies to commands, and what is told unasked.
+
+use std::sync::Arc;
+
+use super::{CommandError, Target};
+use crate::hub::{Member, Position, PresenceChange, Publication, Report};
+use crate::topic::{SlowConsumer, Topic};
+
+/// The reply to a command.
+#[derive(Clone, Copy, Debug)]
+pub enum Reply<'a> {
+    /// The subscription stands.
+    Subscribed(Subscribed<'a>),
+    /// The subscription has ended: none of its publications come after this.
+    Unsubscribed(&'a Target),
+    /// The publication has its place; and if a receipt was asked for, this became of it.
+    Published(Position, Option<&'a Report>),
+    /// Who is on a topic.
+    Present {
+        /// Which.
+        topic: &'a Topic,
+        /// How many are there.
+        total: u32,
+        /// Some of them, or all.
+        members: &'a [Member],
+    },
+    /// A ping has arrived.
+    Pong,
+    /// The command is not carried out.
+    Refused(&'a CommandError),
+}
+
+/// A subscription that stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Subscribed<'a> {
+    /// What to.
+    pub target: &'a Target,
+    /// Where the topic stands: everything after it comes. A pattern has none.
+    pub position: Option<Position>,
+    /// Whether the publications after the position that the peer gave are complete, if it gave one.
+    pub recovered: Option<bool>,
+    /// What becomes of a peer that is too slow.
+    pub slow_consumer: SlowConsumer,
+    /// What was missed, in order. A dialect that does not hold it in the reply leaves it alone.
+    pub replay: &'a [Arc<Publication>],
+}
+
+/// What is told unasked, besides publications.
+#[derive(Clone, Copy, Debug)]
+pub enum Push<'a> {
+    /// Somebody has come to a topic, or gone.
+    Presence(&'a PresenceChange),
+}
