@@ -402,7 +402,7 @@ fn encode_gauge(
 }
 
 impl Metrics {
-    /// Subscribers that were told that they are closed because they read too slowly.
+    /// Subscribers that were told of their close for reading too slowly.
     pub fn slow_consumers(&self) -> u64 {
         self.sum(|reactor| &reactor.slow_consumers)
     }

@@ -1,4 +1,4 @@
-//! What threads share, of the standard library and crossbeam, or of loom.
+//! Primitives of threads: of the standard library and crossbeam, or of loom.
 //!
 //! Under `cfg(loom)` the mailbox and the shards themselves run through the interleavings of their threads, and through
 //! all that a load may see of other threads' stores. loom does not see into crossbeam's channels, so a bounded queue

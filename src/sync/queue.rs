@@ -1,4 +1,4 @@
-//! A bounded queue that loom sees into, with the part of crossbeam's interface that is used here.
+//! A bounded queue that loom sees into. It has the part of crossbeam's interface that is used here.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -83,7 +83,7 @@ impl<T> Receiver<T> {
         self.len() == 0
     }
 
-    /// How many items there are, by a relaxed load as well.
+    /// Number of items, by a relaxed load as well.
     pub fn len(&self) -> usize {
         self.0.len.load(Ordering::Relaxed)
     }
