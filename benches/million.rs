@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use node::{Node, upgrade};
 use umbel::ConnectionId;
 use umbel::config::Limits;
-use umbel::internals::net::transport::Transport;
+use umbel::internals::net::byte_stream::ByteStream;
 
 /// What a connection with its subscription may take, with what the tables of the reactor and of the shard hold of a topic
 /// of its own.
@@ -101,7 +101,7 @@ thread_local! {
 /// A transport of the size of a file descriptor.
 struct Descriptor(#[expect(dead_code, reason = "it is there for its size")] u32);
 
-impl Transport for Descriptor {
+impl ByteStream for Descriptor {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         ARRIVING.with_borrow_mut(|arriving| match arriving {
             None => Ok(0),

@@ -13,7 +13,7 @@ use serde_json::Value;
 use umbel::ConnectionId;
 use umbel::config::Limits;
 use umbel::internals::connection::Settings;
-use umbel::internals::net::transport::Transport;
+use umbel::internals::net::byte_stream::ByteStream;
 use umbel::internals::protocol::{Opcode, encode_frame};
 use umbel::internals::topic::{TopicRule, TopicRules};
 
@@ -25,7 +25,7 @@ struct Counted {
     writes: usize,
 }
 
-impl Transport for Counted {
+impl ByteStream for Counted {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.input.is_empty() {
             return Err(io::ErrorKind::WouldBlock.into());

@@ -1,4 +1,4 @@
-//! TCP sockets: their options, and [`Transport`] over mio's stream.
+//! TCP sockets: their options, and [`ByteStream`] over mio's stream.
 
 use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
@@ -10,10 +10,10 @@ use std::time::Duration;
 use mio::net::{TcpListener, TcpStream};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::transport::Transport;
+use super::byte_stream::ByteStream;
 use crate::config::Limits;
 
-impl Transport for TcpStream {
+impl ByteStream for TcpStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         io::Read::read(self, buffer)
     }

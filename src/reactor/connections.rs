@@ -1,6 +1,6 @@
 //! The connections of one reactor: the slab that owns them, and the way of each byte through them.
 //!
-//! It is generic over the [`Transport`] and is given the time, so the simulation, the tests and the benches run it
+//! It is generic over the [`ByteStream`] and is given the time, so the simulation, the tests and the benches run it
 //! without a socket. What it decides it decides here; the rim, [`super::Reactor`], only says which transport is ready.
 //!
 //! Slots are freed at the end of a tick, never earlier: until then a stale index finds its own connection, closed.
@@ -25,8 +25,8 @@ use crate::handler::ConnectionId;
 use crate::http::refusal::Refusal;
 use crate::hub::ReactorId;
 use crate::metrics::{ReactorMetrics, label_index};
+use crate::net::byte_stream::ByteStream;
 use crate::net::ring::Ring;
-use crate::net::transport::Transport;
 use crate::shrink::Shrink;
 
 /// Connections whose deadline is looked after in one tick; the others' turn comes in the next one.
@@ -123,7 +123,7 @@ pub struct Connections<T> {
     pub(crate) ring: Option<Ring>,
 }
 
-impl<T: Transport> Connections<T> {
+impl<T: ByteStream> Connections<T> {
     /// None yet.
     pub fn new(reactor: ReactorId, reactors: usize, shared: Shared) -> Connections<T> {
         let settings = Arc::clone(&shared.settings);

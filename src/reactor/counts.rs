@@ -7,9 +7,9 @@ use crate::fanout::subscribed::{Subscribed, SubscribedKind};
 use crate::fanout::subscribers::Subscription;
 use crate::handler::ConnectionId;
 use crate::metrics::label_index;
-use crate::net::transport::Transport;
+use crate::net::byte_stream::ByteStream;
 
-impl<T: Transport> Connections<T> {
+impl<T: ByteStream> Connections<T> {
     /// Brings the sums up to date. True: what the connection holds more than before takes them over their limits.
     pub(crate) fn count(&mut self, index: u32) -> bool {
         let Some(slot) = self.slots.get_mut(index as usize) else {

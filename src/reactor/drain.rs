@@ -2,7 +2,7 @@
 
 use super::connections::Connections;
 use crate::connection::CloseReason;
-use crate::net::transport::Transport;
+use crate::net::byte_stream::ByteStream;
 
 /// The slowest pace, so that a server with few connections is gone at once.
 const CLOSES_PER_MS_MIN: f64 = 1.0;
@@ -17,7 +17,7 @@ pub struct Drain {
     closed: u64,
 }
 
-impl<T: Transport> Connections<T> {
+impl<T: ByteStream> Connections<T> {
     /// Closes as many connections as the pace allows by now. True once none is left, and the hub has
     /// taken all that they sent.
     ///

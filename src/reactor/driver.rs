@@ -4,8 +4,8 @@ use std::io;
 
 use crate::handler::ConnectionId;
 use crate::hub::Effect;
+use crate::net::byte_stream::ByteStream;
 use crate::net::listener::Accepted;
-use crate::net::transport::Transport;
 
 /// Events that a driver gives after one wait, at most.
 pub const EVENTS_MAX: usize = 1024;
@@ -35,7 +35,7 @@ pub struct Waited {
 /// The world outside of one reactor. Nothing but [`wait`](Driver::wait) blocks.
 pub trait Driver {
     /// What connections travel over.
-    type Transport: Transport;
+    type Transport: ByteStream;
 
     /// Waits for events, for `wait_ms` at most. It ends early when the reactor is woken, and may end early without a
     /// cause. `u64::MAX` is no bound.

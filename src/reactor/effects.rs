@@ -8,9 +8,9 @@ use crate::application::{Application, ConnectionContext};
 use crate::connection::Hold;
 use crate::handler::ConnectionId;
 use crate::hub::{Effect, Joined, LocalTopic, Position, PresenceChange, Report};
-use crate::net::transport::Transport;
+use crate::net::byte_stream::ByteStream;
 
-impl<T: Transport> Connections<T> {
+impl<T: ByteStream> Connections<T> {
     /// Takes one effect of the hub's. Publications are gathered; [`deliver`](Connections::deliver) writes them.
     pub fn handle_effect(&mut self, effect: Effect, now_ms: u64) {
         match effect {

@@ -15,15 +15,15 @@ use crate::fanout::slow_consumer::{self, Waiting};
 use crate::fanout::tally::Tally;
 use crate::hub::Publication;
 use crate::metrics::ReactorMetrics;
+use crate::net::byte_stream::ByteStream;
 use crate::net::ring::{Ring, SENDS_MAX};
-use crate::net::transport::Transport;
 use crate::protocol::{Opcode, encode_frame};
 use crate::topic::SlowConsumer;
 
 /// Fewer sends than this are made one by one: handing over a ring costs something too.
 const RING_SENDS_MIN: usize = 4;
 
-impl<T: Transport> Connections<T> {
+impl<T: ByteStream> Connections<T> {
     /// Writes the publications that this tick's effects brought, topic by topic. `now_us` gives the moment after the
     /// last write, on the clock of the publishes.
     pub fn deliver(&mut self, now_ms: u64, mut now_us: impl FnMut() -> u64) {
@@ -344,7 +344,7 @@ impl<T: Transport> Connections<T> {
     }
 }
 
-impl<T: Transport> Slot<T> {
+impl<T: ByteStream> Slot<T> {
     /// The form in which it gets the batch.
     fn form<const COMPRESSED: bool>(
         &self,

@@ -12,7 +12,7 @@ use std::io::{self, IoSlice};
 use std::rc::Rc;
 
 use umbel::handler::ConnectionId;
-use umbel::internals::net::transport::Transport;
+use umbel::internals::net::byte_stream::ByteStream;
 use umbel::internals::reactor::driver::Readiness;
 
 use super::random::Random;
@@ -287,7 +287,7 @@ pub struct Socket {
     pub link: Rc<RefCell<Link>>,
 }
 
-impl Transport for Socket {
+impl ByteStream for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut link = self.link.borrow_mut();
         if link.random.chance(2) {

@@ -16,7 +16,7 @@ use umbel::internals::auth::tokens::TokenRights;
 use umbel::internals::connection::Settings;
 use umbel::internals::hub::{Command, Kind, Origin, Publication, ReactorId};
 use umbel::internals::metrics::Metrics;
-use umbel::internals::net::transport::Transport;
+use umbel::internals::net::byte_stream::ByteStream;
 use umbel::internals::reactor::connections::Connections;
 use umbel::internals::reactor::mailbox::{Inbox, mailbox};
 use umbel::internals::topic::Topic;
@@ -45,7 +45,7 @@ impl Sink {
     }
 }
 
-impl Transport for Sink {
+impl ByteStream for Sink {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let rest = &self.input[self.read..];
         if rest.is_empty() && !self.is_ended {
@@ -127,7 +127,7 @@ pub struct Node<T = Sink> {
     pub now_ms: u64,
 }
 
-impl<T: Transport> Node<T> {
+impl<T: ByteStream> Node<T> {
     /// A node without connections, with `/echo` besides the topics.
     pub fn new(limits: &Limits) -> Node<T> {
         Node::with_settings(Settings::new(limits))

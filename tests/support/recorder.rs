@@ -4,7 +4,7 @@
 
 use std::io::{self, IoSlice};
 
-use umbel::internals::net::transport::Transport;
+use umbel::internals::net::byte_stream::ByteStream;
 
 /// The peer's side of a connection.
 pub struct Recorder {
@@ -30,7 +30,7 @@ impl Recorder {
     }
 }
 
-impl Transport for Recorder {
+impl ByteStream for Recorder {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.input.is_empty() && !self.is_ended {
             return Err(io::ErrorKind::WouldBlock.into());

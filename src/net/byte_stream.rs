@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 
 /// A stream of bytes in both directions that never blocks: what cannot be done at once is
 /// [`WouldBlock`](io::ErrorKind::WouldBlock).
-pub trait Transport {
+pub trait ByteStream {
     /// Reads what has arrived, up to the buffer's length. 0 is the end of the peer's side.
     ///
     /// # Errors
