@@ -2,14 +2,15 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::protocol::OriginList;
 use crate::topic::TopicRule;
 
 mod limits;
+mod listener;
 
 pub use limits::{LimitInfo, Limits};
+pub use listener::{LISTENERS_MAX, ListenAddress, Listener, Listeners, Surface, UNIX_MODE};
 
 /// Holder of a right: to publish, to subscribe, or to observe.
 #[derive(Clone, PartialEq, Eq)]
@@ -82,8 +83,8 @@ impl fmt::Display for Deflate {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// Address to listen on. Port 0 lets the system choose.
-    pub listen: SocketAddr,
+    /// Listeners. None at all means one on 127.0.0.1:8080.
+    pub listeners: Vec<Listener>,
     /// Reactor threads. 0 means one for each core.
     pub reactors: usize,
     /// Worker threads for the hub's shards. 0 means one for every four reactors, at least one.
@@ -92,14 +93,16 @@ pub struct Config {
     pub inline_shards: bool,
     /// Whether publications leave through io_uring where the kernel allows it.
     pub io_uring: bool,
-    /// Right to publish. None: anyone on a loopback address; elsewhere it has to be set.
+    /// Right to publish. None: anyone where the only listener is on a loopback address; elsewhere it has to be set.
     pub publish: Option<Access>,
-    /// Right to subscribe, and to use handler endpoints such as `/echo`. None: anyone on a loopback address; elsewhere
-    /// it must be said.
+    /// Right to subscribe, and to use handler endpoints such as `/echo`. None: anyone where the only listener is on a
+    /// loopback address; elsewhere it has to be set.
     pub subscribe: Option<Access>,
-    /// Right to see `/`, `/metrics` and `/topics`. None: anyone on a loopback address, elsewhere nobody.
+    /// Right to see `/`, `/metrics` and `/topics`. None: anyone where the only listener is on a loopback address,
+    /// elsewhere nobody.
     pub observe: Option<Access>,
-    /// Web origins that may connect. None: those of this machine on a loopback address; elsewhere it has to be set.
+    /// Web origins that may connect. None: those of this machine where the only listener is on a loopback address;
+    /// elsewhere it has to be set.
     pub origins: Option<Origins>,
     /// Subprotocols that `/ws/{topic}` accepts. The first one that the peer offers is chosen.
     pub subprotocols: Vec<String>,
@@ -113,6 +116,9 @@ pub struct Config {
     /// Rules for topics by pattern: history, presence and slow consumers. The first rule whose pattern matches a topic
     /// counts; one that no rule matches gets nothing of that.
     pub topic_rules: Vec<TopicRule>,
+    /// Whether to do without what Linux alone has: io_uring, and a listening socket for each reactor. For tests.
+    #[doc(hidden)]
+    pub portable: bool,
     /// Every numeric limit.
     pub limits: Limits,
 }
@@ -120,7 +126,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Config {
         Config {
-            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080),
+            listeners: Vec::new(),
             reactors: 0,
             workers: 0,
             inline_shards: true,
@@ -134,6 +140,7 @@ impl Default for Config {
             deflate: Deflate::default(),
             deflate_client_takeover: false,
             topic_rules: Vec::new(),
+            portable: false,
             limits: Limits::default(),
         }
     }
@@ -233,6 +240,7 @@ impl Config {
             }
         }
         self.check_topic_rules()?;
+        Listeners::of(&self.listeners).check()?;
         self.rights().map(|_| ())
     }
 
@@ -282,39 +290,52 @@ impl Config {
         warnings
     }
 
-    /// Rights after the defaults of the address are filled in.
+    /// Rights after the defaults of the listeners are filled in.
     #[doc(hidden)]
     pub fn rights(&self) -> Result<Rights, ConfigError> {
-        let open = self.listen.ip().is_loopback() || self.insecure;
-        let said = |name: &'static str, access: &Option<Access>| match access {
-            Some(access) => Ok(access.clone()),
-            None if open => Ok(Access::Anyone),
-            None => Err(self.needs_policy(name)),
-        };
+        let listeners = Listeners::of(&self.listeners);
+        let why = listeners.why_rights_must_be_set();
+        if let (Some(why), false) = (&why, self.insecure) {
+            self.check_rights_are_set(why)?;
+        }
+        let open = why.is_none() || self.insecure;
+        let unsaid = if open { Access::Anyone } else { Access::Nobody };
+        let said = |access: &Option<Access>| access.clone().unwrap_or_else(|| unsaid.clone());
         Ok(Rights {
-            publish: said("publish", &self.publish)?,
-            subscribe: said("subscribe", &self.subscribe)?,
-            observe: self.observe.clone().unwrap_or(if open {
-                Access::Anyone
-            } else {
-                Access::Nobody
-            }),
+            publish: said(&self.publish),
+            subscribe: said(&self.subscribe),
+            observe: said(&self.observe),
             origins: match &self.origins {
                 Some(origins) => origins.clone(),
-                None if self.listen.ip().is_loopback() => Origins::Loopback,
-                None if self.insecure => Origins::Any,
-                None => return Err(self.needs_policy("origin")),
+                None if listeners.are_loopback() => Origins::Loopback,
+                None => Origins::Any,
             },
         })
     }
 
-    fn needs_policy(&self, name: &'static str) -> ConfigError {
-        let way_out = format!(
-            "{} is not a loopback address: set --publish, --subscribe and --origin, or --insecure to leave everything \
-             open",
-            self.listen
-        );
-        ConfigError::new(name, "(not set)", way_out)
+    /// Lists what is missing of what must be said.
+    fn check_rights_are_set(&self, why: &str) -> Result<(), ConfigError> {
+        let said = [
+            ("publish", self.publish.is_some()),
+            ("subscribe", self.subscribe.is_some()),
+            ("origin", self.origins.is_some()),
+        ];
+        let missing: Vec<_> = said
+            .iter()
+            .filter_map(|(name, is_said)| (!is_said).then_some(*name))
+            .collect();
+        let Some(first) = missing.first() else {
+            return Ok(());
+        };
+        let flags: Vec<_> = missing.iter().map(|name| format!("--{name}")).collect();
+        let flags = match &flags[..] {
+            [others @ .., last] if !others.is_empty() => {
+                format!("{} and {last}", others.join(", "))
+            }
+            flags => flags.concat(),
+        };
+        let way_out = format!("{why}: set {flags}, or --insecure to leave everything open");
+        Err(ConfigError::new(*first, "(not set)", way_out))
     }
 
     /// Reactors after 0 is filled in.
@@ -380,7 +401,7 @@ mod tests {
     fn defaults_stand_on_a_loopback_address_only() {
         let mut config = Config::default();
         config.check().expect("the defaults stand");
-        config.listen = "0.0.0.0:8080".parse().expect("an address");
+        config.listeners = vec!["0.0.0.0:8080".parse().expect("a listener")];
         let error = config
             .check()
             .expect_err("an open server on every address must be asked for");
@@ -391,9 +412,47 @@ mod tests {
     }
 
     #[test]
+    fn a_second_listener_ends_open() {
+        let with = |listeners: &[&str]| Config {
+            listeners: listeners
+                .iter()
+                .map(|text| text.parse().expect("a listener"))
+                .collect(),
+            subscribe: Some(Access::Anyone),
+            ..Config::default()
+        };
+        for open in [&["127.0.0.1:1"][..], &["[::1]:1#all"], &["localhost:1"]] {
+            let rights = with(open).rights().expect("it is open to this machine");
+            assert_eq!(rights.publish, Access::Anyone);
+        }
+        for (closed, why) in [
+            (
+                &["127.0.0.1:1", "127.0.0.1:2#admin"][..],
+                "there are 2 listeners",
+            ),
+            (&["0.0.0.0:1"], "0.0.0.0:1 is not a loopback address"),
+            (&["unix:/a"], "unix:/a is not open by itself"),
+            (&["fd:a"], "fd:a is not open by itself"),
+        ] {
+            let mut config = with(closed);
+            let error = config.rights().expect_err("more must be said").to_string();
+            let missing = ": set --publish and --origin, or --insecure";
+            assert!(error.contains(why) && error.contains(missing), "{error}");
+            config.publish = Some(Access::Nobody);
+            config.origins = Some(Origins::Any);
+            let rights = config.rights().expect("all is said");
+            assert_eq!(rights.observe, Access::Nobody);
+        }
+        let mut config = with(&["127.0.0.1:1", "[::1]:2"]);
+        config.insecure = true;
+        let rights = config.rights().expect("it was asked for");
+        assert!(matches!(rights.origins, Origins::Loopback));
+    }
+
+    #[test]
     fn a_policy_that_is_said_in_full_stands_elsewhere() {
         let config = Config {
-            listen: "0.0.0.0:80".parse().expect("an address"),
+            listeners: vec!["0.0.0.0:80".parse().expect("a listener")],
             publish: Some(Access::Token("s3cret".into())),
             subscribe: Some(Access::Anyone),
             origins: Some(Origins::Any),

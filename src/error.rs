@@ -1,9 +1,8 @@
 //! Errors of starting and running a server, with remedies.
 
-use std::net::SocketAddr;
 use std::{fmt, io};
 
-use crate::config::ConfigError;
+use crate::config::{ConfigError, ListenAddress};
 
 /// Reason that a server did not start, or ended by itself.
 #[derive(Debug)]
@@ -14,7 +13,7 @@ pub enum Error {
     /// The address cannot be listened on.
     Listen {
         /// The address.
-        address: SocketAddr,
+        address: ListenAddress,
         /// What the system said.
         source: io::Error,
     },
@@ -39,7 +38,11 @@ impl fmt::Display for Error {
         match self {
             Error::Config(error) => error.fmt(f),
             Error::Listen { address, source } => {
-                write!(f, "listen = {address}: {source}{}", listen_advice(source))
+                write!(
+                    f,
+                    "listen = {address}: {source}{}",
+                    listen_advice(address, source)
+                )
             }
             Error::Setup(source) => write!(f, "an event loop could not be set up: {source}"),
             Error::Reactor { reactor, source } => {
@@ -58,13 +61,21 @@ impl fmt::Display for Error {
     }
 }
 
-fn listen_advice(error: &io::Error) -> &'static str {
+fn listen_advice(address: &ListenAddress, error: &io::Error) -> &'static str {
+    let is_tcp = matches!(address, ListenAddress::Tcp(_) | ListenAddress::Localhost(_));
     match error.kind() {
-        io::ErrorKind::AddrInUse => {
+        io::ErrorKind::AddrInUse if is_tcp => {
             "; another program listens there: end it, or choose another port with --listen"
         }
-        io::ErrorKind::PermissionDenied => {
+        io::ErrorKind::AddrInUse => "; end it, or choose another path with --listen",
+        io::ErrorKind::PermissionDenied if is_tcp => {
             "; ports below 1024 need a privilege: choose a higher one with --listen"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "; the server must be allowed to write to the folder, and to a socket that is there"
+        }
+        io::ErrorKind::NotFound if matches!(address, ListenAddress::Unix { .. }) => {
+            "; there is no such folder: make it, or choose another path with --listen"
         }
         io::ErrorKind::AddrNotAvailable => {
             "; this machine has no such address: choose another with --listen"

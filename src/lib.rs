@@ -104,14 +104,15 @@ pub mod internals {
 }
 
 pub use access::{AccessRequest, Action, Authorizer, Denied};
-pub use config::{Access, Config, ConfigError, Deflate, Origins};
+pub use config::{Access, Config, ConfigError, Deflate, ListenAddress, Listener, Origins, Surface};
 #[doc(inline)]
 pub use dialect::umbel_v1;
 pub use error::Error;
 pub use handle::{Counts, Handle, PendingReceipt, PublishError};
 pub use handler::{CloseCode, CloseReason, ConnectionId, Handler, Message, Peer};
 pub use hub::{Position, Report};
+pub use net::binding::InheritedSocket;
 pub use protocol::{OriginError, OriginList, ProtocolError};
-pub use server::{Builder, Server};
+pub use server::{BoundListener, Builder, Server};
 pub use topic::{HistoryLimits, SlowConsumer, TopicRule, TopicRuleError};
 pub use topic::{Pattern, PatternError};

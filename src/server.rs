@@ -10,14 +10,13 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use mio::net::TcpStream;
 
 use crate::application::route::check_own_path;
 use crate::application::{LifecycleCell, OwnEndpoint, Shared};
 use crate::auth::Authority;
 use crate::auth::access::Authorizer;
 use crate::auth::tokens::TokenRights;
-use crate::config::{Access, Config, ConfigError, Origins};
+use crate::config::{Access, Config, ConfigError, Listener, Origins};
 use crate::connection::Settings;
 use crate::dialect::Dialects;
 use crate::error::Error;
@@ -25,13 +24,19 @@ use crate::handle::Handle;
 use crate::handler::{Echo, Handler};
 use crate::hub::ReactorId;
 use crate::metrics::Metrics;
-use crate::net::listener::{Balance, Listener, Wake};
-use crate::net::socket;
+use crate::net;
+use crate::net::balance::{Balance, Wake};
+use crate::net::binding::InheritedSocket;
 use crate::reactor::mailbox::{Inbox, Mailbox, mailbox};
 use crate::reactor::mio_driver::{MioDriver, Selector};
 use crate::reactor::{Context, Reactor};
 use crate::topic::{TopicRule, TopicRules};
 use crate::worker::{Outlet, QueueLimits, Shards, WorkQueue};
+
+mod listening;
+
+use listening::Acceptors;
+pub use listening::BoundListener;
 
 /// Shards for each thread that may run one, so that two busy threads seldom want the same.
 const SHARDS_PER_THREAD: usize = 4;
@@ -54,6 +59,7 @@ pub struct Builder {
     authorizer: Option<Arc<dyn Authorizer>>,
     routes: Vec<OwnEndpoint>,
     dialects: Dialects,
+    inherited: Vec<(String, InheritedSocket)>,
 }
 
 impl Builder {
@@ -72,10 +78,35 @@ impl Builder {
         self
     }
 
-    /// Address to listen on; port 0 lets the system choose.
+    /// Address to listen on; port 0 lets the system choose. It may be called again, for one more. Without a listener, of the
+    /// configuration or of the builder, the server listens on 127.0.0.1:8080.
     #[must_use]
-    pub fn listen(mut self, address: SocketAddr) -> Builder {
-        self.config.listen = address;
+    pub fn listen(self, address: SocketAddr) -> Builder {
+        self.listener(Listener::new(address))
+    }
+
+    /// Listener, besides those there are.
+    ///
+    /// ```
+    /// # use umbel::Server;
+    /// # fn main() -> Result<(), String> {
+    /// let builder = Server::builder()
+    ///     .listener("0.0.0.0:8080".parse()?)
+    ///     .listener("unix:/run/umbel/admin.sock#admin".parse()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn listener(mut self, listener: Listener) -> Builder {
+        self.config.listeners.push(listener);
+        self
+    }
+
+    /// Socket that listens already, for the listener `fd:` and this name. Several of one name are dealt to the reactors.
+    /// [`bind`](Builder::bind) refuses one that no listener takes.
+    #[must_use]
+    pub fn inherited(mut self, name: &str, socket: impl Into<InheritedSocket>) -> Builder {
+        self.inherited.push((name.to_owned(), socket.into()));
         self
     }
 
@@ -150,8 +181,10 @@ impl Builder {
             }
             None => Authority::Tokens(TokenRights::new(&rights)),
         };
-        let parts = (self.routes, self.dialects);
-        Assembly::new(&self.config, origins, authority, parts)?.finish(policy)
+        let (listeners, acceptors) =
+            listening::bind(&self.config, self.inherited, self.config.reactor_count())?;
+        let parts = (origins, authority, self.routes, self.dialects);
+        Assembly::new(&self.config, parts, &listeners)?.finish(policy, listeners, acceptors)
     }
 }
 
@@ -169,9 +202,13 @@ struct Assembly<'a> {
 impl<'a> Assembly<'a> {
     fn new(
         config: &'a Config,
-        origins: Arc<Origins>,
-        authority: Authority,
-        (routes, dialects): (Vec<OwnEndpoint>, Dialects),
+        (origins, authority, routes, dialects): (
+            Arc<Origins>,
+            Authority,
+            Vec<OwnEndpoint>,
+            Dialects,
+        ),
+        listeners: &[BoundListener],
     ) -> Result<Assembly<'a>, Error> {
         let (limits, reactors) = (&config.limits, config.reactor_count());
         let selectors: Vec<_> = (0..reactors)
@@ -220,6 +257,7 @@ impl<'a> Assembly<'a> {
                 .map(|name| name.as_str().into())
                 .collect(),
             routes: routes.into(),
+            listeners: listeners.iter().map(BoundListener::listening).collect(),
             metrics,
             lifecycle: Arc::new(LifecycleCell::default()),
         };
@@ -234,7 +272,12 @@ impl<'a> Assembly<'a> {
         })
     }
 
-    fn finish(self, policy: Policy) -> Result<Server, Error> {
+    fn finish(
+        self,
+        policy: Policy,
+        listeners: Vec<BoundListener>,
+        acceptors: Acceptors,
+    ) -> Result<Server, Error> {
         let Assembly {
             config,
             started,
@@ -245,14 +288,7 @@ impl<'a> Assembly<'a> {
             shared,
         } = self;
         let reactors = selectors.len();
-        let (address, sockets) =
-            socket::listen(config.listen, reactors, &config.limits).map_err(|source| {
-                Error::Listen {
-                    address: config.listen,
-                    source,
-                }
-            })?;
-        let (handover, handed): (Vec<Sender<TcpStream>>, Vec<Receiver<TcpStream>>) =
+        let (handover, handed): (Vec<_>, Vec<_>) =
             (0..reactors).map(|_| bounded(HANDOVER_MAX)).unzip();
         let wakes = mailboxes.iter().map(|mailbox| {
             let mailbox = Arc::clone(mailbox);
@@ -263,7 +299,7 @@ impl<'a> Assembly<'a> {
         let parts = selectors
             .into_iter()
             .zip(inboxes)
-            .zip(sockets.into_iter().zip(handed));
+            .zip(acceptors.into_iter().zip(handed));
         let context = Context {
             shared: shared.clone(),
             reactors,
@@ -271,12 +307,13 @@ impl<'a> Assembly<'a> {
         };
         let reactors = (0u16..)
             .zip(parts)
-            .map(|(number, ((selector, inbox), (socket, handed)))| {
+            .map(|(number, ((selector, inbox), (acceptors, handed)))| {
                 let id = ReactorId(number);
-                let listener =
-                    Listener::new(socket, handed, Arc::clone(&balance), id, &config.limits);
-                let driver = MioDriver::new(selector, listener, id, &context.shared, started)
-                    .with_ring(config.io_uring);
+                let balance = Arc::clone(&balance);
+                let listeners =
+                    net::listener::Listeners::new(acceptors, handed, balance, id, &config.limits);
+                let driver = MioDriver::new(selector, listeners, id, &context.shared, started)
+                    .with_ring(config.io_uring && !config.portable);
                 Reactor::new(driver, inbox, id, context.clone())
             })
             .collect();
@@ -286,7 +323,7 @@ impl<'a> Assembly<'a> {
             reactors,
             work,
             workers: config.worker_count(),
-            address,
+            listeners,
             connections_max,
             topic_rules: config.topic_rules.len(),
             policy,
@@ -336,7 +373,7 @@ pub struct Server {
     reactors: Vec<Reactor<MioDriver>>,
     work: WorkQueue,
     workers: usize,
-    address: SocketAddr,
+    listeners: Vec<BoundListener>,
     connections_max: usize,
     topic_rules: usize,
     policy: Policy,
@@ -373,6 +410,7 @@ impl Server {
             authorizer: None,
             routes: vec![echo],
             dialects: Dialects::default(),
+            inherited: Vec::new(),
         }
     }
 
@@ -381,9 +419,14 @@ impl Server {
         self.handle.clone()
     }
 
-    /// Address that it listens on.
+    /// Address of the first listener that has one. Port 0 of `0.0.0.0`: none has.
     pub fn local_addr(&self) -> SocketAddr {
-        self.address
+        listening::first_address(&self.listeners)
+    }
+
+    /// Listeners, in the order in which they were asked for.
+    pub fn listeners(&self) -> &[BoundListener] {
+        &self.listeners
     }
 
     /// Most connections at a time, within the descriptor limit.
@@ -402,6 +445,7 @@ impl Server {
             reactors,
             work,
             workers,
+            listeners,
             ..
         } = self;
         // It is closed once every reactor has started, or has failed to.
@@ -439,6 +483,7 @@ impl Server {
             // Half a server is worse than none.
             handle.shutdown_now();
         } else {
+            listening::log_surfaces(&listeners);
             log::info!("{start}");
         }
         let outcome = supervise(&handle, &endings, running_reactors, running_workers);
@@ -454,7 +499,7 @@ impl Server {
     /// The line in the log that says what holds.
     fn start_line(&self) -> String {
         let limit = self.connections_max;
-        let address = self.address;
+        let places = listening::places(&self.listeners);
         let threads = format!("{} reactors, {} workers", self.reactors.len(), self.workers);
         let rules = match self.topic_rules {
             0 => String::new(),
@@ -465,9 +510,7 @@ impl Server {
             true => "rights: decided by the program",
             false => &self.policy.rights,
         };
-        format!(
-            "listening on http://{address} ({policy}; {threads}; at most {limit} connections{rules})"
-        )
+        format!("listening on {places} ({policy}; {threads}; at most {limit} connections{rules})")
     }
 }
 

@@ -99,7 +99,7 @@ fn serve_is_the_default_command() {
     let settings: Value = serde_json::from_str(&out).expect("settings are JSON");
     assert_eq!(
         (code, &settings["listen"]),
-        (0, &"127.0.0.1:7".into()),
+        (0, &["127.0.0.1:7"][..].into()),
         "{error}"
     );
     let served = Running::start(umbel(&[]).env("UMBEL_LISTEN", "127.0.0.1:0"));

@@ -17,8 +17,8 @@ use support::{frames, wait_until};
 use umbel::access::{AccessRequest, Action, Authorizer, Denied};
 use umbel::handler::PeerFull;
 use umbel::{
-    Access, Builder, CloseCode, CloseReason, Config, ConnectionId, Error, Handle, Handler, Message,
-    Peer, PublishError, Server,
+    Access, Builder, CloseCode, CloseReason, Config, ConnectionId, Error, Handle, Handler,
+    Listener, Message, Peer, PublishError, Server,
 };
 
 /// A server on a thread of this process.
@@ -51,7 +51,7 @@ impl Embedded {
 
 fn config() -> Config {
     let mut config = Config::default();
-    config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    config.listeners = vec![Listener::new(SocketAddr::from(([127, 0, 0, 1], 0)))];
     config.reactors = 2;
     config
 }
@@ -466,7 +466,7 @@ fn drop_without_run() {
     let taken = builder().bind().expect("a free port");
     let mut config = config();
     config.reactors = 1;
-    config.listen = taken.local_addr();
+    config.listeners = vec![Listener::new(taken.local_addr())];
     let error = Server::builder().config(config).bind().err();
     let error = error.expect("the port is taken").to_string();
     assert!(error.contains(&taken.local_addr().to_string()), "{error}");
@@ -530,7 +530,7 @@ fn unreachable_handler() {
 #[test]
 fn public_address_needs_policy() {
     let mut config = config();
-    config.listen = SocketAddr::from(([0, 0, 0, 0], 0));
+    config.listeners = vec![Listener::new(SocketAddr::from(([0, 0, 0, 0], 0)))];
     let refused = Server::builder().config(config.clone()).bind();
     assert!(refused.is_err());
     config.publish = Some(Access::Nobody);

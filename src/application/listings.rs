@@ -199,6 +199,7 @@ impl Application {
         let mut current = CommandContext {
             id: context.id,
             identity: context.identity,
+            listener: context.listener,
             subscribed: context.subscribed,
             deflate: None,
             may_keep_context: false,

@@ -8,6 +8,7 @@ mod publishes;
 pub mod receipts;
 mod requests;
 pub mod route;
+mod surface;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::auth::Authority;
 use crate::auth::table::{Identities, IdentityHandle};
-use crate::config::Origins;
+use crate::config::{Origins, Surface};
 use crate::connection::{
     Answer, Connection, Deflation, Endpoint, Event, Message, Purpose, Settings,
 };
@@ -74,6 +75,15 @@ pub struct OwnEndpoint {
     pub handler: Arc<dyn Handler>,
 }
 
+/// A listener, as far as it concerns requests.
+#[derive(Clone, Debug)]
+pub struct Listening {
+    /// What it is called in the log.
+    pub name: Box<str>,
+    /// What it shows.
+    pub surface: Surface,
+}
+
 /// What all reactors share.
 #[derive(Clone)]
 pub struct Shared {
@@ -89,6 +99,8 @@ pub struct Shared {
     pub subprotocols: Arc<[Box<str>]>,
     /// Own endpoints.
     pub routes: Arc<[OwnEndpoint]>,
+    /// The listeners, each at its number.
+    pub listeners: Arc<[Listening]>,
     /// What all threads count.
     pub metrics: Arc<Metrics>,
     /// State of the server.
@@ -101,6 +113,8 @@ pub struct CommandContext<'a> {
     pub id: ConnectionId,
     /// Who sent its request, or opened it.
     pub identity: &'a mut IdentityHandle,
+    /// The number of the listener that it came by.
+    pub listener: u8,
     /// Its subscriptions.
     pub subscribed: &'a mut Subscribed,
     /// The compression that was agreed to.
@@ -113,6 +127,8 @@ pub struct CommandContext<'a> {
 pub struct ConnectionContext<'a> {
     /// Its name.
     pub id: ConnectionId,
+    /// The number of the listener that it came by.
+    pub listener: u8,
     /// Its state machine.
     pub connection: &'a mut Connection,
     /// Who sent its request, or opened it.

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use super::commands::Question;
 use super::publishes::hub_is_full;
 use super::route::{Route, allowed_methods, query_of};
+use super::surface::{is_for_observers, shows};
 use super::{Application, CommandContext, Lifecycle};
 use crate::auth::access::Action;
 use crate::auth::identity::Identity;
-use crate::config::Origins;
+use crate::config::{Origins, Surface};
 use crate::connection::event::ExtraHeaders;
 use crate::connection::joining::{POSITION_HEADER, RECOVERED_HEADER};
 use crate::connection::{
@@ -44,6 +45,10 @@ impl Application {
         head: &Head<'_>,
     ) -> Result<Answer, Refusal> {
         let route = Route::parse(head.target, &self.shared.settings.dialects)?;
+        let surface = self.surface_of(current.listener);
+        if !shows(surface, &route) {
+            return Err(Refusal::not_found("there is nothing here"));
+        }
         // Of a path that may be nobody's it is asked first whether it is there.
         if !matches!(route, Route::Path(_)) {
             if head.method == Method::Options {
@@ -91,6 +96,9 @@ impl Application {
         identity: &Identity<'_>,
         route: Route<'_>,
     ) -> Result<Answer, Refusal> {
+        if is_for_observers(self.surface_of(current.listener), &route) {
+            self.authorize(identity, Action::Observe)?;
+        }
         match route {
             Route::Health => Ok(text(200, "ok\n")),
             Route::Ready => Ok(match self.shared.lifecycle.get() {
@@ -143,6 +151,12 @@ impl Application {
             )])),
             Route::Path(path) => self.answer_path(current, head, identity, path),
         }
+    }
+
+    /// What the listener shows by which a connection came.
+    fn surface_of(&self, listener: u8) -> Surface {
+        let listening = self.shared.listeners.get(usize::from(listener));
+        listening.map_or(Surface::All, |listening| listening.surface)
     }
 
     /// Whether somebody may do something.

@@ -3,6 +3,7 @@
 //! | file | its one job |
 //! | --- | --- |
 //! | `serve` | `umbel serve`: settings to [`Config`](umbel::Config) to a running server |
+//! | `inherited` | listening sockets that a socket unit of systemd hands over |
 //! | `limits` | a flag, a variable and a range check for each limit |
 //! | `log_output` | log lines, for people or as JSON |
 //! | `sub`, `publish` | `umbel sub` and `umbel pub` |
@@ -19,6 +20,8 @@ mod documents;
 mod ending;
 mod event_stream;
 mod http_client;
+#[cfg(unix)]
+mod inherited;
 mod limits;
 mod log_output;
 mod machine;

@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::thread;
 
@@ -11,10 +10,12 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use umbel::config::{Limits, REACTORS_MAX, WORKERS_MAX};
+use umbel::config::{Limits, Listener, REACTORS_MAX, WORKERS_MAX};
 use umbel::internals::protocol::OriginList;
 use umbel::{Access, Config, ConfigError, Deflate, Handle, Origins, Server, TopicRule};
 
+#[cfg(unix)]
+use super::inherited;
 use super::{count, limits, log_output};
 
 const LISTENING: &str = "Address and threads";
@@ -50,9 +51,20 @@ pub fn command() -> Command {
         )
         .next_help_heading(LISTENING)
         .args([
-            setting("listen", "ADDRESS:PORT", "Where to listen; port 0 lets the system choose [default: 127.0.0.1:8080]")
+            setting("listen", "ADDRESS:PORT", "Address to listen on, or unix:PATH; repeat it, or separate by commas [default: 127.0.0.1:8080]")
                 .default_value("127.0.0.1:8080")
-                .value_parser(parse_address),
+                .action(ArgAction::Append)
+                .value_delimiter(',')
+                .value_parser(parse_listener)
+                .long_help(
+                    "Address to listen on; repeat it, or separate by commas [default: 127.0.0.1:8080]\n\
+                     ADDRESS:PORT        TCP; port 0 lets the system choose; http:// may stand before it\n\
+                     localhost:PORT      127.0.0.1 and ::1\n\
+                     unix:PATH           a unix socket, for its owner and its group\n\
+                     fd:NAME             what a socket unit of systemd hands over by that name\n\
+                     Behind each may stand what it shows: #all, #public (no console, figures and lists) or #admin (these \
+                     alone). Without that it is all, and public where another one is admin.",
+                ),
             setting("reactors", "COUNT", "Reactor threads; 0 means one for each core [default: 0]")
                 .default_value("0")
                 .allow_negative_numbers(true)
@@ -69,6 +81,13 @@ pub fn command() -> Command {
                 .default_value("true")
                 .value_parser(value_parser!(bool))
                 .hide_short_help(true),
+            // For tests: the paths of systems without what Linux alone has.
+            Arg::new("portable")
+                .long("portable")
+                .env("UMBEL_PORTABLE")
+                .hide(true)
+                .action(ArgAction::SetTrue)
+                .value_parser(BoolishValueParser::new()),
         ]);
     let command = add_topics(add_deflate(add_access(command)))
         .next_help_heading(LOGGING)
@@ -147,12 +166,9 @@ fn parse_topic_rules(text: &str) -> Result<Vec<TopicRule>, String> {
         .collect()
 }
 
-fn parse_address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| {
-        "it must be an IP address and a port, as in 127.0.0.1:8080, 0.0.0.0:8080 or [::]:8080; set it with --listen \
-         or UMBEL_LISTEN"
-            .to_owned()
-    })
+fn parse_listener(text: &str) -> Result<Listener, String> {
+    text.parse()
+        .map_err(|error| format!("{error}; set it with --listen or UMBEL_LISTEN"))
 }
 
 fn setting(name: &'static str, value: &'static str, help: &'static str) -> Arg {
@@ -171,7 +187,7 @@ fn access(name: &'static str, help: &str) -> Arg {
     setting(name, "RIGHT", "")
         .value_parser(["anyone", "nobody", "token"])
         .help(format!(
-            "{help}: anyone, nobody, or token [default: anyone on a loopback address]"
+            "{help}: anyone, nobody, or token [default: anyone on a loopback address alone]"
         ))
 }
 
@@ -210,7 +226,12 @@ fn serve(matches: &ArgMatches) -> Result<(), Box<dyn Error>> {
         }
         return print_settings(&config);
     }
-    let server = Server::builder().config(config).bind()?;
+    let mut builder = Server::builder().config(config);
+    #[cfg(unix)]
+    for (name, socket) in inherited::sockets()? {
+        builder = builder.inherited(&name, socket);
+    }
+    let server = builder.bind()?;
     handle_signals(server.handle())?;
     server.run()?;
     Ok(())
@@ -230,8 +251,9 @@ fn print_settings(config: &Config) -> Result<(), Box<dyn Error>> {
         .iter()
         .map(TopicRule::to_string)
         .collect();
+    let listeners: Vec<_> = config.listeners.iter().map(Listener::to_string).collect();
     let mut settings = json!({
-        "listen": config.listen.to_string(),
+        "listen": listeners,
         "reactors": config.reactors,
         "workers": config.workers,
         "inline_shards": config.inline_shards,
@@ -256,11 +278,17 @@ fn print_settings(config: &Config) -> Result<(), Box<dyn Error>> {
 fn config(matches: &ArgMatches) -> Result<Config, ConfigError> {
     let mut config = Config::default();
     let number = |name| matches.get_one::<u64>(name).copied().unwrap_or(0) as usize;
-    config.listen = *matches.get_one("listen").expect("it has a default");
+    config.listeners = matches
+        .get_many("listen")
+        .into_iter()
+        .flatten()
+        .cloned()
+        .collect();
     config.reactors = number("reactors");
     config.workers = number("workers");
     config.inline_shards = *matches.get_one("inline-shards").expect("it has a default");
     config.io_uring = *matches.get_one("io-uring").expect("it has a default");
+    config.portable = matches.get_flag("portable");
     config.publish = access_of(matches, "publish", "publish-token")?;
     config.subscribe = access_of(matches, "subscribe", "subscribe-token")?;
     config.observe = access_of(matches, "observe", "observe-token")?;

@@ -31,6 +31,21 @@ pub trait ByteStream {
     /// As of `shutdown(2)`.
     fn shutdown_write(&mut self) -> io::Result<()>;
 
+    /// Whether bytes wait in it that can be read, of which no event will tell, as plaintext of TLS.
+    fn holds_input(&self) -> bool {
+        false
+    }
+
+    /// Whether bytes wait in it that were written, and are to be sent once the socket has room, as records of TLS.
+    fn holds_output(&self) -> bool {
+        false
+    }
+
+    /// Who is at the other end, for the log.
+    fn peer(&self) -> String {
+        "unknown".to_owned()
+    }
+
     /// The socket behind it, for sends by [`Ring`](super::ring::Ring). One without is written to one by one.
     #[cfg(unix)]
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {

@@ -1,12 +1,14 @@
-//! Accepting: a budget for each tick, a pause when descriptors run out, and a share for every reactor.
+//! Accepting: for each listening socket a budget a tick, a pause when descriptors run out, and a share for every reactor.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError};
-use mio::net::{TcpListener, TcpStream};
+use crossbeam_channel::Receiver;
+use mio::{Interest, Registry, Token};
 
+use super::acceptor::Acceptor;
+use super::balance::{Balance, Incoming};
+use super::transport::Transport;
 use crate::config::Limits;
 use crate::hub::ReactorId;
 use crate::metrics::ReactorMetrics;
@@ -14,129 +16,117 @@ use crate::metrics::ReactorMetrics;
 /// Connections over the cap that are still told so; more are closed without a word.
 pub const REFUSED_MAX: usize = 128;
 
-/// Time between two log lines about accept failing.
+/// Time between two log lines about accept failing, for each socket.
 const LOG_INTERVAL_MS: u64 = 10_000;
-
-/// A reactor hands a fresh socket over when it holds so many more than the least loaded, and a 64th.
-const IMBALANCE_MIN: usize = 8;
-
-/// Wakes a reactor out of its wait for events.
-pub type Wake = Box<dyn Fn() + Send + Sync>;
-
-/// How many connections each reactor holds, and the way to hand one over.
-pub struct Balance {
-    loads: Box<[AtomicUsize]>,
-    handover: Box<[Sender<TcpStream>]>,
-    wakes: Box<[Wake]>,
-}
-
-impl Balance {
-    /// For the reactors that these belong to, reactor 0 first.
-    pub fn new(handover: Vec<Sender<TcpStream>>, wakes: Vec<Wake>) -> Balance {
-        Balance {
-            loads: wakes.iter().map(|_| AtomicUsize::new(0)).collect(),
-            handover: handover.into(),
-            wakes: wakes.into(),
-        }
-    }
-
-    /// Tells what a reactor holds.
-    pub fn set_load(&self, reactor: ReactorId, load: usize) {
-        self.loads[usize::from(reactor.0)].store(load, Ordering::Relaxed);
-    }
-
-    /// What all reactors hold.
-    pub fn total(&self) -> usize {
-        self.loads
-            .iter()
-            .map(|load| load.load(Ordering::Relaxed))
-            .sum()
-    }
-
-    /// Hands a socket to the least loaded reactor if this one holds clearly more; gives it back if not.
-    fn hand_over(&self, reactor: ReactorId, load: usize, stream: TcpStream) -> Option<TcpStream> {
-        let loads = self
-            .loads
-            .iter()
-            .map(|load| load.load(Ordering::Relaxed))
-            .enumerate();
-        let Some((least, least_load)) = loads.min_by_key(|&(_, load)| load) else {
-            return Some(stream);
-        };
-        if least == usize::from(reactor.0) || load < least_load + IMBALANCE_MIN + least_load / 64 {
-            return Some(stream);
-        }
-        match self.handover[least].try_send(stream) {
-            Ok(()) => {
-                // Counted at once, so that a burst does not all go to the same reactor.
-                self.loads[least].fetch_add(1, Ordering::Relaxed);
-                (self.wakes[least])();
-                None
-            }
-            Err(TrySendError::Full(stream) | TrySendError::Disconnected(stream)) => Some(stream),
-        }
-    }
-}
 
 /// What came of one step of accepting.
 pub enum Accepted<T> {
-    /// A connection for this reactor.
-    Connection(T),
+    /// A connection for this reactor, and the number of the listener that it came by.
+    Connection(T, u8),
     /// A connection that another reactor has now, or that failed; more may wait.
     Elsewhere,
     /// No more for now.
     Nothing,
 }
 
-/// A reactor's way to new connections.
-pub struct Listener {
-    /// None on a reactor that only takes what others hand over, and once nothing more is accepted.
-    socket: Option<TcpListener>,
-    handed: Receiver<TcpStream>,
-    balance: Arc<Balance>,
-    reactor: ReactorId,
+/// One socket of a listener, on one reactor.
+#[derive(Debug)]
+struct ListeningSocket {
+    acceptor: Acceptor,
+    /// The number of its listener.
+    listener: u8,
     /// Connections may wait: the budget was used up, or accepting paused.
     pending: bool,
-    accept_pause_ms: u64,
+    /// What is left of this tick's budget.
+    budget: usize,
     paused_until_ms: u64,
     next_log_ms: u64,
 }
 
-impl Listener {
-    /// Accepts from `socket` and takes what is handed over.
+/// A reactor's way to new connections.
+pub struct Listeners {
+    /// None on a reactor that only takes what others hand over, and once nothing more is accepted.
+    sockets: Vec<ListeningSocket>,
+    /// Whose turn it is, so that one socket with many that wait does not keep another waiting.
+    next: usize,
+    handed: Receiver<Incoming>,
+    balance: Arc<Balance>,
+    reactor: ReactorId,
+    budget: usize,
+    accept_pause_ms: u64,
+}
+
+impl Listeners {
+    /// Accepts from these sockets, each with the number of its listener, and takes what is handed over.
     pub fn new(
-        socket: Option<TcpListener>,
-        handed: Receiver<TcpStream>,
+        sockets: Vec<(Acceptor, u8)>,
+        handed: Receiver<Incoming>,
         balance: Arc<Balance>,
         reactor: ReactorId,
         limits: &Limits,
-    ) -> Listener {
-        Listener {
-            pending: socket.is_some(),
-            socket,
+    ) -> Listeners {
+        let sockets = sockets
+            .into_iter()
+            .map(|(acceptor, listener)| ListeningSocket {
+                acceptor,
+                listener,
+                pending: true,
+                budget: limits.accepts_per_tick_max,
+                paused_until_ms: 0,
+                next_log_ms: 0,
+            })
+            .collect();
+        Listeners {
+            sockets,
+            next: 0,
             handed,
             balance,
             reactor,
+            budget: limits.accepts_per_tick_max,
             accept_pause_ms: limits.accept_pause_ms,
-            paused_until_ms: 0,
-            next_log_ms: 0,
         }
     }
 
-    /// The socket, to be registered.
-    pub fn socket_mut(&mut self) -> Option<&mut TcpListener> {
-        self.socket.as_mut()
+    /// Asks for an event when there is something to accept: for each socket by its own token, those below `above`, the
+    /// first by the one just below.
+    ///
+    /// # Errors
+    /// As of `epoll_ctl(2)`.
+    pub fn register(&mut self, registry: &Registry, above: usize) -> io::Result<()> {
+        for (number, socket) in self.sockets.iter_mut().enumerate() {
+            let token = Token(above - 1 - number);
+            registry.register(&mut socket.acceptor, token, Interest::READABLE)?;
+        }
+        Ok(())
     }
 
-    /// The socket can be accepted from.
-    pub fn handle_ready(&mut self) {
-        self.pending = true;
+    /// An event of a socket: which of them, in the order of their tokens.
+    pub fn handle_ready(&mut self, number: usize) {
+        if let Some(socket) = self.sockets.get_mut(number) {
+            socket.pending = true;
+        }
     }
 
-    /// Accepts no more: closes the socket, which tells its peers.
+    /// A tick begins: each socket has its whole budget.
+    pub fn begin_tick(&mut self) {
+        for socket in &mut self.sockets {
+            socket.budget = self.budget;
+        }
+    }
+
+    /// Accepts no more: closes the sockets, which tells their peers.
     pub fn close(&mut self) {
-        self.socket = None;
-        self.pending = false;
+        self.sockets.clear();
+    }
+
+    /// How many sockets there are.
+    pub fn len(&self) -> usize {
+        self.sockets.len()
+    }
+
+    /// Whether there are none, and nothing is accepted but what is handed over.
+    pub fn is_empty(&self) -> bool {
+        self.sockets.is_empty()
     }
 
     /// When to try again, while there is something to try.
@@ -144,7 +134,8 @@ impl Listener {
         if !self.handed.is_empty() {
             return Some(0);
         }
-        self.pending.then_some(self.paused_until_ms)
+        let pending = self.sockets.iter().filter(|socket| socket.pending);
+        pending.map(|socket| socket.paused_until_ms).min()
     }
 
     /// How many connections all reactors hold.
@@ -164,44 +155,65 @@ impl Listener {
         load: usize,
         now_ms: u64,
         metrics: &ReactorMetrics,
-    ) -> Accepted<TcpStream> {
-        if let Ok(stream) = self.handed.try_recv() {
-            return Accepted::Connection(stream);
+    ) -> Accepted<Transport> {
+        if let Ok(Incoming {
+            transport,
+            listener,
+        }) = self.handed.try_recv()
+        {
+            return Accepted::Connection(transport, listener);
         }
-        let Some(socket) = self
-            .socket
-            .as_ref()
-            .filter(|_| self.pending && now_ms >= self.paused_until_ms)
-        else {
-            return Accepted::Nothing;
-        };
-        match socket.accept() {
-            Ok((stream, _)) => match self.balance.hand_over(self.reactor, load, stream) {
-                Some(stream) => Accepted::Connection(stream),
-                None => Accepted::Elsewhere,
-            },
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.pending = false;
-                Accepted::Nothing
-            }
-            Err(error) => {
-                metrics.accept_errors.add(1);
-                self.handle_error(&error, now_ms);
-                Accepted::Elsewhere
+        let pause_ms = self.accept_pause_ms;
+        while let Some(socket) = self.next_socket(now_ms) {
+            match socket.acceptor.accept() {
+                Ok(transport) => {
+                    let incoming = Incoming {
+                        transport,
+                        listener: socket.listener,
+                    };
+                    return match self.balance.hand_over(self.reactor, load, incoming) {
+                        Some(kept) => Accepted::Connection(kept.transport, kept.listener),
+                        None => Accepted::Elsewhere,
+                    };
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.pending = false,
+                Err(error) => {
+                    metrics.accept_errors.add(1);
+                    socket.handle_error(&error, now_ms, pause_ms);
+                    return Accepted::Elsewhere;
+                }
             }
         }
+        Accepted::Nothing
     }
 
+    /// The next socket that may have a connection for us, and whose budget is not used up.
+    fn next_socket(&mut self, now_ms: u64) -> Option<&mut ListeningSocket> {
+        let count = self.sockets.len();
+        let at = (self.next..self.next + count)
+            .map(|turn| turn % count)
+            .find(|&at| {
+                let socket = &self.sockets[at];
+                socket.pending && socket.budget > 0 && now_ms >= socket.paused_until_ms
+            })?;
+        self.next = (at + 1) % count;
+        let socket = &mut self.sockets[at];
+        socket.budget -= 1;
+        Some(socket)
+    }
+}
+
+impl ListeningSocket {
     /// A connection that was reset before it was accepted is passed over; when something has run out, or the cause is
-    /// not known, accepting pauses, for the next try would fail too.
-    fn handle_error(&mut self, error: &io::Error, now_ms: u64) {
+    /// not known, accepting from this socket pauses, for the next try would fail too.
+    fn handle_error(&mut self, error: &io::Error, now_ms: u64, pause_ms: u64) {
         if matches!(
             error.kind(),
             io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
         ) {
             return;
         }
-        self.paused_until_ms = now_ms + self.accept_pause_ms;
+        self.paused_until_ms = now_ms + pause_ms;
         if now_ms >= self.next_log_ms {
             self.next_log_ms = now_ms + LOG_INTERVAL_MS;
             let advice = match error.raw_os_error() {
@@ -210,34 +222,107 @@ impl Listener {
                 }
                 _ => "",
             };
-            log::warn!(
-                "accepting pauses for {} ms: {error}{advice}",
-                self.accept_pause_ms
-            );
+            log::warn!("accepting pauses for {pause_ms} ms: {error}{advice}");
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpStream as StdStream;
+
     use crossbeam_channel::bounded;
 
     use super::*;
+    use crate::metrics::Metrics;
+    use crate::net::tcp;
 
-    fn listener(handed: Receiver<TcpStream>) -> Listener {
-        let balance = Arc::new(Balance::new(Vec::new(), Vec::new()));
-        Listener::new(None, handed, balance, ReactorId(0), &Limits::default())
+    fn balance(reactors: usize) -> (Arc<Balance>, Vec<Receiver<Incoming>>) {
+        let wakes = (0..reactors).map(|_| Box::new(|| ()) as _).collect();
+        let (handover, handed) = (0..reactors).map(|_| bounded(8)).unzip();
+        (Arc::new(Balance::new(handover, wakes)), handed)
+    }
+
+    fn listeners(sockets: Vec<(Acceptor, u8)>, limits: &Limits) -> (Listeners, Arc<Balance>) {
+        let (balance, mut handed) = balance(2);
+        let handed = handed.swap_remove(0);
+        let it = Listeners::new(sockets, handed, Arc::clone(&balance), ReactorId(0), limits);
+        (it, balance)
+    }
+
+    /// A socket with some connections that wait.
+    fn waiting(count: usize, listener: u8) -> ((Acceptor, u8), Vec<StdStream>) {
+        let any = "127.0.0.1:0".parse().expect("an address");
+        let bound = tcp::listen(any, 1, false, &Limits::default()).expect("a listener");
+        let (address, mut sockets) = bound;
+        let socket = sockets.pop().expect("one");
+        let connect = |_| StdStream::connect(address).expect("a connection");
+        let peers = (0..count).map(connect).collect();
+        ((Acceptor::Tcp(socket), listener), peers)
     }
 
     #[test]
     fn a_reactor_without_a_socket_waits_for_what_is_handed_over() {
-        let (sender, handed) = bounded(2);
-        let listener = listener(handed);
-        assert_eq!(listener.next_try_ms(), None, "there is nothing to try");
-        let local = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = local.local_addr().expect("bound");
-        let stream = TcpStream::connect(address).expect("a connection that begins");
-        sender.send(stream).expect("room");
-        assert_eq!(listener.next_try_ms(), Some(0), "no event will announce it");
+        let limits = Limits::default();
+        let (balance, handed) = balance(2);
+        let mut sockets = handed.into_iter().zip([0, 1]).map(|(handed, number)| {
+            let id = ReactorId(number);
+            Listeners::new(Vec::new(), handed, Arc::clone(&balance), id, &limits)
+        });
+        let (_, mut second) = (sockets.next(), sockets.next().expect("two"));
+        assert_eq!(second.next_try_ms(), None, "there is nothing to try");
+        let ((acceptor, _), _peers) = waiting(1, 0);
+        let incoming = Incoming {
+            transport: acceptor.accept().expect("one waits"),
+            listener: 7,
+        };
+        balance.set_load(ReactorId(0), 100);
+        assert!(balance.hand_over(ReactorId(0), 100, incoming).is_none());
+        assert_eq!(second.next_try_ms(), Some(0), "no event will announce it");
+        let metrics = Metrics::new(2, &[]);
+        let accepted = second.accept(0, 0, metrics.reactor(1));
+        assert!(matches!(accepted, Accepted::Connection(_, 7)));
+    }
+
+    #[test]
+    fn each_socket_has_its_turn_and_its_budget() {
+        let limits = Limits {
+            accepts_per_tick_max: 3,
+            ..Limits::default()
+        };
+        let (busy, _busy_peers) = waiting(8, 0);
+        let (quiet, _quiet_peers) = waiting(2, 1);
+        let (mut listeners, _balance) = listeners(vec![busy, quiet], &limits);
+        let metrics = Metrics::new(2, &[]);
+        let tick = |listeners: &mut Listeners| {
+            listeners.begin_tick();
+            let mut accepted = Vec::new();
+            while let Accepted::Connection(_, listener) = listeners.accept(0, 0, metrics.reactor(0))
+            {
+                accepted.push(listener);
+            }
+            accepted
+        };
+        assert_eq!(tick(&mut listeners), [0, 1, 0, 1, 0]);
+        assert_eq!(listeners.next_try_ms(), Some(0), "more wait");
+        assert_eq!(tick(&mut listeners), [0, 0, 0]);
+        assert_eq!(tick(&mut listeners), [0, 0]);
+        assert_eq!(listeners.next_try_ms(), None);
+    }
+
+    #[test]
+    fn one_socket_pauses_and_the_other_does_not() {
+        let limits = Limits::default();
+        let (first, _first_peers) = waiting(1, 0);
+        let (second, _second_peers) = waiting(1, 1);
+        let (mut listeners, _balance) = listeners(vec![first, second], &limits);
+        let out_of_descriptors = io::Error::from_raw_os_error(libc::EMFILE);
+        listeners.sockets[0].handle_error(&out_of_descriptors, 1000, limits.accept_pause_ms);
+        let metrics = Metrics::new(2, &[]);
+        let mut accept = |now_ms| listeners.accept(0, now_ms, metrics.reactor(0));
+        assert!(matches!(accept(1000), Accepted::Connection(_, 1)));
+        assert!(matches!(accept(1000), Accepted::Nothing));
+        let after_ms = 1000 + limits.accept_pause_ms;
+        assert!(matches!(accept(after_ms), Accepted::Connection(_, 0)));
     }
 }

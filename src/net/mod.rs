@@ -1,6 +1,14 @@
 //! Sockets: listeners, transports and the ring of io_uring(7).
 
+pub mod acceptor;
+pub mod balance;
+pub mod binding;
 pub mod byte_stream;
 pub mod listener;
 pub mod ring;
-pub mod socket;
+pub mod tcp;
+pub mod transport;
+#[cfg(unix)]
+pub mod unix;
+
+pub use transport::Transport;

@@ -12,15 +12,11 @@ use std::sync::Arc;
 use slab::Slab;
 
 use super::driver::Readiness;
+use super::slot::{Flags, Slot};
 use super::sweep::Deadlines;
 use crate::application::{Application, CommandContext, Lifecycle, Shared};
-use crate::auth::table::IdentityHandle;
-use crate::connection::{
-    CloseReason, Connection, Event, Hold, Inflation, Label, NEVER_MS, Settings,
-};
-use crate::dialect::Form;
+use crate::connection::{CloseReason, Connection, Event, Hold, Inflation, NEVER_MS, Settings};
 use crate::fanout::compression::{Compression, Places};
-use crate::fanout::subscribed::Subscribed;
 use crate::handler::ConnectionId;
 use crate::http::refusal::Refusal;
 use crate::hub::ReactorId;
@@ -34,56 +30,6 @@ const TIMEOUTS_PER_TICK: usize = 1024;
 
 /// What the shared write buffer keeps between ticks after a large message went through them.
 const BUFFER_BYTES_KEPT: usize = 256 * 1024;
-
-/// One connection with all that the reactor knows of it, but for where it is in a cohort, and its deadline.
-pub(crate) struct Slot<T> {
-    pub connection: Connection,
-    pub transport: T,
-    /// Tells it from those that stood at its index before.
-    generation: u32,
-    /// Who sent its request, or opened it.
-    pub(crate) identity: IdentityHandle,
-    pub subscribed: Subscribed,
-    /// The form of its dialect, without compression.
-    pub(crate) plain_form: Form,
-    /// The form in which it takes publications best. A compressed one counts in its topic's audience.
-    pub(crate) best_form: Form,
-    /// What it counts as in `counts`.
-    pub(crate) label: Label,
-    /// What of it is in `inbound_bytes`.
-    pub(crate) inbound_bytes: u32,
-    /// What of it is in `outbox_bytes`.
-    pub(crate) outbox_bytes: u32,
-    /// The end of the peer's side was announced.
-    ended: bool,
-    /// It stands in `ready`.
-    is_ready: bool,
-    /// Reading stopped at a hold, and the edges that told of what is left are gone.
-    was_held: bool,
-    /// It stands in `closed`.
-    is_closed: bool,
-    /// The kernel took no more, and has yet to announce that there is room.
-    pub(crate) is_blocked: bool,
-}
-
-// There may be a million, and each is looked at with every delivery.
-const _: () = assert!(size_of::<Slot<u32>>() <= 128);
-
-impl<T> Slot<T> {
-    /// Whether it is that of this connection. Its index must have led here.
-    pub fn is(&self, id: ConnectionId) -> bool {
-        self.generation == id.generation
-    }
-
-    /// The name of its connection, of this reactor and at this index.
-    fn id(&self, reactor: ReactorId, index: u32) -> ConnectionId {
-        ConnectionId {
-            reactor: reactor.0,
-            index,
-            generation: self.generation,
-        }
-    }
-}
 
 /// All connections of one reactor.
 pub struct Connections<T> {
@@ -174,8 +120,13 @@ impl<T: ByteStream> Connections<T> {
         }
     }
 
-    /// Takes in a connection that was just accepted.
+    /// Takes in a connection that was just accepted, by the first listener.
     pub fn insert(&mut self, transport: T, now_ms: u64) -> ConnectionId {
+        self.insert_from(transport, 0, now_ms)
+    }
+
+    /// Takes in a connection that was just accepted by the listener of this number.
+    pub fn insert_from(&mut self, transport: T, listener: u8, now_ms: u64) -> ConnectionId {
         let id = self.next_id();
         self.next_generation = self.next_generation.wrapping_add(1);
         let connection = Connection::new(&self.settings, now_ms, id.index);
@@ -184,23 +135,8 @@ impl<T: ByteStream> Connections<T> {
             .set(id.index as usize, connection.deadline_ms(&self.settings));
         self.counts[label_index(label)] += 1;
         self.metrics.accepted.add(1);
-        let index = self.slots.insert(Slot {
-            connection,
-            transport,
-            generation: id.generation,
-            identity: IdentityHandle::ANONYMOUS,
-            subscribed: Subscribed::NONE,
-            plain_form: Form::PAYLOAD,
-            best_form: Form::PAYLOAD,
-            label,
-            inbound_bytes: 0,
-            outbox_bytes: 0,
-            ended: false,
-            is_ready: false,
-            was_held: false,
-            is_closed: false,
-            is_blocked: false,
-        });
+        let slot = Slot::new(connection, transport, id.generation, listener);
+        let index = self.slots.insert(slot);
         debug_assert_eq!(index as u32, id.index);
         id
     }
@@ -240,7 +176,9 @@ impl<T: ByteStream> Connections<T> {
     /// The transport can be read. `ended`: the end of the peer's side is known to stand behind the bytes.
     pub fn handle_readable(&mut self, id: ConnectionId, ended: bool, now_ms: u64) {
         if let Some(slot) = self.slot(id) {
-            slot.ended |= ended;
+            if ended {
+                slot.flags.set(Flags::ENDED, true);
+            }
             self.pump(id.index, now_ms);
         }
     }
@@ -248,8 +186,8 @@ impl<T: ByteStream> Connections<T> {
     /// The transport can be written.
     pub fn handle_writable(&mut self, id: ConnectionId, now_ms: u64) {
         let Some(slot) = self.slot(id) else { return };
-        slot.is_blocked = false;
-        if !slot.connection.outbox.is_empty() {
+        slot.flags.set(Flags::IS_BLOCKED, false);
+        if !slot.connection.outbox.is_empty() || slot.transport.holds_output() {
             self.settle(id.index, now_ms);
         }
     }
@@ -266,7 +204,7 @@ impl<T: ByteStream> Connections<T> {
                 break;
             };
             if let Some(slot) = self.slot(id) {
-                slot.is_ready = false;
+                slot.flags.set(Flags::IS_READY, false);
                 self.pump(id.index, now_ms);
             }
         }
@@ -332,9 +270,9 @@ impl<T: ByteStream> Connections<T> {
     pub(crate) fn resume(&mut self, id: ConnectionId) {
         if let Some(slot) = self.slot(id)
             && !slot.connection.is_held()
-            && !slot.is_ready
+            && !slot.flags.has(Flags::IS_READY)
         {
-            slot.is_ready = true;
+            slot.flags.set(Flags::IS_READY, true);
             self.ready.push_back(id);
         }
     }
@@ -344,8 +282,8 @@ impl<T: ByteStream> Connections<T> {
         let mut input = std::mem::take(&mut self.input);
         let mut budget = self.settings.limits.read_budget_bytes;
         while let Some(slot) = self.slots.get_mut(index as usize) {
-            slot.was_held = slot.connection.is_held();
-            if slot.was_held || slot.connection.is_closed() {
+            slot.flags.set(Flags::WAS_HELD, slot.connection.is_held());
+            if slot.flags.has(Flags::WAS_HELD) || slot.connection.is_closed() {
                 break;
             }
             if budget == 0 {
@@ -374,7 +312,10 @@ impl<T: ByteStream> Connections<T> {
                     // announced together with the bytes does not do so again.
                     let is_done = |slot: &Slot<T>| {
                         let connection = &slot.connection;
-                        !slot.ended && !connection.has_unread() && !connection.is_held()
+                        !slot.flags.has(Flags::ENDED)
+                            && !slot.transport.holds_input()
+                            && !connection.has_unread()
+                            && !connection.is_held()
                     };
                     if count < room && self.slots.get(index as usize).is_none_or(is_done) {
                         break;
@@ -406,6 +347,7 @@ impl<T: ByteStream> Connections<T> {
         let mut current = CommandContext {
             id: slot.id(application.reactor, index),
             identity: &mut slot.identity,
+            listener: slot.listener,
             subscribed: &mut slot.subscribed,
             deflate: slot.connection.deflate(),
             may_keep_context: self.inbound_bytes + Inflation::CONTEXT_BYTES
@@ -442,8 +384,8 @@ impl<T: ByteStream> Connections<T> {
             slot.connection.finish(CloseReason::Transport);
         }
         if slot.connection.is_closed() {
-            if !slot.is_closed {
-                slot.is_closed = true;
+            if !slot.flags.has(Flags::IS_CLOSED) {
+                slot.flags.set(Flags::IS_CLOSED, true);
                 self.closed.push(index);
             }
             return;
@@ -452,7 +394,7 @@ impl<T: ByteStream> Connections<T> {
         if deadline_ms < self.deadlines.get(index as usize) {
             self.deadlines.set(index as usize, deadline_ms);
         }
-        if slot.was_held {
+        if slot.flags.has(Flags::WAS_HELD) {
             let id = slot.id(self.application.reactor, index);
             self.resume(id);
         }
@@ -497,8 +439,8 @@ impl<T: ByteStream> Connections<T> {
         let Some(slot) = self.slots.get_mut(index as usize) else {
             return;
         };
-        if !slot.is_closed {
-            slot.is_closed = true;
+        if !slot.flags.has(Flags::IS_CLOSED) {
+            slot.flags.set(Flags::IS_CLOSED, true);
             self.closed.push(index);
         }
     }
@@ -520,6 +462,7 @@ impl<T: ByteStream> Connections<T> {
         let mut current = CommandContext {
             id,
             identity: &mut slot.identity,
+            listener: slot.listener,
             subscribed: &mut slot.subscribed,
             deflate: None,
             may_keep_context: false,
@@ -529,6 +472,14 @@ impl<T: ByteStream> Connections<T> {
                 application.handle_event(&mut current, event, out)
             });
         self.settle(id.index, now_ms);
+    }
+
+    /// What the listener of a number is called.
+    pub fn listener_name(&self, listener: u8) -> &str {
+        let listeners = &self.application.shared.listeners;
+        listeners
+            .get(usize::from(listener))
+            .map_or("", |listening| &listening.name)
     }
 
     /// Which reactor this is.

@@ -1,6 +1,7 @@
 //! What a reactor counts of its connections: bytes for the limits, kinds for the gauges, audiences for compression.
 
-use super::connections::{Connections, Slot};
+use super::connections::Connections;
+use super::slot::Slot;
 use crate::connection::{CloseReason, Label};
 use crate::dialect::{Class, Form};
 use crate::fanout::subscribed::{Subscribed, SubscribedKind};

@@ -47,6 +47,11 @@ pub trait Driver {
     /// The events of the last wait, those of connections: [`EVENTS_MAX`] at most, in the order in which they came.
     fn events(&mut self) -> impl Iterator<Item = Readiness>;
 
+    /// Connections that may come in one tick, if each listener may bring so many.
+    fn accepts_max(&self, each_max: usize) -> usize {
+        each_max
+    }
+
     /// One step towards the next connection. `load`: what this reactor holds.
     fn accept(&mut self, load: usize, now_ms: u64) -> Accepted<Self::Transport>;
 

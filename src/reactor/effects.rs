@@ -88,6 +88,7 @@ impl<T: ByteStream> Connections<T> {
         let slot = slots.get_mut(id.index as usize).filter(|it| it.is(id));
         let context = slot.map(|slot| ConnectionContext {
             id,
+            listener: slot.listener,
             connection: &mut slot.connection,
             identity: &mut slot.identity,
             subscribed: &mut slot.subscribed,

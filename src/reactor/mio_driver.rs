@@ -1,4 +1,4 @@
-//! The driver of a server: mio's poll, the listener, and the clock.
+//! The driver of a server: mio's poll, the listeners, and the clock.
 //!
 //! It ends each wait after a second, so that a wake which got lost costs no more than that.
 
@@ -8,7 +8,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use log::Level;
 use mio::event::Event;
-use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::clock::Clock;
@@ -19,9 +18,10 @@ use crate::connection::Settings;
 use crate::handler::ConnectionId;
 use crate::hub::ReactorId;
 use crate::metrics::ReactorMetrics;
-use crate::net::listener::{Accepted, Listener};
+use crate::net::listener::{Accepted, Listeners};
 use crate::net::ring::Ring;
-use crate::net::socket;
+use crate::net::tcp;
+use crate::net::transport::Transport;
 
 /// The longest wait: what a wake that got lost costs at most.
 const WAIT_MS_MAX: u64 = 1000;
@@ -30,7 +30,8 @@ const WAIT_MS_MAX: u64 = 1000;
 const POLL_ERRORS_MAX: u32 = 100;
 
 const WAKE: Token = Token(usize::MAX);
-const LISTEN: Token = Token(usize::MAX - 1);
+/// The tokens of listening sockets stand below it.
+const LISTEN: usize = WAKE.0;
 
 // A token holds a slab index and its generation.
 const _: () = assert!(usize::BITS >= 64, "Umbel needs a 64-bit machine");
@@ -63,7 +64,9 @@ impl Selector {
 pub struct MioDriver {
     poll: Poll,
     events: Events,
-    listener: Listener,
+    listeners: Listeners,
+    /// The tokens of its sockets are this one and those above, but for the last.
+    first_listening: usize,
     clock: Clock,
     reactor: ReactorId,
     settings: Arc<Settings>,
@@ -76,7 +79,7 @@ impl MioDriver {
     /// The driver of reactor `id`. The process's clock began at `started`.
     pub fn new(
         selector: Selector,
-        listener: Listener,
+        listeners: Listeners,
         id: ReactorId,
         shared: &Shared,
         started: Instant,
@@ -84,7 +87,8 @@ impl MioDriver {
         MioDriver {
             poll: selector.poll,
             events: Events::with_capacity(EVENTS_MAX),
-            listener,
+            first_listening: LISTEN - listeners.len(),
+            listeners,
             clock: Clock::new(started),
             reactor: id,
             settings: Arc::clone(&shared.settings),
@@ -102,13 +106,7 @@ impl MioDriver {
     }
 
     fn start(&mut self) -> io::Result<()> {
-        match self.listener.socket_mut() {
-            Some(socket) => {
-                let registry = self.poll.registry();
-                registry.register(socket, LISTEN, Interest::READABLE)
-            }
-            None => Ok(()),
-        }
+        self.listeners.register(self.poll.registry(), LISTEN)
     }
 
     /// Counts a wait that failed, and gives its error back once there are too many in a row.
@@ -125,9 +123,10 @@ impl MioDriver {
 }
 
 impl Driver for MioDriver {
-    type Transport = TcpStream;
+    type Transport = Transport;
 
     fn wait(&mut self, wait_ms: u64) -> io::Result<Waited> {
+        self.listeners.begin_tick();
         let wait_ms = wait_ms.min(WAIT_MS_MAX);
         let timeout = Duration::from_millis(wait_ms);
         let outcome = self.poll.poll(&mut self.events, Some(timeout));
@@ -152,50 +151,58 @@ impl Driver for MioDriver {
     fn events(&mut self) -> impl Iterator<Item = Readiness> {
         let MioDriver {
             events,
-            listener,
+            listeners,
+            first_listening,
             reactor,
             ..
         } = self;
         events.iter().filter_map(|event| match event.token() {
             WAKE => None,
-            LISTEN => {
-                listener.handle_ready();
+            Token(bits) if bits >= *first_listening => {
+                listeners.handle_ready(LISTEN - 1 - bits);
                 None
             }
             Token(bits) => Some(readiness(event, *reactor, bits)),
         })
     }
 
-    fn accept(&mut self, load: usize, now_ms: u64) -> Accepted<TcpStream> {
-        self.listener.accept(load, now_ms, &self.metrics)
+    fn accepts_max(&self, each_max: usize) -> usize {
+        // Those that are handed over may be as many as those of a socket.
+        each_max * (self.listeners.len() + 1)
     }
 
-    fn register(&mut self, stream: &mut TcpStream, id: ConnectionId) -> io::Result<()> {
-        socket::prepare(stream, &self.settings.limits)?;
+    fn accept(&mut self, load: usize, now_ms: u64) -> Accepted<Transport> {
+        self.listeners.accept(load, now_ms, &self.metrics)
+    }
+
+    fn register(&mut self, transport: &mut Transport, id: ConnectionId) -> io::Result<()> {
+        if let Transport::Tcp(stream) = transport {
+            tcp::prepare(stream, &self.settings.limits)?;
+        }
         let interest = Interest::READABLE | Interest::WRITABLE;
         let token = Token(id.to_bits() as usize);
-        self.poll.registry().register(stream, token, interest)
+        self.poll.registry().register(transport, token, interest)
     }
 
-    fn release(&mut self, stream: &mut TcpStream) {
-        // It fails only for a stream that was never registered; closing the descriptor ends the registration too.
-        let _ = self.poll.registry().deregister(stream);
+    fn release(&mut self, transport: &mut Transport) {
+        // It fails only for one that was never registered; closing the descriptor ends the registration too.
+        let _ = self.poll.registry().deregister(transport);
     }
 
     fn next_accept_ms(&self) -> Option<u64> {
-        self.listener.next_try_ms()
+        self.listeners.next_try_ms()
     }
 
     fn stop_accepting(&mut self) {
-        self.listener.close();
+        self.listeners.close();
     }
 
     fn set_load(&mut self, load: usize) {
-        self.listener.set_load(load);
+        self.listeners.set_load(load);
     }
 
     fn total(&self) -> usize {
-        self.listener.total()
+        self.listeners.total()
     }
 
     fn now_us(&self) -> u64 {
@@ -215,7 +222,7 @@ impl Reactor<MioDriver> {
     /// connections.
     ///
     /// # Errors
-    /// When the listener cannot be registered.
+    /// When a listener cannot be registered.
     pub fn start(&mut self) -> io::Result<()> {
         if self.driver.wants_ring {
             self.connections.ring = open_ring(self.connections.reactor());

@@ -26,12 +26,14 @@ mod effects;
 pub mod mailbox;
 pub mod mio_driver;
 mod outbound;
+mod slot;
 pub mod sweep;
 
 use std::io;
 
 use crate::application::{Lifecycle, Shared};
 use crate::hub::ReactorId;
+use crate::net::byte_stream::ByteStream;
 use crate::net::listener::{Accepted, REFUSED_MAX};
 use connections::Connections;
 use driver::{Driver, EVENTS_MAX};
@@ -162,9 +164,10 @@ impl<D: Driver> Reactor<D> {
     }
 
     fn accept(&mut self) {
-        for _ in 0..self.connections.settings.limits.accepts_per_tick_max {
+        let each_max = self.connections.settings.limits.accepts_per_tick_max;
+        for _ in 0..self.driver.accepts_max(each_max) {
             match self.driver.accept(self.connections.len(), self.now_ms) {
-                Accepted::Connection(transport) => self.admit(transport),
+                Accepted::Connection(transport, listener) => self.admit(transport, listener),
                 Accepted::Elsewhere => {}
                 Accepted::Nothing => return,
             }
@@ -172,7 +175,7 @@ impl<D: Driver> Reactor<D> {
         }
     }
 
-    fn admit(&mut self, mut transport: D::Transport) {
+    fn admit(&mut self, mut transport: D::Transport, listener: u8) {
         let total = self.driver.total();
         let over = total >= self.connections_max;
         if over && total >= self.connections_max + REFUSED_MAX {
@@ -183,7 +186,12 @@ impl<D: Driver> Reactor<D> {
             log::debug!("a fresh socket could not be prepared: {error}");
             return self.connections.metrics.accept_errors.add(1);
         }
-        self.connections.insert(transport, self.now_ms);
+        if log::log_enabled!(log::Level::Debug) {
+            let (peer, listener) = (transport.peer(), self.connections.listener_name(listener));
+            log::debug!(connection:% = id, peer, listener; "accepted");
+        }
+        self.connections
+            .insert_from(transport, listener, self.now_ms);
         if over {
             self.connections.refuse_admission(id, self.now_ms);
         }

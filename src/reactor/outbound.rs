@@ -3,7 +3,8 @@
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
-use super::connections::{Connections, Slot};
+use super::connections::Connections;
+use super::slot::{Flags, Slot};
 use crate::connection::outbox::{OutboxFull, SEGMENTS_PER_WRITE};
 use crate::connection::{CloseReason, Segment, Settings};
 use crate::dialect::{Dialects, Form};
@@ -375,7 +376,7 @@ impl<T: ByteStream> Slot<T> {
                     written += count;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.is_blocked = true;
+                    self.flags.set(Flags::IS_BLOCKED, true);
                     break;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -413,7 +414,7 @@ impl<T: ByteStream> Slot<T> {
         metrics: &ReactorMetrics,
         out: &mut Vec<u8>,
     ) -> io::Result<()> {
-        while !self.connection.outbox.is_empty() && !self.is_blocked {
+        while !self.connection.outbox.is_empty() && !self.flags.has(Flags::IS_BLOCKED) {
             let mut pieces = [IoSlice::new(&[]); SEGMENTS_PER_WRITE];
             let count = self.connection.outbox.slices(&mut pieces);
             match self.transport.write_vectored(&pieces[..count]) {
@@ -427,7 +428,9 @@ impl<T: ByteStream> Slot<T> {
                         out.splice(..0, pong);
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_blocked = true,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.flags.set(Flags::IS_BLOCKED, true);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -449,7 +452,7 @@ impl<T: ByteStream> Slot<T> {
         let written = match outcome {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.is_blocked = true;
+                self.flags.set(Flags::IS_BLOCKED, true);
                 0
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,

@@ -222,7 +222,7 @@ impl Driver for SimulatedDriver {
             return Accepted::Elsewhere;
         }
         match self.backlog.pop_front() {
-            Some((index, link)) => Accepted::Connection(Socket { index, link }),
+            Some((index, link)) => Accepted::Connection(Socket { index, link }, 0),
             None => {
                 self.may_accept = false;
                 Accepted::Nothing

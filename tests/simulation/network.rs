@@ -2,8 +2,8 @@
 //! epoll would tell it, edge-triggered.
 //!
 //! ```text
-//!  peer ── up.flight ──► up.arrived ──► Transport::read          flight: on its way, and counted as the sender's
-//!       ◄─ down.arrived ◄── down.flight ◄─ Transport::write      arrived: in the receiver's socket
+//!  peer ── up.flight ──► up.arrived ──► ByteStream::read         flight: on its way, and counted as the sender's
+//!       ◄─ down.arrived ◄── down.flight ◄─ ByteStream::write     arrived: in the receiver's socket
 //! ```
 
 use std::cell::RefCell;

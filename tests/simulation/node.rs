@@ -163,6 +163,7 @@ impl Node {
                 path: "/echo".into(),
                 handler: Arc::new(Forward(Arc::clone(&echo))),
             }]),
+            listeners: Arc::new([]),
             metrics,
             lifecycle: Arc::new(LifecycleCell::default()),
         };

@@ -108,6 +108,7 @@ pub fn shared(settings: Settings, outlet: Box<dyn Outlet>) -> Shared {
             path: "/echo".into(),
             handler: Arc::new(Echo),
         }]),
+        listeners: Arc::new([]),
         metrics,
         lifecycle: Arc::new(LifecycleCell::default()),
     }

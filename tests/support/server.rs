@@ -86,10 +86,17 @@ impl Server {
         server
     }
 
+    /// The first address that it says it listens on; port 0 where it has none.
     fn listening_on(&self) -> Option<SocketAddr> {
         let log = self.log();
-        let (_, rest) = log.split_once("listening on http://")?;
-        rest.split_whitespace().next()?.parse().ok()
+        let (_, rest) = log.split_once("listening on ")?;
+        let places = rest.lines().next()?.split([' ', ',']);
+        let address = places
+            .filter_map(|place| place.strip_prefix("http://"))
+            .next();
+        address.map_or(Some(([127, 0, 0, 1], 0).into()), |address| {
+            address.parse().ok()
+        })
     }
 
     /// Where it listens.

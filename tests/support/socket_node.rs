@@ -19,7 +19,9 @@ use mio::net::TcpStream;
 use umbel::config::Limits;
 use umbel::internals::connection::Settings;
 use umbel::internals::hub::{Command, Kind, Origin, Publication, ReactorId};
-use umbel::internals::net::listener::{Balance, Listener};
+use umbel::internals::net::balance::{Balance, Incoming};
+use umbel::internals::net::listener::Listeners;
+use umbel::internals::net::transport::Transport;
 use umbel::internals::reactor::mailbox::mailbox;
 use umbel::internals::reactor::mio_driver::{MioDriver, Selector};
 use umbel::internals::reactor::{Context, Reactor};
@@ -39,7 +41,7 @@ const CONNECTIONS_MAX: usize = 1 << 20;
 /// The node.
 pub struct SocketNode {
     reactor: Reactor<MioDriver>,
-    handover: Sender<TcpStream>,
+    handover: Sender<Incoming>,
     balance: Arc<Balance>,
     shards: Arc<Shards>,
     /// Connections that the reactor takes up in one tick.
@@ -64,10 +66,10 @@ impl SocketNode {
         // The only reactor hands nothing over, so it wakes nobody.
         let wake = Box::new(|| {});
         let balance = Arc::new(Balance::new(vec![handover.clone()], vec![wake]));
-        let listener = Listener::new(None, handed, Arc::clone(&balance), id, limits);
+        let listeners = Listeners::new(Vec::new(), handed, Arc::clone(&balance), id, limits);
         let shared = shared(Settings::new(limits), Box::new(outlet));
         let shards = Arc::clone(&shared.shards);
-        let driver = MioDriver::new(selector, listener, id, &shared, Instant::now());
+        let driver = MioDriver::new(selector, listeners, id, &shared, Instant::now());
         let context = Context {
             shared,
             reactors: 1,
@@ -100,7 +102,11 @@ impl SocketNode {
                 end.set_nonblocking(true).expect("a socket");
                 peer.write_all(first).expect("room");
                 let end = StdStream::from(OwnedFd::from(end));
-                self.handover.send(TcpStream::from_std(end)).expect("room");
+                let incoming = Incoming {
+                    transport: Transport::Tcp(TcpStream::from_std(end)),
+                    listener: 0,
+                };
+                self.handover.send(incoming).expect("room");
                 peer
             })
             .collect();

@@ -1,43 +1,17 @@
-//! TCP sockets: their options, and [`ByteStream`] over mio's stream.
+//! TCP sockets: ports that reactors share, and options.
 
-use std::io::{self, IoSlice};
-use std::net::{Shutdown, SocketAddr};
-#[cfg(unix)]
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io;
+use std::net::SocketAddr;
 #[cfg(target_os = "linux")]
 use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::byte_stream::ByteStream;
 use crate::config::Limits;
 
-impl ByteStream for TcpStream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        io::Read::read(self, buffer)
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        io::Write::write(self, bytes)
-    }
-
-    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        io::Write::write_vectored(self, pieces)
-    }
-
-    fn shutdown_write(&mut self) -> io::Result<()> {
-        self.shutdown(Shutdown::Write)
-    }
-
-    #[cfg(unix)]
-    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.as_fd())
-    }
-}
-
-/// Takes a port for `count` reactors: one listener each where they can share it, and one for all elsewhere. Gives the
-/// address with it, for port 0 lets the system choose.
+/// Takes a port: with one listening socket for each of `count` reactors, among which the kernel shares out connections, or
+/// with a single one if `shares_port` is false. Gives the address with it, for port 0 lets the system choose.
 ///
 /// # Errors
 /// As of `socket(2)`, `setsockopt(2)`, `bind(2)` and `listen(2)`; `EADDRINUSE` also where another program shares its
@@ -45,25 +19,30 @@ impl ByteStream for TcpStream {
 pub fn listen(
     address: SocketAddr,
     count: usize,
+    shares_port: bool,
     limits: &Limits,
-) -> io::Result<(SocketAddr, Vec<Option<TcpListener>>)> {
-    let shares_port = cfg!(target_os = "linux") && count > 1;
+) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
+    let shares_port = cfg!(target_os = "linux") && shares_port && count > 1;
     // A socket that does not share cannot be bound while another listens, and keeps the port that the system chose
     // from being chosen again. It never listens, so those below can be bound beside it.
     let reserved = bind(address, false)?;
     let address = reserved.local_addr()?.as_socket().unwrap_or(address);
     let reserved = if shares_port { Some(reserved) } else { None };
-    let mut listeners = Vec::with_capacity(count);
-    for number in 0..count {
-        let is_wanted = number == 0 || shares_port;
-        listeners.push(if is_wanted {
-            Some(listen_at(address, shares_port, limits)?)
-        } else {
-            None
-        });
-    }
+    let count = if shares_port { count } else { 1 };
+    let sockets = (0..count).map(|_| listen_at(address, shares_port, limits));
+    let sockets = sockets.collect::<io::Result<Vec<_>>>()?;
     drop(reserved);
-    Ok((address, listeners))
+    Ok((address, sockets))
+}
+
+/// Prepares a socket that another program made to listen, and accepts from it.
+///
+/// # Errors
+/// As of `setsockopt(2)`.
+pub fn adopt(listener: std::net::TcpListener, limits: &Limits) -> io::Result<TcpListener> {
+    configure(&SockRef::from(&listener), limits)?;
+    listener.set_nonblocking(true)?;
+    Ok(TcpListener::from_std(listener))
 }
 
 fn listen_at(address: SocketAddr, shares_port: bool, limits: &Limits) -> io::Result<TcpListener> {
@@ -134,8 +113,8 @@ mod tests {
     fn an_accepted_socket_inherits_the_options() {
         let limits = Limits::default();
         let any = "127.0.0.1:0".parse().expect("an address");
-        let (address, mut listeners) = listen(any, 1, &limits).expect("a listener");
-        let listener = listeners.pop().flatten().expect("one");
+        let (address, mut listeners) = listen(any, 1, true, &limits).expect("a listener");
+        let listener = listeners.pop().expect("one");
         let _peer = StdStream::connect(address).expect("a connection");
         // The handshake of a blocking connect is complete, so the connection is there to be accepted.
         let (stream, _) = listener.accept().expect("accepted");

@@ -1,0 +1,78 @@
+//! What a listener shows of the server's resources.
+
+use super::route::Route;
+use crate::config::Surface;
+use crate::console;
+
+/// Whether a resource is to be found on a listener with this surface.
+pub fn shows(surface: Surface, route: &Route<'_>) -> bool {
+    let (on_public, on_admin) = match route {
+        Route::Health | Route::Ready | Route::Path("*") => (true, true),
+        Route::Metrics | Route::Topics | Route::Topic(_) => (false, true),
+        Route::Asset(path) | Route::Path(path) if console::asset(path).is_some() => (
+            console::asset(path).is_some_and(|asset| asset.is_public),
+            true,
+        ),
+        Route::Asset(_) => (false, true),
+        Route::TopicUpgrade(_)
+        | Route::Commands("/ws")
+        | Route::Publish(_)
+        | Route::PublishMany => (true, true),
+        Route::Commands(_) | Route::TopicStream(..) | Route::Path(_) => (true, false),
+    };
+    match surface {
+        Surface::All => true,
+        Surface::Public => on_public,
+        Surface::Admin => on_admin,
+    }
+}
+
+/// Whether it is there for those alone who may observe: on a listener for operators, what the console speaks.
+pub fn is_for_observers(surface: Surface, route: &Route<'_>) -> bool {
+    surface == Surface::Admin
+        && matches!(
+            route,
+            Route::TopicUpgrade(_) | Route::Commands(_) | Route::Publish(_) | Route::PublishMany
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialect::Dialects;
+
+    #[test]
+    fn each_surface_shows_its_own() {
+        let dialects = Dialects::default();
+        for (target, on_public, on_admin) in [
+            ("/", false, true),
+            ("/console", false, true),
+            ("/console/console.js", false, true),
+            ("/console/no", false, true),
+            ("/favicon.ico", false, true),
+            ("/metrics", false, true),
+            ("/topics", false, true),
+            ("/topics/a", false, true),
+            ("/umbel.js", true, true),
+            ("/umbel.d.ts", true, true),
+            ("/health", true, true),
+            ("/ready", true, true),
+            ("*", true, true),
+            ("/ws", true, true),
+            ("/ws/a", true, true),
+            ("/pub", true, true),
+            ("/pub/a", true, true),
+            ("/sse/a", true, false),
+            ("/echo", true, false),
+        ] {
+            let route = Route::parse(target, &dialects).expect("the test's targets are routes");
+            let shown = [Surface::Public, Surface::Admin].map(|surface| shows(surface, &route));
+            assert_eq!(shown, [on_public, on_admin], "{target}");
+            assert!(shows(Surface::All, &route));
+            let for_observers = is_for_observers(Surface::Admin, &route);
+            let is_spoken = target.starts_with("/ws") || target.starts_with("/pub");
+            assert_eq!(for_observers, is_spoken, "{target}");
+            assert!(!is_for_observers(Surface::Public, &route));
+        }
+    }
+}

@@ -1,0 +1,450 @@
+//! Listeners: where a server takes connections, and what each of them shows.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::ConfigError;
+
+/// Most listeners of one server.
+pub const LISTENERS_MAX: usize = 64;
+
+/// Most bytes of a listener's name, as systemd has it for `FileDescriptorName=`.
+const NAME_BYTES_MAX: usize = 255;
+
+/// The permissions of a unix socket, if nothing else is said: its owner and its group may connect.
+pub const UNIX_MODE: u32 = 0o660;
+
+/// Address of a listener.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ListenAddress {
+    /// An IP address and a port. Port 0 lets the system choose. `[::]` takes IPv4 too.
+    Tcp(SocketAddr),
+    /// Both addresses of this machine alone, `127.0.0.1` and `::1`, on one port. Where there is no IPv6, the first of them.
+    Localhost(u16),
+    /// A unix socket.
+    Unix {
+        /// Where in the file system.
+        path: PathBuf,
+        /// Who may connect, as permissions of the file.
+        mode: u32,
+    },
+    /// Sockets that the process has inherited under this name, as from a socket unit of systemd.
+    Inherited(String),
+}
+
+impl ListenAddress {
+    /// A unix socket at this path, with [`UNIX_MODE`].
+    pub fn unix(path: impl Into<PathBuf>) -> ListenAddress {
+        ListenAddress::Unix {
+            path: path.into(),
+            mode: UNIX_MODE,
+        }
+    }
+
+    /// Whether nobody but programs of this machine can reach it over TCP.
+    pub fn is_loopback(&self) -> bool {
+        match self {
+            ListenAddress::Tcp(address) => address.ip().is_loopback(),
+            ListenAddress::Localhost(_) => true,
+            ListenAddress::Unix { .. } | ListenAddress::Inherited(_) => false,
+        }
+    }
+
+    /// Whether two listeners may have it: each gets another port.
+    fn is_chosen_by_the_system(&self) -> bool {
+        match self {
+            ListenAddress::Tcp(address) => address.port() == 0,
+            ListenAddress::Localhost(port) => *port == 0,
+            ListenAddress::Unix { .. } | ListenAddress::Inherited(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ListenAddress::Tcp(address) => address.fmt(f),
+            ListenAddress::Localhost(port) => write!(f, "localhost:{port}"),
+            ListenAddress::Unix { path, .. } => write!(f, "unix:{}", path.display()),
+            ListenAddress::Inherited(name) => write!(f, "fd:{name}"),
+        }
+    }
+}
+
+impl From<SocketAddr> for ListenAddress {
+    fn from(address: SocketAddr) -> ListenAddress {
+        ListenAddress::Tcp(address)
+    }
+}
+
+/// Part of the server's resources that a listener shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Surface {
+    /// Everything.
+    All,
+    /// What clients need: topics, own endpoints, `/health` and `/ready`. No console, no `/metrics`, no `/topics`.
+    Public,
+    /// What operators need: the console, `/metrics`, `/topics`, `/health` and `/ready`; and `/ws` for those who may observe.
+    Admin,
+}
+
+impl fmt::Display for Surface {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Surface::All => "all",
+            Surface::Public => "public",
+            Surface::Admin => "admin",
+        })
+    }
+}
+
+/// One listener of a server.
+///
+/// ```
+/// use umbel::config::{Listener, Surface};
+///
+/// # fn main() -> Result<(), String> {
+/// let listener: Listener = "127.0.0.1:9000#admin".parse()?;
+/// assert_eq!(listener.surface, Some(Surface::Admin));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Listener {
+    /// Name in the log. No two of a server have the same.
+    pub name: String,
+    /// Address.
+    pub address: ListenAddress,
+    /// Resources that it shows. None: all, unless another listener is for operators alone; then what clients need.
+    pub surface: Option<Surface>,
+}
+
+impl Listener {
+    /// One that is called as its address is.
+    pub fn new(address: impl Into<ListenAddress>) -> Listener {
+        let address = address.into();
+        Listener {
+            name: address.to_string(),
+            address,
+            surface: None,
+        }
+    }
+
+    /// Listener of another name.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>) -> Listener {
+        self.name = name.into();
+        self
+    }
+
+    /// Listener with this surface.
+    #[must_use]
+    pub fn with_surface(mut self, surface: Surface) -> Listener {
+        self.surface = Some(surface);
+        self
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let wrong = |way_out: &str| Err(ConfigError::new("listen", self, way_out));
+        if self.name.is_empty() || self.name.len() > NAME_BYTES_MAX {
+            return wrong("its name must have from 1 to 255 bytes");
+        }
+        match &self.address {
+            ListenAddress::Unix { .. } if !cfg!(unix) => wrong("this system has no unix sockets"),
+            ListenAddress::Unix { path, .. } if path.as_os_str().is_empty() => {
+                wrong("a unix socket needs a path, as in unix:/run/umbel.sock")
+            }
+            ListenAddress::Unix { mode, .. } if *mode > 0o777 => {
+                wrong("the mode of a unix socket is at most 0777")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Listener {
+    /// As `--listen` takes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.surface {
+            None => self.address.fmt(f),
+            Some(surface) => write!(f, "{}#{surface}", self.address),
+        }
+    }
+}
+
+impl FromStr for Listener {
+    type Err = String;
+
+    /// Reads what `--listen` takes: `ADDRESS:PORT`, `localhost:PORT`, either with `http://` before it, `unix:PATH` or
+    /// `fd:NAME`; behind it `#public`, `#admin` or `#all`.
+    fn from_str(text: &str) -> Result<Listener, String> {
+        let (address, surface) = match text.rsplit_once('#') {
+            None => (text, None),
+            Some((address, surface)) => (address, Some(parse_surface(surface)?)),
+        };
+        Ok(Listener {
+            surface,
+            ..Listener::new(parse_address(address)?)
+        })
+    }
+}
+
+fn parse_surface(text: &str) -> Result<Surface, String> {
+    match text {
+        "all" => Ok(Surface::All),
+        "public" => Ok(Surface::Public),
+        "admin" => Ok(Surface::Admin),
+        _ => Err("what stands behind # is the surface: #public, #admin or #all".to_owned()),
+    }
+}
+
+fn parse_address(text: &str) -> Result<ListenAddress, String> {
+    if text.starts_with("https://") {
+        return Err(
+            "there is no TLS yet: let a proxy end it, and listen on http:// or unix:PATH"
+                .to_owned(),
+        );
+    }
+    if let Some(path) = text.strip_prefix("unix:") {
+        // `unix:///run/a` is how URLs write it.
+        let path = path
+            .strip_prefix("//")
+            .filter(|path| path.starts_with('/'))
+            .unwrap_or(path);
+        return match path.chars().next() {
+            None => Err("a unix socket needs a path, as in unix:/run/umbel.sock".to_owned()),
+            Some('@') => Err(
+                "abstract sockets have no permissions: give a path, as in unix:/run/umbel.sock"
+                    .to_owned(),
+            ),
+            Some(_) => Ok(ListenAddress::unix(path)),
+        };
+    }
+    if let Some(name) = text.strip_prefix("fd:") {
+        return match name.is_empty() || name.contains(':') {
+            true => Err("an inherited socket has a name without colons, as in fd:web".to_owned()),
+            false => Ok(ListenAddress::Inherited(name.to_owned())),
+        };
+    }
+    let address = text
+        .strip_prefix("http://")
+        .map_or(text, |rest| rest.strip_suffix('/').unwrap_or(rest));
+    if let Some(port) = address
+        .strip_prefix("localhost:")
+        .and_then(|port| port.parse().ok())
+    {
+        return Ok(ListenAddress::Localhost(port));
+    }
+    address.parse().map(ListenAddress::Tcp).map_err(|_| {
+        "it must be an IP address and a port, as in 127.0.0.1:8080, 0.0.0.0:8080 or [::]:8080; localhost:PORT; or \
+         unix:PATH; with #admin or #public behind it for what it shows"
+            .to_owned()
+    })
+}
+
+/// All listeners of a server, which are at least one.
+#[derive(Clone, Debug)]
+pub struct Listeners(Vec<Listener>);
+
+impl Listeners {
+    /// Those that were asked for; without any, 127.0.0.1:8080.
+    pub fn of(asked: &[Listener]) -> Listeners {
+        match asked {
+            [] => {
+                let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
+                Listeners(vec![Listener::new(address)])
+            }
+            asked => Listeners(asked.to_vec()),
+        }
+    }
+
+    /// Each, with what it shows.
+    pub fn with_surfaces(&self) -> impl Iterator<Item = (&Listener, Surface)> {
+        let has_admin = self.0.iter().any(|it| it.surface == Some(Surface::Admin));
+        let unsaid = if has_admin {
+            Surface::Public
+        } else {
+            Surface::All
+        };
+        self.0
+            .iter()
+            .map(move |it| (it, it.surface.unwrap_or(unsaid)))
+    }
+
+    /// Whether programs of this machine alone can reach it, and over TCP.
+    pub fn are_loopback(&self) -> bool {
+        self.0.iter().all(|it| it.address.is_loopback())
+    }
+
+    /// Reason why rights have to be set. None where everything may be left open to this machine: there is one listener,
+    /// on a loopback address.
+    pub fn why_rights_must_be_set(&self) -> Option<String> {
+        match &self.0[..] {
+            [one] if one.address.is_loopback() => None,
+            [
+                Listener {
+                    address: ListenAddress::Tcp(address),
+                    ..
+                },
+            ] => Some(format!("{address} is not a loopback address")),
+            [one] => Some(format!("{} is not open by itself", one.address)),
+            more => Some(format!("there are {} listeners", more.len())),
+        }
+    }
+
+    /// Checks each, and that they differ.
+    ///
+    /// # Errors
+    /// Names the first that cannot stand.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.0.len() > LISTENERS_MAX {
+            let way_out = format!("there can be at most {LISTENERS_MAX} listeners");
+            return Err(ConfigError::new("listen", self.0.len(), way_out));
+        }
+        let (mut names, mut addresses) = (HashSet::new(), HashSet::new());
+        for listener in &self.0 {
+            listener.check()?;
+            let address = &listener.address;
+            if !addresses.insert(address) && !address.is_chosen_by_the_system() {
+                return Err(ConfigError::new(
+                    "listen",
+                    listener,
+                    "it is listened on twice; leave one of them out",
+                ));
+            }
+            if !names.insert(&listener.name) && listener.name != address.to_string() {
+                let way_out = format!(
+                    "another listener is called {} too; give it another name",
+                    listener.name
+                );
+                return Err(ConfigError::new("listen", listener, way_out));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Listener {
+        text.parse()
+            .unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    #[test]
+    fn forms_of_an_address() {
+        let tcp = |text: &str| ListenAddress::Tcp(text.parse().expect("an address"));
+        for (text, address, surface) in [
+            ("127.0.0.1:8080", tcp("127.0.0.1:8080"), None),
+            ("http://0.0.0.0:80", tcp("0.0.0.0:80"), None),
+            (
+                "http://[::]:80/#public",
+                tcp("[::]:80"),
+                Some(Surface::Public),
+            ),
+            (
+                "localhost:8080#all",
+                ListenAddress::Localhost(8080),
+                Some(Surface::All),
+            ),
+            ("http://localhost:0", ListenAddress::Localhost(0), None),
+            (
+                "unix:/run/a.sock#admin",
+                ListenAddress::unix("/run/a.sock"),
+                Some(Surface::Admin),
+            ),
+            (
+                "unix:///run/a.sock",
+                ListenAddress::unix("/run/a.sock"),
+                None,
+            ),
+            (
+                "unix:a#b.sock#all",
+                ListenAddress::unix("a#b.sock"),
+                Some(Surface::All),
+            ),
+            ("fd:web", ListenAddress::Inherited("web".to_owned()), None),
+        ] {
+            let listener = parse(text);
+            assert_eq!(
+                (&listener.address, listener.surface),
+                (&address, surface),
+                "{text}"
+            );
+            assert_eq!(
+                parse(&listener.to_string()),
+                listener,
+                "it reads what it writes"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_told_what_is() {
+        for (text, word) in [
+            ("", "127.0.0.1:8080"),
+            ("localhost", "127.0.0.1:8080"),
+            ("example.com:80", "127.0.0.1:8080"),
+            ("127.0.0.1", "127.0.0.1:8080"),
+            ("localhost:99999", "127.0.0.1:8080"),
+            ("http://127.0.0.1:80/x", "127.0.0.1:8080"),
+            ("https://0.0.0.0:443", "TLS"),
+            ("unix:", "unix:/run/umbel.sock"),
+            ("unix:@umbel", "permissions"),
+            ("fd:", "fd:web"),
+            ("127.0.0.1:80#private", "#public, #admin or #all"),
+            ("127.0.0.1:80#", "#public, #admin or #all"),
+        ] {
+            let error = text.parse::<Listener>().expect_err(text);
+            assert!(error.contains(word), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_admin_listener_makes_the_others_public() {
+        let surfaces = |texts: &[&str]| -> Vec<_> {
+            let asked: Vec<_> = texts.iter().map(|text| parse(text)).collect();
+            Listeners::of(&asked)
+                .with_surfaces()
+                .map(|(_, surface)| surface)
+                .collect()
+        };
+        assert_eq!(surfaces(&[]), [Surface::All]);
+        assert_eq!(
+            surfaces(&["127.0.0.1:1", "127.0.0.1:2#public"]),
+            [Surface::All, Surface::Public]
+        );
+        assert_eq!(
+            surfaces(&["127.0.0.1:1", "127.0.0.1:2#admin", "127.0.0.1:3#all"]),
+            [Surface::Public, Surface::Admin, Surface::All]
+        );
+    }
+
+    #[test]
+    fn listeners_differ() {
+        let check = |texts: &[&str]| {
+            let asked: Vec<_> = texts.iter().map(|text| parse(text)).collect();
+            Listeners::of(&asked).check()
+        };
+        check(&["127.0.0.1:0", "127.0.0.1:0", "unix:/a", "unix:/b", "fd:a"]).expect("they differ");
+        for twice in ["127.0.0.1:1", "unix:/a", "fd:a", "localhost:1"] {
+            let error = check(&[twice, "127.0.0.1:9", twice]).expect_err(twice);
+            assert!(error.to_string().contains("twice"), "{error}");
+        }
+        let asked = ["127.0.0.1:1", "127.0.0.1:2"].map(|text| parse(text).named("a"));
+        let error = Listeners::of(&asked)
+            .check()
+            .expect_err("two have one name");
+        assert!(error.to_string().contains("called a too"), "{error}");
+        assert!(check(&vec!["127.0.0.1:0"; LISTENERS_MAX]).is_ok());
+        assert!(check(&vec!["127.0.0.1:0"; LISTENERS_MAX + 1]).is_err());
+    }
+}

@@ -1,0 +1,143 @@
+//! The listeners of a server: bound, dealt to the reactors, and told of in the log.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use crate::application::Listening;
+use crate::config::{Config, ConfigError, ListenAddress, Listeners, Surface};
+use crate::error::Error;
+use crate::net::acceptor::Acceptor;
+use crate::net::binding::{Binding, Bound, InheritedSocket};
+
+/// A listener of a server that has its address.
+#[derive(Debug)]
+pub struct BoundListener {
+    name: String,
+    surface: Surface,
+    bound: Bound,
+}
+
+impl BoundListener {
+    /// Name in the log.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Resources that it shows.
+    pub fn surface(&self) -> Surface {
+        self.surface
+    }
+
+    pub(super) fn listening(&self) -> Listening {
+        Listening {
+            name: self.name.as_str().into(),
+            surface: self.surface,
+        }
+    }
+
+    /// IP address, of `localhost` the first. None: it has none.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.bound.address
+    }
+}
+
+impl fmt::Display for BoundListener {
+    /// Place where it listens: `http://127.0.0.1:8080`, `unix:/run/umbel.sock`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.bound.place)
+    }
+}
+
+/// Listening sockets, each with the number of its listener, by reactor.
+pub(super) type Acceptors = Vec<Vec<(Acceptor, u8)>>;
+
+/// Takes the addresses of all listeners, in their order. `inherited`: sockets that the process was given, by name.
+pub(super) fn bind(
+    config: &Config,
+    mut inherited: Vec<(String, InheritedSocket)>,
+    reactors: usize,
+) -> Result<(Vec<BoundListener>, Acceptors), Error> {
+    let binding = Binding {
+        reactors,
+        shares_ports: !config.portable,
+        limits: &config.limits,
+    };
+    let mut acceptors: Acceptors = (0..reactors).map(|_| Vec::new()).collect();
+    let mut listeners = Vec::new();
+    for (number, (listener, surface)) in
+        (0u8..).zip(Listeners::of(&config.listeners).with_surfaces())
+    {
+        let address = &listener.address;
+        let given = take_named(&mut inherited, address);
+        let bound = binding.bind(usize::from(number), address, given);
+        let mut bound = bound.map_err(|source| Error::Listen {
+            address: address.clone(),
+            source,
+        })?;
+        for (reactor, acceptor) in bound.acceptors.drain(..) {
+            acceptors[reactor].push((acceptor, number));
+        }
+        // A port that the system chose is told in the name too.
+        let name = match (listener.name == address.to_string(), bound.address) {
+            (true, Some(address)) => address.to_string(),
+            _ => listener.name.clone(),
+        };
+        listeners.push(BoundListener {
+            name,
+            surface,
+            bound,
+        });
+    }
+    match inherited.first() {
+        None => Ok((listeners, acceptors)),
+        Some((name, _)) => {
+            let way_out = format!(
+                "a socket of this name was handed over, and no listener takes it: add fd:{name}"
+            );
+            Err(ConfigError::new("listen", format!("fd:{name}"), way_out).into())
+        }
+    }
+}
+
+/// Takes out the sockets that this address names.
+fn take_named(
+    inherited: &mut Vec<(String, InheritedSocket)>,
+    address: &ListenAddress,
+) -> Vec<InheritedSocket> {
+    let ListenAddress::Inherited(name) = address else {
+        return Vec::new();
+    };
+    let taken = inherited.extract_if(.., |(of, _)| of == name);
+    taken.map(|(_, socket)| socket).collect()
+}
+
+/// The address of the first listener that has one; else port 0 of no address.
+pub(super) fn first_address(listeners: &[BoundListener]) -> SocketAddr {
+    let mut addresses = listeners.iter().filter_map(BoundListener::local_addr);
+    addresses
+        .next()
+        .unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 0).into())
+}
+
+/// Where they listen, for the line in the log.
+pub(super) fn places(listeners: &[BoundListener]) -> String {
+    let places: Vec<_> = listeners.iter().map(BoundListener::to_string).collect();
+    places.join(", ")
+}
+
+/// A line in the log for each listener that says what it shows, unless one shows everything.
+pub(super) fn log_surfaces(listeners: &[BoundListener]) {
+    if let [
+        BoundListener {
+            surface: Surface::All,
+            ..
+        },
+    ] = listeners
+    {
+        return;
+    }
+    for listener in listeners {
+        let (name, surface) = (&listener.name, listener.surface);
+        log::info!("listener {name}: {listener}, surface {surface}");
+    }
+}
