@@ -100,25 +100,29 @@ impl<'a> Batch<'a> {
         form: Form,
         dialects: &Dialects,
     ) -> &EncodedBatch {
-        let first = self
-            .encoded
-            .get_or_init(|| self.encode::<COMPRESSED>(form, dialects));
-        match first.form == form {
-            true => first,
-            false => self.further::<COMPRESSED>(first, form, dialects),
+        match self.encoded_already(form) {
+            Some(encoded) => encoded,
+            None => self.find_or_encode::<COMPRESSED>(form, dialects),
         }
     }
 
-    fn further<'s, const COMPRESSED: bool>(
-        &'s self,
-        mut at: &'s EncodedBatch,
+    /// The batch in the form that was asked for first. It is looked for there alone, for most batches have one form.
+    #[inline]
+    pub fn encoded_already(&self, form: Form) -> Option<&EncodedBatch> {
+        self.encoded.get().filter(|first| first.form == form)
+    }
+
+    /// Apart from [`encoded`](Batch::encoded), so that what most deliveries do stays in registers.
+    #[inline(never)]
+    fn find_or_encode<const COMPRESSED: bool>(
+        &self,
         form: Form,
         dialects: &Dialects,
-    ) -> &'s EncodedBatch {
+    ) -> &EncodedBatch {
+        let encode = || self.encode::<COMPRESSED>(form, dialects);
+        let mut at = self.encoded.get_or_init(encode);
         while at.form != form {
-            at = at
-                .next
-                .get_or_init(|| Box::new(self.encode::<COMPRESSED>(form, dialects)));
+            at = at.next.get_or_init(|| Box::new(encode()));
         }
         at
     }

@@ -7,7 +7,7 @@ use super::connections::Connections;
 use super::slot::{Flags, Slot};
 use crate::connection::outbox::{OutboxFull, SEGMENTS_PER_WRITE};
 use crate::connection::{CloseReason, Segment, Settings};
-use crate::dialect::{Dialects, Form};
+use crate::dialect::Form;
 use crate::fanout::batch::{Batch, batches};
 use crate::fanout::compression::Places;
 use crate::fanout::members::Members;
@@ -235,7 +235,8 @@ impl<T: ByteStream> Connections<T> {
         tally
     }
 
-    /// Writes a batch to one subscriber, or queues it behind what waits there.
+    /// Writes a batch to one subscriber, or queues it behind what waits there. A call would cost as much as what it does.
+    #[inline(always)]
     fn deliver_one<const COMPRESSED: bool>(
         &mut self,
         batch: &Batch<'_>,
@@ -249,9 +250,11 @@ impl<T: ByteStream> Connections<T> {
         if !slot.connection.takes_deliveries() {
             return;
         }
-        let dialects = &self.settings.dialects;
-        let form = slot.form::<COMPRESSED>(batch, &mut self.places, index, dialects);
-        let encoded = batch.encoded::<COMPRESSED>(form, dialects);
+        let form = slot.form::<COMPRESSED>(batch, &mut self.places, index, &self.settings);
+        let encoded = match batch.encoded_already(form) {
+            Some(encoded) => encoded,
+            None => batch.encoded::<COMPRESSED>(form, &self.settings.dialects),
+        };
         encoded.count();
         let frames = encoded.bytes();
         if slot.connection.outbox.is_empty() {
@@ -280,6 +283,18 @@ impl<T: ByteStream> Connections<T> {
         self.touched.push(index);
     }
 
+    /// [`deliver_one`](Connections::deliver_one) for those that the ring is not for.
+    #[inline(never)]
+    fn deliver_beside_ring<const COMPRESSED: bool>(
+        &mut self,
+        batch: &Batch<'_>,
+        index: u32,
+        now_ms: u64,
+        tally: &mut Tally,
+    ) {
+        self.deliver_one::<COMPRESSED>(batch, index, now_ms, tally);
+    }
+
     /// Writes a batch to up to [`SENDS_MAX`] subscribers at once.
     fn deliver_by_ring<const COMPRESSED: bool>(
         &mut self,
@@ -299,12 +314,11 @@ impl<T: ByteStream> Connections<T> {
                 && slot.connection.outbox.is_empty()
                 && slot.transport.descriptor().is_some();
             if is_direct {
-                let dialects = &self.settings.dialects;
-                let form = slot.form::<COMPRESSED>(batch, &mut self.places, index, dialects);
+                let form = slot.form::<COMPRESSED>(batch, &mut self.places, index, &self.settings);
                 sends[count] = (index, form);
                 count += 1;
             } else {
-                self.deliver_one::<COMPRESSED>(batch, index, now_ms, tally);
+                self.deliver_beside_ring::<COMPRESSED>(batch, index, now_ms, tally);
             }
         }
         let sends = &sends[..count];
@@ -320,7 +334,7 @@ impl<T: ByteStream> Connections<T> {
         ring.send(entries, outcomes);
         for (&(index, form), outcome) in sends.iter().zip(outcomes) {
             let Some(outcome) = outcome.take() else {
-                self.deliver_one::<COMPRESSED>(batch, index, now_ms, tally);
+                self.deliver_beside_ring::<COMPRESSED>(batch, index, now_ms, tally);
                 continue;
             };
             let Some(slot) = self.slots.get_mut(index as usize) else {
@@ -352,10 +366,10 @@ impl<T: ByteStream> Slot<T> {
         batch: &Batch<'_>,
         places: &mut Places,
         index: u32,
-        dialects: &Dialects,
+        settings: &Settings,
     ) -> Form {
         match COMPRESSED {
-            true => batch.form(self.best_form, places, index, dialects),
+            true => batch.form(self.best_form, places, index, &settings.dialects),
             false => self.plain_form,
         }
     }
