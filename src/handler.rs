@@ -197,7 +197,9 @@ mod tests {
         let settings = Settings::new(&Limits::default()).with_deflate(Deflate::Text, false);
         let mut deflation = Deflation::new(&settings);
         let offer = &b"permessage-deflate; server_max_window_bits=9"[..];
-        let agreement = choose([offer], &settings.deflate_policy).expect("it can be met");
+        let agreement = choose([offer], &settings.deflate_policy)
+            .expect("it is well-formed")
+            .expect("it can be met");
         let id = ConnectionId::from_bits(0, 0);
         let text = "x".repeat(300);
         let frames = [

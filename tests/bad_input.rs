@@ -94,7 +94,7 @@ fn two_thousand_headers() {
     });
 }
 
-/// Offers that cannot be met, well-formed or not, are declined (undici CVE-2026-2229).
+/// Offers that are well-formed and cannot be met are declined (undici CVE-2026-2229).
 #[test]
 fn extension_offers() {
     let server = Server::start(&[]);
@@ -102,14 +102,10 @@ fn extension_offers() {
         for offer in [
             "permessage-deflate; server_max_window_bits=7",
             "permessage-deflate; client_max_window_bits=16",
-            "permessage-deflate; server_max_window_bits=\"\"",
             "permessage-deflate; server_max_window_bits=9; server_max_window_bits=9",
             "permessage-deflate; server_max_window_bits=16",
             "permessage-deflate; client_max_window_bits=7, permessage-deflate; x",
-            ";;;,,,===\"",
-            "\"unterminated",
             "x-webkit-deflate-frame",
-            &"a;".repeat(4000),
         ] {
             let mut wire = server.connect();
             let line = format!("Sec-WebSocket-Extensions: {offer}\r\n");
@@ -120,6 +116,47 @@ fn extension_offers() {
             // RSV1 without negotiation.
             wire.send(&masked(FIN | 0x40 | TEXT, b"\xf2\x48\xcd\xc9\xc9\x07\x00"));
             assert_eq!(wire.read_frame().close_code(), Some(1002));
+        }
+    });
+}
+
+/// A header that does not follow the grammar of RFC 6455 section 9.1 fails the handshake, on each endpoint and whether
+/// or not the server compresses.
+#[test]
+fn malformed_extensions() {
+    let plain = Server::start(&["--deflate", "off"]);
+    let server = Server::start(&[]);
+    beside(&server, 0, || {
+        for offer in [
+            "permessage-deflate; x=\"",
+            "permessage-deflate; server_max_window_bits=\"\"",
+            "permessage-deflate; server_max_window_bits=",
+            "permessage-deflate;",
+            "permessage-deflate, a b",
+            "permessage-deflate\r\nSec-WebSocket-Extensions: x; y=\"a b\"",
+            ";;;,,,===\"",
+            "\"unterminated",
+            "\u{e9}",
+            &"a;".repeat(4000),
+        ] {
+            let line = format!("Sec-WebSocket-Extensions: {offer}\r\n");
+            for (server, target, subprotocol) in [
+                (&server, "/echo", ""),
+                (&server, "/ws/a", ""),
+                (&server, "/ws", "Sec-WebSocket-Protocol: umbel.v1\r\n"),
+                (&plain, "/ws/a", ""),
+            ] {
+                let mut wire = server.connect();
+                let lines = format!("{line}{subprotocol}");
+                wire.send(upgrade_request(target, &lines).as_bytes());
+                let response = wire.read_response();
+                assert_eq!(response.status, 400, "{target} {offer}");
+                assert!(
+                    response.text().contains("Sec-WebSocket-Extensions"),
+                    "{}",
+                    response.text()
+                );
+            }
         }
     });
 }

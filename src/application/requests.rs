@@ -294,7 +294,7 @@ impl Application {
             accept: upgrade.accept,
             subprotocol: choose(&upgrade, |offer| spoken.contains(&offer)),
             endpoint: Endpoint::Handler(number as u16),
-            deflate: self.choose_deflate(current, head),
+            deflate: self.choose_deflate(current, head)?,
             greeting: None,
         }))
     }
@@ -304,11 +304,11 @@ impl Application {
         &self,
         current: &mut CommandContext<'_>,
         head: &Head<'_>,
-    ) -> Option<Agreement> {
+    ) -> Result<Option<Agreement>, Refusal> {
         let mut policy = self.shared.settings.deflate_policy;
         policy.client_takeover &= current.may_keep_context;
-        current.deflate = choose_deflate(head, &policy);
-        current.deflate
+        current.deflate = choose_deflate(head, &policy)?;
+        Ok(current.deflate)
     }
 
     fn check_upgrade<'a>(&self, head: &Head<'a>) -> Result<protocol::Upgrade<'a>, Refusal> {
@@ -340,7 +340,7 @@ impl Application {
             accept: upgrade.accept,
             subprotocol: choose(&upgrade, |offer| agreed.iter().any(|name| **name == *offer)),
             endpoint: Endpoint::Topic { may_publish },
-            deflate: self.choose_deflate(current, head),
+            deflate: self.choose_deflate(current, head)?,
             greeting: None,
         });
         self.subscribe(current, topic, start, admission)
@@ -387,8 +387,8 @@ impl Application {
             }
             info => info.map(|info| info_json(&info)),
         };
+        let deflate = self.choose_deflate(current, head)?;
         self.keep_identity(current, identity)?;
-        let deflate = self.choose_deflate(current, head);
         let dialects = &self.shared.settings.dialects;
         let greeting = dialects.get(encoding).open(&Opening {
             target: head.target,

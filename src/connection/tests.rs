@@ -115,7 +115,7 @@ fn agreement(target: &str) -> Option<Agreement> {
         ..Policy::default()
     };
     let offer = &b"permessage-deflate; client_max_window_bits"[..];
-    deflate::choose([offer], &policy)
+    deflate::choose([offer], &policy).expect("the offer is well-formed")
 }
 
 fn topic() -> Topic {

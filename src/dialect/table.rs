@@ -289,8 +289,8 @@ mod tests {
                 Form::new(encoding, Plain)
             );
             let best = offers.map(|offer| {
-                let agreement = choose([offer.as_bytes()], &policy).expect("it can be met");
-                dialects.best_form(encoding, Some(agreement)).class()
+                let agreement = choose([offer.as_bytes()], &policy).expect("it is well-formed");
+                dialects.best_form(encoding, agreement).class()
             });
             assert_eq!(best, classes);
         }

@@ -1,6 +1,6 @@
 //! The opening handshake, the server's side: RFC 6455, section 4.2, over an HTTP/1.1 head.
 
-use super::deflate::{Agreement, Policy, choose, has_broken_deflate};
+use super::deflate::{Agreement, Malformed, Policy, choose, has_broken_deflate};
 use crate::http::refusal::{ALLOW_GET, Refusal};
 use crate::http::request::{BodyLength, Head, Method, Version, is_token};
 use base64::Engine as _;
@@ -56,10 +56,18 @@ pub const EXTENSIONS: &str = "Sec-WebSocket-Extensions";
 
 /// Agreement for the compression that a request offers. `None`: nothing. Answer with an extra header line, its value
 /// from [`Agreement::encode`].
-pub fn choose_deflate(head: &Head<'_>, policy: &Policy) -> Option<Agreement> {
-    let agreement = choose(values(head, EXTENSIONS), policy)?;
-    let is_broken = head.headers("user-agent").any(has_broken_deflate);
-    (!is_broken).then_some(agreement)
+///
+/// # Errors
+///
+/// 400 for a header that does not follow the grammar of section 9.1, which fails the handshake.
+pub fn choose_deflate(head: &Head<'_>, policy: &Policy) -> Result<Option<Agreement>, Refusal> {
+    let agreement = choose(values(head, EXTENSIONS), policy).map_err(|Malformed| {
+        Refusal::bad_request(
+            "the Sec-WebSocket-Extensions header is not a list of names with parameters",
+        )
+    })?;
+    let is_broken = || head.headers("user-agent").any(has_broken_deflate);
+    Ok(agreement.filter(|_| !is_broken()))
 }
 
 /// Whether a request asks for a WebSocket: `Upgrade` names it and `Connection` names `Upgrade`.
@@ -304,21 +312,21 @@ mod tests {
             let request = format!("GET /ws/a HTTP/1.1\r\n{GOOD}{lines}\r\n");
             let head = Head::parse(request.as_bytes(), &LIMITS).unwrap();
             parse_upgrade(&head).unwrap();
-            choose_deflate(&head, &Policy::default()).is_some()
+            choose_deflate(&head, &Policy::default())
+                .map(|agreement| agreement.is_some())
+                .map_err(|refusal| refusal.status)
         };
         let offer =
             "Sec-WebSocket-Extensions: x\r\nsec-websocket-extensions: permessage-deflate\r\n";
-        assert!(agreed(offer));
-        assert!(!agreed(""));
-        // Malformed, opaque, and from a browser that cannot: no reason to refuse the connection.
-        assert!(!agreed(&format!(
-            "{offer}Sec-WebSocket-Extensions: a b\r\n"
-        )));
-        assert!(!agreed(&format!(
-            "{offer}Sec-WebSocket-Extensions: \u{e9}\r\n"
-        )));
+        assert_eq!(agreed(offer), Ok(true));
+        assert_eq!(agreed(""), Ok(false));
+        for malformed in ["a b", "\u{e9}"] {
+            let lines = format!("{offer}Sec-WebSocket-Extensions: {malformed}\r\n");
+            assert_eq!(agreed(&lines), Err(400));
+        }
+        // From a browser that cannot: no reason to refuse the connection.
         let safari = "User-Agent: AppleWebKit/605.1.15 Version/15.1 Safari/605.1.15\r\n";
-        assert!(!agreed(&format!("{offer}{safari}")));
+        assert_eq!(agreed(&format!("{offer}{safari}")), Ok(false));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::http::request::is_token;
 
 /// A header that does not follow the grammar. None of it counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Malformed;
+pub struct Malformed;
 
 /// A piece of the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

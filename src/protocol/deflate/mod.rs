@@ -45,6 +45,7 @@ mod user_agent;
 
 #[cfg(feature = "deflate")]
 pub use deflate::{Compression, Deflater, TakeoverDeflater, payload_bytes_max};
+pub use extension::Malformed;
 #[cfg(feature = "deflate")]
 pub use inflate::Inflater;
 pub use offer::{Agreement, Offer, Policy, WINDOW_BITS_MAX, WINDOW_BITS_MIN, WrongAnswer, choose};

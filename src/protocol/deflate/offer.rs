@@ -84,21 +84,23 @@ impl Agreement {
 /// Takes the first offer that the policy lets the server meet. `values` are those of all lines of the header
 /// `Sec-WebSocket-Extensions`, in their order.
 ///
-/// `None`: there is no such offer, or the header is malformed, and the connection goes without compression.
+/// `None`: there is no such offer, and the connection goes without compression.
+///
+/// # Errors
+///
+/// The header does not follow its grammar, and the handshake fails (RFC 6455, section 9.1). The grammar is checked by a
+/// policy that agrees to nothing too.
 pub fn choose<'a>(
     values: impl IntoIterator<Item = &'a [u8]>,
     policy: &Policy,
-) -> Option<Agreement> {
-    if !policy.enabled {
-        return None;
-    }
+) -> Result<Option<Agreement>, Malformed> {
     let mut chosen = None;
-    let read = read_extensions(values, |name, parameters| {
-        if name == NAME && chosen.is_none() {
+    read_extensions(values, |name, parameters| {
+        if policy.enabled && name == NAME && chosen.is_none() {
             chosen = meet(parameters, policy);
         }
-    });
-    read.ok().and(chosen)
+    })?;
+    Ok(chosen)
 }
 
 /// The answer to one offer, if there can be one.
@@ -239,7 +241,10 @@ mod tests {
     /// The answer to a header of these lines, or nothing.
     fn answer_lines(lines: &[&str], policy: &Policy) -> String {
         let values = lines.iter().map(|line| line.as_bytes());
-        choose(values, policy).map_or(String::new(), |agreement| agreement.encode())
+        match choose(values, policy) {
+            Ok(agreement) => agreement.map_or(String::new(), |agreement| agreement.encode()),
+            Err(Malformed) => "malformed".to_owned(),
+        }
     }
 
     fn answer(offer: &str) -> String {
@@ -274,7 +279,8 @@ mod tests {
         assert_eq!(answer_parameters(server), "*; server_no_context_takeover");
         let client = "client_no_context_takeover";
         assert_eq!(answer_parameters(client), "*; client_no_context_takeover");
-        let chosen = choose([&b"permessage-deflate"[..]], &Policy::default()).unwrap();
+        let chosen = choose([&b"permessage-deflate"[..]], &Policy::default());
+        let chosen = chosen.unwrap().unwrap();
         assert!(!chosen.server_takeover && !chosen.client_takeover);
     }
 
@@ -318,7 +324,8 @@ mod tests {
             answer("permessage-deflate"),
             "permessage-deflate; server_max_window_bits=10"
         );
-        let bare = choose([&b"permessage-deflate"[..]], &policy).unwrap();
+        let bare = choose([&b"permessage-deflate"[..]], &policy);
+        let bare = bare.unwrap().unwrap();
         assert_eq!((bare.server_window_bits, bare.client_window_bits), (10, 15));
     }
 
@@ -381,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_header_offers_nothing() {
+    fn a_malformed_header_fails_the_handshake() {
         for malformed in [
             "permessage-deflate, @",
             "permessage-deflate; client_max_window_bits=",
@@ -389,15 +396,22 @@ mod tests {
             "permessage-deflate; client_max_window_bits=\"9",
             "permessage-deflate;",
         ] {
-            assert_eq!(answer(malformed), "", "{malformed}");
-            assert_eq!(
-                answer_lines(&["permessage-deflate", malformed], &TAKEOVER),
-                ""
-            );
+            assert_eq!(answer(malformed), "malformed", "{malformed}");
+            for lines in [
+                ["permessage-deflate", malformed],
+                [malformed, "permessage-deflate"],
+            ] {
+                assert_eq!(answer_lines(&lines, &TAKEOVER), "malformed");
+            }
+            let disabled = Policy {
+                enabled: false,
+                ..TAKEOVER
+            };
+            assert_eq!(answer_lines(&[malformed], &disabled), "malformed");
         }
         assert_eq!(
             choose([&b"permessage-deflate"[..], b"\xff"], &TAKEOVER),
-            None
+            Err(Malformed)
         );
     }
 

@@ -367,7 +367,10 @@ fn answer_request(head: &Head<'_>) -> Answer {
         accept: [b'a'; 28],
         subprotocol: None,
         endpoint,
-        deflate: choose_deflate(head, &TAKEOVER),
+        deflate: match choose_deflate(head, &TAKEOVER) {
+            Ok(agreement) => agreement,
+            Err(refusal) => return Answer::Refuse(refusal),
+        },
         greeting: None,
     };
     match head.target.ends_with("?last=1") {

@@ -23,13 +23,13 @@ fuzz_target!(|input: Input<'_>| {
         server_window_bits_max: input.policy.2,
         client_window_bits_max: input.policy.3,
     };
-    if let Some(agreement) = choose(input.lines.iter().copied(), &policy) {
+    if let Ok(Some(agreement)) = choose(input.lines.iter().copied(), &policy) {
         check(&agreement, &policy);
     }
     let _ = Offer::default().check_answer(input.lines.iter().copied());
 
     let formed = formed(&input.parameters);
-    if let Some(agreement) = choose([formed.as_bytes()], &policy) {
+    if let Ok(Some(agreement)) = choose([formed.as_bytes()], &policy) {
         check(&agreement, &policy);
     }
     let _ = Offer::default().check_answer([formed.as_bytes()]);
@@ -58,7 +58,9 @@ fn both(input: &Input<'_>, policy: &Policy) {
         client_window_bits_max: input.offer.3.map(|bits| 8 + bits % 8),
     };
     let asked = offer.encode();
-    let agreement = choose([asked.as_bytes()], policy).expect("a good offer");
+    let agreement = choose([asked.as_bytes()], policy)
+        .expect("a well-formed offer")
+        .expect("an offer that can be met");
     let answer = agreement.encode();
     let read = offer.check_answer([answer.as_bytes()]);
     assert_eq!(read, Ok(Some(agreement)), "{asked} / {answer}");
