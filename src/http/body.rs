@@ -43,8 +43,12 @@ pub struct BodyDecoder {
 /// What the next byte belongs to.
 ///
 /// ```text
-/// Size -> Extension -> SizeLineFeed -> Data -> DataReturn -> DataLineFeed -> Size
-///                          \-> TrailerStart -> Trailer... -> EndLineFeed -> Done
+/// Size -> Extension... -> SizeLineFeed -> Data -> DataReturn -> DataLineFeed -> Size
+///                             \-> TrailerStart -> Trailer... -> EndLineFeed -> Done
+///
+/// ExtensionStart -> ExtensionName -> ValueStart -> ValueToken -> SizeLineFeed
+///                                        \-> ValueQuoted <-> ValueEscape
+///                                                 \-> ValueEnd -> SizeLineFeed
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -52,9 +56,22 @@ enum State {
     Length,
     /// The digits of a chunk's size.
     Size,
-    /// Blanks between the size and the `;` of an extension.
+    /// Blanks between the size, or an extension, and the next `;`.
     SizeBlank,
-    Extension,
+    /// Behind a `;`, before the extension's name.
+    ExtensionStart,
+    ExtensionName,
+    /// Blanks behind a name: a `=` or a `;` follows.
+    NameBlank,
+    /// Behind a `=`, before the extension's value.
+    ValueStart,
+    ValueToken,
+    /// Inside a quoted string.
+    ValueQuoted,
+    /// Behind a backslash in it.
+    ValueEscape,
+    /// Behind its closing quote.
+    ValueEnd,
     SizeLineFeed,
     /// The bytes of a chunk.
     Data,
@@ -154,15 +171,8 @@ impl BodyDecoder {
             (State::Size, b'\r' | b';' | b' ' | b'\t') if self.digits == 0 => {
                 return Err(Refusal::bad_framing("a chunk has no size"));
             }
-            (State::Size | State::Extension, b'\r') => State::SizeLineFeed,
-            (State::Size | State::SizeBlank, b';') => {
-                self.count_extension_byte(State::Extension)?
-            }
-            (State::Size | State::SizeBlank, b' ' | b'\t') => {
-                self.count_extension_byte(State::SizeBlank)?
-            }
-            (State::Extension, _) if is_value_byte(byte) => {
-                self.count_extension_byte(State::Extension)?
+            (State::Size | State::ExtensionName | State::ValueToken | State::ValueEnd, b'\r') => {
+                State::SizeLineFeed
             }
             (State::SizeLineFeed, b'\n') => self.begin_chunk()?,
             (State::DataReturn, b'\r') => State::DataLineFeed,
@@ -178,7 +188,11 @@ impl BodyDecoder {
             }
             (State::TrailerLineFeed, b'\n') => State::TrailerStart,
             (State::EndLineFeed, b'\n') => State::Done,
-            (state, _) => return Err(Refusal::bad_framing(malformation(state))),
+            (state, _) => {
+                let next = step_extension(state, byte)
+                    .ok_or_else(|| Refusal::bad_framing(malformation(state)))?;
+                self.count_extension_byte(next)?
+            }
         };
         Ok(())
     }
@@ -235,10 +249,50 @@ impl BodyDecoder {
     }
 }
 
+/// The state behind a byte of a chunk extension: `*( ";" name [ "=" ( token / quoted-string ) ] )`, with blanks around
+/// each delimiter (RFC 9112 section 7.1.1). None for a byte that does not belong there.
+fn step_extension(state: State, byte: u8) -> Option<State> {
+    let is_blank = matches!(byte, b' ' | b'\t');
+    Some(match (state, byte) {
+        (State::ExtensionStart | State::ExtensionName, _) if is_token_byte(byte) => {
+            State::ExtensionName
+        }
+        (State::ValueStart | State::ValueToken, _) if is_token_byte(byte) => State::ValueToken,
+        (State::ExtensionStart | State::NameBlank | State::ValueStart, _) if is_blank => state,
+        (State::ExtensionName, _) if is_blank => State::NameBlank,
+        (State::ExtensionName | State::NameBlank, b'=') => State::ValueStart,
+        (State::ValueStart, b'"') => State::ValueQuoted,
+        (State::ValueQuoted, b'"') => State::ValueEnd,
+        (State::ValueQuoted, b'\\') => State::ValueEscape,
+        (State::ValueQuoted | State::ValueEscape, _) if is_value_byte(byte) => State::ValueQuoted,
+        (State::Size | State::SizeBlank | State::ValueToken | State::ValueEnd, _) if is_blank => {
+            State::SizeBlank
+        }
+        (
+            State::Size
+            | State::SizeBlank
+            | State::ExtensionName
+            | State::NameBlank
+            | State::ValueToken
+            | State::ValueEnd,
+            b';',
+        ) => State::ExtensionStart,
+        _ => return None,
+    })
+}
+
 /// What is wrong with a byte that the state does not take.
 fn malformation(state: State) -> &'static str {
     match state {
         State::Size | State::SizeBlank => "a chunk's size is not a hexadecimal number",
+        State::ExtensionStart
+        | State::ExtensionName
+        | State::NameBlank
+        | State::ValueStart
+        | State::ValueToken
+        | State::ValueQuoted
+        | State::ValueEscape
+        | State::ValueEnd => "a chunk extension is not `;name` or `;name=value`",
         State::DataReturn | State::DataLineFeed => "a chunk is longer than its size says",
         State::TrailerStart | State::TrailerName | State::TrailerValue => {
             "the trailer is not `name: value`"
@@ -343,6 +397,17 @@ mod tests {
             chunked("3;a=\"b c\";d\r\nabc\r\n0 ;x\r\n\r\n"),
             done("abc", 0)
         );
+        for extension in [
+            ";a",
+            " ; a = b",
+            ";a=b;c=\"\"",
+            "\t;\ta=\"x\\\"y;\\\\\"\t;b",
+            ";a=\"\u{e9}\"",
+            ";a;b;c",
+        ] {
+            let input = format!("3{extension}\r\nabc\r\n0\r\n\r\n");
+            assert_eq!(chunked(&input), done("abc", 0), "{extension}");
+        }
         assert_eq!(
             chunked("3\r\nabc\r\n0\r\nX-Y: z\r\nw:\r\n\r\nGET"),
             done("abc", 3)
@@ -371,6 +436,24 @@ mod tests {
             "5\rX",
             "5;a\n",
             "5;\0",
+            "5;\r\n",
+            "5;;a\r\n",
+            "5; \r\n",
+            "5;a \r\n",
+            "5;a=\r\n",
+            "5;a==b\r\n",
+            "5;=b\r\n",
+            "5;a b\r\n",
+            "5;a=b c\r\n",
+            "5;a=b \r\n",
+            "5;bad[=x\r\n",
+            "5;a=x]\r\n",
+            "5;a=\"b\r\n",
+            "5;a=\"b\\\"\r\n",
+            "5;a=\"b\"c\r\n",
+            "5;a=b\"c\"\r\n",
+            "5;\"a\"=b\r\n",
+            "5;\u{e9}\r\n",
             "10000000000000000\r\n",
             "00000000000000005\r\n",
             "1\r\nab",
