@@ -125,11 +125,11 @@ fn refused_lines() -> Vec<(String, u16)> {
         (changed("Host", &["Host:"]), 400),
         (changed("Host", &["Host: a b"]), 400),
         (changed("Host", &["Host: user@a"]), 400),
-        (changed("Upgrade", &[]), 400),
-        (changed("Upgrade", &["Upgrade: web-socket"]), 400),
-        (changed("Upgrade", &["Upgrade: \"websocket\""]), 400),
-        (changed("Connection", &[]), 400),
-        (changed("Connection", &["Connection: close"]), 400),
+        (changed("Upgrade", &[]), 426),
+        (changed("Upgrade", &["Upgrade: web-socket"]), 426),
+        (changed("Upgrade", &["Upgrade: \"websocket\""]), 426),
+        (changed("Connection", &[]), 426),
+        (changed("Connection", &["Connection: close"]), 426),
         (changed("Sec-WebSocket-Key", &[]), 400),
         (changed("Sec-WebSocket-Key", &["Sec-WebSocket-Key:"]), 400),
         (
@@ -226,7 +226,7 @@ fn refused_targets() -> Vec<(String, u16)> {
             414,
         ),
         (
-            changed("", &[]).replace("/ws/a", &format!("/ws/{}", "a".repeat(4097))),
+            changed("", &[]).replace("/ws/a", &format!("/ws/{}", "a".repeat(8001))),
             414,
         ),
         (changed("", &["A: b"; 96]), 431),
@@ -251,7 +251,8 @@ fn invalid_requests_refused() {
             let allow = response.header("allow");
             assert_eq!(allow, (status == 405).then_some("GET"), "{request:?}");
             // Either the connection says that it closes, and does, or it takes another request.
-            if response.header("connection") == Some("close") {
+            let connection = response.header("connection").unwrap_or_default();
+            if connection.starts_with("close") {
                 assert_eq!(wire.read_to_end().1, End::Eof, "{request:?}");
             } else {
                 wire.send(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n");

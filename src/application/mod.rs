@@ -28,6 +28,7 @@ use crate::fanout::topics::Topics;
 use crate::handler::{ConnectionId, Handler, Peer};
 use crate::http::escape::escape;
 use crate::http::refusal::Refusal;
+use crate::http::request::PROXY_HEADER;
 use crate::hub::{Command, LocalTopic, Publication, ReactorId, Share};
 use crate::metrics::{Metrics, ReactorMetrics};
 use crate::protocol::deflate::Agreement;
@@ -172,6 +173,8 @@ pub struct Application {
     /// This tick's moment on the process's clock, for publications.
     pub now_us: u64,
     next_expiry_ms: u64,
+    /// The log has the hint about PROXY headers already: once is enough.
+    is_proxy_logged: bool,
 }
 
 /// How often the hub is told the time.
@@ -201,6 +204,7 @@ impl Application {
             deferred_bytes: 0,
             now_us: 0,
             next_expiry_ms: 0,
+            is_proxy_logged: false,
         }
     }
 
@@ -330,12 +334,15 @@ impl Application {
         }
     }
 
-    fn count_refusal(&self, current: &CommandContext<'_>, refusal: &Refusal) {
+    fn count_refusal(&mut self, current: &CommandContext<'_>, refusal: &Refusal) {
         if let Some(index) = Refusal::LABELS
             .iter()
             .position(|label| *label == refusal.label)
         {
             self.metrics.refused[index].add(1);
+        }
+        if refusal.reason == PROXY_HEADER && !std::mem::replace(&mut self.is_proxy_logged, true) {
+            log::warn!(connection:% = current.id; "a connection began with a PROXY header: {}", refusal.reason);
         }
         let (id, status, reason) = (current.id, refusal.status, refusal.label);
         log::debug!(connection:% = id, status, reason; "refused: {}", escape(&*refusal.reason));

@@ -315,7 +315,7 @@ impl Application {
         if !is_upgrade(head) {
             let reason = "this is a WebSocket endpoint, and the request asks for no upgrade: it needs \
                           Connection: Upgrade and Upgrade: websocket";
-            return Err(Refusal::bad_request(reason));
+            return Err(Refusal::upgrade_required(reason));
         }
         let upgrade = parse_upgrade(head)?;
         self.check_origin(head)?;

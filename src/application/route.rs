@@ -52,7 +52,9 @@ impl<'a> Route<'a> {
             "/health" => return Ok(Route::Health),
             "/ready" => return Ok(Route::Ready),
             "/metrics" => return Ok(Route::Metrics),
-            "/" | "/console" => return Ok(Route::Asset(path)),
+            // An absolute-form target may have a query without a path (RFC 3986 section 6.2.3).
+            "/" | "" => return Ok(Route::Asset("/")),
+            "/console" => return Ok(Route::Asset(path)),
             "/topics" => return Ok(Route::Topics),
             _ => {}
         }
@@ -265,6 +267,7 @@ mod tests {
             ("/ready", Route::Ready),
             ("/metrics", Route::Metrics),
             ("/", Route::Asset("/")),
+            ("?x", Route::Asset("/")),
             ("/?a", Route::Asset("/")),
             ("/console", Route::Asset("/console")),
             ("/console/app.js?v=1", Route::Asset("/console/app.js")),
@@ -275,7 +278,6 @@ mod tests {
             ("//ws/a", Route::Path("//ws/a")),
             ("/./ws/a", Route::Path("/./ws/a")),
             ("*", Route::Path("*")),
-            ("", Route::Path("")),
         ] {
             assert_eq!(parse(target), Ok(route), "{target}");
         }

@@ -98,7 +98,7 @@ limits! {
     /// Headers in a request. More is refused with 431.
     headers_max: usize = 100 in 8..=256;
     /// Bytes of a request target. More is refused with 414.
-    target_bytes_max: usize = 4096 in 64..=65536;
+    target_bytes_max: usize = 8000 in 64..=65536;
     /// Bytes of a request body. More is refused with 413. `POST /pub/{topic}` is bound by publication_bytes_max too.
     body_bytes_max: usize = 16777216 in 1024..=1073741824;
     /// Lines of one `POST /pub`. The first line beyond it is answered with an error, later ones not at all. A line may take two places in a mailbox at once, so with more than half of mailbox_messages_max some may be answered 503.

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::dialect::{Closing, Encoding, Greeting, StreamStart};
 use crate::http::body::{BodyDecoder, BodyLength};
+use crate::http::http2;
 use crate::http::refusal::Refusal;
 use crate::http::request::{Head, HeadScanner, Method};
 use crate::http::response::{self, Response};
@@ -237,6 +238,12 @@ impl Connection {
             Ok(head) => head,
             Err(refusal) => {
                 exchange.keep_alive = false;
+                if http2::is_preface(bytes) {
+                    (context.on_event)(Event::Refused(&refusal), context.out);
+                    http2::encode_go_away(context.out);
+                    let reason = CloseReason::HttpRefused;
+                    return self.linger(context.settings, context.now_ms, reason);
+                }
                 return self.refuse(context, &refusal);
             }
         };

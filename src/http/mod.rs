@@ -19,6 +19,7 @@ pub mod escape;
 mod field;
 mod framing;
 mod host;
+pub mod http2;
 pub mod kept;
 pub mod query;
 pub mod refusal;

@@ -14,6 +14,10 @@ pub use super::scanner::HeadScanner;
 /// The most header lines that any limit can allow.
 pub const HEADERS_MAX: usize = 256;
 
+/// What is said of a connection that begins with a PROXY header, as HAProxy and cloud load balancers send it.
+pub const PROXY_HEADER: &str = "this is a PROXY protocol header, and the port speaks plain HTTP: turn the PROXY \
+                                protocol off in the load balancer";
+
 /// Limits of a request, checked before anything is believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestLimits {
@@ -111,7 +115,7 @@ pub struct Head<'a> {
     /// The method.
     pub method: Method<'a>,
     /// The target, still percent-encoded, in origin-form (`/path?query`), or `*`. Of an absolute-form target this is
-    /// what follows the authority.
+    /// what follows the authority; it is `?query` if that has no path, which means `/`.
     pub target: &'a str,
     /// The version.
     pub version: Version,
@@ -140,6 +144,7 @@ impl<'a> Head<'a> {
         match outcome {
             Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
             Ok(_) => return Err(Refusal::bad_framing("the request's head is not whole")),
+            Err(httparse::Error::Version) => return Head::parse_later_minor(bytes, limits),
             Err(error) => return Err(refuse(error, bytes)),
         }
         let (Some(method), Some(target), Some(minor)) =
@@ -159,7 +164,33 @@ impl<'a> Head<'a> {
                 .iter()
                 .map(|header| (header.name, header.value)))
         );
+        Head::check((method, target, version), lines, limits)
+    }
 
+    /// A head of a minor version after 1.1, which is served as 1.1 (RFC 9110 section 2.5).
+    fn parse_later_minor(bytes: &'a [u8], limits: &RequestLimits) -> Result<Head<'a>, Refusal> {
+        let (method, target) = later_minor(bytes).ok_or_else(|| refuse_version(bytes))?;
+        let mut storage = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let lines = field_lines(bytes);
+        // The empty line that ends the head belongs to what is parsed here, and not to the lines.
+        let from = bytes.len() - lines.len() - 2;
+        match httparse::parse_headers(&bytes[from..], &mut storage[..limits.headers_allowed()]) {
+            Ok(httparse::Status::Complete(_)) => {}
+            Ok(httparse::Status::Partial) => {
+                return Err(Refusal::bad_framing("the request's head is not whole"));
+            }
+            Err(error) => return Err(refuse(error, bytes)),
+        }
+        let line = (method, target, Version::Http11);
+        Head::check(line, FieldLines::new(lines), limits)
+    }
+
+    /// Checks what the parts of a head say.
+    fn check(
+        (method, target, version): (&'a str, &'a str, Version),
+        lines: FieldLines<'a>,
+        limits: &RequestLimits,
+    ) -> Result<Head<'a>, Refusal> {
         let host = check_host(lines, version)?;
         let method = Method::from_token(method);
         let target = origin_form(method, target, host)?;
@@ -294,10 +325,29 @@ fn refuse(error: httparse::Error, head: &[u8]) -> Refusal {
     }
 }
 
+/// The request line of a head, without its line end.
+fn request_line(head: &[u8]) -> &[u8] {
+    let head = head.strip_prefix(b"\r\n").unwrap_or(head);
+    head.split(|&byte| byte == b'\r').next().unwrap_or(head)
+}
+
+/// Method and target of a request line that ends in `HTTP/1.2` to `HTTP/1.9`.
+fn later_minor(head: &[u8]) -> Option<(&str, &str)> {
+    let mut words = std::str::from_utf8(request_line(head)).ok()?.split(' ');
+    let (method, target, version) = (words.next()?, words.next()?, words.next()?);
+    let is_later = matches!(
+        version.as_bytes(),
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'2'..=b'9']
+    );
+    (is_later && words.next().is_none()).then_some((method, target))
+}
+
 /// 505 for a version of HTTP that is none of ours, 400 for what is no version (RFC 9112 section 2.3).
 fn refuse_version(head: &[u8]) -> Refusal {
-    let head = head.strip_prefix(b"\r\n").unwrap_or(head);
-    let line = head.split(|&byte| byte == b'\r').next().unwrap_or(head);
+    let line = request_line(head);
+    if line.starts_with(b"PROXY ") {
+        return Refusal::bad_framing(PROXY_HEADER);
+    }
     let mut words = line.split(|&byte| byte == b' ');
     match (words.nth(2), words.next()) {
         (Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor]), None)
@@ -402,11 +452,26 @@ mod tests {
             "GET / HTTP/2.0",
             "PRI * HTTP/2.0",
             "GET / HTTP/0.9",
-            "GET / HTTP/1.2",
             "GET / HTTP/3.0",
         ] {
             assert_eq!(first_line(line), 505, "{line}");
         }
+        for line in ["GET /a HTTP/1.2", "GET /a HTTP/1.9"] {
+            let text = format!("\r\n{line}\r\nHost: a\r\nx: y\r\n\r\n");
+            let head = parse(&text).expect("a later minor version is served as 1.1");
+            assert_eq!((head.version, head.target), (Version::Http11, "/a"));
+            assert_eq!((head.header("x"), head.keep_alive()), (Some("y"), true));
+            let bad = format!("{line}\r\nHost: a\r\nx y\r\n\r\n");
+            assert_eq!(
+                parse(&bad).map_err(|refusal| refusal.status).err(),
+                Some(400)
+            );
+        }
+        let proxied = parse("PROXY TCP4 10.0.0.1 10.0.0.2 5000 80\r\nGET / HTTP/1.1\r\n\r\n");
+        assert_eq!(
+            proxied.map_err(|refusal| refusal.reason).err(),
+            Some(PROXY_HEADER.into())
+        );
         assert_eq!(parse("").map_err(|refusal| refusal.status).err(), Some(400));
         assert_eq!(
             parse("GET / HTTP/1.0\r\n\r\nx")

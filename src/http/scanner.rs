@@ -2,7 +2,7 @@
 
 use super::field::{is_token_byte, is_value_byte};
 use super::refusal::Refusal;
-use super::request::RequestLimits;
+use super::request::{PROXY_HEADER, RequestLimits};
 
 /// The longest method that is looked at. The longest registered one, UPDATEREDIRECTREF, has 17 bytes.
 const METHOD_BYTES_MAX: usize = 32;
@@ -120,7 +120,7 @@ impl HeadScanner {
             }
             (State::Start | State::RequestLine, _) if is_token_byte(byte) => State::Method,
             (State::Start | State::EmptyLine | State::RequestLine, _) => {
-                return Err(no_request(byte));
+                return Err(no_request(byte, bytes));
             }
             (State::Method, _) => return self.step_method(bytes, position, end),
             (State::Target, _) => return self.step_target(bytes, position, end, limits),
@@ -156,7 +156,7 @@ impl HeadScanner {
                 self.target_start = (position + length) as u32 + 1;
                 Ok(position + length + 1)
             }
-            Some(&byte) => Err(no_request(byte)),
+            Some(&byte) => Err(no_request(byte, bytes)),
         }
     }
 
@@ -167,7 +167,7 @@ impl HeadScanner {
         end: usize,
         limits: &RequestLimits,
     ) -> Result<usize, Refusal> {
-        let is_target_byte = |byte: u8| byte > b' ' && byte != 0x7f;
+        let is_target_byte = |byte: u8| byte > b' ' && byte < 0x7f;
         let length = bytes[position..end]
             .iter()
             .take_while(|&&byte| is_target_byte(byte))
@@ -185,6 +185,9 @@ impl HeadScanner {
                 self.state = State::Rest;
                 Ok(position + length + 1)
             }
+            Some(0x80..) => Err(malformed(
+                "the target holds a byte that is not ASCII; letters of other scripts are percent-encoded, \u{e9} is %C3%A9",
+            )),
             Some(_) => Err(malformed(
                 "the request line is not `method target HTTP/1.1`",
             )),
@@ -233,9 +236,13 @@ fn malformed(reason: &'static str) -> Refusal {
     Refusal::bad_framing(reason)
 }
 
-/// What arrived is no request at all; two usual mistakes get their own sentence.
-fn no_request(byte: u8) -> Refusal {
+/// How a PROXY header of version 2 begins.
+const PROXY_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+
+/// What arrived is no request at all; usual mistakes get their own sentence.
+fn no_request(byte: u8, bytes: &[u8]) -> Refusal {
     match byte {
+        _ if bytes.starts_with(PROXY_SIGNATURE) => malformed(PROXY_HEADER),
         0x16 => malformed("this looks like TLS, and the port speaks plain HTTP"),
         b'\r' | b'\n' => malformed("the request line is not `method target HTTP/1.1`"),
         _ => malformed("this is not an HTTP request: it does not begin with a method"),
@@ -308,6 +315,10 @@ mod tests {
             .scan(b"\x16\x03\x01", &LIMITS)
             .expect_err("a TLS hello is refused");
         assert!(hello.reason.contains("TLS"));
+        let proxied = HeadScanner::new()
+            .scan(b"\r\n\r\n\0\r\nQUIT\n\x21\x11", &LIMITS)
+            .expect_err("a PROXY header is refused");
+        assert_eq!(proxied.reason, PROXY_HEADER);
         for junk in [
             &b"\r\n\r"[..],
             b"\r\n\n",

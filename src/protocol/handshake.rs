@@ -80,7 +80,7 @@ pub fn is_upgrade(head: &Head<'_>) -> bool {
 /// # Errors
 ///
 /// In this order: 405 if it is not a GET; 400 for HTTP/1.0 and for a request with a body (the connection
-/// closes: what follows could be taken for frames), if it asks for no WebSocket; 426 for a version other than
+/// closes: what follows could be taken for frames); 426 if it asks for no WebSocket, or for a version other than
 /// 13; 400 for a key that is not one, and for anything repeated that may stand only once.
 pub fn parse_upgrade<'a>(head: &Head<'a>) -> Result<Upgrade<'a>, Refusal> {
     if head.method != Method::Get {
@@ -98,7 +98,7 @@ pub fn parse_upgrade<'a>(head: &Head<'a>) -> Result<Upgrade<'a>, Refusal> {
         ));
     }
     if !is_upgrade(head) {
-        return Err(Refusal::bad_request(
+        return Err(Refusal::upgrade_required(
             "this is a WebSocket: ask for it with `Connection: Upgrade` and `Upgrade: websocket`",
         ));
     }
@@ -337,9 +337,9 @@ mod tests {
         assert_eq!(status(&lines), 101);
         assert_eq!(
             status(&(without("Upgrade") + "Upgrade: websockets\r\n")),
-            400
+            426
         );
-        assert_eq!(status(&without("Connection")), 400);
+        assert_eq!(status(&without("Connection")), 426);
     }
 
     #[test]
