@@ -21,6 +21,7 @@ mod framing;
 mod host;
 pub mod http2;
 pub mod kept;
+pub mod known;
 pub mod query;
 pub mod refusal;
 pub mod request;

@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use super::field::{FieldLines, is_token_byte, list_members, values};
 use super::framing::body_length;
 use super::kept::HeadView;
+use super::known::Known;
 use super::refusal::Refusal;
 use super::target::{check_host, origin_form};
 
@@ -108,8 +109,8 @@ pub enum Version {
 
 /// The head of one request. It borrows the bytes that it was parsed from.
 ///
-/// There is no table of headers: the lines have been checked, and are walked again by whoever asks. A head is a few
-/// hundred bytes, is asked about ten times, and so needs neither heap nor a kilobyte of stack for each connection.
+/// There is no table of all headers: those that are asked for again and again are sorted out once, the rest of the lines
+/// is walked by whoever asks. So a head needs neither heap nor a kilobyte of stack for each connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'a> {
     /// The method.
@@ -119,6 +120,8 @@ pub struct Head<'a> {
     pub target: &'a str,
     /// The version.
     pub version: Version,
+    /// The headers that are asked for again and again.
+    pub known: Known<'a>,
     lines: FieldLines<'a>,
     body: BodyLength,
     body_bytes_max: u64,
@@ -164,7 +167,8 @@ impl<'a> Head<'a> {
                 .iter()
                 .map(|header| (header.name, header.value)))
         );
-        Head::check((method, target, version), lines, limits)
+        let known = Known::sort(request.headers);
+        Head::check((method, target, version), known, lines, limits)
     }
 
     /// A head of a minor version after 1.1, which is served as 1.1 (RFC 9110 section 2.5).
@@ -175,30 +179,37 @@ impl<'a> Head<'a> {
         // The empty line that ends the head belongs to what is parsed here, and not to the lines.
         let from = bytes.len() - lines.len() - 2;
         match httparse::parse_headers(&bytes[from..], &mut storage[..limits.headers_allowed()]) {
-            Ok(httparse::Status::Complete(_)) => {}
-            Ok(httparse::Status::Partial) => {
-                return Err(Refusal::bad_framing("the request's head is not whole"));
+            Ok(httparse::Status::Complete((_, headers))) => {
+                let line = (method, target, Version::Http11);
+                let known = Known::sort(headers);
+                Head::check(line, known, FieldLines::new(lines), limits)
             }
-            Err(error) => return Err(refuse(error, bytes)),
+            Ok(httparse::Status::Partial) => {
+                Err(Refusal::bad_framing("the request's head is not whole"))
+            }
+            Err(error) => Err(refuse(error, bytes)),
         }
-        let line = (method, target, Version::Http11);
-        Head::check(line, FieldLines::new(lines), limits)
     }
 
     /// Checks what the parts of a head say.
     fn check(
         (method, target, version): (&'a str, &'a str, Version),
+        known: Known<'a>,
         lines: FieldLines<'a>,
         limits: &RequestLimits,
     ) -> Result<Head<'a>, Refusal> {
-        let host = check_host(lines, version)?;
+        let host = check_host(known.host, version)?;
         let method = Method::from_token(method);
         let target = origin_form(method, target, host)?;
-        let body = body_length(lines, version)?;
+        let body = match known.is_framed {
+            true => body_length(lines, version)?,
+            false => BodyLength::None,
+        };
         Ok(Head {
             method,
             target,
             version,
+            known,
             lines,
             body,
             body_bytes_max: limits.body_bytes_max,
@@ -266,6 +277,9 @@ impl<'a> Head<'a> {
     /// Whether the connection stays open behind this request (RFC 9112 section 9.3).
     #[must_use]
     pub fn keep_alive(&self) -> bool {
+        if !self.known.connection.is_there() {
+            return self.version == Version::Http11;
+        }
         !self.has_token("connection", "close")
             && (self.version == Version::Http11 || self.has_token("connection", "keep-alive"))
     }
@@ -277,7 +291,7 @@ impl<'a> Head<'a> {
     ///
     /// 417 for any other expectation.
     pub fn expects_continue(&self) -> Result<bool, Refusal> {
-        if self.version == Version::Http10 {
+        if self.version == Version::Http10 || !self.known.expect.is_there() {
             return Ok(false);
         }
         let mut expected = false;
@@ -407,7 +421,7 @@ mod tests {
         assert_eq!(head.all().count(), 3);
         assert_eq!(head.all().last(), Some(("upgrade", &b"WebSocket"[..])));
         assert_eq!(head.body(), Ok(BodyLength::None));
-        assert!(std::mem::size_of::<Head<'_>>() <= 96);
+        assert!(std::mem::size_of::<Head<'_>>() <= 384);
         let after_empty_line = format!("\r\n{text}");
         assert_eq!(
             parse(&after_empty_line).map(|head| head.all().count()),

@@ -1,20 +1,19 @@
 //! Target and `Host` of a request (RFC 9112 section 3.2).
 
-use super::field::{FieldLines, values};
 use super::host::is_authority;
+use super::known::Single;
 use super::refusal::{ALLOW_ANY, Refusal};
 use super::request::{Method, Version};
 
 /// RFC 9112 section 3.2: one `Host` and a well-formed one, or none in HTTP/1.0.
-pub(super) fn check_host(lines: FieldLines<'_>, version: Version) -> Result<Option<&str>, Refusal> {
-    let mut hosts = values(lines, "host");
-    let Some(host) = hosts.next() else {
+pub(super) fn check_host(hosts: Single<'_>, version: Version) -> Result<Option<&str>, Refusal> {
+    let Some(host) = hosts.bytes() else {
         return match version {
             Version::Http10 => Ok(None),
             Version::Http11 => Err(Refusal::bad_request("the Host header is missing").closing()),
         };
     };
-    if hosts.next().is_some() {
+    if hosts.is_repeated() {
         return Err(Refusal::bad_framing("there is more than one Host header"));
     }
     match std::str::from_utf8(host) {

@@ -1,0 +1,122 @@
+//! The headers that a request is judged by, sorted in one pass over its lines.
+
+/// A header that may stand once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Single<'a> {
+    first: Option<&'a [u8]>,
+    is_repeated: bool,
+}
+
+impl<'a> Single<'a> {
+    fn put(&mut self, value: &'a [u8]) {
+        self.is_repeated |= self.first.is_some();
+        self.first.get_or_insert(value);
+    }
+
+    /// Whether there is such a line, whatever it says.
+    #[must_use]
+    pub const fn is_there(&self) -> bool {
+        self.first.is_some()
+    }
+
+    /// Whether there is more than one.
+    #[must_use]
+    pub const fn is_repeated(&self) -> bool {
+        self.is_repeated
+    }
+
+    /// The value of the first line, without the blanks around it.
+    #[must_use]
+    pub const fn bytes(&self) -> Option<&'a [u8]> {
+        self.first
+    }
+
+    /// The value of the first line. None also if it is not UTF-8.
+    #[must_use]
+    pub fn text(&self) -> Option<&'a str> {
+        std::str::from_utf8(self.first?).ok()
+    }
+}
+
+/// The headers that nearly every request is asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known<'a> {
+    /// `Authorization`.
+    pub authorization: Single<'a>,
+    /// `Connection`.
+    pub connection: Single<'a>,
+    /// `Content-Encoding`.
+    pub content_encoding: Single<'a>,
+    /// `Content-Type`.
+    pub content_type: Single<'a>,
+    /// `Expect`.
+    pub expect: Single<'a>,
+    /// `Host`.
+    pub host: Single<'a>,
+    /// `If-None-Match`.
+    pub if_none_match: Single<'a>,
+    /// `Last-Event-ID`.
+    pub last_event_id: Single<'a>,
+    /// `Origin`.
+    pub origin: Single<'a>,
+    /// `Sec-Fetch-Site`.
+    pub sec_fetch_site: Single<'a>,
+    /// There is a `Content-Length` or a `Transfer-Encoding`.
+    pub is_framed: bool,
+}
+
+impl<'a> Known<'a> {
+    /// Sorts the lines of a head.
+    pub(super) fn sort(lines: &[httparse::Header<'a>]) -> Known<'a> {
+        let mut known = Known::default();
+        for line in lines {
+            known.put(line.name, line.value);
+        }
+        known
+    }
+
+    fn put(&mut self, name: &str, value: &'a [u8]) {
+        let is = |known: &str| name.eq_ignore_ascii_case(known);
+        let place = match name.len() {
+            4 if is("host") => &mut self.host,
+            6 if is("origin") => &mut self.origin,
+            6 if is("expect") => &mut self.expect,
+            10 if is("connection") => &mut self.connection,
+            12 if is("content-type") => &mut self.content_type,
+            13 if is("authorization") => &mut self.authorization,
+            13 if is("last-event-id") => &mut self.last_event_id,
+            13 if is("if-none-match") => &mut self.if_none_match,
+            14 if is("sec-fetch-site") => &mut self.sec_fetch_site,
+            16 if is("content-encoding") => &mut self.content_encoding,
+            14 if is("content-length") => return self.is_framed = true,
+            17 if is("transfer-encoding") => return self.is_framed = true,
+            _ => return,
+        };
+        place.put(super::field::trim(value));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_find_their_places_in_any_case() {
+        let line = |name, value| httparse::Header { name, value };
+        let known = Known::sort(&[
+            line("HOST", b"a"),
+            line("x-host", b"b"),
+            line("Origin", b" null "),
+            line("origin", b"c"),
+            line("Last-event-ID", b""),
+            line("Content-Type", b"\xff"),
+            line("transfer-encoding", b"chunked"),
+        ]);
+        assert_eq!(known.host.text(), Some("a"));
+        assert!(!known.host.is_repeated() && known.origin.is_repeated());
+        assert_eq!(known.origin.text(), Some("null"));
+        assert_eq!(known.last_event_id.bytes(), Some(&b""[..]));
+        assert!(known.content_type.is_there() && known.content_type.text().is_none());
+        assert!(known.is_framed && !known.authorization.is_there());
+    }
+}
