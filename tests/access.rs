@@ -73,7 +73,9 @@ fn origins_are_exact() {
                     assert_eq!(response.header("vary"), Some("Origin"));
                     assert_eq!(
                         response.header("access-control-expose-headers"),
-                        Some("Umbel-Position, Umbel-Recovered")
+                        Some(
+                            "Umbel-Position, Umbel-Recovered, Umbel-Topic, Retry-After, WWW-Authenticate, Idempotency-Replayed"
+                        )
                     );
                 }
             }

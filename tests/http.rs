@@ -4,6 +4,7 @@ mod support;
 
 use std::process::Command;
 
+use support::wire::upgrade_request;
 use support::{Pieces, Server, Wire, wait_until};
 
 /// The status of the answer to these bytes.
@@ -136,4 +137,126 @@ fn proxy_header_gets_a_hint() {
     wait_until("the hint", || server.log().contains("PROXY"));
     // Once for each reactor.
     assert!(server.log().matches("PROXY header").count() <= 2);
+}
+
+/// RFC 9110 section 6.6.1: every answer, of whatever kind.
+#[test]
+fn every_answer_has_a_date() {
+    let server = Server::start(&[]);
+    let upgrade = upgrade_request("/ws/a", "");
+    for request in [
+        "GET /health HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /topics HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /ws HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST /pub/a HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx",
+        "POST /pub HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx",
+        "GET /\r\n\r\n",
+        &upgrade,
+    ] {
+        let mut wire = server.connect();
+        wire.send(request.as_bytes());
+        let response = wire.read_response();
+        assert_date(response.header("date"), request);
+    }
+    for query in ["", "?last=1"] {
+        let mut wire = server.connect();
+        let request = format!("GET /sse/a{query} HTTP/1.1\r\nHost: a\r\n\r\n");
+        wire.send(request.as_bytes());
+        let head = wire.read_through(b"\r\n\r\n");
+        let head = String::from_utf8(head).expect("a head is text");
+        let date = head.lines().find_map(|line| line.strip_prefix("Date: "));
+        assert_date(date, &request);
+    }
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT`, of this day or, around midnight, of the next.
+fn assert_date(date: Option<&str>, request: &str) {
+    let date = date.unwrap_or_else(|| panic!("no date: {request}"));
+    let output = Command::new("date")
+        .args(["-u", "-d", date, "+%s"])
+        .output();
+    let seconds = output.expect("date(1) runs").stdout;
+    let seconds: u64 = String::from_utf8_lossy(&seconds)
+        .trim()
+        .parse()
+        .expect(date);
+    let now = std::time::UNIX_EPOCH
+        .elapsed()
+        .expect("after 1970")
+        .as_secs();
+    assert!(date.len() == 29 && date.ends_with(" GMT"), "{date}");
+    assert!(now.abs_diff(seconds) <= 3, "{date}");
+}
+
+/// A page can read why it is refused, and what it is told besides.
+#[test]
+fn every_answer_is_readable_by_an_allowed_origin() {
+    let server = Server::start(&[
+        "--publish-token",
+        "0123456789abcdef",
+        "--origin",
+        "https://a.example",
+    ]);
+    let request = |line: &str, lines: &str, origin: &str| {
+        let mut wire = server.connect();
+        let request = format!("{line} HTTP/1.1\r\nHost: a\r\nOrigin: {origin}\r\n{lines}\r\n");
+        wire.send(request.as_bytes());
+        wire.read_response()
+    };
+    for (line, lines, status) in [
+        ("GET /health", "", 200),
+        ("GET /ready", "", 200),
+        ("GET /metrics", "", 200),
+        ("GET /topics", "", 200),
+        ("GET /umbel.js", "", 200),
+        ("GET /topics/none", "", 404),
+        ("GET /nothing", "", 404),
+        ("GET /sse/", "", 404),
+        ("GET /ws/a", "", 426),
+        ("PUT /pub/a", "", 405),
+        ("GET /topics?limit=x", "", 400),
+        ("GET /ws/%zz", "", 400),
+        ("POST /pub/a", "Content-Length: 0\r\n", 401),
+        (
+            "POST /pub/a",
+            "Authorization: Bearer 0123456789abcdef\r\nContent-Type: text/plain; charset=x\r\n",
+            415,
+        ),
+        (
+            "POST /pub/a",
+            "Authorization: Bearer 0123456789abcdef\r\nContent-Length: 99999999999\r\n",
+            413,
+        ),
+        (
+            "POST /pub/a",
+            "Authorization: Bearer 0123456789abcdef\r\nContent-Length: 0\r\n",
+            200,
+        ),
+    ] {
+        let response = request(line, lines, "https://a.example");
+        assert_eq!(response.status, status, "{line}");
+        let allowed = response.header("access-control-allow-origin");
+        assert_eq!(allowed, Some("https://a.example"), "{line}");
+        assert_eq!(response.header("vary"), Some("Origin"), "{line}");
+        let exposed = response.header("access-control-expose-headers");
+        let all = "Umbel-Position, Umbel-Recovered, Umbel-Topic, Retry-After, WWW-Authenticate, Idempotency-Replayed";
+        assert_eq!(exposed, Some(all), "{line}");
+        // Nobody else is told anything.
+        for origin in ["https://b.example", "null", "https://a.example.b"] {
+            let response = request(line, lines, origin);
+            assert_eq!(
+                response.header("access-control-allow-origin"),
+                None,
+                "{line}"
+            );
+        }
+    }
+    let method = "Access-Control-Request-Method: POST\r\n";
+    let response = request("OPTIONS /pub/a", method, "https://a.example");
+    let headers = response.header("access-control-allow-headers");
+    let headers = headers.expect("a preflight is answered");
+    for name in ["Cache-Control", "Idempotency-Key", "Authorization"] {
+        assert!(headers.split(", ").any(|it| it == name), "{headers}");
+    }
 }

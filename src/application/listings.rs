@@ -79,7 +79,7 @@ impl Application {
         head: &Head<'_>,
         identity: &Identity<'_>,
     ) -> Result<Answer, Refusal> {
-        let headers = self.check_origin(head)?;
+        self.check_origin(head)?;
         self.authorize(identity, Action::Observe)?;
         let query = query_of(head.target);
         let topics_max = self.shared.settings.limits.topics_listed_max;
@@ -107,7 +107,6 @@ impl Application {
         let gathering = Gathering {
             body: b"{\"topics\":[".to_vec(),
             page: Some(page),
-            headers,
         };
         self.ask_for_topics(current.id, cursor.scope(limit))?;
         Ok(Answer::Await(Awaited::Topics(gathering)))
@@ -121,13 +120,12 @@ impl Application {
         identity: &Identity<'_>,
         topic: Topic,
     ) -> Result<Answer, Refusal> {
-        let headers = self.check_origin(head)?;
+        self.check_origin(head)?;
         self.authorize(identity, Action::Observe)?;
         self.ask_for_topics(current.id, Scope::Topic(topic))?;
         Ok(Answer::Await(Awaited::Topics(Gathering {
             body: Vec::new(),
             page: None,
-            headers,
         })))
     }
 

@@ -12,7 +12,6 @@ use crate::auth::access::Action;
 use crate::auth::identity::Identity;
 use crate::config::{Origins, Surface};
 use crate::connection::event::ExtraHeaders;
-use crate::connection::joining::{POSITION_HEADER, RECOVERED_HEADER};
 use crate::connection::{
     Admission, Answer, Endpoint, PublishOptions, Purpose, ReadBody, Reply, Stream, Upgrade,
 };
@@ -30,12 +29,26 @@ use crate::topic::Topic;
 /// How long a browser may keep the answer to a preflight request, in seconds.
 const PREFLIGHT_AGE_S: &str = "600";
 
+/// Headers of requests that pages of other origins may send.
+const ALLOWED_HEADERS: &str = "Authorization, Cache-Control, Content-Type, Idempotency-Key, Last-Event-ID, Umbel-Key, \
+                               Umbel-Receipt";
+
+/// Headers of answers that pages of other origins may read.
+const EXPOSED_HEADERS: &str = "Umbel-Position, Umbel-Recovered, Umbel-Topic, Retry-After, WWW-Authenticate, \
+                               Idempotency-Replayed";
+
 impl Application {
     pub(super) fn handle_request(
         &mut self,
         current: &mut CommandContext<'_>,
         head: &Head<'_>,
+        headers: &mut ExtraHeaders,
     ) -> Answer {
+        if let Some(origin) = head.known.origin.text().filter(|_| self.may_connect(head)) {
+            headers.push(("Access-Control-Allow-Origin", origin.to_owned()));
+            headers.push(("Vary", "Origin".to_owned()));
+            headers.push(("Access-Control-Expose-Headers", EXPOSED_HEADERS.to_owned()));
+        }
         self.answer(current, head).unwrap_or_else(Answer::Refuse)
     }
 
@@ -118,7 +131,7 @@ impl Application {
                 self.subscribe_stream(current, head, identity, encoding, topic)
             }
             Route::Publish(topic) => {
-                let headers = self.check_origin(head)?;
+                self.check_origin(head)?;
                 self.authorize(identity, Action::Publish(topic.as_str()))?;
                 let purpose = Purpose::Publish {
                     topic,
@@ -126,23 +139,15 @@ impl Application {
                     options: publish_options(head)?,
                 };
                 let bytes_max = self.shared.settings.limits.publication_bytes_max;
-                Ok(Answer::ReadBody(ReadBody {
-                    purpose,
-                    bytes_max,
-                    headers,
-                }))
+                Ok(Answer::ReadBody(ReadBody { purpose, bytes_max }))
             }
             Route::PublishMany => {
-                let headers = self.check_origin(head)?;
+                self.check_origin(head)?;
                 self.authorize(identity, Action::PublishMany)?;
                 self.keep_identity(current, identity)?;
                 let purpose = Purpose::PublishLines;
                 let bytes_max = self.shared.settings.limits.body_bytes_max;
-                Ok(Answer::ReadBody(ReadBody {
-                    purpose,
-                    bytes_max,
-                    headers,
-                }))
+                Ok(Answer::ReadBody(ReadBody { purpose, bytes_max }))
             }
             // RFC 9110 section 9.3.7: a question about the server as a whole.
             Route::Path("*") => Ok(no_content(vec![(
@@ -168,27 +173,25 @@ impl Application {
         Ok(self.shared.authority.authorize(identity, action)?)
     }
 
-    /// Checks the page that the request comes from, if it comes from one; gives the headers that let it read the
-    /// answer.
-    pub(super) fn check_origin(&self, head: &Head<'_>) -> Result<ExtraHeaders, Refusal> {
-        if head.header_count("origin") == 0 {
-            return Ok(Vec::new());
+    /// Whether the page that the request comes from may connect; true if it comes from none.
+    fn may_connect(&self, head: &Head<'_>) -> bool {
+        let origin = head.known.origin;
+        if !origin.is_there() {
+            return true;
         }
         let allowed = |origin: &str| match &*self.shared.origins {
             Origins::Any => true,
             Origins::Loopback => is_loopback_origin(origin),
             Origins::List(list) => list.matches(origin),
         };
-        match head.header("origin") {
-            Some(origin) if head.header_count("origin") == 1 && allowed(origin) => Ok(vec![
-                ("Access-Control-Allow-Origin", origin.to_owned()),
-                ("Vary", "Origin".to_owned()),
-                (
-                    "Access-Control-Expose-Headers",
-                    format!("{POSITION_HEADER}, {RECOVERED_HEADER}"),
-                ),
-            ]),
-            _ => Err(Refusal::forbidden(
+        !origin.is_repeated() && origin.text().is_some_and(allowed)
+    }
+
+    /// Checks the page that the request comes from, if it comes from one.
+    pub(super) fn check_origin(&self, head: &Head<'_>) -> Result<(), Refusal> {
+        match self.may_connect(head) {
+            true => Ok(()),
+            false => Err(Refusal::forbidden(
                 "this origin may not connect; the server's --origin says which may",
             )),
         }
@@ -196,15 +199,15 @@ impl Application {
 
     /// What a browser asks before it lets a page of another origin publish or read a stream.
     fn preflight(&self, head: &Head<'_>, route: &Route<'_>) -> Result<Answer, Refusal> {
-        let mut headers = self.check_origin(head)?;
+        self.check_origin(head)?;
+        let mut headers = ExtraHeaders::new();
         headers.push(("Allow", format!("{}, OPTIONS", allowed_methods(route))));
         if head.header("access-control-request-method").is_some() {
             headers.push((
                 "Access-Control-Allow-Methods",
                 allowed_methods(route).to_owned(),
             ));
-            let names = "Authorization, Content-Type, Last-Event-ID, Umbel-Key, Umbel-Receipt";
-            headers.push(("Access-Control-Allow-Headers", names.to_owned()));
+            headers.push(("Access-Control-Allow-Headers", ALLOWED_HEADERS.to_owned()));
             headers.push(("Access-Control-Max-Age", PREFLIGHT_AGE_S.to_owned()));
         }
         Ok(no_content(headers))
@@ -240,14 +243,11 @@ impl Application {
         path: &str,
     ) -> Result<Answer, Refusal> {
         let asset = console::asset(path);
-        let mut headers = match asset {
+        match asset {
             // Scripts that a page of another origin imports are fetched as its own requests are.
             Some(asset) if asset.is_public => self.check_origin(head)?,
-            _ => {
-                self.authorize(identity, Action::Observe)?;
-                ExtraHeaders::new()
-            }
-        };
+            _ => self.authorize(identity, Action::Observe)?,
+        }
         let asset = asset.ok_or_else(|| Refusal::not_found("there is no such page"))?;
         let own = [
             ("Content-Security-Policy", console::CONTENT_SECURITY_POLICY),
@@ -255,7 +255,7 @@ impl Application {
             ("Referrer-Policy", "no-referrer"),
             ("Cache-Control", "no-cache"),
         ];
-        headers.extend(own.map(|(name, value)| (name, value.to_owned())));
+        let headers = own.map(|(name, value)| (name, value.to_owned())).into();
         Ok(Answer::Respond(Reply {
             status: 200,
             content_type: asset.content_type,
@@ -354,13 +354,13 @@ impl Application {
         encoding: Encoding,
         topic: Topic,
     ) -> Result<Answer, Refusal> {
-        let headers = self.check_origin(head)?;
+        self.check_origin(head)?;
         self.authorize(identity, Action::Subscribe(topic.as_str()))?;
         let start = match head.header_count("last-event-id") {
             0 => start_of(head)?,
             _ => Start::Since(last_event_position(head.header("last-event-id"))),
         };
-        let stream = Stream { encoding, headers };
+        let stream = Stream { encoding };
         self.subscribe(current, topic, start, Admission::Stream(stream))
     }
 
@@ -503,7 +503,7 @@ fn choose(upgrade: &protocol::Upgrade<'_>, speaks: impl Fn(&str) -> bool) -> Opt
 
 /// Text or binary by `Content-Type`; None where it says nothing, and then the body decides.
 fn content_kind(head: &Head<'_>) -> Result<Option<Kind>, Refusal> {
-    let Some(value) = head.header("content-type") else {
+    let Some(value) = head.known.content_type.text() else {
         return Ok(None);
     };
     let (media_type, parameters) = value.split_once(';').unwrap_or((value, ""));

@@ -17,8 +17,9 @@ use crate::topic::Topic;
 /// Something that came in whole. It borrows the read buffer wherever that is possible.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// The head of a request. Answer with `Respond`, `Refuse`, `ReadBody`, `Await`, `Upgrade`, `Stream` or `Join`.
-    Request(Head<'a>),
+    /// The head of a request, and the headers that its answer gets, whatever that will be. Answer with `Respond`,
+    /// `Refuse`, `ReadBody`, `Await`, `Upgrade`, `Stream` or `Join`.
+    Request(Head<'a>, &'a mut ExtraHeaders),
     /// The body that was asked for. Answer with `Respond`, `Refuse` or `Await`.
     Body(Purpose, &'a [u8]),
     /// The opening handshake of an own endpoint is answered. Answer with `Proceed` or `Close`.
@@ -103,8 +104,6 @@ pub struct ReadBody {
     pub purpose: Purpose,
     /// Bytes that are taken; more is refused with 413.
     pub bytes_max: usize,
-    /// Headers of the answer, whatever it will be.
-    pub headers: ExtraHeaders,
 }
 
 /// The answer to an opening handshake.
@@ -127,8 +126,6 @@ pub struct Upgrade {
 pub struct Stream {
     /// How it carries publications.
     pub encoding: Encoding,
-    /// Headers besides those of the dialect.
-    pub headers: ExtraHeaders,
 }
 
 /// What a request is answered with once the hub has said where its topic stands.

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::dialect::{Closing, Encoding, Greeting, StreamStart};
 use crate::http::body::{BodyDecoder, BodyLength};
+use crate::http::date::Date;
 use crate::http::http2;
 use crate::http::refusal::Refusal;
 use crate::http::request::{Head, HeadScanner, Method};
@@ -116,7 +117,13 @@ impl Exchange {
     }
 
     /// Takes one line; true once the answer is complete and in `out`.
-    pub(super) fn handle_line(&mut self, number: u32, answer: Vec<u8>, out: &mut Vec<u8>) -> bool {
+    pub(super) fn handle_line(
+        &mut self,
+        settings: &Settings,
+        number: u32,
+        answer: Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> bool {
         let RequestState::Awaiting(replies) = &mut self.state else {
             return false;
         };
@@ -128,11 +135,11 @@ impl Exchange {
         if replies.missing > 0 {
             return false;
         }
-        self.encode_replies(out);
+        self.encode_replies(settings, out);
         true
     }
 
-    fn encode_replies(&mut self, out: &mut Vec<u8>) {
+    fn encode_replies(&mut self, settings: &Settings, out: &mut Vec<u8>) {
         let RequestState::Awaiting(replies) = mem::take(&mut self.state) else {
             return;
         };
@@ -148,17 +155,29 @@ impl Exchange {
             } else {
                 "application/json"
             },
-            headers: mem::take(&mut self.headers),
+            headers: ExtraHeaders::new(),
             body: body.into(),
         };
-        self.encode_reply(&reply, out);
+        self.encode_reply(&reply, settings, out);
     }
 
-    fn encode_reply(&self, reply: &Reply, out: &mut Vec<u8>) {
-        let headers: Vec<_> = reply
-            .headers
-            .iter()
-            .map(|(name, value)| (*name, value.as_str()))
+    /// Writes a refusal; the connection stays open if both want it.
+    pub(super) fn encode_refusal(
+        &mut self,
+        refusal: &Refusal,
+        settings: &Settings,
+        out: &mut Vec<u8>,
+    ) {
+        let (date, own) = (settings.date.get(), mem::take(&mut self.headers));
+        let headers: Vec<_> = lines_of(date.as_ref(), &own).collect();
+        let (keep_alive, head_only) = (self.keep_alive, self.head_only);
+        response::encode_refusal_with(out, refusal, &headers, keep_alive, head_only);
+    }
+
+    fn encode_reply(&mut self, reply: &Reply, settings: &Settings, out: &mut Vec<u8>) {
+        let (date, own) = (settings.date.get(), mem::take(&mut self.headers));
+        let headers: Vec<_> = lines_of(date.as_ref(), &own)
+            .chain(lines_of(None, &reply.headers))
             .collect();
         let response = Response {
             status: reply.status,
@@ -172,7 +191,25 @@ impl Exchange {
     }
 }
 
+/// Header lines of an answer: its date, and these.
+fn lines_of<'a>(
+    date: Option<&'a Date>,
+    headers: &'a [(&'static str, String)],
+) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let date = date.map(|date| ("Date", date.as_str()));
+    let headers = headers.iter().map(|(name, value)| (*name, value.as_str()));
+    date.into_iter().chain(headers)
+}
+
 impl Connection {
+    /// The headers of the answer to the request that is being dealt with.
+    fn take_headers(&mut self) -> ExtraHeaders {
+        match &mut self.phase {
+            Phase::Http(exchange) => mem::take(&mut exchange.headers),
+            _ => ExtraHeaders::new(),
+        }
+    }
+
     pub(super) fn handle_http(&mut self, context: &mut InputContext<'_, '_>, rest: &mut &mut [u8]) {
         let Phase::Http(exchange) = &mut self.phase else {
             return;
@@ -254,7 +291,9 @@ impl Connection {
         };
         let has_body = !matches!(framing.length, Ok(BodyLength::None | BodyLength::Length(0)));
         exchange.keep_alive = head.keep_alive();
-        let answer = (context.on_event)(Event::Request(head), context.out);
+        exchange.headers.clear();
+        let event = Event::Request(head, &mut exchange.headers);
+        let answer = (context.on_event)(event, context.out);
         if has_body && !matches!(answer, Answer::ReadBody(..)) {
             // A body that nobody reads must not be taken for the next request.
             exchange.keep_alive = false;
@@ -289,12 +328,7 @@ impl Connection {
         let Phase::Http(exchange) = &mut self.phase else {
             return Ok(false);
         };
-        let ReadBody {
-            purpose,
-            bytes_max,
-            headers,
-        } = wanted;
-        exchange.headers = headers;
+        let ReadBody { purpose, bytes_max } = wanted;
         let wants_continue = framing.expects_continue.map_err(Refusal::closing)?;
         let length = framing.length.map_err(Refusal::closing)?;
         if matches!(length, BodyLength::Length(bytes) if bytes > bytes_max as u64) {
@@ -359,7 +393,7 @@ impl Connection {
         };
         match answer {
             Answer::Respond(reply) => {
-                exchange.encode_reply(&reply, context.out);
+                exchange.encode_reply(&reply, context.settings, context.out);
                 self.finish_answer(context.settings, context.now_ms);
             }
             Answer::Refuse(refusal) => self.refuse(context, &refusal),
@@ -378,7 +412,7 @@ impl Connection {
                     many,
                 });
                 if missing == 0 {
-                    exchange.encode_replies(context.out);
+                    exchange.encode_replies(context.settings, context.out);
                     return self.finish_answer(context.settings, context.now_ms);
                 }
                 self.phase_deadline_ms =
@@ -417,18 +451,7 @@ impl Connection {
             return;
         };
         exchange.keep_alive &= !refusal.close;
-        let headers = mem::take(&mut exchange.headers);
-        let headers: Vec<_> = headers
-            .iter()
-            .map(|(name, value)| (*name, value.as_str()))
-            .collect();
-        response::encode_refusal_with(
-            context.out,
-            refusal,
-            &headers,
-            exchange.keep_alive,
-            exchange.head_only,
-        );
+        exchange.encode_refusal(refusal, context.settings, context.out);
         if exchange.keep_alive {
             self.finish_answer(context.settings, context.now_ms);
         } else {
@@ -471,7 +494,13 @@ impl Connection {
     ) {
         let extension = upgrade.deflate.map(|agreement| agreement.encode());
         let extension = extension.as_deref().map(|value| (EXTENSIONS, value));
-        let headers: Vec<_> = extension.iter().chain(headers).copied().collect();
+        let (date, own) = (settings.date.get(), self.take_headers());
+        let headers: Vec<_> = extension
+            .iter()
+            .chain(headers)
+            .copied()
+            .chain(lines_of(date.as_ref(), &own))
+            .collect();
         encode_switching_protocols(
             out,
             &upgrade.accept,
@@ -504,12 +533,8 @@ impl Connection {
     }
 
     fn begin_stream(&mut self, context: &mut InputContext<'_, '_>, stream: &Stream) {
-        let headers = stream.headers.iter();
-        let headers: Vec<_> = headers
-            .map(|(name, value)| (*name, value.as_str()))
-            .collect();
         let start = StreamStart {
-            headers: &headers,
+            headers: &[],
             joined: None,
         };
         let (settings, now_ms) = (context.settings, context.now_ms);
@@ -525,10 +550,17 @@ impl Connection {
         start: &StreamStart<'_>,
         out: &mut Vec<u8>,
     ) {
+        let (date, own) = (settings.date.get(), self.take_headers());
+        let headers = start.headers.iter().copied();
+        let headers: Vec<_> = headers.chain(lines_of(date.as_ref(), &own)).collect();
+        let start = StreamStart {
+            headers: &headers,
+            joined: start.joined,
+        };
         settings
             .dialects
             .get(encoding)
-            .encode_stream_start(out, start);
+            .encode_stream_start(out, &start);
         self.phase = Phase::Stream(encoding);
         self.phase_deadline_ms = now_ms + settings.limits.ping_interval_ms;
     }

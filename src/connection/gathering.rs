@@ -1,6 +1,5 @@
 //! A request for topics: its answer is gathered from the hub step by step.
 
-use super::event::ExtraHeaders;
 use super::exchange::RequestState;
 use super::{Answer, Connection, Hold, Inflation, InputContext, OnEvent, Phase, Settings};
 
@@ -11,8 +10,6 @@ pub struct Gathering {
     pub body: Vec<u8>,
     /// Rest of a page. None: one topic was asked for.
     pub page: Option<Page>,
-    /// Headers of the answer, whatever it will be.
-    pub headers: ExtraHeaders,
 }
 
 /// Rest of a page of topics.
@@ -58,20 +55,17 @@ impl Connection {
         &mut self,
         settings: &Settings,
         now_ms: u64,
-        mut answer: Answer,
+        answer: Answer,
         out: &mut Vec<u8>,
         on_event: &mut OnEvent<'_>,
     ) {
         let Phase::Http(exchange) = &mut self.phase else {
             return;
         };
-        let RequestState::Gathering(gathering) = std::mem::take(&mut exchange.state) else {
+        if !matches!(exchange.state, RequestState::Gathering(_)) {
             return;
-        };
-        match &mut answer {
-            Answer::Respond(reply) => reply.headers.extend(gathering.headers),
-            _ => exchange.headers = gathering.headers,
         }
+        exchange.state = RequestState::Head;
         self.lift(Hold::Answer);
         let mut context = InputContext {
             settings,

@@ -70,9 +70,7 @@ impl Connection {
                 self.open(settings, now_ms, &upgrade, &headers, out);
             }
             Admission::Stream(stream) => {
-                let mut headers: Vec<_> = headers.collect();
-                let extra = stream.headers.iter();
-                headers.extend(extra.map(|(name, value)| (*name, value.as_str())));
+                let headers: Vec<_> = headers.collect();
                 let start = StreamStart {
                     headers: &headers,
                     joined: Some(joined),

@@ -3,7 +3,6 @@
 use super::{CloseReason, Connection, Endpoint, NEVER_MS, Phase, Settings};
 use crate::dialect::Pings;
 use crate::http::refusal::Refusal;
-use crate::http::response;
 use crate::protocol::{Opcode, encode_frame};
 
 impl Connection {
@@ -187,7 +186,8 @@ impl Connection {
             (Some(Refusal::timeout(words)), CloseReason::HandshakeTimeout)
         };
         if let Some(refusal) = refusal {
-            response::encode_refusal(out, &refusal, false, false);
+            exchange.end_after_answer();
+            exchange.encode_refusal(&refusal, settings, out);
         }
         self.linger(settings, now_ms, reason);
     }

@@ -52,7 +52,6 @@ pub use settings::Settings;
 
 use crate::dialect::Encoding;
 use crate::http::refusal::Refusal;
-use crate::http::response;
 use crate::protocol::deflate::Agreement;
 use crate::protocol::{CloseCode, Decoder, Role};
 
@@ -224,7 +223,7 @@ impl Connection {
         out: &mut Vec<u8>,
     ) {
         if let Phase::Http(exchange) = &mut self.phase
-            && exchange.handle_line(number, line, out)
+            && exchange.handle_line(settings, number, line, out)
         {
             self.holds &= !(Hold::Answer as u8);
             self.finish_answer(settings, now_ms);
@@ -277,7 +276,7 @@ impl Connection {
             return self.linger(settings, now_ms, reason);
         }
         let mut last = Vec::new();
-        match &self.phase {
+        match &mut self.phase {
             Phase::Http(exchange) => {
                 let words = match exchange.is_awaiting() {
                     true => exchange.no_answer_in_time(),
@@ -285,7 +284,8 @@ impl Connection {
                 };
                 if !exchange.is_idle() {
                     let refusal = Refusal::unavailable(words);
-                    response::encode_refusal(&mut last, &refusal, false, false);
+                    exchange.end_after_answer();
+                    exchange.encode_refusal(&refusal, settings, &mut last);
                 }
                 self.linger(settings, now_ms, reason);
             }

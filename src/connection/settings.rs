@@ -24,6 +24,8 @@ pub struct Settings {
     pub deflate_policy: Policy,
     /// Rules of topics.
     pub topic_rules: TopicRules,
+    /// What answers to requests are dated with.
+    pub date: http::date::AnswerDate,
     /// Dialects that are spoken.
     pub dialects: Dialects,
 }
@@ -52,6 +54,7 @@ impl Settings {
                 ..Policy::default()
             },
             topic_rules: TopicRules::default(),
+            date: http::date::AnswerDate::default(),
             dialects: Dialects::default(),
         }
     }

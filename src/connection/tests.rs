@@ -41,7 +41,7 @@ fn stream_encoding() -> Encoding {
 /// What the tests' server does, by path and by message.
 fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answer {
     match event {
-        Event::Request(head) => {
+        Event::Request(head, _) => {
             events.push(format!("{} {}", head.method.as_str(), head.target));
             let endpoint = match head.target {
                 "/ws" | "/deflate" | "/takeover" => Endpoint::Topic { may_publish: true },
@@ -49,7 +49,6 @@ fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answ
                 "/sse" => {
                     return Answer::Stream(Stream {
                         encoding: stream_encoding(),
-                        headers: Vec::new(),
                     });
                 }
                 "/pub" => {
@@ -126,7 +125,6 @@ fn read_body(purpose: Purpose) -> Answer {
     Answer::ReadBody(ReadBody {
         purpose,
         bytes_max: 10,
-        headers: Vec::new(),
     })
 }
 

@@ -15,6 +15,7 @@
 //! Nothing here knows a socket or a clock, and nothing allocates for a request but a topic's own text.
 
 pub mod body;
+pub mod date;
 pub mod escape;
 mod field;
 mod framing;

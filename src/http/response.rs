@@ -1,6 +1,6 @@
 //! Responses, written to bytes (RFC 9112 sections 4 and 6). All have their length in the head; none is chunked.
 //!
-//! There is no `Date`, since nothing here has a clock: RFC 9110 section 6.6.1 lets it out for such a server.
+//! Nothing here has a clock: `Date` is among the headers that the caller gives, if it has one.
 
 use super::field::is_value_byte;
 use super::refusal::Refusal;

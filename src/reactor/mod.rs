@@ -66,6 +66,8 @@ pub struct Reactor<D: Driver> {
     /// The mail from the hub.
     pub inbox: Inbox,
     now_ms: u64,
+    /// When the date of answers is to be read off the machine's clock again.
+    next_date_us: u64,
     connections_max: usize,
     /// Waits in a row that may have left events behind.
     waits_behind: usize,
@@ -82,6 +84,7 @@ impl<D: Driver> Reactor<D> {
             connections: Connections::new(id, context.reactors, context.shared),
             inbox,
             now_ms: 0,
+            next_date_us: 0,
             connections_max: context.connections_max,
             waits_behind: 0,
             drain_until_ms: None,
@@ -123,6 +126,11 @@ impl<D: Driver> Reactor<D> {
         self.inbox.begin();
         let started_us = self.driver.now_us();
         self.connections.set_now_us(started_us);
+        if started_us >= self.next_date_us {
+            self.next_date_us = started_us + 1_000_000;
+            let date = &self.connections.settings.date;
+            date.set(self.driver.wall_ms() / 1000);
+        }
         self.connections.poll_ready(self.now_ms);
         for readiness in self.driver.events() {
             self.connections.handle_readiness(readiness, self.now_ms);

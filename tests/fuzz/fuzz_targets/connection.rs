@@ -266,7 +266,7 @@ impl Driver {
 
 fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answer {
     match event {
-        Event::Request(head) => {
+        Event::Request(head, _) => {
             assert!(head.view().bytes() <= HEAD_BYTES_MAX);
             events.push(format!("{} {}", head.method.as_str(), head.target));
             answer_request(&head)
@@ -323,7 +323,6 @@ fn encoding(leads: impl Fn(&Entrance) -> bool) -> Encoding {
 fn stream() -> EndlessAnswer {
     EndlessAnswer {
         encoding: encoding(|it| matches!(it, Entrance::Stream(_))),
-        headers: ExtraHeaders::new(),
     }
 }
 
@@ -332,7 +331,6 @@ fn answer_request(head: &Head<'_>) -> Answer {
         Answer::ReadBody(ReadBody {
             purpose,
             bytes_max: BODY_BYTES_MAX,
-            headers: ExtraHeaders::new(),
         })
     };
     let endpoint = match head.target {
