@@ -260,3 +260,18 @@ fn every_answer_is_readable_by_an_allowed_origin() {
         assert!(headers.split(", ").any(|it| it == name), "{headers}");
     }
 }
+
+/// Which of two credentials counts is not to be guessed.
+#[test]
+fn authorization_stands_once() {
+    let server = Server::start(&[]);
+    let lines = "Authorization: Bearer a\r\nauthorization: Bearer a\r\n";
+    for request in [
+        format!("POST /pub/a HTTP/1.1\r\nHost: a\r\n{lines}Content-Length: 1\r\n\r\nx"),
+        format!("GET /topics HTTP/1.1\r\nHost: a\r\n{lines}\r\n"),
+        format!("GET /health HTTP/1.1\r\nHost: a\r\n{lines}\r\n"),
+        upgrade_request("/ws/a", lines),
+    ] {
+        assert_eq!(status(&server, request.as_bytes()), 400, "{request}");
+    }
+}

@@ -57,6 +57,10 @@ impl Application {
         current: &mut CommandContext<'_>,
         head: &Head<'_>,
     ) -> Result<Answer, Refusal> {
+        if head.known.authorization.is_repeated() {
+            let reason = "there is more than one Authorization header";
+            return Err(Refusal::bad_request(reason));
+        }
         let route = Route::parse(head.target, &self.shared.settings.dialects)?;
         let surface = self.surface_of(current.listener);
         if !shows(surface, &route) {
