@@ -275,3 +275,24 @@ fn authorization_stands_once() {
         assert_eq!(status(&server, request.as_bytes()), 400, "{request}");
     }
 }
+
+/// A client that has seen no event yet says so by an empty id, or by none.
+#[test]
+fn empty_last_event_id_counts_as_absent() {
+    let server = Server::start(&["--topic-rule", "** history=10"]);
+    server.publish("a", "text/plain", b"one");
+    for (query, line, begins) in [
+        ("", "Last-Event-ID:\r\n", "id: "),
+        ("?last=1", "Last-Event-ID:\r\n", "data: one"),
+        ("?last=1", "Last-Event-ID: \r\n", "data: one"),
+    ] {
+        let mut wire = server.connect();
+        let request = format!("GET /sse/a{query} HTTP/1.1\r\nHost: a\r\n{line}\r\n");
+        wire.send(request.as_bytes());
+        let head = wire.read_through(b"\r\n\r\n");
+        let head = String::from_utf8(head).expect("a head is text");
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        assert!(!head.contains("Umbel-Recovered: false"), "{head}");
+        wire.read_through(begins.as_bytes());
+    }
+}

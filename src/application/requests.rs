@@ -360,9 +360,10 @@ impl Application {
     ) -> Result<Answer, Refusal> {
         self.check_origin(head)?;
         self.authorize(identity, Action::Subscribe(topic.as_str()))?;
-        let start = match head.header_count("last-event-id") {
-            0 => start_of(head)?,
-            _ => Start::Since(last_event_position(head.header("last-event-id"))),
+        let start = match head.known.last_event_id.bytes() {
+            // What has seen no event has no position, and some clients say so by an empty one.
+            None | Some(b"") => start_of(head)?,
+            Some(_) => Start::Since(last_event_position(head.known.last_event_id.text())),
         };
         let stream = Stream { encoding };
         self.subscribe(current, topic, start, Admission::Stream(stream))
