@@ -296,3 +296,34 @@ fn empty_last_event_id_counts_as_absent() {
         wire.read_through(begins.as_bytes());
     }
 }
+
+/// A compressed body would reach subscribers as a message that they cannot read.
+#[test]
+fn compressed_body_gets_415() {
+    let server = Server::start(&[]);
+    for path in ["/pub/a", "/pub"] {
+        for (coding, compressed) in [
+            ("gzip", true),
+            ("deflate", true),
+            ("br", true),
+            ("identity, GZIP", true),
+            ("identity", false),
+            ("", false),
+        ] {
+            let mut wire = server.connect();
+            let request = format!(
+                "POST {path} HTTP/1.1\r\nHost: a\r\nContent-Encoding: {coding}\r\nContent-Length: 24\r\n\r\n\
+                 {{\"topic\":\"a\",\"data\":\"\"}}\n"
+            );
+            wire.send(request.as_bytes());
+            let response = wire.read_response();
+            assert_eq!(response.status == 415, compressed, "{path} {coding}");
+            let accepted = response.header("accept-encoding");
+            assert_eq!(
+                accepted,
+                compressed.then_some("identity"),
+                "{path} {coding}"
+            );
+        }
+    }
+}

@@ -137,6 +137,7 @@ impl Application {
             Route::Publish(topic) => {
                 self.check_origin(head)?;
                 self.authorize(identity, Action::Publish(topic.as_str()))?;
+                check_content_encoding(head)?;
                 let purpose = Purpose::Publish {
                     topic,
                     kind: content_kind(head)?,
@@ -148,6 +149,7 @@ impl Application {
             Route::PublishMany => {
                 self.check_origin(head)?;
                 self.authorize(identity, Action::PublishMany)?;
+                check_content_encoding(head)?;
                 self.keep_identity(current, identity)?;
                 let purpose = Purpose::PublishLines;
                 let bytes_max = self.shared.settings.limits.body_bytes_max;
@@ -448,6 +450,21 @@ impl Application {
             Admission::Upgrade(upgrade) => Answer::Upgrade(upgrade),
             Admission::Stream(stream) => Answer::Stream(stream),
         })
+    }
+}
+
+/// Bodies are taken as they are: one that is compressed would reach subscribers as a message.
+fn check_content_encoding(head: &Head<'_>) -> Result<(), Refusal> {
+    if !head.known.content_encoding.is_there() {
+        return Ok(());
+    }
+    let lines = head.headers("content-encoding");
+    let mut codings = lines.flat_map(|line| line.split(',')).map(str::trim);
+    match codings.all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case("identity")) {
+        true => Ok(()),
+        false => Err(Refusal::unsupported_content_encoding(
+            "the body is compressed, and bodies are taken as they are: send it without Content-Encoding",
+        )),
     }
 }
 

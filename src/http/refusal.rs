@@ -135,6 +135,13 @@ impl Refusal {
         Refusal::new(415, "unsupported_media_type", reason.into())
     }
 
+    /// 415: the body is compressed; `Accept-Encoding` says which codings are taken (RFC 9110 section 15.5.16).
+    pub fn unsupported_content_encoding(reason: impl Into<Cow<'static, str>>) -> Refusal {
+        let mut refusal = Refusal::unsupported_media_type(reason);
+        refusal.headers = &[("Accept-Encoding", "identity")];
+        refusal
+    }
+
     /// 417: an `Expect` that is not `100-continue`. The connection closes, since the body may or may not follow.
     pub fn expectation_failed(reason: impl Into<Cow<'static, str>>) -> Refusal {
         Refusal::new(417, "expectation_failed", reason.into()).closing()
