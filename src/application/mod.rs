@@ -226,7 +226,7 @@ impl Application {
         out: &mut Vec<u8>,
     ) -> Answer {
         match event {
-            Event::Request(head, headers) => self.handle_request(current, &head, headers),
+            Event::Request(head, headers) => self.handle_request(current, head, headers),
             Event::Body(
                 Purpose::Publish {
                     topic,

@@ -19,7 +19,7 @@ use crate::topic::Topic;
 pub enum Event<'a> {
     /// The head of a request, and the headers that its answer gets, whatever that will be. Answer with `Respond`,
     /// `Refuse`, `ReadBody`, `Await`, `Upgrade`, `Stream` or `Join`.
-    Request(Head<'a>, &'a mut ExtraHeaders),
+    Request(&'a Head<'a>, &'a mut ExtraHeaders),
     /// The body that was asked for. Answer with `Respond`, `Refuse` or `Await`.
     Body(Purpose, &'a [u8]),
     /// The opening handshake of an own endpoint is answered. Answer with `Proceed` or `Close`.

@@ -292,7 +292,7 @@ impl Connection {
         let has_body = !matches!(framing.length, Ok(BodyLength::None | BodyLength::Length(0)));
         exchange.keep_alive = head.keep_alive();
         exchange.headers.clear();
-        let event = Event::Request(head, &mut exchange.headers);
+        let event = Event::Request(&head, &mut exchange.headers);
         let answer = (context.on_event)(event, context.out);
         if has_body && !matches!(answer, Answer::ReadBody(..)) {
             // A body that nobody reads must not be taken for the next request.
