@@ -1,4 +1,4 @@
-//! A lock that loom sees into: one flag, as the standard library's lock on Linux is.
+//! Lock that loom sees into: one flag, as the standard library's lock on Linux is.
 //!
 //! loom's own lets no other thread come between what is done under it and its release, so a thread would find it taken
 //! only where the holder waits for something.
