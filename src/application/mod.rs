@@ -6,6 +6,7 @@ pub mod json;
 mod listings;
 mod publishes;
 pub mod receipts;
+mod refusals;
 mod requests;
 pub mod route;
 mod surface;

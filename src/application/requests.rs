@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::commands::Question;
 use super::publishes::hub_is_full;
+use super::refusals::is_of_script;
 use super::route::{Route, allowed_methods, query_of};
 use super::surface::{is_for_observers, shows};
 use super::{Application, CommandContext, Lifecycle};
@@ -49,7 +50,8 @@ impl Application {
             headers.push(("Vary", "Origin".to_owned()));
             headers.push(("Access-Control-Expose-Headers", EXPOSED_HEADERS.to_owned()));
         }
-        self.answer(current, head).unwrap_or_else(Answer::Refuse)
+        self.answer(current, head)
+            .unwrap_or_else(|refusal| self.refuse(head, refusal))
     }
 
     fn answer(
@@ -342,9 +344,17 @@ impl Application {
             .is_ok();
         let start = start_of(head)?;
         let agreed = &self.shared.subprotocols;
+        let subprotocol = choose(&upgrade, |offer| agreed.iter().any(|name| **name == *offer));
+        // A browser fails a handshake whose offers were all passed over, and does not say so.
+        let dialects = &self.shared.settings.dialects;
+        if subprotocol.is_none() && is_of_script(head) && dialects.are_offered(upgrade.offers()) {
+            return Err(Refusal::not_found(
+                "the path of a topic has no subprotocol; umbel.v1 is at /ws",
+            ));
+        }
         let admission = Admission::Upgrade(Upgrade {
             accept: upgrade.accept,
-            subprotocol: choose(&upgrade, |offer| agreed.iter().any(|name| **name == *offer)),
+            subprotocol,
             endpoint: Endpoint::Topic { may_publish },
             deflate: self.choose_deflate(current, head)?,
             greeting: None,

@@ -80,6 +80,8 @@ pub enum Answer {
     Respond(Reply),
     /// Answer the request with what was wrong.
     Refuse(Refusal),
+    /// Complete the opening handshake, and tell in a Close what was wrong.
+    RefuseHandshake(Box<RefusedHandshake>),
     /// Read the body first.
     ReadBody(ReadBody),
     /// The answer comes later; of publications by [`handle_line`](super::Connection::handle_line), once for each that
@@ -126,6 +128,17 @@ pub struct Upgrade {
 pub struct Stream {
     /// How it carries publications.
     pub encoding: Encoding,
+}
+
+/// A refused opening handshake whose peer cannot read a status.
+#[derive(Debug)]
+pub struct RefusedHandshake {
+    /// The answer to it.
+    pub upgrade: Upgrade,
+    /// The code of the Close that follows at once, with the refusal's reason.
+    pub code: CloseCode,
+    /// What was wrong.
+    pub refusal: Refusal,
 }
 
 /// What a request is answered with once the hub has said where its topic stands.

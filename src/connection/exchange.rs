@@ -5,7 +5,8 @@ use std::mem;
 use super::event::{ExtraHeaders, ReadBody, Stream};
 use super::{
     Admission, Answer, Awaited, CloseReason, Connection, Context, Endpoint, Event, Gathering, Hold,
-    Inflation, InputContext, OnEvent, Phase, Purpose, Reply, Settings, Upgrade, context_bytes,
+    Inflation, InputContext, OnEvent, Phase, Purpose, RefusedHandshake, Reply, Settings, Upgrade,
+    context_bytes,
 };
 use crate::dialect::{Closing, Encoding, Greeting, StreamStart};
 use crate::http::body::{BodyDecoder, BodyLength};
@@ -312,6 +313,7 @@ impl Connection {
                 }
             }
             Answer::Upgrade(upgrade) => self.upgrade(context, &upgrade),
+            Answer::RefuseHandshake(refused) => self.refuse_handshake(context, &refused),
             Answer::Stream(stream) => self.begin_stream(context, &stream),
             Answer::Join(admission) => self.begin_join(context.settings, context.now_ms, admission),
             answer => self.answer(context, answer),
@@ -457,6 +459,27 @@ impl Connection {
         } else {
             self.linger(context.settings, context.now_ms, CloseReason::HttpRefused);
         }
+    }
+
+    /// Completes a handshake whose peer cannot read a status, to tell it in a Close what was wrong.
+    fn refuse_handshake(&mut self, context: &mut InputContext<'_, '_>, refused: &RefusedHandshake) {
+        let RefusedHandshake {
+            upgrade,
+            code,
+            refusal,
+        } = refused;
+        (context.on_event)(Event::Refused(refusal), context.out);
+        let (settings, now_ms) = (context.settings, context.now_ms);
+        self.open(settings, now_ms, upgrade, &[], context.out);
+        let reason = CloseReason::HttpRefused;
+        self.send_close(
+            settings,
+            now_ms,
+            *code,
+            &refusal.reason,
+            reason,
+            context.out,
+        );
     }
 
     /// The answer is in `out`: the next request is awaited, or the connection ends.

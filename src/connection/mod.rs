@@ -42,7 +42,7 @@ use compression::{Context, context_bytes};
 pub use deflation::Deflation;
 pub use event::{
     Admission, Answer, Awaited, Endpoint, Event, Hold, Label, Message, PublishOptions, Purpose,
-    ReadBody, Reply, Stream, Upgrade,
+    ReadBody, RefusedHandshake, Reply, Stream, Upgrade,
 };
 use exchange::Exchange;
 pub use gathering::{Gathering, Page};

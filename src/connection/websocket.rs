@@ -139,6 +139,7 @@ impl Connection {
             }
             Answer::Respond(_)
             | Answer::Refuse(_)
+            | Answer::RefuseHandshake(_)
             | Answer::ReadBody(_)
             | Answer::Await(_)
             | Answer::Upgrade(_)

@@ -92,6 +92,13 @@ pub trait Dialect: Send + Sync {
         Gaps::Unseen
     }
 
+    /// The code of a Close that stands for the status of a refused handshake, for scripts, which see no status. Without
+    /// one they get the status all the same.
+    fn refusal_code(&self, status: u16) -> Option<CloseCode> {
+        let _ = status;
+        None
+    }
+
     /// A connection opens. What is said here comes first on it.
     fn open(&self, _: &Opening<'_>) -> Greeting {
         Greeting::default()

@@ -9,7 +9,7 @@ use super::umbel_v1::{UmbelV1, binary};
 use super::{Dialect, Encoding, Form, Framing, umbel_v1};
 use crate::hub::Publication;
 use crate::protocol::deflate::Agreement;
-use crate::protocol::{SERVER_HEADER_BYTES_MAX, encode_frame, encode_server_header};
+use crate::protocol::{CloseCode, SERVER_HEADER_BYTES_MAX, encode_frame, encode_server_header};
 use crate::topic::Pattern;
 
 /// One dialect, and what leads to it.
@@ -179,6 +179,33 @@ impl Dialects {
             );
         }
         Err(reason)
+    }
+
+    /// The first offered subprotocol, at whatever path it is spoken, with a code for a refused handshake.
+    pub fn refusal_code<'o>(
+        &self,
+        mut offers: impl Iterator<Item = &'o str>,
+        status: u16,
+    ) -> Option<(&'static str, CloseCode)> {
+        offers.find_map(|offer| {
+            let (name, row) = self.offered(offer)?;
+            Some((name, row.dialect.refusal_code(status)?))
+        })
+    }
+
+    /// Whether a dialect is among the offered subprotocols, at whatever path it is spoken.
+    pub fn are_offered<'o>(&self, mut offers: impl Iterator<Item = &'o str>) -> bool {
+        offers.any(|offer| self.offered(offer).is_some())
+    }
+
+    fn offered(&self, offer: &str) -> Option<(&'static str, &Row)> {
+        self.rows.iter().find_map(|row| match row.entrance {
+            Entrance::Commands {
+                subprotocol: Some(name),
+                ..
+            } if name == offer => Some((name, row)),
+            _ => None,
+        })
     }
 
     /// Whether it goes out on streams, and not in messages.

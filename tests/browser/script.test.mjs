@@ -121,6 +121,34 @@ test("tabs whose connections break in the middle of frames miss nothing", limits
   await context.close();
 });
 
+test("a page is told why it was refused", limits, async () => {
+  const own = await UmbelProcess.start(
+    ...["--subscribe", "token", "--subscribe-token", "the right one, long enough"],
+    ...["--publish", "nobody"],
+  );
+  const page = await browser.newPage();
+  try {
+    await page.goto(`http://127.0.0.1:${site.address().port}/`);
+    const endings = await page.evaluate(
+      async ([module, paths]) => {
+        const { connect } = await import(module);
+        const endOf = (url) =>
+          new Promise((resolve) => {
+            const umbel = connect(url);
+            umbel.onState((state, { code, reason }) => state === "closed" && resolve([code, reason]));
+          });
+        return Promise.all(paths.map(endOf));
+      },
+      [`${own.url}/umbel.js`, ["/ws", "/wrong", "/ws/news"].map((path) => `${own.url}${path}`)],
+    );
+    assert.deepEqual(endings.map(([code]) => code), [4401, 4404, 4401]);
+    for (const [, reason] of endings) assert.match(reason, /token|nothing/);
+  } finally {
+    await page.close();
+    await own.stop();
+  }
+});
+
 test("a page whose network is back, and one that comes to the front, connect at once", limits, async () => {
   const context = await browser.newContext();
   // An hour, so that nothing but the event can be the reason.

@@ -4,6 +4,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
+import { WebSocket as UndiciWebSocket } from "undici";
 import { WebSocket } from "ws";
 
 import { CuttingProxy } from "./cutting_proxy.mjs";
@@ -159,6 +160,43 @@ test("those who come and go are seen by the others", limits, async (t) => {
   await until(() => heard.leaves.length === 1);
   assert.equal((await stays.presence(topic)).total, 1);
 });
+
+for (const [name, constructor] of [
+  ["ws", WebSocket],
+  ["undici", UndiciWebSocket],
+]) {
+  test(`a refused handshake and a wrong path are told, by ${name}`, limits, async (t) => {
+    const own = await UmbelProcess.start(
+      ...["--subscribe", "token", "--subscribe-token", "the right one, long enough"],
+      ...["--publish", "token", "--publish-token", "another one, also long enough"],
+    );
+    t.after(() => own.stop());
+    const connectTo = (path, options) => {
+      const url = `ws://127.0.0.1:${own.port}${path}`;
+      const umbel = script.connect(url, { WebSocket: constructor, ...options });
+      t.after(() => umbel.close());
+      const states = [];
+      umbel.onState((state, { code }) => states.push(`${state} ${code ?? ""}`.trim()));
+      return { umbel, states };
+    };
+    const isClosed = ({ umbel }) => until(() => umbel.state === "closed");
+    const refused = connectTo("/ws", { token: "a wrong one, just as long" });
+    const published = refused.umbel.publish("t", "x").catch(({ code }) => code);
+    await isClosed(refused);
+    assert.match(await published, /^(unauthorized|fate_unknown)$/);
+    assert.equal(refused.states.at(-1), "closed 4401");
+    const astray = connectTo("/nothing", { token: "the right one, long enough" });
+    await isClosed(astray);
+    assert.equal(astray.states.at(-1), "closed 4404");
+    let asked = 0;
+    const token = () => ((asked += 1) === 1 ? "an old one, long since over" : "the right one, long enough");
+    if (constructor === UndiciWebSocket) {
+      const renewed = connectTo("/ws", { token, backoff: { maxMs: 1 } });
+      await until(() => renewed.umbel.state === "open" && asked === 2);
+      assert.ok(renewed.states.includes("reconnecting 4401"), renewed.states.join(", "));
+    }
+  });
+}
 
 for (const signal of ["SIGKILL", "SIGTERM"]) {
   test(`${signal} and a new start: everybody is told of the gap, and goes on`, limits, async (t) => {

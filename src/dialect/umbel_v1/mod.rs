@@ -21,8 +21,8 @@ pub use delivery::{Delivery, opcode};
 use super::command::{CommandError, CommandLimits, ErrorCode};
 use super::{Class, Closing, Dialect, Gaps, Message, OnCommand, Push, Reply};
 use crate::hub::Publication;
-use crate::protocol::Opcode;
 use crate::protocol::deflate::{Agreement, WINDOW_BITS_MAX};
+use crate::protocol::{CloseCode, Opcode};
 use crate::topic::Pattern;
 
 /// The name of the subprotocol.
@@ -70,6 +70,14 @@ impl Dialect for UmbelV1 {
 
     fn gaps(&self) -> Gaps {
         Gaps::Shown(gap_frame)
+    }
+
+    fn refusal_code(&self, status: u16) -> Option<CloseCode> {
+        Some(match status {
+            401 | 403 | 404 | 429 => CloseCode::new(4000 + status),
+            500.. => CloseCode::TRY_AGAIN_LATER,
+            _ => CloseCode::POLICY_VIOLATION,
+        })
     }
 
     fn parse<'a>(
