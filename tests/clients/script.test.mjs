@@ -764,6 +764,24 @@ describe("reconnecting", () => {
     });
   }
 
+  test("what was sent on a connection that is refused was not done", limits, async () => {
+    const server = await startServer();
+    let refusals = 1;
+    server.handle = (peer, text) => refusals === 0 && peer.handle(text);
+    server.server.on("connection", (socket) => refusals > 0 && socket.close(4401, "the token has expired"));
+    const tokens = ["old", "new"];
+    const umbel = open(server.url, { token: () => tokens.shift() });
+    const published = ["1", "2"].map((data) => umbel.publish("t", data));
+    await until(() => umbel.state === "reconnecting");
+    refusals = 0;
+    const positions = (await Promise.all(published)).map(({ position }) => position);
+    assert.deepEqual(positions, [POSITION_1, "00000000000000a1:2"]);
+    refusals = 1;
+    const refused = open(server.url, { token: "never good" });
+    await rejects(refused.publish("t", "x"), "unauthorized");
+    await rejects(refused.presence("t"), "closed");
+  });
+
   for (const [status, told] of [
     [400, 4400],
     [401, 4401],

@@ -12,6 +12,7 @@ export const PROTOCOL_ERROR = 4002;
 
 const UNAUTHORIZED = 4401;
 const FORBIDDEN = 4403;
+const NOT_FOUND = 4404;
 const AUTHENTICATION_TIMEOUT = 4408;
 const TOO_MANY = 4429;
 
@@ -28,15 +29,19 @@ const RETRY_HINT_S_MAX = 3600;
 /** What the package `ws` says of a handshake that was refused for good. Browsers say nothing of one. */
 const REFUSED_HANDSHAKE = /^Unexpected server response: (4(?!08|25)\d\d)$/;
 
+/** As the first thing on a connection they refuse it: no command was carried out. */
+const REFUSALS = new Set([UNAUTHORIZED, FORBIDDEN, NOT_FOUND, AUTHENTICATION_TIMEOUT, TOO_MANY]);
+
 /**
  * `isFinal`: no further connection. `mayNeedToken`: another token might help. `hintMs`: how long the
- * server wants to be left alone. `error`: the code of what is told to who waits.
+ * server wants to be left alone. `isRefusal`: nothing was read, if nothing came before. `error`: the code of what is told to who waits.
  */
 export function endingOf(code, reason) {
   const hint = RETRY_HINT.exec(reason);
   const isOfPrograms = code >= 4000 && code !== TOO_MANY;
   return {
     isFinal: hint === null && (isOfPrograms || FINAL_CODES.has(code)),
+    isRefusal: REFUSALS.has(code),
     mayNeedToken: code === UNAUTHORIZED || code === AUTHENTICATION_TIMEOUT,
     hintMs: Math.min(Number(hint?.[1] ?? 0), RETRY_HINT_S_MAX) * 1000,
     error: ERROR_CODES.get(code) ?? "closed",

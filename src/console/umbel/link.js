@@ -27,6 +27,8 @@ export class Link {
   #socket = null;
   #openedAtMs = Infinity;
   #heardAtMs = 0;
+  /** Whether a message came on this connection. */
+  #hasHeard = false;
   #nowMs = () => this.#settings.timers.now();
   /** Counts what makes a token obsolete that is being waited for. */
   #attempts = 0;
@@ -137,6 +139,7 @@ export class Link {
       return this.#handleLoss(ABNORMAL, `the server speaks no ${TEXT_DIALECT}`, PROTOCOL_ERROR);
     }
     this.#wasOpen = true;
+    this.#hasHeard = false;
     this.#openedAtMs = this.#heardAtMs = this.#nowMs();
     this.#watch();
     for (const subscriber of this.#subscribers.values()) this.#sendSubscribe(subscriber);
@@ -176,7 +179,8 @@ export class Link {
   }
 
   #handleLoss(code, reason, closeCode = NORMAL) {
-    const { isFinal, mayNeedToken, hintMs, error } = endingOf(code, reason);
+    const { isFinal, isRefusal, mayNeedToken, hintMs, error } = endingOf(code, reason);
+    if (isRefusal && !this.#hasHeard) this.#takeBack();
     if (this.#nowMs() - this.#openedAtMs >= STABLE_AFTER_MS) this.#startOver();
     const mayAskAgain = typeof this.#settings.token === "function" && !this.#askedAgain;
     if (isFinal && !(mayNeedToken && mayAskAgain)) {
@@ -192,6 +196,15 @@ export class Link {
     this.#retryNotBeforeMs = this.#nowMs() + hintMs;
     this.#setTimer(retryInMs, () => this.#connect());
     this.#setState("reconnecting", { code, reason, retryInMs });
+  }
+
+  /** Nothing that was sent was read: it waits as if it had not been sent. */
+  #takeBack() {
+    const requests = [...this.#unanswered.values()];
+    const outlives = ({ isRepeatable }) => isRepeatable !== undefined;
+    this.#unanswered.clear();
+    this.#waiting = requests.filter(outlives).concat(this.#waiting);
+    for (const request of this.#waiting) request.wasSent = false;
   }
 
   /** The last connection was a good one: what went wrong before it counts no longer. */
@@ -326,6 +339,7 @@ export class Link {
   #handleMessage(data) {
     this.#heardAtMs = this.#nowMs();
     this.#askedAgain = false;
+    this.#hasHeard = true;
     try {
       const message = typeof data === "string" ? parseText(data) : parsePublication(data);
       const { type, id } = message;
