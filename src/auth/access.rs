@@ -1,4 +1,4 @@
-//! What is asked before something is done, and the trait of an embedding program that answers it itself.
+//! Questions about rights, and the trait for programs that answer them.
 
 use std::borrow::Cow;
 use std::fmt;

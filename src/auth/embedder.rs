@@ -1,4 +1,4 @@
-//! The embedding program's own [`Authorizer`], and the heads of requests that are kept for it.
+//! The embedding program's [`Authorizer`], and heads kept for it.
 //!
 //! It reads headers whenever it is asked, so for a connection of many topics, and for a `POST /pub` until its lines are
 //! read, the head is kept: here only, and only so many bytes of all of them.
@@ -11,7 +11,7 @@ use super::access::{AccessRequest, Action, Authorizer, Denied};
 use crate::http::kept::{HeadView, KeptHead};
 use crate::http::refusal::Refusal;
 
-/// What asks the embedding program.
+/// Adapter that asks the embedding program.
 pub struct Embedder {
     authorizer: Arc<dyn Authorizer>,
     /// Bytes of the heads that are kept, of all reactors.
@@ -19,7 +19,7 @@ pub struct Embedder {
     kept_bytes_max: usize,
 }
 
-/// What the embedding program judges by.
+/// Head by which the embedding program judges.
 #[derive(Debug)]
 pub enum Judged<'a> {
     /// The request that is being dealt with.
@@ -28,7 +28,7 @@ pub enum Judged<'a> {
     Kept(Box<CountedHead>),
 }
 
-/// A head that is kept, and counts as such until it is dropped.
+/// A kept head, counted until it is dropped.
 pub struct CountedHead {
     head: KeptHead,
     bytes: usize,

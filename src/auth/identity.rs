@@ -1,4 +1,4 @@
-//! Who somebody is: what a request showed of its sender.
+//! Identity: what a request showed of its sender.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::embedder::Judged;
 
-/// Who sent a request, or who opened a connection.
+/// Sender of a request, or opener of a connection.
 ///
 /// It borrows the request only where the embedding program judges by that.
 #[derive(Debug)]
@@ -14,7 +14,7 @@ pub struct Identity<'a> {
     source: Source<'a>,
 }
 
-/// Who says so. A credential of another kind is another source.
+/// Source of an identity. A credential of another kind is another source.
 #[derive(Debug)]
 pub enum Source<'a> {
     /// Nobody: there was no credential.
@@ -39,7 +39,7 @@ impl<'a> Identity<'a> {
         Identity { source }
     }
 
-    /// Who says so.
+    /// Source of the identity.
     pub const fn source(&self) -> &Source<'a> {
         &self.source
     }

@@ -1,4 +1,4 @@
-//! Who somebody is, and what they may do. Bytes in, a verdict out: no clock, no socket.
+//! Identities and their rights. Bytes in, a verdict out: no clock, no socket.
 //!
 //! [`Authority::authenticate`] is asked once for each request. Who goes on after it, as a connection does, keeps an
 //! [`IdentityHandle`](table::IdentityHandle) of four bytes into the table of its reactor, [`Identities`](table::Identities).
@@ -24,7 +24,7 @@ use embedder::{Embedder, Judged};
 use identity::{Identity, Source};
 use tokens::TokenRights;
 
-/// Who decides for a server.
+/// Authority that decides for a server.
 pub enum Authority {
     /// The configuration, by its tokens.
     Tokens(TokenRights),
@@ -38,7 +38,7 @@ impl Authority {
         Authority::Embedder(Embedder::new(authorizer, kept_bytes_max))
     }
 
-    /// Who sent a request.
+    /// Identity of a request's sender.
     ///
     /// # Errors
     /// It shows a credential that is wrong whatever it is asked for. Of a token of the configuration that is never so: what
@@ -67,7 +67,7 @@ impl Authority {
         }
     }
 
-    /// The identity as it outlives its request, if that costs no more than its handle.
+    /// The identity as kept beyond its request, by its handle.
     pub fn note(&self, identity: &Identity<'_>) -> Identity<'static> {
         match identity.source() {
             Source::Anonymous | Source::Embedder(_) => Identity::ANONYMOUS,
@@ -76,7 +76,7 @@ impl Authority {
         }
     }
 
-    /// The identity as it is asked about actions after its request.
+    /// The identity to ask about actions after its request.
     ///
     /// # Errors
     /// 503 where no more may be kept for that.
@@ -92,8 +92,7 @@ impl Authority {
         }
     }
 
-    /// Whether an identity that was found out under other settings would be found out again under these. What it may do is
-    /// what these say.
+    /// Whether an older identity would be found out again under these settings. What it may do is what these say.
     pub fn still_knows(&self, identity: &Identity<'_>) -> bool {
         match (self, identity.source()) {
             (Authority::Tokens(tokens), Source::Token(digest)) => tokens.has(*digest),

@@ -61,7 +61,7 @@ impl Identities {
         self.entries.is_empty()
     }
 
-    /// Who it is. A handle that stands for nothing is that of somebody unknown.
+    /// Identity of a handle. A handle that stands for nothing is that of somebody unknown.
     pub fn get(&self, handle: IdentityHandle) -> &Identity<'static> {
         if handle == IdentityHandle::ANONYMOUS {
             return &ANONYMOUS;
@@ -70,7 +70,7 @@ impl Identities {
         entry.map_or(&UNKNOWN, |entry| &entry.identity)
     }
 
-    /// Makes a handle stand for this identity, and no longer for what it stood for.
+    /// Makes a handle stand for this identity, not its former one.
     pub fn replace(&mut self, handle: &mut IdentityHandle, identity: Identity<'static>) {
         let new = match identity.source() {
             Source::Anonymous => IdentityHandle::ANONYMOUS,

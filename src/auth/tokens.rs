@@ -5,7 +5,7 @@ use super::identity::{Identity, Source, TokenDigest};
 use crate::config::{Access, Rights};
 use crate::http::kept::HeadView;
 
-/// Who may publish, subscribe and observe.
+/// Rights to publish, subscribe and observe.
 #[derive(Clone, Copy, Debug)]
 pub struct TokenRights {
     publish: Allowed,
@@ -59,7 +59,7 @@ impl Allowed {
 }
 
 impl TokenRights {
-    /// What the configuration says.
+    /// Rights of the configuration.
     pub fn new(rights: &Rights) -> TokenRights {
         TokenRights {
             publish: (&rights.publish).into(),

@@ -24,7 +24,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time in which the server must take a byte of what is sent.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a read waits at most.
+/// Longest wait of a read.
 pub const TICK: Duration = Duration::from_millis(200);
 /// Time without a byte after which the server is pinged.
 const PING_INTERVAL: Duration = Duration::from_secs(25);
@@ -36,7 +36,7 @@ const LIMITS: MessageLimits = MessageLimits {
     fragments_max: 1 << 24,
 };
 
-/// Connects to the host of a URL, by whichever of its addresses answers first.
+/// Connects to a URL's host, by the first address that answers.
 ///
 /// # Errors
 /// Does not name the URL.
@@ -80,7 +80,7 @@ pub fn authorization(token: &str) -> Result<String, Refusal> {
     Ok(value)
 }
 
-/// What is asked for in a handshake, besides the URL.
+/// Wishes of a handshake, besides the URL.
 #[derive(Clone, Default)]
 pub struct Wishes {
     /// Sent as `Authorization: Bearer`.
@@ -97,9 +97,9 @@ pub struct Opened {
     pub reader: Reader,
     /// The way out.
     pub writer: Writer,
-    /// Where the topic stands, if the server says it.
+    /// Position of the topic, if the server names it.
     pub position: Option<String>,
-    /// Whether what was missed since a position follows, if the server says it.
+    /// Whether the missed publications follow, if the server says it.
     pub recovered: Option<bool>,
 }
 
@@ -194,7 +194,7 @@ fn read_response(
     }
 }
 
-/// Reads what there is of an answer, 0 bytes when a [`TICK`] has passed.
+/// Reads a part of an answer. It is empty when a [`TICK`] has passed.
 ///
 /// # Errors
 /// When the deadline is over, or the server has hung up; `has_begun` says whether there was something before.
@@ -263,7 +263,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Waits for bytes, [`TICK`] at most, and hands what has become whole to `handle`.
+    /// Waits a [`TICK`] for bytes, and hands whole messages to `handle`.
     ///
     /// # Errors
     /// How the connection ended, for the peer's close frame too.

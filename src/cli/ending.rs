@@ -1,4 +1,4 @@
-//! How connections end, and whether it is worth coming back.
+//! Ends of connections, and whether to come back.
 
 use std::error::Error;
 use std::fmt;
@@ -11,7 +11,7 @@ use umbel::internals::protocol::{CloseCode, ProtocolError};
 /// Time without a byte after which a WebSocket counts as lost: a ping had some of it for its pong.
 pub const SILENCE_MAX: Duration = Duration::from_secs(45);
 
-/// How a connection ended.
+/// End of a connection.
 #[derive(Debug)]
 pub enum Ending {
     /// By a close frame; 1005 where it gave no code.
@@ -35,7 +35,7 @@ pub enum Ending {
 /// Whether to connect again after an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Return {
-    /// The same would happen again.
+    /// Never, as the same would happen again.
     Never,
     /// After so many seconds at least.
     Soon(u64),
@@ -52,7 +52,7 @@ impl Ending {
         )
     }
 
-    /// What a client does then, by the table of `umbel.v1`.
+    /// Reaction of a client, by the table of `umbel.v1`.
     pub fn comes_back(&self) -> Return {
         match self {
             Ending::Closed(code, reason) => {
@@ -125,7 +125,7 @@ impl From<io::Error> for Ending {
     }
 }
 
-/// Why a connection could not be opened.
+/// Reason that a connection could not be opened.
 #[derive(Debug)]
 pub struct Refusal {
     /// In words, with the URL.
@@ -135,7 +135,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// The same would happen again.
+    /// A refusal that would repeat.
     pub fn for_good(text: impl Into<String>) -> Refusal {
         Refusal {
             text: text.into(),

@@ -30,7 +30,7 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 pub struct Event {
     /// Its type, `message` if it has none.
     pub name: String,
-    /// What is sent back as `Last-Event-ID`, if the stream has said any so far.
+    /// Last id of the stream so far, for `Last-Event-ID`.
     pub id: Option<String>,
     /// Its lines, with LF between them.
     pub data: String,
@@ -144,7 +144,7 @@ impl EventStream {
         request(url, token, last_id).map_err(|refusal| refusal.at(url))
     }
 
-    /// Waits for bytes, [`TICK`] at most, and hands on the events that have become whole.
+    /// Waits a [`TICK`] for bytes, and hands on whole events.
     ///
     /// # Errors
     /// How the stream ended.
@@ -175,12 +175,12 @@ impl EventStream {
         }
     }
 
-    /// What is to be sent as `Last-Event-ID`.
+    /// Value for `Last-Event-ID`.
     pub fn last_id(&self) -> Option<&str> {
         self.parser.id.as_deref().filter(|id| !id.is_empty())
     }
 
-    /// How long the server wants to be waited for before the stream is opened again.
+    /// Wait before the next request, as the server wants it.
     pub fn retry(&self) -> Option<Duration> {
         self.parser.retry
     }

@@ -1,4 +1,4 @@
-//! `POST` with keep-alive on a blocking socket, and the retries that a 503 asks for: RFC 9112, RFC 9110 section 10.2.3.
+//! `POST` with keep-alive on a blocking socket, retried on 503: RFC 9112, RFC 9110 section 10.2.3.
 
 use std::error::Error;
 use std::io::{self, ErrorKind, Read, Write};
@@ -20,7 +20,7 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 /// The wait after a 503 without `Retry-After`.
 const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(1);
 
-/// One resource that is posted to, over one connection for as long as the server keeps it.
+/// A resource to post to, over one connection while it lasts.
 pub struct Poster {
     url: Url,
     /// The request's head up to the length of the body.

@@ -1,4 +1,4 @@
-//! A flag, a variable and a range check for each limit of [`Limits::ALL`].
+//! Flags, variables and range checks of [`Limits::ALL`].
 
 use clap::builder::TypedValueParser;
 use clap::{Arg, ArgMatches, Command};

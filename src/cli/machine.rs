@@ -1,4 +1,4 @@
-//! What this machine allows, read from the kernel: the facts that `umbel check` judges.
+//! Limits of this machine, read from the kernel: the facts that `umbel check` judges.
 
 use std::fs;
 use std::thread;
@@ -26,7 +26,7 @@ pub struct Machine {
     pub conntrack_max: Option<u64>,
     /// Cores that this process may use.
     pub cores: Option<u64>,
-    /// Memory that can be had without swapping, less if a control group allows less.
+    /// Memory without swap, within the control group's limit.
     pub memory_bytes: Option<u64>,
 }
 

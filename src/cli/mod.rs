@@ -57,7 +57,7 @@ pub struct Extension {
     pub run: fn(&ArgMatches) -> Result<ExitCode, Box<dyn Error>>,
 }
 
-/// Runs the command that the arguments of the process name, `extension` among them.
+/// Runs the command that the process's arguments name, `extension` included.
 pub fn run(extension: &Extension) -> Result<ExitCode, Box<dyn Error>> {
     let command = || command().subcommand((extension.command)());
     let arguments = with_default_command(std::env::args_os());

@@ -1,4 +1,4 @@
-//! What to write instead of flags that other programs have.
+//! Suggestions for flags that other programs have.
 
 use std::ffi::OsString;
 
@@ -96,7 +96,7 @@ const CLIENT: &[(&[&str], &str)] = &[
     ),
 ];
 
-/// Puts the right tip in the place of clap's guess, which goes by the letters.
+/// Replaces clap's guess, which goes by letters, with a better tip.
 pub fn improve(mut error: Error, arguments: &[OsString]) -> Error {
     let table = match arguments.get(1).and_then(|command| command.to_str()) {
         Some("serve") => SERVE,

@@ -1,4 +1,4 @@
-//! Where `umbel sub` and `umbel pub` go: a URL (RFC 3986, the parts that are needed), or a bare topic on the default
+//! Targets of `umbel sub` and `umbel pub`: a URL (RFC 3986, the parts that are needed), or a bare topic on the default
 //! server.
 
 use std::fmt;
@@ -10,7 +10,7 @@ use umbel::internals::topic::Topic;
 /// The server that a bare topic means.
 pub const DEFAULT_SERVER: &str = "127.0.0.1:8080";
 
-/// What is spoken with the server.
+/// Protocol to speak with the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
     /// `http://`
@@ -22,7 +22,7 @@ pub enum Scheme {
 /// A parsed URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
-    /// What is spoken.
+    /// Protocol to speak.
     pub scheme: Scheme,
     /// The host, an IPv6 address without its brackets.
     pub host: String,
@@ -70,7 +70,7 @@ impl Url {
         })
     }
 
-    /// A target on a server, which is written as HOST:PORT, or as a URL without a path.
+    /// A target on a server, given as HOST:PORT or a bare URL.
     ///
     /// # Errors
     /// Says what is wrong and what to write instead.
@@ -96,7 +96,7 @@ impl Url {
         })
     }
 
-    /// The topic that the path names behind a prefix such as `/ws/`, in its canonical form.
+    /// Topic of the path behind a prefix such as `/ws/`, canonical.
     pub fn topic(&self, prefix: &str) -> Option<String> {
         let (path, query) = match self.target.split_once('?') {
             Some((path, query)) => (path, Some(query)),
@@ -106,7 +106,7 @@ impl Url {
         Some(topic.as_str().to_owned())
     }
 
-    /// Takes the first parameter of these names out of the query, and gives it as it stood there.
+    /// Takes the first parameter of these names out of the query. It stays encoded.
     pub fn take_parameter(&mut self, names: &[&str]) -> Option<String> {
         let (path, query) = self.target.split_once('?')?;
         let is_named = |pair: &&str| names.contains(&pair.split('=').next().unwrap_or_default());

@@ -1,4 +1,4 @@
-//! Printing until the end, and coming back where it is not the end.
+//! Printing until the end, with reconnects.
 
 use std::error::Error;
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! What `umbel sub` prints.
+//! Output of `umbel sub`.
 
 use std::error::Error;
 use std::io::{self, BufWriter, ErrorKind, StdoutLock, Write};
@@ -10,7 +10,7 @@ use umbel::internals::http::escape::escape;
 
 use super::source::{Gap, Payload, Publication};
 
-/// How publications are printed.
+/// Format of publications.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Form {
     /// An object a line, for programs.
@@ -21,7 +21,7 @@ pub struct Form {
     pub has_topics: bool,
 }
 
-/// Where publications are printed, and how.
+/// Printer of publications.
 pub struct Output<'a> {
     out: BufWriter<StdoutLock<'a>>,
     form: Form,
@@ -146,7 +146,7 @@ impl Output<'_> {
         self.remaining == Some(0) || self.failure.is_some()
     }
 
-    /// Whoever reads what is printed may stop at any time, as `head` does. Other failures are errors.
+    /// Error of printing, but for a closed pipe, as `head` leaves it. Other failures are errors.
     ///
     /// # Errors
     /// When standard output could not be written.

@@ -1,4 +1,4 @@
-//! Where publications come from, whatever is spoken with the server.
+//! Sources of publications, whatever protocol the server speaks.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use super::super::ending::{Ending, Refusal};
 /// Time for the server to answer a close frame of ours.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What was published.
+/// Payload of a publication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Payload<'a> {
     /// Text.
@@ -30,9 +30,9 @@ pub struct Publication<'a> {
     pub position: Option<&'a str>,
     /// Its key.
     pub key: Option<&'a str>,
-    /// The type of its event, other than those that each event stream has.
+    /// Type of its event, if it is not one of every stream.
     pub event: Option<&'a str>,
-    /// What was published.
+    /// Payload of a publication.
     pub payload: Payload<'a>,
 }
 
@@ -45,7 +45,7 @@ pub struct Gap<'a> {
     pub ends: Option<(&'a str, &'a str)>,
 }
 
-/// What comes of a subscription.
+/// An item of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Item<'a> {
     /// It stands: what is published from here on comes.

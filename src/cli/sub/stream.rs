@@ -10,7 +10,7 @@ use super::super::event_stream::{Event, EventStream};
 use super::super::url::Url;
 use super::source::{Gap, Item, Payload, Publication, Source, Take};
 
-/// An event stream, which is asked for again from its last event's id on.
+/// An event stream that reconnects behind its last event.
 pub struct Stream {
     url: Url,
     /// The topic, where the URL is one of a topic.

@@ -1,4 +1,4 @@
-//! What stands on the command line of `umbel sub`: a URL, or topics and patterns.
+//! Arguments of `umbel sub`: a URL, or topics and patterns.
 
 use umbel::internals::http::escape::escape;
 use umbel::internals::http::query::Query;
@@ -7,7 +7,7 @@ use umbel::internals::topic::{Pattern, Topic};
 
 use super::super::url::{Scheme, Url, check_bare};
 
-/// What is subscribed to.
+/// Target of a subscription.
 #[derive(Debug)]
 pub enum Target {
     /// A WebSocket, whose messages are publications.
@@ -41,9 +41,9 @@ impl Name {
 pub struct Subscription {
     /// To what.
     pub name: Name,
-    /// How many of those that were there before come first.
+    /// Number of earlier publications to begin with.
     pub last: Option<u32>,
-    /// What has come already: the position of the last publication.
+    /// Position of the last publication so far.
     pub position: Option<String>,
 }
 
@@ -106,7 +106,7 @@ fn token_of(text: &str) -> Option<&str> {
     })
 }
 
-/// What to write instead of a URL without a topic.
+/// Suggestion for a URL without a topic.
 pub fn which_topic(url: &Url) -> String {
     let authority = url.authority();
     format!(
