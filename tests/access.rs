@@ -1,4 +1,4 @@
-//! Who may do what from outside: origins, tokens, and what a page of another origin may read.
+//! Rights from outside: origins, tokens, and the answers that pages of other origins may read.
 
 mod support;
 
@@ -214,7 +214,7 @@ fn routes_by_credentials() {
     }
 }
 
-/// Who may subscribe and not publish is told so when it tries, and nobody gets its message.
+/// A publish without the right is refused aloud, and nobody gets the message.
 #[test]
 fn publish_without_right_closes_with_1008() {
     let server = Server::start(&["--publish-token", "right"]);

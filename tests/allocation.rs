@@ -76,7 +76,7 @@ fn delivery_without_allocation() {
     assert!(few <= 100 * 6, "a publish allocates {} times", few / 100);
 }
 
-/// What a message costs beyond the plain delivery is its frame in each form that somebody takes, made once.
+/// Each message costs its frame in each form that somebody takes, made once.
 #[test]
 fn compressed_delivery_without_allocation() {
     let offers = [

@@ -14,7 +14,7 @@ use support::process::cpu_ticks;
 use support::wire::{End, upgrade_request};
 use support::{PATIENCE, Pieces, Random, Server, Wire, wait_until, wait_within};
 
-/// What one connection may hold by the default limits: an unread read and its outbox.
+/// Bytes that one connection may hold by the default limits: an unread read and its outbox.
 const CONNECTION_BYTES: u64 = (256 << 10) + (2 << 20);
 
 fn open(server: &Server, target: &str) -> Wire {
@@ -58,7 +58,7 @@ fn header_of_20_megabytes() {
     });
 }
 
-/// The same in single bytes, and the CPU time of each byte does not grow with those before it.
+/// A long header in single bytes: the CPU time of each byte does not grow with those before it.
 #[test]
 fn header_in_single_bytes() {
     let server = Server::start(&["--head-bytes-max", "1000000"]);
@@ -326,7 +326,7 @@ fn floods_without_reads() {
     });
 }
 
-/// Whatever a reader claims to have seen last, it gets what comes next (Mercure f15c726).
+/// A reader gets what comes next, whatever `Last-Event-ID` it claims (Mercure f15c726).
 #[test]
 fn last_event_id_claims() {
     let server = Server::start(&[]);

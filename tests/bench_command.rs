@@ -14,7 +14,7 @@ use serde_json::Value;
 use support::Server;
 use tungstenite::Message;
 
-/// What a run prints as JSON, which must end well.
+/// A run's JSON, which must report success.
 fn measure(server: &Server, target: &str, arguments: &[&str]) -> Value {
     let (code, result) = measure_at(server.address(), target, arguments);
     assert_eq!(code, 0, "{arguments:?}: {result:#}");
@@ -246,7 +246,7 @@ fn stalled_subscribers() {
     assert!(count(&result["audit"]["missed_by_closed"]) > 0);
 }
 
-/// What a server does wrong with the tenth message.
+/// Fault of a server at the tenth message.
 #[derive(Clone, Copy)]
 enum Wrong {
     Drop,

@@ -16,8 +16,8 @@ fn open(server: &Server, target: &str) -> Wire {
     wire
 }
 
-/// What comes back for a Close with this payload: the payload of the server's Close. Then the server ends the stream,
-/// without waiting for the peer to do so (section 7.1.1).
+/// The server's Close in answer to a Close with this payload. Then the server ends the stream, without waiting for the
+/// peer to do so (section 7.1.1).
 fn answer_to_close(server: &Server, payload: &[u8], pieces: Pieces) -> Vec<u8> {
     let mut wire = open(server, "/echo");
     wire.offer(&masked(FIN | CLOSE, payload), pieces);
@@ -79,7 +79,7 @@ fn close_between_fragments() {
     assert_eq!(wire.read_to_end(), (Vec::new(), End::Eof));
 }
 
-/// What was echoed before the Close comes before its answer; what comes behind it is nobody's.
+/// Echoes before the Close come before its answer; input behind it is ignored.
 #[test]
 fn input_after_close_ignored() {
     let server = Server::start(&[]);

@@ -372,7 +372,7 @@ fn contexts_bounded_during_handshake() {
 fn idle_contexts_cost_what_is_counted() {
     const PEERS: usize = 10_000;
     const BUDGET: usize = 96 << 20;
-    /// What an open connection costs besides.
+    /// Cost of an open connection besides.
     const PEER_BYTES: usize = 1024;
     rlimit::increase_nofile_limit(PEERS as u64 + 1000).expect("descriptors for the peers");
     let flags = ["--deflate-client-takeover", "true", "--reactors", "1"];

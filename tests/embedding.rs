@@ -550,7 +550,7 @@ fn public_address_needs_policy() {
     server.end();
 }
 
-/// What was published is delivered before everybody is closed, however closely the shutdown follows.
+/// Publications are delivered before connections are closed, however closely the shutdown follows.
 #[test]
 fn shutdown_by_handle_delivers_first() {
     for round in 0..20 {

@@ -124,7 +124,7 @@ fn load(address: SocketAddr, rounds: usize, bytes: usize) -> (usize, usize) {
     (served.sum(), THREADS * rounds)
 }
 
-/// What a fault may do.
+/// Effects that a fault may have.
 #[derive(Clone, Copy, PartialEq)]
 enum Effect {
     /// Nobody notices.

@@ -1,4 +1,4 @@
-//! The opening handshake from outside: RFC 6455 section 4, and who may connect.
+//! The opening handshake from outside: RFC 6455 section 4, and origins.
 
 mod support;
 
@@ -15,7 +15,7 @@ const PAIRS: [(&str, &str); 3] = [
     ("w4v7O6xFTi36lq3RNcgctw==", "Oy4NRAQ13jhfONC7bP8dTKb4PTU="),
 ];
 
-/// What a request for an upgrade is made of; tests change one part each.
+/// Parts of a request for an upgrade; tests change one each.
 const GOOD: [&str; 5] = [
     "Host: a.example",
     "Upgrade: websocket",

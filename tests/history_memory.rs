@@ -1,4 +1,4 @@
-//! What histories cost: resident bytes of the whole process against the limit that they are given.
+//! Memory of histories: resident bytes of the whole process against the limit that they are given.
 
 mod support;
 

@@ -300,7 +300,8 @@ fn bodies_by_length_or_chunks() {
     }
 }
 
-/// What two parsers may read in two ways is refused, and the connection closes (hyper CVE-2021-21299 and its kin).
+/// Bodies that two parsers may read in two ways are refused, and the connection closes (hyper CVE-2021-21299 and its
+/// kin).
 #[test]
 fn ambiguous_bodies() {
     let server = Server::start(&[]);

@@ -1,4 +1,4 @@
-//! Deadlines: who is silent, slow to begin or slow to end is let go in time, and nobody else.
+//! Deadlines: silent and slow peers are let go in time, and no others.
 
 mod support;
 

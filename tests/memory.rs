@@ -1,4 +1,4 @@
-//! What a connection costs that only exists: resident bytes of the whole process past its start.
+//! Memory of an idle connection: resident bytes of the whole process past its start.
 
 mod support;
 
@@ -10,7 +10,7 @@ use support::{Server, wait_until};
 /// Enough for what the process grows by once, such as a read buffer, to weigh little.
 const CONNECTIONS: usize = 8000;
 
-/// What the metrics' scrapes and the log may move.
+/// Bytes that scrapes of metrics and the log may move.
 const NOISE_BYTES: u64 = 128 * 1024;
 
 /// Resident bytes that each may cost.
@@ -54,7 +54,7 @@ fn idle_subscriber_memory() {
     );
 }
 
-/// Who opened a connection of many topics is known by a token, or not at all: what its request said is not kept.
+/// The opener of a connection of many topics is known by a token, or not at all: its request is not kept.
 #[test]
 fn connection_of_many_topics_keeps_no_head() {
     const MANY: usize = 1000;

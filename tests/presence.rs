@@ -1,4 +1,4 @@
-//! Presence: who is told of whom, and that nobody stays on the list who is gone.
+//! Presence: joins and leaves told to members, and lists without connections that are gone.
 
 mod support;
 
@@ -350,7 +350,7 @@ fn cut_connection_leaves() {
     });
 }
 
-/// What is heard of joins and leaves adds up to the list, at any time and with churn on both reactors.
+/// Joins and leaves add up to the list, at any time and with churn on both reactors.
 #[test]
 fn joins_and_leaves_add_up_to_members() {
     let server = Server::start(&["--topic-rule", "room presence=on", "--presence-max", "10"]);

@@ -1,5 +1,4 @@
-//! What it costs to tell the members of a topic who comes and goes: one write to each member, however many changes there
-//! are in a tick.
+//! Cost of joins and leaves: one write to each member, however many changes there were in a tick.
 //!
 //! The reactor's connections run in this process over transports that count what is written to them.
 
@@ -134,7 +133,7 @@ const ON: &str = r#"{"type":"subscribe","topic":"room"}"#;
 const OFF: &str = r#"{"type":"unsubscribe","topic":"room"}"#;
 const ASK: &str = r#"{"type":"presence","id":7,"topic":"room"}"#;
 
-/// What is told of whom: `+` for a join, `-` for a leave.
+/// Changes that a member is told of: `+` for a join, `-` for a leave.
 fn told(messages: &[Value]) -> Vec<String> {
     let told = messages.iter().filter_map(|it| {
         let sign = match it["type"].as_str()? {
@@ -190,7 +189,7 @@ fn join_and_leave_in_one_tick_in_order() {
     assert_eq!(told, expected);
 }
 
-/// Who asks who is there has been told of all that the list knows of, and is told of nothing twice.
+/// A member that asks for the list has been told of all that it holds, and is told of nothing twice.
 #[test]
 fn members_after_pending_changes() {
     let mut room = Room::new();
@@ -211,7 +210,7 @@ fn members_after_pending_changes() {
     assert_eq!(told(&room.take(members[1]).0).len(), 2);
 }
 
-/// What waits for the end of the tick is bounded, so that it costs a member that does not read no more than its cap.
+/// Changes that wait for the end of the tick are bounded, so that they cost a stalled member no more than its cap.
 #[test]
 fn many_changes_in_parts() {
     let mut room = Room::new();

@@ -1,4 +1,4 @@
-//! Receipts: what became of a publication, by each way of asking, and that the figures add up.
+//! Receipts: outcomes of publications by each way of asking, and sums that add up.
 
 mod support;
 

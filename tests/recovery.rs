@@ -270,8 +270,8 @@ fn recovery_by_last_event_id() {
     assert_eq!(next_block(&mut wire).id, Some(newest));
 }
 
-/// What no server of ours has given out, or another one has: no error, for a browser could do nothing about it, and
-/// nothing of what is kept.
+/// Positions that this server did not give out: no error, for a browser could do nothing about it, and nothing of what
+/// is kept.
 #[test]
 fn invalid_last_event_id_is_gap() {
     let server = Server::start(&["--topic-rule", "h/** history=5"]);

@@ -28,7 +28,7 @@ fn request_behind_publish_delayed() {
     assert!(elapsed < NO_WAIT, "{elapsed:?}");
 }
 
-/// The same for what a connection had left over when its read budget was used up.
+/// Bytes that a connection had left over when its read budget was used up.
 #[test]
 fn bytes_over_read_budget_delayed() {
     let server = Server::start(&["--read-budget-bytes", "4096"]);

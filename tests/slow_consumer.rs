@@ -18,8 +18,8 @@ use support::{PATIENCE, Server, frames, wait_until};
 /// The receive buffer of a reader that is to back up soon. The kernel doubles it.
 const SMALL_RECEIVE_BUFFER: usize = 4096;
 
-/// What a stopped reader may hold in the kernel on the server's side with the default limits. Measured: 46 to 57 KiB,
-/// for loopback gathers up to 64 KiB in one buffer, whatever SO_SNDBUF says.
+/// Bytes that a stopped reader may hold in the kernel, on the server's side with the default limits. Measured: 46 to 57
+/// KiB, for loopback gathers up to 64 KiB in one buffer, whatever SO_SNDBUF says.
 const KERNEL_BYTES_MAX: u64 = 128 * 1024;
 
 fn numbered(number: usize, bytes: usize) -> String {

@@ -145,7 +145,7 @@ impl World {
         self.0.shards.submit(command, Some(ReactorId(0)))
     }
 
-    /// How many are on a topic, as the connection is told.
+    /// Number of members of a topic, as the connection is told.
     fn present(&mut self, id: ConnectionId, topic: &str) -> u64 {
         self.hear(id);
         self.say(

@@ -53,7 +53,7 @@ const PURE: &[&str] = &[
     "fanout",
 ];
 
-/// What a pure room must not name.
+/// Names that a pure room must not use.
 const IMPURE: &[&str] = &[
     "std::net::Tcp",
     "std::time::",

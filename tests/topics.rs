@@ -1,4 +1,4 @@
-//! `GET /topics` from outside: which topics there are, where they stand, and how many subscribers each has.
+//! `GET /topics` from outside: topics with their positions and numbers of subscribers.
 
 #[path = "support/node.rs"]
 mod node;
@@ -30,7 +30,7 @@ fn json(response: &Response) -> Value {
     serde_json::from_str(response.text()).expect("JSON")
 }
 
-/// What is said about one topic; None: 404.
+/// Description of one topic; None: 404.
 fn topic(server: &Server, target: &str) -> Option<Value> {
     let response = get(server, &format!("/topics/{target}"));
     (response.status != 404).then(|| json(&response))
@@ -272,7 +272,7 @@ fn listings_answered_in_order() {
     }
 }
 
-/// Who asks and goes leaves nothing behind, and who does not read its answer harms nobody.
+/// A peer that asks and leaves keeps nothing alive, and one that does not read harms nobody.
 #[test]
 fn listing_for_gone_or_slow_peer() {
     let server = Server::start(&[

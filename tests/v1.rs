@@ -49,7 +49,7 @@ fn answer_for_each_command() {
     }
 }
 
-/// What is published in each way, and what subscribers get of it by JSON and by binary message.
+/// Publications by each way of publishing, as subscribers get them by JSON and by binary message.
 #[test]
 fn payloads_unchanged() {
     let server = Server::start(&[]);
@@ -274,7 +274,7 @@ fn subscribe_and_unsubscribe_in_one_batch() {
     }
 }
 
-/// What a subscriber of `name` by `field` sends.
+/// Subscribe command for `name` by `field`.
 fn subscribe(field: &str, name: &str) -> Value {
     json!({"type": "subscribe", "id": 1, field: name})
 }
@@ -462,7 +462,7 @@ fn close_codes() {
     assert!(server.wait_for_exit(support::PATIENCE).success());
 }
 
-/// What was asked for before a fault may be answered before the Close, and never after it (RFC 6455 section 5.5.1).
+/// Answers to commands before a fault may come before the Close, never after it (RFC 6455 section 5.5.1).
 #[test]
 fn nothing_after_close() {
     for inline in ["true", "false"] {

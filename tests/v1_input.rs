@@ -135,7 +135,7 @@ fn malformed_json() {
     });
 }
 
-/// The same cut up by the network.
+/// Malformed JSON cut up by the network.
 #[test]
 fn malformed_json_in_fragments() {
     let server = Server::start(&[]);

@@ -1,4 +1,4 @@
-//! Who may do what on connections that speak `umbel.v1`, and who learns nothing of what is kept.
+//! Rights on connections that speak `umbel.v1`, and secrets that refusals keep.
 
 mod support;
 
@@ -127,7 +127,7 @@ fn connection_needs_credential() {
     assert!(head.starts_with("HTTP/1.1 403 "), "{head}");
 }
 
-/// Who may not subscribe learns no position, and nothing of what is kept.
+/// A refused subscriber learns no position, and nothing of what is kept.
 #[test]
 fn history_needs_subscribe_right() {
     let server = Server::start(&[

@@ -28,7 +28,7 @@ fn peer<T: Send + 'static>(
     (address, thread)
 }
 
-/// The same, behind a WebSocket handshake by tungstenite, which checks that everything is masked.
+/// A peer behind a WebSocket handshake by tungstenite, which checks that everything is masked.
 fn websocket_peer<T: Send + 'static>(
     serve: impl FnOnce(WebSocket<TcpStream>) -> T + Send + 'static,
 ) -> (String, JoinHandle<T>) {

@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// What stands between a client and a server, until its test ends.
+/// A proxy between a client and a server, until its test ends.
 pub struct Proxy {
     pub address: SocketAddr,
     state: Arc<Mutex<State>>,

@@ -1,11 +1,11 @@
-//! What `umbel serve` says of settings: those that cannot stand, and those that hold.
+//! Answers of `umbel serve` about settings, refused and in force.
 
 use serde_json::Value;
 use umbel::config::Limits;
 
 use crate::process::{run, umbel};
 
-/// What it says of arguments that it does not take: standard error.
+/// Standard error for arguments that it does not take.
 fn refused(arguments: &[&str]) -> String {
     let (code, out, error) = run(umbel(arguments).arg("--dry-run"));
     assert!(code != 0 && out.is_empty(), "{arguments:?}: {out}{error}");

@@ -144,7 +144,7 @@ fn sub_event_stream() {
     );
 }
 
-/// What is published while the connection is cut comes when it is there again, once and in order.
+/// Publications during a cut come once and in order after the reconnect.
 #[test]
 fn sub_reconnects_and_recovers() {
     let server = Server::start(&[HISTORY]);

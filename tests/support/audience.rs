@@ -24,7 +24,7 @@ const COHORTS_MAX: usize = 2;
 
 const SUBSCRIBERS_MAX: usize = 24;
 
-/// What a subscriber offers: nothing, what browsers offer, and what only some do.
+/// Offers of a subscriber: nothing, those of browsers, and those of few others.
 const OFFERS: [Option<&str>; 5] = [
     None,
     Some("permessage-deflate"),
@@ -48,7 +48,7 @@ struct Subscriber {
     received: usize,
 }
 
-/// What a script has led to.
+/// Outcome of a script.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Outcome {
     /// Messages that were checked.

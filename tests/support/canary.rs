@@ -1,5 +1,5 @@
-//! Whether something that a peer does harms anybody else: a subscriber and a publisher run beside it, and the process
-//! is measured before and after.
+//! Canaries beside a misbehaving peer: a subscriber and a publisher that must not notice, and measures of the process
+//! before and after.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 use super::process::{cpu_ticks, open_descriptors, rss_bytes};
 use super::{Server, Wire, frames, wait_within};
 
-/// What a debug build's allocator and threads may take on top of any limit.
+/// Memory of a debug build's allocator and threads on top of any limit.
 pub const MEMORY_SLACK_BYTES: u64 = 8 << 20;
 
 /// Within this time all descriptors are back.
 const DESCRIPTORS_BACK: Duration = Duration::from_secs(5);
 /// Within this time the CPU is idle.
 const CPU_IDLE: Duration = Duration::from_secs(2);
-/// How long the CPU is watched to be called idle.
+/// Time that the CPU is watched before it is called idle.
 const IDLE_WINDOW: Duration = Duration::from_millis(300);
-/// How often the publisher publishes.
+/// Interval of the publisher.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Runs `action`, which must have let go of its connections when it returns, and checks that

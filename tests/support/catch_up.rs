@@ -30,16 +30,16 @@ pub enum From<'a> {
     Last(u32),
 }
 
-/// What a subscriber was told and given.
+/// Position and publications that a subscriber got.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CaughtUp {
     pub recovered: Option<bool>,
     pub position: String,
-    /// What came before [`LAST`].
+    /// Publications before [`LAST`].
     pub data: Vec<String>,
 }
 
-/// What is published to see what came before it.
+/// Publication that ends the wait for earlier ones.
 pub const LAST: &str = "the last";
 
 /// Publishes the numbers from `first` to `last` in one request; gives the position of the last.

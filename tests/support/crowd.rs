@@ -29,7 +29,7 @@ struct Subscriber {
     next: u64,
 }
 
-/// What the subscribers were told when they came back.
+/// Answers to the subscribers when they came back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Subscriptions that the server answered.
@@ -50,7 +50,7 @@ pub struct Crowd {
     subscribers: Vec<Subscriber>,
     chunk: Vec<u8>,
     pub tally: Tally,
-    /// What a subscriber does that was cut off without being asked to.
+    /// Reaction of a subscriber that was cut off.
     pub comes_back: bool,
 }
 

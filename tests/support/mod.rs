@@ -1,4 +1,4 @@
-//! What the tests outside the server share: the server itself, raw bytes to it and from it, and figures about it.
+//! Support of the tests from outside: the server itself, raw bytes to it and from it, and its metrics.
 //!
 //! - [`Server`] starts the real binary on a port of the system's choosing and ends it with the test.
 //! - [`Wire`] is one TCP connection that sends and expects bytes: requests, responses, frames.

@@ -26,9 +26,9 @@ use umbel::{ConnectionId, Origins};
 /// Gives what is put into it, and takes everything.
 #[derive(Default)]
 pub struct Sink {
-    /// What is to be read.
+    /// Bytes to be read.
     pub input: Vec<u8>,
-    /// How much of `input` was read.
+    /// Bytes of `input` that were read.
     pub read: usize,
     /// The peer's side ends behind `input`.
     pub is_ended: bool,
@@ -82,7 +82,8 @@ pub fn upgrade(path: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// What a single reactor needs besides its event loop: two shards that it runs itself, and `/echo` besides the topics.
+/// Parts that a single reactor needs besides its event loop: two shards that it runs itself, and `/echo` besides the
+/// topics.
 pub fn shared(settings: Settings, outlet: Box<dyn Outlet>) -> Shared {
     let queue = QueueLimits {
         commands_max: 1024,
@@ -122,7 +123,7 @@ pub struct Node<T = Sink> {
     pub inbox: Inbox,
     /// The hub.
     pub shards: Arc<Shards>,
-    /// What it counts.
+    /// Its metrics.
     pub metrics: Arc<Metrics>,
     /// The moment of whatever is done next.
     pub now_ms: u64,
@@ -134,7 +135,7 @@ impl<T: ByteStream> Node<T> {
         Node::with_settings(Settings::new(limits))
     }
 
-    /// The same, with settings that limits alone do not make.
+    /// A node with settings that limits alone do not make.
     pub fn with_settings(settings: Settings) -> Node<T> {
         let (outlet, inbox) = mailbox(ReactorId(0), 1024, 1 << 20, Box::new(|| true));
         let shared = shared(settings, Box::new(outlet));

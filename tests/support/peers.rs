@@ -98,7 +98,7 @@ impl Inbound {
     }
 }
 
-/// What a WebSocket peer is sent.
+/// Something that a WebSocket peer is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Incoming {
     Text(String),
@@ -122,21 +122,21 @@ impl WebSocket {
         WebSocket::open_on(connect(address, 0), target)
     }
 
-    /// The same, over a connection that is there.
+    /// Opens a WebSocket over an existing connection.
     pub fn open_on(stream: TcpStream, target: &str) -> WebSocket {
         let (status, socket) = WebSocket::try_open_on(stream, target);
         assert_eq!(status, 101, "{target}");
         socket
     }
 
-    /// The same, with whatever status comes back; 0 for none.
+    /// Asks for a WebSocket and returns the status of the answer; 0 for none.
     pub fn try_open_on(stream: TcpStream, target: &str) -> (u16, WebSocket) {
         let (head, socket) = WebSocket::offer_on(stream, target, "");
         let status = head.get(9..12).unwrap_or("0");
         (status.parse().expect("a status"), socket)
     }
 
-    /// The same with further header lines, each with its line end; gives the whole head of the answer.
+    /// Asks with further header lines, each with its line end; returns the whole head of the answer.
     pub fn offer_on(mut stream: TcpStream, target: &str, lines: &str) -> (String, WebSocket) {
         let request = format!(
             "GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\

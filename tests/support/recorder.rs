@@ -8,11 +8,11 @@ use umbel::internals::net::byte_stream::ByteStream;
 
 /// The peer's side of a connection.
 pub struct Recorder {
-    /// What is to be read; what was read is gone from it.
+    /// Bytes to be read; those that were read are gone from it.
     pub input: Vec<u8>,
     /// The peer's side ends behind `input`.
     pub is_ended: bool,
-    /// What was written, and not taken out by the test yet.
+    /// Bytes that were written, and not taken out by the test yet.
     pub written: Vec<u8>,
     /// Bytes that it still takes.
     pub room: usize,

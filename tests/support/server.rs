@@ -109,7 +109,7 @@ impl Server {
         self.child.id()
     }
 
-    /// What it logged so far.
+    /// Its log so far.
     pub fn log(&self) -> String {
         self.log
             .lock()

@@ -139,7 +139,7 @@ impl SocketNode {
         self.tick();
     }
 
-    /// What a peer was sent since it last looked, as far as one read gives it.
+    /// Bytes that a peer was sent since it last looked, as far as one read gives them.
     pub fn received(&mut self, peer: &mut UnixStream) -> &[u8] {
         let count = peer.read(&mut self.buffer).expect("something has come");
         &self.buffer[..count]

@@ -29,12 +29,12 @@ impl Peer {
         Peer::open_at(address, "/ws", JSON)
     }
 
-    /// The same at a target with a query, and with a subprotocol of choice.
+    /// Opens a connection at a target with a query, with a subprotocol of choice.
     pub fn open_at(address: SocketAddr, target: &str, subprotocol: &str) -> Peer {
         Peer::open_on(connect(address, 0), target, subprotocol)
     }
 
-    /// The same, over a connection that is there.
+    /// Opens umbel.v1 over an existing connection.
     pub fn open_on(stream: TcpStream, target: &str, subprotocol: &str) -> Peer {
         let (head, socket) = WebSocket::offer_on(stream, target, &offer(subprotocol));
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");

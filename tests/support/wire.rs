@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::frames::Frame;
 use super::{PATIENCE, Random};
 
-/// How bytes are cut up on their way.
+/// Ways to cut bytes up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pieces {
     /// In one write.
@@ -23,7 +23,7 @@ impl Pieces {
     pub const ALL: [Pieces; 3] = [Pieces::Whole, Pieces::Bytes, Pieces::Random(0x5eed)];
 }
 
-/// How a stream ended.
+/// End of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// With a FIN, in order.
@@ -80,7 +80,7 @@ impl Wire {
         &self.stream
     }
 
-    /// What was read and not yet taken.
+    /// Bytes that were read and not yet taken.
     pub fn received(&self) -> &[u8] {
         &self.received
     }
