@@ -1,4 +1,4 @@
-//! What the commands of connections of many topics do, whatever their dialect.
+//! Commands of connections of many topics, whatever their dialect.
 
 use std::sync::Arc;
 
@@ -21,13 +21,13 @@ use crate::topic::Topic;
 /// What a command is told that the hub does not take, and nobody waits for.
 const HUB_IS_FULL: &str = "more is being asked of the hub than it takes; try again";
 
-/// What the hub is asked on behalf of a subscriber to be.
+/// A question to the hub for a future subscriber.
 pub struct Question {
     pub connection: ConnectionId,
     /// Tells the questions of one connection apart.
     pub request: u32,
     pub start: Start,
-    /// What the connection says about itself.
+    /// Information that members see of the connection.
     pub info: Option<Arc<str>>,
 }
 
@@ -41,7 +41,7 @@ struct CommandTurn<'t> {
     /// The payload of the message of replies that is being made.
     message: Vec<u8>,
     out: &'t mut Vec<u8>,
-    /// What the connection is told to do about the message.
+    /// Instruction to the connection about the message.
     answer: Answer,
 }
 
@@ -272,7 +272,7 @@ impl Application {
         Ok(joined)
     }
 
-    /// Hands the hub what it has yet to take about patterns, as far as it takes it.
+    /// Hands the hub waiting commands about patterns, while it takes them.
     pub fn send_patterns(&mut self) {
         let (shards, reactor) = (&self.shared.shards, self.reactor);
         self.patterns
@@ -317,7 +317,7 @@ impl Application {
         }
     }
 
-    /// Tells the hub that a connection is no longer present, where it was.
+    /// Tells the hub that a connection is no longer a member.
     pub fn leave_presence(&mut self, id: ConnectionId, topic: &Topic) {
         if !self.shared.settings.topic_rules.rule(topic).presence {
             return;

@@ -1,4 +1,4 @@
-//! The hub's answers to those who subscribe with a position, on many topics, or by a pattern.
+//! The hub's answers to joins, on one topic, many, or patterns.
 //!
 //! The order between what a subscriber gets from the history and what comes live is the mailbox's: what the hub handed
 //! out before its answer is written to the others first, then the subscriber is told where it stands and gets what it
@@ -15,8 +15,8 @@ use crate::protocol::SERVER_HEADER_BYTES_MAX;
 use crate::topic::{SlowConsumer, Topic};
 
 impl Application {
-    /// The hub says where a topic stands, and what the connection missed there. Without a context the connection is gone.
-    /// False: nobody waits for it any more.
+    /// Carries out the hub's answer to a join: the topic's position, and the missed publications. Without a context the
+    /// connection is gone. False: nobody waits for it any more.
     pub fn handle_joined(
         &mut self,
         id: ConnectionId,
@@ -184,7 +184,8 @@ impl Application {
         true
     }
 
-    /// A pattern that every shard knows, for one connection that waited for that. False: it does not wait any more.
+    /// Carries out that every shard knows a pattern: for one connection that waited for that. False: it does not wait
+    /// any more.
     pub fn handle_pattern_known(
         &mut self,
         context: &mut ConnectionContext<'_>,
@@ -218,7 +219,7 @@ impl Application {
         true
     }
 
-    /// Who is on a topic.
+    /// Carries out the hub's answer about the members of a topic.
     pub fn handle_present(
         &mut self,
         context: &mut ConnectionContext<'_>,

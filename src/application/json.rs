@@ -25,7 +25,7 @@ use crate::topic::Topic;
 /// One line of `POST /pub`, understood.
 #[derive(Debug, PartialEq, Eq)]
 pub struct PublishLine<'a> {
-    /// Where to.
+    /// Topic to publish to.
     pub topic: Topic,
     /// Text or binary.
     pub kind: Kind,
@@ -33,7 +33,7 @@ pub struct PublishLine<'a> {
     pub payload: Cow<'a, [u8]>,
     /// The conflation key: 1 to 255 bytes without control characters.
     pub key: Option<Cow<'a, str>>,
-    /// The answer is to come after the fan-out, and to say what became of it.
+    /// Whether the answer waits for the fan-out and has a receipt.
     pub wants_receipt: bool,
 }
 
@@ -105,7 +105,7 @@ pub fn encode_listed(out: &mut Vec<u8>, listed: &Listed) {
     object.end();
 }
 
-/// Appends the answer to one publish that was refused, without a line end.
+/// Appends the answer to a refused publish, without a line end.
 pub fn encode_refused(out: &mut Vec<u8>, status: u16, reason: &str) {
     Object::new(out)
         .value("status", status)

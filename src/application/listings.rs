@@ -140,8 +140,8 @@ impl Application {
 }
 
 impl Application {
-    /// Adds this reactor's counts to a listing, and hands it on unless it has those of all. Gives one that is whole, and
-    /// the connection that asked.
+    /// Adds this reactor's counts to a listing. It is handed on unless it has those of all. Gives one that is whole,
+    /// and the connection that asked.
     pub fn handle_listed(
         &mut self,
         mut listing: Box<Listing>,
@@ -158,7 +158,7 @@ impl Application {
         None
     }
 
-    /// Adds a whole listing to the answer of the connection that asked for it, which it may end.
+    /// Adds a whole listing to its connection's answer, which it may end.
     pub fn gather(&mut self, context: &mut ConnectionContext<'_>, listing: &Listing) {
         let shards = self.shared.shards.shard_count();
         // A page that the peer is slow to take has to fit into its outbox.

@@ -1,4 +1,4 @@
-//! What is done about a connection's events: one function, [`Application::handle_event`], for all of them.
+//! Handling of connections' events: one function, [`Application::handle_event`], for all of them.
 
 mod commands;
 mod joins;
@@ -73,29 +73,29 @@ impl LifecycleCell {
 pub struct OwnEndpoint {
     /// The exact path.
     pub path: Box<str>,
-    /// What happens there.
+    /// Code of the endpoint.
     pub handler: Arc<dyn Handler>,
 }
 
-/// A listener, as far as it concerns requests.
+/// The part of a listener that concerns requests.
 #[derive(Clone, Debug)]
 pub struct Listening {
-    /// What it is called in the log.
+    /// Name in the log.
     pub name: Box<str>,
-    /// What it shows.
+    /// Surface that it shows.
     pub surface: Surface,
 }
 
-/// What all reactors share.
+/// State that all reactors share.
 #[derive(Clone)]
 pub struct Shared {
     /// The limits.
     pub settings: Arc<Settings>,
     /// The hub.
     pub shards: Arc<Shards>,
-    /// Who decides who may do what.
+    /// Authority over rights.
     pub authority: Arc<Authority>,
-    /// Which web origins may connect.
+    /// Web origins that may connect.
     pub origins: Arc<Origins>,
     /// Subprotocols that `/ws/{topic}` agrees to.
     pub subprotocols: Arc<[Box<str>]>,
@@ -103,7 +103,7 @@ pub struct Shared {
     pub routes: Arc<[OwnEndpoint]>,
     /// The listeners, each at its number.
     pub listeners: Arc<[Listening]>,
-    /// What all threads count.
+    /// Metrics of all threads.
     pub metrics: Arc<Metrics>,
     /// State of the server.
     pub lifecycle: Arc<LifecycleCell>,
@@ -113,7 +113,7 @@ pub struct Shared {
 pub struct CommandContext<'a> {
     /// Its name.
     pub id: ConnectionId,
-    /// Who sent its request, or opened it.
+    /// Identity of its opener, or of its request's sender.
     pub identity: &'a mut IdentityHandle,
     /// The number of the listener that it came by.
     pub listener: u8,
@@ -125,7 +125,7 @@ pub struct CommandContext<'a> {
     pub may_keep_context: bool,
 }
 
-/// A connection, as its reactor holds it, while an effect of the hub's is carried out for it.
+/// A connection during an effect of the hub.
 pub struct ConnectionContext<'a> {
     /// Its name.
     pub id: ConnectionId,
@@ -133,7 +133,7 @@ pub struct ConnectionContext<'a> {
     pub listener: u8,
     /// Its state machine.
     pub connection: &'a mut Connection,
-    /// Who sent its request, or opened it.
+    /// Identity of its opener, or of its request's sender.
     pub identity: &'a mut IdentityHandle,
     /// Its subscriptions.
     pub subscribed: &'a mut Subscribed,
@@ -143,11 +143,11 @@ pub struct ConnectionContext<'a> {
     pub now_ms: u64,
 }
 
-/// What a reactor does about events.
+/// Handler of one reactor's events.
 pub struct Application {
     /// The reactor.
     pub reactor: ReactorId,
-    /// What all reactors share.
+    /// State that all reactors share.
     pub shared: Shared,
     /// Who the connections are.
     pub(crate) identities: Identities,
@@ -161,15 +161,15 @@ pub struct Application {
     pub(crate) presence: PresenceChanges,
     /// The table of dialects, in memory of this reactor's own.
     dialects: Dialects,
-    /// What publishers wait for who asked for receipts.
+    /// Receipts that publishers wait for.
     pub receipts: Receipts,
-    /// What the reactor counts.
+    /// Metrics of the reactor.
     pub metrics: Arc<ReactorMetrics>,
-    /// Commands that the hub did not take yet, with the connections that are held because of them.
+    /// Commands that the hub did not take yet. Each holds its connection.
     pub deferred: VecDeque<(ConnectionId, Command)>,
     /// Bytes of publications in them.
     pub(crate) deferred_bytes: usize,
-    /// What compresses for own endpoints.
+    /// Compression for handler endpoints.
     pub deflation: Deflation,
     /// This tick's moment on the process's clock, for publications.
     pub now_us: u64,
@@ -274,7 +274,7 @@ impl Application {
         }
     }
 
-    /// Lets the hub's shards, once a second, forget what has become too old. One reactor does it for all.
+    /// Expires old publications in the hub's shards, once a second. One reactor does it for all.
     pub fn expire_histories(&mut self, now_ms: u64) {
         let is_due = self.reactor == ReactorId(0) && now_ms >= self.next_expiry_ms;
         if !is_due || self.shared.settings.topic_rules.is_empty() {

@@ -17,7 +17,7 @@ pub struct Reported {
     pub connection: ConnectionId,
     /// The number of its publication.
     pub sequence: u32,
-    /// What became of it.
+    /// Outcome of the publication.
     pub report: Report,
 }
 
@@ -46,7 +46,7 @@ impl Receipts {
         self.outstanding == 0 || self.receiver.is_empty()
     }
 
-    /// One that was handed out is not needed, for its publication was not published.
+    /// Gives back a receipt whose publication was not published.
     pub fn give_back(&mut self) {
         self.outstanding -= 1;
     }

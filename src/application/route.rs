@@ -1,4 +1,4 @@
-//! Which of the server's resources a target names.
+//! Routes of targets to the server's resources.
 //!
 //! Paths are compared as they were sent: an escaped letter in `/ws` makes it another path.
 

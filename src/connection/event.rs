@@ -1,4 +1,4 @@
-//! What a connection reports, and what it is told to do about it.
+//! Reports of a connection, and instructions to it.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ pub enum Event<'a> {
     Refused(&'a Refusal),
 }
 
-/// What a request's body is for. It waits in the connection until the body is whole.
+/// Purpose of a request's body. It waits in the connection until the body is whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// One publication.
@@ -46,16 +46,16 @@ pub enum Purpose {
     PublishLines,
 }
 
-/// What a publish asks for besides.
+/// Options of a publish.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PublishOptions {
-    /// The key of those publications of the topic of which a slow consumer needs the newest only.
+    /// Conflation key of the publication.
     pub key: Option<Arc<str>>,
     /// It is answered after the fan-out, with what became of it.
     pub wants_receipt: bool,
 }
 
-/// What a WebSocket connection is connected to.
+/// Endpoint of a WebSocket connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     /// A topic: what it sends is published there, if it may.
@@ -69,7 +69,7 @@ pub enum Endpoint {
     Handler(u16),
 }
 
-/// What is to be done about an event.
+/// Instruction about an event.
 #[derive(Debug)]
 pub enum Answer {
     /// Nothing: go on.
@@ -102,7 +102,7 @@ pub enum Answer {
 /// A body that is wanted.
 #[derive(Debug)]
 pub struct ReadBody {
-    /// What for.
+    /// Purpose of the body.
     pub purpose: Purpose,
     /// Bytes that are taken; more is refused with 413.
     pub bytes_max: usize,
@@ -115,18 +115,18 @@ pub struct Upgrade {
     pub accept: [u8; 28],
     /// `Sec-WebSocket-Protocol`, if one was chosen.
     pub subprotocol: Option<Box<str>>,
-    /// What the connection is connected to from here on.
+    /// Endpoint of the connection from here on.
     pub endpoint: Endpoint,
     /// The compression that is agreed to.
     pub deflate: Option<Agreement>,
-    /// What stands first on the connection. In a box, for few have one.
+    /// First message on the connection. In a box, for few have one.
     pub greeting: Option<Box<Greeting>>,
 }
 
 /// An answer that does not end.
 #[derive(Debug)]
 pub struct Stream {
-    /// How it carries publications.
+    /// Encoding of its publications.
     pub encoding: Encoding,
 }
 
@@ -141,7 +141,7 @@ pub struct RefusedHandshake {
     pub refusal: Refusal,
 }
 
-/// What a request is answered with once the hub has said where its topic stands.
+/// Answer to a request once its topic's position is known.
 #[derive(Debug)]
 pub enum Admission {
     /// Complete the opening handshake.
@@ -163,7 +163,7 @@ pub struct Reply {
     pub body: Cow<'static, [u8]>,
 }
 
-/// What the answer to a request waits for: the hub.
+/// Cause of a wait for the hub.
 #[derive(Debug)]
 pub enum Awaited {
     /// One publication; the answer is one object.
@@ -177,7 +177,7 @@ pub enum Awaited {
 /// Headers in addition to those that every answer has.
 pub type ExtraHeaders = Vec<(&'static str, String)>;
 
-/// Why a connection is not read from for now. Each is lifted by itself.
+/// Reason that a connection is not read from for now. Each is lifted by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Hold {
@@ -189,7 +189,7 @@ pub enum Hold {
     Outbox = 4,
 }
 
-/// What kind of connection it is, for the gauges: one for each dialect, or what it is otherwise.
+/// Kind of a connection in the gauges: one for each dialect, or what it is otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Label {
     /// HTTP, before and between requests or inside one.

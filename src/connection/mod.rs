@@ -230,7 +230,7 @@ impl Connection {
         }
     }
 
-    /// Carries out an answer to a command that did not come from the peer.
+    /// Carries out an answer to a command from elsewhere than the peer.
     pub fn handle_answer(
         &mut self,
         settings: &Settings,

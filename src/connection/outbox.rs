@@ -41,7 +41,7 @@ impl Segment {
     }
 }
 
-/// The queue would hold more than it may, even after these went to make room.
+/// The queue would exceed its limit, even after these drops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutboxFull(pub Dropped);
 

@@ -1,4 +1,4 @@
-//! What a peer wants done, whatever dialect it speaks.
+//! Commands of peers, whatever dialect they speak.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use crate::http::refusal::Refusal;
 use crate::hub::{Kind, Start};
 use crate::topic::{Pattern, Topic};
 
-/// What a message may hold.
+/// Limits of a message.
 #[derive(Clone, Copy, Debug)]
 pub struct CommandLimits {
     /// Commands of one batch.
@@ -16,7 +16,7 @@ pub struct CommandLimits {
     pub payload_bytes_max: usize,
 }
 
-/// What is subscribed to.
+/// Target of a subscription.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Target {
     /// One topic.
@@ -25,7 +25,7 @@ pub enum Target {
     Pattern(Pattern),
 }
 
-/// What a peer wants done. Its `id` is what the peer calls it, for the reply.
+/// A peer's command. Its `id` is what the peer calls it, for the reply.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command<'a> {
     /// Hear of publications.
@@ -73,7 +73,7 @@ pub enum Command<'a> {
     },
 }
 
-/// Why a command was not carried out, for programs.
+/// Reason that a command was not carried out, for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorCode {
     /// The message is not JSON.
@@ -151,7 +151,7 @@ impl CommandError {
         }
     }
 
-    /// What the command is answered that would be refused so as a request.
+    /// Error for a command that would be refused so as a request.
     pub fn of_refusal(id: Option<u32>, refusal: Refusal) -> CommandError {
         let code = match refusal.status {
             401 => ErrorCode::Unauthorized,

@@ -1,9 +1,9 @@
-//! Why a connection ended: one list for the log line, the metric's label and the code on the wire.
+//! Reasons of connections' ends: one list for the log line, the metric's label and the code on the wire.
 
 use crate::protocol::CloseCode;
 use crate::protocol::ProtocolError;
 
-/// Why a connection ended. The first reason stands, whatever follows from it.
+/// Reason of a connection's end. The first reason stands, whatever follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CloseReason {

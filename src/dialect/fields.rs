@@ -100,7 +100,7 @@ impl<'a> Fields<'a> {
         self.values[field as usize].take()
     }
 
-    /// The value of a field that is a string.
+    /// Value of a string field.
     pub fn take_text(&mut self, field: Field) -> Result<Option<Cow<'a, str>>, Fault> {
         let Some(value) = self.take(field) else {
             return Ok(None);
@@ -110,7 +110,7 @@ impl<'a> Fields<'a> {
             .map_err(|reason| Fault::invalid(format!("\"{}\" {reason}", field.name())))
     }
 
-    /// The value of a field that is an integer of 32 bits.
+    /// Value of a field that is an integer of 32 bits.
     pub fn take_u32(&mut self, field: Field) -> Result<Option<u32>, Fault> {
         let Some(value) = self.take(field) else {
             return Ok(None);
@@ -128,7 +128,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The value of a field that is true or false, which is what it is when absent.
+    /// Value of a boolean field, false if it is absent.
     pub fn take_bool(&mut self, field: Field) -> Result<bool, Fault> {
         match self.take(field).map(RawValue::get) {
             None | Some("false") => Ok(false),
@@ -145,7 +145,7 @@ impl<'a> Fields<'a> {
         parse_topic(&self.take_topic_text()?)
     }
 
-    /// What should be a topic.
+    /// Text of a topic field.
     pub fn take_topic_text(&mut self) -> Result<Cow<'a, str>, Fault> {
         self.take_text(Field::Topic)?
             .ok_or_else(|| Fault::invalid("\"topic\" is missing"))

@@ -5,10 +5,10 @@
 pub struct Encoding(pub(super) u8);
 
 impl Encoding {
-    /// The one whose plain form is the frame that every publication is born as.
+    /// Encoding whose plain form is the frame of the payload.
     pub const PAYLOAD: Encoding = Encoding(0);
 
-    /// How many a table has at most.
+    /// Most encodings of a table.
     pub const COUNT_MAX: usize = 1 << (8 - CLASS_BITS);
 
     /// Its number.
@@ -17,7 +17,7 @@ impl Encoding {
     }
 }
 
-/// How the bytes of a form are compressed.
+/// Compression class of a form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Class {
@@ -34,7 +34,7 @@ pub enum Class {
 const CLASS_BITS: u32 = 2;
 const CLASS_MASK: u8 = (1 << CLASS_BITS) - 1;
 
-/// What the bytes of a publication look like on the wire.
+/// Form of a publication on the wire.
 ///
 /// ```text
 ///  bit  7 6 5 4 3 2 | 1 0
@@ -46,9 +46,9 @@ pub struct Form(u8);
 impl Form {
     /// The frame that every publication is born as.
     pub const PAYLOAD: Form = Form::new(Encoding::PAYLOAD, Class::Plain);
-    /// The same payload in a frame that is compressed by itself, in the largest window.
+    /// Payload in a frame compressed by itself, in the largest window.
     pub const PAYLOAD_LARGE: Form = Form::new(Encoding::PAYLOAD, Class::Large);
-    /// The same payload in a frame of the topic's cohort.
+    /// Payload in a frame of the topic's cohort.
     pub const COHORT: Form = Form::new(Encoding::PAYLOAD, Class::Cohort);
 
     /// An encoding, compressed so.
@@ -76,7 +76,7 @@ impl Form {
         }
     }
 
-    /// The same without compression.
+    /// This form without compression.
     #[must_use]
     pub fn plain(self) -> Form {
         Form(self.0 & !CLASS_MASK)
@@ -88,7 +88,7 @@ impl Form {
     }
 }
 
-/// How far back a connection's window holds what its topic's cohort has sent: a number that only the cohort reads. See
+/// Reach of a connection's window in what its topic's cohort has sent: a number that only the cohort reads. See
 /// `compression::cohort`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place(pub(crate) u64);
@@ -100,7 +100,7 @@ impl Default for Place {
     }
 }
 
-/// How many compressed deliveries a topic has had of late: their number, halved every four seconds.
+/// Recent compressed deliveries of a topic: their number, halved every four seconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RecentDeliveries {
     deliveries: u32,

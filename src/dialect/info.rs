@@ -1,4 +1,4 @@
-//! What a connection says of itself, for those who see who is on a topic.
+//! Information that members of a topic see of a connection.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::object::encode_string;
 /// their own, 64 the lowest that is usual.
 const INFO_DEPTH_MAX: usize = 32;
 
-/// What a connection says of itself, as JSON: the text itself if it is JSON that any reader takes, else a string of it.
+/// Information of a connection as JSON: the text itself if it is JSON that any reader takes, else a string of it.
 pub fn info_json(text: &str) -> Arc<str> {
     match serde_json::from_str(text) {
         Ok(value) if depth(&value) <= INFO_DEPTH_MAX => text.trim().into(),

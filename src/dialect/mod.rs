@@ -43,14 +43,14 @@ use crate::protocol::deflate::Agreement;
 use crate::protocol::{CloseCode, Opcode};
 use crate::topic::{Pattern, Topic};
 
-/// Makes the frame that says which publications of a topic did not come, from one position to another and with both. The
+/// Makes a gap marker's frame: publications of a topic from one position to another, both included, do not come. The
 /// pattern is that of the subscription, if it is one by a pattern. It never makes an empty one.
 pub type GapEncoder = fn(&Topic, Option<&Pattern>, Position, Position) -> Box<[u8]>;
 
-/// Takes the commands of a message one by one, or what is wrong in the place of one.
+/// Takes a message's commands one by one, or an error for one.
 pub type OnCommand<'f, 'a> = dyn FnMut(Result<Command<'a>, CommandError>) + 'f;
 
-/// How publications, commands and replies look on one kind of connection. One value serves all connections of all
+/// A dialect: publications, commands and replies on one kind of connection. One value serves all connections of all
 /// threads; it is asked once for each publication and message, and never for a delivery.
 pub trait Dialect: Send + Sync {
     /// Its name in metrics.
@@ -168,7 +168,7 @@ pub trait Dialect: Send + Sync {
     }
 }
 
-/// What a dialect's bytes go out in.
+/// Framing of a dialect's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     /// Messages of RFC 6455.
@@ -177,7 +177,7 @@ pub enum Framing {
     Stream,
 }
 
-/// What a dialect does about publications that do not come, where the topic's rule lets them be dropped.
+/// Treatment of dropped publications by a dialect.
 #[derive(Clone, Copy)]
 pub enum Gaps {
     /// They are dropped, and the peer is told which.
@@ -199,7 +199,7 @@ pub struct Opening<'a> {
     pub connection: u64,
 }
 
-/// What a connection is told as it opens.
+/// First message to a connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Greeting {
     /// The payload of its first message; empty: there is none.
@@ -208,7 +208,7 @@ pub struct Greeting {
     pub closing: Option<Closing>,
 }
 
-/// What a peer is told whose connection is closed for what it said.
+/// Last message to a peer that is closed for its input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Closing {
     /// The code.
@@ -224,7 +224,7 @@ pub struct Pings {
     pub message: &'static [u8],
     /// After how much silence it is sent, in milliseconds.
     pub interval_ms: u64,
-    /// How long the peer then has to say anything, in milliseconds. It is closed after that.
+    /// Time in which the peer has to say something, in milliseconds. It is closed after that.
     pub timeout_ms: u64,
 }
 
@@ -233,11 +233,11 @@ pub struct Pings {
 pub struct StreamStart<'a> {
     /// Headers besides those of the dialect.
     pub headers: &'a [(&'a str, &'a str)],
-    /// Where its topic stands, if that was asked.
+    /// Position of its topic, if that was asked.
     pub joined: Option<JoinedAt>,
 }
 
-/// Where a topic stands as a subscription to it begins.
+/// Position of a topic as a subscription to it begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JoinedAt {
     /// All that comes after it follows.

@@ -57,7 +57,7 @@ impl<'o> Object<'o> {
         self
     }
 
-    /// A number, a truth value, or anything else whose text is JSON already.
+    /// Adds a field whose text is JSON already, such as a number.
     pub fn value(mut self, name: &str, value: impl Display) -> Object<'o> {
         self.name(name);
         self.write(format_args!("{value}"));

@@ -1,4 +1,4 @@
-//! What a dialect encodes besides publications: replies to commands, and what is told unasked.
+//! Replies to commands and pushes: all that a dialect encodes besides publications.
 
 use std::sync::Arc;
 
@@ -33,19 +33,19 @@ pub enum Reply<'a> {
 /// A subscription that stands.
 #[derive(Clone, Copy, Debug)]
 pub struct Subscribed<'a> {
-    /// What to.
+    /// Target of the subscription.
     pub target: &'a Target,
-    /// Where the topic stands: everything after it comes. A pattern has none.
+    /// Position of the topic: everything after it comes. A pattern has none.
     pub position: Option<Position>,
-    /// Whether the publications after the position that the peer gave are complete, if it gave one.
+    /// Whether the publications after the peer's position are complete.
     pub recovered: Option<bool>,
-    /// What becomes of a peer that is too slow.
+    /// Treatment of the peer if it is slow.
     pub slow_consumer: SlowConsumer,
-    /// What was missed, in order. A dialect that does not hold it in the reply leaves it alone.
+    /// Missed publications, in order. A dialect that does not hold it in the reply leaves it alone.
     pub replay: &'a [Arc<Publication>],
 }
 
-/// What is told unasked, besides publications.
+/// A push: something told unasked, besides publications.
 #[derive(Clone, Copy, Debug)]
 pub enum Push<'a> {
     /// Somebody has come to a topic, or gone.

@@ -1,4 +1,4 @@
-//! The table of dialects, with the routes and subprotocols that lead to each.
+//! Table of dialects, with the routes and subprotocols to each.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,13 +15,13 @@ use crate::topic::Pattern;
 /// One dialect, and what leads to it.
 #[derive(Clone)]
 pub struct Row {
-    /// How it speaks.
+    /// Its dialect.
     pub dialect: Arc<dyn Dialect>,
     /// The way in.
     pub entrance: Entrance,
 }
 
-/// What leads to a dialect.
+/// Entrance of a dialect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entrance {
     /// An upgrade at this path, which ends in a slash, and a topic. What is sent is published there.
@@ -99,7 +99,7 @@ impl Dialects {
         }
     }
 
-    /// The same table with one more row.
+    /// This table with one more row.
     ///
     /// # Panics
     /// Where it has as many as [`Encoding::COUNT_MAX`] already.
@@ -113,7 +113,7 @@ impl Dialects {
         Dialects::of(self.rows.to_vec())
     }
 
-    /// How many there are.
+    /// Number of dialects.
     pub fn len(&self) -> usize {
         self.rows.len()
     }
@@ -134,13 +134,13 @@ impl Dialects {
         self.rows.iter().map(|row| row.dialect.label()).collect()
     }
 
-    /// The dialect of a number that this table gave.
+    /// Dialect of a number that this table gave.
     pub fn get(&self, encoding: Encoding) -> &dyn Dialect {
         &*self.rows[usize::from(encoding.0)].dialect
     }
 
-    /// The dialect of commands at a path, for a peer that offers these subprotocols, in the order of its preference; with
-    /// the one that is chosen, if the dialect has one.
+    /// Dialect of commands at a path, by the peer's subprotocols. They are in its order of preference; the chosen one
+    /// comes with the dialect.
     ///
     /// # Errors
     /// What the peer would have had to offer.
@@ -229,7 +229,7 @@ impl Dialects {
         })
     }
 
-    /// The same for those who subscribe by a pattern, or for nobody else. It is made anew each time.
+    /// Encodes a publication anew, for a subscriber by a pattern.
     pub fn encode_anew(
         &self,
         encoding: Encoding,

@@ -1,4 +1,4 @@
-//! The publications of one topic in one tick, in each form that somebody wants: contiguous, made once.
+//! A topic's publications of one tick in each wanted form: contiguous, made once.
 
 use std::cell::{Cell, OnceCell};
 use std::sync::Arc;
@@ -17,13 +17,13 @@ pub struct Batch<'a> {
     publications: &'a [Arc<Publication>],
     encoded: OnceCell<EncodedBatch>,
     compressed: Option<Compressed<'a>>,
-    /// What the subscribers subscribe by, if that is not the topic.
+    /// Pattern that the subscribers subscribe by, if they do.
     pattern: Option<&'a Pattern>,
-    /// What becomes of each publication where a subscriber is too slow.
+    /// Treatment of each publication where a subscriber is slow.
     policies: OnceCell<Box<[SlowConsumer]>>,
 }
 
-/// A batch in one form, and those that somebody asked for after it.
+/// A batch in one form, and in forms asked for later.
 pub struct EncodedBatch {
     bytes: Arc<[u8]>,
     form: Form,
@@ -168,7 +168,7 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// The frame of one publication of the batch, as it stands among the bytes of the form.
+    /// Frame of one publication among the bytes of the form.
     pub fn frame(
         &self,
         publication: &Arc<Publication>,
@@ -188,12 +188,12 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// What the subscribers subscribe by, if that is not the topic.
+    /// Pattern that the subscribers subscribe by, if they do.
     pub fn pattern(&self) -> Option<&'a Pattern> {
         self.pattern
     }
 
-    /// What becomes of each publication where a subscriber is too slow, by the rules: looked up once for all who are.
+    /// Treatment of each publication where a subscriber is slow, by the rules: looked up once for all who are.
     pub fn policies(&self, rules: &TopicRules) -> &[SlowConsumer] {
         self.policies.get_or_init(|| {
             let policy = |publication: &Arc<Publication>| {
@@ -209,7 +209,7 @@ impl<'a> Batch<'a> {
         self.publications
     }
 
-    /// What is left of it once all is delivered.
+    /// Rest of it once all is delivered.
     pub fn into_compressed(self) -> Option<Compressed<'a>> {
         self.compressed
     }

@@ -6,7 +6,7 @@ pub use imp::{Compressed, Compression};
 
 use crate::dialect::Place;
 
-/// Where the connections are in their topics' cohorts, by slab index. It reaches as far as the last one that a cohort has
+/// Places of connections in their topics' cohorts, by slab index. It reaches as far as the last one that a cohort has
 /// looked at, so that a server without cohorts has no memory in it.
 #[derive(Debug, Default)]
 pub struct Places {
@@ -161,7 +161,7 @@ mod imp {
         }
     }
 
-    /// What one batch is to those who take compressed frames.
+    /// One batch for connections that take compressed frames.
     pub struct Compressed<'a> {
         deflater: RefCell<&'a mut FrameDeflater>,
         cohort: Option<(Stretch, Arc<[u8]>)>,
@@ -224,7 +224,7 @@ mod imp {
             Arc::clone(deflater.encode(publication, form, dialects))
         }
 
-        /// Connections that got the cohort's frames, and such that could have been in it.
+        /// Connections that got the cohort's frames, and candidates for it.
         pub fn counts(&self) -> (u64, u64) {
             (self.members.get(), self.waiters.get())
         }

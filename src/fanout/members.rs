@@ -1,4 +1,4 @@
-//! What few topics have besides the subscribers that subscribe to nothing else.
+//! State of few topics besides the subscribers that subscribe to nothing else.
 
 use slab::Slab;
 
@@ -11,7 +11,7 @@ pub struct Audience {
     deflating: u32,
     /// Those that can be in the topic's cohort.
     pub keeping_context: u32,
-    /// How much they have been sent of late.
+    /// Recent deliveries to them.
     pub recent: RecentDeliveries,
 }
 
@@ -35,15 +35,15 @@ impl Audience {
     }
 }
 
-/// The connections with many subscriptions that have one to this topic, or by this pattern. The two lists run side by
-/// side, so that the connections can be walked as [`Taken`](super::subscribers::Taken) subscribers are.
+/// Connections of many topics that subscribe to this topic or pattern. The two lists run side by side, so that the
+/// connections can be walked as [`Taken`](super::subscribers::Taken) subscribers are.
 #[derive(Debug, Default)]
 pub struct Members {
     connections: Vec<u32>,
     ids: Vec<u32>,
 }
 
-/// Where each member stands in its list, by its number.
+/// Place of each member in its list, by its number.
 pub type MemberPlaces = Slab<u32>;
 
 impl Members {
@@ -83,12 +83,12 @@ impl Members {
     }
 }
 
-/// What few topics have.
+/// State that few topics have.
 #[derive(Debug, Default)]
 pub struct Extras {
     /// Of the subscribers: those that take compressed frames.
     pub audience: Audience,
-    /// The connections with many subscriptions.
+    /// Connections with many subscriptions.
     pub members: Members,
     /// Subscriptions that the hub has yet to answer.
     pub joins: u32,

@@ -1,4 +1,4 @@
-//! The patterns that connections of this reactor subscribe by, and which connections those are.
+//! Patterns of this reactor's connections, with their subscribers.
 //!
 //! A pattern is registered with every shard of the hub, for any of them may own a topic that it matches. Its subscribers
 //! are told that they are subscribed once all shards know it.
@@ -39,7 +39,7 @@ fn place_of(local: LocalTopic) -> u32 {
     local.index & !LocalTopic::PATTERN_BIT
 }
 
-/// How a subscription by a pattern begins.
+/// Beginning of a subscription by a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Joined {
     /// At once: every shard knows the pattern.
@@ -60,7 +60,7 @@ pub struct Known {
     pub pattern: Pattern,
     /// Its place in the table.
     pub place: u32,
-    /// Who has waited for it, each with the number of its question.
+    /// Connections that waited for it, each with the number of its question.
     pub waiting: Vec<(ConnectionId, u32)>,
 }
 
@@ -82,8 +82,8 @@ pub struct Patterns {
 }
 
 impl Patterns {
-    /// An empty table of at most `patterns_max` patterns, for a hub of so many shards. While `outgoing_max` commands wait
-    /// for the hub to take them, no further patterns come in.
+    /// An empty table of at most `patterns_max` patterns, for so many shards. While `outgoing_max` commands wait for
+    /// the hub to take them, no further patterns come in.
     pub fn new(
         reactor: ReactorId,
         shards: u32,
@@ -230,7 +230,7 @@ impl Patterns {
             }));
     }
 
-    /// Hands over what the hub has yet to take, as far as `submit` takes it.
+    /// Hands over waiting commands, as far as `submit` takes them.
     pub fn send(&mut self, mut submit: impl FnMut(Command) -> Result<(), Command>) {
         while let Some(command) = self.outgoing.pop_front() {
             if let Err(command) = submit(command) {
@@ -244,8 +244,7 @@ impl Patterns {
         !self.outgoing.is_empty()
     }
 
-    /// Queues a publication for delivery at the end of this tick's mail, unless nobody subscribes by that pattern any
-    /// more.
+    /// Queues a publication until this tick's end, if the pattern has subscribers.
     ///
     /// # Errors
     /// Gives the publication back then.
@@ -269,8 +268,8 @@ impl Patterns {
         std::mem::take(&mut self.delivering)
     }
 
-    /// The pattern, its publications and its subscribers, taken out of the table for as long as they are walked. To be
-    /// given back by [`put_back`](Patterns::put_back).
+    /// Takes a pattern's publications and subscribers out, to be walked. To be given back by
+    /// [`put_back`](Patterns::put_back).
     pub fn take_delivery(
         &mut self,
         place: u32,

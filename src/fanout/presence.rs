@@ -1,4 +1,4 @@
-//! Who came and went, on its way to the members of a topic: encoded once for each dialect, and written to each member
+//! Joins and leaves on their way to the members of a topic: encoded once for each dialect, and written to each member
 //! once a tick.
 //!
 //! ```text
@@ -19,7 +19,7 @@ const CHANGES_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of a change besides its names.
 const CHANGE_BYTES: usize = 64;
 
-/// The changes of one topic that its members have not been told of.
+/// Changes of one topic that its members are yet to hear.
 #[derive(Debug, Default)]
 pub struct Changes {
     changes: Vec<Arc<PresenceChange>>,
@@ -57,7 +57,7 @@ impl EncodedChanges {
 }
 
 impl Changes {
-    /// Frames of the changes that a member, by its slab index, has not been told of.
+    /// Frames of the changes that a member is yet to hear.
     pub fn rest(&mut self, connection: u32, encoding: Encoding, dialects: &Dialects) -> &[u8] {
         let known = self.known.get(&connection).copied().unwrap_or(0);
         let found = self.encoded.iter().position(|it| it.encoding == encoding);
@@ -73,8 +73,8 @@ impl Changes {
     }
 }
 
-/// The changes of all topics, by the topic's place. The order is the same in every run, so that the simulation repeats
-/// itself.
+/// Changes of all topics, by the topic's place. The order is the same in every run, so that the simulation
+/// repeats itself.
 #[derive(Debug, Default)]
 pub struct PresenceChanges(BTreeMap<u32, Changes>);
 
@@ -115,7 +115,7 @@ impl PresenceChanges {
         self.0.remove(&place)
     }
 
-    /// Takes the changes of the topic at the lowest place that has some.
+    /// Takes the changes of the first topic that has some.
     pub fn take_first(&mut self) -> Option<(u32, Changes)> {
         self.0.pop_first()
     }

@@ -1,5 +1,5 @@
-//! What a subscriber gets that does not take publications as fast as they come: by the rule of their topic, all of it or
-//! its Close; or less, and word of what is missing; or the newest.
+//! Treatment of slow subscribers: by the rule of their topic, all of it or their Close; or less, and word of what is
+//! missing; or the newest.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What a connection subscribes to.
+//! Subscriptions of a connection.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::dialect::{Form, Target};
 use crate::shrink::Shrink;
 use crate::topic::Topic;
 
-/// What a connection subscribes to, in eight bytes, for there may be a million.
+/// Subscriptions of a connection in eight bytes: there may be a million.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subscribed {
     /// One more than the topic's place; 0 where the connection does not have one topic for life.
@@ -25,7 +25,7 @@ const _: () = assert!(size_of::<Subscribed>() == 8);
 /// No place in the slab of many subscriptions.
 const NOTHING: u32 = u32::MAX;
 
-/// What [`Subscribed`] says.
+/// Kind of a [`Subscribed`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubscribedKind {
     /// Nothing, or not yet.
@@ -43,7 +43,7 @@ impl Subscribed {
         place: NOTHING,
     };
 
-    /// What it says.
+    /// Kind of it.
     pub fn kind(self) -> SubscribedKind {
         match Subscription::from_parts(self.topic_number, self.place) {
             Some(subscription) => SubscribedKind::One(subscription),
@@ -52,7 +52,7 @@ impl Subscribed {
         }
     }
 
-    /// The subscription of a connection that has one for as long as it lives.
+    /// Subscription of a connection that has exactly one for life.
     pub fn one(self) -> Option<Subscription> {
         Subscription::from_parts(self.topic_number, self.place)
     }
@@ -112,7 +112,7 @@ impl MultiSubscriptions {
         many
     }
 
-    /// How many connections have many.
+    /// Number of connections with many subscriptions.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
@@ -126,7 +126,7 @@ impl MultiSubscriptions {
 /// The subscriptions of one connection.
 #[derive(Debug)]
 pub struct MultiSubscription {
-    /// What the connection said about itself, for those who see who is on a topic: JSON.
+    /// Information that members see of the connection: JSON.
     pub info: Option<Arc<str>>,
     /// The form in which it takes publications best.
     pub best_form: Form,
@@ -139,7 +139,7 @@ pub struct MultiSubscription {
     questions: Vec<(u32, Option<u32>, Topic)>,
 }
 
-/// How far a subscription has come.
+/// State of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Membership {
     /// The hub has been asked.
@@ -193,7 +193,7 @@ impl MultiSubscription {
         Some(request)
     }
 
-    /// What was asked that is answered now.
+    /// Takes a question that is answered now.
     pub fn take_question(&mut self, request: u32) -> Option<(Option<u32>, Topic)> {
         let at = self.questions.iter().position(|(it, ..)| *it == request)?;
         let (_, id, topic) = self.questions.remove(at);

@@ -16,7 +16,7 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// The subscription to the topic at a place, of the subscriber at a place.
+    /// Subscription of a subscriber, by the topic's place and its own.
     pub fn new(topic: u32, place: usize) -> Subscription {
         Subscription {
             topic_number: NonZeroU32::MIN.saturating_add(topic),
@@ -78,7 +78,7 @@ impl Subscribers {
     }
 }
 
-/// Slab indexes of the connections that subscribe to a topic, taken out of the table.
+/// A topic's subscribers by slab index, taken out of the table.
 #[derive(Debug)]
 pub enum Taken {
     /// Nobody.
@@ -101,7 +101,7 @@ impl Deref for Taken {
     }
 }
 
-/// The lists of those topics that have, or had, more than one subscriber.
+/// Lists of topics that have, or had, several subscribers.
 #[derive(Debug, Default)]
 pub struct Lists {
     lists: Slab<Vec<u32>>,
@@ -109,7 +109,7 @@ pub struct Lists {
 }
 
 impl Lists {
-    /// How many subscribers there are.
+    /// Number of subscribers.
     pub fn len(&self, subscribers: Subscribers) -> usize {
         match subscribers.kind() {
             Kind::Nobody => 0,

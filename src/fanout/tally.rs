@@ -1,4 +1,4 @@
-//! What a batch adds to the counters of a reactor.
+//! Sums that a batch adds to the counters of a reactor.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::connection::outbox::Dropped;
 use crate::dialect::{Class, Dialects};
 use crate::hub::{Publication, Share};
 
-/// What a batch adds to the counters.
+/// Sums that a batch adds to the counters.
 #[derive(Default)]
 pub struct Tally {
     /// Subscribers in all.
@@ -24,9 +24,9 @@ pub struct Tally {
     pub touched: u64,
     /// Of these: such that were closed for it.
     pub dropped: u64,
-    /// Publications that were dropped because their topic's rule says so, and the subscribers told.
+    /// Publications dropped by their topic's rule, with a gap marker.
     pub dropped_oldest: u64,
-    /// Publications that were dropped for newer ones.
+    /// Publications replaced by newer ones.
     pub replaced: u64,
 }
 

@@ -1,4 +1,4 @@
-//! The topics that connections of this reactor subscribe to, and which connections those are.
+//! Topics of this reactor's connections, with their subscribers.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ const SPARE_QUEUES_MAX: usize = 64;
 /// Publications that a list which is kept has room for.
 const SPARE_QUEUE_LEN_MAX: usize = 64;
 
-/// Why a subscription was not made.
+/// Reason that a subscription was not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubscribeError {
     /// As many topics as there may be.
@@ -170,7 +170,7 @@ impl Topics {
         Subscription::new(place, self.lists.push(subscribers, connection))
     }
 
-    /// Asks the hub about a topic on behalf of a subscriber to be: it stays in the table until the answer has come, and
+    /// Asks the hub about a topic for a future subscriber: it stays in the table until the answer has come, and
     /// [`end_join`](Topics::end_join) is called. Gives its place. `submit` says whether the hub has taken the question.
     ///
     /// # Errors
@@ -206,8 +206,7 @@ impl Topics {
         self.forsake_if_unused(place);
     }
 
-    /// Adds a connection with many subscriptions, which takes frames of this form best; gives the number of its
-    /// membership.
+    /// Adds a connection of many topics, and its best form; gives the number of its membership.
     pub fn add_member(&mut self, place: u32, connection: u32, form: Form) -> u32 {
         let mut places = std::mem::take(&mut self.places);
         let id = match self.extras_mut(place) {
@@ -231,8 +230,8 @@ impl Topics {
         self.forsake_if_unused(place);
     }
 
-    /// The connections with many subscriptions, taken out of the table for as long as they are walked. To be given back
-    /// by [`put_back_members`](Topics::put_back_members).
+    /// Takes a topic's connections of many topics out, to be walked. To be given back by
+    /// [`put_back_members`](Topics::put_back_members).
     pub fn take_members(&mut self, place: u32) -> Members {
         match self.extras(place) {
             Some(extras) => std::mem::take(&mut extras.members),
@@ -240,7 +239,7 @@ impl Topics {
         }
     }
 
-    /// Gives the list back.
+    /// Gives the members back.
     pub fn put_back_members(&mut self, place: u32, members: Members) {
         if let Some(extras) = self.extras(place) {
             extras.members = members;
@@ -353,7 +352,7 @@ impl Topics {
         moved.map(|moved| (moved, subscription))
     }
 
-    /// Tells the hub of topics that lost their last subscriber, as far as `submit` takes the commands.
+    /// Tells the hub of topics without subscribers, while `submit` takes it.
     pub fn retire(&mut self, mut submit: impl FnMut(Command) -> bool) {
         let mut forsaken = std::mem::take(&mut self.forsaken);
         forsaken.retain(|&place| {
@@ -395,7 +394,7 @@ impl Topics {
         self.table.topic(place)
     }
 
-    /// How many subscribers a topic has here, those that subscribe to other topics too included.
+    /// Number of a topic's subscribers here, in every dialect.
     pub fn subscriber_count(&self, topic: &Topic) -> usize {
         let place = self.table.find(topic);
         let Some((_, state)) = place.and_then(|place| self.table.get(place)) else {
@@ -436,8 +435,7 @@ impl Topics {
         is_last
     }
 
-    /// Queues a publication for delivery at the end of this tick's mail, unless the topic is gone, for nobody here
-    /// subscribes to it any more.
+    /// Queues a publication until this tick's end, if the topic is here.
     ///
     /// # Errors
     /// Gives the publication back then.
@@ -466,8 +464,8 @@ impl Topics {
         std::mem::take(&mut self.delivering)
     }
 
-    /// The publications queued for a topic, and its subscribers, taken out of the table for as long as they are
-    /// walked. To be given back by [`put_back`](Topics::put_back).
+    /// Takes a topic's queued publications and subscribers out, to be walked. To be given back by
+    /// [`put_back`](Topics::put_back).
     pub fn take_delivery(&mut self, topic: u32) -> (Vec<Arc<Publication>>, Taken) {
         let Some(state) = self.table.get_mut(topic) else {
             return (Vec::new(), Taken::Nobody);
@@ -480,20 +478,20 @@ impl Topics {
         )
     }
 
-    /// Whether the topic that the hub calls so is still here, and not another one in its place.
+    /// Whether the topic of this name of the hub's is still here.
     pub fn is_here(&mut self, local: LocalTopic) -> bool {
         let state = self.table.get_mut(local.index);
         state.is_some_and(|state| state.generation == local.generation)
     }
 
-    /// The publications queued for a topic so far, if there are such.
+    /// Whether publications are queued for a topic.
     pub fn has_queued(&mut self, topic: u32) -> bool {
         let queue = self.table.get_mut(topic).map_or(NO_QUEUE, |it| it.queue);
         let queued = self.queues.get(queue as usize);
         queued.is_some_and(|queued| !queued.is_empty())
     }
 
-    /// Gives the lists back, so that their memory is used again.
+    /// Gives the lists back, for their memory.
     pub fn put_back(&mut self, mut queued: Vec<Arc<Publication>>, subscribers: Taken) {
         queued.clear();
         if queued.capacity() <= SPARE_QUEUE_LEN_MAX && self.spare_queues.len() < SPARE_QUEUES_MAX {
@@ -502,7 +500,7 @@ impl Topics {
         self.lists.put_back(subscribers);
     }
 
-    /// Gives the list of topics back, so that its memory is used again.
+    /// Gives the list of topics back for its memory.
     pub fn end_delivery(&mut self, mut delivering: Vec<u32>) {
         debug_assert!(
             self.delivering.is_empty() && self.queues.iter().all(Vec::is_empty),

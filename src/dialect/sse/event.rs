@@ -5,11 +5,10 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::http::response::{encode_header, encode_status_line};
 
-/// The name of events whose data is base64, for payloads that are not text.
+/// Type of events whose data is base64: for binary payloads.
 pub const BINARY_EVENT: &str = "binary";
 
-/// Writes the head of a stream that has no end but the connection's, and so neither a length nor chunks. `headers`
-/// come in addition.
+/// Writes the head of a stream, without a length or chunks. `headers` come in addition.
 pub fn encode_stream_head(out: &mut Vec<u8>, headers: &[(&str, &str)]) {
     encode_status_line(out, 200);
     encode_header(out, "Content-Type", "text/event-stream");
@@ -54,7 +53,7 @@ pub fn encode_comment(out: &mut Vec<u8>, text: &str) {
     out.push(b'\n');
 }
 
-/// Writes how long the reader is to wait before it connects again, in milliseconds.
+/// Writes the reader's wait before a reconnect, in milliseconds.
 pub fn encode_retry(out: &mut Vec<u8>, retry_ms: u32) {
     out.extend_from_slice(format!("retry: {retry_ms}\n\n").as_bytes());
 }

@@ -1,5 +1,4 @@
-//! What the server says besides publications: answers to commands, gaps, and who comes and goes. Each function appends
-//! the payload of one text message.
+//! Answers to commands, gaps, joins and leaves. Each function appends the payload of one text message.
 
 use std::fmt::Display;
 
@@ -53,7 +52,7 @@ pub fn encode_published(out: &mut Vec<u8>, id: u32, position: Position, report: 
     .end();
 }
 
-/// The publications of a subscription from one position to another, both included, do not come.
+/// Appends a gap: publications between two positions do not come.
 pub fn encode_gap(
     out: &mut Vec<u8>,
     topic: &Topic,
@@ -69,7 +68,7 @@ pub fn encode_gap(
         .end();
 }
 
-/// The same as a whole frame.
+/// A gap as a whole frame.
 pub fn gap_frame(
     topic: &Topic,
     pattern: Option<&Pattern>,
@@ -83,7 +82,7 @@ pub fn gap_frame(
     frame.into()
 }
 
-/// Who is on a topic: `total` in all, `members` of them.
+/// Appends the members of a topic: `total` in all, `members` of them.
 pub fn encode_presence(out: &mut Vec<u8>, id: u32, topic: &Topic, total: u32, members: &[Member]) {
     Object::of_type(out, "presence")
         .value("id", id)

@@ -9,7 +9,7 @@ use crate::topic::Pattern;
 /// A publication on its way to a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delivery<'a> {
-    /// Where it was published.
+    /// Topic of the publication.
     pub topic: &'a str,
     /// The pattern that was subscribed to, unless it was the topic itself.
     pub pattern: Option<&'a str>,
@@ -48,7 +48,7 @@ impl<'a> Delivery<'a> {
             .end();
     }
 
-    /// Appends the payload of the message that either of the two subprotocols has for it.
+    /// Appends its message's payload, for either subprotocol.
     pub fn encode_as(&self, out: &mut Vec<u8>, is_binary: bool) {
         match is_binary {
             true => binary::encode_delivery(out, self),
@@ -64,7 +64,7 @@ impl<'a> Delivery<'a> {
     }
 }
 
-/// What the message is on the wire.
+/// Opcode of the message.
 pub fn opcode(is_binary: bool) -> Opcode {
     if is_binary {
         Opcode::Binary
