@@ -23,6 +23,9 @@ use super::topics::{Place, placed};
 /// The date at which a simulation begins, in milliseconds since 1970.
 const BEGAN_MS: u64 = 1_700_000_000_000;
 
+/// The least time from one stall to the next: longer than any deadline that a stall may not break.
+const STALL_PAUSE_MS: u64 = 150;
+
 /// How long accepting pauses after it failed.
 const ACCEPT_PAUSE_MS: u64 = 7;
 
@@ -137,9 +140,13 @@ impl SimulatedDriver {
         wakes_ms.max(self.stalls_until_ms)
     }
 
-    /// The machine has no time for it until then.
-    pub fn stall(&mut self, until_ms: u64) {
-        self.stalls_until_ms = until_ms;
+    /// The machine has no time for it until then. False: not again so soon.
+    pub fn stall(&mut self, now_ms: u64, until_ms: u64) -> bool {
+        let may_stall = now_ms >= self.stalls_until_ms + STALL_PAUSE_MS;
+        if may_stall {
+            self.stalls_until_ms = until_ms;
+        }
+        may_stall
     }
 
     pub fn is_stalled(&self, now_ms: u64) -> bool {

@@ -33,6 +33,9 @@ const HEALING_MS: u64 = 1200;
 const RETURN_MS: u64 = 300;
 /// How long a probe takes at most.
 const PROBE_MS: u64 = 200;
+/// The longest time that a reactor does not run. Longer than a pong may take, so that it is not taken for the peer's
+/// fault; shorter than a Close may take, for a peer may be kept from sending it by what was not read meanwhile.
+const STALL_MS_MAX: u64 = 105;
 const PEERS_MAX: usize = 24;
 /// The same, with those who come back.
 const RETURNS_MAX: usize = 32;
@@ -488,9 +491,9 @@ impl World {
             reactor.driver.fail_accept();
             self.cover.add("fault: accept fails", 1);
         } else {
-            let until_ms = self.now_ms + self.random.within(1, 150);
-            reactor.driver.stall(until_ms);
-            self.cover.add("fault: reactor stalls", 1);
+            let until_ms = self.now_ms + self.random.within(1, STALL_MS_MAX);
+            let stalls = reactor.driver.stall(self.now_ms, until_ms);
+            self.cover.add("fault: reactor stalls", u64::from(stalls));
         }
     }
 
