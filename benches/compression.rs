@@ -77,7 +77,7 @@ fn deliver(ticks: &[String], count: usize, offer: Option<&str>) -> (f64, f64) {
         request.extend_from_slice(format!("Sec-WebSocket-Extensions: {offer}\r\n\r\n").as_bytes());
     }
     let ids: Vec<_> = (0..count).map(|_| node.accept(request.clone())).collect();
-    node.finish_tick();
+    node.tick();
     let before: usize = ids.iter().map(|&id| node.written(id)).sum();
     let started = Instant::now();
     for tick in ticks {

@@ -54,7 +54,7 @@ fn publish(criterion: &mut Criterion) {
     for _ in 0..SUBSCRIBERS {
         node.connect("/ws/news");
     }
-    node.finish_tick();
+    node.tick();
     group.throughput(Throughput::Elements(SUBSCRIBERS));
     group.bench_function(format!("to {SUBSCRIBERS} subscribers"), |bencher| {
         bencher.iter(|| node.publish("news", black_box(&[b'x'; 24])));

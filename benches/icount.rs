@@ -188,7 +188,7 @@ fn masked(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
 fn with_subscribers() -> (Node, Vec<ConnectionId>) {
     let mut node = new_node();
     let ids = (0..MANY).map(|_| node.connect("/ws/news")).collect();
-    node.finish_tick();
+    node.tick();
     (node, ids)
 }
 
@@ -210,7 +210,7 @@ fn deliver_batch(rounds: usize) {
         for _ in 0..BATCH {
             node.submit("news", black_box(b"a message of some length"));
         }
-        node.finish_tick();
+        node.tick();
     }
     let written = node.written(ids[MANY - 1]) - before;
     assert_eq!(written, rounds * BATCH * (2 + 24));
@@ -248,7 +248,7 @@ fn publish_http(rounds: usize) {
     let request =
         b"POST /pub/news HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\n01234567890123456789";
     let publisher = node.accept(request.to_vec());
-    node.finish_tick();
+    node.tick();
     let before = node.written(subscriber);
     for _ in 0..rounds {
         node.send(publisher, black_box(request));
@@ -268,7 +268,7 @@ fn ping(rounds: usize) {
         for &id in &ids {
             node.receive(id, black_box(&pong));
         }
-        node.finish_tick();
+        node.tick();
     }
     assert_eq!(node.written(ids[0]) - before, rounds * 2);
 }
@@ -281,12 +281,12 @@ fn open_and_close(rounds: usize) {
         let ids: Vec<_> = (0..BATCH * BATCH)
             .map(|_| node.accept(black_box(&request).clone()))
             .collect();
-        node.finish_tick();
+        node.tick();
         for id in ids {
             node.transport(id).is_ended = true;
-            node.connections.handle_readable(id, true, node.now_ms);
+            node.handle_readable(id, true);
         }
-        node.finish_tick();
+        node.tick();
         assert_eq!(node.connections.len(), MANY);
     }
 }

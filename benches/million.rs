@@ -206,7 +206,7 @@ fn run(name: &str, topics: usize) -> ExitCode {
     let limits = Limits::default();
     let mut node: Node<Descriptor> = Node::new(&limits);
     let mut ids = vec![connect(&mut node, 0); CONNECTIONS];
-    node.finish_tick();
+    node.tick();
     let mut pauses = Pauses::new(CONNECTIONS);
     let mut ticks = Pauses::new(CONNECTIONS / PER_TICK + 1);
     let before = (resident_bytes(), live_bytes());
@@ -216,10 +216,10 @@ fn run(name: &str, topics: usize) -> ExitCode {
         ARRIVING.set(Some(upgrade(&format!("/ws/user/{}", number % topics))));
         *id = pauses.time(|| accept(&mut node, number));
         if number % PER_TICK == 0 {
-            ticks.time(|| node.finish_tick());
+            ticks.time(|| node.tick());
         }
     }
-    node.finish_tick();
+    node.tick();
     assert_eq!(node.shards.counts().topics, topics);
 
     let resident_each = (resident_bytes() - before.0) as f64 / CONNECTIONS as f64;
@@ -251,22 +251,22 @@ fn connect(node: &mut Node<Descriptor>, number: usize) -> ConnectionId {
 }
 
 fn accept(node: &mut Node<Descriptor>, number: usize) -> ConnectionId {
-    let id = node
-        .connections
-        .insert(Descriptor(number as u32), node.now_ms);
-    node.connections.handle_readable(id, false, node.now_ms);
+    let id = node.insert(Descriptor(number as u32));
+    node.handle_readable(id, false);
     id
 }
 
 /// Sweeps while nothing is due, and then through the time in which everybody is pinged once.
 fn sweep(node: &mut Node<Descriptor>, limits: &Limits, pauses: &mut Pauses) {
-    (0..1000).for_each(|_| pauses.time(|| node.connections.sweep(node.now_ms)));
+    let now_ms = node.now_ms;
+    (0..1000).for_each(|_| pauses.time(|| node.connections.sweep(now_ms)));
     pauses.report("a sweep with nothing due");
     let step_ms = limits.ping_interval_ms / SWEEPS;
     for _ in 0..SWEEPS {
         node.now_ms += step_ms;
-        while node.connections.next_deadline_ms() <= node.now_ms {
-            pauses.time(|| node.connections.sweep(node.now_ms));
+        let now_ms = node.now_ms;
+        while node.connections.next_deadline_ms() <= now_ms {
+            pauses.time(|| node.connections.sweep(now_ms));
         }
     }
     pauses.report("a sweep while all are pinged");
@@ -281,9 +281,9 @@ fn leave(node: &mut Node<Descriptor>, ids: &[ConnectionId], resident_before: usi
         for some in leaving.chunks(PER_TICK) {
             pauses.time(|| {
                 for &id in some {
-                    node.connections.handle_readable(id, true, node.now_ms);
+                    node.handle_readable(id, true);
                 }
-                node.finish_tick();
+                node.tick();
             });
         }
         pauses.report(&format!("a tick in which {PER_TICK} of {who} leave"));

@@ -53,7 +53,7 @@ fn delivery_without_allocation() {
     let cost = |subscribers: usize| {
         let mut node: Node = Node::new(&Limits::default());
         let ids: Vec<_> = (0..subscribers).map(|_| node.connect("/ws/news")).collect();
-        node.finish_tick();
+        node.tick();
         // The lists that are used again reach their size.
         (0..10).for_each(|_| node.publish("news", b"warm up"));
         let before = node.written(ids[0]);
@@ -98,12 +98,12 @@ fn compressed_delivery_without_allocation() {
             request.extend(format!("Sec-WebSocket-Extensions: {offer}\r\n\r\n").into_bytes());
             ids.push(node.accept(request));
         }
-        node.finish_tick();
+        node.tick();
         let mut publish = |ticks: &[String]| {
             for some in ticks.chunks(in_a_tick) {
                 some.iter()
                     .for_each(|tick| node.submit("news", tick.as_bytes()));
-                node.finish_tick();
+                node.tick();
             }
         };
         // The compressors are made, the cohort begins, and the lists that are used again reach their size.
@@ -171,7 +171,7 @@ fn ping_without_allocation() {
     for _ in 0..1000 {
         node.connect("/ws/news");
     }
-    node.finish_tick();
+    node.tick();
     let mut now_ms = 0;
     let mut due = |node: &mut Node| {
         now_ms = node.connections.next_deadline_ms().max(now_ms);

@@ -355,7 +355,7 @@ fn contexts_bounded_during_handshake() {
         request.truncate(request.len() - 2);
         request.extend(format!("Sec-WebSocket-Extensions: {OFFER}\r\n\r\n").bytes());
         let ids: Vec<_> = (0..200).map(|_| node.accept(request.clone())).collect();
-        node.finish_tick();
+        node.tick();
         let agreements = ids.iter().filter_map(|&id| {
             let connection = node.connections.connection(id);
             connection.expect("it is open").deflate()

@@ -89,8 +89,8 @@ impl Room {
         self.0.connections.transport_mut(id).expect("connected")
     }
 
-    fn finish_tick(&mut self) {
-        self.0.finish_tick();
+    fn tick(&mut self) {
+        self.0.tick();
     }
 
     /// So many connections that are in the room, and have read what they were told by then.
@@ -99,7 +99,7 @@ impl Room {
         for &id in &ids {
             self.receive(id, ON);
         }
-        self.finish_tick();
+        self.tick();
         ids.iter().for_each(|&id| drop(self.take(id)));
         ids
     }
@@ -155,7 +155,7 @@ fn changes_of_one_tick_in_one_write() {
         room.take(id);
         room.receive(id, ON);
     }
-    room.finish_tick();
+    room.tick();
     let expected: Vec<_> = coming.iter().map(|id| format!("+{id}")).collect();
     for &id in &members {
         let (messages, writes) = room.take(id);
@@ -176,13 +176,13 @@ fn join_and_leave_in_one_tick_in_order() {
     let id = room.members(1)[0];
     room.take(watcher);
     room.receive(id, &format!("[{OFF},{ON}]"));
-    room.finish_tick();
+    room.tick();
     room.receive(id, &format!("[{OFF},{ON},{OFF}]"));
-    room.finish_tick();
-    room.finish_tick();
+    room.tick();
+    room.tick();
     room.receive(id, ON);
-    room.finish_tick();
-    room.finish_tick();
+    room.tick();
+    room.tick();
     let (messages, _) = room.take(watcher);
     let told = told(&messages);
     let expected = ["-", "+", "-", "+", "-", "+"].map(|sign| format!("{sign}{id}"));
@@ -198,7 +198,7 @@ fn members_after_pending_changes() {
     room.receive(before, ON);
     room.receive(members[0], ASK);
     room.receive(behind, ON);
-    room.finish_tick();
+    room.tick();
     let (messages, _) = room.take(members[0]);
     let kinds: Vec<_> = messages.iter().map(|it| it["type"].as_str()).collect();
     assert_eq!(kinds, [Some("join"), Some("presence"), Some("join")]);
@@ -219,7 +219,7 @@ fn many_changes_in_parts() {
         let id = room.open();
         room.receive(id, ON);
     }
-    room.finish_tick();
+    room.tick();
     let (messages, writes) = room.take(watcher);
     assert_eq!(told(&messages).len(), 500);
     let bytes = messages

@@ -43,14 +43,14 @@ impl World {
 
     /// Hands bytes to a connection, without running the rest of the tick.
     fn receive(&mut self, id: ConnectionId, bytes: &[u8]) {
-        let transport = self.0.connections.transport_mut(id).expect("connected");
+        let transport = self.0.transport(id);
         transport.input.extend_from_slice(bytes);
-        self.0.connections.handle_readable(id, false, self.0.now_ms);
+        self.0.handle_readable(id, false);
     }
 
     fn open(&mut self, request: &[u8]) -> ConnectionId {
         let recorder = Recorder::new(Vec::new());
-        let id = self.0.connections.insert(recorder, self.0.now_ms);
+        let id = self.0.insert(recorder);
         self.receive(id, request);
         id
     }
@@ -66,7 +66,7 @@ impl World {
 
     /// A response's head, if one has come.
     fn response(&mut self, id: ConnectionId) -> String {
-        let written = &mut self.0.connections.transport_mut(id).expect("there").written;
+        let written = &mut self.0.transport(id).written;
         let end = written.windows(4).position(|it| it == b"\r\n\r\n");
         let head = end.map_or(Vec::new(), |end| written.drain(..end + 4).collect());
         String::from_utf8(head).expect("a head is text")
@@ -77,7 +77,7 @@ impl World {
     }
 
     fn hear(&mut self, id: ConnectionId) -> Vec<Frame> {
-        let written = &mut self.0.connections.transport_mut(id).expect("there").written;
+        let written = &mut self.0.transport(id).written;
         std::iter::from_fn(|| Frame::take(written)).collect()
     }
 
@@ -97,7 +97,7 @@ impl World {
     }
 
     fn tick(&mut self) {
-        self.0.finish_tick();
+        self.0.tick();
     }
 
     /// Fills the mailbox and the queues of all shards.
@@ -114,10 +114,11 @@ impl World {
 
     /// Takes the mail, so that the hub can go on.
     fn take_mail(&mut self) {
+        let now_ms = self.0.now_ms;
         while let Some(effect) = self.0.inbox.take() {
-            self.0.connections.handle_effect(effect, self.0.now_ms);
+            self.0.connections.handle_effect(effect, now_ms);
         }
-        self.0.connections.deliver(self.0.now_ms, || 0);
+        self.0.connections.deliver(now_ms, || 0);
     }
 
     /// Runs ticks until the hub has got over [`fill_hub`](World::fill_hub).
@@ -131,9 +132,7 @@ impl World {
                     .submit(Command::Expire { shard, now_us: 0 }, None);
             }
             self.tick();
-            self.0.connections.poll_ready(self.0.now_ms);
         }
-        self.tick();
     }
 
     fn submit(&mut self, topic: &str, text: &str) -> Result<(), Command> {
@@ -333,7 +332,7 @@ fn recovery_into_full_outbox() {
         world.say(id, r#"{"type":"subscribe","id":1,"topic":"big"}"#);
         world.tick();
         world.hear(id);
-        world.0.connections.transport_mut(id).expect("there").room = 0;
+        world.0.transport(id).room = 0;
         world.0.publish("big", &vec![b'x'; 100_000 - free]);
         world.say(
             id,

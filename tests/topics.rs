@@ -358,20 +358,20 @@ fn listing_with_full_or_silent_hub() {
             .expect("it is not freed yet");
         assert_eq!(connection.ending(), Some(CloseReason::HttpTimeout));
         node.transport(id).is_ended = true;
-        node.connections.handle_readable(id, true, node.now_ms);
+        node.handle_readable(id, true);
     }
-    node.connections.finish_tick(|_| {});
+    node.tick();
     // What the hub says then is for nobody, and does not stand in the way of who asks anew.
     for shard in (0..node.shards.shard_count()).cycle().take(100) {
         // No worker runs them here; who brings a command does.
         let _ = node
             .shards
             .submit(Command::Expire { shard, now_us: 0 }, None);
-        node.finish_tick();
+        node.tick();
     }
     let before = unavailable(&node);
     let asking = node.accept(request.to_vec());
-    node.finish_tick();
+    node.tick();
     assert!(node.written(asking) > 0);
     assert_eq!(unavailable(&node), before);
     assert!(node.shards.is_idle() && node.inbox.is_empty() && !node.connections.has_backpressure());

@@ -18,6 +18,9 @@ use umbel::internals::protocol::{Header, Opcode};
 use super::node::Node;
 use super::recorder::Recorder;
 
+/// Longer than a script takes, some centuries.
+const LONG_MS: u64 = 1 << 40;
+
 /// Topics in a script; more than cohorts, so that some give way to others.
 const TOPICS: [&str; 3] = ["a", "b", "c"];
 const COHORTS_MAX: usize = 2;
@@ -81,6 +84,10 @@ impl Audience {
         limits.outbox_bytes_max = 40_000;
         limits.publication_bytes_max = 40_000;
         limits.read_buffer_bytes = 4096;
+        // Time passes for the cohorts alone: nobody here answers pings, or is ended for not having read for long.
+        limits.ping_interval_ms = LONG_MS;
+        limits.close_timeout_ms = LONG_MS;
+        limits.outbox_age_max_ms = LONG_MS;
         let deflate = [Deflate::Text, Deflate::All][usize::from(setting % 2)];
         let settings = Settings::new(&limits).with_deflate(deflate, false);
         Audience {
@@ -101,7 +108,7 @@ impl Audience {
         for index in 0..self.subscribers.len() {
             self.unblock(index);
         }
-        self.node.finish_tick();
+        self.node.tick();
         self.check_all();
         for subscriber in &self.subscribers {
             let log = &self.logs[subscriber.topic];
@@ -130,7 +137,7 @@ impl Audience {
             6 => self.node.now_ms += u64::from(argument) * 40,
             _ => self.publish(op, argument),
         }
-        self.node.finish_tick();
+        self.node.tick();
         self.check_all();
     }
 
@@ -148,10 +155,8 @@ impl Audience {
             request += &format!("Sec-WebSocket-Extensions: {offer}\r\n\r\n");
         }
         let peer = Recorder::new(request.into_bytes());
-        let id = self.node.connections.insert(peer, self.node.now_ms);
-        self.node
-            .connections
-            .handle_readable(id, false, self.node.now_ms);
+        let id = self.node.insert(peer);
+        self.node.handle_readable(id, false);
         self.subscribers.push(Subscriber {
             id,
             topic,
@@ -168,8 +173,7 @@ impl Audience {
         if let Some(peer) = self.node.connections.transport_mut(subscriber.id) {
             peer.is_ended = true;
         }
-        let (connections, now_ms) = (&mut self.node.connections, self.node.now_ms);
-        connections.handle_readable(subscriber.id, true, now_ms);
+        self.node.handle_readable(subscriber.id, true);
     }
 
     fn unblock(&mut self, index: usize) {
@@ -177,7 +181,7 @@ impl Audience {
         if let Some(peer) = self.node.connections.transport_mut(id) {
             peer.room = usize::MAX;
         }
-        self.node.connections.handle_writable(id, self.node.now_ms);
+        self.node.handle_writable(id);
     }
 
     /// Publishes up to four messages in one tick.

@@ -6,6 +6,8 @@
 #![allow(dead_code, reason = "each test or bench that includes it uses a part")]
 
 use std::io::{self, IoSlice};
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use umbel::config::{Config, Limits};
@@ -16,9 +18,11 @@ use umbel::internals::auth::tokens::TokenRights;
 use umbel::internals::connection::Settings;
 use umbel::internals::hub::{Command, Kind, Origin, Publication, ReactorId};
 use umbel::internals::metrics::Metrics;
+use umbel::internals::net::listener::Accepted;
 use umbel::internals::net::byte_stream::ByteStream;
-use umbel::internals::reactor::connections::Connections;
-use umbel::internals::reactor::mailbox::{Inbox, mailbox};
+use umbel::internals::reactor::driver::{Driver, Readiness, Waited};
+use umbel::internals::reactor::mailbox::mailbox;
+use umbel::internals::reactor::{Context, Reactor};
 use umbel::internals::topic::Topic;
 use umbel::internals::worker::{Outlet, QueueLimits, Shards};
 use umbel::{ConnectionId, Origins};
@@ -115,18 +119,81 @@ pub fn shared(settings: Settings, outlet: Box<dyn Outlet>) -> Shared {
     }
 }
 
-/// The node.
-pub struct Node<T = Sink> {
-    /// The connections of its reactor.
-    pub connections: Connections<T>,
-    /// The reactor's mailbox.
-    pub inbox: Inbox,
+/// The world outside of a reactor without one: whoever holds the node accepts and reads, in between the ticks. A wait is
+/// over at once, and the time is what it was last set to.
+pub struct Stepper<T> {
+    now_ms: u64,
+    transports: PhantomData<T>,
+}
+
+impl<T: ByteStream> Driver for Stepper<T> {
+    type Transport = T;
+
+    fn wait(&mut self, _: u64) -> io::Result<Waited> {
+        Ok(Waited {
+            now_ms: self.now_ms,
+            is_caught_up: true,
+        })
+    }
+
+    fn events(&mut self) -> impl Iterator<Item = Readiness> {
+        std::iter::empty()
+    }
+
+    fn accept(&mut self, _: usize, _: u64) -> Accepted<T> {
+        Accepted::Nothing
+    }
+
+    fn register(&mut self, _: &mut T, _: ConnectionId) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn release(&mut self, _: &mut T) {}
+
+    fn next_accept_ms(&self) -> Option<u64> {
+        None
+    }
+
+    fn stop_accepting(&mut self) {}
+
+    fn set_load(&mut self, _: usize) {}
+
+    fn total(&self) -> usize {
+        0
+    }
+
+    fn now_us(&self) -> u64 {
+        0
+    }
+
+    fn wall_ms(&self) -> u64 {
+        self.now_ms
+    }
+}
+
+/// The node. It is its reactor, and more.
+pub struct Node<T: ByteStream = Sink> {
+    reactor: Reactor<Stepper<T>>,
     /// The hub.
     pub shards: Arc<Shards>,
     /// Its metrics.
     pub metrics: Arc<Metrics>,
     /// The moment of whatever is done next.
     pub now_ms: u64,
+}
+
+impl<T: ByteStream> Deref for Node<T> {
+    type Target = Reactor<Stepper<T>>;
+
+    fn deref(&self) -> &Reactor<Stepper<T>> {
+        &self.reactor
+    }
+}
+
+impl<T: ByteStream> DerefMut for Node<T> {
+    fn deref_mut(&mut self) -> &mut Reactor<Stepper<T>> {
+        &mut self.reactor
+    }
 }
 
 impl<T: ByteStream> Node<T> {
@@ -140,23 +207,33 @@ impl<T: ByteStream> Node<T> {
         let (outlet, inbox) = mailbox(ReactorId(0), 1024, 1 << 20, Box::new(|| true));
         let shared = shared(settings, Box::new(outlet));
         let (shards, metrics) = (Arc::clone(&shared.shards), Arc::clone(&shared.metrics));
+        let context = Context {
+            shared,
+            reactors: 1,
+            connections_max: usize::MAX,
+        };
+        let driver = Stepper {
+            now_ms: 0,
+            transports: PhantomData,
+        };
         Node {
-            connections: Connections::new(ReactorId(0), 1, shared),
-            inbox,
+            reactor: Reactor::new(driver, inbox, ReactorId(0), context),
             shards,
             metrics,
             now_ms: 0,
         }
     }
 
-    /// The rest of a tick, as the reactor runs it.
-    pub fn finish_tick(&mut self) {
-        while let Some(effect) = self.inbox.take() {
-            self.connections.handle_effect(effect, self.now_ms);
+    /// Ticks of its reactor until the mailbox is empty.
+    pub fn tick(&mut self) {
+        self.reactor.driver.now_ms = self.now_ms;
+        loop {
+            let is_running = self.reactor.tick().expect("this wait does not fail");
+            assert!(is_running, "nobody shuts it down");
+            if self.reactor.inbox.is_empty() {
+                return;
+            }
         }
-        self.connections.deliver(self.now_ms, || 0);
-        self.connections.retry_commands();
-        self.connections.finish_tick(|_| {});
     }
 
     /// Hands a text to the hub.
@@ -181,26 +258,49 @@ impl<T: ByteStream> Node<T> {
     /// Publishes a text, and runs the tick that delivers it.
     pub fn publish(&mut self, topic: &str, payload: &[u8]) {
         self.submit(topic, payload);
-        self.finish_tick();
+        self.tick();
     }
 
     /// Looks after every deadline that has come by now.
     pub fn sweep(&mut self) {
-        while self.connections.next_deadline_ms() <= self.now_ms {
-            self.connections.sweep(self.now_ms);
+        let now_ms = self.now_ms;
+        while self.connections.next_deadline_ms() <= now_ms {
+            self.connections.sweep(now_ms);
         }
+    }
+
+    /// Takes in a connection.
+    pub fn insert(&mut self, transport: T) -> ConnectionId {
+        let now_ms = self.now_ms;
+        self.connections.insert(transport, now_ms)
+    }
+
+    /// A connection can be read; `ended`: to its end.
+    pub fn handle_readable(&mut self, id: ConnectionId, ended: bool) {
+        let now_ms = self.now_ms;
+        self.connections.handle_readable(id, ended, now_ms);
+    }
+
+    /// A connection can be written.
+    pub fn handle_writable(&mut self, id: ConnectionId) {
+        let now_ms = self.now_ms;
+        self.connections.handle_writable(id, now_ms);
+    }
+
+    /// A connection's transport.
+    pub fn transport(&mut self, id: ConnectionId) -> &mut T {
+        self.connections.transport_mut(id).expect("connected")
     }
 }
 
 impl Node<Sink> {
     /// Accepts a connection, whose first bytes are `input`.
     pub fn accept(&mut self, input: Vec<u8>) -> ConnectionId {
-        let sink = Sink {
+        let id = self.insert(Sink {
             input,
             ..Sink::default()
-        };
-        let id = self.connections.insert(sink, self.now_ms);
-        self.connections.handle_readable(id, false, self.now_ms);
+        });
+        self.handle_readable(id, false);
         id
     }
 
@@ -212,22 +312,19 @@ impl Node<Sink> {
     /// Bytes come from a connection's peer, in one read.
     pub fn receive(&mut self, id: ConnectionId, bytes: &[u8]) {
         self.transport(id).refill(bytes);
-        self.connections.handle_readable(id, false, self.now_ms);
+        self.reactor
+            .connections
+            .handle_readable(id, false, self.now_ms);
     }
 
     /// Bytes come from a connection's peer, in one read, and their tick is run.
     pub fn send(&mut self, id: ConnectionId, bytes: &[u8]) {
         self.receive(id, bytes);
-        self.finish_tick();
+        self.tick();
     }
 
     /// Bytes that were written to a connection.
     pub fn written(&mut self, id: ConnectionId) -> usize {
         self.transport(id).written
-    }
-
-    /// A connection's transport.
-    pub fn transport(&mut self, id: ConnectionId) -> &mut Sink {
-        self.connections.transport_mut(id).expect("connected")
     }
 }
