@@ -29,9 +29,13 @@ mod world;
 use std::panic::{self, AssertUnwindSafe};
 
 use cover::Cover;
+use plan::Wakes;
 use world::{Outcome, World};
 
 const SEEDS: u64 = 1000;
+
+/// Seeds in which a lost wake has to be found at least once.
+const LOST_WAKE_SEEDS: u64 = 20;
 
 /// What a thousand seeds must have met at least once.
 const PATHS: &[&str] = &[
@@ -163,6 +167,19 @@ fn promises_hold_whatever_happens() {
     if count >= SEEDS {
         let missed: Vec<_> = PATHS.iter().filter(|path| cover.get(path) == 0).collect();
         assert!(missed.is_empty(), "never met: {missed:?}");
+    }
+}
+
+/// The server ends each wait after a second, so that there a lost wake costs no more than that, and is not seen.
+#[test]
+fn lost_wakes_are_found() {
+    for nth in [1, 50] {
+        let is_found = |seed: &u64| {
+            let world = World::new(*seed).losing_wakes(Wakes::Lost(nth));
+            panic::catch_unwind(AssertUnwindSafe(|| world.run())).is_err()
+        };
+        let found = (0..LOST_WAKE_SEEDS).find(is_found);
+        assert!(found.is_some(), "one in {nth} wakes is lost unseen");
     }
 }
 

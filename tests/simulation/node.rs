@@ -11,7 +11,7 @@ use umbel::config::{Limits, Origins};
 use umbel::handler::{CloseReason, ConnectionId, Echo, Handler, Message, Peer};
 use umbel::internals::application::{Lifecycle, LifecycleCell, OwnEndpoint, Shared};
 use umbel::internals::auth::Authority;
-use umbel::internals::connection::{Inflation, Label, Settings};
+use umbel::internals::connection::{Inflation, Label};
 use umbel::internals::hub::{Command, Effect, Kind, Origin, Publication, ReactorId};
 use umbel::internals::metrics::Metrics;
 use umbel::internals::reactor::driver::Driver;
@@ -23,6 +23,7 @@ use umbel::internals::worker::{Outlet, QueueLimits, Shards};
 use super::cover::Cover;
 use super::driver::SimulatedDriver;
 use super::network::Link;
+use super::plan::Plan;
 use super::random::Random;
 use super::records::Records;
 use super::topics::TOPICS;
@@ -116,23 +117,21 @@ pub struct Node {
 }
 
 impl Node {
-    pub fn new(settings: Settings, reactors: usize, shards: usize, inline: bool, run: u64) -> Node {
-        let limits = &settings.limits.clone();
+    /// The node that takes this turn, from 1.
+    pub fn new(plan: &Plan, run: u64) -> Node {
+        let (limits, reactors, shards) = (&plan.limits, plan.reactors, plan.shards);
         let echo = Arc::new(CountedEcho::default());
         let (mut mailboxes, mut parts) = (Vec::new(), Vec::new());
         for number in 0..reactors {
             let woken = Arc::new(AtomicBool::new(false));
-            let flag = Arc::clone(&woken);
-            let wake = Box::new(move || {
-                flag.store(true, Ordering::SeqCst);
-                true
-            });
+            let wake = plan.wakes.wake(&woken);
             let id = ReactorId(number as u16);
             let (messages_max, bytes_max) = (limits.mailbox_messages_max, limits.mailbox_bytes_max);
             let (outside, inbox) = mailbox(id, messages_max, bytes_max, wake);
             mailboxes.push(outside);
             parts.push((inbox, woken));
         }
+        let settings = plan.settings.clone();
         let full = Arc::new(AtomicU64::new(0));
         let outlets = mailboxes.iter().map(|mailbox| {
             let (mailbox, full) = (Arc::clone(mailbox), Arc::clone(&full));
@@ -150,7 +149,7 @@ impl Node {
             outlets.collect(),
             queue,
             &settings.shard_settings(),
-            inline,
+            plan.inline,
         );
         let metrics = Arc::new(Metrics::new(reactors, &settings.dialects.labels()));
         let shared = Shared {

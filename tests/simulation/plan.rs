@@ -1,7 +1,11 @@
 //! How the nodes of a run are made: rules, and limits so small that each of them is met.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
 use umbel::config::{Deflate, Limits};
 use umbel::internals::connection::Settings;
+use umbel::internals::reactor::mailbox::Wake;
 use umbel::internals::topic::Rule;
 
 use super::node::Node;
@@ -10,14 +14,37 @@ use super::topics;
 
 /// How each node of a run is made.
 pub struct Plan {
-    settings: Settings,
-    reactors: usize,
-    shards: usize,
+    pub settings: Settings,
+    pub reactors: usize,
+    pub shards: usize,
     pub inline: bool,
     pub rules: Vec<Rule>,
     pub limits: Limits,
     /// In so many of a hundred cases a worker takes a while before it goes on.
     pub pauses_percent: u64,
+    pub wakes: Wakes,
+}
+
+/// Which of its wakes a reactor gets.
+#[derive(Clone, Copy)]
+pub enum Wakes {
+    All,
+    /// Every so manieth is lost.
+    Lost(usize),
+}
+
+impl Wakes {
+    /// What wakes a reactor, by this flag.
+    pub fn wake(self, woken: &Arc<AtomicBool>) -> Box<Wake> {
+        let (woken, count) = (Arc::clone(woken), AtomicUsize::new(1));
+        Box::new(move || {
+            let number = count.fetch_add(1, Ordering::Relaxed);
+            if !matches!(self, Wakes::Lost(nth) if number.is_multiple_of(nth)) {
+                woken.store(true, Ordering::SeqCst);
+            }
+            true
+        })
+    }
 }
 
 impl Plan {
@@ -38,14 +65,14 @@ impl Plan {
             inline: random.chance(50),
             rules,
             limits,
+            wakes: Wakes::All,
             pauses_percent: *random.pick(&[0, 0, 10, 40]),
         }
     }
 
     /// The node that takes this turn, from 1.
     pub fn node(&self, run: u64) -> Node {
-        let settings = self.settings.clone();
-        Node::new(settings, self.reactors, self.shards, self.inline, run)
+        Node::new(self, run)
     }
 }
 

@@ -20,7 +20,7 @@ use super::many::Many;
 use super::network::Link;
 use super::node::{self, Node};
 use super::peer::{self, Kind, Peer};
-use super::plan::Plan;
+use super::plan::{Plan, Wakes};
 use super::random::Random;
 use super::records::Records;
 use super::rogue::ROGUES;
@@ -123,6 +123,13 @@ impl World {
             steps_at_rest: 0,
             random,
         }
+    }
+
+    /// The same run, in which some of the reactors' wakes are lost.
+    pub fn losing_wakes(mut self, wakes: Wakes) -> World {
+        self.plan.wakes = wakes;
+        self.node = self.plan.node(1);
+        self
     }
 
     pub fn run(mut self) -> Outcome {
