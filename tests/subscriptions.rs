@@ -247,6 +247,28 @@ fn resubscribe_with_full_hub_stays_present() {
     assert_eq!(world.present(watcher, "rooms/1"), 2);
 }
 
+#[test]
+fn refused_resubscribe_leaves_nobody_present() {
+    let mut limits = Limits::default();
+    limits.commands_max = 1;
+    let mut world = World::with_limits(&limits);
+    let (watcher, other, waiting) = (world.connect(), world.connect(), world.connect());
+    world.say(watcher, r#"{"type":"subscribe","id":1,"topic":"rooms/1"}"#);
+    world.tick();
+    world.say(other, r#"{"type":"subscribe","id":1,"topic":"rooms/1"}"#);
+    world.fill_hub();
+    // The only command that may wait for the hub, so the next connection that has one is closed.
+    let publish = r#"{"type":"publish","id":1,"topic":"t","data":"x"}"#;
+    world.say(waiting, publish);
+    world.say(other, r#"{"type":"unsubscribe","id":2,"topic":"rooms/1"}"#);
+    world.say(other, r#"{"type":"subscribe","id":3,"topic":"rooms/1"}"#);
+    let heard = world.hear(other);
+    let last = heard.last().map(|frame| frame.first);
+    assert_eq!(last, Some(FIN | CLOSE), "{heard:?}");
+    world.catch_up();
+    assert_eq!(world.present(watcher, "rooms/1"), 1);
+}
+
 /// Has the server send a Close: a message is begun and not finished.
 fn time_out(world: &mut World, ids: &[ConnectionId]) {
     for &id in ids {
