@@ -267,6 +267,15 @@ fn answer_pings(sockets: &[WebSocket]) {
     }
 }
 
+/// Whether something has come that was not read yet.
+fn has_input(socket: &WebSocket) -> bool {
+    let stream = socket.stream();
+    stream.set_nonblocking(true).expect("settable");
+    let has_come = matches!(stream.peek(&mut [0]), Ok(1));
+    stream.set_nonblocking(false).expect("settable");
+    has_come
+}
+
 /// Waits until each of the sockets was pinged or cut; how many were cut.
 fn wait_for_pings(sockets: &mut [WebSocket], answer: impl Fn(&mut WebSocket)) -> usize {
     let mut cut = 0;
@@ -293,11 +302,12 @@ fn check_suspension(peers: usize, flags: &[&str]) {
             answer_pings(&sockets);
         }
     }
-    let answered = Instant::now();
+    wait_until("the first is pinged", || sockets.iter().any(has_input));
+    let pinged = Instant::now();
     let cut_before = wait_for_pings(&mut sockets, |_| {});
-    // All were pinged within 1000 ms. 700 ms are left to the first of them when the server is stopped: less than the
-    // second that a suspension may seem to have taken when it is over.
-    let stops_at = answered + Duration::from_millis(2300);
+    // 700 ms are left to the first of them when the server is stopped: less than the second that a suspension may seem to
+    // have taken when it is over.
+    let stops_at = pinged + Duration::from_millis(2300);
     thread::sleep(stops_at.saturating_duration_since(Instant::now()));
     server.signal("STOP");
     let stopped = Instant::now();
