@@ -99,7 +99,6 @@ fn offers_and_agreements() {
         ),
         ("permessage-deflate; server_max_window_bits", None),
         ("permessage-deflate; server_max_window_bits=8", None),
-        ("permessage-deflate; client_max_window_bits=\"\"", None),
         ("x-webkit-deflate-frame", None),
     ] {
         for target in ["/echo", "/ws/a"] {

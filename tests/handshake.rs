@@ -435,3 +435,42 @@ fn full_server_recovers() {
         response.status == 101
     });
 }
+
+/// A header that does not follow the grammar of RFC 6455 section 9.1 fails the handshake, on each endpoint and whether
+/// or not the server compresses.
+#[test]
+fn malformed_extensions() {
+    let plain = Server::start(&["--deflate", "off"]);
+    let server = Server::start(&[]);
+    for offer in [
+        "permessage-deflate; x=\"",
+        "permessage-deflate; server_max_window_bits=\"\"",
+        "permessage-deflate; server_max_window_bits=",
+        "permessage-deflate;",
+        "permessage-deflate, a b",
+        "permessage-deflate\r\nSec-WebSocket-Extensions: x; y=\"a b\"",
+        ";;;,,,===\"",
+        "\"unterminated",
+        "\u{e9}",
+        &"a;".repeat(4000),
+    ] {
+        let line = format!("Sec-WebSocket-Extensions: {offer}\r\n");
+        for (server, target, subprotocol) in [
+            (&server, "/echo", ""),
+            (&server, "/ws/a", ""),
+            (&server, "/ws", "Sec-WebSocket-Protocol: umbel.v1\r\n"),
+            (&plain, "/ws/a", ""),
+        ] {
+            let mut wire = server.connect();
+            let lines = format!("{line}{subprotocol}");
+            wire.send(upgrade_request(target, &lines).as_bytes());
+            let response = wire.read_response();
+            assert_eq!(response.status, 400, "{target} {offer}");
+            assert!(
+                response.text().contains("Sec-WebSocket-Extensions"),
+                "{}",
+                response.text()
+            );
+        }
+    }
+}

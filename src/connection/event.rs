@@ -135,9 +135,9 @@ pub struct Stream {
 pub struct RefusedHandshake {
     /// The answer to it.
     pub upgrade: Upgrade,
-    /// The code of the Close that follows at once, with the refusal's reason.
+    /// Code of the Close that follows at once with the reason.
     pub code: CloseCode,
-    /// What was wrong.
+    /// The refusal.
     pub refusal: Refusal,
 }
 

@@ -24,7 +24,7 @@ pub struct Settings {
     pub deflate_policy: Policy,
     /// Rules of topics.
     pub topic_rules: TopicRules,
-    /// What answers to requests are dated with.
+    /// Date of answers to requests.
     pub date: http::date::AnswerDate,
     /// Dialects that are spoken.
     pub dialects: Dialects,

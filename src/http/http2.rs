@@ -1,4 +1,4 @@
-//! What a client of HTTP/2 is told that begins without asking (RFC 9113 section 3.3): that it is to speak HTTP/1.1.
+//! The answer to HTTP/2 with prior knowledge (RFC 9113 section 3.3): that its client is to speak HTTP/1.1.
 
 /// The head that such a client's preface looks like to a reader of HTTP/1.1; `SM` and an empty line follow.
 const PREFACE_HEAD: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
@@ -20,7 +20,7 @@ pub fn is_preface(head: &[u8]) -> bool {
     head == PREFACE_HEAD
 }
 
-/// Appends empty SETTINGS, which have to come first, and a GOAWAY with the reason. The connection closes behind it.
+/// Appends empty SETTINGS and a GOAWAY. The SETTINGS have to come first, and the connection closes behind them.
 pub fn encode_go_away(out: &mut Vec<u8>) {
     out.reserve(2 * FRAME_HEADER_BYTES + 8 + WORDS.len());
     encode_frame_header(out, 0, SETTINGS);

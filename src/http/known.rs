@@ -1,4 +1,4 @@
-//! The headers that a request is judged by, sorted in one pass over its lines.
+//! Headers that requests are judged by. They are sorted in one pass over the lines.
 
 /// A header that may stand once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
