@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
 
+use crate::application::brought::BroughtCommand;
 use crate::application::{Lifecycle, Shared};
 use crate::connection::Message;
 use crate::dialect::check_key;
@@ -137,6 +138,15 @@ impl Handle {
         self.shared
             .metrics
             .encode_prometheus(self.shared.shards.counts())
+    }
+
+    /// Brings a command for a connection, for tests of that.
+    ///
+    /// # Errors
+    /// Gives it back if too many wait.
+    #[doc(hidden)]
+    pub fn bring(&self, command: BroughtCommand) -> Result<(), BroughtCommand> {
+        self.shared.bring(command)
     }
 
     /// Stops accepting, delivers what is queued and closes everybody within `drain_timeout_ms`.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::str::FromStr;
 
 use crate::connection::Deflation;
 pub use crate::connection::{CloseReason, Message};
@@ -39,6 +40,37 @@ impl fmt::Display for ConnectionId {
         write!(f, "{}-{}-{}", self.reactor, self.index, self.generation)
     }
 }
+
+impl FromStr for ConnectionId {
+    type Err = ConnectionIdError;
+
+    /// As [`Display`](fmt::Display) writes it. It may name a connection that is gone, or none.
+    fn from_str(text: &str) -> Result<ConnectionId, ConnectionIdError> {
+        let mut parts = text.split('-').map(|part| part.parse::<u32>().ok());
+        let mut next = || parts.next().flatten().ok_or(ConnectionIdError);
+        let (reactor, index, generation) = (next()?, next()?, next()?);
+        if parts.next().is_some() {
+            return Err(ConnectionIdError);
+        }
+        Ok(ConnectionId {
+            reactor: u16::try_from(reactor).map_err(|_| ConnectionIdError)?,
+            index,
+            generation,
+        })
+    }
+}
+
+/// Text that names no connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionIdError;
+
+impl fmt::Display for ConnectionIdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a connection's name is reactor-index-generation, as in 1-12-3")
+    }
+}
+
+impl std::error::Error for ConnectionIdError {}
 
 /// An endpoint of your own: code for the WebSocket connections to a path.
 ///
@@ -176,6 +208,19 @@ mod tests {
     use crate::connection::Settings;
     #[cfg(feature = "deflate")]
     use crate::protocol::deflate::choose;
+
+    #[test]
+    fn connection_names_are_read_as_they_are_written() {
+        let id = ConnectionId::from_bits(1, 3 << 32 | 12);
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for text in ["", "1", "1-2", "1-2-3-4", "1-2-x", "70000-1-1", "-1-2-3"] {
+            assert_eq!(
+                text.parse::<ConnectionId>(),
+                Err(ConnectionIdError),
+                "{text}"
+            );
+        }
+    }
 
     #[test]
     fn echo_frames_the_message_again() {

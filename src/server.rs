@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
+use crate::application::brought::CommandQueues;
 use crate::application::route::check_own_path;
 use crate::application::{LifecycleCell, OwnEndpoint, Shared};
 use crate::auth::Authority;
@@ -215,13 +216,11 @@ impl<'a> Assembly<'a> {
             .map(|_| Selector::new())
             .collect::<Result<_, _>>()
             .map_err(Error::Setup)?;
+        let (messages_max, bytes_max) = (limits.mailbox_messages_max, limits.mailbox_bytes_max);
         let (mailboxes, inboxes): (Vec<_>, Vec<_>) = (0u16..)
+            .map(ReactorId)
             .zip(&selectors)
-            .map(|(number, selector)| {
-                let (messages_max, bytes_max) =
-                    (limits.mailbox_messages_max, limits.mailbox_bytes_max);
-                mailbox(ReactorId(number), messages_max, bytes_max, selector.wake())
-            })
+            .map(|(id, selector)| mailbox(id, messages_max, bytes_max, selector.wake()))
             .unzip();
         let outlets = mailboxes
             .iter()
@@ -234,10 +233,7 @@ impl<'a> Assembly<'a> {
             commands_max: limits.commands_max,
             bytes_max: limits.command_bytes_max,
         };
-        let settings = Settings::new(limits)
-            .with_deflate(config.deflate, config.deflate_client_takeover)
-            .with_dialects(dialects)
-            .with_topic_rules(TopicRules::new(config.topic_rules.clone()));
+        let settings = settings(config, dialects);
         let (shards, work) = Shards::new(
             &epochs,
             outlets.collect(),
@@ -259,6 +255,7 @@ impl<'a> Assembly<'a> {
             routes: routes.into(),
             listeners: listeners.iter().map(BoundListener::listening).collect(),
             metrics,
+            commands: Arc::new(CommandQueues::new(reactors, limits)),
             lifecycle: Arc::new(LifecycleCell::default()),
         };
         Ok(Assembly {
@@ -329,6 +326,13 @@ impl<'a> Assembly<'a> {
             policy,
         })
     }
+}
+
+fn settings(config: &Config, dialects: Dialects) -> Settings {
+    Settings::new(&config.limits)
+        .with_deflate(config.deflate, config.deflate_client_takeover)
+        .with_dialects(dialects)
+        .with_topic_rules(TopicRules::new(config.topic_rules.clone()))
 }
 
 fn entropy() -> Result<u64, Error> {

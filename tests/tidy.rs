@@ -69,6 +69,17 @@ const IMPURE: &[&str] = &[
     "RandomState",
 ];
 
+/// Where a dialect may be named outside of `dialect/`: clients, the guide and the crate's front page, which show its page,
+/// and the one place that hangs the tables of settings of dialects into the configuration.
+const NAMES_DIALECTS: &[&str] = &[
+    "src/bench/",
+    "src/cli/",
+    "src/config/dialects.rs",
+    "src/console/",
+    "src/guide/",
+    "src/lib.rs",
+];
+
 /// Words that this project does not use for its things, as parts of identifiers.
 const BANNED_WORDS: &[&str] = &["manager", "utils", "common", "session", "helper"];
 
@@ -221,6 +232,83 @@ fn imports_point_downwards() {
         for (number, named) in named_rooms(&code) {
             if named != room && floor(named).is_none_or(|other| other >= own) {
                 problems.push(format!("{}:{number}: {room} names {named}", source.path));
+            }
+        }
+    }
+    report(&problems);
+}
+
+/// The dialects, by the names of their folders.
+fn dialects() -> Vec<String> {
+    let folders = fs::read_dir(root().join("src/dialect")).expect("a readable folder");
+    let folders = folders.map(|entry| entry.expect("a readable entry"));
+    let folders = folders.filter(|entry| entry.path().is_dir());
+    let names: Vec<String> = folders
+        .map(|entry| entry.file_name().display().to_string())
+        .collect();
+    assert!(names.len() >= 3, "{names:?}");
+    names
+}
+
+/// What the type of a folder's name is called: `UmbelV1` for `umbel_v1`.
+fn type_name(folder: &str) -> String {
+    let mut name = String::new();
+    for word in folder.split('_') {
+        let (first, rest) = word.split_at(1);
+        name.push_str(&first.to_uppercase());
+        name.push_str(rest);
+    }
+    name
+}
+
+/// Whether a line of code names a dialect: its type, or its module in a path.
+fn names_dialect(code: &str, folder: &str) -> bool {
+    let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    let words = |name: &str| {
+        let found: Vec<_> = code.match_indices(name).map(|(at, _)| at).collect();
+        let len = name.len();
+        found.into_iter().filter_map(move |at| {
+            let (before, after) = (&code[..at], &code[at + len..]);
+            let is_whole = !before.ends_with(is_part) && !after.starts_with(is_part);
+            is_whole.then_some((before, after))
+        })
+    };
+    let is_type_named = words(&type_name(folder)).next().is_some();
+    let is_module_named = words(folder).any(|(before, after)| {
+        let is_grouped = code.contains("dialect::{") && before.ends_with(['{', ' ']);
+        before.ends_with("::") || after.starts_with("::") || is_grouped
+    });
+    is_type_named || is_module_named
+}
+
+#[test]
+fn dialect_named_in_code() {
+    for (code, folder, expected) in [
+        ("use crate::dialect::umbel_v1;", "umbel_v1", true),
+        ("umbel_v1::encode(out)", "umbel_v1", true),
+        ("use crate::dialect::{Form, sse};", "sse", true),
+        ("fn open(dialect: UmbelV1)", "umbel_v1", true),
+        ("let raw = raw_fd();", "raw", false),
+        ("RawValue::new(sse_max)", "raw", false),
+    ] {
+        assert_eq!(names_dialect(code, folder), expected, "{code}");
+    }
+}
+
+#[test]
+fn no_room_names_a_dialect() {
+    let dialects = dialects();
+    let mut problems = Vec::new();
+    for source in sources("src") {
+        let may_name = |path: &&str| source.path.starts_with(*path);
+        if source.room() == "dialect" || NAMES_DIALECTS.iter().any(may_name) {
+            continue;
+        }
+        for (number, line) in source.code() {
+            // Strings are for people, and for peers.
+            let code = line.split('"').step_by(2).collect::<Vec<_>>().join(" ");
+            for name in dialects.iter().filter(|name| names_dialect(&code, name)) {
+                problems.push(format!("{}:{number}: names {name}", source.path));
             }
         }
     }

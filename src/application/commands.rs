@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Application, CommandContext, Lifecycle};
+use super::brought::Fate;
+use super::{Application, CommandContext, ConnectionContext, Lifecycle};
 use crate::auth::access::Action;
 use crate::auth::table::IdentityHandle;
-use crate::connection::{Answer, CloseReason, Message};
+use crate::connection::{Answer, CloseReason, Hold, Message};
 use crate::dialect::{
     self, Closing, CommandError, CommandLimits, Dialects, Encoding, ErrorCode, Form, Reply, Target,
 };
@@ -117,6 +118,44 @@ impl Application {
             (_, answer @ Answer::End(_)) | (Ok(()), answer) => answer,
             (Err(Closing { code, words }), _) => Answer::Close(code, words),
         }
+    }
+
+    /// Carries out a command that others bring for a connection. Its peer gets the reply.
+    pub fn carry_out(
+        &mut self,
+        context: &mut ConnectionContext<'_>,
+        command: dialect::Command<'_>,
+    ) -> Fate {
+        let Some(encoding) = context.connection.command_encoding() else {
+            return Fate::Gone;
+        };
+        if self.multi_subscriptions.get(*context.subscribed).is_none() {
+            return Fate::Gone;
+        }
+        let dialects = self.dialects.clone();
+        // Behind what the hub has yet to take from this connection.
+        let waits = self.deferred.iter().any(|(owner, _)| *owner == context.id);
+        let mut turn = CommandTurn {
+            id: context.id,
+            subscribed: *context.subscribed,
+            identity: *context.identity,
+            encoding,
+            dialects: &dialects,
+            message: Vec::new(),
+            out: &mut *context.out,
+            answer: if waits {
+                Answer::Hold(Hold::Hub)
+            } else {
+                Answer::Proceed
+            },
+        };
+        self.handle_command(&mut turn, Ok(command));
+        turn.finish_message();
+        let (answer, settings) = (turn.answer, &self.shared.settings);
+        context
+            .connection
+            .handle_answer(settings, context.now_ms, answer, context.out);
+        Fate::CarriedOut
     }
 
     fn handle_command(

@@ -1,5 +1,6 @@
 //! Handling of connections' events: one function, [`Application::handle_event`], for all of them.
 
+pub mod brought;
 mod commands;
 mod joins;
 pub mod json;
@@ -34,6 +35,7 @@ use crate::hub::{Command, LocalTopic, Publication, ReactorId, Share};
 use crate::metrics::{Metrics, ReactorMetrics};
 use crate::protocol::deflate::Agreement;
 use crate::worker::Shards;
+use brought::{CommandInbox, CommandQueues};
 use receipts::Receipts;
 
 /// State of the server.
@@ -105,6 +107,8 @@ pub struct Shared {
     pub listeners: Arc<[Listening]>,
     /// Metrics of all threads.
     pub metrics: Arc<Metrics>,
+    /// Commands for connections that others than their peers bring.
+    pub commands: Arc<CommandQueues>,
     /// State of the server.
     pub lifecycle: Arc<LifecycleCell>,
 }
@@ -159,6 +163,8 @@ pub struct Application {
     pub multi_subscriptions: MultiSubscriptions,
     /// Who came and went in this tick, where others are told.
     pub(crate) presence: PresenceChanges,
+    /// Commands that others than their peers bring for connections of this reactor.
+    pub brought: CommandInbox,
     /// The table of dialects, in memory of this reactor's own.
     dialects: Dialects,
     /// Receipts that publishers wait for.
@@ -197,6 +203,7 @@ impl Application {
             presence: PresenceChanges::default(),
             receipts: Receipts::new(shared.settings.limits.receipts_max),
             metrics: Arc::clone(shared.metrics.reactor(usize::from(reactor.0))),
+            brought: CommandInbox::new(&shared.commands, reactor),
             dialects: shared.settings.dialects.detached(),
             deflation: Deflation::new(&shared.settings),
             shared,

@@ -1,10 +1,10 @@
-//! What a listener shows of the server's resources.
+//! Surfaces: the resources that a listener shows.
 
 use super::route::Route;
 use crate::config::Surface;
 use crate::console;
 
-/// Whether a resource is to be found on a listener with this surface.
+/// Whether a listener with this surface shows a resource.
 pub fn shows(surface: Surface, route: &Route<'_>) -> bool {
     let (on_public, on_admin) = match route {
         Route::Health | Route::Ready | Route::Path("*") => (true, true),

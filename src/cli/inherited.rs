@@ -1,4 +1,4 @@
-//! Listening sockets that the process was started with, as a socket unit of systemd hands them over.
+//! Inherited listening sockets, as a socket unit of systemd hands them over.
 //!
 //! The protocol is that of
 //! [`sd_listen_fds(3)`](https://www.freedesktop.org/software/systemd/man/latest/sd_listen_fds.html): `LISTEN_FDS` says how

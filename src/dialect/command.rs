@@ -73,6 +73,16 @@ pub enum Command<'a> {
     },
 }
 
+impl Command<'_> {
+    /// Bytes of its payload.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Command::Publish { payload, .. } => payload.len(),
+            _ => 0,
+        }
+    }
+}
+
 /// Reason that a command was not carried out, for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorCode {

@@ -180,11 +180,11 @@ pub enum Framing {
 /// Treatment of dropped publications by a dialect.
 #[derive(Clone, Copy)]
 pub enum Gaps {
-    /// They are dropped, and the peer is told which.
+    /// They are dropped, and the peer is told which. Those of which it wants the newest only are not told of.
     Shown(GapEncoder),
-    /// They are dropped, and the peer is not told.
+    /// Those of which it wants the newest only are dropped. Where it would have to be told, the connection is closed.
     Unseen,
-    /// The connection is closed instead.
+    /// None is dropped: the connection is closed instead, whatever the rule says.
     Fatal,
 }
 

@@ -181,7 +181,7 @@ impl Dialects {
         Err(reason)
     }
 
-    /// The first offered subprotocol, at whatever path it is spoken, with a code for a refused handshake.
+    /// The first offered subprotocol with a code for a refused handshake. The path does not matter.
     pub fn refusal_code<'o>(
         &self,
         mut offers: impl Iterator<Item = &'o str>,
@@ -193,7 +193,7 @@ impl Dialects {
         })
     }
 
-    /// Whether a dialect is among the offered subprotocols, at whatever path it is spoken.
+    /// Whether a dialect is among the offered subprotocols. The path does not matter.
     pub fn are_offered<'o>(&self, mut offers: impl Iterator<Item = &'o str>) -> bool {
         offers.any(|offer| self.offered(offer).is_some())
     }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::connections::Connections;
+use crate::application::brought::Fate;
 use crate::application::{Application, ConnectionContext};
 use crate::connection::Hold;
 use crate::handler::ConnectionId;
@@ -196,6 +197,27 @@ impl<T: ByteStream> Connections<T> {
         while let Some(reported) = self.application.receipts.take() {
             let (id, report) = (reported.connection, &reported.report);
             self.handle_published(id, reported.sequence, report.position, Some(report), now_ms);
+        }
+    }
+
+    /// Carries out the commands that others than their peers bring for connections here: as many as there are now.
+    pub fn poll_brought(&mut self, now_ms: u64) {
+        for _ in 0..self.application.brought.len() {
+            let Some(brought) = self.application.brought.take() else {
+                break;
+            };
+            let id = brought.connection();
+            brought.carry_out(|command| {
+                let (application, context) = self.parts(id, now_ms);
+                let fate = match context {
+                    Some(mut context) => application.carry_out(&mut context, command),
+                    None => Fate::Gone,
+                };
+                if fate == Fate::CarriedOut {
+                    self.settle(id.index, now_ms);
+                }
+                fate
+            });
         }
     }
 

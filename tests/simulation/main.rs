@@ -22,6 +22,9 @@ mod records;
 mod rogue;
 mod speech;
 mod topics;
+#[path = "../support/toy.rs"]
+mod toy;
+mod toy_speech;
 mod views;
 mod wire;
 mod world;
@@ -58,6 +61,8 @@ const PATHS: &[&str] = &[
     "close 1008",
     "close 1009",
     "close 1013",
+    "close 4100",
+    "close 4200",
     "closed handshake_timeout",
     "closed http_done",
     "closed http_refused",
@@ -98,6 +103,7 @@ const PATHS: &[&str] = &[
     "gap by a pattern",
     "gap in an event stream",
     "gap that is named",
+    "greeting of the toy's",
     "held for the hub",
     "id alone in an event stream",
     "inline",
@@ -109,14 +115,15 @@ const PATHS: &[&str] = &[
     "peer closes",
     "peer ends its side",
     "ping answered",
+    "ping of the toy's",
     "pong to a command",
     "probe of a topic at rest",
     "publication by a pattern",
     "publication in a kept context",
     "publication on umbel.v1",
-    "receipt",
     "receipt of some that are closed",
     "receipt of some that wait",
+    "receipt",
     "recovered false",
     "recovered false: a new epoch",
     "recovered false: a restart",
@@ -127,12 +134,13 @@ const PATHS: &[&str] = &[
     "refused unavailable",
     "replaced by a newer one",
     "restart",
+    "several lines of the toy's",
     "shut down in the middle of traffic",
     "slow consumer with a kept context",
     "subscription that is changed at once",
     "turn carried over",
-    "unsubscribed",
     "unsubscribed before subscribed",
+    "unsubscribed",
 ];
 
 fn number(variable: &str) -> Option<u64> {

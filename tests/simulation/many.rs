@@ -1,5 +1,7 @@
-//! Peers that speak `umbel.v1` and `umbel.v1.bin`: many topics and patterns on one connection, commands in batches, and
+//! Peers that speak `umbel.v1`, `umbel.v1.bin` or the toy: many topics and patterns on one connection, commands in batches, and
 //! an account of what each answer must be.
+
+mod present;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +13,7 @@ use super::records::{Fate, Publish, Receipt};
 use super::topics::{
     PATTERN_COUNT, Place, TOPICS, Target, parse_place, pattern_number, place_text, topic_number,
 };
+use super::toy_speech;
 use super::views::{Item, Start, View};
 
 /// Keys of publishes; None is one as well.
@@ -26,9 +29,18 @@ enum Pending {
     Ping,
 }
 
+/// What it speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tongue {
+    #[default]
+    Json,
+    Binary,
+    Toy,
+}
+
 #[derive(Debug, Default)]
 pub struct Many {
-    pub is_binary: bool,
+    pub tongue: Tongue,
     /// Speaks when it is told to, and subscribes to nothing.
     pub is_probe: bool,
     next_id: u32,
@@ -45,17 +57,17 @@ pub struct Many {
 }
 
 impl Many {
-    pub fn new(is_binary: bool) -> Many {
+    pub fn new(tongue: Tongue) -> Many {
         Many {
-            is_binary,
+            tongue,
             ..Many::default()
         }
     }
 
     /// One that has subscriptions to take up again.
-    pub fn continuing(is_binary: bool, resume: Vec<(Target, Option<Place>)>) -> Many {
+    pub fn continuing(tongue: Tongue, resume: Vec<(Target, Option<Place>)>) -> Many {
         Many {
-            is_binary,
+            tongue,
             resume,
             ..Many::default()
         }
@@ -116,7 +128,7 @@ impl Peer {
                 // As messages of their own, between which the hub may come to have room.
                 many.messages_sent += batch.len() as u32;
                 for command in batch.drain(..) {
-                    self.send_message(0x81, command.to_string().as_bytes(), around);
+                    self.send_commands(many.tongue, &command, around);
                 }
             }
         } else if around.random.chance(10) {
@@ -125,7 +137,7 @@ impl Peer {
             for _ in 0..around.random.within(2, 3) {
                 batch.push(self.publish_command(&mut many, topic, around));
             }
-        } else if many.is_binary && around.random.chance(40) {
+        } else if many.tongue == Tongue::Binary && around.random.chance(40) {
             self.publish_binary(&mut many, around);
         } else {
             for _ in 0..*around.random.pick(&[1, 1, 2, 3]) {
@@ -137,14 +149,23 @@ impl Peer {
             .add("batch of commands", u64::from(batch.len() > 1));
         let message = match &batch[..] {
             [] => None,
-            [one] => Some(one.to_string()),
-            _ => Some(Value::Array(batch).to_string()),
+            [one] => Some(one.clone()),
+            _ => Some(Value::Array(batch)),
         };
         if let Some(message) = message {
             many.messages_sent += 1;
-            self.send_message(0x81, message.as_bytes(), around);
+            self.send_commands(many.tongue, &message, around);
         }
         self.many = Some(many);
+    }
+
+    /// Sends a command, or an array of them.
+    fn send_commands(&mut self, tongue: Tongue, commands: &Value, around: &mut Surroundings<'_>) {
+        let message = match tongue {
+            Tongue::Json | Tongue::Binary => commands.to_string(),
+            Tongue::Toy => toy_speech::message(commands),
+        };
+        self.send_message(0x81, message.as_bytes(), around);
     }
 
     fn one_command(&self, many: &mut Many, around: &mut Surroundings<'_>) -> Value {
@@ -306,21 +327,34 @@ impl Peer {
     }
 
     /// A text message of the node.
-    pub(super) fn take_answer_object(&mut self, text: &[u8], around: &mut Surroundings<'_>) {
-        let answer: Value = serde_json::from_slice(text).expect("JSON");
-        let mut many = self.many.take().expect("it speaks umbel.v1");
+    pub(super) fn take_text(&mut self, text: &[u8], around: &mut Surroundings<'_>) {
+        if self
+            .many
+            .as_ref()
+            .is_some_and(|many| many.tongue == Tongue::Toy)
+        {
+            return self.take_toy_message(text, around);
+        }
+        self.take_json(&serde_json::from_slice(text).expect("JSON"), around);
+    }
+
+    pub(super) fn take_json(&mut self, answer: &Value, around: &mut Surroundings<'_>) {
+        let mut many = self.many.take().expect("it has many subscriptions");
         let kind = answer["type"].as_str().expect("a type").to_owned();
         match &*kind {
             "publication" => {
-                assert!(!many.is_binary, "publications come in binary messages");
+                assert!(
+                    many.tongue != Tongue::Binary,
+                    "publications come in binary messages"
+                );
                 let payload = answer["data"].as_str().expect("text");
                 let place = parse_place(answer["position"].as_str().expect("a position"));
                 let key = answer["key"].as_str();
-                let view = view_of(&many, &answer);
+                let view = view_of(&many, answer);
                 see(view, payload.as_bytes(), place, key, around);
             }
             "gap" => {
-                let view = view_of(&many, &answer);
+                let view = view_of(&many, answer);
                 let place = |name: &str| parse_place(answer[name].as_str().expect("a position"));
                 let topic = topic_number(answer["topic"].as_str().expect("a topic"));
                 let item = Item::Gap(topic, place("from"), place("to"));
@@ -329,9 +363,9 @@ impl Peer {
                 let is_pattern = answer["pattern"].is_string();
                 around.cover.add("gap by a pattern", u64::from(is_pattern));
             }
-            "join" | "leave" => many.take_change(&answer, kind == "join", around),
+            "join" | "leave" => many.take_change(answer, kind == "join", around),
             "error" if answer["id"].is_null() => panic!("nothing without an id is wrong: {answer}"),
-            _ => self.take_reply(&mut many, &kind, &answer, around),
+            _ => self.take_reply(&mut many, &kind, answer, around),
         }
         self.many = Some(many);
     }
@@ -343,7 +377,8 @@ impl Peer {
         answer: &Value,
         around: &mut Surroundings<'_>,
     ) {
-        let id = answer["id"].as_u64().expect("an answer has an id") as u32;
+        let id = answer["id"].as_u64();
+        let id = id.unwrap_or_else(|| panic!("an answer has an id: {answer}")) as u32;
         let pending = many.pending.remove(&id);
         let pending = pending.unwrap_or_else(|| panic!("an answer to nothing: {answer}"));
         match (pending, kind) {
@@ -432,7 +467,10 @@ impl Peer {
     /// A binary message of the node: a publication.
     pub(super) fn take_binary(&mut self, message: &[u8], around: &mut Surroundings<'_>) {
         let many = self.many.as_ref().expect("it speaks umbel.v1");
-        assert!(many.is_binary, "publications come in text messages");
+        assert!(
+            many.tongue == Tongue::Binary,
+            "publications come in text messages"
+        );
         let (head, mut rest) = message.split_at(18);
         assert_eq!(head[0], 1, "payloads here are text");
         let number = |at: usize| {
@@ -519,56 +557,6 @@ impl Many {
             (Pending::Publish(number, _), "unavailable") => around.records.refuse(*number),
             (Pending::Subscribe(..) | Pending::Presence(_), "unavailable") => {}
             _ => panic!("{answer} to {pending:?}"),
-        }
-    }
-
-    fn take_change(&mut self, answer: &Value, is_join: bool, around: &mut Surroundings<'_>) {
-        let topic = topic_number(answer["topic"].as_str().expect("a topic"));
-        assert!(
-            self.live.contains_key(&Target::Topic(topic)),
-            "of no subscription: {answer}"
-        );
-        around.cover.add(if is_join { "join" } else { "leave" }, 1);
-        let Some(present) = self.present.get_mut(&topic) else {
-            return;
-        };
-        let name = answer["connection"].as_str().expect("a connection");
-        let is_news = match is_join {
-            true => present.insert(name.to_owned()),
-            false => present.remove(name),
-        };
-        assert!(is_news, "{answer}, and {present:?} are here");
-    }
-
-    fn take_list(
-        &mut self,
-        own_id: usize,
-        topic: usize,
-        answer: &Value,
-        around: &mut Surroundings<'_>,
-    ) {
-        let members = answer["members"].as_array().expect("a list");
-        let names = members.iter().map(|member| member["connection"].as_str());
-        let names: Option<BTreeSet<String>> = names.map(|name| name.map(str::to_owned)).collect();
-        let names = names.expect("each member has a name");
-        assert_eq!(names.len(), members.len(), "twice in {answer}");
-        let total = answer["total"].as_u64().expect("a number");
-        assert!(total >= names.len() as u64, "{answer}");
-        self.probed.entry(topic).or_default().0 = Some(total);
-        if !self.live.contains_key(&Target::Topic(topic)) {
-            return;
-        }
-        around.cover.add("list of those present", 1);
-        let is_own = |member: &&Value| member["info"]["peer"] == own_id;
-        let own = members.iter().filter(is_own).count();
-        let is_whole = total == members.len() as u64;
-        assert!(
-            own == 1 || own == 0 && !is_whole,
-            "{own_id} subscribes: {answer}"
-        );
-        if let Some(known) = self.present.insert(topic, names.clone()) {
-            around.cover.add("list that was foretold", 1);
-            assert_eq!(known, names, "joins and leaves add up to the list");
         }
     }
 }

@@ -9,6 +9,7 @@ use crossbeam_channel::Receiver;
 use umbel::access::{AccessRequest, Authorizer, Denied};
 use umbel::config::{Limits, Origins};
 use umbel::handler::{CloseReason, ConnectionId, Echo, Handler, Message, Peer};
+use umbel::internals::application::brought::CommandQueues;
 use umbel::internals::application::{Lifecycle, LifecycleCell, OwnEndpoint, Shared};
 use umbel::internals::auth::Authority;
 use umbel::internals::connection::{Inflation, Label};
@@ -164,6 +165,7 @@ impl Node {
             }]),
             listeners: Arc::new([]),
             metrics,
+            commands: Arc::new(CommandQueues::new(reactors, limits)),
             lifecycle: Arc::new(LifecycleCell::default()),
         };
         Node {

@@ -8,12 +8,13 @@ use umbel::internals::topic::SlowConsumer;
 
 use super::compression::{self, Compression};
 use super::cover::Cover;
-use super::many::Many;
+use super::many::{Many, Tongue};
 use super::network::Link;
 use super::random::Random;
 use super::records::{Receipt, Records};
 use super::rogue::Rogue;
 use super::topics::{Place, Target, parse_place};
+use super::toy_speech;
 use super::views::{Start, View};
 use super::wire;
 
@@ -98,6 +99,9 @@ pub(super) enum Leaving {
     Vanishes,
 }
 
+/// What peers with many subscriptions speak.
+const TONGUES: &[Tongue] = &[Tongue::Json, Tongue::Binary, Tongue::Toy];
+
 impl Peer {
     pub fn new(kind: Kind, id: usize, topic: usize, now_ms: u64, random: &mut Random) -> Peer {
         let slow = random.chance(15);
@@ -115,7 +119,7 @@ impl Peer {
             slowness_ms: if slow { random.within(1, 120) } else { 0 },
             view: None,
             start: Start::Now,
-            many: (kind == Kind::Many).then(|| Box::new(Many::new(random.chance(50)))),
+            many: (kind == Kind::Many).then(|| Box::new(Many::new(*random.pick(TONGUES)))),
             subscribes: false,
             is_succeeded: false,
             requests: VecDeque::new(),
@@ -342,7 +346,7 @@ impl Peer {
                 let view = self.view.expect("it is subscribed");
                 around.records.see(view, &frame.payload);
             }
-            (1, Kind::Many) => self.take_answer_object(&frame.payload, around),
+            (1, Kind::Many) => self.take_text(&frame.payload, around),
             (2, Kind::Many) => self.take_binary(&frame.payload, around),
             _ => {}
         }
@@ -354,12 +358,22 @@ impl Peer {
             [high, low, ..] => u16::from_be_bytes([*high, *low]),
             _ => 1005,
         };
+        around.cover.add(&format!("close {code}"), 1);
+        let code = match &self.many {
+            Some(many) if many.tongue == Tongue::Toy => {
+                assert!(
+                    !matches!(code, 1001 | 1008 | 1013),
+                    "{code} is not the toy's"
+                );
+                toy_speech::close_code(code)
+            }
+            _ => code,
+        };
         self.close_code = Some(code);
         for view in self.views() {
             around.records.views[view].close_code = Some(code);
         }
         let is_excused = self.is_excused(around.link) && code == 1008;
-        around.cover.add(&format!("close {code}"), 1);
         let keeps_context = self.compression.as_ref().is_some_and(|it| it.keeps_context);
         if code == 1013 && self.view.is_some() && keeps_context {
             around.cover.add("slow consumer with a kept context", 1);

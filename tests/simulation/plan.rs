@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use umbel::config::{Deflate, Limits};
 use umbel::internals::connection::Settings;
+use umbel::internals::dialect::Dialects;
 use umbel::internals::reactor::mailbox::Wake;
 use umbel::internals::topic::Rule;
 
 use super::node::Node;
 use super::random::Random;
 use super::topics;
+use super::toy;
 
 /// How each node of a run is made.
 pub struct Plan {
@@ -52,7 +54,10 @@ impl Plan {
         let limits = limits(random);
         let deflate = *random.pick(&[Deflate::Off, Deflate::Text, Deflate::All]);
         let mut rules = topics::rules(random);
-        let mut settings = Settings::new(&limits).with_deflate(deflate, random.chance(50));
+        let pings = toy::pings(limits.ping_interval_ms, limits.pong_timeout_ms);
+        let mut settings = Settings::new(&limits)
+            .with_deflate(deflate, random.chance(50))
+            .with_dialects(Dialects::default().with(toy::row(pings)));
         if random.chance(85) {
             settings = settings.with_topic_rules(topics::configured(&rules));
         } else {

@@ -3,7 +3,7 @@
 use serde_json::json;
 use umbel::internals::protocol::deflate::payload_bytes_max;
 
-use super::many::KEYS;
+use super::many::{KEYS, Tongue};
 use super::peer::{Kind, Leaving, Peer, Request, Surroundings};
 use super::records::{Fate, Publish};
 use super::topics::{TOPICS, place_text};
@@ -86,14 +86,14 @@ impl Peer {
             }
             (Kind::Echo, _) => wire::upgrade_request("/echo", &offer),
             (Kind::Many, _) => {
-                let is_binary = self.many.as_ref().is_some_and(|many| many.is_binary);
-                let subprotocol = if is_binary {
-                    "umbel.v1.bin"
-                } else {
-                    "umbel.v1"
+                let tongue = self.many.as_ref().map_or(Tongue::Json, |many| many.tongue);
+                let (path, line) = match tongue {
+                    Tongue::Json => ("/ws", "Sec-WebSocket-Protocol: umbel.v1\r\n"),
+                    Tongue::Binary => ("/ws", "Sec-WebSocket-Protocol: umbel.v1.bin\r\n"),
+                    Tongue::Toy => ("/toy/app", ""),
                 };
-                let lines = format!("Sec-WebSocket-Protocol: {subprotocol}\r\n{offer}");
-                let path = format!("/ws?info=%7B%22peer%22:{}%7D", self.id);
+                let path = format!("{path}?info=%7B%22peer%22:{}%7D", self.id);
+                let lines = format!("{line}{offer}");
                 wire::upgrade_request(&path, &lines)
             }
             _ => wire::upgrade_request(&format!("/ws/{name}{query}"), &offer),

@@ -405,7 +405,7 @@ impl World {
                         Target::Pattern(_) => (target, None),
                     });
                     next.left += 2;
-                    next.many = Some(Box::new(Many::continuing(many.is_binary, resume.collect())));
+                    next.many = Some(Box::new(Many::continuing(many.tongue, resume.collect())));
                 }
                 _ => continue,
             }

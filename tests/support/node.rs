@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use umbel::config::{Config, Limits};
 use umbel::handler::Echo;
+use umbel::internals::application::brought::CommandQueues;
 use umbel::internals::application::{LifecycleCell, OwnEndpoint, Shared};
 use umbel::internals::auth::Authority;
 use umbel::internals::auth::tokens::TokenRights;
@@ -101,6 +102,7 @@ pub fn shared(settings: Settings, outlet: Box<dyn Outlet>) -> Shared {
         true,
     );
     let metrics = Arc::new(Metrics::new(1, &settings.dialects.labels()));
+    let commands = Arc::new(CommandQueues::new(1, &settings.limits));
     Shared {
         settings: Arc::new(settings),
         shards: Arc::new(shards.repeatable()),
@@ -115,6 +117,7 @@ pub fn shared(settings: Settings, outlet: Box<dyn Outlet>) -> Shared {
         }]),
         listeners: Arc::new([]),
         metrics,
+        commands,
         lifecycle: Arc::new(LifecycleCell::default()),
     }
 }

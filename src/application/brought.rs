@@ -1,0 +1,262 @@
+//! Commands for a connection that somebody else than its peer brings: a request that acts for it, on whatever reactor or
+//! thread.
+//!
+//! They are carried out on the reactor that owns the connection, as if its peer had sent them, and their replies go to the
+//! connection. Each reactor has a bounded queue of them. Whoever finds it full gets the command back; whoever brings one
+//! for a connection that is gone, or that takes no commands, is told.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::Shared;
+use crate::config::Limits;
+use crate::dialect::Command;
+use crate::handler::ConnectionId;
+use crate::hub::ReactorId;
+
+/// Outcome of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It was carried out, or its connection was told why not.
+    CarriedOut,
+    /// Its connection is gone, or takes no commands.
+    Gone,
+}
+
+/// Callback for its fate. It runs on the reactor that owns the connection.
+pub type OnFate = dyn FnOnce(Fate) + Send;
+
+/// A command for a connection.
+pub struct BroughtCommand {
+    connection: ConnectionId,
+    command: Option<Command<'static>>,
+    bytes: usize,
+    on_fate: Option<Box<OnFate>>,
+}
+
+impl BroughtCommand {
+    /// One for this connection. `on_fate` is called once, unless the command is given back: it must not wait.
+    pub fn new(
+        connection: ConnectionId,
+        command: Command<'static>,
+        on_fate: impl FnOnce(Fate) + Send + 'static,
+    ) -> BroughtCommand {
+        BroughtCommand {
+            connection,
+            bytes: command.bytes(),
+            command: Some(command),
+            on_fate: Some(Box::new(on_fate)),
+        }
+    }
+
+    /// The connection.
+    pub fn connection(&self) -> ConnectionId {
+        self.connection
+    }
+
+    /// Carries it out by `work`, and tells the fate.
+    pub fn carry_out(mut self, work: impl FnOnce(Command<'static>) -> Fate) {
+        let fate = self.command.take().map_or(Fate::Gone, work);
+        self.tell(fate);
+    }
+
+    fn tell(&mut self, fate: Fate) {
+        if let Some(on_fate) = self.on_fate.take() {
+            on_fate(fate);
+        }
+    }
+}
+
+impl Drop for BroughtCommand {
+    /// Nobody is left to carry it out.
+    fn drop(&mut self) {
+        self.tell(Fate::Gone);
+    }
+}
+
+impl fmt::Debug for BroughtCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BroughtCommand")
+            .field("connection", &self.connection)
+            .field("command", &self.command)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The queues of all reactors.
+#[derive(Debug)]
+pub struct CommandQueues {
+    queues: Box<[CommandQueue]>,
+    bytes_max: usize,
+}
+
+#[derive(Debug)]
+struct CommandQueue {
+    sender: Sender<BroughtCommand>,
+    receiver: Receiver<BroughtCommand>,
+    bytes: AtomicUsize,
+    /// The reactor has ended.
+    ended: AtomicBool,
+}
+
+impl CommandQueues {
+    /// One for each reactor, as long as a mailbox may be.
+    pub fn new(reactors: usize, limits: &Limits) -> CommandQueues {
+        let queue = || {
+            let (sender, receiver) = bounded(limits.mailbox_messages_max);
+            CommandQueue {
+                sender,
+                receiver,
+                bytes: AtomicUsize::new(0),
+                ended: AtomicBool::new(false),
+            }
+        };
+        CommandQueues {
+            queues: (0..reactors).map(|_| queue()).collect(),
+            bytes_max: limits.mailbox_bytes_max,
+        }
+    }
+
+    fn push(&self, command: BroughtCommand) -> Result<(), BroughtCommand> {
+        let Some(queue) = self.queues.get(usize::from(command.connection.reactor)) else {
+            // There is no such reactor, and so no such connection.
+            return Ok(());
+        };
+        if queue.ended.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        let bytes = command.bytes;
+        // One command always fits, whatever its size.
+        let before = queue.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let outcome = match before > 0 && before + bytes > self.bytes_max {
+            true => Err(command),
+            false => queue.sender.try_send(command).map_err(|it| it.into_inner()),
+        };
+        if outcome.is_err() {
+            queue.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        // If the reactor ended meanwhile it may not have seen this one any more.
+        if queue.ended.load(Ordering::SeqCst) {
+            queue.forget_all();
+        }
+        outcome
+    }
+}
+
+impl CommandQueue {
+    fn take(&self) -> Option<BroughtCommand> {
+        let command = self.receiver.try_recv().ok()?;
+        self.bytes.fetch_sub(command.bytes, Ordering::Relaxed);
+        Some(command)
+    }
+
+    fn forget_all(&self) {
+        while self.take().is_some() {}
+    }
+}
+
+/// Commands that are brought to one reactor.
+#[derive(Debug)]
+pub struct CommandInbox {
+    queues: Arc<CommandQueues>,
+    reactor: usize,
+}
+
+impl CommandInbox {
+    /// That of a reactor.
+    pub(super) fn new(queues: &Arc<CommandQueues>, reactor: ReactorId) -> CommandInbox {
+        CommandInbox {
+            queues: Arc::clone(queues),
+            reactor: usize::from(reactor.0),
+        }
+    }
+
+    fn queue(&self) -> &CommandQueue {
+        &self.queues.queues[self.reactor]
+    }
+
+    /// The next command.
+    pub fn take(&self) -> Option<BroughtCommand> {
+        self.queue().take()
+    }
+
+    /// Commands that wait.
+    pub fn len(&self) -> usize {
+        self.queue().receiver.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.queue().receiver.is_empty()
+    }
+}
+
+impl Drop for CommandInbox {
+    fn drop(&mut self) {
+        self.queue().ended.store(true, Ordering::SeqCst);
+        self.queue().forget_all();
+    }
+}
+
+impl Shared {
+    /// Brings a command to the reactor that owns its connection.
+    ///
+    /// # Errors
+    /// Gives it back, its fate untold, if too many wait there.
+    pub fn bring(&self, command: BroughtCommand) -> Result<(), BroughtCommand> {
+        let reactor = ReactorId(command.connection.reactor);
+        self.commands.push(command)?;
+        self.shards.wake(reactor);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queues(messages_max: usize) -> Arc<CommandQueues> {
+        let limits = Limits {
+            mailbox_messages_max: messages_max,
+            ..Limits::default()
+        };
+        Arc::new(CommandQueues::new(1, &limits))
+    }
+
+    fn ping(reactor: u16, told: &Sender<Fate>) -> BroughtCommand {
+        let (id, told) = (ConnectionId::from_bits(reactor, 0), told.clone());
+        BroughtCommand::new(id, Command::Ping { id: Some(1) }, move |fate| {
+            told.send(fate).expect("somebody waits");
+        })
+    }
+
+    #[test]
+    fn a_full_queue_gives_the_command_back() {
+        let (queues, (told, fates)) = (queues(1), bounded(10));
+        let inbox = CommandInbox::new(&queues, ReactorId(0));
+        queues.push(ping(0, &told)).expect("room");
+        let back = queues.push(ping(0, &told)).expect_err("no room");
+        assert!(fates.is_empty());
+        inbox
+            .take()
+            .expect("the first")
+            .carry_out(|_| Fate::CarriedOut);
+        assert_eq!(fates.try_recv(), Ok(Fate::CarriedOut));
+        queues.push(back).expect("room again");
+        assert_eq!(inbox.len(), 1);
+    }
+
+    #[test]
+    fn whoever_brings_to_nobody_is_told() {
+        let (queues, (told, fates)) = (queues(10), bounded(10));
+        queues.push(ping(9, &told)).expect("no such reactor");
+        let inbox = CommandInbox::new(&queues, ReactorId(0));
+        queues.push(ping(0, &told)).expect("room");
+        drop(inbox);
+        queues.push(ping(0, &told)).expect("it has ended");
+        assert_eq!(fates.try_iter().collect::<Vec<_>>(), [Fate::Gone; 3]);
+    }
+}

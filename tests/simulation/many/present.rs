@@ -1,0 +1,66 @@
+//! Who is present on a topic, as a peer is told: by the list, and by each who comes and goes.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::super::peer::Surroundings;
+use super::super::topics::{Target, topic_number};
+use super::Many;
+
+impl Many {
+    pub(super) fn take_change(
+        &mut self,
+        answer: &Value,
+        is_join: bool,
+        around: &mut Surroundings<'_>,
+    ) {
+        let topic = topic_number(answer["topic"].as_str().expect("a topic"));
+        assert!(
+            self.live.contains_key(&Target::Topic(topic)),
+            "of no subscription: {answer}"
+        );
+        around.cover.add(if is_join { "join" } else { "leave" }, 1);
+        let Some(present) = self.present.get_mut(&topic) else {
+            return;
+        };
+        let name = answer["connection"].as_str().expect("a connection");
+        let is_news = match is_join {
+            true => present.insert(name.to_owned()),
+            false => present.remove(name),
+        };
+        assert!(is_news, "{answer}, and {present:?} are here");
+    }
+
+    pub(super) fn take_list(
+        &mut self,
+        own_id: usize,
+        topic: usize,
+        answer: &Value,
+        around: &mut Surroundings<'_>,
+    ) {
+        let members = answer["members"].as_array().expect("a list");
+        let names = members.iter().map(|member| member["connection"].as_str());
+        let names: Option<BTreeSet<String>> = names.map(|name| name.map(str::to_owned)).collect();
+        let names = names.expect("each member has a name");
+        assert_eq!(names.len(), members.len(), "twice in {answer}");
+        let total = answer["total"].as_u64().expect("a number");
+        assert!(total >= names.len() as u64, "{answer}");
+        self.probed.entry(topic).or_default().0 = Some(total);
+        if !self.live.contains_key(&Target::Topic(topic)) {
+            return;
+        }
+        around.cover.add("list of those present", 1);
+        let is_own = |member: &&Value| member["info"]["peer"] == own_id;
+        let own = members.iter().filter(is_own).count();
+        let is_whole = total == members.len() as u64;
+        assert!(
+            own == 1 || own == 0 && !is_whole,
+            "{own_id} subscribes: {answer}"
+        );
+        if let Some(known) = self.present.insert(topic, names.clone()) {
+            around.cover.add("list that was foretold", 1);
+            assert_eq!(known, names, "joins and leaves add up to the list");
+        }
+    }
+}
