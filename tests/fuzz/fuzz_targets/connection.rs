@@ -7,12 +7,12 @@ use std::borrow::Cow;
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use umbel::config::Limits;
+use umbel::internals::connection::Stream as EndlessAnswer;
 use umbel::internals::connection::event::ExtraHeaders;
 use umbel::internals::connection::{
     Admission, Answer, Awaited, CloseReason, Connection, Endpoint, Event, Hold, Inflation,
     PublishOptions, Purpose, ReadBody, Reply, Settings, Upgrade,
 };
-use umbel::internals::connection::Stream as EndlessAnswer;
 use umbel::internals::dialect::{Dialects, Encoding, Entrance, JoinedAt};
 use umbel::internals::http::refusal::Refusal;
 use umbel::internals::http::request::Head;

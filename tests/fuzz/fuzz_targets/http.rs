@@ -6,6 +6,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use umbel::internals::application::route::{Route, query_of};
+use umbel::internals::dialect::Dialects;
 use umbel::internals::http::body::BodyDecoder;
 use umbel::internals::http::escape::escape;
 use umbel::internals::http::refusal::Refusal;
@@ -108,7 +109,7 @@ fn look_at(head: &Head<'_>) {
     let _ = (head.keep_alive(), head.expects_continue());
     assert!(!escape(head.target).to_string().contains(char::is_control));
     let _ = query_of(head.target).get("token");
-    if let Ok(route) = Route::parse(head.target) {
+    if let Ok(route) = Route::parse(head.target, &Dialects::default()) {
         let _ = route.check_method(head.method);
     }
 }

@@ -9,7 +9,8 @@ use serde_json::Value;
 use umbel::internals::application::json;
 use umbel::internals::dialect::umbel_v1::binary;
 use umbel::internals::dialect::umbel_v1::{
-    Delivery, code_text, encode_command, encode_error, encode_gap, encode_subscribed, parse_commands,
+    Delivery, code_text, encode_command, encode_error, encode_gap, encode_subscribed,
+    parse_commands,
 };
 use umbel::internals::dialect::{Command, CommandError, CommandLimits, Target, info_json};
 use umbel::internals::hub::{Kind, Position};
