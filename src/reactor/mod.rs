@@ -197,7 +197,7 @@ impl<D: Driver> Reactor<D> {
         }
         if log::log_enabled!(log::Level::Debug) {
             let (peer, listener) = (transport.peer(), self.connections.listener_name(listener));
-            log::debug!(connection:% = id, peer, listener; "accepted");
+            log::debug!(connection:% = id, peer:% = peer, listener; "accepted");
         }
         self.connections
             .insert_from(transport, listener, self.now_ms);
