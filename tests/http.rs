@@ -4,14 +4,23 @@ mod support;
 
 use std::process::Command;
 
+use serde_json::Value;
+use support::umbel_v1::Peer;
 use support::wire::upgrade_request;
-use support::{Pieces, Server, Wire, wait_until};
+use support::{Pieces, Response, Server, Wire, wait_until};
 
 /// The status of the answer to these bytes.
 fn status(server: &Server, request: &[u8]) -> u16 {
     let mut wire = server.connect();
     wire.offer(request, Pieces::Whole);
     wire.read_response().status
+}
+
+fn publish_lines(server: &Server, body: &str) -> Response {
+    let length = body.len();
+    server.request(&format!(
+        "POST /pub HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{body}"
+    ))
 }
 
 /// RFC 9112 section 7.1.1.
@@ -325,5 +334,94 @@ fn compressed_body_gets_415() {
                 "{path} {coding}"
             );
         }
+    }
+}
+
+/// What strict readers of JSON refuse is refused here as in commands of umbel.v1, and by the same words.
+#[test]
+fn lines_and_commands_take_the_same_json() {
+    let server = Server::start(&[]);
+    let mut listening = server.connect();
+    listening.upgrade("/ws/a");
+    let mut commands = Peer::open(server.address());
+    let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    let long = "x".repeat(300);
+    for (fields, is_taken) in [
+        (r#""data":1e308"#.to_owned(), true),
+        (r#""data":1e400"#.to_owned(), false),
+        (r#""data":[-1e400]"#.to_owned(), false),
+        (r#""data":"\ud800""#.to_owned(), false),
+        (r#""data":{"a":"\ud800"}"#.to_owned(), false),
+        (r#""data":{"\udc00":1}"#.to_owned(), false),
+        (r#""data":"\ud83d\ude00""#.to_owned(), true),
+        (format!(r#""data":{}"#, nested(127)), true),
+        (format!(r#""data":{}"#, nested(128)), false),
+        (format!(r#""data":{}"#, nested(100_000)), false),
+        (r#""data":1,"dta":1"#.to_owned(), false),
+        (format!(r#""data":1,"{long}":1"#), false),
+        (r#""data":1,"\u001b[2J":1"#.to_owned(), false),
+        (r#""data":01"#.to_owned(), false),
+        (r#""data":NaN"#.to_owned(), false),
+    ] {
+        let line = format!(r#"{{"topic":"a",{fields}}}"#);
+        let response = publish_lines(&server, &line);
+        assert_eq!(response.status == 200, is_taken, "{fields} {response:?}");
+        let command = format!(r#"{{"type":"publish","id":1,"topic":"a",{fields}}}"#);
+        commands.socket.send_text(&command);
+        let answer = commands.next();
+        assert_eq!(answer["type"] == "published", is_taken, "{fields} {answer}");
+        if is_taken {
+            assert_eq!(listening.read_frame(), listening.read_frame());
+            continue;
+        }
+        let line: Value = serde_json::from_str(response.text().trim()).expect("JSON");
+        let (error, reason) = (line["error"].as_str(), answer["reason"].as_str());
+        let error = error.and_then(|error| error.strip_prefix("line 1: "));
+        assert!(error.is_some_and(|error| error.len() < 120), "{line}");
+        // Of what is no JSON at all the place is named, which is another in the longer command.
+        let words = |text: Option<&str>| {
+            text.map(|text| text.split(" at column").next().map(str::to_owned))
+        };
+        assert_eq!(words(error), words(reason), "{fields}");
+    }
+    let response = publish_lines(&server, r#"{"topic":"a","data":1,"dta":1}"#);
+    assert!(response.text().contains("dta"), "{response:?}");
+}
+
+/// Nothing was published, so the status says so; which line, and why, stands in the body.
+#[test]
+fn all_lines_refused_is_422() {
+    let server = Server::start(&[]);
+    let (good, bad) = (r#"{"topic":"a","data":"x"}"#, r#"{"topic":"a","dta":"x"}"#);
+    for (body, status, refused) in [
+        (format!("{bad}\n{bad}"), 422, &[1, 2][..]),
+        (format!("\n\n{bad}\n"), 422, &[3]),
+        (format!("{bad}\n{good}"), 200, &[1]),
+        (format!("{good}\n\r\n{bad}\n{good}"), 200, &[3]),
+        (format!("\u{feff}{good}\n"), 200, &[]),
+        (format!("\u{feff}\n{bad}\n{good}"), 200, &[2]),
+        (format!("{good}\n\u{feff}{good}\n"), 200, &[2]),
+    ] {
+        let response = publish_lines(&server, &body);
+        assert_eq!(response.status, status, "{body:?} {response:?}");
+        let content_type = response.header("content-type");
+        assert_eq!(content_type, Some("application/x-ndjson"));
+        let numbers: Vec<usize> = response
+            .text()
+            .lines()
+            .filter_map(|line| line.split_once("\"error\":\"line "))
+            .map(|(_, rest)| rest[..1].parse().expect("a number"))
+            .collect();
+        assert_eq!(numbers, refused, "{body:?} {response:?}");
+    }
+    // The connection goes on.
+    let mut wire = server.connect();
+    let request = format!(
+        "POST /pub HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{bad}",
+        bad.len()
+    );
+    for _ in 0..2 {
+        wire.send(request.as_bytes());
+        assert_eq!(wire.read_response().status, 422);
     }
 }

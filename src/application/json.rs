@@ -10,12 +10,12 @@
 //! `"receipt": true`, which asks what became of it.
 //!
 //! Each line has one line as its answer, in the same order: `{"epoch":"…","offset":1}`, with a `"receipt"` if one was
-//! asked for, or `{"status":400,"error":"…"}`.
+//! asked for, or `{"status":400,"error":"line 2: …"}`.
 
 use std::borrow::Cow;
 
 use crate::dialect::ErrorCode;
-use crate::dialect::fields::{Fault, Field, Fields, Values};
+use crate::dialect::fields::{Fault, Field, Fields};
 use crate::dialect::object::{Object, encode_report};
 use crate::http::refusal::Refusal;
 use crate::hub::{HistorySize, Kind, Listed, Position, Report};
@@ -48,9 +48,7 @@ pub fn parse_publish_line(
     let line = parse_text(line).map_err(|_| Refusal::bad_request("the line is not UTF-8"))?;
     let mut fields = Fields::parse(line).map_err(refusal)?;
     let topic = Topic::from_text(&fields.take_topic_text().map_err(refusal)?)?;
-    let (kind, payload) = fields
-        .take_payload(payload_bytes_max, Values::Any)
-        .map_err(refusal)?;
+    let (kind, payload) = fields.take_payload(payload_bytes_max).map_err(refusal)?;
     let line = PublishLine {
         topic,
         kind,
@@ -105,11 +103,11 @@ pub fn encode_listed(out: &mut Vec<u8>, listed: &Listed) {
     object.end();
 }
 
-/// Appends the answer to a refused publish, without a line end.
-pub fn encode_refused(out: &mut Vec<u8>, status: u16, reason: &str) {
+/// Appends the answer to a refused publish, without a line end. `line`: its number in the body, from 1.
+pub fn encode_refused(out: &mut Vec<u8>, line: usize, status: u16, reason: &str) {
     Object::new(out)
         .value("status", status)
-        .text("error", reason)
+        .text("error", &format!("line {line}: {reason}"))
         .end();
 }
 
@@ -222,7 +220,7 @@ mod tests {
     #[test]
     fn reasons_are_escaped() {
         let mut out = Vec::new();
-        encode_refused(&mut out, 400, "a \"b\"\n");
-        assert_eq!(out, br#"{"status":400,"error":"a \"b\"\n"}"#);
+        encode_refused(&mut out, 3, 400, "a \"b\"\n");
+        assert_eq!(out, br#"{"status":400,"error":"line 3: a \"b\"\n"}"#);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Application, CommandContext, ConnectionContext, json};
 use crate::auth::access::Action;
 use crate::auth::identity::Identity;
-use crate::connection::{Answer, Awaited, CloseReason, Hold, Message, PublishOptions};
+use crate::connection::{self, Answer, Awaited, CloseReason, Hold, Message, PublishOptions};
 use crate::dialect::{Encoding, Reply};
 use crate::handler::ConnectionId;
 use crate::http::refusal::Refusal;
@@ -14,6 +14,9 @@ use crate::topic::Topic;
 
 /// What a publisher is told that the hub has no room for.
 const HUB_IS_FULL: &str = "more is being published than is delivered; try again";
+
+/// What some editors put before a text in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A publication on its way to the hub.
 struct PendingPublication {
@@ -144,33 +147,38 @@ impl Application {
         body: &[u8],
     ) -> Answer {
         let lines_max = self.shared.settings.limits.publish_lines_max;
+        // Editors that put a byte order mark before a text mean nothing by it.
+        let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
         let lines = body.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
-        let mut answers = Vec::new();
-        let mut full = false;
-        for line in lines.filter(|line| !line.is_empty()) {
+        let lines = (1..).zip(lines).filter(|(_, line)| !line.is_empty());
+        let (mut answers, mut tally) = (Vec::new(), LineTally::default());
+        for (number, line) in lines {
             let sequence = answers.len();
             if sequence == lines_max {
                 let reason =
                     format!("over {lines_max} lines: this one and all after it are not published");
-                answers.push(Some(refused_line(413, &reason)));
+                answers.push(Some(tally.refuse(number, 413, &reason)));
                 break;
             }
             // A line that the hub has no room for takes those behind it along: whoever sends again what was turned away
             // sends it in the same order. One that is refused for any other reason is refused alone.
-            let outcome = if full {
+            let outcome = if tally.hub_is_full {
                 Err(hub_is_full())
             } else {
                 self.publish_line(current, line, sequence as u32)
             };
             answers.push(outcome.err().map(|refusal| {
-                full |= refusal.reason == HUB_IS_FULL;
-                refused_line(refusal.status, &refusal.reason)
+                tally.hub_is_full |= refusal.reason == HUB_IS_FULL;
+                tally.refuse(number, refusal.status, &refusal.reason)
             }));
         }
         // Nothing else is asked of who sent the request.
         self.identities
             .replace(current.identity, Identity::ANONYMOUS);
-        Answer::Await(Awaited::Lines(answers))
+        match tally.refused > 0 && tally.refused == answers.len() {
+            true => Answer::Respond(tally.nothing_published(answers)),
+            false => Answer::Await(Awaited::Lines(answers)),
+        }
     }
 
     fn publish_line(
@@ -244,10 +252,41 @@ pub fn hub_is_full() -> Refusal {
     Refusal::unavailable(HUB_IS_FULL)
 }
 
-fn refused_line(status: u16, reason: &str) -> Vec<u8> {
-    let mut line = Vec::new();
-    json::encode_refused(&mut line, status, reason);
-    line
+/// Count of the lines of a request that were refused.
+#[derive(Debug, Default)]
+struct LineTally {
+    refused: usize,
+    /// Of these, those that may be taken a little later.
+    unavailable: usize,
+    hub_is_full: bool,
+}
+
+impl LineTally {
+    /// Counts a refused line, and gives the answer to it.
+    fn refuse(&mut self, number: usize, status: u16, reason: &str) -> Vec<u8> {
+        self.refused += 1;
+        self.unavailable += usize::from(status == 503);
+        let mut answer = Vec::new();
+        json::encode_refused(&mut answer, number, status, reason);
+        answer
+    }
+
+    /// The answer to a request of which no line was published.
+    fn nothing_published(&self, answers: Vec<Option<Vec<u8>>>) -> connection::Reply {
+        let mut body = Vec::new();
+        for answer in answers.into_iter().flatten() {
+            body.extend_from_slice(&answer);
+            body.push(b'\n');
+        }
+        let is_for_now = self.unavailable == self.refused;
+        let retry = is_for_now.then(|| ("Retry-After", "1".to_owned()));
+        connection::Reply {
+            status: if is_for_now { 503 } else { 422 },
+            content_type: "application/x-ndjson",
+            headers: retry.into_iter().collect(),
+            body: body.into(),
+        }
+    }
 }
 
 /// Nobody else may wait for a receipt.

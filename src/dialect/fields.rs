@@ -1,8 +1,9 @@
 //! JSON objects that peers send: their fields, known by name, each decoded when it is asked for.
 //!
 //! Nothing is taken silently: a field that is not known, that stands twice, that has the wrong type, or that does not
-//! belong to what is asked for is a fault. No reason repeats what the peer sent, so that a long field makes no long
-//! answer, and a value is borrowed from the text until somebody needs it decoded.
+//! belong to what is asked for is a fault. Of what the peer sent a reason repeats no more than the beginning of an unknown
+//! field's name, so that a long field makes no long answer, and a value is borrowed from the text until somebody needs it
+//! decoded.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::ErrorCode;
+use crate::http::escape::escape;
 use crate::hub::Kind;
 use crate::topic::Topic;
 
@@ -39,15 +41,6 @@ impl Fault {
     pub fn invalid(reason: impl Into<Cow<'static, str>>) -> Fault {
         Fault::new(ErrorCode::InvalidCommand, reason)
     }
-}
-
-/// Which values other than strings are taken as `"data"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Values {
-    /// All that is JSON.
-    Any,
-    /// What strict readers take, too: nested no deeper than 127, numbers in range, surrogates in pairs.
-    Sound,
 }
 
 /// The fields there are, of all kinds of objects.
@@ -161,18 +154,15 @@ impl<'a> Fields<'a> {
     }
 
     /// The message of a publication: `"data"`, where a string is the message itself and any other value is the message
-    /// as it stands, or `"base64"`.
-    pub fn take_payload(
-        &mut self,
-        bytes_max: usize,
-        values: Values,
-    ) -> Result<(Kind, Cow<'a, [u8]>), Fault> {
+    /// as it stands, or `"base64"`. A value is taken only if strict readers take it, too: nested no deeper than 127, its
+    /// numbers in range, surrogates in pairs.
+    pub fn take_payload(&mut self, bytes_max: usize) -> Result<(Kind, Cow<'a, [u8]>), Fault> {
         let too_big = || {
             let reason = format!("the message is longer than {bytes_max} bytes");
             Fault::new(ErrorCode::TooBig, reason)
         };
         let (kind, payload) = match (self.take(Field::Data), self.take_text(Field::Base64)?) {
-            (Some(data), None) => (Kind::Text, into_bytes(parse_data(data, values)?)),
+            (Some(data), None) => (Kind::Text, into_bytes(parse_data(data)?)),
             (None, Some(base64)) => {
                 // Four letters are at most three bytes and, padded, at least one.
                 if base64.len() / 4 > bytes_max.div_ceil(3) {
@@ -218,7 +208,17 @@ pub(crate) fn first_byte(text: &str) -> Option<u8> {
 
 /// What is not JSON. The parser's words name a place, and nothing of the text.
 pub(crate) fn invalid_json(error: &serde_json::Error) -> Fault {
-    Fault::new(ErrorCode::InvalidJson, format!("not JSON: {error}"))
+    let reason = format!("not JSON: {}", words_of(error));
+    Fault::new(ErrorCode::InvalidJson, reason)
+}
+
+/// The parser's words. Of a text of one line they name the column alone.
+fn words_of(error: &serde_json::Error) -> String {
+    let words = error.to_string();
+    match error.line() {
+        1 => words.replacen(" at line 1 column ", " at column ", 1),
+        _ => words,
+    }
 }
 
 /// The topic that a text names.
@@ -263,14 +263,12 @@ fn parse_text(value: &RawValue) -> Result<Cow<'_, str>, &'static str> {
     }
 }
 
-fn parse_data(data: &RawValue, values: Values) -> Result<Cow<'_, str>, Fault> {
+fn parse_data(data: &RawValue) -> Result<Cow<'_, str>, Fault> {
     if data.get().starts_with('"') {
         return parse_text(data).map_err(|reason| Fault::invalid(format!("\"data\" {reason}")));
     }
-    if values == Values::Sound {
-        serde_json::from_str::<Sound>(data.get())
-            .map_err(|error| Fault::invalid(format!("\"data\": {error}")))?;
-    }
+    serde_json::from_str::<Sound>(data.get())
+        .map_err(|error| Fault::invalid(format!("\"data\": {}", words_of(&error))))?;
     Ok(Cow::Borrowed(data.get()))
 }
 
@@ -342,8 +340,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
                 let mut fields = Fields::default();
                 while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
                     let Some(index) = index_of(name) else {
-                        let reason = "there is a field that is not known";
-                        fields.fault.get_or_insert(Fault::invalid(reason));
+                        let fault = || Fault::invalid(unknown_field(name));
+                        fields.fault.get_or_insert_with(fault);
                         continue;
                     };
                     if fields.values[index].replace(value).is_some() {
@@ -357,6 +355,19 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
 
         deserializer.deserialize_map(FieldsVisitor)
     }
+}
+
+/// Letters of an unknown field's name that are shown.
+const SHOWN_CHARS_MAX: usize = 40;
+
+/// What is said of a field that is not known: its name, of a long one the beginning.
+fn unknown_field(name: &RawValue) -> String {
+    let decoded = parse_text(name).unwrap_or(Cow::Borrowed(name.get().trim_matches('"')));
+    let shown = match decoded.char_indices().nth(SHOWN_CHARS_MAX) {
+        Some((end, _)) => format!("{}...", escape(&decoded[..end])),
+        None => escape(&*decoded).to_string(),
+    };
+    format!("there is no field \"{shown}\" here")
 }
 
 /// The place of a field's name among the known ones. A name that cannot be decoded, for it holds half of a surrogate pair,

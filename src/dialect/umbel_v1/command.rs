@@ -7,7 +7,7 @@ use serde::de::{DeserializeSeed, Error as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::super::command::{Command, CommandError, CommandLimits, ErrorCode, Target};
-use super::super::fields::{Fault, Field, Fields, Values, first_byte, invalid_json};
+use super::super::fields::{Fault, Field, Fields, first_byte, invalid_json};
 use super::super::object::Object;
 use crate::hub::{Position, Start};
 use crate::topic::Pattern;
@@ -110,7 +110,7 @@ fn parse_fields<'a>(
         },
         "publish" => {
             let topic = fields.take_topic()?;
-            let (kind, payload) = fields.take_payload(limits.payload_bytes_max, Values::Sound)?;
+            let (kind, payload) = fields.take_payload(limits.payload_bytes_max)?;
             Command::Publish {
                 id,
                 topic,
