@@ -259,14 +259,14 @@ fn accept(node: &mut Node<Descriptor>, number: usize) -> ConnectionId {
 /// Sweeps while nothing is due, and then through the time in which everybody is pinged once.
 fn sweep(node: &mut Node<Descriptor>, limits: &Limits, pauses: &mut Pauses) {
     let now_ms = node.now_ms;
-    (0..1000).for_each(|_| pauses.time(|| node.connections.sweep(now_ms)));
+    (0..1000).for_each(|_| pauses.time(|| node.connections.sweep(now_ms, now_ms)));
     pauses.report("a sweep with nothing due");
     let step_ms = limits.ping_interval_ms / SWEEPS;
     for _ in 0..SWEEPS {
         node.now_ms += step_ms;
         let now_ms = node.now_ms;
         while node.connections.next_deadline_ms() <= now_ms {
-            pauses.time(|| node.connections.sweep(now_ms));
+            pauses.time(|| node.connections.sweep(now_ms, now_ms));
         }
     }
     pauses.report("a sweep while all are pinged");

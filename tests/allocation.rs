@@ -177,7 +177,7 @@ fn ping_without_allocation() {
         now_ms = node.connections.next_deadline_ms().max(now_ms);
         assert_ne!(now_ms, NEVER_MS);
         while node.connections.next_deadline_ms() <= now_ms {
-            node.connections.sweep(now_ms);
+            node.connections.sweep(now_ms, now_ms);
         }
     };
     (0..10).for_each(|_| due(&mut node));

@@ -23,20 +23,28 @@ impl Connection {
             .min(oldest_droppable)
     }
 
-    /// Time has passed. Does nothing where nothing is due. What the outbox may drop for its age is to be
+    /// Time has passed: deadlines up to `due_ms` count, and new ones begin at `now_ms`. Does nothing where nothing is
+    /// due. The two differ after a pause of the process, in which the peer could not be heard: a wait for a pong that
+    /// began at the earlier of them would be over before it was sent. What the outbox may drop for its age is to be
     /// [dropped](super::Outbox::expire_droppable) before.
-    pub fn handle_timeout(&mut self, settings: &Settings, now_ms: u64, out: &mut Vec<u8>) {
+    pub fn handle_timeout(
+        &mut self,
+        settings: &Settings,
+        due_ms: u64,
+        now_ms: u64,
+        out: &mut Vec<u8>,
+    ) {
         let oldest = self.outbox.oldest_ms();
-        if oldest.is_some_and(|oldest_ms| now_ms >= oldest_ms + settings.limits.outbox_age_max_ms) {
+        if oldest.is_some_and(|oldest_ms| due_ms >= oldest_ms + settings.limits.outbox_age_max_ms) {
             return self.handle_old_outbox(settings, now_ms);
         }
         if self.is_held() && matches!(self.phase, Phase::Open { .. }) {
             return self.postpone(settings, now_ms);
         }
-        if now_ms >= self.message_deadline_ms {
+        if due_ms >= self.message_deadline_ms {
             return self.close(settings, now_ms, CloseReason::MessageTimeout, out);
         }
-        if now_ms < self.phase_deadline_ms {
+        if due_ms < self.phase_deadline_ms {
             return;
         }
         match &mut self.phase {

@@ -233,7 +233,7 @@ impl Driver {
                 out,
                 ..
             } = self;
-            connection.handle_timeout(settings, *now_ms, out);
+            connection.handle_timeout(settings, *now_ms, *now_ms, out);
         }
         self.now_ms = end_ms;
     }

@@ -210,14 +210,14 @@ impl<T: ByteStream> Connections<T> {
         }
     }
 
-    /// Looks after the connections whose deadline has come; a budget of them, the others stay due.
-    pub fn sweep(&mut self, now_ms: u64) {
+    /// Looks after the connections whose deadline had come by `due_ms`; a budget of them, the others stay due.
+    pub fn sweep(&mut self, due_ms: u64, now_ms: u64) {
         self.application.expire_histories(now_ms);
         if let Some(compression) = &mut self.compression {
             compression.expire(now_ms);
         }
         let mut due = std::mem::take(&mut self.due);
-        self.deadlines.take_due(now_ms, TIMEOUTS_PER_TICK, &mut due);
+        self.deadlines.take_due(due_ms, TIMEOUTS_PER_TICK, &mut due);
         for index in due.drain(..) {
             let Connections {
                 slots,
@@ -229,9 +229,10 @@ impl<T: ByteStream> Connections<T> {
             if let Some(slot) = slots.get_mut(index as usize) {
                 let age_max_ms = settings.limits.outbox_age_max_ms;
                 let outbox = &mut slot.connection.outbox;
-                let dropped = outbox.expire_droppable(now_ms, age_max_ms);
+                let dropped = outbox.expire_droppable(due_ms, age_max_ms);
                 metrics.dropped_oldest.add(dropped.oldest as u64);
-                slot.connection.handle_timeout(settings, now_ms, out);
+                let connection = &mut slot.connection;
+                connection.handle_timeout(settings, due_ms, now_ms, out);
                 self.settle(index, now_ms);
             }
         }

@@ -227,7 +227,7 @@ impl<D: Driver> Reactor<D> {
         let waits_max = self.connections.len() / EVENTS_MAX + WAITS_BEHIND;
         if is_caught_up || self.waits_behind >= waits_max {
             self.waits_behind = 0;
-            self.connections.sweep(waited_from_ms);
+            self.connections.sweep(waited_from_ms, self.now_ms);
         } else {
             self.waits_behind += 1;
         }

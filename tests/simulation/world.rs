@@ -498,7 +498,12 @@ impl World {
             reactor.driver.fail_accept();
             self.cover.add("fault: accept fails", 1);
         } else {
-            let until_ms = self.now_ms + self.random.within(1, STALL_MS_MAX);
+            // The longest one often: only that lets a wait for a pong pass.
+            let lasts_ms = match self.random.chance(50) {
+                true => STALL_MS_MAX,
+                false => self.random.within(1, STALL_MS_MAX),
+            };
+            let until_ms = self.now_ms + lasts_ms;
             let stalls = reactor.driver.stall(self.now_ms, until_ms);
             self.cover.add("fault: reactor stalls", u64::from(stalls));
         }

@@ -268,7 +268,7 @@ impl<T: ByteStream> Node<T> {
     pub fn sweep(&mut self) {
         let now_ms = self.now_ms;
         while self.connections.next_deadline_ms() <= now_ms {
-            self.connections.sweep(now_ms);
+            self.connections.sweep(now_ms, now_ms);
         }
     }
 

@@ -19,6 +19,24 @@ fn silence_is_followed_by_a_ping_and_then_the_end() {
 }
 
 #[test]
+fn ping_after_a_pause_waits_its_whole_time_for_the_pong() {
+    let mut driver = Driver::open();
+    let (due_ms, now_ms) = (760, 900);
+    let Driver {
+        connection,
+        settings,
+        out,
+        ..
+    } = &mut driver;
+    connection.handle_timeout(settings, due_ms, now_ms, out);
+    assert_eq!(driver.take_out(), b"\x89\x00");
+    driver.wait_until(949);
+    assert!(!driver.connection.is_closed());
+    driver.wait_until(950);
+    assert!(driver.connection.is_closed());
+}
+
+#[test]
 fn any_byte_is_a_sign_of_life() {
     let mut driver = Driver::open();
     driver.wait_until(750);

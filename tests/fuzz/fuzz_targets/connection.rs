@@ -237,7 +237,7 @@ impl Driver {
         self.now_ms = self.now_ms.max(moment_ms);
         let mut out = Vec::new();
         self.connection
-            .handle_timeout(&self.settings, self.now_ms, &mut out);
+            .handle_timeout(&self.settings, self.now_ms, self.now_ms, &mut out);
         assert!(out.is_empty(), "nothing was due");
     }
 
@@ -253,7 +253,7 @@ impl Driver {
             self.now_ms = self.now_ms.max(deadline_ms);
             let mut out = Vec::new();
             self.connection
-                .handle_timeout(&self.settings, self.now_ms, &mut out);
+                .handle_timeout(&self.settings, self.now_ms, self.now_ms, &mut out);
             if self.connection.takes_deliveries() && !out.starts_with(&[0x89]) {
                 // An event stream lives as long as its reader takes what it is sent.
                 self.connection.handle_eof(&self.settings, self.now_ms);
