@@ -27,8 +27,11 @@ pub const PATTERN_BYTES_MAX: usize = TOPIC_BYTES_MAX;
 /// Segments of a pattern that are `*`.
 pub const STARS_MAX: usize = 4;
 
-/// Segments of a pattern that has a `*`.
-pub const STAR_SEGMENTS_MAX: usize = 16;
+/// Segments of a pattern.
+pub const SEGMENTS_MAX: usize = 16;
+
+/// Segments of a pattern that has a `*`. With them and [`STARS_MAX`], a topic leads to few nodes of a [`PatternTable`].
+pub const STAR_SEGMENTS_MAX: usize = 8;
 
 /// A pattern, as it was written. Cloning it copies a pointer.
 ///
@@ -65,8 +68,11 @@ impl Pattern {
         if stars > STARS_MAX {
             return Err(PatternError::TooManyStars);
         }
-        if stars > 0 && segments > STAR_SEGMENTS_MAX {
+        if segments > SEGMENTS_MAX {
             return Err(PatternError::TooManySegments);
+        }
+        if stars > 0 && segments > STAR_SEGMENTS_MAX {
+            return Err(PatternError::TooManySegmentsWithStar);
         }
         Ok(Pattern(text.into()))
     }
@@ -169,8 +175,10 @@ pub enum PatternError {
     RestBeforeEnd,
     /// More than [`STARS_MAX`] segments are `*`.
     TooManyStars,
-    /// It has a `*` and more than [`STAR_SEGMENTS_MAX`] segments.
+    /// It has more than [`SEGMENTS_MAX`] segments.
     TooManySegments,
+    /// It has a `*` and more than [`STAR_SEGMENTS_MAX`] segments.
+    TooManySegmentsWithStar,
 }
 
 impl PatternError {
@@ -190,7 +198,10 @@ impl PatternError {
                 "a pattern has at most 4 segments that are `*`; `**` at its end stands for any number"
             }
             PatternError::TooManySegments => {
-                "a pattern with a `*` has at most 16 segments; `**` at its end stands for any number"
+                "a pattern has at most 16 segments; `**` at its end stands for any number"
+            }
+            PatternError::TooManySegmentsWithStar => {
+                "a pattern with a `*` has at most 8 segments; `**` at its end stands for any number"
             }
         }
     }
@@ -349,17 +360,22 @@ mod tests {
             ("**/**", PatternError::RestBeforeEnd),
             ("*/*/*/*/*", PatternError::TooManyStars),
             (
+                &*format!("*{}", "/a".repeat(8)),
+                PatternError::TooManySegmentsWithStar,
+            ),
+            (
                 &*format!("*{}", "/a".repeat(16)),
                 PatternError::TooManySegments,
             ),
+            (&*"/a".repeat(17), PatternError::TooManySegments),
         ] {
             assert_eq!(Pattern::parse(text), Err(error), "{text}");
         }
         for text in [
             "a".repeat(255),
             "*/*/*/*/**".to_owned(),
-            format!("*{}", "/a".repeat(15)),
-            format!("{}/**", "/a".repeat(120)),
+            format!("*{}", "/a".repeat(7)),
+            format!("{}/**", "/a".repeat(15)),
         ] {
             assert_eq!(pattern(&text).as_str(), text);
         }

@@ -2,8 +2,8 @@
 //!
 //! A trie: a node for each beginning of a pattern, named by its last segment. What a topic costs is the nodes that its
 //! segments lead to, from each at most one by name and one by `*`. So that they do not double with every segment, a
-//! pattern has few stars, and few segments if it has any. A topic of `n` segments so leads to fewer than `n + 9402` nodes,
-//! however many patterns there are and however they were chosen; one of three to no more than 15.
+//! pattern has few stars, and few segments, fewer if it has any. A topic so leads to at most [`VISITS_MAX`] nodes, however
+//! many patterns there are and however they were chosen; one of three segments to no more than 15.
 //!
 //! All nodes are in one slab. A child is found by one index over all of them, not by a map of each node: so a node costs
 //! little, and one with a million children grows in small steps too.
@@ -17,6 +17,10 @@ use crate::topic::Topic;
 
 /// The node that every pattern begins at. It stays when nothing is left.
 const ROOT: u32 = 0;
+
+/// Nodes that a topic leads to, at most, those of `**` not counted. It is 389: with four stars in eight segments there are
+/// 381, and one pattern without a star goes eight further.
+pub const VISITS_MAX: usize = 400;
 
 /// The place of no node.
 const NOWHERE: u32 = u32::MAX;
@@ -150,11 +154,14 @@ impl<V: PartialEq> PatternTable<V> {
     }
 
     /// Hands over each value whose pattern matches a topic, in no order. A value that stands under several patterns
-    /// comes once for each that matches.
-    pub fn for_each_match(&self, topic: &Topic, mut with: impl FnMut(&V)) {
-        if !self.is_empty() {
-            self.visit(ROOT, topic.as_str(), &mut with);
+    /// comes once for each that matches. Gives the number of nodes that the topic led to, at most [`VISITS_MAX`].
+    pub fn for_each_match(&self, topic: &Topic, mut with: impl FnMut(&V)) -> usize {
+        if self.is_empty() {
+            return 0;
         }
+        let visits = self.visit(ROOT, topic.as_str(), &mut with);
+        debug_assert!(visits <= VISITS_MAX);
+        visits
     }
 
     /// Goes on from a node with what is left of a topic. Gives the nodes it came to, those of `**` not counted, each of
@@ -252,7 +259,7 @@ impl<V: PartialEq> PatternTable<V> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{STAR_SEGMENTS_MAX, STARS_MAX};
+    use super::super::{SEGMENTS_MAX, STAR_SEGMENTS_MAX, STARS_MAX};
     use super::*;
 
     fn topic(text: &str) -> Topic {
@@ -379,30 +386,39 @@ mod tests {
         }
     }
 
-    /// All patterns of so many segments, each `a` or `*`, with at most [`STARS_MAX`] of these.
-    fn worst_patterns(segments: usize) -> Vec<String> {
-        let mut patterns = vec![(String::new(), 0)];
-        for at in 0..segments {
+    /// All patterns that lead a topic of nothing but `a` to as many nodes as they can: each segment `a` or `*`, with at most
+    /// [`STARS_MAX`] of these, and each of them with `**` at its end too.
+    fn worst_patterns() -> Vec<String> {
+        let mut all = vec!["a/".repeat(SEGMENTS_MAX - 1) + "a"];
+        let mut longest = vec![(String::new(), 0)];
+        for at in 0..STAR_SEGMENTS_MAX {
             let separator = if at == 0 { "" } else { "/" };
-            let longer = patterns.iter().flat_map(|(text, stars)| {
+            all.extend(
+                longest
+                    .iter()
+                    .map(|(text, _)| format!("{text}{separator}**")),
+            );
+            let longer = longest.iter().flat_map(|(text, stars)| {
                 let by_star =
                     (*stars < STARS_MAX).then(|| (format!("{text}{separator}*"), stars + 1));
                 std::iter::once((format!("{text}{separator}a"), *stars)).chain(by_star)
             });
-            patterns = longer.collect();
+            longest = longer.collect();
+            all.extend(longest.iter().map(|(text, _)| text.clone()));
         }
-        patterns.into_iter().map(|(text, _)| text).collect()
+        all
     }
 
     #[test]
     fn hostile_patterns_cost_a_bounded_number_of_visits() {
-        let deep = "a/".repeat(126) + "a";
-        let mut texts = worst_patterns(STAR_SEGMENTS_MAX);
-        // One that goes all the way down, as only a pattern without a star can.
-        texts.push("a/".repeat(126) + "b");
-        let table = table(&texts);
-        // Of 16 segments at most 4 are stars: the sum over each depth of the ways to choose them.
-        assert_eq!(visits(&table, &deep), 9401 + 126 - STAR_SEGMENTS_MAX);
+        let table = table(worst_patterns());
+        for segments in [SEGMENTS_MAX, 127] {
+            let deep = "a/".repeat(segments - 1) + "a";
+            // Of 8 segments at most 4 are stars: the sum over each depth of the ways to choose them. One goes deeper.
+            let expected = 381 + SEGMENTS_MAX - STAR_SEGMENTS_MAX;
+            assert_eq!(visits(&table, &deep), expected);
+            assert!(expected <= VISITS_MAX);
+        }
         assert_eq!(visits(&table, "a/a/a"), 15);
         // Segments that are empty lead nowhere by a star.
         assert_eq!(visits(&table, &"/".repeat(255)), 1);
