@@ -16,9 +16,19 @@ use crate::hub::{Command, CommandRoute, Effect, ReactorId, Shard, ShardSettings}
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use crate::sync::{Mutex, MutexGuard, Receiver, Sender, TrySendError, bounded};
 use crate::topic::Topic;
+use patterns::PatternBytes;
 
-/// Commands carried out before the thread that runs a shard turns to its own work again; a worker goes on.
-const COMMANDS_PER_RUN: usize = 256;
+mod patterns;
+
+/// Visits after which the thread that runs a shard turns to its own work again; a worker goes on. They are what
+/// publications cost by patterns, each another node of the table of patterns.
+const VISITS_PER_RUN: usize = 256 * VISITS_PER_COMMAND;
+
+/// Visits that a command counts as, besides those that it makes: it takes about as long.
+const VISITS_PER_COMMAND: usize = 8;
+
+/// Visits after which a reactor leaves its commands to the workers, until its next tick.
+const VISITS_PER_TICK: usize = 64 * 1024;
 
 /// Queue of the shards that a worker is to run.
 pub type WorkQueue = Receiver<usize>;
@@ -50,6 +60,10 @@ pub struct Shards {
     outlets: Box<[Box<dyn Outlet>]>,
     shard_map: ShardMap,
     bytes_max: usize,
+    /// Of each reactor. Only its own thread writes.
+    tick_visits: Box<[TickVisits]>,
+    /// Bytes of all patterns.
+    pub pattern_bytes: PatternBytes,
     /// Shards that a worker is to run; each stands in it at most once, so it never fills up.
     work: Sender<usize>,
     inline: bool,
@@ -68,7 +82,14 @@ pub struct HubCounts {
     pub history_bytes: usize,
     /// Publications in histories.
     pub history_publications: usize,
+    /// Bytes that count towards what patterns may hold.
+    pub pattern_bytes: usize,
 }
+
+/// Visits of the commands that one reactor has carried out in its tick, in a cache line of its own.
+#[repr(align(64))]
+#[derive(Default)]
+struct TickVisits(AtomicUsize);
 
 /// How topics spread over the shards.
 enum ShardMap {
@@ -161,6 +182,8 @@ impl Shards {
         });
         let shards = Shards {
             cells: cells.collect(),
+            tick_visits: outlets.iter().map(|_| TickVisits::default()).collect(),
+            pattern_bytes: PatternBytes::new(settings.pattern_bytes_max),
             outlets: outlets.into(),
             shard_map: ShardMap::Random(RandomState::new()),
             bytes_max: limits.bytes_max,
@@ -193,21 +216,45 @@ impl Shards {
         };
         let index = number % self.cells.len();
         let cell = &self.cells[index];
+        let is_inline = self.inline && self.visits_left(from) > 0;
         let outcome = cell.push(command, self.bytes_max).or_else(|command| {
             cell.turned_away.swap(true, Ordering::SeqCst);
-            if self.inline {
+            if is_inline {
                 self.run(index, from);
             }
             // Room may have been made before the flag was seen.
             cell.push(command, self.bytes_max)
         });
-        if self.inline {
+        if is_inline {
             fence(Ordering::SeqCst);
             self.run(index, from);
         } else {
             self.schedule(index);
         }
         outcome
+    }
+
+    /// A reactor begins a tick: again it carries out commands itself, as many as a tick is to last.
+    pub fn begin_tick(&self, reactor: ReactorId) {
+        if let Some(TickVisits(visits)) = self.tick_visits.get(usize::from(reactor.0)) {
+            visits.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Visits that whoever brings commands may still make for them.
+    fn visits_left(&self, from: Option<ReactorId>) -> usize {
+        let visits = from.and_then(|reactor| self.tick_visits.get(usize::from(reactor.0)));
+        visits.map_or(VISITS_PER_RUN, |TickVisits(visits)| {
+            VISITS_PER_TICK.saturating_sub(visits.load(Ordering::Relaxed))
+        })
+    }
+
+    fn count_visits(&self, from: Option<ReactorId>, count: usize) {
+        if let Some(reactor) = from
+            && let Some(TickVisits(visits)) = self.tick_visits.get(usize::from(reactor.0))
+        {
+            visits.store(visits.load(Ordering::Relaxed) + count, Ordering::Relaxed);
+        }
     }
 
     /// Wakes a reactor, for what comes to it by another way.
@@ -294,6 +341,7 @@ impl Shards {
             topics: sum(|cell| &cell.topics),
             history_bytes: sum(|cell| &cell.history_bytes),
             history_publications: sum(|cell| &cell.history_publications),
+            pattern_bytes: self.pattern_bytes.get(),
         }
     }
 
@@ -332,11 +380,13 @@ impl Shards {
         }
     }
 
-    /// Carries out a budget of commands; says too whether it took any, so that the queue has room.
+    /// Carries out commands until their visits are as many as a run may have; says too whether it took any, so that the
+    /// queue has room.
     fn drain(&self, cell: &Cell, state: &mut State, from: Option<ReactorId>) -> (Run, bool) {
-        for taken in 0..COMMANDS_PER_RUN {
+        let (mut visits, visits_max) = (0, self.visits_left(from).min(VISITS_PER_RUN));
+        while visits < visits_max {
             if !self.send(cell, state, from) {
-                return (Run::Stalled, taken > 0);
+                return (Run::Stalled, visits > 0);
             }
             let Ok(command) = cell.queue.try_recv() else {
                 return (Run::Drained, true);
@@ -348,7 +398,9 @@ impl Shards {
                 let publications = cell.publications.load(Ordering::Relaxed) + 1;
                 cell.publications.store(publications, Ordering::Relaxed);
             }
-            state.shard.handle_command(command, &mut state.effects);
+            let made = state.shard.handle_command(command, &mut state.effects);
+            self.count_visits(from, VISITS_PER_COMMAND + made);
+            visits += VISITS_PER_COMMAND + made;
             cell.show(&state.shard);
             state.unsent.extend(state.effects.drain(..));
         }

@@ -275,6 +275,51 @@ fn patterns_released() {
 }
 
 #[test]
+fn pattern_bytes_bounded_for_connection_and_process() {
+    let limits = [
+        "--pattern-bytes-max",
+        "16384",
+        "--pattern-bytes-total-max",
+        "65536",
+    ];
+    let server = Server::start(&limits);
+    let subscribe = |number: usize| {
+        let pattern = format!("{}/{number}/**", "a".repeat(200));
+        json!({"type": "subscribe", "id": number, "pattern": pattern})
+    };
+    // The text of each and 400 more.
+    let each = "a".repeat(200).len() + "/1000/**".len() + 400;
+    let mut peers = Vec::new();
+    let mut number = 1000;
+    let subscribed = loop {
+        let mut peer = Peer::open(server.address());
+        let mut of_peer = 0;
+        while peer.ask(&subscribe(number))["type"] == "subscribed" {
+            (number, of_peer) = (number + 1, of_peer + 1);
+        }
+        assert_eq!(peer.error(&subscribe(number)), "too_many_subscriptions");
+        peers.push(peer);
+        if of_peer < 16384 / each {
+            break number - 1000;
+        }
+        assert_eq!(of_peer, 16384 / each);
+    };
+    assert_eq!(subscribed, 65536 / each);
+    let bytes = server.metric("umbel_pattern_bytes") as usize;
+    assert_eq!(bytes, subscribed * each);
+    // What ends makes room, for the connection itself and for others.
+    let last = peers.len() - 1;
+    let unsubscribe =
+        json!({"type": "unsubscribe", "id": 1, "pattern": subscribe(1000)["pattern"]});
+    assert_eq!(peers[0].ask(&unsubscribe)["type"], "unsubscribed");
+    assert_eq!(peers[last].ask(&subscribe(number))["type"], "subscribed");
+    peers.clear();
+    wait_until("no pattern is left", || {
+        server.metric("umbel_pattern_bytes") == 0.0
+    });
+}
+
+#[test]
 fn pattern_needs_subscribe_right() {
     let server = Server::start(&["--subscribe", "nobody"]);
     let mut peer = Peer::open(server.address());

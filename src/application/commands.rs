@@ -10,7 +10,7 @@ use crate::connection::{Answer, CloseReason, Hold, Message};
 use crate::dialect::{
     self, Closing, CommandError, CommandLimits, Dialects, Encoding, ErrorCode, Form, Reply, Target,
 };
-use crate::fanout::patterns::Joined;
+use crate::fanout::patterns::{self, Joined};
 use crate::fanout::subscribed::{Membership, Subscribed};
 use crate::fanout::topics::SubscribeError;
 use crate::handler::ConnectionId;
@@ -203,16 +203,14 @@ impl Application {
         };
         self.authorize_command(turn, id, action)?;
         let subscriptions_max = self.shared.settings.limits.subscriptions_max;
-        let connection = turn.id;
-        let subscribed = turn.subscribed;
+        let (connection, subscribed) = (turn.id, turn.subscribed);
         let Some(many) = self.multi_subscriptions.get_mut(subscribed) else {
             return Ok(());
         };
         if many.subscriptions.contains_key(&target) {
             let reason = "this connection has this subscription already";
             return Err(error(ErrorCode::AlreadySubscribed, reason));
-        }
-        if many.subscriptions.len() >= subscriptions_max {
+        } else if many.subscriptions.len() >= subscriptions_max {
             let reason = "this connection has as many subscriptions as subscriptions_max allows";
             return Err(error(ErrorCode::TooManySubscriptions, reason));
         }
@@ -225,10 +223,15 @@ impl Application {
                     start,
                     info,
                 };
-                self.ask_to_join(topic, question, Some(&mut turn.answer))
-                    .map(|()| Joined::Later)
+                let asked = self.ask_to_join(topic, question, Some(&mut turn.answer));
+                asked.map(|()| Joined::Later)
             }
-            Target::Pattern(pattern) => self.join_pattern(pattern, connection, request),
+            Target::Pattern(pattern) => {
+                let counted = self.count_pattern(subscribed, pattern);
+                counted.map_err(|reason| error(ErrorCode::TooManySubscriptions, reason))?;
+                self.join_pattern(pattern, connection, request)
+                    .inspect_err(|_| self.discount_pattern(subscribed, pattern))
+            }
         };
         let begun = begun.map_err(|begun| match begun {
             SubscribeError::TooManyTopics => {
@@ -311,6 +314,42 @@ impl Application {
         Ok(joined)
     }
 
+    /// Counts a pattern of a connection towards its limits.
+    ///
+    /// # Errors
+    /// When it would exceed one. Nothing is changed then.
+    fn count_pattern(
+        &mut self,
+        subscribed: Subscribed,
+        pattern: &Pattern,
+    ) -> Result<(), &'static str> {
+        let (bytes, limits) = (patterns::bytes_of(pattern), &self.shared.settings.limits);
+        let Some(many) = self.multi_subscriptions.get_mut(subscribed) else {
+            return Ok(());
+        };
+        if many.pattern_bytes + bytes > limits.pattern_bytes_max {
+            return Err(
+                "this connection has as many bytes of patterns as pattern_bytes_max allows",
+            );
+        }
+        if !self.shared.shards.pattern_bytes.add(bytes) {
+            return Err(
+                "the server has as many bytes of patterns as pattern_bytes_total_max allows",
+            );
+        }
+        many.pattern_bytes += bytes;
+        Ok(())
+    }
+
+    /// Undoes what [`count_pattern`](Application::count_pattern) did.
+    fn discount_pattern(&mut self, subscribed: Subscribed, pattern: &Pattern) {
+        let bytes = patterns::bytes_of(pattern);
+        if let Some(many) = self.multi_subscriptions.get_mut(subscribed) {
+            many.pattern_bytes -= bytes;
+        }
+        self.shared.shards.pattern_bytes.sub(bytes);
+    }
+
     /// Hands the hub waiting commands about patterns, while it takes them.
     pub fn send_patterns(&mut self) {
         let (shards, reactor) = (&self.shared.shards, self.reactor);
@@ -333,6 +372,9 @@ impl Application {
             let reason = "this connection has no such subscription";
             return Err(CommandError::new(id, ErrorCode::NotSubscribed, reason));
         };
+        if let Target::Pattern(pattern) = target {
+            self.discount_pattern(turn.subscribed, pattern);
+        }
         self.leave(turn.id, target, membership, form);
         turn.reply(id, &Reply::Unsubscribed(target));
         Ok(())

@@ -39,6 +39,13 @@ fn place_of(local: LocalTopic) -> u32 {
     local.index & !LocalTopic::PATTERN_BIT
 }
 
+/// Bytes that a subscription by a pattern counts as, at most.
+pub fn bytes_of(pattern: &Pattern) -> usize {
+    /// What it takes besides the text: in the hub, on its reactor and on its connection.
+    const OVERHEAD_BYTES: usize = 400;
+    pattern.as_str().len() + OVERHEAD_BYTES
+}
+
 /// Beginning of a subscription by a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Joined {

@@ -132,6 +132,8 @@ pub struct MultiSubscription {
     pub best_form: Form,
     /// Its subscriptions.
     pub subscriptions: HashMap<Target, Membership>,
+    /// Bytes of its patterns, as they count towards `pattern_bytes_max`.
+    pub pattern_bytes: usize,
     /// Tells an answer of the hub that is still wanted from an older one.
     next_request: u32,
     /// Who asked who is on a topic, and is not answered yet: the number of the question, what the peer calls it, and
@@ -165,6 +167,7 @@ impl MultiSubscription {
             info,
             best_form,
             subscriptions: HashMap::new(),
+            pattern_bytes: 0,
             next_request: 0,
             questions: Vec::new(),
         }

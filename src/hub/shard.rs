@@ -21,6 +21,8 @@ pub struct ShardSettings {
     pub rules: TopicRules,
     /// Bytes of the histories of this shard's topics.
     pub history_bytes_max: usize,
+    /// Bytes of the patterns of all connections together.
+    pub pattern_bytes_max: usize,
     /// Publications handed to one subscriber at once. Where more were missed, none are handed out.
     pub recovery_publications_max: usize,
     /// Bytes of their WebSocket frames.
@@ -35,6 +37,7 @@ impl Default for ShardSettings {
         ShardSettings {
             rules: TopicRules::default(),
             history_bytes_max: 256 << 20,
+            pattern_bytes_max: 256 << 20,
             recovery_publications_max: 10_000,
             recovery_bytes_max: 1 << 20,
             presence_max: 10_000,
@@ -93,14 +96,15 @@ impl Shard {
         self.histories.publications()
     }
 
-    /// Carries out one command. What is to be done next is appended to `effects`, in order.
-    pub fn handle_command(&mut self, command: Command, effects: &mut Vec<Effect>) {
+    /// Carries out one command. What is to be done next is appended to `effects`, in order. Gives the visits that
+    /// patterns cost: see [`VISITS_MAX`](crate::topic::pattern::VISITS_MAX).
+    pub fn handle_command(&mut self, command: Command, effects: &mut Vec<Effect>) -> usize {
         match command {
             Command::Publish {
                 topic,
                 publication,
                 origin,
-            } => self.handle_publish(topic, publication, origin, effects),
+            } => return self.handle_publish(topic, publication, origin, effects),
             Command::Subscribe {
                 topic,
                 reactor,
@@ -147,6 +151,7 @@ impl Shard {
             Command::PassOn { listing } => effects.push(Effect::Listed { listing }),
             Command::Expire { now_us, .. } => self.handle_expire(now_us),
         }
+        0
     }
 
     fn handle_publish(
@@ -155,7 +160,7 @@ impl Shard {
         mut publication: Arc<Publication>,
         origin: Origin,
         effects: &mut Vec<Effect>,
-    ) {
+    ) -> usize {
         let place = self.topics.find(&topic);
         let place = place.or_else(|| self.insert_for_history(&topic));
         let kept_at = place.filter(|&place| self.has_history(place));
@@ -192,12 +197,10 @@ impl Shard {
                 .reactors
                 .for_each(|reactor, local| deliver((reactor, local)));
         }
-        if !self.patterns.is_empty()
-            && let Some(topic) = publication.topic()
-        {
-            self.patterns
-                .for_each_match(topic, |&subscriber| deliver(subscriber));
-        }
+        let visits = publication.topic().map_or(0, |topic| {
+            let patterns = &self.patterns;
+            patterns.for_each_match(topic, |&subscriber| deliver(subscriber))
+        });
         if let Some(receipt) = publication.receipt() {
             let shares = effects.len() - delivered_from;
             receipt.begin(position, publication.published_at_us(), shares);
@@ -218,6 +221,7 @@ impl Shard {
         if let Some(place) = kept_at {
             self.keep(place, publication);
         }
+        visits
     }
 
     fn has_history(&self, place: u32) -> bool {

@@ -158,6 +158,14 @@ impl<T: ByteStream> Connections<T> {
             .filter(|slot| slot.is(id))
     }
 
+    /// Begins a tick: the reactor carries out commands of the hub itself again.
+    pub fn begin_tick(&self) {
+        let Application {
+            shared, reactor, ..
+        } = &self.application;
+        shared.shards.begin_tick(*reactor);
+    }
+
     /// Sets this tick's moment on the process's clock, in microseconds.
     pub fn set_now_us(&mut self, now_us: u64) {
         self.application.now_us = now_us;

@@ -79,6 +79,11 @@ impl<T: ByteStream> Connections<T> {
                 let Some(many) = self.application.multi_subscriptions.remove(subscribed) else {
                     return;
                 };
+                self.application
+                    .shared
+                    .shards
+                    .pattern_bytes
+                    .sub(many.pattern_bytes);
                 let mut subscriptions: Vec<_> = many.subscriptions.iter().collect();
                 // The hub hears of them in an order that is the same in every run, so that the simulation repeats itself.
                 subscriptions.sort_unstable_by_key(|(target, _)| *target);

@@ -125,6 +125,7 @@ impl<D: Driver> Reactor<D> {
         // From here on a new effect, or a socket that is handed over, wakes again.
         self.inbox.begin();
         let started_us = self.driver.now_us();
+        self.connections.begin_tick();
         self.connections.set_now_us(started_us);
         if started_us >= self.next_date_us {
             self.next_date_us = started_us + 1_000_000;

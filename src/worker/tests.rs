@@ -328,3 +328,57 @@ fn a_command_for_a_shard_goes_to_that_shard() {
         assert!(mailbox.is_empty());
     }
 }
+
+/// What publications cost by patterns counts, not how many they are: here each takes as long as 30 others.
+#[test]
+fn costly_publications_of_one_tick_go_to_the_workers() {
+    const PUBLICATIONS: usize = 4000;
+    let (shards, work, mailbox) = start(PUBLICATIONS, PUBLICATIONS, true);
+    let mut patterns = vec![String::new()];
+    for depth in 0..7 {
+        let separator = if depth == 0 { "" } else { "/" };
+        patterns = patterns
+            .iter()
+            .flat_map(|text| ["a", "*"].map(|next| format!("{text}{separator}{next}")))
+            .collect();
+    }
+    for text in patterns {
+        let Ok(pattern) = Pattern::parse(&format!("{text}/x")) else {
+            continue;
+        };
+        let (reactor, index) = (ReactorId(0), LocalTopic::PATTERN_BIT);
+        let local = LocalTopic {
+            index,
+            generation: 0,
+        };
+        let command = Command::SubscribePattern {
+            shard: 0,
+            pattern,
+            reactor,
+            local,
+        };
+        shards.submit(command, None).expect("room");
+        mailbox.try_recv().expect("the answer");
+    }
+    let publish = || Command::Publish {
+        topic: Topic::from_text("a/a/a/a/a/a/a/a").expect("a topic"),
+        publication: Arc::new(Publication::new(Kind::Text, b"x", 0)),
+        origin: Origin::Detached,
+    };
+    let reactor = Some(ReactorId(0));
+    let mut left = Vec::new();
+    for _ in 0..2 {
+        shards.begin_tick(ReactorId(0));
+        for _ in 0..PUBLICATIONS / 2 {
+            shards.submit(publish(), reactor).expect("room");
+        }
+        left.push(PUBLICATIONS / 2 * (left.len() + 1) - shards.queued());
+    }
+    let in_a_tick = VISITS_PER_TICK / (VISITS_PER_COMMAND + 218);
+    assert!((1..in_a_tick * 2).contains(&left[0]), "{left:?}");
+    assert!(left[1] > left[0] && left[1] <= left[0] * 2, "{left:?}");
+    while let Ok(index) = work.try_recv() {
+        shards.run_scheduled(index);
+    }
+    assert_eq!(shards.queued(), 0);
+}
