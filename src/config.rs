@@ -6,11 +6,17 @@ use std::fmt;
 use crate::protocol::OriginList;
 use crate::topic::TopicRule;
 
+#[cfg(feature = "config-file")]
+pub mod file;
 mod limits;
 mod listener;
+mod secret;
+#[cfg(feature = "config-file")]
+pub mod table;
 
-pub use limits::{LimitInfo, Limits};
+pub use limits::{LimitInfo, Limits, Reload};
 pub use listener::{LISTENERS_MAX, ListenAddress, Listener, Listeners, Surface, UNIX_MODE};
+pub use secret::Secret;
 
 /// Holder of a right: to publish, to subscribe, or to observe.
 #[derive(Clone, PartialEq, Eq)]
@@ -21,7 +27,7 @@ pub enum Access {
     /// Nobody over the network.
     Nobody,
     /// Who shows this token, as `Authorization: Bearer`, or as the query parameter `token` or `access_token`.
-    Token(Box<str>),
+    Token(Secret),
 }
 
 impl fmt::Debug for Access {
@@ -192,75 +198,83 @@ impl Config {
     /// # Errors
     /// Names the first setting that cannot stand, its value and the way out.
     pub fn check(&self) -> Result<(), ConfigError> {
-        self.limits.check()?;
-        let limits = &self.limits;
-        let at_most = |name, value: usize, max: usize| {
-            if value <= max {
-                return Ok(());
-            }
-            Err(ConfigError::new(
-                name,
-                value,
-                format!("must be at most {max}; 0 lets the server choose"),
-            ))
-        };
-        at_most("reactors", self.reactors, REACTORS_MAX)?;
-        at_most("workers", self.workers, WORKERS_MAX)?;
-        if limits.publication_bytes_max > limits.outbox_bytes_max {
-            return Err(ConfigError::new(
-                "publication_bytes_max",
-                limits.publication_bytes_max,
-                format!(
-                    "a publication must fit an outbox; raise --outbox-bytes-max (now {}) or lower this",
-                    limits.outbox_bytes_max
-                ),
-            ));
+        match self.errors().into_iter().next() {
+            None => Ok(()),
+            Some(error) => Err(error),
         }
-        if limits.publication_bytes_max > limits.body_bytes_max {
-            return Err(ConfigError::new(
-                "publication_bytes_max",
-                limits.publication_bytes_max,
-                format!(
-                    "a publication must fit a request body; raise --body-bytes-max (now {}) or lower this",
-                    limits.body_bytes_max
-                ),
-            ));
-        }
+    }
+
+    /// All that cannot stand.
+    pub(crate) fn errors(&self) -> Vec<ConfigError> {
+        let mut errors = self.limits.errors();
+        errors.extend(self.threads_errors());
+        errors.extend(self.size_errors());
         for (name, access) in [
             ("publish", &self.publish),
             ("subscribe", &self.subscribe),
             ("observe", &self.observe),
         ] {
-            if matches!(access, Some(Access::Token(token)) if token.is_empty()) {
-                return Err(ConfigError::new(
-                    name,
-                    "token",
-                    "the token is empty; give one or choose nobody",
-                ));
+            if matches!(access, Some(Access::Token(token)) if token.expose().is_empty()) {
+                let way_out = "the token is empty; give one or choose nobody";
+                errors.push(ConfigError::new(name, "token", way_out));
             }
         }
-        self.check_topic_rules()?;
-        Listeners::of(&self.listeners).check()?;
-        self.rights().map(|_| ())
+        errors.extend(self.topic_rule_errors());
+        errors.extend(Listeners::of(&self.listeners).check().err());
+        errors.extend(self.rights().err());
+        errors
     }
 
-    fn check_topic_rules(&self) -> Result<(), ConfigError> {
+    fn threads_errors(&self) -> impl Iterator<Item = ConfigError> {
+        let counts = [
+            ("reactors", self.reactors, REACTORS_MAX),
+            ("workers", self.workers, WORKERS_MAX),
+        ];
+        let over = counts.into_iter().filter(|(_, count, max)| count > max);
+        over.map(|(name, count, max)| {
+            let way_out = format!("must be at most {max}; 0 lets the server choose");
+            ConfigError::new(name, count, way_out)
+        })
+    }
+
+    /// A publication has to fit what it comes in, and what it leaves by.
+    fn size_errors(&self) -> impl Iterator<Item = ConfigError> {
+        let limits = &self.limits;
+        let publication = limits.publication_bytes_max;
+        let holders = [
+            ("an outbox", "outbox-bytes-max", limits.outbox_bytes_max),
+            ("a request body", "body-bytes-max", limits.body_bytes_max),
+        ];
+        let less = holders
+            .into_iter()
+            .filter(move |(.., bytes)| publication > *bytes);
+        less.map(move |(holder, flag, bytes)| {
+            let way_out = format!(
+                "a publication must fit {holder}; raise --{flag} (now {bytes}) or lower this"
+            );
+            ConfigError::new("publication_bytes_max", publication, way_out)
+        })
+    }
+
+    fn topic_rule_errors(&self) -> Vec<ConfigError> {
         let rules = &self.topic_rules;
         if rules.len() > TOPIC_RULES_MAX {
             let way_out = format!(
                 "there can be at most {TOPIC_RULES_MAX}; patterns with wildcards need fewer"
             );
-            return Err(ConfigError::new("topic_rules", rules.len(), way_out));
+            return vec![ConfigError::new("topic_rules", rules.len(), way_out)];
         }
-        let mut patterns = HashSet::new();
-        for rule in rules {
+        let (mut patterns, mut errors) = (HashSet::new(), Vec::new());
+        for (row, rule) in rules.iter().enumerate() {
             let checked = rule.check().and_then(|()| match patterns.insert(&rule.pattern) {
                 true => Ok(()),
                 false => Err("an earlier rule has the same pattern, so this one never counts; leave one of them out".to_owned()),
             });
-            checked.map_err(|way_out| ConfigError::new("topic_rules", rule, way_out))?;
+            if let Err(way_out) = checked {
+                errors.push(ConfigError::new("topic_rules", rule, way_out).in_row(row));
+            }
         }
-        Ok(())
+        errors
     }
 
     /// Warnings about settings that are valid but have no effect: topic rules that never count. [`Builder::bind`] logs
@@ -268,24 +282,33 @@ impl Config {
     ///
     /// [`Builder::bind`]: crate::Builder::bind
     pub fn warnings(&self) -> Vec<String> {
+        let warnings = self.located_warnings().into_iter();
+        warnings.map(|(_, warning)| warning).collect()
+    }
+
+    /// Warnings, each with the setting that it is about and the row there, where it is about one.
+    pub(crate) fn located_warnings(&self) -> Vec<(Option<(&'static str, usize)>, String)> {
         let rules = &self.topic_rules;
         let mut warnings = Vec::new();
         for (index, rule) in rules.iter().enumerate() {
             let number = index + 1;
             let mut earlier = rules[..index].iter().enumerate();
-            if let Some(canonical) = rule.pattern.canonical() {
-                warnings.push(format!(
+            let warning = if let Some(canonical) = rule.pattern.canonical() {
+                format!(
                     "topic rule {number} (`{rule}`) never counts, for no topic is written like that; write {canonical}"
-                ));
+                )
             } else if let Some((first, wider)) =
                 earlier.find(|(_, earlier)| earlier.pattern.covers(&rule.pattern))
             {
-                warnings.push(format!(
+                format!(
                     "topic rule {number} (`{rule}`) never counts, for rule {} (`{wider}`) comes before it and matches \
                      all of its topics; put it before that one, or leave it out",
                     first + 1
-                ));
-            }
+                )
+            } else {
+                continue;
+            };
+            warnings.push((Some(("topic_rule", index)), warning));
         }
         warnings
     }
@@ -363,6 +386,8 @@ pub struct ConfigError {
     setting: String,
     value: String,
     way_out: String,
+    /// Of several values, the one that it is about.
+    row: Option<usize>,
 }
 
 impl ConfigError {
@@ -376,7 +401,19 @@ impl ConfigError {
             setting: setting.into(),
             value: value.to_string(),
             way_out: way_out.into(),
+            row: None,
         }
+    }
+
+    /// About this one of several values.
+    pub(crate) fn in_row(mut self, row: usize) -> ConfigError {
+        self.row = Some(row);
+        self
+    }
+
+    /// Of several values, the one that it is about, from 0.
+    pub fn row(&self) -> Option<usize> {
+        self.row
     }
 
     /// The setting's name.

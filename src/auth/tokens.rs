@@ -26,7 +26,7 @@ impl From<&Access> for Allowed {
         match access {
             Access::Anyone => Allowed::Anyone,
             Access::Nobody => Allowed::Nobody,
-            Access::Token(token) => Allowed::Token(TokenDigest::of(token)),
+            Access::Token(token) => Allowed::Token(TokenDigest::of(token.expose())),
         }
     }
 }

@@ -2,14 +2,16 @@
 
 use std::error::Error;
 use std::io::{self, ErrorKind, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde::Serialize;
+use umbel::config::table::of_limit;
 use umbel::config::{LimitInfo, Limits, REACTORS_MAX};
 
 use super::machine::Machine;
-use super::{count, limits};
+use super::{check_settings, count, settings};
 
 /// Descriptors that the server keeps from connections: as many as its start says it does.
 const DESCRIPTORS_RESERVED: u64 = 64;
@@ -32,7 +34,8 @@ pub fn command() -> Command {
              the command that changes it is said. `info`: it decides nothing here, but is good to know.",
         )
         .after_long_help(
-            "Exit code: 0 when nothing is low, 1 when something is.\n\n\
+            "Exit code: 0 when nothing is low, 1 when something is. With --config: 0 when `umbel serve` would take it, 1 when \
+             it would not.\n\n\
              Run it as the user and in the container or service that the server runs in: limits differ there.\n\
              A `sysctl -w` holds until the next boot; a line in /etc/sysctl.d/ holds for good.",
         )
@@ -55,11 +58,21 @@ pub fn command() -> Command {
                 .allow_negative_numbers(true)
                 .value_parser(count(0..=REACTORS_MAX as u64, ""))
                 .help("Reactor threads, as for umbel serve; 0 means one for each core [default: 0]"),
-            limits::argument(backlog()).help(format!("As for umbel serve [default: {}]", backlog().default)),
+            settings::argument(of_limit(backlog())).help(format!("As for umbel serve [default: {}]", backlog().default)),
+            Arg::new("config")
+                .long("config")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("Check this configuration and the UMBEL_ variables, and not the machine: print each value with its source"),
+            Arg::new("strict")
+                .long("strict")
+                .action(ArgAction::SetTrue)
+                .requires("config")
+                .help("With --config, warnings are errors"),
             Arg::new("json")
                 .long("json")
                 .action(ArgAction::SetTrue)
-                .help("Print one JSON object: verdict, connections, findings"),
+                .help("Print one JSON object: verdict, connections, findings; or verdict, errors, warnings, listeners, settings"),
         ])
 }
 
@@ -69,13 +82,21 @@ fn backlog() -> &'static LimitInfo {
         .expect("the table of limits holds the backlog")
 }
 
-/// Prints the findings. The exit code says whether any is low.
-pub fn run(matches: &ArgMatches) -> Result<ExitCode, Box<dyn Error>> {
+/// Prints the findings. The exit code says whether any is low. `whole` is the whole command line.
+pub fn run(matches: &ArgMatches, whole: &Command) -> Result<ExitCode, Box<dyn Error>> {
+    if let Some(file) = matches.get_one::<PathBuf>("config") {
+        let wanted = check_settings::Wanted {
+            file,
+            is_strict: matches.get_flag("strict"),
+            is_json: matches.get_flag("json"),
+        };
+        return check_settings::run(&wanted, whole);
+    }
     let number = |name| matches.get_one::<u64>(name).copied();
     let wanted = Wanted {
         connections: number("connections").unwrap_or(1),
         reactors: number("reactors").unwrap_or(0),
-        backlog: number("backlog").unwrap_or(backlog().default),
+        backlog: settings::number(matches, "backlog").unwrap_or(backlog().default),
     };
     let findings = judge(&Machine::read(), &wanted);
     let is_low = findings

@@ -6,55 +6,19 @@ use std::fmt::{self, Write as _};
 use std::io::Write;
 use std::panic;
 
-use clap::{Arg, ArgMatches};
 use env_logger::fmt::Formatter;
 use env_logger::{Builder, Target};
 use log::kv::{self, Key, Value, VisitSource};
 use log::{LevelFilter, Record};
 use serde_json::{Map, Value as Json};
 
-/// The arguments that decide what is logged, and how.
-pub fn arguments() -> [Arg; 2] {
-    [
-        Arg::new("log-level")
-            .long("log-level")
-            .env("UMBEL_LOG_LEVEL")
-            .hide_env(true)
-            .hide_default_value(true)
-            .hide_possible_values(true)
-            .value_name("LEVEL")
-            .value_parser(["off", "error", "warn", "info", "debug", "trace"])
-            .default_value("info")
-            .help("The least important lines that are logged: off, error, warn, info, debug or trace [default: info]"),
-        Arg::new("log-format")
-            .long("log-format")
-            .env("UMBEL_LOG_FORMAT")
-            .hide_env(true)
-            .hide_default_value(true)
-            .hide_possible_values(true)
-            .value_name("FORMAT")
-            .value_parser(["text", "json"])
-            .default_value("text")
-            .help("text, for people, or json, one object a line [default: text]"),
-    ]
-}
-
-/// Whether lines are JSON.
-pub fn is_json(matches: &ArgMatches) -> bool {
-    matches
-        .get_one::<String>("log-format")
-        .is_some_and(|format| format == "json")
-}
-
-/// Starts logging.
-pub fn start(matches: &ArgMatches) {
-    let level = matches.get_one::<String>("log-level");
-    let level = level.and_then(|level| level.parse().ok());
+/// Starts logging, from this level on.
+pub fn start(level: &str, is_json: bool) {
     let mut builder = Builder::new();
     builder
-        .filter_level(level.unwrap_or(LevelFilter::Info))
+        .filter_level(level.parse().unwrap_or(LevelFilter::Info))
         .target(Target::Stderr);
-    if is_json(matches) {
+    if is_json {
         builder.format(write_json);
         // The standard library's own report of a panic has several lines, none of them JSON.
         panic::set_hook(Box::new(|panic| log::error!("{panic}")));

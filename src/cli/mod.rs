@@ -4,17 +4,19 @@
 //! | --- | --- |
 //! | `serve` | `umbel serve`: settings to [`Config`](umbel::Config) to a running server |
 //! | `inherited` | listening sockets that a socket unit of systemd hands over |
-//! | `limits` | a flag, a variable and a range check for each limit |
+//! | `settings` | flags and variables of all settings, and the file under them |
 //! | `log_output` | log lines, for people or as JSON |
 //! | `sub`, `publish` | `umbel sub` and `umbel pub` |
 //! | `url`, `client`, `http_client`, `event_stream` | where those two go, and the protocols that they speak |
 //! | `ending` | how connections end, and whether to come back |
 //! | `bench` | `umbel bench`, a load generator |
 //! | `check`, `machine` | `umbel check`: the verdicts, and the facts they are about |
+//! | `check_settings` | `umbel check --config`: each value with its source, errors and warnings |
 //! | `tips` | what to write instead of other programs' flags |
 //! | `documents` | completions and manual pages |
 
 mod check;
+mod check_settings;
 mod client;
 mod documents;
 mod ending;
@@ -22,11 +24,11 @@ mod event_stream;
 mod http_client;
 #[cfg(unix)]
 mod inherited;
-mod limits;
 mod log_output;
 mod machine;
 mod publish;
 mod serve;
+mod settings;
 mod sub;
 mod tips;
 pub mod url;
@@ -66,10 +68,10 @@ pub fn run(extension: &Extension) -> Result<ExitCode, Box<dyn Error>> {
         .unwrap_or_else(|error| tips::improve(error, &arguments).exit());
     match matches.subcommand() {
         Some((name, matches)) if name == extension.name => (extension.run)(matches),
-        Some(("serve", matches)) => serve::run(matches),
+        Some(("serve", matches)) => serve::run(matches, &command()),
         Some(("sub", matches)) => sub::run(matches),
         Some(("pub", matches)) => publish::run(matches),
-        Some(("check", matches)) => check::run(matches),
+        Some(("check", matches)) => check::run(matches, &command()),
         Some(("completions", matches)) => documents::print_completions(matches, command()),
         Some(("man", matches)) => documents::write_pages(matches, command()),
         _ => unreachable!("clap asks for one of the subcommands above"),

@@ -2,7 +2,31 @@
 //!
 //! The flags, the environment variables and the limits page of the guide all come from this table.
 
+use std::fmt;
+
 use super::ConfigError;
+
+/// Effect of a reload on a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reload {
+    /// It holds at once.
+    Live,
+    /// It holds for new connections. Open ones keep what they have.
+    New,
+    /// It stays as it was until the process is started anew.
+    Restart,
+}
+
+impl fmt::Display for Reload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Reload::Live => "at once",
+            Reload::New => "for new connections",
+            Reload::Restart => "at a restart",
+        })
+    }
+}
 
 /// Name, default, range and meaning of one limit.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +39,8 @@ pub struct LimitInfo {
     pub min: u64,
     /// Largest value.
     pub max: u64,
+    /// Effect of a reload on it.
+    pub reload: Reload,
     /// Meaning, with units and consequences.
     pub doc: &'static str,
 }
@@ -31,8 +57,24 @@ impl LimitInfo {
     }
 }
 
+/// The [`Reload`] of a limit. Where the table says nothing, it holds at once.
+macro_rules! reload {
+    () => {
+        Reload::Live
+    };
+    (for new connections) => {
+        Reload::New
+    };
+    (at restart) => {
+        Reload::Restart
+    };
+}
+
 macro_rules! limits {
-    ($( $(#[doc = $doc:literal])+ $name:ident: $type:ty = $default:literal in $min:literal..=$max:literal; )+) => {
+    ($(
+        $(#[doc = $doc:literal])+
+        $name:ident: $type:ty = $default:literal in $min:literal..=$max:literal $(, $($reload:ident)+)?;
+    )+) => {
         /// Numeric limits: bytes, counts and milliseconds, each with its unit at the end of its name.
         #[derive(Clone, Debug, PartialEq, Eq)]
         #[non_exhaustive]
@@ -51,6 +93,7 @@ macro_rules! limits {
             pub const ALL: &'static [LimitInfo] = &[
                 $( LimitInfo {
                     name: stringify!($name), default: $default, min: $min, max: $max,
+                    reload: reload!($($($reload)+)?),
                     doc: concat!($($doc),+).trim_ascii(),
                 }, )+
             ];
@@ -81,12 +124,10 @@ macro_rules! limits {
             }
 
             #[expect(clippy::cast_lossless, reason = "the table holds several widths")]
-            pub(super) fn check(&self) -> Result<(), ConfigError> {
+            pub(super) fn errors(&self) -> Vec<ConfigError> {
                 let values = [$( self.$name as u64, )+];
-                for (info, value) in Limits::ALL.iter().zip(values) {
-                    check_range(info, value)?;
-                }
-                Ok(())
+                let checked = Limits::ALL.iter().zip(values);
+                checked.filter_map(|(info, value)| check_range(info, value).err()).collect()
             }
         }
     };
@@ -132,35 +173,35 @@ limits! {
     /// Bytes of unfinished requests and messages of all connections together. A connection that would exceed it is closed with 1013 or refused with 503.
     inbound_bytes_total_max: usize = 1073741824 in 1048576..=1099511627776;
     /// SO_SNDBUF of every connection. Together with not_sent_low_water_mark_bytes it bounds the kernel memory of a stalled reader. Below two segments (64 KiB each on loopback) large messages wait for delayed acknowledgements. 0 leaves it to the system.
-    send_buffer_bytes: usize = 65536 in 0..=1073741824;
+    send_buffer_bytes: usize = 65536 in 0..=1073741824, for new connections;
     /// SO_RCVBUF of every connection. 0 leaves it to the system.
-    receive_buffer_bytes: usize = 0 in 0..=1073741824;
+    receive_buffer_bytes: usize = 0 in 0..=1073741824, for new connections;
     /// TCP_NOTSENT_LOWAT: bytes that the kernel takes ahead of what it may send. 0 leaves it to the system.
-    not_sent_low_water_mark_bytes: usize = 16384 in 0..=1073741824;
+    not_sent_low_water_mark_bytes: usize = 16384 in 0..=1073741824, for new connections;
     /// TCP_USER_TIMEOUT: time that sent bytes may stay unacknowledged. 0 leaves it to the system.
-    tcp_user_timeout_ms: u64 = 30000 in 0..=3600000;
+    tcp_user_timeout_ms: u64 = 30000 in 0..=3600000, for new connections;
     /// Connections that wait to be accepted, for each listening socket. The kernel caps it at net.core.somaxconn.
-    backlog: u32 = 4096 in 1..=65535;
+    backlog: u32 = 4096 in 1..=65535, at restart;
     /// Connections at a time. More are answered 503. 0 means as many as the descriptor limit allows.
-    connections_max: usize = 0 in 0..=16777216;
+    connections_max: usize = 0 in 0..=16777216, at restart;
     /// Connections accepted in one tick of a reactor, so that a connect storm does not starve established connections.
     accepts_per_tick_max: usize = 64 in 1..=4096;
     /// Pause in accepting after descriptors or socket memory ran out.
-    accept_pause_ms: u64 = 100 in 10..=10000;
+    accept_pause_ms: u64 = 100 in 10..=10000, at restart;
     /// Bytes of a reactor's read buffer, which all of its connections share.
-    read_buffer_bytes: usize = 262144 in 4096..=16777216;
+    read_buffer_bytes: usize = 262144 in 4096..=16777216, at restart;
     /// Bytes read from one connection in one tick before other connections have their turn.
     read_budget_bytes: usize = 262144 in 1024..=268435456;
     /// Messages that wait in a reactor's mailbox. When it is full, the hub's shards wait, and publishers with them.
-    mailbox_messages_max: usize = 8192 in 16..=1048576;
+    mailbox_messages_max: usize = 8192 in 16..=1048576, at restart;
     /// Bytes of publications that wait in a reactor's mailbox.
-    mailbox_bytes_max: usize = 67108864 in 1048576..=68719476736;
+    mailbox_bytes_max: usize = 67108864 in 1048576..=68719476736, at restart;
     /// Commands that wait for one shard of the hub. When it is full, publishers wait: TCP pushes back, HTTP gets 503.
-    commands_max: usize = 4096 in 16..=1048576;
+    commands_max: usize = 4096 in 16..=1048576, at restart;
     /// Bytes of publications that wait for one shard of the hub.
-    command_bytes_max: usize = 67108864 in 1048576..=68719476736;
+    command_bytes_max: usize = 67108864 in 1048576..=68719476736, at restart;
     /// Topics with subscribers, on each reactor. More are refused with 503.
-    topics_max: usize = 1048576 in 1..=67108864;
+    topics_max: usize = 1048576 in 1..=67108864, at restart;
     /// Bytes of all histories together, with the overhead of each topic and the encoded forms of each publication (umbel.v1, event stream, compressed). Resident memory grows by at most a quarter more. Beyond it, the histories that were neither published to nor recovered from for the longest time are emptied.
     history_bytes_total_max: usize = 268435456 in 0..=1099511627776;
     /// Publications that one subscriber may recover at once. A subscriber that missed more is told that it is not recovered.
@@ -176,7 +217,7 @@ limits! {
     /// Commands in one umbel.v1 message. Of a message with more none is carried out, and one error answers it.
     commands_per_message_max: usize = 1000 in 1..=1000000;
     /// Publishes that wait for their receipt, on each reactor. More are answered with an error or 503.
-    receipts_max: usize = 1024 in 1..=1048576;
+    receipts_max: usize = 1024 in 1..=1048576, at restart;
     /// Members of a topic that others are told about, in answers, joins and leaves. Members beyond it are only counted.
     presence_max: usize = 10000 in 1..=1048576;
     /// Topics in one answer of `GET /topics`, and the largest `limit=` it takes. The rest is on the next page. A page ends early at half of outbox_bytes_max.
@@ -184,17 +225,17 @@ limits! {
     /// Bytes of the `info` that a connection shows to others by presence. More is refused with 400.
     info_bytes_max: usize = 1024 in 0..=65536;
     /// Bytes of all requests that are kept for an embedding program's Authorizer: one for each umbel.v1 connection, and one for each `POST /pub` until its lines are read. A request beyond it is refused with 503.
-    authorizer_head_bytes_total_max: usize = 268435456 in 512..=1099511627776;
+    authorizer_head_bytes_total_max: usize = 268435456 in 512..=1099511627776, at restart;
     /// Bytes of the shortest message that is compressed. Shorter ones leave uncompressed.
-    deflate_bytes_min: usize = 256 in 0..=1073741824;
+    deflate_bytes_min: usize = 256 in 0..=1073741824, at restart;
     /// Bytes of the longest message that is compressed. Longer ones leave uncompressed, as compressing them would hold up a reactor.
-    deflate_bytes_max: usize = 1048576 in 0..=1073741824;
+    deflate_bytes_max: usize = 1048576 in 0..=1073741824, at restart;
     /// Compression level of publications, from 1 (fastest) to 9 (smallest).
-    deflate_level: u8 = 3 in 1..=9;
+    deflate_level: u8 = 3 in 1..=9, at restart;
     /// Topics with a shared compression context (a cohort): one compressor of 276 KiB for each such topic on each reactor. The number is divided among the reactors, at least one each; the least active topics give theirs up. 0: every publication is compressed by itself.
-    deflate_cohorts_max: usize = 128 in 0..=65536;
+    deflate_cohorts_max: usize = 128 in 0..=65536, at restart;
     /// Longest time that a new subscriber of a cohort gets publications compressed by themselves, before the cohort's context starts anew.
-    deflate_reset_interval_ms: u64 = 5000 in 10..=3600000;
+    deflate_reset_interval_ms: u64 = 5000 in 10..=3600000, at restart;
     /// Time for a shutdown: deliver what is queued, close every connection, exit.
     drain_timeout_ms: u64 = 10000 in 0..=3600000;
 }

@@ -93,6 +93,21 @@ pub enum Surface {
     Admin,
 }
 
+impl Surface {
+    /// The resources in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Surface::All => "everything",
+            Surface::Public => {
+                "what clients need: topics and endpoints, no console, figures and lists"
+            }
+            Surface::Admin => {
+                "what operators need: console, figures and lists, and /ws for those who may observe"
+            }
+        }
+    }
+}
+
 impl fmt::Display for Surface {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -23,13 +23,13 @@ const FIELDS: &str =
     "history=, history_bytes_max=, history_age_max_ms=, slow_consumer= and presence=";
 
 /// Publications of a topic's history that a rule may ask for.
-const PUBLICATIONS_RANGE: RangeInclusive<u64> = 0..=10_000_000;
+pub const PUBLICATIONS_RANGE: RangeInclusive<u64> = 0..=10_000_000;
 
 /// Bytes of a topic's history that a rule may ask for: up to 64 GiB.
-const BYTES_RANGE: RangeInclusive<u64> = 1..=1 << 36;
+pub const BYTES_RANGE: RangeInclusive<u64> = 1..=1 << 36;
 
 /// Age of a topic's history that a rule may ask for: up to a year.
-const AGE_RANGE_MS: RangeInclusive<u64> = 1..=31_536_000_000;
+pub const AGE_RANGE_MS: RangeInclusive<u64> = 1..=31_536_000_000;
 
 /// Limits of a topic's history. What exceeds any of the three goes, the oldest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +85,7 @@ impl SlowConsumer {
 
     /// Its name in rules, messages and metrics.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             SlowConsumer::Close => "close",
             SlowConsumer::DropOldest => "drop-oldest",
@@ -145,26 +145,38 @@ impl TopicRule {
             error("a rule is a pattern and fields, as in `orders/** history=1000`".to_owned())
         })?;
         let pattern = Pattern::parse(pattern).map_err(|reason| error(reason.to_string()))?;
+        TopicRule::of_fields(pattern, words).map_err(error)
+    }
+
+    /// A rule for these topics, with fields as a rule's text has them: `history=1000`.
+    ///
+    /// # Errors
+    /// When there is no field, one is unknown, stands twice or has no such value, or what is said of a history has none
+    /// to be said of.
+    pub(crate) fn of_fields<'a>(
+        pattern: Pattern,
+        fields: impl Iterator<Item = &'a str>,
+    ) -> Result<TopicRule, String> {
         let mut rule = TopicRule::new(pattern);
         let mut seen = Vec::new();
-        for word in words {
-            let name = rule.set(word).map_err(error)?;
+        for field in fields {
+            let name = rule.set(field)?;
             if seen.contains(&name) {
-                return Err(error(format!("{name} is set twice; set it once")));
+                return Err(format!("{name} is set twice; set it once"));
             }
             seen.push(name);
         }
         if seen.is_empty() {
-            return Err(error(format!(
+            return Err(format!(
                 "it has no fields; there are {FIELDS}; history=0 sets nothing"
-            )));
+            ));
         }
         if let Some(name) = seen.iter().find(|name| name.starts_with("history_"))
             && rule.history.publications_max == 0
         {
-            return Err(error(format!(
+            return Err(format!(
                 "{name} needs a history; say history=COUNT, how many publications there are in it at most"
-            )));
+            ));
         }
         Ok(rule)
     }

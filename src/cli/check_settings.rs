@@ -1,0 +1,170 @@
+//! `umbel check --config`: what a configuration comes to, with the source of each value.
+
+use std::error::Error;
+use std::io::{self, ErrorKind, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Command;
+use serde_json::{Value as Json, json};
+use umbel::Config;
+use umbel::config::Listeners;
+use umbel::config::file::{Problem, Problems, Source};
+use umbel::config::table::settings as all_settings;
+
+use super::settings::{self, Gathered};
+
+/// Order to check a file.
+pub struct Wanted<'a> {
+    /// The file.
+    pub file: &'a Path,
+    /// Warnings are errors.
+    pub is_strict: bool,
+    /// One JSON object in place of words.
+    pub is_json: bool,
+}
+
+/// What was found.
+struct Checked {
+    gathered: Gathered,
+    config: Option<Config>,
+    errors: Vec<Problem>,
+    warnings: Vec<Problem>,
+}
+
+/// Prints the settings that `umbel serve` would take. It binds nothing. The exit code says whether they can stand.
+pub fn run(wanted: &Wanted<'_>, command: &Command) -> Result<ExitCode, Box<dyn Error>> {
+    let serve = command.find_subcommand("serve");
+    let serve = serve.ok_or("umbel serve is a command")?.clone();
+    let arguments = [
+        "umbel serve".as_ref(),
+        "--config".as_ref(),
+        wanted.file.as_os_str(),
+    ];
+    // A variable that cannot stand is one error more, and not a matter of the command line.
+    let matches = serve.try_get_matches_from(arguments).map_err(|error| {
+        let text = error.to_string();
+        let text = text.strip_prefix("error: ").unwrap_or(&text);
+        text.split("\n\nFor more").next().unwrap_or(text).to_owned()
+    })?;
+    let gathered = settings::gather(&matches, command);
+    let (config, errors) = match gathered.config() {
+        Ok(config) => (Some(config), Vec::new()),
+        Err(Problems(errors)) => (None, errors),
+    };
+    let mut warnings = gathered.warnings.clone();
+    warnings.extend(
+        config
+            .iter()
+            .flat_map(|config| gathered.values.warnings(config)),
+    );
+    let is_bad = !errors.is_empty() || (wanted.is_strict && !warnings.is_empty());
+    let checked = Checked {
+        gathered,
+        config,
+        errors,
+        warnings,
+    };
+    let text = match wanted.is_json {
+        true => format!("{:#}\n", checked.json(is_bad)),
+        false => checked.words(),
+    };
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => return Err(error.into()),
+        _ => {}
+    }
+    Ok(ExitCode::from(u8::from(is_bad)))
+}
+
+/// Who may come by each listener, in words.
+fn listeners(config: &Config) -> Vec<(String, String)> {
+    let policy = match config.rights() {
+        Ok(rights) => String::from(rights),
+        Err(error) => error.to_string(),
+    };
+    let listeners = Listeners::of(&config.listeners);
+    let shown = listeners.with_surfaces().map(|(listener, surface)| {
+        let address = match listener.name == listener.address.to_string() {
+            true => listener.name.clone(),
+            false => format!("{} ({})", listener.name, listener.address),
+        };
+        (address, format!("shows {}; {policy}", surface.words()))
+    });
+    shown.collect()
+}
+
+impl Checked {
+    fn words(&self) -> String {
+        let mut text = String::new();
+        let width = all_settings()
+            .map(|info| info.key.to_string().len())
+            .max()
+            .unwrap_or(0);
+        let values = &self.gathered.values;
+        for info in all_settings() {
+            let (value, source) = (values.words(&info), values.source(info.name));
+            let value = if value.is_empty() {
+                "(not set)"
+            } else {
+                &value
+            };
+            text.push_str(&format!(
+                "{:<width$}  {value}  [{source}]\n",
+                info.key.to_string()
+            ));
+        }
+        text.push('\n');
+        for (address, words) in self.config.iter().flat_map(listeners) {
+            text.push_str(&format!("{address}: {words}\n"));
+        }
+        for (kind, problems) in [("warning", &self.warnings), ("error", &self.errors)] {
+            for problem in problems {
+                text.push_str(&format!("{kind}: {problem}\n"));
+            }
+        }
+        let (errors, warnings) = (self.errors.len(), self.warnings.len());
+        text.push_str(&format!("{errors} errors, {warnings} warnings\n"));
+        text
+    }
+
+    fn json(&self, is_bad: bool) -> Json {
+        let values = &self.gathered.values;
+        let settings: Vec<_> = all_settings()
+            .map(|info| {
+                let source = values.source(info.name);
+                json!({
+                    "name": info.name,
+                    "key": info.key.to_string(),
+                    "value": values.words(&info),
+                    "is_set": !matches!(source, Source::Unset),
+                    "source": source.to_string(),
+                    "reload": info.reload.to_string(),
+                })
+            })
+            .collect();
+        let listeners: Vec<_> = self
+            .config
+            .iter()
+            .flat_map(listeners)
+            .map(|(name, holds)| json!({ "listener": name, "holds": holds }))
+            .collect();
+        json!({
+            "verdict": if is_bad { "failed" } else { "ok" },
+            "errors": self.errors.iter().map(problem).collect::<Vec<_>>(),
+            "warnings": self.warnings.iter().map(problem).collect::<Vec<_>>(),
+            "listeners": listeners,
+            "settings": settings,
+        })
+    }
+}
+
+fn problem(problem: &Problem) -> Json {
+    let mut shown = json!({ "message": problem.message() });
+    if let Some(place) = problem.place() {
+        let (line, column) = place.position();
+        shown["file"] = place.path().to_string_lossy().into();
+        shown["line"] = line.into();
+        shown["column"] = column.into();
+    }
+    shown
+}

@@ -1,0 +1,282 @@
+//! The file's text to values, each with its place. All that is wrong is told, not the first alone.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::nearest::{nearest, plain};
+use super::problem::{FileText, Place, Problem};
+use super::rows;
+use super::secrets::{SecretPlace, SecretSource};
+use super::value::Value;
+use crate::config::Secret;
+use crate::config::table::{Kind, SettingInfo, setting, settings};
+
+/// A value of the file: where it stands, and where each of its rows does.
+#[derive(Debug)]
+pub struct Found {
+    /// The value.
+    pub value: Value,
+    /// Its place.
+    pub place: Place,
+    /// The place of each row of a table that repeats.
+    pub rows: Vec<Place>,
+}
+
+/// The parser's word for a key that stands twice, of which the first counts.
+const DUPLICATE: &str = "duplicate key";
+
+/// Reader of one file.
+pub struct Parser<'a> {
+    file: &'a Arc<FileText>,
+    secrets: &'a dyn SecretSource,
+    /// Values, by the setting's name.
+    pub found: BTreeMap<&'static str, Found>,
+    /// Errors.
+    pub problems: Vec<Problem>,
+    /// Warnings about where secrets are.
+    pub warnings: Vec<Problem>,
+    /// Variables that secrets are taken from.
+    pub secret_variables: Vec<String>,
+}
+
+pub(super) type Entry<'a, 'i> = (
+    &'a Spanned<std::borrow::Cow<'i, str>>,
+    &'a Spanned<DeValue<'i>>,
+);
+
+impl<'a> Parser<'a> {
+    /// Reads the whole file.
+    pub fn parse(file: &'a Arc<FileText>, secrets: &'a dyn SecretSource) -> Parser<'a> {
+        let mut parser = Parser {
+            file,
+            secrets,
+            found: BTreeMap::new(),
+            problems: Vec::new(),
+            warnings: Vec::new(),
+            secret_variables: Vec::new(),
+        };
+        let (root, errors) = DeTable::parse_recoverable(file.text());
+        for error in &errors {
+            let end = file.text().len();
+            let place = parser.place(&error.span().unwrap_or(end..end));
+            parser
+                .problems
+                .push(Problem::at(place, format!("not TOML: {}", error.message())));
+        }
+        // What is made of a file with other errors is anybody's guess.
+        if errors.iter().all(|error| error.message() == DUPLICATE) {
+            parser.read_table("", root.get_ref());
+        }
+        parser
+    }
+
+    pub(super) fn place(&self, span: &Range<usize>) -> Place {
+        Place::new(self.file, span.clone())
+    }
+
+    pub(super) fn problem(&mut self, span: &Range<usize>, message: impl Into<String>) {
+        let place = self.place(span);
+        self.problems.push(Problem::at(place, message));
+    }
+
+    fn read_table(&mut self, table: &str, entries: &DeTable<'_>) {
+        for (key, value) in entries {
+            let name = key.get_ref().as_ref();
+            let known = settings().find(|info| info.key.table == table && info.key.name == name);
+            let is_table = table.is_empty() && settings().any(|info| info.key.table == name);
+            match (known, value.get_ref()) {
+                (Some(info), _) => self.read_setting(&info, (key, value)),
+                (None, DeValue::Table(entries)) if is_table => self.read_table(name, entries),
+                (None, _) if is_table => {
+                    self.problem(
+                        &value.span(),
+                        format!("{name} is a table: write [{name}], and its keys below"),
+                    );
+                }
+                (None, _) => self.unknown_key(table, name, &key.span()),
+            }
+        }
+    }
+
+    fn unknown_key(&mut self, table: &str, name: &str, span: &Range<usize>) {
+        let meant = plain(name);
+        let elsewhere = settings().find(|info| info.key.name == meant || info.name == meant);
+        let tip = if let Some(info) = elsewhere {
+            let key = info.key;
+            match (key.table, info.kind) {
+                (_, Kind::Listeners | Kind::TopicRules) => {
+                    format!("; write [[{key}]], one for each")
+                }
+                ("", _) if !table.is_empty() => {
+                    format!(": {} stands outside of tables, above the first", key.name)
+                }
+                (inside, _) if inside != table => format!(": write {} in [{inside}]", key.name),
+                _ => format!(": did you mean \"{}\"?", key.name),
+            }
+        } else {
+            let tables = ["limits", "log"].into_iter().filter(|_| table.is_empty());
+            let keys = settings().filter(|info| info.key.table == table);
+            let near = nearest(&meant, keys.map(|info| info.key.name).chain(tables));
+            let anywhere = || {
+                let near = nearest(&meant, settings().map(|info| info.key.name))?;
+                settings().find(|info| info.key.name == near)
+            };
+            match (near, anywhere()) {
+                (Some(near), _) => format!(": did you mean \"{near}\"?"),
+                (None, Some(info)) => format!(": did you mean {}?", info.key),
+                (None, None) => String::new(),
+            }
+        };
+        let of_table = match table {
+            "" => String::new(),
+            table => format!(" in [{table}]"),
+        };
+        let name = name.escape_debug();
+        self.problem(span, format!("unknown key \"{name}\"{of_table}{tip}"));
+    }
+
+    fn read_setting(&mut self, info: &SettingInfo, (key, value): Entry<'_, '_>) {
+        let place = self.place(&value.span());
+        let (value, rows) = match info.kind {
+            Kind::Listeners => rows::read_listeners(self, value),
+            Kind::TopicRules => rows::read_topic_rules(self, value),
+            Kind::Secret => (self.read_secret(info, value).map(Value::Secret), Vec::new()),
+            Kind::Texts => self.read_texts(info, value),
+            _ => (self.read_plain(info, value), Vec::new()),
+        };
+        debug_assert_eq!(key.get_ref().as_ref(), info.key.name);
+        if let Some(value) = value {
+            self.found.insert(info.name, Found { value, place, rows });
+        }
+    }
+
+    fn read_plain(&mut self, info: &SettingInfo, value: &Spanned<DeValue<'_>>) -> Option<Value> {
+        let parsed = scalar(info.kind, value.get_ref()).and_then(|text| Value::parse(info, &text));
+        let report =
+            |problem: String| self.problem(&value.span(), format!("{}: {problem}", info.key.name));
+        parsed.map_err(report).ok()
+    }
+
+    fn read_texts(
+        &mut self,
+        info: &SettingInfo,
+        value: &Spanned<DeValue<'_>>,
+    ) -> (Option<Value>, Vec<Place>) {
+        let name = info.key.name;
+        let DeValue::Array(items) = value.get_ref() else {
+            self.problem(
+                &value.span(),
+                format!("{name}: it must be a list, as in {name} = {}", info.example),
+            );
+            return (None, Vec::new());
+        };
+        let (mut texts, mut rows) = (Vec::new(), Vec::new());
+        for item in items {
+            match item.get_ref() {
+                DeValue::String(text) => {
+                    texts.push(text.clone().into_owned());
+                    rows.push(self.place(&item.span()));
+                }
+                other => {
+                    let kind = kind_of(other);
+                    self.problem(
+                        &item.span(),
+                        format!("{name}: it must be a list of strings, and this is {kind}"),
+                    );
+                }
+            }
+        }
+        (Some(Value::Texts(texts)), rows)
+    }
+
+    fn read_secret(&mut self, info: &SettingInfo, value: &Spanned<DeValue<'_>>) -> Option<Secret> {
+        let name = info.key.name;
+        const FORMS: &str =
+            "a string, or { file = \"PATH\" }, { credential = \"NAME\" } or { env = \"NAME\" }";
+        let place = match value.get_ref() {
+            DeValue::String(text) => SecretPlace::Here(text),
+            DeValue::Table(fields) if fields.len() == 1 => {
+                let (key, target) = fields.iter().next()?;
+                let target = target.get_ref().as_str().unwrap_or_default();
+                match key.get_ref().as_ref() {
+                    "file" => SecretPlace::File(target),
+                    "credential" => SecretPlace::Credential(target),
+                    "env" => SecretPlace::Variable(target),
+                    _ => {
+                        self.problem(&key.span(), format!("{name}: it must be {FORMS}"));
+                        return None;
+                    }
+                }
+            }
+            _ => {
+                self.problem(&value.span(), format!("{name}: it must be {FORMS}"));
+                return None;
+            }
+        };
+        if let SecretPlace::Variable(name) = place {
+            self.secret_variables.push(name.to_owned());
+        }
+        let resolved = self.secrets.resolve(&place);
+        let found =
+            resolved.map_err(|problem| self.problem(&value.span(), format!("{name}: {problem}")));
+        let (secret, warning) = found.ok()?;
+        if let Some(warning) = warning {
+            let place = self.place(&value.span());
+            self.warnings
+                .push(Problem::at(place, format!("{name}: {warning}")));
+        }
+        Some(secret)
+    }
+}
+
+/// The text of a value that has no parts, as a flag would have it.
+///
+/// # Errors
+/// It is of another kind.
+pub(super) fn scalar(kind: Kind, value: &DeValue<'_>) -> Result<String, String> {
+    match (kind, value) {
+        (Kind::Number { .. }, DeValue::Integer(integer)) => match integer.radix() {
+            10 => Ok(integer.as_str().to_owned()),
+            radix => u64::from_str_radix(integer.as_str(), radix)
+                .map(|number| number.to_string())
+                .map_err(|_| "it is too large".to_owned()),
+        },
+        (Kind::Number { .. }, DeValue::Float(float)) => Ok(float.as_str().to_owned()),
+        (Kind::Bool | Kind::Switch, DeValue::Boolean(flag)) => Ok(flag.to_string()),
+        (Kind::Bool | Kind::Switch, other) => Err(format!(
+            "it must be true or false, without quotes, and this is {}",
+            kind_of(other)
+        )),
+        (_, DeValue::String(text)) => Ok(text.clone().into_owned()),
+        (Kind::Number { .. }, other) => Err(format!(
+            "it must be a number, and this is {}",
+            kind_of(other)
+        )),
+        (_, other) => Err(format!(
+            "it must be a string in quotes, and this is {}",
+            kind_of(other)
+        )),
+    }
+}
+
+/// What a value is, with its article.
+pub(super) fn kind_of(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a number with a fraction",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+/// The setting that a name of the table stands for. It exists: the names are those of the table's own constants.
+pub(super) fn known(name: &str) -> SettingInfo {
+    setting(name).expect("the table of settings holds it")
+}

@@ -1,0 +1,212 @@
+//! Rows of tables that repeat: `[[listener]]` and `[[topic]]`.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::nearest::{nearest, plain};
+use super::parse::{Parser, kind_of, known, scalar};
+use super::problem::Place;
+use super::value::{Value, one_of, parse_number};
+use crate::config::table::{FieldInfo, Kind, LISTENER_FIELDS, TOPIC_FIELDS};
+use crate::config::{ListenAddress, Listener};
+use crate::topic::{Pattern, TopicRule};
+use crate::units::Unit;
+
+/// A row's fields that can stand by themselves, as texts, by name.
+type Fields = BTreeMap<&'static str, (String, Range<usize>)>;
+
+/// Reads all rows of `[[listener]]`.
+pub(super) fn read_listeners(
+    parser: &mut Parser<'_>,
+    value: &Spanned<DeValue<'_>>,
+) -> (Option<Value>, Vec<Place>) {
+    let (listeners, rows) = read_rows(parser, "listener", LISTENER_FIELDS, value, read_listener);
+    (listeners.map(Value::Listeners), rows)
+}
+
+/// Reads all rows of `[[topic]]`.
+pub(super) fn read_topic_rules(
+    parser: &mut Parser<'_>,
+    value: &Spanned<DeValue<'_>>,
+) -> (Option<Value>, Vec<Place>) {
+    let (rules, rows) = read_rows(parser, "topic", TOPIC_FIELDS, value, read_topic_rule);
+    (rules.map(Value::TopicRules), rows)
+}
+
+fn read_rows<T>(
+    parser: &mut Parser<'_>,
+    table: &str,
+    fields: &'static [FieldInfo],
+    value: &Spanned<DeValue<'_>>,
+    read: fn(&mut Parser<'_>, &Fields, &Range<usize>) -> Option<T>,
+) -> (Option<Vec<T>>, Vec<Place>) {
+    let DeValue::Array(items) = value.get_ref() else {
+        let message = format!("there may be several of them: write [[{table}]], one for each");
+        parser.problem(&value.span(), message);
+        return (None, Vec::new());
+    };
+    let (mut values, mut rows) = (Vec::new(), Vec::new());
+    for item in items {
+        let span = item.span();
+        let DeValue::Table(entries) = item.get_ref() else {
+            let kind = kind_of(item.get_ref());
+            parser.problem(
+                &span,
+                format!("each [[{table}]] is a table, and this is {kind}"),
+            );
+            continue;
+        };
+        let before = parser.problems.len();
+        let texts = read_fields(parser, table, fields, entries);
+        // What is missing may be what was misspelt.
+        let is_spelt_well = parser.problems.len() == before;
+        let required = fields
+            .iter()
+            .filter(|field| field.is_required && is_spelt_well);
+        for field in required {
+            let is_there = entries
+                .iter()
+                .any(|(key, _)| key.get_ref().as_ref() == field.name);
+            if !is_there {
+                let message = format!(
+                    "this [[{table}]] has no {}, as in {} = {}",
+                    field.name, field.name, field.example
+                );
+                parser.problem(&span, message);
+            }
+        }
+        if parser.problems.len() > before {
+            continue;
+        }
+        if let Some(value) = read(parser, &texts, &span) {
+            values.push(value);
+            rows.push(parser.place(&span));
+        }
+    }
+    (Some(values), rows)
+}
+
+fn read_fields(
+    parser: &mut Parser<'_>,
+    table: &str,
+    fields: &'static [FieldInfo],
+    entries: &DeTable<'_>,
+) -> Fields {
+    let mut texts = Fields::new();
+    for (key, value) in entries {
+        let name = key.get_ref().as_ref();
+        let Some(field) = fields.iter().find(|field| field.name == name) else {
+            let tip = match nearest(&plain(name), fields.iter().map(|field| field.name)) {
+                Some(near) => format!(": did you mean \"{near}\"?"),
+                None => format!("; there are {}", names(fields)),
+            };
+            let name = name.escape_debug();
+            parser.problem(
+                &key.span(),
+                format!("unknown key \"{name}\" in [[{table}]]{tip}"),
+            );
+            continue;
+        };
+        let checked =
+            scalar(field.kind, value.get_ref()).and_then(|text| check(field, &text).map(|()| text));
+        match checked {
+            Ok(text) => {
+                texts.insert(field.name, (text, value.span()));
+            }
+            Err(problem) => parser.problem(&value.span(), format!("{name}: {problem}")),
+        }
+    }
+    texts
+}
+
+fn names(fields: &[FieldInfo]) -> String {
+    let names: Vec<_> = fields.iter().map(|field| field.name).collect();
+    names.join(", ")
+}
+
+/// Whether a text can stand for a field.
+fn check(field: &FieldInfo, text: &str) -> Result<(), String> {
+    match field.kind {
+        Kind::Number { min, max } => {
+            parse_number(Unit::of_setting(field.name), text, min..=max).map(|_| ())
+        }
+        Kind::Choice(words) if !words.contains(&text) => Err(one_of(words)),
+        _ => Ok(()),
+    }
+}
+
+fn read_listener(
+    parser: &mut Parser<'_>,
+    fields: &Fields,
+    span: &Range<usize>,
+) -> Option<Listener> {
+    let text = |name: &str| fields.get(name).map(|(text, span)| (text.as_str(), span));
+    let (address, at) = text("address")?;
+    if address.contains('#') && !address.starts_with("unix:") {
+        parser.problem(
+            at,
+            "address: in the file, what it shows is another key: surface = \"admin\"",
+        );
+        return None;
+    }
+    // A unix path may hold a `#`, so that what it shows is always said behind it.
+    let parsed = match address.starts_with("unix:") {
+        true => format!("{address}#all").parse().map(|listener| Listener {
+            surface: None,
+            ..listener
+        }),
+        false => address.parse::<Listener>(),
+    };
+    let report = |problem: String| parser.problem(at, format!("address: {problem}"));
+    let mut listener = parsed.map_err(report).ok()?;
+    if let Some((surface, _)) = text("surface") {
+        // It is one of the words, which were checked.
+        let with = format!("127.0.0.1:0#{surface}").parse::<Listener>().ok()?;
+        listener.surface = with.surface;
+    }
+    if let Some((mode, at)) = text("mode") {
+        let parsed = u32::from_str_radix(mode, 8)
+            .ok()
+            .filter(|mode| *mode <= 0o777);
+        match (&mut listener.address, parsed) {
+            (ListenAddress::Unix { mode, .. }, Some(parsed)) => *mode = parsed,
+            (ListenAddress::Unix { .. }, None) => {
+                parser.problem(at, "mode: it must be permissions in octal, as in \"0660\"");
+            }
+            _ => parser.problem(at, "mode: only a unix socket has permissions"),
+        }
+    }
+    match text("name") {
+        Some(("", at)) => parser.problem(at, "name: it is empty; leave it out, or give one"),
+        Some((name, _)) => listener = listener.named(name),
+        None => {}
+    }
+    debug_assert!(!span.is_empty());
+    Some(listener)
+}
+
+fn read_topic_rule(
+    parser: &mut Parser<'_>,
+    fields: &Fields,
+    span: &Range<usize>,
+) -> Option<TopicRule> {
+    let (pattern, at) = fields.get("pattern")?;
+    let parsed = Pattern::parse(pattern);
+    let pattern = parsed
+        .map_err(|problem| parser.problem(at, format!("pattern: {problem}")))
+        .ok()?;
+    let words = fields.iter().filter(|(name, _)| **name != "pattern");
+    let words = words.map(|(name, (text, _))| match (*name, text.as_str()) {
+        ("presence", "true") => "presence=on".to_owned(),
+        ("presence", _) => "presence=off".to_owned(),
+        (name, text) => format!("{name}={text}"),
+    });
+    let words: Vec<_> = words.collect();
+    let rule = TopicRule::of_fields(pattern, words.iter().map(String::as_str));
+    let key = known("topic_rule").key;
+    rule.map_err(|problem| parser.problem(span, format!("[[{key}]]: {problem}")))
+        .ok()
+}

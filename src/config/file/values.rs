@@ -1,0 +1,314 @@
+//! Values of all sources, and the configuration that they make.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::parse::Found;
+use super::problem::{Place, Problem, Problems};
+use super::value::Value;
+use crate::config::table::{SettingInfo, Unset, settings};
+use crate::config::{Access, Config, ConfigError, Deflate, Limits, Listener, Origins};
+use crate::protocol::OriginList;
+
+/// Source of a value, the weakest first.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// Nobody set it.
+    Unset,
+    /// The file.
+    File(Place),
+    /// A variable.
+    Variable(String),
+    /// A flag, with its dashes.
+    Flag(String),
+}
+
+impl Source {
+    fn rank(&self) -> u8 {
+        match self {
+            Source::Unset => 0,
+            Source::File(_) => 1,
+            Source::Variable(_) => 2,
+            Source::Flag(_) => 3,
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Unset => f.write_str("default"),
+            Source::File(place) => place.fmt(f),
+            Source::Variable(name) | Source::Flag(name) => f.write_str(name),
+        }
+    }
+}
+
+/// A value that was given, and its source.
+#[derive(Clone, Debug)]
+pub struct Given {
+    /// The value.
+    pub value: Value,
+    /// Its source.
+    pub source: Source,
+    rows: Vec<Place>,
+}
+
+/// Values of all sources. Of a setting that several give, the highest counts whole.
+#[derive(Clone, Debug, Default)]
+pub struct Values(BTreeMap<&'static str, Given>);
+
+impl Values {
+    /// Those of a file.
+    pub(super) fn of_file(found: BTreeMap<&'static str, Found>) -> Values {
+        let given = found.into_iter().map(|(name, found)| {
+            let Found { value, place, rows } = found;
+            let source = Source::File(place);
+            (
+                name,
+                Given {
+                    value,
+                    source,
+                    rows,
+                },
+            )
+        });
+        Values(given.collect())
+    }
+
+    /// Sets a value, unless a higher source has.
+    pub fn set(&mut self, name: &'static str, value: Value, source: Source) {
+        let is_lower = self
+            .0
+            .get(name)
+            .is_some_and(|given| given.source.rank() > source.rank());
+        if !is_lower {
+            let rows = Vec::new();
+            self.0.insert(
+                name,
+                Given {
+                    value,
+                    source,
+                    rows,
+                },
+            );
+        }
+    }
+
+    /// The value of a setting and its source, if one gives it.
+    pub fn given(&self, name: &str) -> Option<&Given> {
+        self.0.get(name)
+    }
+
+    /// Source of a setting's value.
+    pub fn source(&self, name: &str) -> Source {
+        self.given(name)
+            .map_or(Source::Unset, |given| given.source.clone())
+    }
+
+    /// The value of a setting in words, the default included.
+    pub fn words(&self, info: &SettingInfo) -> String {
+        match self.given(info.name) {
+            Some(given) => given.value.words(),
+            None => info.unset_words().into_owned(),
+        }
+    }
+
+    /// Word of a choice, the default included.
+    pub fn choice(&self, name: &str) -> String {
+        match self.given(name).map(|given| &given.value) {
+            Some(Value::Choice(word)) => word.clone(),
+            _ => unset_word(name).unwrap_or_default().to_owned(),
+        }
+    }
+
+    fn number(&self, name: &str) -> u64 {
+        match self.given(name).map(|given| &given.value) {
+            Some(Value::Number(number)) => *number,
+            _ => 0,
+        }
+    }
+
+    fn is_on(&self, name: &str) -> bool {
+        match self.given(name).map(|given| &given.value) {
+            Some(Value::Bool(flag)) => *flag,
+            _ => unset_word(name) == Some("true"),
+        }
+    }
+
+    fn texts(&self, name: &str) -> &[String] {
+        match self.given(name).map(|given| &given.value) {
+            Some(Value::Texts(texts)) => texts,
+            _ => &[],
+        }
+    }
+
+    /// The configuration that the values make, checked.
+    ///
+    /// # Errors
+    /// All that cannot stand, each with its place.
+    pub fn config(&self) -> Result<Config, Problems> {
+        let mut errors = Vec::new();
+        let mut config = Config {
+            listeners: self.listeners(),
+            reactors: self.number("reactors") as usize,
+            workers: self.number("workers") as usize,
+            inline_shards: self.is_on("inline_shards"),
+            io_uring: self.is_on("io_uring"),
+            subprotocols: self.texts("subprotocol").to_vec(),
+            insecure: self.is_on("insecure"),
+            deflate: match &*self.choice("deflate") {
+                "off" => Deflate::Off,
+                "all" => Deflate::All,
+                _ => Deflate::Text,
+            },
+            deflate_client_takeover: self.is_on("deflate_client_takeover"),
+            origins: self.origins(&mut errors),
+            limits: self.limits(&mut errors),
+            ..Config::default()
+        };
+        if let Some(Value::TopicRules(rules)) = self.given("topic_rule").map(|given| &given.value) {
+            config.topic_rules.clone_from(rules);
+        }
+        for (name, token, access) in [
+            ("publish", "publish_token", &mut config.publish),
+            ("subscribe", "subscribe_token", &mut config.subscribe),
+            ("observe", "observe_token", &mut config.observe),
+        ] {
+            match self.access(name, token) {
+                Ok(said) => *access = said,
+                Err(error) => errors.push(error),
+            }
+        }
+        if errors.is_empty() {
+            errors = config.errors();
+        }
+        if errors.is_empty() {
+            return Ok(config);
+        }
+        let mut problems: Vec<_> = errors.iter().map(|error| self.problem(error)).collect();
+        problems.sort_by_key(Problem::order);
+        Err(Problems(problems))
+    }
+
+    /// Warnings about settings that have no effect, each with its place.
+    pub fn warnings(&self, config: &Config) -> Vec<Problem> {
+        let located = config.located_warnings().into_iter();
+        located
+            .map(
+                |(place, text)| match place.and_then(|(name, row)| self.place(name, Some(row))) {
+                    Some(place) => Problem::at(place, text),
+                    None => Problem::elsewhere(text),
+                },
+            )
+            .collect()
+    }
+
+    fn listeners(&self) -> Vec<Listener> {
+        match self.given("listen").map(|given| &given.value) {
+            Some(Value::Listeners(listeners)) => listeners.clone(),
+            _ => unset_word("listen")
+                .and_then(|text| text.parse().ok())
+                .into_iter()
+                .collect(),
+        }
+    }
+
+    fn limits(&self, errors: &mut Vec<ConfigError>) -> Limits {
+        let mut limits = Limits::default();
+        for info in Limits::ALL {
+            if let Some(Value::Number(number)) = self.given(info.name).map(|given| &given.value)
+                && let Err(error) = limits.set(info.name, *number)
+            {
+                errors.push(error);
+            }
+        }
+        limits
+    }
+
+    fn origins(&self, errors: &mut Vec<ConfigError>) -> Option<Origins> {
+        let texts = self.texts("origin");
+        if self.given("origin").is_none() || (texts.is_empty() && self.source("origin").rank() > 1)
+        {
+            return None;
+        }
+        if texts.iter().any(|text| text == "any") {
+            return Some(Origins::Any);
+        }
+        let before = errors.len();
+        for (row, text) in texts.iter().enumerate() {
+            if let Err(error) = OriginList::parse(&[text]) {
+                errors.push(ConfigError::new("origin", error.text, error.problem).in_row(row));
+            }
+        }
+        match OriginList::parse(texts) {
+            Ok(list) => Some(Origins::List(list)),
+            Err(_) => {
+                debug_assert!(errors.len() > before);
+                None
+            }
+        }
+    }
+
+    /// A right: what is said of it, or the token for it, whichever has the higher source.
+    fn access(&self, name: &str, token: &str) -> Result<Option<Access>, ConfigError> {
+        let word = match self.given(name).map(|given| &given.value) {
+            Some(Value::Choice(word)) => Some(word.as_str()),
+            _ => None,
+        };
+        let (said, shown) = (self.source(name).rank(), self.source(token).rank());
+        let secret = match self.given(token).map(|given| &given.value) {
+            Some(Value::Secret(secret)) => Some(secret),
+            _ => None,
+        };
+        let flag = token.replace('_', "-");
+        match (word, secret) {
+            (None | Some("token"), Some(secret)) => Ok(Some(Access::Token(secret.clone()))),
+            (Some("token"), None) => {
+                let variable = token.to_uppercase();
+                let way_out = format!(
+                    "set the token with --{flag}, UMBEL_{variable}, or {token} in the file"
+                );
+                Err(ConfigError::new(name, "token", way_out))
+            }
+            (Some(_), Some(secret)) if shown > said => Ok(Some(Access::Token(secret.clone()))),
+            (Some(who), Some(_)) if shown == said => {
+                let way_out = format!("contradicts --{flag}; give one of the two");
+                Err(ConfigError::new(name, who, way_out))
+            }
+            (Some("anyone"), _) => Ok(Some(Access::Anyone)),
+            (Some(_), _) => Ok(Some(Access::Nobody)),
+            (None, None) => Ok(None),
+        }
+    }
+
+    fn place(&self, name: &str, row: Option<usize>) -> Option<Place> {
+        let given = self.given(name)?;
+        let of_row = row.and_then(|row| given.rows.get(row));
+        match (of_row, &given.source) {
+            (Some(place), _) | (None, Source::File(place)) => Some(place.clone()),
+            _ => None,
+        }
+    }
+
+    fn problem(&self, error: &ConfigError) -> Problem {
+        // Errors name the rules by their list.
+        let name = match error.setting() {
+            "topic_rules" => "topic_rule",
+            name => name,
+        };
+        match self.place(name, error.row()) {
+            Some(place) => Problem::at(place, error.to_string()),
+            None => Problem::elsewhere(error.to_string()),
+        }
+    }
+}
+
+/// A setting's default, if it is a word or a text.
+fn unset_word(name: &str) -> Option<&'static str> {
+    let info = settings().find(|info| info.name == name)?;
+    match info.unset {
+        Unset::Value(text) => Some(text),
+        Unset::Number(_) | Unset::Words(_) => None,
+    }
+}

@@ -1,0 +1,594 @@
+//! The table of settings. Flags, variables, keys of the file, help, manual page, schema and sample are made from it.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use super::{LimitInfo, Limits, REACTORS_MAX, Reload, WORKERS_MAX};
+use crate::topic::SlowConsumer;
+use crate::topic::rule::{
+    AGE_RANGE_MS, BYTES_RANGE, HISTORY_AGE_DEFAULT_MS, HISTORY_BYTES_DEFAULT, PUBLICATIONS_RANGE,
+};
+use crate::units::Unit;
+
+/// Kind of a setting's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// A whole number, in the unit of its name.
+    Number {
+        /// Smallest value.
+        min: u64,
+        /// Largest value.
+        max: u64,
+    },
+    /// `true` or `false`.
+    Bool,
+    /// `true` or `false`, as a flag without a value.
+    Switch,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// Text.
+    Text,
+    /// A secret: text, or where it is found.
+    Secret,
+    /// Texts, as a flag by commas or repeated.
+    Texts,
+    /// Listeners: `--listen`, `[[listener]]`.
+    Listeners,
+    /// Topic rules: `--topic-rule`, `[[topic]]`.
+    TopicRules,
+}
+
+/// Value of a setting that nobody set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unset {
+    /// This value.
+    Value(&'static str),
+    /// This number.
+    Number(u64),
+    /// What the words say.
+    Words(&'static str),
+}
+
+/// One setting: its names, its values and its meaning.
+#[derive(Clone, Copy, Debug)]
+pub struct SettingInfo {
+    /// Name. With dashes it is the flag, in capitals behind `UMBEL_` the variable.
+    pub name: &'static str,
+    /// Key in the file, with its table: `log.level`.
+    pub key: Key,
+    /// Heading in the help.
+    pub heading: &'static str,
+    /// Kind of its value.
+    pub kind: Kind,
+    /// Value when nothing is set.
+    pub unset: Unset,
+    /// Value that the sample shows. Empty where it shows the default.
+    pub example: &'static str,
+    /// Effect of a reload on it.
+    pub reload: Reload,
+    /// Stand-in for a value in the help.
+    pub value_name: &'static str,
+    /// Meaning, with units and consequences.
+    pub doc: &'static str,
+    /// Meaning in full, for the long help. Empty where `doc` is all.
+    pub long_doc: &'static str,
+    /// Whether only the long help lists it.
+    pub is_advanced: bool,
+}
+
+/// Key of the file: the table that it stands in, empty for none, and its name there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// The table.
+    pub table: &'static str,
+    /// The name there.
+    pub name: &'static str,
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.table {
+            "" => f.write_str(self.name),
+            table => write!(f, "{table}.{}", self.name),
+        }
+    }
+}
+
+impl SettingInfo {
+    /// The command-line flag, without the two dashes in front.
+    pub fn flag(&self) -> String {
+        self.name.replace('_', "-")
+    }
+
+    /// The environment variable.
+    pub fn variable(&self) -> String {
+        match self.kind {
+            Kind::TopicRules => TOPIC_RULES_VARIABLE.to_owned(),
+            _ => format!("UMBEL_{}", self.name.to_uppercase()),
+        }
+    }
+
+    /// Unit of a number.
+    pub fn unit(&self) -> Unit {
+        Unit::of_setting(self.name)
+    }
+
+    /// Its value when nothing is set, in words. Empty where there is nothing to be said.
+    pub fn unset_words(&self) -> Cow<'static, str> {
+        match self.unset {
+            Unset::Value(text) | Unset::Words(text) => text.into(),
+            Unset::Number(number) => number.to_string().into(),
+        }
+    }
+}
+
+/// The variable of `--topic-rule`, which holds several.
+const TOPIC_RULES_VARIABLE: &str = "UMBEL_TOPIC_RULES";
+
+/// Headings of the help.
+pub mod heading {
+    /// Addresses and threads.
+    pub const LISTENING: &str = "Address and threads";
+    /// Rights and origins.
+    pub const ACCESS: &str = "Access";
+    /// permessage-deflate.
+    pub const DEFLATE: &str = "Compression";
+    /// Topic rules.
+    pub const TOPICS: &str = "Topics";
+    /// Log lines.
+    pub const LOGGING: &str = "Logging";
+}
+
+use heading::{ACCESS, DEFLATE, LISTENING, LOGGING, TOPICS};
+
+/// A setting of a number, a choice and so on, from which the table's rows are made by what differs.
+const PLAIN: SettingInfo = SettingInfo {
+    name: "",
+    key: Key {
+        table: "",
+        name: "",
+    },
+    heading: LISTENING,
+    kind: Kind::Text,
+    unset: Unset::Words(""),
+    example: "",
+    reload: Reload::Restart,
+    value_name: "",
+    doc: "",
+    long_doc: "",
+    is_advanced: false,
+};
+
+const fn key(name: &'static str) -> Key {
+    Key { table: "", name }
+}
+
+const fn right(name: &'static str, doc: &'static str) -> SettingInfo {
+    SettingInfo {
+        name,
+        key: key(name),
+        heading: ACCESS,
+        kind: Kind::Choice(&["anyone", "nobody", "token"]),
+        unset: Unset::Words("anyone on a loopback address alone"),
+        example: "\"token\"",
+        reload: Reload::Live,
+        value_name: "RIGHT",
+        doc,
+        ..PLAIN
+    }
+}
+
+const fn token(name: &'static str, doc: &'static str) -> SettingInfo {
+    SettingInfo {
+        name,
+        key: key(name),
+        heading: ACCESS,
+        kind: Kind::Secret,
+        example: "{ file = \"/etc/umbel/token\" }",
+        reload: Reload::Live,
+        value_name: "TOKEN",
+        doc,
+        ..PLAIN
+    }
+}
+
+/// All settings but the limits, in the order of the help.
+const SETTINGS: &[SettingInfo] = &[
+    SettingInfo {
+        name: "listen",
+        key: key("listener"),
+        kind: Kind::Listeners,
+        unset: Unset::Value("127.0.0.1:8080"),
+        value_name: "ADDRESS:PORT",
+        doc: "Address to listen on, or unix:PATH; repeat it, or separate by commas",
+        long_doc: "Address to listen on; repeat it, or separate by commas [default: 127.0.0.1:8080]\n\
+                   ADDRESS:PORT        TCP; port 0 lets the system choose; http:// may stand before it\n\
+                   localhost:PORT      127.0.0.1 and ::1\n\
+                   unix:PATH           a unix socket, for its owner and its group\n\
+                   fd:NAME             what a socket unit of systemd hands over by that name\n\
+                   Behind each may stand what it shows: #all, #public (no console, figures and lists) or #admin (these \
+                   alone). Without that it is all, and public where another one is admin.",
+        ..PLAIN
+    },
+    SettingInfo {
+        name: "reactors",
+        key: key("reactors"),
+        kind: Kind::Number {
+            min: 0,
+            max: REACTORS_MAX as u64,
+        },
+        unset: Unset::Number(0),
+        value_name: "COUNT",
+        doc: "Reactor threads; 0 means one for each core",
+        ..PLAIN
+    },
+    SettingInfo {
+        name: "workers",
+        key: key("workers"),
+        kind: Kind::Number {
+            min: 0,
+            max: WORKERS_MAX as u64,
+        },
+        unset: Unset::Number(0),
+        value_name: "COUNT",
+        doc: "Worker threads; 0 means one for every four reactors",
+        ..PLAIN
+    },
+    SettingInfo {
+        name: "inline_shards",
+        key: key("inline_shards"),
+        kind: Kind::Bool,
+        unset: Unset::Value("true"),
+        value_name: "BOOL",
+        doc: "Let an idle shard's work run at once on the thread that brings it: true or false",
+        is_advanced: true,
+        ..PLAIN
+    },
+    SettingInfo {
+        name: "io_uring",
+        key: key("io_uring"),
+        kind: Kind::Bool,
+        unset: Unset::Value("true"),
+        value_name: "BOOL",
+        doc: "Let publications leave through io_uring where the kernel allows it: true or false",
+        is_advanced: true,
+        ..PLAIN
+    },
+    right("publish", "Right to publish: anyone, nobody, or token"),
+    right(
+        "subscribe",
+        "Right to subscribe, and to use /echo: anyone, nobody, or token",
+    ),
+    right(
+        "observe",
+        "Right to see /, /metrics and /topics: anyone, nobody, or token",
+    ),
+    token(
+        "publish_token",
+        "The token for it; best set as UMBEL_PUBLISH_TOKEN or in the file, as other users can see a command line",
+    ),
+    token(
+        "subscribe_token",
+        "The token for it; best set as UMBEL_SUBSCRIBE_TOKEN or in the file, as other users can see a command line",
+    ),
+    token(
+        "observe_token",
+        "The token for it; best set as UMBEL_OBSERVE_TOKEN or in the file, as other users can see a command line",
+    ),
+    SettingInfo {
+        name: "origin",
+        key: key("origins"),
+        heading: ACCESS,
+        kind: Kind::Texts,
+        example: "[\"https://app.example\"]",
+        reload: Reload::Live,
+        value_name: "ORIGIN",
+        doc: "A web origin that may connect, such as https://example.com, or `any`; repeat it, or separate by commas",
+        ..PLAIN
+    },
+    SettingInfo {
+        name: "subprotocol",
+        key: key("subprotocols"),
+        heading: ACCESS,
+        kind: Kind::Texts,
+        example: "[\"chat\"]",
+        reload: Reload::New,
+        value_name: "NAME",
+        doc: "A subprotocol that /ws/{topic} agrees to; repeat it, or separate by commas",
+        ..PLAIN
+    },
+    SettingInfo {
+        name: "insecure",
+        key: key("insecure"),
+        heading: ACCESS,
+        kind: Kind::Switch,
+        unset: Unset::Value("false"),
+        reload: Reload::Live,
+        doc: "Start on any address, with rights and origins that are not set left open",
+        ..PLAIN
+    },
+    SettingInfo {
+        name: "deflate",
+        key: key("deflate"),
+        heading: DEFLATE,
+        kind: Kind::Choice(&["off", "text", "all"]),
+        unset: Unset::Value("text"),
+        value_name: "WHAT",
+        doc: "Messages to compress for peers that offer it: off, text, or all, with binary ones",
+        ..PLAIN
+    },
+    SettingInfo {
+        name: "deflate_client_takeover",
+        key: key("deflate_client_takeover"),
+        heading: DEFLATE,
+        kind: Kind::Bool,
+        unset: Unset::Value("false"),
+        value_name: "BOOL",
+        doc: "Let peers that compress refer back to their earlier messages, for 48 KiB each: true or false",
+        is_advanced: true,
+        ..PLAIN
+    },
+    SettingInfo {
+        name: "topic_rule",
+        key: key("topic"),
+        heading: TOPICS,
+        kind: Kind::TopicRules,
+        reload: Reload::Live,
+        value_name: "RULE",
+        doc: "A rule for the topics of a pattern, as in \"orders/** history=1000\"; repeat it, the first match counts",
+        long_doc: "A rule for the topics of a pattern; repeat it, or separate by ; in UMBEL_TOPIC_RULES. The first rule whose \
+                   pattern matches a topic counts. In a pattern `*` stands for one segment between / and . and a last `**` for \
+                   one or more. Behind it:\n\
+                   history=COUNT               publications that are kept for recovery\n\
+                   history_bytes_max=BYTES     of those, at most [default: 16MiB]\n\
+                   history_age_max_ms=MS       of those, at most [default: 5m]\n\
+                   slow_consumer=WHAT          close, drop-oldest or latest [default: close]\n\
+                   presence=on                 tell subscribers about each other\n\
+                   At least one of them is said; history=0 says that they get nothing.",
+        ..PLAIN
+    },
+    SettingInfo {
+        name: "log_level",
+        key: Key {
+            table: "log",
+            name: "level",
+        },
+        heading: LOGGING,
+        kind: Kind::Choice(&["off", "error", "warn", "info", "debug", "trace"]),
+        unset: Unset::Value("info"),
+        reload: Reload::Live,
+        value_name: "LEVEL",
+        doc: "The least important lines that are logged: off, error, warn, info, debug or trace",
+        ..PLAIN
+    },
+    SettingInfo {
+        name: "log_format",
+        key: Key {
+            table: "log",
+            name: "format",
+        },
+        heading: LOGGING,
+        kind: Kind::Choice(&["text", "json"]),
+        unset: Unset::Value("text"),
+        value_name: "FORMAT",
+        doc: "text, for people, or json, one object a line",
+        ..PLAIN
+    },
+];
+
+/// Headings of the limits, each with the first limit that stands under it.
+const LIMIT_HEADINGS: [(&str, &str); 10] = [
+    ("head_bytes_max", "Limits of requests"),
+    ("message_bytes_max", "Limits of messages"),
+    ("ping_interval_ms", "Times of connections"),
+    ("outbox_bytes_max", "Limits of memory"),
+    (
+        "send_buffer_bytes",
+        "Sockets (0 leaves a setting to the system)",
+    ),
+    ("backlog", "Connections and reactors"),
+    ("mailbox_messages_max", "Queues between threads"),
+    ("history_bytes_total_max", "History, umbel.v1 and presence"),
+    ("deflate_bytes_min", "Limits of compression"),
+    ("drain_timeout_ms", "Shutdown"),
+];
+
+/// Every setting: those of their own, then the limits.
+pub fn settings() -> impl Iterator<Item = SettingInfo> {
+    let mut heading = "";
+    let limits = Limits::ALL.iter().map(move |info| {
+        let mut headings = LIMIT_HEADINGS.iter();
+        if let Some((_, next)) = headings.find(|(first, _)| *first == info.name) {
+            heading = next;
+        }
+        SettingInfo {
+            heading,
+            ..of_limit(info)
+        }
+    });
+    SETTINGS.iter().copied().chain(limits)
+}
+
+/// The setting of that name.
+pub fn setting(name: &str) -> Option<SettingInfo> {
+    settings().find(|info| info.name == name)
+}
+
+/// The setting that a limit is.
+pub fn of_limit(info: &LimitInfo) -> SettingInfo {
+    SettingInfo {
+        name: info.name,
+        key: Key {
+            table: "limits",
+            name: info.name,
+        },
+        kind: Kind::Number {
+            min: info.min,
+            max: info.max,
+        },
+        unset: Unset::Number(info.default),
+        reload: info.reload,
+        value_name: match Unit::of_setting(info.name) {
+            Unit::Millis => "MS",
+            Unit::Bytes => "BYTES",
+            Unit::Count => "COUNT",
+        },
+        doc: info.doc,
+        is_advanced: true,
+        ..PLAIN
+    }
+}
+
+/// One key of a row of `[[listener]]` or `[[topic]]`.
+#[derive(Clone, Copy, Debug)]
+pub struct FieldInfo {
+    /// The key.
+    pub name: &'static str,
+    /// Kind of its value.
+    pub kind: Kind,
+    /// Value when it is left out, as the file writes it. Empty where there is none.
+    pub unset: &'static str,
+    /// A value as the sample shows it.
+    pub example: &'static str,
+    /// Whether every row has it.
+    pub is_required: bool,
+    /// Meaning, with units and consequences.
+    pub doc: &'static str,
+}
+
+/// Keys of `[[listener]]`.
+pub const LISTENER_FIELDS: &[FieldInfo] = &[
+    FieldInfo {
+        name: "name",
+        kind: Kind::Text,
+        unset: "",
+        example: "\"public\"",
+        is_required: false,
+        doc: "Name in the log. Without it a listener is called as its address is.",
+    },
+    FieldInfo {
+        name: "address",
+        kind: Kind::Text,
+        unset: "",
+        example: "\"127.0.0.1:8080\"",
+        is_required: true,
+        doc: "ADDRESS:PORT, localhost:PORT, unix:PATH, or fd:NAME for what a socket unit of systemd hands over.",
+    },
+    FieldInfo {
+        name: "surface",
+        kind: Kind::Choice(&["all", "public", "admin"]),
+        unset: "",
+        example: "\"all\"",
+        is_required: false,
+        doc: "Resources that it shows: all, public (no console, figures and lists) or admin (these alone). Without it \
+              all, and public where another listener is admin.",
+    },
+    FieldInfo {
+        name: "mode",
+        kind: Kind::Text,
+        unset: "\"0660\"",
+        example: "\"0660\"",
+        is_required: false,
+        doc: "Permissions of a unix socket, in octal.",
+    },
+];
+
+/// Keys of `[[topic]]`.
+pub const TOPIC_FIELDS: &[FieldInfo] = &[
+    FieldInfo {
+        name: "pattern",
+        kind: Kind::Text,
+        unset: "",
+        example: "\"news/**\"",
+        is_required: true,
+        doc: "Pattern of the topics: `*` is one segment between / and . and a last `**` one or more.",
+    },
+    FieldInfo {
+        name: "history",
+        kind: Kind::Number {
+            min: *PUBLICATIONS_RANGE.start(),
+            max: *PUBLICATIONS_RANGE.end(),
+        },
+        unset: "0",
+        example: "1000",
+        is_required: false,
+        doc: "Publications that are kept for recovery.",
+    },
+    FieldInfo {
+        name: "history_bytes_max",
+        kind: Kind::Number {
+            min: *BYTES_RANGE.start(),
+            max: *BYTES_RANGE.end(),
+        },
+        unset: "\"16MiB\"",
+        example: "\"16MiB\"",
+        is_required: false,
+        doc: "Bytes of those, with what each costs beyond them.",
+    },
+    FieldInfo {
+        name: "history_age_max_ms",
+        kind: Kind::Number {
+            min: *AGE_RANGE_MS.start(),
+            max: *AGE_RANGE_MS.end(),
+        },
+        unset: "\"5m\"",
+        example: "\"5m\"",
+        is_required: false,
+        doc: "Age of those.",
+    },
+    FieldInfo {
+        name: "slow_consumer",
+        kind: Kind::Choice(&[
+            SlowConsumer::Close.as_str(),
+            SlowConsumer::DropOldest.as_str(),
+            SlowConsumer::Latest.as_str(),
+        ]),
+        unset: "\"close\"",
+        example: "\"close\"",
+        is_required: false,
+        doc: "Treatment of a subscriber that reads too slowly: close, drop-oldest or latest.",
+    },
+    FieldInfo {
+        name: "presence",
+        kind: Kind::Bool,
+        unset: "false",
+        example: "true",
+        is_required: false,
+        doc: "Whether subscribers are told about each other.",
+    },
+];
+
+const _: () = {
+    assert!(HISTORY_BYTES_DEFAULT == 16 << 20);
+    assert!(HISTORY_AGE_DEFAULT_MS == 5 * 60 * 1000);
+};
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_and_keys_differ() {
+        let (mut names, mut keys) = (HashSet::new(), HashSet::new());
+        for info in settings() {
+            assert!(names.insert(info.name), "{}", info.name);
+            assert!(keys.insert(info.key.to_string()), "{}", info.key);
+            assert!(
+                !info.doc.is_empty() && !info.heading.is_empty(),
+                "{}",
+                info.name
+            );
+        }
+    }
+
+    #[test]
+    fn headings_begin_at_limits_that_exist() {
+        for (first, heading) in LIMIT_HEADINGS {
+            let exists = Limits::ALL.iter().any(|info| info.name == first);
+            assert!(exists, "{heading} begins at {first}");
+        }
+    }
+}
