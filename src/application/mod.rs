@@ -5,6 +5,7 @@ mod commands;
 mod joins;
 pub mod json;
 mod listings;
+mod parameters;
 mod publishes;
 pub mod receipts;
 mod refusals;

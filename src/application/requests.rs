@@ -4,6 +4,9 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::commands::Question;
+use super::parameters::{
+    check_content_encoding, content_kind, last_event_position, publish_options, start_of,
+};
 use super::publishes::hub_is_full;
 use super::refusals::is_of_script;
 use super::route::{Route, allowed_methods, query_of};
@@ -13,16 +16,14 @@ use crate::auth::access::Action;
 use crate::auth::identity::Identity;
 use crate::config::{Origins, Surface};
 use crate::connection::event::ExtraHeaders;
-use crate::connection::{
-    Admission, Answer, Endpoint, PublishOptions, Purpose, ReadBody, Reply, Stream, Upgrade,
-};
+use crate::connection::{Admission, Answer, Endpoint, Purpose, ReadBody, Reply, Stream, Upgrade};
 use crate::console;
-use crate::dialect::{Encoding, Greeting, Opening, check_key, info_json};
+use crate::dialect::{Encoding, Greeting, Opening, info_json};
 use crate::fanout::subscribed::MultiSubscription;
 use crate::fanout::topics::SubscribeError;
 use crate::http::refusal::Refusal;
 use crate::http::request::{Head, Method};
-use crate::hub::{Kind, Position, Start};
+use crate::hub::Start;
 use crate::protocol::deflate::Agreement;
 use crate::protocol::{self, choose_deflate, is_loopback_origin, is_upgrade, parse_upgrade};
 use crate::topic::Topic;
@@ -463,110 +464,9 @@ impl Application {
     }
 }
 
-/// Bodies are taken as they are: one that is compressed would reach subscribers as a message.
-fn check_content_encoding(head: &Head<'_>) -> Result<(), Refusal> {
-    if !head.known.content_encoding.is_there() {
-        return Ok(());
-    }
-    let lines = head.headers("content-encoding");
-    let mut codings = lines.flat_map(|line| line.split(',')).map(str::trim);
-    match codings.all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case("identity")) {
-        true => Ok(()),
-        false => Err(Refusal::unsupported_content_encoding(
-            "the body is compressed, and bodies are taken as they are: send it without Content-Encoding",
-        )),
-    }
-}
-
-/// Where a subscription is to begin, by the query.
-fn start_of(head: &Head<'_>) -> Result<Start, Refusal> {
-    let query = query_of(head.target);
-    let (since, last) = (query.get("since")?, query.get("last")?);
-    match (since, last) {
-        (None, None) => Ok(Start::Now),
-        (Some(since), None) => Position::parse(&since).map(Start::Since).ok_or_else(|| {
-            Refusal::bad_request("since is a position, epoch:offset, as Umbel-Position gives it")
-        }),
-        (None, Some(last)) => last
-            .parse()
-            .map(Start::Last)
-            .map_err(|_| Refusal::bad_request("last is how many publications come first")),
-        (Some(_), Some(_)) => Err(Refusal::bad_request(
-            "a subscription begins by since or by last, not by both",
-        )),
-    }
-}
-
-/// What an event stream's reader has seen. What is no position of this server's is one that cannot be recovered from.
-fn last_event_position(id: Option<&str>) -> Position {
-    id.and_then(Position::parse).unwrap_or(Position {
-        epoch: 0,
-        offset: u64::MAX,
-    })
-}
-
-/// What a publish asks for by headers.
-fn publish_options(head: &Head<'_>) -> Result<PublishOptions, Refusal> {
-    let mut options = PublishOptions::default();
-    for (name, value) in head.all() {
-        if name.eq_ignore_ascii_case("umbel-key") {
-            let Ok(key) = std::str::from_utf8(value) else {
-                return Err(Refusal::bad_request("the key is not UTF-8"));
-            };
-            check_key(key).map_err(Refusal::bad_request)?;
-            if options.key.replace(key.into()).is_some() {
-                return Err(Refusal::bad_request("Umbel-Key stands twice"));
-            }
-        } else if name.eq_ignore_ascii_case("umbel-receipt") {
-            options.wants_receipt = match value {
-                b"true" => true,
-                b"false" => false,
-                _ => return Err(Refusal::bad_request("Umbel-Receipt is true or false")),
-            };
-        }
-    }
-    Ok(options)
-}
-
 /// The first subprotocol that the peer offers and the server speaks.
 fn choose(upgrade: &protocol::Upgrade<'_>, speaks: impl Fn(&str) -> bool) -> Option<Box<str>> {
     upgrade.offers().find(|offer| speaks(offer)).map(Box::from)
-}
-
-/// Text or binary by `Content-Type`; None where it says nothing, and then the body decides.
-fn content_kind(head: &Head<'_>) -> Result<Option<Kind>, Refusal> {
-    let Some(value) = head.known.content_type.text() else {
-        return Ok(None);
-    };
-    let (media_type, parameters) = value.split_once(';').unwrap_or((value, ""));
-    let media_type = media_type.trim().to_ascii_lowercase();
-    let is_text = media_type.starts_with("text/")
-        || media_type.ends_with("+json")
-        || media_type.ends_with("+xml")
-        || matches!(
-            &*media_type,
-            "application/json"
-                | "application/x-ndjson"
-                | "application/javascript"
-                | "application/xml"
-                // What curl -d says when it is told nothing.
-                | "application/x-www-form-urlencoded"
-        );
-    if !is_text {
-        return Ok(Some(Kind::Binary));
-    }
-    let charset = parameters.split(';').find_map(|parameter| {
-        let (name, value) = parameter.split_once('=')?;
-        name.trim()
-            .eq_ignore_ascii_case("charset")
-            .then(|| value.trim().trim_matches('"').to_ascii_lowercase())
-    });
-    match charset.as_deref() {
-        None | Some("utf-8" | "utf8" | "us-ascii") => Ok(Some(Kind::Text)),
-        Some(_) => Err(Refusal::unsupported_media_type(
-            "text is published as UTF-8 only",
-        )),
-    }
 }
 
 fn no_content(headers: ExtraHeaders) -> Answer {
