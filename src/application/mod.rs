@@ -183,6 +183,8 @@ pub struct Application {
     next_expiry_ms: u64,
     /// The log has the hint about PROXY headers already: once is enough.
     is_proxy_logged: bool,
+    /// The log has the hint about queries of topics already.
+    is_query_logged: bool,
 }
 
 /// How often the hub is told the time.
@@ -214,6 +216,7 @@ impl Application {
             now_us: 0,
             next_expiry_ms: 0,
             is_proxy_logged: false,
+            is_query_logged: false,
         }
     }
 

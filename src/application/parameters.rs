@@ -3,6 +3,7 @@
 use super::route::query_of;
 use crate::connection::PublishOptions;
 use crate::dialect::check_key;
+use crate::http::query::{POSITION_PARAMETERS, Query};
 use crate::http::refusal::Refusal;
 use crate::http::request::Head;
 use crate::hub::{Kind, Position, Start};
@@ -25,6 +26,15 @@ pub(super) fn check_content_encoding(head: &Head<'_>) -> Result<(), Refusal> {
 /// Where a subscription is to begin, by the query.
 pub(super) fn start_of(head: &Head<'_>) -> Result<Start, Refusal> {
     let query = query_of(head.target);
+    if query == Query::default() {
+        return Ok(Start::Now);
+    }
+    for name in POSITION_PARAMETERS {
+        // It is what a client adds as it comes back, to a URL that may say already where it began.
+        if let Some(position) = query.get(name)?.filter(|position| !position.is_empty()) {
+            return Ok(Start::Since(last_event_position(Some(&position))));
+        }
+    }
     let (since, last) = (query.get("since")?, query.get("last")?);
     match (since, last) {
         (None, None) => Ok(Start::Now),

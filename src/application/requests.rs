@@ -21,6 +21,7 @@ use crate::console;
 use crate::dialect::{Encoding, Greeting, Opening, info_json};
 use crate::fanout::subscribed::MultiSubscription;
 use crate::fanout::topics::SubscribeError;
+use crate::http::escape::escape;
 use crate::http::refusal::Refusal;
 use crate::http::request::{Head, Method};
 use crate::hub::Start;
@@ -51,7 +52,7 @@ impl Application {
             headers.push(("Vary", "Origin".to_owned()));
             headers.push(("Access-Control-Expose-Headers", EXPOSED_HEADERS.to_owned()));
         }
-        self.answer(current, head)
+        self.answer(current, head, headers)
             .unwrap_or_else(|refusal| self.refuse(head, refusal))
     }
 
@@ -59,6 +60,7 @@ impl Application {
         &mut self,
         current: &mut CommandContext<'_>,
         head: &Head<'_>,
+        headers: &mut ExtraHeaders,
     ) -> Result<Answer, Refusal> {
         if head.known.authorization.is_repeated() {
             let reason = "there is more than one Authorization header";
@@ -68,6 +70,9 @@ impl Application {
         let surface = self.surface_of(current.listener);
         if !shows(surface, &route) {
             return Err(Refusal::not_found("there is nothing here"));
+        }
+        if let Some(topic) = route.topic().filter(|topic| topic.has_query()) {
+            self.name_topic(current, topic, headers);
         }
         // Of a path that may be nobody's it is asked first whether it is there.
         if !matches!(route, Route::Path(_)) {
@@ -82,6 +87,24 @@ impl Application {
             _ => self.authenticate(current, head)?,
         };
         self.answer_identified(current, head, &identity, route)
+    }
+
+    /// Says which topic was taken where the query is part of it, for that may not be what was meant.
+    fn name_topic(
+        &mut self,
+        current: &CommandContext<'_>,
+        topic: &Topic,
+        headers: &mut ExtraHeaders,
+    ) {
+        let mut text = String::new();
+        topic.encode_target(&mut text);
+        headers.push(("Umbel-Topic", text));
+        let level = match std::mem::replace(&mut self.is_query_logged, true) {
+            true => log::Level::Debug,
+            false => log::Level::Info,
+        };
+        log::log!(level, connection:% = current.id, topic:% = escape(topic.as_str());
+            "the query of a request is part of its topic, but for parameters such as last and token");
     }
 
     /// Finds out who sent the request. The connection is theirs until the next one.

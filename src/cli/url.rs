@@ -4,7 +4,7 @@
 use std::fmt;
 
 use umbel::internals::http::escape::escape;
-use umbel::internals::http::query::RESERVED;
+use umbel::internals::http::query::is_reserved;
 use umbel::internals::topic::Topic;
 
 /// The server that a bare topic means.
@@ -198,7 +198,7 @@ fn reserved_parameters(text: &str) -> impl Iterator<Item = &str> {
     let query = text.split_once('?').map_or("", |(_, query)| query);
     query.split('&').filter(|parameter| {
         let name = parameter.split('=').next().unwrap_or_default();
-        RESERVED.contains(&name)
+        is_reserved(name)
     })
 }
 

@@ -7,8 +7,22 @@ use super::refusal::Refusal;
 /// A decoded name and its decoded value.
 pub type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
 
-/// Parameters about the request itself. They are not part of a topic.
-pub const RESERVED: [&str; 4] = ["since", "last", "token", "access_token"];
+/// Parameters that stand in for `Last-Event-ID`, for clients that set no headers.
+pub const POSITION_PARAMETERS: [&str; 3] = ["lastEventId", "last_event_id", "Last-Event-ID"];
+
+/// Other parameters about the request itself.
+const RESERVED: [&str; 5] = ["since", "last", "token", "access_token", "info"];
+
+/// What the names of further ones begin with.
+const RESERVED_PREFIX: &str = "umbel_";
+
+/// Whether a parameter is about the request itself. Such are not part of a topic.
+#[must_use]
+pub fn is_reserved(name: &str) -> bool {
+    RESERVED.contains(&name)
+        || POSITION_PARAMETERS.contains(&name)
+        || name.starts_with(RESERVED_PREFIX)
+}
 
 /// Decodes percent escapes, once. Nothing is allocated if there are none.
 ///
@@ -87,7 +101,7 @@ impl<'a> Query<'a> {
             })
     }
 
-    /// The value of a parameter, such as one of [`RESERVED`].
+    /// The value of a parameter, such as `since`.
     ///
     /// # Errors
     ///

@@ -3,8 +3,9 @@
 //! A topic is a path, and after a `?` the pairs of a query if there are any. `/ws/tokens?b=2&a=1` and
 //! `/pub/tokens?a=1&b=2&token=x` are both `tokens?a=1&b=2`.
 //!
-//! - The path is percent-decoded once and then is plain text. There are no path rules: `a//b`, `.` and `..` mean
-//!   nothing but themselves. It holds no `?`, so that the first `?` of a topic begins its query.
+//! - The path is percent-decoded once and then is plain text. It neither begins nor ends with a `/` and holds no `//`, so
+//!   that a slash too many is told and does not lead to another topic; `.` and `..` mean nothing but themselves. It holds
+//!   no `?`, so that the first `?` of a topic begins its query.
 //! - The query is split into pairs, decoded, rid of the parameters that are about the request, sorted by name and
 //!   value, and written again. Only `%`, `&`, `+`, and `=` in a name are escaped there, so that two different
 //!   lists of pairs never become one topic, and usual ones read as they were typed.
@@ -13,7 +14,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::http::query::{Pair, Query, RESERVED, encode_component, percent_decode};
+use crate::http::query::{Pair, Query, encode_component, is_reserved, percent_decode};
 use crate::http::refusal::Refusal;
 
 /// Bytes of a topic in its canonical form.
@@ -29,8 +30,8 @@ impl Topic {
     ///
     /// # Errors
     ///
-    /// 400 for a malformed percent escape, for what is not UTF-8, for control characters, for an empty path and for a
-    /// `?` in it; 414 for more than [`TOPIC_BYTES_MAX`] bytes.
+    /// 400 for a malformed percent escape, for what is not UTF-8, for control characters, for an empty path, for a `/` at
+    /// its start or end, a `//` or a `?` in it; 414 for more than [`TOPIC_BYTES_MAX`] bytes.
     pub fn parse(path_rest: &str, query: Option<&str>) -> Result<Topic, Refusal> {
         Topic::from_parts(&percent_decode(path_rest)?, query)
     }
@@ -59,6 +60,9 @@ impl Topic {
         }
         if path.len() > TOPIC_BYTES_MAX {
             return Err(too_long());
+        }
+        if has_empty_part(path) {
+            return Err(Refusal::bad_topic(EMPTY_PART));
         }
         let pairs = match query {
             Some(query) => sorted_pairs(Query(query), TOPIC_BYTES_MAX - path.len())?,
@@ -90,6 +94,12 @@ impl Topic {
         &self.0
     }
 
+    /// Whether it has parameters, besides a path.
+    #[must_use]
+    pub fn has_query(&self) -> bool {
+        self.0.contains('?')
+    }
+
     /// Writes the topic as the end of a request target: what a request line cannot hold is escaped. [`Topic::parse`]
     /// gives the same topic back.
     pub fn encode_target(&self, out: &mut String) {
@@ -109,13 +119,21 @@ impl Topic {
     }
 }
 
+/// What is said of a path with an empty part.
+pub(super) const EMPTY_PART: &str = "a `/` stands between two parts of a topic: neither at its start or end, nor behind another one";
+
+/// Whether nothing stands before, behind or between slashes of a path. The same holds for topics and patterns.
+pub(super) fn has_empty_part(path: &str) -> bool {
+    path.starts_with('/') || path.ends_with('/') || path.contains("//")
+}
+
 /// Pairs that are no parameters of the request, in the order of their bytes. Gives up once they cannot fit
 /// `bytes_max`, so that a long target does not make for a long list.
 fn sorted_pairs(query: Query<'_>, bytes_max: usize) -> Result<Vec<Pair<'_>>, Refusal> {
     let (mut pairs, mut bytes) = (Vec::new(), 0);
     for pair in query.pairs() {
         let (name, value) = pair?;
-        if RESERVED.contains(&&*name) {
+        if is_reserved(&name) {
             continue;
         }
         // Each pair brings its `?` or `&` with it.
@@ -211,8 +229,14 @@ mod tests {
             ("t?q=a+b%20c%2Bd%26%25", "t?q=a b c%2Bd%26%25"),
             ("a%20b/%2541", "a b/%41"),
             ("gr%C3%BC%C3%9Fe?\u{fc}", "gr\u{fc}\u{df}e?\u{fc}"),
-            ("a//b/../.", "a//b/../."),
-            ("/", "/"),
+            ("a/b/../.", "a/b/../."),
+            ("a..b/.c", "a..b/.c"),
+            ("t?a=//&b=/", "t?a=//&b=/"),
+            (
+                "t?lastEventId=1&last_event_id=2&Last-Event-ID=3&info=4&umbel_=5&umbel_x=6",
+                "t",
+            ),
+            ("t?lasteventid=1&Umbel_x=2", "t?Umbel_x=2&lasteventid=1"),
         ] {
             assert_eq!(parse(target), Ok(topic.to_owned()), "{target}");
             assert_eq!(text(topic), Ok(topic.to_owned()), "{topic}");
@@ -238,10 +262,19 @@ mod tests {
             "%C2%85",
             "a?b=%00",
             "a?%0d%0a=c",
+            "/",
+            "/a",
+            "a/",
+            "a//b",
+            "a%2F",
+            "a/%2fb",
+            "a/?b=1",
         ] {
             assert_eq!(parse(target), Err(400), "{target}");
         }
-        for plain in ["", "?", "a\nb", "a\u{85}", "a\0", "a?b=%"] {
+        for plain in [
+            "/", "a/", "/a", "a//b", "a/?b", "", "?", "a\nb", "a\u{85}", "a\0", "a?b=%",
+        ] {
             assert_eq!(text(plain), Err(400), "{plain:?}");
         }
     }

@@ -1,7 +1,7 @@
 //! Arguments of `umbel sub`: a URL, or topics and patterns.
 
 use umbel::internals::http::escape::escape;
-use umbel::internals::http::query::Query;
+use umbel::internals::http::query::{POSITION_PARAMETERS, Query};
 use umbel::internals::hub::Position;
 use umbel::internals::topic::{Pattern, Topic};
 
@@ -60,12 +60,15 @@ impl Target {
                 _ => Err(several_topics(&url)),
             };
         }
-        let mut url = Url::on_server(server, Scheme::WebSocket, "/ws")?;
+        let mut parameters: Vec<&str> = Vec::new();
         let mut subscriptions: Vec<Subscription> = Vec::new();
         for text in arguments {
             let subscription = Subscription::parse(text)?;
-            if let Some(token) = token_of(text).filter(|_| !url.target.contains('?')) {
-                url = Url::on_server(server, Scheme::WebSocket, &format!("/ws?{token}"))?;
+            for parameter in of_connection(text) {
+                let is_there = |own: &&str| name_of(own) == name_of(parameter);
+                if !parameters.iter().any(is_there) {
+                    parameters.push(parameter);
+                }
             }
             if !subscriptions
                 .iter()
@@ -74,6 +77,9 @@ impl Target {
                 subscriptions.push(subscription);
             }
         }
+        let mark = if parameters.is_empty() { "" } else { "?" };
+        let target = format!("/ws{mark}{}", parameters.join("&"));
+        let url = Url::on_server(server, Scheme::WebSocket, &target)?;
         Ok(Target::Many(url, subscriptions))
     }
 
@@ -96,14 +102,15 @@ fn several_topics(url: &Url) -> String {
     )
 }
 
-/// The parameter behind a topic that is a token, which is one of the connection's.
-fn token_of(text: &str) -> Option<&str> {
-    let (_, query) = text.split_once('?')?;
-    let mut parameters = query.split('&');
-    parameters.find(|parameter| {
-        let name = parameter.split('=').next().unwrap_or_default();
-        matches!(name, "token" | "access_token")
-    })
+/// The parameters behind a topic that are the connection's: its token and what others see of it.
+fn of_connection(text: &str) -> impl Iterator<Item = &str> {
+    let query = text.split_once('?').map_or("", |(_, query)| query);
+    let is_own = |parameter: &&str| matches!(name_of(parameter), "token" | "access_token" | "info");
+    query.split('&').filter(is_own)
+}
+
+fn name_of(parameter: &str) -> &str {
+    parameter.split('=').next().unwrap_or_default()
 }
 
 /// Suggestion for a URL without a topic.
@@ -159,7 +166,11 @@ impl Subscription {
             .map(|last| last.parse())
             .transpose()
             .map_err(|_| format!("{shown}: last= is a whole number, as in last=10"))?;
-        let since = parameter("since")?.map(String::from);
+        let mut since = parameter("since")?.map(String::from);
+        for name in POSITION_PARAMETERS {
+            let position = parameter(name)?.filter(|position| !position.is_empty());
+            since = since.or(position.map(String::from));
+        }
         if since
             .as_deref()
             .is_some_and(|since| Position::parse(since).is_none())
@@ -234,10 +245,22 @@ mod tests {
         ];
         assert_eq!(subscriptions, expected);
         assert!(!parse(&["news"]).unwrap().has_topics());
-        let Ok(Target::Many(url, _)) = parse(&["a", "b?token=x y&c", "d?token=z"]) else {
+        let Ok(Target::Many(url, _)) = parse(&["a", "b?token=x y&c&info=me", "d?token=z"]) else {
             panic!("a topic may have a token behind it");
         };
-        assert_eq!(url.target, "/ws?token=x%20y");
+        assert_eq!(url.target, "/ws?token=x%20y&info=me");
+        let Ok(Target::Many(_, subscriptions)) = parse(&["a?lastEventId=00000000000000a1:17"])
+        else {
+            panic!("a position has several names");
+        };
+        assert_eq!(
+            subscriptions,
+            [subscription(
+                Name::Topic("a".to_owned()),
+                None,
+                Some("00000000000000a1:17")
+            )]
+        );
         assert!(parse(&["**"]).unwrap().has_topics());
     }
 
