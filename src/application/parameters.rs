@@ -61,6 +61,16 @@ pub(super) fn last_event_position(id: Option<&str>) -> Position {
 
 /// What a publish asks for by headers.
 pub(super) fn publish_options(head: &Head<'_>) -> Result<PublishOptions, Refusal> {
+/// A topic with the names alone of its parameters, for the log: one that was meant for the request may be a secret.
+pub(super) fn without_values(topic: &str) -> String {
+    let (path, query) = topic.split_once('?').unwrap_or((topic, ""));
+    let names = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((name, _)) => format!("{name}=..."),
+        None => pair.to_owned(),
+    });
+    format!("{path}?{}", names.collect::<Vec<_>>().join("&"))
+}
+
     let mut options = PublishOptions::default();
     for (name, value) in head.all() {
         if name.eq_ignore_ascii_case("umbel-key") {

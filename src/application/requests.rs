@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::commands::Question;
 use super::parameters::{
     check_content_encoding, content_kind, last_event_position, publish_options, start_of,
+    without_values,
 };
 use super::publishes::hub_is_full;
 use super::refusals::is_of_script;
@@ -103,7 +104,8 @@ impl Application {
             true => log::Level::Debug,
             false => log::Level::Info,
         };
-        log::log!(level, connection:% = current.id, topic:% = escape(topic.as_str());
+        let shown = without_values(topic.as_str());
+        log::log!(level, connection:% = current.id, topic:% = escape(&shown);
             "the query of a request is part of its topic, but for parameters such as last and token");
     }
 
