@@ -425,3 +425,150 @@ fn all_lines_refused_is_422() {
         assert_eq!(wire.read_response().status, 422);
     }
 }
+
+/// The table of requests in the guide, as it is printed.
+fn documented() -> Vec<String> {
+    let page = include_str!("../src/guide/http.md");
+    let rows = page.lines().filter(|line| line.starts_with("| `"));
+    let rows = rows.take_while(|line| !line.starts_with("| `Content-Type`"));
+    let cells = rows.map(|row| row.split('|').nth(1).unwrap_or_default());
+    let mut found = Vec::new();
+    for cell in cells {
+        let mut method = "GET";
+        for code in cell.split('`').skip(1).step_by(2) {
+            let (own, path) = code.split_once(' ').unwrap_or((method, code));
+            if !path.starts_with('/') {
+                continue;
+            }
+            method = own;
+            found.push(format!("{method} {path}"));
+        }
+    }
+    found
+}
+
+/// Whoever is lost is told all the ways that there are.
+#[test]
+fn not_found_lists_all_resources() {
+    let server = Server::start(&[]);
+    let response = server.request("GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(response.status, 404);
+    let (_, list) = response.text().trim().split_once("try ").expect("a list");
+    let listed: Vec<&str> = list.split(", ").collect();
+    let documented = documented();
+    assert!(documented.len() >= 13, "{documented:?}");
+    for form in &documented {
+        assert!(listed.contains(&&**form), "{form} is not in {list}");
+    }
+    for form in listed {
+        let is_console = form == "GET /console";
+        assert!(
+            is_console || documented.iter().any(|own| own == form),
+            "{form}"
+        );
+        let line = form.replace("{topic}", "t");
+        let request = format!("{line} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+        let status = status(&server, request.as_bytes());
+        assert!(
+            form == "GET /topics/{topic}" || ![404, 405].contains(&status),
+            "{form} {status}"
+        );
+    }
+}
+
+/// RFC 9110 section 9.1: a server has HEAD wherever it has GET.
+#[test]
+fn head_goes_where_get_goes() {
+    let server = Server::start(&[]);
+    for (target, status) in [
+        ("/sse/a", 200),
+        ("/sse/a?last=nonsense", 200),
+        ("/sse/", 404),
+        ("/ws", 426),
+        ("/ws/a", 426),
+        ("/echo", 426),
+        ("/umbel.js", 200),
+        ("/umbel.d.ts", 200),
+        ("/console/console.js", 200),
+        ("/topics", 200),
+        ("/topics/none", 404),
+        ("/nothing", 404),
+    ] {
+        let mut wire = server.connect();
+        let request = format!("HEAD {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+        wire.send(request.as_bytes());
+        let response = wire.read_response_to(&request);
+        assert_eq!(response.status, status, "{target}");
+        assert!(response.body.is_empty(), "{target}");
+        if target == "/sse/a" {
+            assert_eq!(response.header("content-type"), Some("text/event-stream"));
+            assert_eq!(response.header("content-length"), None);
+            wire.end();
+            assert!(wire.read_to_end().0.is_empty(), "no event follows");
+        }
+    }
+    // Not even with an upgrade is it a handshake.
+    let mut wire = server.connect();
+    let request = upgrade_request("/ws/a", "").replacen("GET", "HEAD", 1);
+    wire.send(request.as_bytes());
+    assert_eq!(wire.read_response_to(&request).status, 426);
+    wait_until("nobody is subscribed", || {
+        server
+            .request("GET /topics/a HTTP/1.1\r\nHost: a\r\n\r\n")
+            .status
+            == 404
+    });
+}
+
+/// Who has a page or script already is told so (RFC 9110 section 13.1.2).
+#[test]
+fn assets_have_tags() {
+    let server = Server::start(&[]);
+    let get = |method: &str, target: &str, lines: &str| {
+        let mut wire = server.connect();
+        let request = format!("{method} {target} HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
+        wire.send(request.as_bytes());
+        let response = wire.read_response_to(&request);
+        wire.send(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(wire.read_response().text(), "ok\n", "nothing stood between");
+        response
+    };
+    let mut tags = Vec::new();
+    for target in ["/", "/umbel.js", "/umbel.d.ts", "/console/console.js"] {
+        let whole = get("GET", target, "");
+        let tag = whole.header("etag").expect("a tag").to_owned();
+        assert!(
+            tag.starts_with('"') && tag.ends_with('"') && tag.len() > 2,
+            "{tag}"
+        );
+        assert_eq!(get("HEAD", target, "").header("etag"), Some(&*tag));
+        for (known, status) in [
+            (tag.clone(), 304),
+            (format!("W/{tag}"), 304),
+            (format!("\"other\", {tag}"), 304),
+            (format!("\"other\"\r\nIf-None-Match: {tag}"), 304),
+            ("*".to_owned(), 304),
+            ("\"other\"".to_owned(), 200),
+            (tag.trim_matches('"').to_owned(), 200),
+            (String::new(), 200),
+        ] {
+            for method in ["GET", "HEAD"] {
+                let origin = "Origin: http://localhost:1\r\n";
+                let response = get(
+                    method,
+                    target,
+                    &format!("{origin}If-None-Match: {known}\r\n"),
+                );
+                assert_eq!(response.status, status, "{target} {known}");
+                assert_eq!(response.header("etag"), Some(&*tag));
+                assert_eq!(response.header("vary"), Some("Origin"));
+                let is_whole = status == 200 && method == "GET";
+                assert_eq!(response.body, if is_whole { &whole.body[..] } else { b"" });
+            }
+        }
+        tags.push(tag);
+    }
+    tags.sort_unstable();
+    tags.dedup();
+    assert_eq!(tags.len(), 4);
+}

@@ -442,9 +442,9 @@ fn wrong_method_gets_allow() {
         ("/health", "GET, HEAD"),
         ("/ready", "GET, HEAD"),
         ("/metrics", "GET, HEAD"),
-        ("/ws/a", "GET"),
-        ("/sse/a", "GET"),
-        ("/echo", "GET"),
+        ("/ws/a", "GET, HEAD"),
+        ("/sse/a", "GET, HEAD"),
+        ("/echo", "GET, HEAD"),
         ("/pub/a", "POST"),
         ("/pub", "POST"),
     ] {

@@ -23,6 +23,16 @@ pub(super) fn check_content_encoding(head: &Head<'_>) -> Result<(), Refusal> {
     }
 }
 
+/// Whether the client has what this tag stands for (RFC 9110 section 13.1.2, by the weak comparison).
+pub(super) fn is_among_known(head: &Head<'_>, tag: &str) -> bool {
+    if !head.known.if_none_match.is_there() {
+        return false;
+    }
+    let lines = head.headers("if-none-match");
+    let mut tags = lines.flat_map(|line| line.split(',')).map(str::trim);
+    tags.any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
+}
+
 /// Where a subscription is to begin, by the query.
 pub(super) fn start_of(head: &Head<'_>) -> Result<Start, Refusal> {
     let query = query_of(head.target);
@@ -51,16 +61,6 @@ pub(super) fn start_of(head: &Head<'_>) -> Result<Start, Refusal> {
     }
 }
 
-/// What an event stream's reader has seen. What is no position of this server's is one that cannot be recovered from.
-pub(super) fn last_event_position(id: Option<&str>) -> Position {
-    id.and_then(Position::parse).unwrap_or(Position {
-        epoch: 0,
-        offset: u64::MAX,
-    })
-}
-
-/// What a publish asks for by headers.
-pub(super) fn publish_options(head: &Head<'_>) -> Result<PublishOptions, Refusal> {
 /// A topic with the names alone of its parameters, for the log: one that was meant for the request may be a secret.
 pub(super) fn without_values(topic: &str) -> String {
     let (path, query) = topic.split_once('?').unwrap_or((topic, ""));
@@ -71,6 +71,16 @@ pub(super) fn without_values(topic: &str) -> String {
     format!("{path}?{}", names.collect::<Vec<_>>().join("&"))
 }
 
+/// What an event stream's reader has seen. What is no position of this server's is one that cannot be recovered from.
+pub(super) fn last_event_position(id: Option<&str>) -> Position {
+    id.and_then(Position::parse).unwrap_or(Position {
+        epoch: 0,
+        offset: u64::MAX,
+    })
+}
+
+/// What a publish asks for by headers.
+pub(super) fn publish_options(head: &Head<'_>) -> Result<PublishOptions, Refusal> {
     let mut options = PublishOptions::default();
     for (name, value) in head.all() {
         if name.eq_ignore_ascii_case("umbel-key") {

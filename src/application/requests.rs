@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use super::commands::Question;
 use super::parameters::{
-    check_content_encoding, content_kind, last_event_position, publish_options, start_of,
-    without_values,
+    check_content_encoding, content_kind, is_among_known, last_event_position, publish_options,
+    start_of, without_values,
 };
 use super::publishes::hub_is_full;
 use super::refusals::is_of_script;
-use super::route::{Route, allowed_methods, query_of};
+use super::route::{Route, allowed_methods, query_of, resources};
 use super::surface::{is_for_observers, shows};
 use super::{Application, CommandContext, Lifecycle};
 use crate::auth::access::Action;
@@ -70,7 +70,7 @@ impl Application {
         let route = Route::parse(head.target, &self.shared.settings.dialects)?;
         let surface = self.surface_of(current.listener);
         if !shows(surface, &route) {
-            return Err(Refusal::not_found("there is nothing here"));
+            return Err(self.nothing_here(current.listener));
         }
         if let Some(topic) = route.topic().filter(|topic| topic.has_query()) {
             self.name_topic(current, topic, headers);
@@ -198,6 +198,15 @@ impl Application {
         listening.map_or(Surface::All, |listening| listening.surface)
     }
 
+    /// 404, with all that there is on a listener.
+    fn nothing_here(&self, listener: u8) -> Refusal {
+        let surface = self.surface_of(listener);
+        let own = self.shared.routes.iter().map(|route| &*route.path);
+        let dialects = &self.shared.settings.dialects;
+        let shown = resources(dialects, own, |route| shows(surface, route));
+        Refusal::not_found(format!("there is nothing here; try {}", shown.join(", ")))
+    }
+
     /// Whether somebody may do something.
     pub(super) fn authorize(
         &self,
@@ -283,18 +292,23 @@ impl Application {
             _ => self.authorize(identity, Action::Observe)?,
         }
         let asset = asset.ok_or_else(|| Refusal::not_found("there is no such page"))?;
-        let own = [
-            ("Content-Security-Policy", console::CONTENT_SECURITY_POLICY),
-            ("X-Content-Type-Options", "nosniff"),
-            ("Referrer-Policy", "no-referrer"),
-            ("Cache-Control", "no-cache"),
+        let tag = format!("\"{:016x}\"", asset.tag);
+        let is_known = is_among_known(head, &tag);
+        let headers = vec![
+            (
+                "Content-Security-Policy",
+                console::CONTENT_SECURITY_POLICY.to_owned(),
+            ),
+            ("X-Content-Type-Options", "nosniff".to_owned()),
+            ("Referrer-Policy", "no-referrer".to_owned()),
+            ("Cache-Control", "no-cache".to_owned()),
+            ("ETag", tag),
         ];
-        let headers = own.map(|(name, value)| (name, value.to_owned())).into();
         Ok(Answer::Respond(Reply {
-            status: 200,
+            status: if is_known { 304 } else { 200 },
             content_type: asset.content_type,
             headers,
-            body: Cow::Borrowed(asset.body),
+            body: Cow::Borrowed(if is_known { b"" } else { asset.body }),
         }))
     }
 
@@ -315,11 +329,7 @@ impl Application {
             .routes
             .iter()
             .position(|route| *route.path == *path);
-        let number = number.ok_or_else(|| {
-            Refusal::not_found(
-                "there is nothing here: try /, /ws/{topic}, /sse/{topic}, /pub/{topic} or /echo",
-            )
-        })?;
+        let number = number.ok_or_else(|| self.nothing_here(current.listener))?;
         Route::Path(path).check_method(head.method)?;
         let upgrade = self.check_upgrade(head)?;
         self.authorize(identity, Action::Open(path))?;
@@ -346,7 +356,7 @@ impl Application {
     }
 
     fn check_upgrade<'a>(&self, head: &Head<'a>) -> Result<protocol::Upgrade<'a>, Refusal> {
-        if !is_upgrade(head) {
+        if head.method == Method::Head || !is_upgrade(head) {
             let reason = "this is a WebSocket endpoint, and the request asks for no upgrade: it needs \
                           Connection: Upgrade and Upgrade: websocket";
             return Err(Refusal::upgrade_required(reason));
@@ -398,6 +408,11 @@ impl Application {
     ) -> Result<Answer, Refusal> {
         self.check_origin(head)?;
         self.authorize(identity, Action::Subscribe(topic.as_str()))?;
+        if head.method == Method::Head {
+            // Its head is that of every stream, and nobody is subscribed.
+            self.check_ready()?;
+            return Ok(Answer::Stream(Stream { encoding }));
+        }
         let start = match head.known.last_event_id.bytes() {
             // What has seen no event has no position, and some clients say so by an empty one.
             None | Some(b"") => start_of(head)?,
@@ -420,9 +435,7 @@ impl Application {
         let dialects = &self.shared.settings.dialects;
         let chosen = dialects.choose(path, upgrade.offers());
         let (encoding, subprotocol) = chosen.map_err(Refusal::bad_request)?;
-        if self.shared.lifecycle.get() != Lifecycle::Ready {
-            return Err(Refusal::unavailable("the server is shutting down").closing());
-        }
+        self.check_ready()?;
         let info = match query_of(head.target).get("info")? {
             Some(info) if info.len() > self.shared.settings.limits.info_bytes_max => {
                 let reason = "the info is longer than info_bytes_max allows";
@@ -450,6 +463,16 @@ impl Application {
         }))
     }
 
+    /// Whether new subscribers are taken.
+    fn check_ready(&self) -> Result<(), Refusal> {
+        match self.shared.lifecycle.get() {
+            Lifecycle::Ready => Ok(()),
+            Lifecycle::Draining | Lifecycle::Stopping => {
+                Err(Refusal::unavailable("the server is shutting down").closing())
+            }
+        }
+    }
+
     /// Makes the connection a subscriber: at once, or once the hub has said where the topic stands, if that matters.
     fn subscribe(
         &mut self,
@@ -458,9 +481,7 @@ impl Application {
         start: Start,
         admission: Admission,
     ) -> Result<Answer, Refusal> {
-        if self.shared.lifecycle.get() != Lifecycle::Ready {
-            return Err(Refusal::unavailable("the server is shutting down").closing());
-        }
+        self.check_ready()?;
         let refusal = |error| match error {
             SubscribeError::HubFull => hub_is_full(),
             SubscribeError::TooManyTopics => {

@@ -5,7 +5,7 @@
 use crate::console;
 use crate::dialect::{Dialects, Encoding, Entrance};
 use crate::http::query::Query;
-use crate::http::refusal::{ALLOW_GET, ALLOW_GET_HEAD, ALLOW_POST, Refusal, RefusalHeaders};
+use crate::http::refusal::{ALLOW_GET_HEAD, ALLOW_POST, Refusal, RefusalHeaders};
 use crate::http::request::Method;
 use crate::topic::Topic;
 
@@ -38,6 +38,57 @@ pub enum Route<'a> {
     Path(&'a str),
 }
 
+/// Resources at one path each.
+static AT_PATHS: [(&str, Route<'static>); 7] = [
+    ("/pub", Route::PublishMany),
+    ("/topics", Route::Topics),
+    ("/metrics", Route::Metrics),
+    ("/health", Route::Health),
+    ("/ready", Route::Ready),
+    ("/", Route::Asset("/")),
+    ("/console", Route::Asset("/console")),
+];
+
+/// A way from a topic to the resource that it is behind a prefix.
+type OfTopic = fn(Topic) -> Route<'static>;
+
+/// Resources behind a prefix each, which a topic follows, and their methods.
+const BEFORE_TOPICS: [(&str, &str, OfTopic); 2] = [
+    ("/pub/", "POST", Route::Publish),
+    ("/topics/", "GET", Route::Topic),
+];
+
+/// All resources that are to be shown, as in `GET /topics/{topic}`. `own`: the paths of the embedding program's endpoints.
+pub fn resources<'o>(
+    dialects: &Dialects,
+    own: impl Iterator<Item = &'o str>,
+    is_shown: impl Fn(&Route<'_>) -> bool,
+) -> Vec<String> {
+    let mut paths: Vec<String> = Vec::new();
+    for (_, row) in dialects.rows() {
+        let path = match row.entrance {
+            Entrance::Topic(prefix) | Entrance::Stream(prefix) => format!("{prefix}{{topic}}"),
+            Entrance::Commands { path, .. } => path.to_owned(),
+        };
+        // Several dialects may share one.
+        if !paths.contains(&path) {
+            paths.push(path);
+        }
+    }
+    let before_topics = BEFORE_TOPICS.iter().map(|(prefix, ..)| *prefix);
+    paths.extend(before_topics.map(|prefix| format!("{prefix}{{topic}}")));
+    paths.extend(AT_PATHS.iter().map(|(path, _)| (*path).to_owned()));
+    paths.extend(console::public_paths().map(str::to_owned));
+    paths.extend(own.map(str::to_owned));
+    let line = |path: String| {
+        let target = path.replace("{topic}", "topic");
+        let route = Route::parse(&target, dialects).ok()?;
+        let method = allowed_methods(&route).split(',').next()?;
+        is_shown(&route).then(|| format!("{method} {path}"))
+    };
+    paths.into_iter().filter_map(line).collect()
+}
+
 impl<'a> Route<'a> {
     /// Reads a target in origin-form, as [`Head::target`](crate::http::request::Head::target) is. The dialects bring
     /// routes of their own.
@@ -47,16 +98,12 @@ impl<'a> Route<'a> {
     /// 404 where a topic is missing, 400 and 414 for what is no topic.
     pub fn parse(target: &'a str, dialects: &Dialects) -> Result<Route<'a>, Refusal> {
         let (path, query) = split_target(target);
-        match path {
-            "/pub" => return Ok(Route::PublishMany),
-            "/health" => return Ok(Route::Health),
-            "/ready" => return Ok(Route::Ready),
-            "/metrics" => return Ok(Route::Metrics),
-            // An absolute-form target may have a query without a path (RFC 3986 section 6.2.3).
-            "/" | "" => return Ok(Route::Asset("/")),
-            "/console" => return Ok(Route::Asset(path)),
-            "/topics" => return Ok(Route::Topics),
-            _ => {}
+        if let Some((_, route)) = AT_PATHS.iter().find(|(own, _)| *own == path) {
+            return Ok(route.clone());
+        }
+        // An absolute-form target may have a query without a path (RFC 3986 section 6.2.3).
+        if path.is_empty() {
+            return Ok(Route::Asset("/"));
         }
         for (encoding, row) in dialects.rows() {
             match row.entrance {
@@ -80,14 +127,12 @@ impl<'a> Route<'a> {
                 }
             }
         }
-        if let Some(rest) = path.strip_prefix("/pub/") {
-            parse_topic("POST", "/pub/", rest, query).map(Route::Publish)
-        } else if let Some(rest) = path.strip_prefix("/topics/") {
-            match rest {
-                "" => Err(Refusal::not_found(MISSING_LISTED)),
-                _ => Topic::parse(rest, query).map(Route::Topic),
+        for (prefix, method, route) in BEFORE_TOPICS {
+            if let Some(rest) = path.strip_prefix(prefix) {
+                return parse_topic(method, prefix, rest, query).map(route);
             }
-        } else if path.starts_with("/console/") {
+        }
+        if path.starts_with("/console/") {
             Ok(Route::Asset(path))
         } else {
             Ok(Route::Path(path))
@@ -108,21 +153,12 @@ impl<'a> Route<'a> {
     /// The header lines of a 405 for this resource.
     fn allow(&self) -> RefusalHeaders {
         match self {
-            Route::TopicUpgrade(_)
-            | Route::Commands(_)
-            | Route::TopicStream(..)
-            | Route::Path(_) => ALLOW_GET,
             Route::Publish(_) | Route::PublishMany => ALLOW_POST,
-            Route::Topics
-            | Route::Topic(_)
-            | Route::Health
-            | Route::Ready
-            | Route::Metrics
-            | Route::Asset(_) => ALLOW_GET_HEAD,
+            _ => ALLOW_GET_HEAD,
         }
     }
 
-    /// Checks the method. HEAD goes wherever a plain GET goes, so not to upgrades and streams.
+    /// Checks the method. HEAD goes wherever GET goes (RFC 9110 section 9.1).
     ///
     /// # Errors
     ///
@@ -141,9 +177,6 @@ impl<'a> Route<'a> {
         Err(Refusal::method_not_allowed(reason, self.allow()))
     }
 }
-
-const MISSING_LISTED: &str =
-    "the topic is missing: GET /topics/{topic}, as in /topics/news; for all of them: GET /topics";
 
 /// The topic behind a prefix.
 fn parse_topic(
@@ -329,11 +362,6 @@ mod tests {
                 .check_method(method)
                 .map_err(|refusal| (refusal.status, refusal.headers[0].1))
         };
-        for target in ["/ws/a", "/ws", "/sse/a", "/echo"] {
-            assert_eq!(check(target, Method::Get), Ok(()));
-            assert_eq!(check(target, Method::Head), Err((405, "GET")));
-            assert_eq!(check(target, Method::Post), Err((405, "GET")));
-        }
         for target in ["/pub/a", "/pub"] {
             assert_eq!(check(target, Method::Post), Ok(()));
             assert_eq!(check(target, Method::Get), Err((405, "POST")));
@@ -347,6 +375,10 @@ mod tests {
             "/metrics",
             "/topics",
             "/topics/a",
+            "/ws/a",
+            "/ws",
+            "/sse/a",
+            "/echo",
         ] {
             assert_eq!(
                 (check(target, Method::Get), check(target, Method::Head)),

@@ -182,7 +182,8 @@ impl Exchange {
             .collect();
         let response = Response {
             status: reply.status,
-            content_type: Some(reply.content_type),
+            // Of what the client has already nothing is told but that.
+            content_type: (reply.status != 304).then_some(reply.content_type),
             headers: &headers,
             body: &reply.body,
             keep_alive: self.keep_alive,
@@ -561,7 +562,11 @@ impl Connection {
             joined: None,
         };
         let (settings, now_ms) = (context.settings, context.now_ms);
+        let is_head_only = matches!(&self.phase, Phase::Http(exchange) if exchange.head_only);
         self.open_stream(settings, now_ms, stream.encoding, &start, context.out);
+        if is_head_only {
+            self.linger(settings, now_ms, CloseReason::HttpDone);
+        }
     }
 
     /// Begins a stream.

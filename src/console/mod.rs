@@ -20,9 +20,19 @@ pub struct Asset {
     pub content_type: &'static str,
     /// The whole of it.
     pub body: &'static [u8],
+    /// The value of its `ETag` header (RFC 9110 section 8.8.3), without the quotes: another for another body.
+    pub tag: u64,
     /// Whether it is for other programs: whoever may connect may have it, pages of allowed origins too. The
     /// others belong to the page, which only those see who may observe the server.
     pub is_public: bool,
+}
+
+/// Paths of the assets that are for other programs.
+pub fn public_paths() -> impl Iterator<Item = &'static str> {
+    ASSETS
+        .iter()
+        .filter(|asset| asset.is_public)
+        .map(|asset| asset.path)
 }
 
 /// The asset at a request path (without its query), if there is one.
@@ -40,12 +50,24 @@ const TYPESCRIPT: &str = "text/plain; charset=utf-8";
 const PAGE: bool = false;
 const PUBLIC: bool = true;
 
+/// Hash of a body, made while the server is compiled (FNV-1a).
+const fn tag(body: &[u8]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    let mut at = 0;
+    while at < body.len() {
+        hash = (hash ^ body[at] as u64).wrapping_mul(0x100_0000_01b3);
+        at += 1;
+    }
+    hash
+}
+
 macro_rules! assets {
     ($($path:literal, $content_type:ident, $is_public:ident, $body:expr;)*) => {
         &[$(Asset {
             path: $path,
             content_type: $content_type,
             body: $body,
+            tag: tag($body),
             is_public: $is_public,
         }),*]
     };
@@ -119,6 +141,19 @@ mod tests {
         assert!(paths.contains(&"/console/console.js"), "{paths:?}");
         for path in paths {
             assert!(asset(path).is_some(), "the page refers to {path}");
+        }
+    }
+
+    #[test]
+    fn tags_tell_bodies_apart() {
+        for asset in ASSETS {
+            let same = |other: &&Asset| other.tag == asset.tag;
+            assert!(
+                ASSETS
+                    .iter()
+                    .filter(same)
+                    .all(|other| other.body == asset.body)
+            );
         }
     }
 
