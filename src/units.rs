@@ -88,6 +88,25 @@ impl Unit {
         }
     }
 
+    /// Names of the units that a number may have.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        self.units().iter().map(|(name, _)| *name)
+    }
+
+    /// The number as a TOML file writes it: a string in the largest unit that leaves it whole, else a plain number.
+    #[must_use]
+    pub fn write(self, number: u64) -> String {
+        // A size is written in powers of two.
+        let units = self.units().iter().filter(|(name, scale)| {
+            let is_usual = self == Unit::Millis || name.ends_with("iB");
+            is_usual && *scale > 1 && number > 0 && number.is_multiple_of(*scale)
+        });
+        match units.max_by_key(|(_, scale)| *scale) {
+            Some((name, scale)) => format!("\"{}{name}\"", number / scale),
+            None => number.to_string(),
+        }
+    }
+
     /// Reads a number, with a unit or without. None: it is no whole number, has another unit, or fits no `u64`.
     #[must_use]
     pub fn parse(self, text: &str) -> Option<u64> {
@@ -258,6 +277,24 @@ mod tests {
             "5", "5KiB", "", "auto", "-1", "1.5", "1e99", "5 apples", ".", "1.2.3", "0.1B",
         ] {
             assert_eq!(Unit::Bytes.tip(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn written_in_the_largest_unit() {
+        for (unit, number, text) in [
+            (Unit::Bytes, 65_536, "\"64KiB\""),
+            (Unit::Bytes, 1 << 30, "\"1GiB\""),
+            (Unit::Bytes, 1025, "1025"),
+            (Unit::Bytes, 3_000_000, "3000000"),
+            (Unit::Millis, 75_000, "\"75s\""),
+            (Unit::Millis, 300_000, "\"5m\""),
+            (Unit::Millis, 100, "100"),
+            (Unit::Millis, 0, "0"),
+            (Unit::Count, 4096, "4096"),
+        ] {
+            assert_eq!(unit.write(number), text);
+            assert_eq!(unit.parse(text.trim_matches('"')), Some(number));
         }
     }
 

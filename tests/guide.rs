@@ -113,9 +113,10 @@ fn run(command: &str, scratch: &Scratch, server: &Server) -> String {
 }
 
 /// Pages with examples, and the flags of the server that they are run against.
-const PAGES: [(&str, &[&str]); 8] = [
+const PAGES: [(&str, &[&str]); 9] = [
     ("access", &["--publish-token", "s3cret"]),
     ("command_line", &["--topic-rule", "** history=100"]),
+    ("configuration", &[]),
     ("event_streams", &["--topic-rule", "orders/** history=1000"]),
     ("history", &["--topic-rule", "orders/** history=1000"]),
     ("http", &["--topic-rule", "orders/** history=1000"]),

@@ -440,6 +440,27 @@ fn guide_lists_every_limit() {
     report(&missing.collect::<Vec<_>>());
 }
 
+#[cfg(feature = "config-file")]
+#[test]
+fn sample_and_schema_are_up_to_date() {
+    use umbel::config::file;
+    let mut problems = Vec::new();
+    for (command, made, path) in [
+        ("umbel sample", file::sample(), "src/guide/umbel.toml"),
+        (
+            "umbel sample --schema",
+            format!("{:#}\n", file::schema()),
+            "src/guide/umbel.schema.json",
+        ),
+    ] {
+        let kept = fs::read_to_string(root().join(path)).expect("the guide has it");
+        if kept != made {
+            problems.push(format!("{path} is old: {command} > {path}"));
+        }
+    }
+    report(&problems);
+}
+
 #[test]
 fn guide_links_lead_to_files() {
     let mut problems = Vec::new();

@@ -1,4 +1,4 @@
-//! `umbel completions` and `umbel man`: what is made from the command line's own description.
+//! `umbel completions`, `umbel man` and `umbel sample`: what is made from the description of commands and settings.
 
 use std::error::Error;
 use std::fs;
@@ -6,9 +6,10 @@ use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Arg, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
 use clap_mangen::Man;
+use umbel::config::file;
 
 /// The arguments of `umbel completions`.
 pub fn completions_command() -> Command {
@@ -37,6 +38,27 @@ pub fn man_command() -> Command {
                 .value_parser(value_parser!(PathBuf))
                 .help("Write umbel.1 and a page for each command there; it is made if need be"),
         )
+}
+
+/// The arguments of `umbel sample`.
+pub fn sample_command() -> Command {
+    Command::new("sample")
+        .about("Print a configuration file with every setting, its meaning and its default")
+        .after_help("For example: umbel sample > /etc/umbel/umbel.toml")
+        .arg(
+            Arg::new("schema")
+                .long("schema")
+                .action(ArgAction::SetTrue)
+                .help("Print the JSON schema of such files, which editors take"),
+        )
+}
+
+/// Prints the sample, or the schema.
+pub fn print_sample(matches: &ArgMatches) -> Result<ExitCode, Box<dyn Error>> {
+    match matches.get_flag("schema") {
+        true => print(format!("{:#}\n", file::schema()).as_bytes()),
+        false => print(file::sample().as_bytes()),
+    }
 }
 
 /// Prints completions.

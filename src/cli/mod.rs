@@ -13,7 +13,7 @@
 //! | `check`, `machine` | `umbel check`: the verdicts, and the facts they are about |
 //! | `check_settings` | `umbel check --config`: each value with its source, errors and warnings |
 //! | `tips` | what to write instead of other programs' flags |
-//! | `documents` | completions and manual pages |
+//! | `documents` | completions, manual pages, the sample of a configuration file and its schema |
 
 mod check;
 mod check_settings;
@@ -73,6 +73,7 @@ pub fn run(extension: &Extension) -> Result<ExitCode, Box<dyn Error>> {
         Some(("pub", matches)) => publish::run(matches),
         Some(("check", matches)) => check::run(matches, &command()),
         Some(("completions", matches)) => documents::print_completions(matches, command()),
+        Some(("sample", matches)) => documents::print_sample(matches),
         Some(("man", matches)) => documents::write_pages(matches, command()),
         _ => unreachable!("clap asks for one of the subcommands above"),
     }
@@ -99,6 +100,7 @@ fn command() -> Command {
         .subcommand(check::command())
         .subcommand(documents::completions_command())
         .subcommand(documents::man_command())
+        .subcommand(documents::sample_command())
 }
 
 /// The arguments, with `serve` put in where no command is named: before the first flag that is not `umbel`'s own.

@@ -266,15 +266,15 @@ const SETTINGS: &[SettingInfo] = &[
     ),
     token(
         "publish_token",
-        "The token for it; best set as UMBEL_PUBLISH_TOKEN or in the file, as other users can see a command line",
+        "Token that gives the right to publish; best set in a file or as UMBEL_PUBLISH_TOKEN, as other users can see a command line",
     ),
     token(
         "subscribe_token",
-        "The token for it; best set as UMBEL_SUBSCRIBE_TOKEN or in the file, as other users can see a command line",
+        "Token that gives the right to subscribe; best set in a file or as UMBEL_SUBSCRIBE_TOKEN, as other users can see a command line",
     ),
     token(
         "observe_token",
-        "The token for it; best set as UMBEL_OBSERVE_TOKEN or in the file, as other users can see a command line",
+        "Token that gives the right to observe; best set in a file or as UMBEL_OBSERVE_TOKEN, as other users can see a command line",
     ),
     SettingInfo {
         name: "origin",
@@ -449,7 +449,7 @@ pub struct FieldInfo {
     pub kind: Kind,
     /// Value when it is left out, as the file writes it. Empty where there is none.
     pub unset: &'static str,
-    /// A value as the sample shows it.
+    /// Value that the sample shows. Empty where it has words alone.
     pub example: &'static str,
     /// Whether every row has it.
     pub is_required: bool,
@@ -488,9 +488,9 @@ pub const LISTENER_FIELDS: &[FieldInfo] = &[
         name: "mode",
         kind: Kind::Text,
         unset: "\"0660\"",
-        example: "\"0660\"",
+        example: "",
         is_required: false,
-        doc: "Permissions of a unix socket, in octal.",
+        doc: "Permissions of a unix socket, in octal, as in mode = \"0660\".",
     },
 ];
 

@@ -1,6 +1,6 @@
 //! The guide: one page a task.
 //!
-//! To run a server: [deploy], [access], [limits], [metrics], [shutdown], [security].
+//! To run a server: [deploy], [configuration], [access], [limits], [metrics], [shutdown], [security].
 //! To use one: [http], [command_line], [event_streams], [umbel.v1](crate::umbel_v1), [umbel_js], [history], [patterns],
 //! [presence], [slow_consumers], [compression].
 //! To embed it: [embed]. To measure it: [measure]. To work on it: [contributing], [source_map].
@@ -26,6 +26,8 @@ pages! {
     command_line = "command_line.md";
     /// permessage-deflate, for all subscribers at once.
     compression = "compression.md";
+    /// One file with all settings, its sources, errors and secrets.
+    configuration = "configuration.md";
     /// Build, test, bench; add a dialect, a setting, a metric, a limit, a transport.
     contributing = "contributing.md";
     /// Address, service unit, proxy, descriptors and kernel settings.

@@ -8,6 +8,8 @@ mod nearest;
 mod parse;
 mod problem;
 mod rows;
+mod sample;
+mod schema;
 mod secrets;
 pub mod source;
 #[cfg(test)]
@@ -25,6 +27,8 @@ use parse::Parser;
 use problem::FileText;
 
 pub use problem::{Place, Problem, Problems};
+pub use sample::sample;
+pub use schema::schema;
 pub use secrets::{SECRET_BYTES_MAX, SecretPlace, SecretSource};
 pub use value::Value;
 pub use values::{Given, Source, Values};

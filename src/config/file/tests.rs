@@ -321,3 +321,93 @@ fn no_text_panics() {
         }
     });
 }
+
+/// What the schema says of a file.
+fn validate(text: &str) -> Result<(), String> {
+    let mut compiler = boon::Compiler::new();
+    let mut schemas = boon::Schemas::new();
+    compiler
+        .add_resource("schema.json", super::schema())
+        .expect("it is a schema");
+    let schema = compiler
+        .compile("schema.json", &mut schemas)
+        .expect("it is a schema");
+    let table = toml::de::DeTable::parse(text).expect("it is TOML");
+    let value = json(&toml::de::DeValue::Table(table.into_inner()));
+    schemas
+        .validate(&value, schema)
+        .map_err(|error| error.to_string())
+}
+
+fn json(value: &toml::de::DeValue<'_>) -> serde_json::Value {
+    use toml::de::DeValue;
+    match value {
+        DeValue::String(text) => text.as_ref().into(),
+        DeValue::Integer(integer) => {
+            let number = i64::from_str_radix(integer.as_str(), integer.radix());
+            number.expect("it is not that large").into()
+        }
+        DeValue::Float(float) => float.as_str().parse::<f64>().expect("a number").into(),
+        DeValue::Boolean(flag) => (*flag).into(),
+        DeValue::Datetime(datetime) => datetime.to_string().into(),
+        DeValue::Array(items) => items.iter().map(|item| json(item.get_ref())).collect(),
+        DeValue::Table(entries) => entries
+            .iter()
+            .map(|(key, value)| (key.get_ref().to_string(), json(value.get_ref())))
+            .collect(),
+    }
+}
+
+/// As it stands, and with all that it shows set.
+#[test]
+fn sample_parses_and_fits_the_schema() {
+    let sample = super::sample();
+    let uncommented = sample.lines().map(|line| match line.strip_prefix('#') {
+        Some(setting) if !setting.starts_with([' ', ':', '#']) => setting,
+        _ => line,
+    });
+    let uncommented: Vec<_> = uncommented.collect();
+    let all = uncommented
+        .join("\n")
+        .replace("file = \"/etc/umbel/token\"", "env = \"PATH\"");
+    for text in [&sample, &all] {
+        assert_eq!(problems(text), [""; 0], "{text}");
+        assert_eq!(validate(text), Ok(()));
+    }
+    let settings = read(&all);
+    for info in crate::config::table::settings() {
+        assert!(
+            settings.values.given(info.name).is_some(),
+            "{} is not in the sample",
+            info.name
+        );
+        let default = matches!(info.unset, crate::config::table::Unset::Number(number)
+            if settings.values.words(&info) == number.to_string());
+        assert!(
+            default || !info.name.ends_with("_max"),
+            "{} has another default",
+            info.name
+        );
+    }
+    let config = settings.values.config().expect("it can stand");
+    assert_eq!(config.limits, crate::config::Limits::default());
+}
+
+/// Whatever the parser refuses by a value's kind or name, the schema refuses too.
+#[test]
+fn schema_refuses_bad_files() {
+    for (text, expected) in BAD_FILES {
+        let is_of_kind = [
+            "unknown key",
+            "it must be a number",
+            "without quotes",
+            "must be a list",
+            "has no",
+        ];
+        if is_of_kind.iter().any(|words| expected.contains(words))
+            && !expected.contains("has no fields")
+        {
+            assert!(validate(text).is_err(), "{text}");
+        }
+    }
+}
