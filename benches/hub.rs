@@ -15,7 +15,7 @@ use std::sync::Arc;
 use criterion::{Criterion, criterion_group, criterion_main};
 use umbel::internals::fanout::topics::Topics;
 use umbel::internals::hub::{
-    Command, Kind, LocalTopic, Origin, Publication, ReactorId, Shard, ShardSettings,
+    Command, Kind, LocalTopic, Origin, PatternPart, Publication, ReactorId, Shard, ShardSettings,
 };
 use umbel::internals::topic::Topic;
 
@@ -45,7 +45,7 @@ fn shard(criterion: &mut Criterion) {
                         generation: 0,
                     },
                 };
-                shard.handle_command(command, &mut effects);
+                shard.handle_command(command, &PatternPart::default(), &mut effects);
             }
         }
         let topics: Vec<Topic> = (0..TOPICS).map(topic).collect();
@@ -57,7 +57,7 @@ fn shard(criterion: &mut Criterion) {
                     publication: publication(),
                     origin: Origin::Detached,
                 };
-                shard.handle_command(command, &mut effects);
+                shard.handle_command(command, &PatternPart::default(), &mut effects);
                 effects.clear();
             });
         });

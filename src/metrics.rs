@@ -354,6 +354,8 @@ impl Collector for Scrape {
             "Topics with subscribers, members or a history",
             self.hub.topics as u64,
         )?;
+        let help = "Patterns with subscribers, equal ones counted once";
+        encode_gauge(e, "hub_patterns", help, self.hub.patterns as u64)?;
         let help = "Bytes that count towards pattern_bytes_total_max";
         encode_gauge(e, "pattern_bytes", help, self.hub.pattern_bytes as u64)?;
         let help = "Bytes that count towards history_bytes_total_max";

@@ -10,11 +10,11 @@ pub use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 #[cfg(loom)]
 pub use lock::{Mutex, MutexGuard};
 #[cfg(loom)]
-pub use loom::sync::atomic;
+pub use loom::sync::{RwLock, atomic};
 #[cfg(loom)]
 pub use queue::{Receiver, Sender, TrySendError, bounded};
 #[cfg(not(loom))]
-pub use std::sync::{Mutex, MutexGuard, atomic};
+pub use std::sync::{Mutex, MutexGuard, RwLock, atomic};
 
 #[cfg(loom)]
 mod lock;

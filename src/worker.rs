@@ -16,7 +16,7 @@ use crate::hub::{Command, CommandRoute, Effect, ReactorId, Shard, ShardSettings}
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use crate::sync::{Mutex, MutexGuard, Receiver, Sender, TrySendError, bounded};
 use crate::topic::Topic;
-use patterns::PatternBytes;
+use patterns::SharedPatterns;
 
 mod patterns;
 
@@ -62,8 +62,8 @@ pub struct Shards {
     bytes_max: usize,
     /// Of each reactor. Only its own thread writes.
     tick_visits: Box<[TickVisits]>,
-    /// Bytes of all patterns.
-    pub pattern_bytes: PatternBytes,
+    /// Patterns of all connections.
+    pub patterns: SharedPatterns,
     /// Shards that a worker is to run; each stands in it at most once, so it never fills up.
     work: Sender<usize>,
     inline: bool,
@@ -82,6 +82,8 @@ pub struct HubCounts {
     pub history_bytes: usize,
     /// Publications in histories.
     pub history_publications: usize,
+    /// Patterns with subscribers; equal ones of several reactors count once.
+    pub patterns: usize,
     /// Bytes that count towards what patterns may hold.
     pub pattern_bytes: usize,
 }
@@ -183,7 +185,7 @@ impl Shards {
         let shards = Shards {
             cells: cells.collect(),
             tick_visits: outlets.iter().map(|_| TickVisits::default()).collect(),
-            pattern_bytes: PatternBytes::new(settings.pattern_bytes_max),
+            patterns: SharedPatterns::new(settings.pattern_bytes_max),
             outlets: outlets.into(),
             shard_map: ShardMap::Random(RandomState::new()),
             bytes_max: limits.bytes_max,
@@ -341,7 +343,8 @@ impl Shards {
             topics: sum(|cell| &cell.topics),
             history_bytes: sum(|cell| &cell.history_bytes),
             history_publications: sum(|cell| &cell.history_publications),
-            pattern_bytes: self.pattern_bytes.get(),
+            patterns: self.patterns.len(),
+            pattern_bytes: self.patterns.bytes(),
         }
     }
 
@@ -398,7 +401,9 @@ impl Shards {
                 let publications = cell.publications.load(Ordering::Relaxed) + 1;
                 cell.publications.store(publications, Ordering::Relaxed);
             }
-            let made = state.shard.handle_command(command, &mut state.effects);
+            let made = state
+                .shard
+                .handle_command(command, &self.patterns, &mut state.effects);
             self.count_visits(from, VISITS_PER_COMMAND + made);
             visits += VISITS_PER_COMMAND + made;
             cell.show(&state.shard);

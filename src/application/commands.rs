@@ -10,7 +10,7 @@ use crate::connection::{Answer, CloseReason, Hold, Message};
 use crate::dialect::{
     self, Closing, CommandError, CommandLimits, Dialects, Encoding, ErrorCode, Form, Reply, Target,
 };
-use crate::fanout::patterns::{self, Joined};
+use crate::fanout::patterns;
 use crate::fanout::subscribed::{Membership, Subscribed};
 use crate::fanout::topics::SubscribeError;
 use crate::handler::ConnectionId;
@@ -203,55 +203,59 @@ impl Application {
         };
         self.authorize_command(turn, id, action)?;
         let subscriptions_max = self.shared.settings.limits.subscriptions_max;
-        let (connection, subscribed) = (turn.id, turn.subscribed);
-        let Some(many) = self.multi_subscriptions.get_mut(subscribed) else {
+        let Some(many) = self.multi_subscriptions.get_mut(turn.subscribed) else {
             return Ok(());
         };
-        if many.subscriptions.contains_key(&target) {
+        if many.subscriptions.get(&target).is_some() {
             let reason = "this connection has this subscription already";
             return Err(error(ErrorCode::AlreadySubscribed, reason));
         } else if many.subscriptions.len() >= subscriptions_max {
             let reason = "this connection has as many subscriptions as subscriptions_max allows";
             return Err(error(ErrorCode::TooManySubscriptions, reason));
         }
-        let (request, info) = (many.next_request(), many.info.clone());
-        let begun = match &target {
-            Target::Topic(topic) => {
-                let question = Question {
-                    connection,
-                    request,
-                    start,
-                    info,
-                };
-                let asked = self.ask_to_join(topic, question, Some(&mut turn.answer));
-                asked.map(|()| Joined::Later)
-            }
-            Target::Pattern(pattern) => {
-                let counted = self.count_pattern(subscribed, pattern);
-                counted.map_err(|reason| error(ErrorCode::TooManySubscriptions, reason))?;
-                self.join_pattern(pattern, connection, request)
-                    .inspect_err(|_| self.discount_pattern(subscribed, pattern))
-            }
+        let topic = match target {
+            Target::Topic(topic) => topic,
+            Target::Pattern(pattern) => return self.subscribe_pattern(turn, id, &pattern),
         };
-        let begun = begun.map_err(|begun| match begun {
-            SubscribeError::TooManyTopics => {
-                let reason = "the server has as many topics, or patterns, as it may";
-                error(ErrorCode::TooManyTopics, reason)
-            }
-            SubscribeError::HubFull => error(ErrorCode::Unavailable, HUB_IS_FULL),
-        })?;
+        let request = many.next_request();
+        let question = Question {
+            connection: turn.id,
+            request,
+            start,
+            info: many.info.clone(),
+        };
+        self.ask_to_join(&topic, question, Some(&mut turn.answer))
+            .map_err(|begun| not_begun(id, begun))?;
         if matches!(turn.answer, Answer::End(_)) {
             // The hub was not asked, so nobody will end what is noted here.
             return Ok(());
         }
-        let membership = match begun {
-            Joined::Later => Membership::Joining { request, id },
-            Joined::Now { place, member } => {
-                turn.reply_subscribed(id, &target);
-                Membership::Live { place, member }
-            }
-        };
-        if let Some(many) = self.multi_subscriptions.get_mut(subscribed) {
+        if let Some(many) = self.multi_subscriptions.get_mut(turn.subscribed) {
+            let membership = Membership::Joining { request, id };
+            many.subscriptions.insert(Target::Topic(topic), membership);
+        }
+        Ok(())
+    }
+
+    /// Subscribes a connection by a pattern that it has not got.
+    fn subscribe_pattern(
+        &mut self,
+        turn: &mut CommandTurn<'_>,
+        id: Option<u32>,
+        pattern: &Pattern,
+    ) -> Result<(), CommandError> {
+        self.count_pattern(turn.subscribed, pattern)
+            .map_err(|reason| CommandError::new(id, ErrorCode::TooManySubscriptions, reason))?;
+        let joined = self.join_pattern(pattern, turn.id);
+        let joined = joined.map_err(|begun| {
+            self.discount_pattern(turn.subscribed, pattern);
+            not_begun(id, begun)
+        })?;
+        let (place, member) = (joined.place, joined.member);
+        let target = Target::Pattern(joined.pattern);
+        turn.reply_subscribed(id, &target);
+        if let Some(many) = self.multi_subscriptions.get_mut(turn.subscribed) {
+            let membership = Membership::Live { place, member };
             many.subscriptions.insert(target, membership);
         }
         Ok(())
@@ -303,15 +307,17 @@ impl Application {
         Ok(())
     }
 
+    /// Subscribes a connection by a pattern. Every publication that is placed from here on is matched.
     fn join_pattern(
         &mut self,
         pattern: &Pattern,
         connection: ConnectionId,
-        request: u32,
-    ) -> Result<Joined, SubscribeError> {
-        let joined = self.patterns.join(pattern, connection, request)?;
-        self.send_patterns();
-        Ok(joined)
+    ) -> Result<patterns::Joined, SubscribeError> {
+        let (hub, reactor) = (&self.shared.shards.patterns, self.reactor);
+        self.patterns
+            .join(pattern, connection.index, |pattern, local| {
+                hub.subscribe(pattern, reactor, local);
+            })
     }
 
     /// Counts a pattern of a connection towards its limits.
@@ -332,7 +338,7 @@ impl Application {
                 "this connection has as many bytes of patterns as pattern_bytes_max allows",
             );
         }
-        if !self.shared.shards.pattern_bytes.add(bytes) {
+        if !self.shared.shards.patterns.add_bytes(bytes) {
             return Err(
                 "the server has as many bytes of patterns as pattern_bytes_total_max allows",
             );
@@ -347,14 +353,7 @@ impl Application {
         if let Some(many) = self.multi_subscriptions.get_mut(subscribed) {
             many.pattern_bytes -= bytes;
         }
-        self.shared.shards.pattern_bytes.sub(bytes);
-    }
-
-    /// Hands the hub waiting commands about patterns, while it takes them.
-    pub fn send_patterns(&mut self) {
-        let (shards, reactor) = (&self.shared.shards, self.reactor);
-        self.patterns
-            .send(|command| shards.submit(command, Some(reactor)));
+        self.shared.shards.patterns.sub_bytes(bytes);
     }
 
     fn unsubscribe_many(
@@ -388,13 +387,13 @@ impl Application {
                 self.leave_presence(id, topic);
             }
             (Target::Pattern(_), Membership::Live { place, member }) => {
-                self.patterns.remove_member(place, member);
-                self.send_patterns();
+                let (hub, reactor) = (&self.shared.shards.patterns, self.reactor);
+                self.patterns
+                    .remove_member(place, member, |pattern, local| {
+                        hub.unsubscribe(pattern, reactor, local);
+                    });
             }
-            (Target::Pattern(pattern), Membership::Joining { .. }) => {
-                self.patterns.forget(pattern, id);
-            }
-            (Target::Topic(_), Membership::Joining { .. }) => {}
+            (_, Membership::Joining { .. }) => {}
         }
     }
 
@@ -508,5 +507,16 @@ impl Application {
         let identity = self.identities.get(turn.identity);
         self.authorize(identity, action)
             .map_err(|refusal| CommandError::of_refusal(id, refusal))
+    }
+}
+
+/// The answer to a subscription that was not begun.
+fn not_begun(id: Option<u32>, error: SubscribeError) -> CommandError {
+    match error {
+        SubscribeError::TooManyTopics => {
+            let reason = "the server has as many topics, or patterns, as it may";
+            CommandError::new(id, ErrorCode::TooManyTopics, reason)
+        }
+        SubscribeError::HubFull => CommandError::new(id, ErrorCode::Unavailable, HUB_IS_FULL),
     }
 }

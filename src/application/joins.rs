@@ -1,4 +1,4 @@
-//! The hub's answers to joins, on one topic, many, or patterns.
+//! The hub's answers to joins, on one topic or many.
 //!
 //! The order between what a subscriber gets from the history and what comes live is the mailbox's: what the hub handed
 //! out before its answer is written to the others first, then the subscriber is told where it stands and gets what it
@@ -7,12 +7,11 @@
 use super::{Application, ConnectionContext};
 use crate::connection::outbox::SEGMENT_OVERHEAD_BYTES;
 use crate::dialect::{self, Dialects, Encoding, JoinedAt, Reply, Target};
-use crate::fanout::patterns::Known;
 use crate::fanout::subscribed::{Membership, SubscribedKind};
 use crate::handler::ConnectionId;
 use crate::hub::{Joined, Member};
 use crate::protocol::SERVER_HEADER_BYTES_MAX;
-use crate::topic::{SlowConsumer, Topic};
+use crate::topic::Topic;
 
 impl Application {
     /// Carries out the hub's answer to a join: the topic's position, and the missed publications. Without a context the
@@ -181,41 +180,6 @@ impl Application {
                 out.extend_from_slice(dialects.encode(encoding, publication));
             }
         }
-        true
-    }
-
-    /// Carries out that every shard knows a pattern: for one connection that waited for that. False: it does not wait
-    /// any more.
-    pub fn handle_pattern_known(
-        &mut self,
-        context: &mut ConnectionContext<'_>,
-        known: &Known,
-        request: u32,
-    ) -> bool {
-        if !context.connection.takes_deliveries() {
-            return false;
-        }
-        let Some(many) = self.multi_subscriptions.get_mut(*context.subscribed) else {
-            return false;
-        };
-        let target = Target::Pattern(known.pattern.clone());
-        let Some((membership, command)) = many.joining(&target, request) else {
-            return false;
-        };
-        let Some(member) = self.patterns.add_member(known.place, context.id.index) else {
-            return false;
-        };
-        let place = known.place;
-        *membership = Membership::Live { place, member };
-        let subscribed = dialect::Subscribed {
-            target: &target,
-            position: None,
-            recovered: None,
-            slow_consumer: SlowConsumer::Close,
-            replay: &[],
-        };
-        let (encoding, reply) = (context.connection.encoding(), Reply::Subscribed(subscribed));
-        self.reply(encoding, command, &reply, context.out);
         true
     }
 

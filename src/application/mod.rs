@@ -196,12 +196,7 @@ impl Application {
         Application {
             reactor,
             topics: Topics::new(reactor, shared.settings.limits.topics_max),
-            patterns: Patterns::new(
-                reactor,
-                shared.shards.shard_count(),
-                shared.settings.limits.topics_max,
-                shared.settings.limits.commands_max,
-            ),
+            patterns: Patterns::new(shared.settings.limits.topics_max),
             multi_subscriptions: MultiSubscriptions::default(),
             presence: PresenceChanges::default(),
             receipts: Receipts::new(shared.settings.limits.receipts_max),
@@ -270,7 +265,7 @@ impl Application {
 
     /// Whether the hub has yet to take something.
     pub fn has_backpressure(&self) -> bool {
-        !self.deferred.is_empty() || self.topics.has_forsaken() || self.patterns.has_outgoing()
+        !self.deferred.is_empty() || self.topics.has_forsaken()
     }
 
     /// Queues a publication for delivery at the end of this tick's mail. One that nobody here subscribes to any more is

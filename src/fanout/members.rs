@@ -65,6 +65,23 @@ impl Members {
         id
     }
 
+    /// Adds one that has a number already.
+    pub fn push_as(&mut self, id: u32, connection: u32, places: &mut MemberPlaces) {
+        if let Some(place) = places.get_mut(id as usize) {
+            *place = self.connections.len() as u32;
+            self.connections.push(connection);
+            self.ids.push(id);
+        }
+    }
+
+    /// The only member, if it is one: its connection and number.
+    pub fn only(&self) -> Option<(u32, u32)> {
+        match (&self.connections[..], &self.ids[..]) {
+            (&[connection], &[id]) => Some((connection, id)),
+            _ => None,
+        }
+    }
+
     /// Takes one away; the last one moves to its place.
     pub fn remove(&mut self, id: u32, places: &mut MemberPlaces) {
         let Some(place) = places.try_remove(id as usize) else {

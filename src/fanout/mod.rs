@@ -8,5 +8,6 @@ pub mod presence;
 pub mod slow_consumer;
 pub mod subscribed;
 pub mod subscribers;
+pub mod subscriptions;
 pub mod tally;
 pub mod topics;

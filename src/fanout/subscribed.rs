@@ -1,11 +1,11 @@
 //! Subscriptions of a connection.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use slab::Slab;
 
 use super::subscribers::Subscription;
+use super::subscriptions::Subscriptions;
 use crate::dialect::{Form, Target};
 use crate::shrink::Shrink;
 use crate::topic::Topic;
@@ -131,7 +131,7 @@ pub struct MultiSubscription {
     /// The form in which it takes publications best.
     pub best_form: Form,
     /// Its subscriptions.
-    pub subscriptions: HashMap<Target, Membership>,
+    pub subscriptions: Subscriptions,
     /// Bytes of its patterns, as they count towards `pattern_bytes_max`.
     pub pattern_bytes: usize,
     /// Tells an answer of the hub that is still wanted from an older one.
@@ -166,7 +166,7 @@ impl MultiSubscription {
         MultiSubscription {
             info,
             best_form,
-            subscriptions: HashMap::new(),
+            subscriptions: Subscriptions::default(),
             pattern_bytes: 0,
             next_request: 0,
             questions: Vec::new(),

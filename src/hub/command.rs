@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::listing::{Listing, Scope};
 use super::presence::{Member, PresenceChange};
 use super::publication::{Position, Publication};
-use crate::topic::Pattern;
 use crate::topic::Topic;
 
 /// A reactor, by its number from 0.
@@ -145,29 +144,6 @@ pub enum Command {
         /// The listing, to which the reactor that brings it has added its counts.
         listing: Box<Listing>,
     },
-    /// From here on the reactor has subscribers of the pattern; every shard must be told. Answered by
-    /// [`Effect::PatternSubscribed`].
-    SubscribePattern {
-        /// The shard, from 0.
-        shard: u32,
-        /// The pattern.
-        pattern: Pattern,
-        /// The reactor.
-        reactor: ReactorId,
-        /// The reactor's name for the pattern, which deliveries bear.
-        local: LocalTopic,
-    },
-    /// The reactor's last subscriber of the pattern is gone; every shard must be told.
-    UnsubscribePattern {
-        /// The shard, from 0.
-        shard: u32,
-        /// The pattern.
-        pattern: Pattern,
-        /// The reactor.
-        reactor: ReactorId,
-        /// The reactor's name for the pattern. One that the hub does not know is ignored.
-        local: LocalTopic,
-    },
     /// Let go of what has become too old. To be sent to each shard about once a second.
     Expire {
         /// The shard, from 0.
@@ -209,8 +185,6 @@ impl Command {
                 scope: Scope::Places { shard, .. },
                 ..
             }
-            | Command::SubscribePattern { shard, .. }
-            | Command::UnsubscribePattern { shard, .. }
             | Command::Expire { shard, .. } => CommandRoute::Shard(*shard),
         }
     }
@@ -274,15 +248,6 @@ pub enum Effect {
         /// Where the topic stands, and what the connection missed.
         joined: Box<Joined>,
     },
-    /// Deliveries for the pattern come from this shard from here on.
-    PatternSubscribed {
-        /// The reactor.
-        reactor: ReactorId,
-        /// Its name for the pattern.
-        local: LocalTopic,
-        /// The shard, from 0.
-        shard: u32,
-    },
     /// Tell the reactor's subscribers of the topic who came or went. Whoever comes is not told of itself: its
     /// [`Effect::Joined`] comes behind this.
     PresenceChanged {
@@ -324,7 +289,6 @@ impl Effect {
             Effect::Deliver { reactor, .. }
             | Effect::Published { reactor, .. }
             | Effect::Joined { reactor, .. }
-            | Effect::PatternSubscribed { reactor, .. }
             | Effect::PresenceChanged { reactor, .. }
             | Effect::Present { reactor, .. } => *reactor,
             Effect::Listed { listing } => listing.reactor(),
@@ -341,9 +305,7 @@ impl Effect {
             }
             Effect::Present { members, .. } => size_of_val(&**members),
             Effect::Listed { listing } => listing.bytes(),
-            Effect::Published { .. }
-            | Effect::PatternSubscribed { .. }
-            | Effect::PresenceChanged { .. } => 0,
+            Effect::Published { .. } | Effect::PresenceChanged { .. } => 0,
         }
     }
 }

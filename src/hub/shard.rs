@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::command::{Command, Effect, Join, Joined, LocalTopic, Origin, ReactorId, Start};
 use super::history::{Histories, RecoveryLimits};
+use super::patterns::MatchPatterns;
 use super::presence::{Member, PresenceChange};
 use super::publication::{Position, Publication};
 use super::topic_state::{Kept, Reactors, TopicState};
 use crate::topic::Topic;
 use crate::topic::TopicRules;
 use crate::topic::table::TopicTable;
-use crate::topic::{Pattern, PatternTable};
 
 mod listings;
 
@@ -54,8 +54,6 @@ type Subscriber = (ReactorId, LocalTopic);
 pub struct Shard {
     topics: TopicTable<TopicState>,
     histories: Histories,
-    /// Who subscribes to patterns. Each shard knows of all of them, for a pattern's topics may be in any.
-    patterns: PatternTable<Subscriber>,
     rules: TopicRules,
     recovery: RecoveryLimits,
     presence_max: usize,
@@ -70,7 +68,6 @@ impl Shard {
         Shard {
             topics: TopicTable::default(),
             histories: Histories::new(settings.history_bytes_max),
-            patterns: PatternTable::default(),
             rules: settings.rules,
             recovery: RecoveryLimits {
                 publications_max: settings.recovery_publications_max,
@@ -98,13 +95,18 @@ impl Shard {
 
     /// Carries out one command. What is to be done next is appended to `effects`, in order. Gives the visits that
     /// patterns cost: see [`VISITS_MAX`](crate::topic::pattern::VISITS_MAX).
-    pub fn handle_command(&mut self, command: Command, effects: &mut Vec<Effect>) -> usize {
+    pub fn handle_command(
+        &mut self,
+        command: Command,
+        patterns: &impl MatchPatterns,
+        effects: &mut Vec<Effect>,
+    ) -> usize {
         match command {
             Command::Publish {
                 topic,
                 publication,
                 origin,
-            } => return self.handle_publish(topic, publication, origin, effects),
+            } => return self.handle_publish(topic, publication, origin, patterns, effects),
             Command::Subscribe {
                 topic,
                 reactor,
@@ -129,20 +131,6 @@ impl Shard {
                 connection,
                 request,
             } => effects.push(self.present(&topic, reactor, connection, request)),
-            Command::SubscribePattern {
-                shard,
-                pattern,
-                reactor,
-                local,
-            } => effects.push(self.subscribe_pattern(shard, &pattern, reactor, local)),
-            Command::UnsubscribePattern {
-                pattern,
-                reactor,
-                local,
-                ..
-            } => {
-                self.patterns.remove(&pattern, &(reactor, local));
-            }
             Command::List {
                 scope,
                 reactor,
@@ -159,6 +147,7 @@ impl Shard {
         topic: Topic,
         mut publication: Arc<Publication>,
         origin: Origin,
+        patterns: &impl MatchPatterns,
         effects: &mut Vec<Effect>,
     ) -> usize {
         let place = self.topics.find(&topic);
@@ -198,8 +187,7 @@ impl Shard {
                 .for_each(|reactor, local| deliver((reactor, local)));
         }
         let visits = publication.topic().map_or(0, |topic| {
-            let patterns = &self.patterns;
-            patterns.for_each_match(topic, |&subscriber| deliver(subscriber))
+            patterns.for_each_match(topic, |reactor, local| deliver((reactor, local)))
         });
         if let Some(receipt) = publication.receipt() {
             let shares = effects.len() - delivered_from;
@@ -412,23 +400,6 @@ impl Shard {
             request,
             members,
             total: u32::try_from(total).unwrap_or(u32::MAX),
-        }
-    }
-
-    fn subscribe_pattern(
-        &mut self,
-        shard: u32,
-        pattern: &Pattern,
-        reactor: ReactorId,
-        local: LocalTopic,
-    ) -> Effect {
-        // Said twice it counts once.
-        self.patterns.remove(pattern, &(reactor, local));
-        self.patterns.insert(pattern, (reactor, local));
-        Effect::PatternSubscribed {
-            reactor,
-            local,
-            shard,
         }
     }
 

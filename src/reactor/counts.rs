@@ -76,20 +76,15 @@ impl<T: ByteStream> Connections<T> {
                 self.leave_topic(subscription, best_form);
             }
             SubscribedKind::Many(_) => {
-                let Some(many) = self.application.multi_subscriptions.remove(subscribed) else {
+                let Some(mut many) = self.application.multi_subscriptions.remove(subscribed) else {
                     return;
                 };
-                self.application
-                    .shared
-                    .shards
-                    .pattern_bytes
-                    .sub(many.pattern_bytes);
-                let mut subscriptions: Vec<_> = many.subscriptions.iter().collect();
+                let hub = &self.application.shared.shards.patterns;
+                hub.sub_bytes(many.pattern_bytes);
                 // The hub hears of them in an order that is the same in every run, so that the simulation repeats itself.
-                subscriptions.sort_unstable_by_key(|(target, _)| *target);
-                for (target, membership) in subscriptions {
+                for (target, membership) in many.subscriptions.take_sorted() {
                     self.application
-                        .leave(id, target, *membership, many.best_form);
+                        .leave(id, &target, membership, many.best_form);
                 }
             }
         }

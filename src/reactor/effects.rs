@@ -31,9 +31,6 @@ impl<T: ByteStream> Connections<T> {
                 joined,
                 ..
             } => self.handle_joined(local, self.id(connection), request, *joined, now_ms),
-            Effect::PatternSubscribed { local, .. } => {
-                self.handle_pattern_subscribed(local, now_ms);
-            }
             Effect::PresenceChanged { local, change, .. } => {
                 self.handle_presence_changed(local, change, now_ms);
             }
@@ -65,7 +62,6 @@ impl<T: ByteStream> Connections<T> {
         application
             .topics
             .retire(|command| shards.submit(command, Some(reactor)).is_ok());
-        application.send_patterns();
         self.retry_deferred();
     }
 
@@ -125,20 +121,6 @@ impl<T: ByteStream> Connections<T> {
         if application.handle_joined(id, context, local.index, request, joined) {
             self.settle(id.index, now_ms);
         }
-    }
-
-    /// One more shard of the hub knows a pattern.
-    fn handle_pattern_subscribed(&mut self, local: LocalTopic, now_ms: u64) {
-        let Some(known) = self.application.patterns.handle_subscribed(local) else {
-            return;
-        };
-        for &(id, request) in &known.waiting {
-            self.with_connection(id, now_ms, |application, context| {
-                application.handle_pattern_known(context, &known, request)
-            });
-        }
-        self.application.patterns.remove_if_unused(known.place);
-        self.application.send_patterns();
     }
 
     /// Somebody came to a topic, or went. Its members are told at the end of this tick's mail.

@@ -34,9 +34,11 @@ impl<T: ByteStream> Connections<T> {
             self.deliver_queued(topic, now_ms, &mut now_us);
         }
         self.application.topics.end_delivery(topics);
-        for pattern in self.application.patterns.begin_delivery() {
+        let patterns = self.application.patterns.begin_delivery();
+        for &pattern in &patterns {
             self.deliver_by_pattern(pattern, now_ms, &mut now_us);
         }
+        self.application.patterns.end_delivery(patterns);
         self.settle_touched(now_ms);
     }
 
@@ -120,7 +122,8 @@ impl<T: ByteStream> Connections<T> {
     }
 
     fn deliver_by_pattern(&mut self, place: u32, now_ms: u64, now_us: &mut dyn FnMut() -> u64) {
-        let Some((pattern, publications, members)) = self.application.patterns.take_delivery(place)
+        let Some((pattern, publications, subscribers)) =
+            self.application.patterns.take_delivery(place)
         else {
             return;
         };
@@ -128,13 +131,13 @@ impl<T: ByteStream> Connections<T> {
             let batch = Batch::new(publications).with_pattern(&pattern);
             let wants_receipt = publications.iter().any(|it| it.receipt().is_some());
             let first_us = if wants_receipt { now_us() } else { 0 };
-            let tally = self.deliver_to::<false>(&batch, members.connections(), now_ms);
+            let tally = self.deliver_to::<false>(&batch, subscribers.connections(), now_ms);
             if wants_receipt {
                 tally.report(publications, first_us, now_us());
             }
         }
         self.record_fan_out(&publications, now_us());
-        self.application.patterns.put_back(place, members);
+        self.application.patterns.put_back(place, subscribers);
     }
 
     fn deliver_batch(

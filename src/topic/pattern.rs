@@ -88,6 +88,11 @@ impl Pattern {
         &self.0
     }
 
+    /// Whether its first segment is a star, or two.
+    pub(crate) fn begins_with_star(&self) -> bool {
+        matches!(split_segment(&self.0).0.text, "*" | "**")
+    }
+
     /// Whether it matches a topic. For one pattern, or few; many belong in a [`PatternTable`].
     #[must_use]
     pub fn matches(&self, topic: &Topic) -> bool {
@@ -244,6 +249,23 @@ struct Segment<'a> {
     separator: Separator,
     /// What follows the separator.
     text: &'a str,
+}
+
+impl Segment<'_> {
+    const EMPTY: Segment<'static> = Segment {
+        separator: Separator::None,
+        text: "",
+    };
+
+    /// Bytes of it, its separator included.
+    fn bytes(self) -> usize {
+        usize::from(!self.separator.is_none()) + self.text.len()
+    }
+}
+
+/// The first segment of a name that is not empty, its separator included.
+pub(crate) fn first_segment(name: &str) -> &str {
+    &name[..split_segment(name).0.bytes()]
 }
 
 /// Cuts the first segment off a name that is not empty; gives it and what follows it.

@@ -8,6 +8,7 @@ use loom::thread;
 
 use super::*;
 use crate::hub::{Kind, LocalTopic, Origin, Publication};
+use crate::topic::Pattern;
 
 /// An outlet that has room for everything, and keeps the offsets of what it got.
 #[derive(Default)]
@@ -27,6 +28,17 @@ impl Outlet for Arc<Offsets> {
 
 fn topic() -> Topic {
     Topic::from_text("t").expect("a topic")
+}
+
+fn pattern(text: &str) -> Pattern {
+    Pattern::parse(text).expect("a pattern")
+}
+
+fn by_pattern() -> LocalTopic {
+    LocalTopic {
+        index: LocalTopic::PATTERN_BIT,
+        generation: 0,
+    }
 }
 
 fn publish() -> Command {
@@ -121,5 +133,57 @@ fn what_two_workers_come_for_is_carried_out() {
             worker.join().expect("no panic");
         }
         finish(&shards, &work, &offsets, &[1, 2]);
+    });
+}
+
+/// Whoever has heard that a subscription by a pattern stands, and publishes then, is delivered to it.
+#[test]
+fn publication_after_subscribe_is_matched() {
+    loom::model(|| {
+        let (shards, work, offsets) = start(4, true);
+        let is_subscribed = Arc::new(AtomicBool::new(false));
+        let other = in_thread(&shards, {
+            let is_subscribed = Arc::clone(&is_subscribed);
+            move |shards| {
+                shards
+                    .patterns
+                    .subscribe(&pattern("*"), ReactorId(0), by_pattern());
+                is_subscribed.store(true, Ordering::Release);
+            }
+        });
+        let is_later = is_subscribed.load(Ordering::Acquire);
+        shards.submit(publish(), None).expect("room");
+        other.join().expect("no panic");
+        let delivered = offsets.0.lock().expect("no panic").len();
+        assert!(delivered == 2 || delivered == 1 && !is_later);
+        shards.submit(publish(), None).expect("room");
+        shards
+            .patterns
+            .unsubscribe(&pattern("*"), ReactorId(0), by_pattern());
+        let expected = [1, 1, 2, 2];
+        finish(&shards, &work, &offsets, &expected[2 - delivered..]);
+    });
+}
+
+/// One that comes and one that goes at once leave the counts as they were, so that neither hides a pattern.
+#[test]
+fn patterns_that_come_and_go_at_once_are_counted() {
+    loom::model(|| {
+        let (shards, work, offsets) = start(4, true);
+        shards
+            .patterns
+            .subscribe(&pattern("*"), ReactorId(0), by_pattern());
+        let other = in_thread(&shards, |shards| {
+            shards
+                .patterns
+                .subscribe(&pattern("t"), ReactorId(0), by_pattern());
+        });
+        shards
+            .patterns
+            .unsubscribe(&pattern("*"), ReactorId(0), by_pattern());
+        other.join().expect("no panic");
+        assert_eq!(shards.patterns.len(), 1);
+        shards.submit(publish(), None).expect("room");
+        finish(&shards, &work, &offsets, &[1, 1]);
     });
 }

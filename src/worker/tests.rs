@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
 
 use super::*;
-use crate::hub::{Kind, LocalTopic, Origin, Publication, Receipt, Share};
+use crate::hub::{Kind, LocalTopic, Origin, PatternPart, Publication, Receipt, Share};
 use crate::topic::Pattern;
 
 /// A mailbox that a test empties.
@@ -257,7 +257,7 @@ fn reactors_that_add_their_shares_at_once_report_once_and_lose_nothing() {
                 generation: 0,
             },
         };
-        shard.handle_command(subscribe, &mut Vec::new());
+        shard.handle_command(subscribe, &PatternPart::default(), &mut Vec::new());
     }
     for _ in 0..100 {
         let (done, reports) = bounded(2);
@@ -270,7 +270,7 @@ fn reactors_that_add_their_shares_at_once_report_once_and_lose_nothing() {
             origin: Origin::Detached,
         };
         let mut effects = Vec::new();
-        shard.handle_command(publish, &mut effects);
+        shard.handle_command(publish, &PatternPart::default(), &mut effects);
         thread::scope(|scope| {
             for (number, effect) in (1..).zip(effects) {
                 let Effect::Deliver { publication, .. } = effect else {
@@ -295,8 +295,9 @@ fn reactors_that_add_their_shares_at_once_report_once_and_lose_nothing() {
     }
 }
 
+/// A pattern is known to all shards at once, and its publications come whichever shard has their topic.
 #[test]
-fn a_command_for_a_shard_goes_to_that_shard() {
+fn pattern_known_to_every_shard() {
     let (sender, mailbox) = bounded(8);
     let limits = QueueLimits {
         commands_max: 8,
@@ -305,35 +306,37 @@ fn a_command_for_a_shard_goes_to_that_shard() {
     let settings = ShardSettings::default();
     let outlets: Vec<Box<dyn Outlet>> = vec![Box::new(Box0 { sender })];
     let (shards, _work) = Shards::new(&[1, 1 << 32], outlets, limits, &settings, true);
-    for number in 0..shards.shard_count() {
-        let command = Command::SubscribePattern {
-            shard: number,
-            pattern: Pattern::parse("**").expect("a pattern"),
-            reactor: ReactorId(0),
-            local: LocalTopic {
-                index: LocalTopic::PATTERN_BIT,
-                generation: 0,
-            },
+    let (reactor, index) = (ReactorId(0), LocalTopic::PATTERN_BIT);
+    let (generation, texts) = (0, ["**", "*", "t", "u/**", "u/v"]);
+    let patterns = texts.map(|text| Pattern::parse(text).expect("a pattern"));
+    for pattern in &patterns {
+        let local = LocalTopic { index, generation };
+        shards.patterns.subscribe(pattern, reactor, local);
+    }
+    assert_eq!(shards.counts().patterns, patterns.len());
+    for (text, matches) in [("t", 3), ("u/v", 3), ("u/w", 2), ("v", 2), ("v/u", 1)] {
+        let command = Command::Publish {
+            topic: Topic::from_text(text).expect("a topic"),
+            publication: Arc::new(Publication::new(Kind::Text, b"x", 0)),
+            origin: Origin::Detached,
         };
         shards.submit(command, None).expect("room");
-        assert!(matches!(
-            mailbox.try_recv(),
-            Ok(Effect::PatternSubscribed { shard, .. }) if shard == number
-        ));
+        assert_eq!(mailbox.try_iter().count(), matches, "{text}");
     }
-    // The topic's shard knows of the pattern, whichever it is.
-    for text in ["1", "2", "3", "4"] {
-        shards.submit(publish(text), None).expect("room");
-        assert!(matches!(mailbox.try_recv(), Ok(Effect::Deliver { .. })));
-        assert!(mailbox.is_empty());
+    for pattern in &patterns {
+        let local = LocalTopic { index, generation };
+        shards.patterns.unsubscribe(pattern, reactor, local);
     }
+    assert!(shards.patterns.is_empty());
+    shards.submit(publish("x"), None).expect("room");
+    assert!(mailbox.is_empty());
 }
 
 /// What publications cost by patterns counts, not how many they are: here each takes as long as 30 others.
 #[test]
 fn costly_publications_of_one_tick_go_to_the_workers() {
     const PUBLICATIONS: usize = 4000;
-    let (shards, work, mailbox) = start(PUBLICATIONS, PUBLICATIONS, true);
+    let (shards, work, _mailbox) = start(PUBLICATIONS, PUBLICATIONS, true);
     let mut patterns = vec![String::new()];
     for depth in 0..7 {
         let separator = if depth == 0 { "" } else { "/" };
@@ -351,14 +354,7 @@ fn costly_publications_of_one_tick_go_to_the_workers() {
             index,
             generation: 0,
         };
-        let command = Command::SubscribePattern {
-            shard: 0,
-            pattern,
-            reactor,
-            local,
-        };
-        shards.submit(command, None).expect("room");
-        mailbox.try_recv().expect("the answer");
+        shards.patterns.subscribe(&pattern, reactor, local);
     }
     let publish = || Command::Publish {
         topic: Topic::from_text("a/a/a/a/a/a/a/a").expect("a topic"),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::hub::history::TOPIC_BYTES;
+use crate::topic::Pattern;
 use crate::topic::{Rule, TopicRule};
 
 pub(super) const TOPICS: [&str; 7] = [
@@ -40,7 +41,6 @@ pub(super) fn name(topic: usize) -> Topic {
 pub(super) enum Seen {
     Deliver(u16, u32, u32, u64),
     Joined(u16, u64, u64, Option<bool>, Vec<u64>),
-    PatternSubscribed(u16, u32),
     Changed(u16, u32, u64, bool),
     Present(Vec<(u16, u64)>, u32),
     Published(u64),

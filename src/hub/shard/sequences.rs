@@ -10,7 +10,8 @@ use proptest::prelude::*;
 
 use super::model::{JoinStart, Model, PATTERNS, Seen, TOPICS, TopicModel, name, settings};
 use super::*;
-use crate::hub::{Kind, Scope};
+use crate::hub::{Kind, PatternPart, Scope};
+use crate::topic::Pattern;
 
 /// Payload of the longest publication.
 const PAYLOAD_BYTES_MAX: usize = 300;
@@ -125,6 +126,7 @@ impl Ledger {
 
 struct World {
     shard: Shard,
+    patterns: PatternPart,
     model: Model,
     ledger: Ledger,
     /// Names that reactors have given, the newest last.
@@ -137,6 +139,7 @@ impl World {
     fn new() -> World {
         World {
             shard: Shard::new(1 << 32, settings()),
+            patterns: PatternPart::default(),
             model: Model::new(),
             ledger: Ledger::default(),
             names: BTreeMap::new(),
@@ -175,7 +178,8 @@ impl World {
             },
             _ => None,
         };
-        self.shard.handle_command(command, &mut effects);
+        self.shard
+            .handle_command(command, &self.patterns, &mut effects);
         let mut seen: Vec<Seen> = effects
             .iter()
             .map(|effect| self.see(topic, since, effect))
@@ -236,9 +240,6 @@ impl World {
                 let offsets = publications.map(|next| next.position().offset).collect();
                 let (newest, recovered) = (position.offset, joined.recovered);
                 Seen::Joined(reactor.0, *connection, newest, recovered, offsets)
-            }
-            Effect::PatternSubscribed { reactor, local, .. } => {
-                Seen::PatternSubscribed(reactor.0, local.index)
             }
             Effect::PresenceChanged {
                 reactor,
@@ -409,25 +410,16 @@ impl World {
     fn subscribe_pattern(&mut self, pattern: usize, reactor: u16) {
         let local = World::pattern_name(pattern);
         self.model.patterns.insert((pattern, reactor), local);
-        let command = Command::SubscribePattern {
-            shard: 0,
-            pattern: Pattern::parse(PATTERNS[pattern]).expect("a pattern"),
-            reactor: ReactorId(reactor),
-            local,
-        };
-        let expected = vec![Seen::PatternSubscribed(reactor, local.index)];
-        self.run(0, command, expected);
+        let wanted = Pattern::parse(PATTERNS[pattern]).expect("a pattern");
+        self.patterns.subscribe(&wanted, ReactorId(reactor), local);
     }
 
     fn unsubscribe_pattern(&mut self, pattern: usize, reactor: u16) {
         self.model.patterns.remove(&(pattern, reactor));
-        let command = Command::UnsubscribePattern {
-            shard: 0,
-            pattern: Pattern::parse(PATTERNS[pattern]).expect("a pattern"),
-            reactor: ReactorId(reactor),
-            local: World::pattern_name(pattern),
-        };
-        self.run(0, command, vec![]);
+        let unwanted = Pattern::parse(PATTERNS[pattern]).expect("a pattern");
+        let local = World::pattern_name(pattern);
+        self.patterns
+            .unsubscribe(&unwanted, ReactorId(reactor), local);
     }
 
     fn expire(&mut self, now_us: u64) {
@@ -488,7 +480,7 @@ impl World {
         self.expire(u64::MAX);
         assert_eq!(self.shard.topic_count(), 0);
         assert_eq!(self.shard.histories.bytes(), 0);
-        assert!(self.shard.patterns.is_empty());
+        assert!(self.patterns.is_empty());
     }
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::hub::{Kind, Receipt, Report, Share};
-use crate::topic::TopicRule;
+use crate::hub::{Kind, PatternPart, Receipt, Report, Share};
+use crate::topic::{Pattern, TopicRule};
 
 fn topic(name: &str) -> Topic {
     Topic::from_text(name).expect("a valid topic")
@@ -19,6 +19,7 @@ fn publish(shard: &mut Shard, name: &str, origin: Origin) -> Vec<Effect> {
             publication,
             origin,
         },
+        &PatternPart::default(),
         &mut effects,
     );
     effects
@@ -34,7 +35,7 @@ fn subscribe(shard: &mut Shard, name: &str, reactor: u16, index: u32) -> LocalTo
         reactor: ReactorId(reactor),
         local,
     };
-    shard.handle_command(command, &mut Vec::new());
+    shard.handle_command(command, &PatternPart::default(), &mut Vec::new());
     local
 }
 
@@ -98,7 +99,7 @@ fn a_topic_without_subscribers_leaves_nothing_behind_and_repeats_no_epoch() {
         reactor: ReactorId(0),
         local,
     };
-    shard.handle_command(gone, &mut Vec::new());
+    shard.handle_command(gone, &PatternPart::default(), &mut Vec::new());
     assert_eq!(shard.topic_count(), 0);
     subscribe(&mut shard, "a", 0, 0);
     let effects = publish(&mut shard, "a", Origin::Detached);
@@ -124,13 +125,13 @@ fn a_late_unsubscribe_does_not_undo_a_newer_subscription() {
         reactor: ReactorId(0),
         local: new,
     };
-    shard.handle_command(again, &mut Vec::new());
+    shard.handle_command(again, &PatternPart::default(), &mut Vec::new());
     let late = Command::Unsubscribe {
         topic: topic("a"),
         reactor: ReactorId(0),
         local: old,
     };
-    shard.handle_command(late, &mut Vec::new());
+    shard.handle_command(late, &PatternPart::default(), &mut Vec::new());
     assert_eq!(publish(&mut shard, "a", Origin::Detached).len(), 1);
 }
 
@@ -153,7 +154,7 @@ fn publish_at(shard: &mut Shard, name: &str, at_us: u64) -> Vec<Effect> {
         publication: Arc::new(Publication::new(Kind::Text, b"x", at_us)),
         origin: Origin::Detached,
     };
-    shard.handle_command(command, &mut effects);
+    shard.handle_command(command, &PatternPart::default(), &mut effects);
     effects
 }
 
@@ -168,7 +169,7 @@ fn join(shard: &mut Shard, name: &str, connection: u64, start: Start) -> (Vec<Ef
         start,
         info: Some("me".into()),
     }));
-    shard.handle_command(command, &mut effects);
+    shard.handle_command(command, &PatternPart::default(), &mut effects);
     match effects.pop() {
         Some(Effect::Joined {
             reactor: ReactorId(0),
@@ -195,7 +196,7 @@ fn leave(shard: &mut Shard, name: &str, connection: u64) -> Vec<Effect> {
         reactor: ReactorId(0),
         connection,
     };
-    shard.handle_command(command, &mut effects);
+    shard.handle_command(command, &PatternPart::default(), &mut effects);
     effects
 }
 
@@ -205,11 +206,15 @@ fn unsubscribe(shard: &mut Shard, name: &str) {
         reactor: ReactorId(0),
         local: local(0),
     };
-    shard.handle_command(command, &mut Vec::new());
+    shard.handle_command(command, &PatternPart::default(), &mut Vec::new());
 }
 
 fn expire(shard: &mut Shard, now_us: u64) {
-    shard.handle_command(Command::Expire { shard: 0, now_us }, &mut Vec::new());
+    shard.handle_command(
+        Command::Expire { shard: 0, now_us },
+        &PatternPart::default(),
+        &mut Vec::new(),
+    );
 }
 
 fn offsets(joined: &Joined) -> Vec<u64> {
@@ -315,26 +320,23 @@ fn patterns_get_the_publications_of_all_topics_that_they_match() {
         index: LocalTopic::PATTERN_BIT | 4,
         generation: 0,
     };
-    let come = || Command::SubscribePattern {
-        shard: 3,
-        pattern: pattern.clone(),
-        reactor: ReactorId(1),
-        local: name,
-    };
+    let mut patterns = PatternPart::default();
     for _ in 0..2 {
-        let mut effects = Vec::new();
-        shard.handle_command(come(), &mut effects);
-        assert!(matches!(
-            effects[..],
-            [Effect::PatternSubscribed {
-                reactor: ReactorId(1),
-                shard: 3,
-                ..
-            }]
-        ));
+        patterns.subscribe(&pattern, ReactorId(1), name);
     }
+    let matched = |shard: &mut Shard, patterns: &PatternPart, name: &str| {
+        let command = Command::Publish {
+            topic: topic(name),
+            publication: Arc::new(Publication::new(Kind::Text, b"x", 0)),
+            origin: Origin::Detached,
+        };
+        let mut effects = Vec::new();
+        let visits = shard.handle_command(command, patterns, &mut effects);
+        assert_eq!(visits > 0, !patterns.is_empty());
+        effects
+    };
     subscribe(&mut shard, "a/b", 1, 0);
-    let effects = publish(&mut shard, "a/b", Origin::Detached);
+    let effects = matched(&mut shard, &patterns, "a/b");
     let [
         Effect::Deliver {
             local: by_topic, ..
@@ -350,16 +352,10 @@ fn patterns_get_the_publications_of_all_topics_that_they_match() {
     };
     assert!(!by_topic.is_pattern() && by_pattern.is_pattern());
     assert_eq!(publication.topic(), Some(&topic("a/b")));
-    assert_eq!(publish(&mut shard, "a/c", Origin::Detached).len(), 1);
-    assert!(publish(&mut shard, "a/b/c", Origin::Detached).is_empty());
-    let gone = Command::UnsubscribePattern {
-        shard: 3,
-        pattern: pattern.clone(),
-        reactor: ReactorId(1),
-        local: name,
-    };
-    shard.handle_command(gone, &mut Vec::new());
-    assert!(publish(&mut shard, "a/c", Origin::Detached).is_empty());
+    assert_eq!(matched(&mut shard, &patterns, "a/c").len(), 1);
+    assert!(matched(&mut shard, &patterns, "a/b/c").is_empty());
+    patterns.unsubscribe(&pattern, ReactorId(1), name);
+    assert!(matched(&mut shard, &patterns, "a/c").is_empty());
     assert_eq!(shard.topic_count(), 1);
 }
 
@@ -389,7 +385,7 @@ fn who_is_present_is_told_to_all_reactors_and_keeps_the_topic() {
         connection: 3,
         request: 2,
     };
-    shard.handle_command(asked, &mut effects);
+    shard.handle_command(asked, &PatternPart::default(), &mut effects);
     let [
         Effect::Present {
             reactor: ReactorId(1),
@@ -414,7 +410,7 @@ fn who_is_present_is_told_to_all_reactors_and_keeps_the_topic() {
         reactor: ReactorId(1),
         local: local(0),
     };
-    shard.handle_command(late, &mut Vec::new());
+    shard.handle_command(late, &PatternPart::default(), &mut Vec::new());
     assert_eq!(shard.topic_count(), 1, "somebody is present");
     assert_eq!(changes(&leave(&mut shard, "a", 5)), []);
     assert_eq!(shard.topic_count(), 0);
@@ -434,7 +430,7 @@ fn nobody_is_present_where_the_rule_does_not_say_so() {
             connection: 5,
             request: 0,
         };
-        shard.handle_command(asked, &mut effects);
+        shard.handle_command(asked, &PatternPart::default(), &mut effects);
         assert!(matches!(effects[..], [Effect::Present { total: 0, .. }]));
     }
     assert_eq!(shard.topic_count(), 1, "a question makes no topic");
@@ -455,7 +451,7 @@ fn a_receipt_waits_for_a_share_of_each_delivery() {
             publication: Arc::new(publication),
             origin: Origin::Detached,
         };
-        shard.handle_command(command, &mut effects);
+        shard.handle_command(command, &PatternPart::default(), &mut effects);
         effects
     };
     let matched = |index: usize| {
