@@ -52,6 +52,8 @@ pub struct Connections<T> {
     closed: Vec<u32>,
     /// Connections by label.
     pub(crate) counts: Box<[u64]>,
+    /// Since they were last shown.
+    pub(crate) counts_changed: bool,
     pub(crate) inbound_bytes: usize,
     pub(crate) outbox_bytes: usize,
     pub(crate) inbound_bytes_max: usize,
@@ -79,6 +81,7 @@ impl<T: ByteStream> Connections<T> {
             slots: Slab::new(),
             shrink: Shrink::default(),
             counts: vec![0; metrics.connections.len()].into(),
+            counts_changed: false,
             metrics,
             deadlines: Deadlines::default(),
             next_generation: 0,
@@ -134,6 +137,7 @@ impl<T: ByteStream> Connections<T> {
         self.deadlines
             .set(id.index as usize, connection.deadline_ms(&self.settings));
         self.counts[label_index(label)] += 1;
+        self.counts_changed = true;
         self.metrics.accepted.add(1);
         let slot = Slot::new(connection, transport, id.generation, listener);
         let index = self.slots.insert(slot);
@@ -260,6 +264,7 @@ impl<T: ByteStream> Connections<T> {
             release(&mut slot.transport);
             self.deadlines.set(index as usize, NEVER_MS);
             self.counts[label_index(slot.label)] -= 1;
+            self.counts_changed = true;
             self.inbound_bytes -= slot.inbound_bytes as usize;
             self.outbox_bytes -= slot.outbox_bytes as usize;
             self.leave_all(id, slot.subscribed, slot.best_form);

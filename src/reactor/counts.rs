@@ -44,6 +44,7 @@ impl<T: ByteStream> Connections<T> {
         let label = slot.connection.label();
         self.counts[label_index(slot.label)] -= 1;
         self.counts[label_index(label)] += 1;
+        self.counts_changed = true;
         slot.label = label;
         if slot
             .connection
@@ -115,9 +116,11 @@ impl<T: ByteStream> Connections<T> {
         }
     }
 
-    pub(crate) fn show_gauges(&self) {
-        for (cell, count) in self.metrics.connections.iter().zip(&self.counts) {
-            cell.set(*count);
+    pub(crate) fn show_gauges(&mut self) {
+        if std::mem::take(&mut self.counts_changed) {
+            for (cell, count) in self.metrics.connections.iter().zip(&self.counts) {
+                cell.set(*count);
+            }
         }
         debug_assert_eq!(self.counts.iter().sum::<u64>(), self.slots.len() as u64);
         if let Some(compression) = &self.compression {

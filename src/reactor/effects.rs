@@ -176,6 +176,9 @@ impl<T: ByteStream> Connections<T> {
 
     /// Answers the publishers whose publications have been written to everybody.
     pub fn poll_receipts(&mut self, now_ms: u64) {
+        if self.application.receipts.is_empty() {
+            return;
+        }
         while let Some(reported) = self.application.receipts.take() {
             let (id, report) = (reported.connection, &reported.report);
             self.handle_published(id, reported.sequence, report.position, Some(report), now_ms);
@@ -184,6 +187,9 @@ impl<T: ByteStream> Connections<T> {
 
     /// Carries out the commands that others than their peers bring for connections here: as many as there are now.
     pub fn poll_brought(&mut self, now_ms: u64) {
+        if self.application.brought.is_empty() {
+            return;
+        }
         for _ in 0..self.application.brought.len() {
             let Some(brought) = self.application.brought.take() else {
                 break;
