@@ -1,6 +1,8 @@
 //! The `umbel` command: arguments to [`Config`](umbel::Config) to [`Server::run`](umbel::Server::run), and the exit
 //! code. 0: all went well. 1: it did not. 2: the command line cannot be understood.
 
+#[cfg(all(unix, feature = "jemalloc"))]
+mod allocator;
 mod bench;
 mod cli;
 

@@ -2,10 +2,12 @@
 
 mod support;
 
-use support::peers::{WebSocket, connect};
+use std::time::Duration;
+
+use support::peers::{Http, WebSocket, connect};
 use support::process::rss_bytes;
 use support::umbel_v1::{JSON, offer};
-use support::{Server, wait_until};
+use support::{Server, wait_until, wait_within};
 
 /// Enough for what the process grows by once, such as a read buffer, to weigh little.
 const CONNECTIONS: usize = 8000;
@@ -75,4 +77,48 @@ fn connection_of_many_topics_keeps_no_head() {
         grown < (MANY * HEAD_BYTES / 4) as u64,
         "{grown} bytes for {MANY} connections with heads of {HEAD_BYTES}"
     );
+}
+
+/// Resident bytes of a server that is idle again.
+fn idle_bytes_max(before: u64) -> u64 {
+    before + before / 10 + (10 << 20)
+}
+
+/// Pieces of each size fill the outboxes of readers that stand still.
+#[test]
+fn memory_of_outboxes_comes_back() {
+    const READERS_MAX: usize = 600;
+    rlimit::increase_nofile_limit(READERS_MAX as u64 + 1000).expect("descriptors for the peers");
+    let server = Server::start(&["--outbox-bytes-max", "2MiB", "--log-level", "info"]);
+    let before = rss_bytes(server.pid());
+    let mut http = Http::connect(server.address());
+    for (piece_bytes, count, readers) in [
+        (9_000, 60, 200),
+        (150_000, 6, 200),
+        (900_000, 1, READERS_MAX),
+    ] {
+        let sockets: Vec<_> = (0..readers)
+            .map(|reader| {
+                let stream = connect(server.address(), 4096);
+                WebSocket::open_on(stream, &format!("/ws/reader/{reader}"))
+            })
+            .collect();
+        let data = "x".repeat(piece_bytes);
+        for reader in 0..readers {
+            let topic = format!("reader/{reader}");
+            (0..count).for_each(|_| {
+                http.publish(&topic, data.as_bytes());
+            });
+        }
+        let full = rss_bytes(server.pid());
+        // What the kernel takes of each is not the server's.
+        let least = (readers * piece_bytes * count / 2) as u64;
+        assert!(full > before + least, "{full} bytes with full outboxes");
+        drop(sockets);
+        wait_within(
+            Duration::from_secs(5),
+            "the memory of those that are gone comes back",
+            || rss_bytes(server.pid()) <= idle_bytes_max(before),
+        );
+    }
 }

@@ -35,7 +35,7 @@ const FLOORS: &[&[&str]] = &[
     &["handle"],
     &["server"],
     &["lib", "cli"],
-    &["bench"],
+    &["bench", "allocator"],
     &["main"],
 ];
 
