@@ -3,6 +3,7 @@
 //! | file | its one job |
 //! | --- | --- |
 //! | `serve` | `umbel serve`: settings to [`Config`](umbel::Config) to a running server |
+//! | `signals` | what SIGTERM, SIGINT and SIGHUP do to it |
 //! | `inherited` | listening sockets that a socket unit of systemd hands over |
 //! | `settings` | flags and variables of all settings, and the file under them |
 //! | `log_output` | log lines, for people or as JSON |
@@ -29,6 +30,7 @@ mod machine;
 mod publish;
 mod serve;
 mod settings;
+mod signals;
 mod sub;
 mod tips;
 pub mod url;

@@ -3,20 +3,17 @@
 use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::thread;
 
 use clap::builder::BoolishValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::json;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 use umbel::config::{Limits, Listener};
-use umbel::{Config, Handle, Origins, Server, TopicRule};
+use umbel::{Config, Origins, Server, TopicRule};
 
 #[cfg(unix)]
 use super::inherited;
-use super::log_output;
 use super::settings::{self, Gathered};
+use super::{log_output, signals};
 
 const VARIABLES: &str = "Every setting has a variable as well: --listen is UMBEL_LISTEN, --backlog is \
                          UMBEL_BACKLOG; and --config FILE has all of them. A flag wins over its variable, \
@@ -29,7 +26,8 @@ pub fn command() -> Command {
         .after_help(format!("{VARIABLES}\n\nThe limits of memory, time and size: umbel serve --help"))
         .after_long_help(format!(
             "{VARIABLES}\n\n\
-             SIGTERM or Ctrl-C closes all connections within --drain-timeout-ms; a second one ends at once.\n\n\
+             SIGTERM or Ctrl-C closes all connections within --drain-timeout-ms; a second one ends at once.\n\
+             SIGHUP does so where the terminal is gone that the server was started from; else it reloads.\n\n\
              On an address other than loopback it starts only with rights and origins set:\n  \
              UMBEL_PUBLISH_TOKEN=... umbel serve --listen 0.0.0.0:8080 \\\n      \
              --subscribe anyone --origin https://example.com"
@@ -101,7 +99,9 @@ fn serve(
         builder = builder.inherited(&name, socket);
     }
     let server = builder.bind()?;
-    handle_signals(server.handle())?;
+    signals::watch(server.handle(), || {
+        log::info!("nothing to reload: the settings come from no file");
+    })?;
     server.run()?;
     Ok(())
 }
@@ -141,28 +141,5 @@ fn print_settings(config: &Config) -> Result<(), Box<dyn Error>> {
         settings[info.name] = config.limits.get(info.name).into();
     }
     writeln!(io::stdout(), "{settings:#}")?;
-    Ok(())
-}
-
-/// The first SIGTERM or SIGINT drains; the second ends the process at once.
-fn handle_signals(handle: Handle) -> Result<(), Box<dyn Error>> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    let watch = move || {
-        let mut caught = signals.forever();
-        if caught.next().is_some() {
-            log::info!(
-                "shutting down: no new connections, open ones are closed with 1001; a second signal ends at once"
-            );
-            handle.shutdown();
-        }
-        if let Some(signal) = caught.next() {
-            log::warn!("ending at once");
-            // The one exit beside main: a server that hangs must end too.
-            std::process::exit(128 + signal);
-        }
-    };
-    thread::Builder::new()
-        .name("umbel-signals".to_owned())
-        .spawn(watch)?;
     Ok(())
 }
