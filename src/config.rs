@@ -3,19 +3,23 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use crate::protocol::OriginList;
+use crate::protocol::{HostList, OriginList};
 use crate::topic::TopicRule;
 
+#[cfg(feature = "config-file")]
+mod fields;
 #[cfg(feature = "config-file")]
 pub mod file;
 mod limits;
 mod listener;
+mod rights;
 mod secret;
 #[cfg(feature = "config-file")]
 pub mod table;
 
 pub use limits::{LimitInfo, Limits, Reload};
 pub use listener::{LISTENERS_MAX, ListenAddress, Listener, Listeners, Surface, UNIX_MODE};
+pub use rights::{Hosts, Rights};
 pub use secret::Secret;
 
 /// Holder of a right: to publish, to subscribe, or to observe.
@@ -99,17 +103,18 @@ pub struct Config {
     pub inline_shards: bool,
     /// Whether publications leave through io_uring where the kernel allows it.
     pub io_uring: bool,
-    /// Right to publish. None: anyone where the only listener is on a loopback address; elsewhere it has to be set.
+    /// Right to publish. None: anyone where the only listener is on a loopback address, and nothing of `publish`,
+    /// `subscribe`, `observe`, `origins` and `hosts` is set; else it has to be set.
     pub publish: Option<Access>,
-    /// Right to subscribe, and to use handler endpoints such as `/echo`. None: anyone where the only listener is on a
-    /// loopback address; elsewhere it has to be set.
+    /// Right to subscribe, and to use handler endpoints such as `/echo`. None: as `publish`.
     pub subscribe: Option<Access>,
-    /// Right to see `/`, `/metrics` and `/topics`. None: anyone where the only listener is on a loopback address,
-    /// elsewhere nobody.
+    /// Right to see `/`, `/metrics` and `/topics`. None: anyone where `publish` may be left out, else nobody.
     pub observe: Option<Access>,
-    /// Web origins that may connect. None: those of this machine where the only listener is on a loopback address;
-    /// elsewhere it has to be set.
+    /// Web origins that may connect. None: those of this machine where `publish` may be left out; else it has to be set.
     pub origins: Option<Origins>,
+    /// Hosts that requests may be sent to, but for `/health` and `/ready`. None: those of this machine where `publish` is
+    /// left out, and then nothing that a proxy passes on; else all.
+    pub hosts: Option<HostList>,
     /// Subprotocols that `/ws/{topic}` accepts. The first one that the peer offers is chosen.
     pub subprotocols: Vec<String>,
     /// Whether to leave open what is not set, on any address.
@@ -141,6 +146,7 @@ impl Default for Config {
             subscribe: None,
             observe: None,
             origins: None,
+            hosts: None,
             subprotocols: Vec::new(),
             insecure: false,
             deflate: Deflate::default(),
@@ -158,39 +164,6 @@ pub const REACTORS_MAX: usize = 1024;
 pub const WORKERS_MAX: usize = 1024;
 /// Most topic rules, for they are tried one by one.
 pub const TOPIC_RULES_MAX: usize = 1024;
-
-/// The rights that hold after the defaults are filled in.
-#[derive(Clone, Debug)]
-pub struct Rights {
-    /// Right to publish.
-    pub publish: Access,
-    /// Right to subscribe, and to use handler endpoints.
-    pub subscribe: Access,
-    /// Right to see the console, metrics and topics.
-    pub observe: Access,
-    /// Web origins that may connect.
-    pub origins: Origins,
-}
-
-impl From<Rights> for String {
-    /// For the line in the log.
-    fn from(rights: Rights) -> String {
-        let origins = match &rights.origins {
-            Origins::Loopback => "this machine",
-            Origins::Any => "any",
-            Origins::List(_) => "listed",
-        };
-        let Rights {
-            publish,
-            subscribe,
-            observe,
-            ..
-        } = rights;
-        format!(
-            "publish: {publish}, subscribe: {subscribe}, observe: {observe}, origins: {origins}"
-        )
-    }
-}
 
 impl Config {
     /// Checks the values against their ranges and against each other.
@@ -313,54 +286,6 @@ impl Config {
         warnings
     }
 
-    /// Rights after the defaults of the listeners are filled in.
-    #[doc(hidden)]
-    pub fn rights(&self) -> Result<Rights, ConfigError> {
-        let listeners = Listeners::of(&self.listeners);
-        let why = listeners.why_rights_must_be_set();
-        if let (Some(why), false) = (&why, self.insecure) {
-            self.check_rights_are_set(why)?;
-        }
-        let open = why.is_none() || self.insecure;
-        let unsaid = if open { Access::Anyone } else { Access::Nobody };
-        let said = |access: &Option<Access>| access.clone().unwrap_or_else(|| unsaid.clone());
-        Ok(Rights {
-            publish: said(&self.publish),
-            subscribe: said(&self.subscribe),
-            observe: said(&self.observe),
-            origins: match &self.origins {
-                Some(origins) => origins.clone(),
-                None if listeners.are_loopback() => Origins::Loopback,
-                None => Origins::Any,
-            },
-        })
-    }
-
-    /// Lists what is missing of what must be said.
-    fn check_rights_are_set(&self, why: &str) -> Result<(), ConfigError> {
-        let said = [
-            ("publish", self.publish.is_some()),
-            ("subscribe", self.subscribe.is_some()),
-            ("origin", self.origins.is_some()),
-        ];
-        let missing: Vec<_> = said
-            .iter()
-            .filter_map(|(name, is_said)| (!is_said).then_some(*name))
-            .collect();
-        let Some(first) = missing.first() else {
-            return Ok(());
-        };
-        let flags: Vec<_> = missing.iter().map(|name| format!("--{name}")).collect();
-        let flags = match &flags[..] {
-            [others @ .., last] if !others.is_empty() => {
-                format!("{} and {last}", others.join(", "))
-            }
-            flags => flags.concat(),
-        };
-        let way_out = format!("{why}: set {flags}, or --insecure to leave everything open");
-        Err(ConfigError::new(*first, "(not set)", way_out))
-    }
-
     /// Reactors after 0 is filled in.
     pub(crate) fn reactor_count(&self) -> usize {
         match self.reactors {
@@ -446,61 +371,6 @@ mod tests {
         assert!(error.to_string().contains("--insecure"), "{error}");
         config.insecure = true;
         config.check().expect("it was asked for");
-    }
-
-    #[test]
-    fn a_second_listener_ends_open() {
-        let with = |listeners: &[&str]| Config {
-            listeners: listeners
-                .iter()
-                .map(|text| text.parse().expect("a listener"))
-                .collect(),
-            subscribe: Some(Access::Anyone),
-            ..Config::default()
-        };
-        for open in [&["127.0.0.1:1"][..], &["[::1]:1#all"], &["localhost:1"]] {
-            let rights = with(open).rights().expect("it is open to this machine");
-            assert_eq!(rights.publish, Access::Anyone);
-        }
-        for (closed, why) in [
-            (
-                &["127.0.0.1:1", "127.0.0.1:2#admin"][..],
-                "there are 2 listeners",
-            ),
-            (&["0.0.0.0:1"], "0.0.0.0:1 is not a loopback address"),
-            (&["unix:/a"], "unix:/a is not open by itself"),
-            (&["fd:a"], "fd:a is not open by itself"),
-        ] {
-            let mut config = with(closed);
-            let error = config.rights().expect_err("more must be said").to_string();
-            let missing = ": set --publish and --origin, or --insecure";
-            assert!(error.contains(why) && error.contains(missing), "{error}");
-            config.publish = Some(Access::Nobody);
-            config.origins = Some(Origins::Any);
-            let rights = config.rights().expect("all is said");
-            assert_eq!(rights.observe, Access::Nobody);
-        }
-        let mut config = with(&["127.0.0.1:1", "[::1]:2"]);
-        config.insecure = true;
-        let rights = config.rights().expect("it was asked for");
-        assert!(matches!(rights.origins, Origins::Loopback));
-    }
-
-    #[test]
-    fn a_policy_that_is_said_in_full_stands_elsewhere() {
-        let config = Config {
-            listeners: vec!["0.0.0.0:80".parse().expect("a listener")],
-            publish: Some(Access::Token("s3cret".into())),
-            subscribe: Some(Access::Anyone),
-            origins: Some(Origins::Any),
-            ..Config::default()
-        };
-        let rights = config.rights().expect("all three are said");
-        assert_eq!(rights.observe, Access::Nobody);
-        assert!(
-            !format!("{config:?}").contains("s3cret"),
-            "a token must not reach a log"
-        );
     }
 
     #[test]

@@ -112,7 +112,7 @@ pub use handle::{Counts, Handle, PendingReceipt, PublishError};
 pub use handler::{CloseCode, CloseReason, ConnectionId, Handler, Message, Peer};
 pub use hub::{Position, Report};
 pub use net::binding::InheritedSocket;
-pub use protocol::{OriginError, OriginList, ProtocolError};
+pub use protocol::{HostError, HostList, OriginError, OriginList, ProtocolError};
 pub use server::{BoundListener, Builder, Server};
 pub use topic::{HistoryLimits, SlowConsumer, TopicRule, TopicRuleError};
 pub use topic::{Pattern, PatternError};

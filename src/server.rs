@@ -17,7 +17,7 @@ use crate::application::{LifecycleCell, OwnEndpoint, Shared};
 use crate::auth::Authority;
 use crate::auth::access::Authorizer;
 use crate::auth::tokens::TokenRights;
-use crate::config::{Access, Config, ConfigError, Listener, Origins};
+use crate::config::{Access, Config, ConfigError, Listener, Listeners, Origins, Rights};
 use crate::connection::Settings;
 use crate::dialect::Dialects;
 use crate::error::Error;
@@ -139,7 +139,8 @@ impl Builder {
         self
     }
 
-    /// Sets the code that decides about rights. It replaces the configuration's `publish`, `subscribe` and `observe`.
+    /// Sets the code that decides about rights. It replaces the configuration's `publish`, `subscribe` and `observe`. It is
+    /// asked whatever `Host` a request names, unless the configuration lists `hosts`.
     #[must_use]
     pub fn authorizer(mut self, authorizer: impl Authorizer) -> Builder {
         self.authorizer = Some(Arc::new(authorizer));
@@ -160,6 +161,9 @@ impl Builder {
             ] {
                 access.get_or_insert(Access::Nobody);
             }
+            if Listeners::of(&self.config.listeners).are_open() {
+                self.config.origins.get_or_insert(Origins::Loopback);
+            }
         }
         self.config.check()?;
         for OwnEndpoint { path, .. } in &self.routes {
@@ -170,9 +174,8 @@ impl Builder {
             log::warn!("{warning}");
         }
         let rights = self.config.rights()?;
-        let origins = Arc::new(rights.origins.clone());
         let policy = Policy {
-            rights: rights.clone().into(),
+            rights: rights.clone(),
             by_code: self.authorizer.is_some(),
         };
         let authority = match self.authorizer.take() {
@@ -184,7 +187,7 @@ impl Builder {
         };
         let (listeners, acceptors) =
             listening::bind(&self.config, self.inherited, self.config.reactor_count())?;
-        let parts = (origins, authority, self.routes, self.dialects);
+        let parts = (rights, authority, self.routes, self.dialects);
         Assembly::new(&self.config, parts, &listeners)?.finish(policy, listeners, acceptors)
     }
 }
@@ -203,12 +206,7 @@ struct Assembly<'a> {
 impl<'a> Assembly<'a> {
     fn new(
         config: &'a Config,
-        (origins, authority, routes, dialects): (
-            Arc<Origins>,
-            Authority,
-            Vec<OwnEndpoint>,
-            Dialects,
-        ),
+        (rights, authority, routes, dialects): (Rights, Authority, Vec<OwnEndpoint>, Dialects),
         listeners: &[BoundListener],
     ) -> Result<Assembly<'a>, Error> {
         let (limits, reactors) = (&config.limits, config.reactor_count());
@@ -246,7 +244,8 @@ impl<'a> Assembly<'a> {
             settings: Arc::new(settings),
             shards: Arc::new(shards),
             authority: Arc::new(authority),
-            origins,
+            origins: Arc::new(rights.origins),
+            hosts: Arc::new(rights.hosts),
             subprotocols: config
                 .subprotocols
                 .iter()
@@ -367,7 +366,7 @@ fn raise_descriptor_limit() -> Option<usize> {
 /// Who may do what, for the line in the log.
 #[derive(Clone, Debug)]
 struct Policy {
-    rights: String,
+    rights: Rights,
     by_code: bool,
 }
 
@@ -510,10 +509,14 @@ impl Server {
             1 => "; 1 topic rule".to_owned(),
             count => format!("; {count} topic rules"),
         };
-        let policy = match self.policy.by_code {
-            true => "rights: decided by the program",
-            false => &self.policy.rights,
+        let mut policy = match self.policy.by_code {
+            true => "rights: decided by the program".to_owned(),
+            false => self.policy.rights.to_string(),
         };
+        let addresses = listening::authorities(&self.listeners);
+        if let Some(reach) = self.policy.rights.reach(&addresses) {
+            policy = format!("{policy}; {reach}");
+        }
         format!("listening on {places} ({policy}; {threads}; at most {limit} connections{rules})")
     }
 }

@@ -51,12 +51,12 @@ fn origins_are_exact() {
         let requests = [
             upgrade_request("/ws/a", &line),
             upgrade_request("/echo", &line),
-            format!("GET /sse/a HTTP/1.1\r\nHost: a\r\n{line}\r\n"),
-            format!("POST /pub/a HTTP/1.1\r\nHost: a\r\n{line}Content-Length: 1\r\n\r\nx"),
-            format!("POST /pub HTTP/1.1\r\nHost: a\r\n{line}Content-Length: 0\r\n\r\n"),
-            format!("GET /topics HTTP/1.1\r\nHost: a\r\n{line}\r\n"),
+            format!("GET /sse/a HTTP/1.1\r\nHost: localhost\r\n{line}\r\n"),
+            format!("POST /pub/a HTTP/1.1\r\nHost: localhost\r\n{line}Content-Length: 1\r\n\r\nx"),
+            format!("POST /pub HTTP/1.1\r\nHost: localhost\r\n{line}Content-Length: 0\r\n\r\n"),
+            format!("GET /topics HTTP/1.1\r\nHost: localhost\r\n{line}\r\n"),
             format!(
-                "OPTIONS /pub/a HTTP/1.1\r\nHost: a\r\n{line}Access-Control-Request-Method: POST\r\n\r\n"
+                "OPTIONS /pub/a HTTP/1.1\r\nHost: localhost\r\n{line}Access-Control-Request-Method: POST\r\n\r\n"
             ),
         ];
         for request in &requests {
@@ -87,7 +87,7 @@ fn origins_are_exact() {
 fn preflight_lists_methods_and_headers() {
     let server = Server::start(&["--publish-token", "secret"]);
     let response = server.request(
-        "OPTIONS /pub/a HTTP/1.1\r\nHost: a\r\nOrigin: http://localhost:3000\r\n\
+        "OPTIONS /pub/a HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost:3000\r\n\
          Access-Control-Request-Method: POST\r\n\
          Access-Control-Request-Headers: authorization, content-type\r\n\r\n",
     );
@@ -111,7 +111,7 @@ fn preflight_lists_methods_and_headers() {
     assert_eq!(response.header("content-length"), None);
     assert_eq!(response.header("access-control-allow-credentials"), None);
     let refused = server.request(
-        "POST /pub/a HTTP/1.1\r\nHost: a\r\nOrigin: http://localhost:3000\r\nContent-Length: 0\r\n\r\n",
+        "POST /pub/a HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost:3000\r\nContent-Length: 0\r\n\r\n",
     );
     assert_eq!(refused.status, 401);
 }
@@ -185,9 +185,11 @@ fn routes_by_credentials() {
             let request = match (method, success) {
                 (_, 101) => upgrade_request(&target, line),
                 ("POST", _) => {
-                    format!("POST {target} HTTP/1.1\r\nHost: a\r\n{line}Content-Length: 0\r\n\r\n")
+                    format!(
+                        "POST {target} HTTP/1.1\r\nHost: localhost\r\n{line}Content-Length: 0\r\n\r\n"
+                    )
                 }
-                _ => format!("{method} {target} HTTP/1.1\r\nHost: a\r\n{line}\r\n"),
+                _ => format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n{line}\r\n"),
             };
             let expected = if *status == 0 { success } else { *status };
             let response = token.request(&request);
@@ -208,7 +210,7 @@ fn routes_by_credentials() {
     // These are for everybody.
     for target in ["/health", "/ready"] {
         for server in [&token, &nobody] {
-            let request = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+            let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
             assert_eq!(server.request(&request).status, 200);
         }
     }
@@ -225,7 +227,8 @@ fn publish_without_right_closes_with_1008() {
     let mut with = subscribe(&server, "a?token=right");
     with.send(&support::frames::text("allowed"));
     assert_eq!(listening.read_frame(), Frame::text("allowed"));
-    let response = server.request("POST /pub HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+    let response =
+        server.request("POST /pub HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
     assert_eq!(response.status, 401);
 }
 
@@ -241,7 +244,9 @@ fn script_for_allowed_origins() {
         "https://page.example",
     ]);
     let get = |path: &str, line: &str| {
-        server.request(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n{line}\r\n"))
+        server.request(&format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\n{line}\r\n"
+        ))
     };
     let allowed = "Origin: https://page.example\r\n";
     for path in ["/umbel.js", "/umbel.js?v=1", "/umbel.d.ts"] {

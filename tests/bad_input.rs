@@ -47,7 +47,7 @@ fn header_of_20_megabytes() {
     beside(&server, 1 << 20, || {
         for line in ["A: ", "Sec-WebSocket-Protocol: ", "GET /", "Cookie: a=b; "] {
             let mut wire = server.connect();
-            let mut head = b"GET /ws/a HTTP/1.1\r\nHost: a\r\n".to_vec();
+            let mut head = b"GET /ws/a HTTP/1.1\r\nHost: localhost\r\n".to_vec();
             head.extend_from_slice(line.as_bytes());
             head.resize(20 << 20, b'x');
             wire.offer(&head, Pieces::Whole);
@@ -65,7 +65,7 @@ fn header_in_single_bytes() {
     let cost = |length: usize| {
         let before = cpu_ticks(server.pid());
         let mut wire = server.connect();
-        let mut head = b"GET / HTTP/1.1\r\nHost: a\r\nA: ".to_vec();
+        let mut head = b"GET / HTTP/1.1\r\nHost: localhost\r\nA: ".to_vec();
         head.resize(length, b'x');
         wire.offer(&head, Pieces::Bytes);
         wire.offer(b"\r\n\r\n", Pieces::Bytes);
@@ -136,7 +136,7 @@ fn bad_keys() {
         for request in requests {
             let mut wire = server.connect();
             // Each batch ends in a request with an answer of its own.
-            let batch = request.repeat(250) + "GET /health HTTP/1.1\r\nHost: a\r\n\r\n";
+            let batch = request.repeat(250) + "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
             for _ in 0..100 {
                 wire.send(batch.as_bytes());
                 let answers = wire.read_through(b"\r\n\r\nok\n");
@@ -158,8 +158,8 @@ fn slowloris() {
         "1500",
     ]);
     beside(&server, 16 << 20, || {
-        let head = b"GET /ws/a HTTP/1.1\r\nHost: a\r\nA: ";
-        let body = b"POST /pub/a HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n";
+        let head = b"GET /ws/a HTTP/1.1\r\nHost: localhost\r\nA: ";
+        let body = b"POST /pub/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n";
         let mut wires: Vec<Wire> = (0..1000).map(|_| server.connect()).collect();
         for (index, wire) in wires.iter_mut().enumerate() {
             wire.offer([&head[..], body][index % 2], Pieces::Whole);
@@ -243,7 +243,7 @@ fn announced_lengths() {
             wire.send(&begun);
             let mut publish = server.connect();
             publish.send(
-                b"POST /pub HTTP/1.1\r\nHost: a\r\nContent-Length: 16777216\r\n\r\n{\"topic\"",
+                b"POST /pub HTTP/1.1\r\nHost: localhost\r\nContent-Length: 16777216\r\n\r\n{\"topic\"",
             );
             wires.extend([wire, publish]);
         }
@@ -262,8 +262,8 @@ fn floods_without_reads() {
     beside(&server, CONNECTION_BYTES, || {
         let pings = masked(FIN | PING, &[0; 125]).repeat(500);
         let messages = masked(FIN | BINARY, &[0; 1000]).repeat(50);
-        let requests = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(2000);
-        let preflights = b"OPTIONS /pub/a HTTP/1.1\r\nHost: a\r\n\r\n".repeat(2000);
+        let requests = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(2000);
+        let preflights = b"OPTIONS /pub/a HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(2000);
         for (target, bytes) in [
             (Some("/ws/a"), &pings),
             (Some("/echo"), &pings),
@@ -301,7 +301,7 @@ fn last_event_id_claims() {
         ] {
             let mut wire = server.connect();
             let request =
-                format!("GET /sse/a HTTP/1.1\r\nHost: a\r\nLast-Event-ID: {claim}\r\n\r\n");
+                format!("GET /sse/a HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: {claim}\r\n\r\n");
             wire.send(request.as_bytes());
             let response = wire.read_response();
             assert_eq!(response.status, 200, "{claim}");
@@ -323,9 +323,9 @@ fn last_event_id_claims() {
 fn random_bytes() {
     let server = Server::start(&["--handshake-timeout-ms", "500", "--close-timeout-ms", "200"]);
     beside(&server, 4 << 20, || {
-        let mut conversation = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n".to_vec();
+        let mut conversation = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec();
         conversation.extend_from_slice(
-            b"POST /pub/a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+            b"POST /pub/a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
         );
         conversation.extend(upgrade_request("/echo", "").into_bytes());
         conversation.extend(frames::text("hello"));
@@ -369,9 +369,9 @@ fn reset_storm() {
         let stages: [&[u8]; 5] = [
             b"",
             b"GET /ws/a HT",
-            b"POST /pub/a HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf",
-            b"POST /pub/a HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx",
-            b"GET /sse/a HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"POST /pub/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhalf",
+            b"POST /pub/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx",
+            b"GET /sse/a HTTP/1.1\r\nHost: localhost\r\n\r\n",
         ];
         let upgrade = upgrade_request("/ws/a", "");
         for round in 0..100 {
@@ -404,7 +404,7 @@ fn slot_reuse_leaks_nothing() {
                 let mut wire = open(&server, &format!("/ws/{tag}"));
                 wire.send(&frames::text(&tag));
                 let request = format!(
-                    "POST /pub/{tag} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{tag}",
+                    "POST /pub/{tag} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{tag}",
                     tag.len()
                 );
                 publisher.send(request.as_bytes());
@@ -441,7 +441,7 @@ fn unique_topics_released() {
             .map(|number| format!("{{\"topic\":\"unique-{number}\",\"data\":\"x\"}}\n"))
             .collect();
         let request = format!(
-            "POST /pub HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{lines}",
+            "POST /pub HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{lines}",
             lines.len()
         );
         let response = server.request(&request);
@@ -485,7 +485,7 @@ fn slow_readers_of_hot_topic() {
             small.expect("an option can be set");
             match index % 2 {
                 0 => drop(wire.upgrade("/ws/hot")),
-                _ => wire.send(b"GET /sse/hot HTTP/1.1\r\nHost: a\r\n\r\n"),
+                _ => wire.send(b"GET /sse/hot HTTP/1.1\r\nHost: localhost\r\n\r\n"),
             }
         }
         let started = Instant::now();
@@ -524,7 +524,7 @@ fn out_of_descriptors() {
         // By a request that closes its connection, since there may be room for one alone.
         let mut figures = String::new();
         wait_within(Duration::from_secs(3), "there is room again", || {
-            let request = "GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+            let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
             let response = server.request(request);
             figures = response.text().to_owned();
             response.status == 200

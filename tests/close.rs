@@ -186,7 +186,7 @@ fn shutdown_closes_all_in_time() {
     let mut silent = open(&server, "/ws/a");
     let mut echo = open(&server, "/echo");
     let mut idle = server.connect();
-    idle.send(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n");
+    idle.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(idle.read_response().status, 200);
     server.signal("TERM");
     for wire in [&mut polite, &mut silent, &mut echo] {

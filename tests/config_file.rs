@@ -109,7 +109,7 @@ fn flag_over_variable_over_file_over_default() {
 fn right_over_token_of_lower_source() {
     let folder = Folder::with(
         "umbel.toml",
-        "publish_token = \"0123456789abcdef\"\nobserve = \"nobody\"",
+        "publish_token = \"0123456789abcdef\"\nobserve = \"nobody\"\nsubscribe = \"anyone\"\norigins = [\"any\"]",
     );
     for (variables, expected) in [
         (&[][..], ["token", "nobody"]),
@@ -240,7 +240,7 @@ fn secrets_from_file_credential_and_variable() {
     fs::create_dir(folder.path("credentials")).expect("it can be made");
     folder.write("credentials/observe", "fedcba9876543210");
     let text = format!(
-        "publish_token = {{ file = \"{}\" }}\nsubscribe_token = {{ env = \"UMBEL_READERS\" }}\nobserve_token = {{ credential = \"observe\" }}\n",
+        "publish_token = {{ file = \"{}\" }}\nsubscribe_token = {{ env = \"UMBEL_READERS\" }}\nobserve_token = {{ credential = \"observe\" }}\norigins = [\"any\"]\n",
         folder.path("token")
     );
     folder.write("umbel.toml", &text);
@@ -286,7 +286,9 @@ fn warnings_and_strict() {
         "[[topic]]\npattern = \"**\"\nhistory = 1\n[[topic]]\npattern = \"r/**\"\nhistory = 2\n";
     let folder = Folder::with(
         "umbel.toml",
-        &format!("publish_token = {{ file = \"token\" }}\n{rules}"),
+        &format!(
+            "subscribe = \"anyone\"\norigins = [\"any\"]\npublish_token = {{ file = \"token\" }}\n{rules}"
+        ),
     );
     folder.write("token", "0123456789abcdef");
     let readable = fs::Permissions::from_mode(0o644);
@@ -300,7 +302,7 @@ fn warnings_and_strict() {
             .contains("others may read"),
         "{report}"
     );
-    assert_eq!(warnings[1]["line"], 5);
+    assert_eq!(warnings[1]["line"], 7);
     assert!(
         warnings[1]["message"].to_string().contains("never counts"),
         "{report}"

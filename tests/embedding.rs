@@ -349,7 +349,7 @@ fn authorizer_by_cookie() {
     assert_eq!(status, 101);
     let publish = |cookie: &str| {
         let mut http = Http::connect(address);
-        let head = "POST /pub/a HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nCookie:";
+        let head = "POST /pub/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nCookie:";
         http.send(format!("{head} {cookie}\r\n\r\nhi").as_bytes());
         http.answer().expect("an answer").status
     };
@@ -391,7 +391,7 @@ fn authorizer_sees_headers_at_later_commands() {
     let mut http = Http::connect(address);
     let lines =
         "{\"topic\":\"sealed\",\"data\":\"1\"}\n{\"topic\":\"private-alice\",\"data\":\"2\"}";
-    let head = "POST /pub HTTP/1.1\r\nHost: a\r\nCookie: user=root\r\nContent-Length:";
+    let head = "POST /pub HTTP/1.1\r\nHost: localhost\r\nCookie: user=root\r\nContent-Length:";
     // On one connection, so that each request is judged by its own head.
     for (cookie, status) in [("root", 200), ("alice", 403), ("root", 200)] {
         let head = head.replace("root", cookie);
@@ -432,7 +432,7 @@ fn heads_kept_for_authorizer_bounded_and_freed() {
         let length = body.len();
         http.send(
             format!(
-                "POST /pub HTTP/1.1\r\nHost: a\r\n{lines}Content-Length: {length}\r\n\r\n{body}"
+                "POST /pub HTTP/1.1\r\nHost: localhost\r\n{lines}Content-Length: {length}\r\n\r\n{body}"
             )
             .as_bytes(),
         );

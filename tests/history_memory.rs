@@ -50,7 +50,7 @@ fn publish(server: &Server, first: usize, payload: &str) {
     }
     let length = body.len();
     let request =
-        format!("POST /pub HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{body}");
+        format!("POST /pub HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}");
     let response = server.request(&request);
     assert!(!response.text().contains("error"), "{}", response.text());
 }

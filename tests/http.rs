@@ -19,7 +19,7 @@ fn status(server: &Server, request: &[u8]) -> u16 {
 fn publish_lines(server: &Server, body: &str) -> Response {
     let length = body.len();
     server.request(&format!(
-        "POST /pub HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{body}"
+        "POST /pub HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}"
     ))
 }
 
@@ -41,7 +41,7 @@ fn chunk_extensions_follow_their_grammar() {
         for pieces in Pieces::ALL {
             let mut wire = server.connect();
             let request = format!(
-                "POST /pub/a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1{extension}\r\nx\r\n0\r\n\r\n"
+                "POST /pub/a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1{extension}\r\nx\r\n0\r\n\r\n"
             );
             wire.offer(request.as_bytes(), pieces);
             assert_eq!(wire.read_response().status, expected, "{extension:?}");
@@ -54,8 +54,8 @@ fn request_lines() {
     let server = Server::start(&[]);
     let long = format!("GET /health?{} HTTP/1.1", "a".repeat(7992));
     for (line, expected) in [
-        ("GET http://a?query HTTP/1.1", 200),
-        ("GET http://a HTTP/1.1", 200),
+        ("GET http://localhost?query HTTP/1.1", 200),
+        ("GET http://localhost HTTP/1.1", 200),
         ("GET /health HTTP/1.2", 200),
         ("GET /health HTTP/1.9", 200),
         ("GET /health HTTP/2.0", 505),
@@ -64,13 +64,13 @@ fn request_lines() {
         (&*long, 200),
         (&*long.replace("?a", "?aa"), 414),
     ] {
-        let request = format!("{line}\r\nHost: a\r\n\r\n");
+        let request = format!("{line}\r\nHost: localhost\r\n\r\n");
         assert_eq!(status(&server, request.as_bytes()), expected, "{line}");
     }
     // HTTP/1.2 keeps the connection, as 1.1 does.
     let mut wire = server.connect();
     for _ in 0..2 {
-        wire.send(b"GET /health HTTP/1.2\r\nHost: a\r\n\r\n");
+        wire.send(b"GET /health HTTP/1.2\r\nHost: localhost\r\n\r\n");
         assert_eq!(wire.read_response().header("connection"), None);
     }
 }
@@ -80,7 +80,7 @@ fn upgrade_is_required() {
     let server = Server::start(&[]);
     for path in ["/echo", "/ws", "/ws/a"] {
         let mut wire = server.connect();
-        wire.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        wire.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
         let response = wire.read_response();
         assert_eq!(response.status, 426, "{path}");
         assert_eq!(response.header("upgrade"), Some("websocket"));
@@ -134,7 +134,7 @@ fn curl_names_the_error() {
 fn proxy_header_gets_a_hint() {
     let server = Server::start(&[]);
     for header in [
-        &b"PROXY TCP4 10.0.0.1 10.0.0.2 5000 80\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"[..],
+        &b"PROXY TCP4 10.0.0.1 10.0.0.2 5000 80\r\nGET / HTTP/1.1\r\nHost: localhost\r\n\r\n"[..],
         b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c",
     ] {
         let mut wire: Wire = server.connect();
@@ -154,12 +154,12 @@ fn every_answer_has_a_date() {
     let server = Server::start(&[]);
     let upgrade = upgrade_request("/ws/a", "");
     for request in [
-        "GET /health HTTP/1.1\r\nHost: a\r\n\r\n",
-        "GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n",
-        "GET /topics HTTP/1.1\r\nHost: a\r\n\r\n",
-        "GET /ws HTTP/1.1\r\nHost: a\r\n\r\n",
-        "POST /pub/a HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx",
-        "POST /pub HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx",
+        "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "GET /topics HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "GET /ws HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "POST /pub/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx",
+        "POST /pub HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx",
         "GET /\r\n\r\n",
         &upgrade,
     ] {
@@ -170,7 +170,7 @@ fn every_answer_has_a_date() {
     }
     for query in ["", "?last=1"] {
         let mut wire = server.connect();
-        let request = format!("GET /sse/a{query} HTTP/1.1\r\nHost: a\r\n\r\n");
+        let request = format!("GET /sse/a{query} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         wire.send(request.as_bytes());
         let head = wire.read_through(b"\r\n\r\n");
         let head = String::from_utf8(head).expect("a head is text");
@@ -209,7 +209,8 @@ fn every_answer_is_readable_by_an_allowed_origin() {
     ]);
     let request = |line: &str, lines: &str, origin: &str| {
         let mut wire = server.connect();
-        let request = format!("{line} HTTP/1.1\r\nHost: a\r\nOrigin: {origin}\r\n{lines}\r\n");
+        let request =
+            format!("{line} HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\n{lines}\r\n");
         wire.send(request.as_bytes());
         wire.read_response()
     };
@@ -276,9 +277,9 @@ fn authorization_stands_once() {
     let server = Server::start(&[]);
     let lines = "Authorization: Bearer a\r\nauthorization: Bearer a\r\n";
     for request in [
-        format!("POST /pub/a HTTP/1.1\r\nHost: a\r\n{lines}Content-Length: 1\r\n\r\nx"),
-        format!("GET /topics HTTP/1.1\r\nHost: a\r\n{lines}\r\n"),
-        format!("GET /health HTTP/1.1\r\nHost: a\r\n{lines}\r\n"),
+        format!("POST /pub/a HTTP/1.1\r\nHost: localhost\r\n{lines}Content-Length: 1\r\n\r\nx"),
+        format!("GET /topics HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n"),
+        format!("GET /health HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n"),
         upgrade_request("/ws/a", lines),
     ] {
         assert_eq!(status(&server, request.as_bytes()), 400, "{request}");
@@ -296,7 +297,7 @@ fn empty_last_event_id_counts_as_absent() {
         ("?last=1", "Last-Event-ID: \r\n", "data: one"),
     ] {
         let mut wire = server.connect();
-        let request = format!("GET /sse/a{query} HTTP/1.1\r\nHost: a\r\n{line}\r\n");
+        let request = format!("GET /sse/a{query} HTTP/1.1\r\nHost: localhost\r\n{line}\r\n");
         wire.send(request.as_bytes());
         let head = wire.read_through(b"\r\n\r\n");
         let head = String::from_utf8(head).expect("a head is text");
@@ -321,7 +322,7 @@ fn compressed_body_gets_415() {
         ] {
             let mut wire = server.connect();
             let request = format!(
-                "POST {path} HTTP/1.1\r\nHost: a\r\nContent-Encoding: {coding}\r\nContent-Length: 24\r\n\r\n\
+                "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: {coding}\r\nContent-Length: 24\r\n\r\n\
                  {{\"topic\":\"a\",\"data\":\"\"}}\n"
             );
             wire.send(request.as_bytes());
@@ -417,7 +418,7 @@ fn all_lines_refused_is_422() {
     // The connection goes on.
     let mut wire = server.connect();
     let request = format!(
-        "POST /pub HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{bad}",
+        "POST /pub HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{bad}",
         bad.len()
     );
     for _ in 0..2 {
@@ -451,7 +452,7 @@ fn documented() -> Vec<String> {
 #[test]
 fn not_found_lists_all_resources() {
     let server = Server::start(&[]);
-    let response = server.request("GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n");
+    let response = server.request("GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(response.status, 404);
     let (_, list) = response.text().trim().split_once("try ").expect("a list");
     let listed: Vec<&str> = list.split(", ").collect();
@@ -467,7 +468,7 @@ fn not_found_lists_all_resources() {
             "{form}"
         );
         let line = form.replace("{topic}", "t");
-        let request = format!("{line} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+        let request = format!("{line} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
         let status = status(&server, request.as_bytes());
         assert!(
             form == "GET /topics/{topic}" || ![404, 405].contains(&status),
@@ -495,7 +496,7 @@ fn head_goes_where_get_goes() {
         ("/nothing", 404),
     ] {
         let mut wire = server.connect();
-        let request = format!("HEAD {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+        let request = format!("HEAD {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         wire.send(request.as_bytes());
         let response = wire.read_response_to(&request);
         assert_eq!(response.status, status, "{target}");
@@ -514,7 +515,7 @@ fn head_goes_where_get_goes() {
     assert_eq!(wire.read_response_to(&request).status, 426);
     wait_until("nobody is subscribed", || {
         server
-            .request("GET /topics/a HTTP/1.1\r\nHost: a\r\n\r\n")
+            .request("GET /topics/a HTTP/1.1\r\nHost: localhost\r\n\r\n")
             .status
             == 404
     });
@@ -526,10 +527,10 @@ fn assets_have_tags() {
     let server = Server::start(&[]);
     let get = |method: &str, target: &str, lines: &str| {
         let mut wire = server.connect();
-        let request = format!("{method} {target} HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
+        let request = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n");
         wire.send(request.as_bytes());
         let response = wire.read_response_to(&request);
-        wire.send(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n");
+        wire.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
         assert_eq!(wire.read_response().text(), "ok\n", "nothing stood between");
         response
     };

@@ -89,7 +89,7 @@ fn position(answer: &str) -> (String, u64) {
 
 fn publish_lines(server: &Server, body: &str) -> Response {
     let request = format!(
-        "POST /pub HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-ndjson\r\n\
+        "POST /pub HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n\
          Content-Length: {}\r\n\r\n{body}",
         body.len()
     );
@@ -163,7 +163,7 @@ fn content_type_decides_kind() {
     for (body, opcode) in [(&b"p\xc3\xa4r"[..], TEXT), (b"p\xe4r", BINARY), (b"", TEXT)] {
         let mut wire = server.connect();
         let head = format!(
-            "POST /pub/kinds HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n",
+            "POST /pub/kinds HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
         wire.send(&[head.as_bytes(), body].concat());
@@ -195,8 +195,9 @@ fn publish_headers() {
         (&long, 400),
         ("Umbel-Receipt: 1\r\n", 400),
     ] {
-        let request =
-            format!("POST /pub/k HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: 1\r\n\r\nx");
+        let request = format!(
+            "POST /pub/k HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: 1\r\n\r\nx"
+        );
         assert_eq!(server.request(&request).status, status, "{headers}");
     }
 }
@@ -279,7 +280,7 @@ fn line_ends_and_empty_body() {
 #[test]
 fn bodies_by_length_or_chunks() {
     let server = Server::start(&[]);
-    let head = "POST /pub/a HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\n";
+    let head = "POST /pub/a HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n";
     let mut subscriber = subscribe(&server, "a");
     for body in [
         "Content-Length: 5\r\n\r\nhello",
@@ -305,11 +306,11 @@ fn bodies_by_length_or_chunks() {
 #[test]
 fn ambiguous_bodies() {
     let server = Server::start(&[]);
-    let smuggled = "POST /pub/smuggled HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx";
+    let smuggled = "POST /pub/smuggled HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx";
     for (lines, status) in AMBIGUOUS {
         for pieces in Pieces::ALL {
             let mut wire = server.connect();
-            let request = format!("POST /pub/a HTTP/1.1\r\nHost: a\r\n{lines}{smuggled}");
+            let request = format!("POST /pub/a HTTP/1.1\r\nHost: localhost\r\n{lines}{smuggled}");
             wire.offer(request.as_bytes(), pieces);
             let response = wire.read_response();
             assert_eq!(response.status, status, "{lines:?} {pieces:?}");
@@ -327,8 +328,7 @@ fn ambiguous_bodies() {
 #[test]
 fn expect_continue() {
     let server = Server::start(&[]);
-    let head =
-        "POST /pub/a HTTP/1.1\r\nHost: a\r\nExpect: 100-Continue\r\nContent-Length: 5\r\n\r\n";
+    let head = "POST /pub/a HTTP/1.1\r\nHost: localhost\r\nExpect: 100-Continue\r\nContent-Length: 5\r\n\r\n";
     let mut wire = server.connect();
     wire.send(head.as_bytes());
     assert_eq!(wire.read_response().status, 100);
@@ -355,12 +355,12 @@ fn pipelined_requests_in_order() {
         let mut requests = String::new();
         let mut statuses = Vec::new();
         for number in 0..10 {
-            requests.push_str("GET /health HTTP/1.1\r\nHost: a\r\n\r\n");
-            requests.push_str("GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n");
-            requests.push_str("DELETE /pub/a HTTP/1.1\r\nHost: a\r\n\r\n\r\n");
+            requests.push_str("GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            requests.push_str("GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            requests.push_str("DELETE /pub/a HTTP/1.1\r\nHost: localhost\r\n\r\n\r\n");
             let body = "x".repeat(number);
             requests.push_str(&format!(
-                "POST /pub/a HTTP/1.1\r\nHost: a\r\nContent-Length: {number}\r\n\r\n{body}"
+                "POST /pub/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: {number}\r\n\r\n{body}"
             ));
             statuses.extend([200, 404, 405, 200]);
         }
@@ -378,18 +378,18 @@ fn pipelined_requests_in_order() {
 fn keep_alive_by_version() {
     let server = Server::start(&[]);
     for (request, persists) in [
-        ("GET /health HTTP/1.1\r\nHost: a\r\n\r\n", true),
+        ("GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n", true),
         (
-            "GET /health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+            "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
             false,
         ),
         (
-            "GET /health HTTP/1.1\r\nHost: a\r\nConnection: x, CLOSE\r\n\r\n",
+            "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: x, CLOSE\r\n\r\n",
             false,
         ),
-        ("GET /health HTTP/1.0\r\n\r\n", false),
+        ("GET /health HTTP/1.0\r\nHost: localhost\r\n\r\n", false),
         (
-            "POST /pub/a HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx",
+            "POST /pub/a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx",
             false,
         ),
     ] {
@@ -408,7 +408,7 @@ fn keep_alive_by_version() {
     }
     // A peer that ends its side behind a request still gets the answer.
     let mut wire = server.connect();
-    wire.send(b"POST /pub/a HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx");
+    wire.send(b"POST /pub/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx");
     wire.end();
     assert_eq!(wire.read_response().status, 200);
     assert_eq!(wire.read_to_end(), (Vec::new(), End::Eof));
@@ -418,9 +418,9 @@ fn keep_alive_by_version() {
 fn head_is_get_without_body() {
     let server = Server::start(&[]);
     for target in ["/", "/health", "/ready", "/metrics"] {
-        let get = server.request(&format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        let get = server.request(&format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
         let mut wire = server.connect();
-        let request = format!("HEAD {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+        let request = format!("HEAD {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         wire.send(request.as_bytes());
         let head = wire.read_response_to(&request);
         assert_eq!((get.status, head.status), (200, 200), "{target}");
@@ -429,7 +429,7 @@ fn head_is_get_without_body() {
         if target != "/metrics" {
             assert_eq!(head.header("content-length"), get.header("content-length"));
         }
-        wire.send(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n");
+        wire.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
         assert_eq!(wire.read_response().text(), "ok\n", "no body stood between");
     }
 }
@@ -454,7 +454,7 @@ fn wrong_method_gets_allow() {
             if allow.split(", ").any(|allowed| allowed == method) {
                 continue;
             }
-            let request = format!("{method} {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+            let request = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
             let response = server.request(&request);
             assert_eq!(response.status, 405, "{request:?}");
             assert_eq!(response.header("allow"), Some(allow), "{request:?}");
@@ -468,7 +468,7 @@ fn wrong_method_gets_allow() {
 #[test]
 fn options_asterisk() {
     let server = Server::start(&[]);
-    let response = server.request("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n");
+    let response = server.request("OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(response.status, 204);
     assert_eq!(response.header("allow"), Some("GET, HEAD, POST, OPTIONS"));
 }

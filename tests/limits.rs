@@ -17,7 +17,7 @@ fn status_of(server: &Server, request: &[u8]) -> u16 {
 }
 
 fn get(lines: &str) -> Vec<u8> {
-    format!("GET /health HTTP/1.1\r\nHost: a\r\n{lines}\r\n").into_bytes()
+    format!("GET /health HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n").into_bytes()
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn target_bytes_max() {
     let server = Server::start(&["--target-bytes-max", "64"]);
     for (length, status) in [(64, 200), (65, 414)] {
         let target = format!("/health?{}", "x".repeat(length - 8));
-        let request = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         assert_eq!(status_of(&server, request.as_bytes()), status);
     }
     // A topic has a limit of its own, in its canonical form.
@@ -62,7 +62,7 @@ fn target_bytes_max() {
 
 fn post(target: &str, body: usize) -> Vec<u8> {
     let mut request = format!(
-        "POST {target} HTTP/1.1\r\nHost: a\r\nContent-Type: application/octet-stream\r\n\
+        "POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/octet-stream\r\n\
          Content-Length: {body}\r\n\r\n"
     )
     .into_bytes();
@@ -76,7 +76,7 @@ fn publication_bytes_max() {
     assert_eq!(status_of(&server, &post("/pub/a", 1000)), 200);
     assert_eq!(status_of(&server, &post("/pub/a", 1001)), 413);
     let chunked = |size: usize| {
-        let head = "POST /pub/a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let head = "POST /pub/a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
         let body = format!(
             "{:x}\r\n{}\r\n1\r\ny\r\n0\r\n\r\n",
             size - 1,
@@ -112,7 +112,7 @@ fn body_over_limit_refused_by_head() {
         "Expect: 100-continue\r\nContent-Length: 2049",
     ] {
         let mut wire = server.connect();
-        let request = format!("POST /pub HTTP/1.1\r\nHost: a\r\n{head}\r\n\r\n");
+        let request = format!("POST /pub HTTP/1.1\r\nHost: localhost\r\n{head}\r\n\r\n");
         wire.send(request.as_bytes());
         let response = wire.read_response();
         assert_eq!(response.status, 413, "{head}");
@@ -120,8 +120,7 @@ fn body_over_limit_refused_by_head() {
         assert_eq!(wire.read_to_end().1, End::Eof);
     }
     // A chunk says its size before it comes.
-    let request =
-        "POST /pub HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n";
+    let request = "POST /pub HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n";
     assert_eq!(status_of(&server, request.as_bytes()), 413);
 }
 
@@ -132,7 +131,7 @@ fn publish_lines_max() {
     let answers = |count: usize| -> Vec<String> {
         let body = line.repeat(count);
         let request = format!(
-            "POST /pub HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}",
+            "POST /pub HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
         let response: Response = server.request(&request);
@@ -201,11 +200,11 @@ fn slow_head_cut_at_absolute_deadline() {
 fn body_and_keep_alive_timeouts() {
     let server = Server::start(&["--body-timeout-ms", "300", "--keep-alive-timeout-ms", "300"]);
     let mut wire = server.connect();
-    wire.send(b"POST /pub/a HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf");
+    wire.send(b"POST /pub/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhalf");
     assert_eq!(wire.read_response().status, 408);
     assert_eq!(wire.read_to_end().0, b"");
     let mut idle = server.connect();
-    idle.send(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n");
+    idle.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(idle.read_response().status, 200);
     assert_eq!(idle.read_to_end(), (Vec::new(), End::Eof));
 }
@@ -346,7 +345,7 @@ fn topics_max() {
             503
         );
     }
-    let stream = b"GET /sse/c HTTP/1.1\r\nHost: a\r\n\r\n";
+    let stream = b"GET /sse/c HTTP/1.1\r\nHost: localhost\r\n\r\n";
     assert_eq!(status_of(&server, stream), 503);
     kept.clear();
     wait_until("there is room again", || {

@@ -58,7 +58,8 @@ fn exchange(mut stream: impl Read + Write, method: &str, target: &str) -> (u16, 
     } else {
         "\r\n"
     };
-    let request = format!("{method} {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{body}");
+    let request =
+        format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{body}");
     stream.write_all(request.as_bytes()).expect("it reads");
     let mut answer = Vec::new();
     stream

@@ -39,7 +39,9 @@ fn handshake_deadline_is_absolute() {
     let address = server.address();
     let trickles: Vec<_> = (0..20)
         .map(|_| {
-            let head = b"GET /ws/a HTTP/1.1\r\nHost: a\r\nX: ".iter().copied();
+            let head = b"GET /ws/a HTTP/1.1\r\nHost: localhost\r\nX: "
+                .iter()
+                .copied();
             let bytes = head.chain(std::iter::repeat(b'a'));
             thread::spawn(move || trickle(connect(address, 0), bytes))
         })
@@ -68,7 +70,7 @@ fn silent_connection_ends() {
 #[test]
 fn body_deadline_is_absolute() {
     let server = Server::start(&["--body-timeout-ms", "500", "--close-timeout-ms", "200"]);
-    let head = b"POST /pub/a HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n";
+    let head = b"POST /pub/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n";
     let mut stream = connect(server.address(), 0);
     stream.write_all(head).expect("sent");
     let (said, took) = trickle(stream, std::iter::repeat(b'a'));

@@ -41,7 +41,7 @@ fn figures(receipt: &Value) -> [u64; 4] {
 fn request(topic: &str, lines: &str, body: &str) -> String {
     let length = body.len();
     format!(
-        "POST /pub/{topic} HTTP/1.1\r\nHost: a\r\n{lines}Content-Length: {length}\r\n\r\n{body}"
+        "POST /pub/{topic} HTTP/1.1\r\nHost: localhost\r\n{lines}Content-Length: {length}\r\n\r\n{body}"
     )
 }
 

@@ -228,7 +228,7 @@ fn position_and_recovered_headers() {
     ] {
         assert_eq!(head(target, "").status, 400, "{target}");
         let target = target.replace("/ws/", "/sse/");
-        let response = server.request(&format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        let response = server.request(&format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
         assert_eq!(response.status, 400, "{target}");
     }
 }
@@ -236,7 +236,7 @@ fn position_and_recovered_headers() {
 fn open_stream(server: &Server, target: &str, id: Option<&str>) -> (support::Response, Wire) {
     let mut wire = server.connect();
     let line = id.map_or(String::new(), |id| format!("Last-Event-ID: {id}\r\n"));
-    wire.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n{line}\r\n").as_bytes());
+    wire.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{line}\r\n").as_bytes());
     let response = wire.read_response();
     (response, wire)
 }
@@ -311,7 +311,7 @@ fn invalid_last_event_id_is_gap() {
     }
     // Two of them leave no way to say which one counts.
     let lines = format!(
-        "GET /sse/h/a HTTP/1.1\r\nHost: a\r\nLast-Event-ID: {other}\r\nLast-Event-ID: {newest}\r\n\r\n"
+        "GET /sse/h/a HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: {other}\r\nLast-Event-ID: {newest}\r\n\r\n"
     );
     let mut wire = server.connect();
     wire.send(lines.as_bytes());

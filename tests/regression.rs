@@ -18,7 +18,7 @@ const NO_WAIT: Duration = Duration::from_secs(5);
 fn request_behind_publish_delayed() {
     let server = Server::start(&[]);
     let mut wire = server.connect();
-    let publish = b"POST /pub/a HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx";
+    let publish = b"POST /pub/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx";
     let started = Instant::now();
     wire.send(&publish.repeat(20));
     for _ in 0..20 {
@@ -55,7 +55,7 @@ fn pipelined_requests_answered_unbounded() {
     let mut wire = server.connect();
     let count = 5000;
     let before = rss_bytes(server.pid());
-    let requests = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(count);
+    let requests = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(count);
     wire.offer(&requests, Pieces::Whole);
     let mut most = 0;
     for answered in 0..count {
@@ -92,7 +92,7 @@ fn message_after_close_extended_close_timeout() {
 fn refusal_behind_head_without_body() {
     let server = Server::start(&[]);
     let mut wire = server.connect();
-    wire.send(b"HEAD /health HTTP/1.1\r\nHost: a\r\n\r\nno request\r\n\r\n");
+    wire.send(b"HEAD /health HTTP/1.1\r\nHost: localhost\r\n\r\nno request\r\n\r\n");
     assert_eq!(wire.read_response_to("HEAD ").status, 200);
     let refused = wire.read_response();
     assert_eq!(refused.status, 400);
@@ -105,7 +105,7 @@ fn null_data_refused() {
     let server = Server::start(&[]);
     let mut subscriber = server.connect();
     subscriber.upgrade("/ws/a");
-    let request = "POST /pub HTTP/1.1\r\nHost: a\r\nContent-Length: 25\r\n\r\n\
+    let request = "POST /pub HTTP/1.1\r\nHost: localhost\r\nContent-Length: 25\r\n\r\n\
                    {\"topic\":\"a\",\"data\":null}";
     let response = server.request(request);
     assert!(response.text().contains("\"offset\":1"), "{response:?}");
@@ -116,7 +116,8 @@ fn null_data_refused() {
 #[test]
 fn request_over_memory_budget_unanswered() {
     let server = Server::start(&["--inbound-bytes-total-max", "1048576", "--reactors", "1"]);
-    let mut request = b"POST /pub HTTP/1.1\r\nHost: a\r\nContent-Length: 9000000\r\n\r\n".to_vec();
+    let mut request =
+        b"POST /pub HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000000\r\n\r\n".to_vec();
     request.resize(700_000, b'x');
     let mut first = server.connect();
     first.send(&request);
@@ -135,7 +136,7 @@ fn request_over_memory_budget_unanswered() {
 fn request_cut_by_shutdown_unanswered() {
     let server = Server::start(&["--drain-timeout-ms", "500"]);
     let mut wire = server.connect();
-    wire.send(b"POST /pub/a HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf");
+    wire.send(b"POST /pub/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhalf");
     wait_until("it is taken in", || {
         server.metric("umbel_inbound_bytes") > 0.0
     });
@@ -175,7 +176,7 @@ fn publish_lines_filled_own_mailbox() {
     let lines = "{\"topic\":\"a\",\"data\":\"x\"}\n".repeat(4000);
     let length = lines.len();
     let answer = server.request(&format!(
-        "POST /pub HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{lines}"
+        "POST /pub HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{lines}"
     ));
     assert_eq!(answer.status, 200);
     assert_eq!(answer.text().lines().count(), 4000);

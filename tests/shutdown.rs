@@ -141,7 +141,7 @@ fn full_outbox_delivered_before_close() {
 fn request_in_flight_answered() {
     let mut server = Server::start(&["--log-level", "debug", "--reactors", "1"]);
     let mut in_body = Http::connect(server.address());
-    in_body.send(b"POST /pub/a HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n01234");
+    in_body.send(b"POST /pub/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n01234");
     let mut in_head = Http::connect(server.address());
     in_head.send(b"GET /health HTTP/1.1\r\nHos");
     let mut subscriber = WebSocket::open(server.address(), "/ws/a");
@@ -155,7 +155,7 @@ fn request_in_flight_answered() {
     let answer = in_body.answer().expect("an answer");
     assert_eq!(answer.status, 200);
     assert!(in_body.is_at_end());
-    in_head.send(b"t: a\r\n\r\n");
+    in_head.send(b"t: localhost\r\n\r\n");
     assert_eq!(in_head.answer().expect("an answer").status, 200);
     assert!(in_head.is_at_end());
     subscriber.answer_close(1001);
@@ -168,7 +168,7 @@ fn unresponsive_peers_abandoned_in_time() {
     let mut server = Server::start(&["--drain-timeout-ms", "1000", "--close-timeout-ms", "60000"]);
     let socket = WebSocket::open(server.address(), "/ws/a");
     let mut begun = Http::connect(server.address());
-    begun.send(b"POST /pub/a HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n01234");
+    begun.send(b"POST /pub/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n01234");
     let started = Instant::now();
     server.signal("TERM");
     let status = server.wait_for_exit(Duration::from_secs(5));

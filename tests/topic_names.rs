@@ -13,7 +13,7 @@ use umbel::{Config, Listener, PublishError};
 
 fn get(server: &Server, target: &str, lines: &str) -> (Response, Wire) {
     let mut wire = server.connect();
-    wire.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n{lines}\r\n").as_bytes());
+    wire.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n").as_bytes());
     let response = wire.read_response();
     (response, wire)
 }
@@ -77,17 +77,20 @@ fn answer_names_topic_with_query() {
         ("?q=%C3%A9+x", Some("t?q=%C3%A9%20x")),
     ] {
         let publish =
-            format!("POST /pub/t{query} HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx");
+            format!("POST /pub/t{query} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx");
         let no_type = publish.replace("Content-Length", "Content-Encoding: br\r\nContent-Length");
         for (request, status) in [
             (
-                format!("GET /sse/t{query} HTTP/1.1\r\nHost: a\r\n\r\n"),
+                format!("GET /sse/t{query} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
                 200,
             ),
             (upgrade_request(&format!("/ws/t{query}"), ""), 101),
             (publish, 200),
             (no_type, 415),
-            (format!("GET /ws/t{query} HTTP/1.1\r\nHost: a\r\n\r\n"), 426),
+            (
+                format!("GET /ws/t{query} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+                426,
+            ),
         ] {
             let mut wire = server.connect();
             wire.send(request.as_bytes());
@@ -99,7 +102,7 @@ fn answer_names_topic_with_query() {
     let (_, _stream) = get(&server, "/sse/t?cache=1", "");
     let (response, _) = get(&server, "/topics/t?cache=1", "");
     assert_eq!(response.header("umbel-topic"), Some("t?cache=1"));
-    let listing = server.request("GET /topics HTTP/1.1\r\nHost: a\r\n\r\n");
+    let listing = server.request("GET /topics HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let listing: Value = serde_json::from_str(listing.text()).expect("JSON");
     let names: Vec<_> = listing["topics"]
         .as_array()
@@ -157,7 +160,7 @@ fn empty_parts_are_refused() {
         let line = json!({"topic": topic, "data": "x"}).to_string();
         let length = line.len();
         let answer = server.request(&format!(
-            "POST /pub HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{line}"
+            "POST /pub HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{line}"
         ));
         assert_eq!(answer.status, 422, "{topic}");
         for command in [

@@ -20,7 +20,7 @@ use support::{Response, Server, Wire, wait_until};
 const RULES: &str = "kept/** history=3 presence=on";
 
 fn get(server: &Server, target: &str) -> Response {
-    server.request(&format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"))
+    server.request(&format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
 }
 
 fn json(response: &Response) -> Value {
@@ -88,7 +88,7 @@ fn publish_to(server: &Server, names: &[String]) {
             .map(|name| format!("{{\"topic\":{name:?},\"data\":\"x\"}}\n"));
         let body: String = lines.collect();
         let response = server.request(&format!(
-            "POST /pub HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}",
+            "POST /pub HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         ));
         assert_eq!(response.status, 200);
@@ -184,7 +184,7 @@ fn limit_and_cursor_parameters() {
     let names: Vec<String> = (0..12).map(|number| format!("t{number}")).collect();
     let _subscriber = subscribe_many(&server, &names);
     let whole = get(&server, "/topics/t1");
-    let head = server.request("HEAD /topics/t1 HTTP/1.1\r\nHost: a\r\n\r\n");
+    let head = server.request("HEAD /topics/t1 HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(head.status, 200);
     assert_eq!(
         head.header("content-length"),
@@ -194,7 +194,7 @@ fn limit_and_cursor_parameters() {
         (head.body.len(), whole.header("content-length")),
         (0, Some(&*whole.body.len().to_string()))
     );
-    let head = server.request("HEAD /topics/none HTTP/1.1\r\nHost: a\r\n\r\n");
+    let head = server.request("HEAD /topics/none HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(head.status, 404);
     let page = json(&get(&server, "/topics"));
     assert_eq!(page["topics"].as_array().expect("a list").len(), 5);
@@ -221,8 +221,9 @@ fn limit_and_cursor_parameters() {
     assert_eq!(get(&server, "/topics/").status, 404);
     for method in ["POST", "PUT", "DELETE"] {
         for target in ["/topics", "/topics/t1"] {
-            let request =
-                format!("{method} {target} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+            let request = format!(
+                "{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
+            );
             let response = server.request(&request);
             assert_eq!(
                 (response.status, response.header("allow")),
@@ -232,12 +233,14 @@ fn limit_and_cursor_parameters() {
     }
     let page = "Origin: http://localhost:3000\r\n";
     for (target, status) in [("/topics", 200), ("/topics/t1", 200), ("/topics/none", 404)] {
-        let response = server.request(&format!("GET {target} HTTP/1.1\r\nHost: a\r\n{page}\r\n"));
+        let response = server.request(&format!(
+            "GET {target} HTTP/1.1\r\nHost: localhost\r\n{page}\r\n"
+        ));
         assert_eq!(response.status, status);
         let readable = response.header("access-control-allow-origin");
         assert_eq!(readable, Some("http://localhost:3000"), "{target}");
         let response = server.request(&format!(
-            "OPTIONS {target} HTTP/1.1\r\nHost: a\r\n{page}Access-Control-Request-Method: GET\r\n\r\n"
+            "OPTIONS {target} HTTP/1.1\r\nHost: localhost\r\n{page}Access-Control-Request-Method: GET\r\n\r\n"
         ));
         assert_eq!(response.status, 204);
         assert_eq!(
@@ -255,9 +258,9 @@ fn listings_answered_in_order() {
     let mut wire = server.connect();
     let requests: Vec<String> = (0..60)
         .map(|number| match number % 3 {
-            0 => "GET /topics?limit=7 HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
-            1 => format!("GET /topics/t{number} HTTP/1.1\r\nHost: a\r\n\r\n"),
-            _ => "GET /health HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
+            0 => "GET /topics?limit=7 HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(),
+            1 => format!("GET /topics/t{number} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+            _ => "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(),
         })
         .collect();
     wire.send(requests.concat().as_bytes());
@@ -283,7 +286,7 @@ fn listing_for_gone_or_slow_peer() {
     ]);
     let names: Vec<String> = (0..200).map(|number| format!("{number:0>250}")).collect();
     let _subscribers = [(); 2].map(|()| subscribe_many(&server, &names));
-    let request = b"GET /topics HTTP/1.1\r\nHost: a\r\n\r\n";
+    let request = b"GET /topics HTTP/1.1\r\nHost: localhost\r\n\r\n";
     for round in 0..60 {
         let mut wire = server.connect();
         wire.send(request);
@@ -335,7 +338,7 @@ fn unavailable(node: &node::Node) -> u64 {
 fn listing_with_full_or_silent_hub() {
     let limits = Limits::default();
     let mut node = node::Node::new(&limits);
-    let request = b"GET /topics HTTP/1.1\r\nHost: a\r\n\r\n";
+    let request = b"GET /topics HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let waiting = node.accept(request.to_vec());
     let (mut waiters, mut refused) = (vec![waiting], 0);
     while refused < 10 {

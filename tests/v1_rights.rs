@@ -149,8 +149,9 @@ fn history_needs_subscribe_right() {
             format!("/sse/b/secret?since={since}&token=wrong"),
             "/sse/b/secret?last=5".to_owned(),
         ] {
-            let request =
-                format!("GET {target} HTTP/1.1\r\nHost: a\r\nLast-Event-ID: {since}\r\n\r\n");
+            let request = format!(
+                "GET {target} HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: {since}\r\n\r\n"
+            );
             let response = server.request(&request);
             assert!(matches!(response.status, 401 | 403), "{response:?}");
             let shown = format!("{response:?}");

@@ -2,6 +2,7 @@
 
 pub mod brought;
 mod commands;
+mod hosts;
 mod joins;
 pub mod json;
 mod listings;
@@ -19,7 +20,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::auth::Authority;
 use crate::auth::table::{Identities, IdentityHandle};
-use crate::config::{Origins, Surface};
+use crate::config::{Hosts, Origins, Surface};
 use crate::connection::{
     Answer, Connection, Deflation, Endpoint, Event, Message, Purpose, Settings,
 };
@@ -100,6 +101,8 @@ pub struct Shared {
     pub authority: Arc<Authority>,
     /// Web origins that may connect.
     pub origins: Arc<Origins>,
+    /// Hosts that requests may be sent to.
+    pub hosts: Arc<Hosts>,
     /// Subprotocols that `/ws/{topic}` agrees to.
     pub subprotocols: Arc<[Box<str>]>,
     /// Own endpoints.

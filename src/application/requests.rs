@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::commands::Question;
+use super::hosts::check_host;
 use super::parameters::{
     check_content_encoding, content_kind, is_among_known, last_event_position, publish_options,
     start_of, without_values,
@@ -15,7 +16,7 @@ use super::surface::{is_for_observers, shows};
 use super::{Application, CommandContext, Lifecycle};
 use crate::auth::access::Action;
 use crate::auth::identity::Identity;
-use crate::config::{Origins, Surface};
+use crate::config::Surface;
 use crate::connection::event::ExtraHeaders;
 use crate::connection::{Admission, Answer, Endpoint, Purpose, ReadBody, Reply, Stream, Upgrade};
 use crate::console;
@@ -27,7 +28,7 @@ use crate::http::refusal::Refusal;
 use crate::http::request::{Head, Method};
 use crate::hub::Start;
 use crate::protocol::deflate::Agreement;
-use crate::protocol::{self, choose_deflate, is_loopback_origin, is_upgrade, parse_upgrade};
+use crate::protocol::{self, choose_deflate, is_upgrade, parse_upgrade};
 use crate::topic::Topic;
 
 /// How long a browser may keep the answer to a preflight request, in seconds.
@@ -67,11 +68,13 @@ impl Application {
             let reason = "there is more than one Authorization header";
             return Err(Refusal::bad_request(reason));
         }
+        check_host(&self.shared.hosts, head)?;
         let route = Route::parse(head.target, &self.shared.settings.dialects)?;
         let surface = self.surface_of(current.listener);
         if !shows(surface, &route) {
             return Err(self.nothing_here(current.listener));
         }
+        self.check_site(head, &route)?;
         if let Some(topic) = route.topic().filter(|topic| topic.has_query()) {
             self.name_topic(current, topic, headers);
         }
@@ -214,30 +217,6 @@ impl Application {
         action: Action<'_>,
     ) -> Result<(), Refusal> {
         Ok(self.shared.authority.authorize(identity, action)?)
-    }
-
-    /// Whether the page that the request comes from may connect; true if it comes from none.
-    fn may_connect(&self, head: &Head<'_>) -> bool {
-        let origin = head.known.origin;
-        if !origin.is_there() {
-            return true;
-        }
-        let allowed = |origin: &str| match &*self.shared.origins {
-            Origins::Any => true,
-            Origins::Loopback => is_loopback_origin(origin),
-            Origins::List(list) => list.matches(origin),
-        };
-        !origin.is_repeated() && origin.text().is_some_and(allowed)
-    }
-
-    /// Checks the page that the request comes from, if it comes from one.
-    pub(super) fn check_origin(&self, head: &Head<'_>) -> Result<(), Refusal> {
-        match self.may_connect(head) {
-            true => Ok(()),
-            false => Err(Refusal::forbidden(
-                "this origin may not connect; the server's --origin says which may",
-            )),
-        }
     }
 
     /// What a browser asks before it lets a page of another origin publish or read a stream.

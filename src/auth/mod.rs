@@ -108,7 +108,7 @@ impl Authority {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Access, Origins, Rights};
+    use crate::config::{Access, Hosts, Origins, Rights};
     use crate::http::request::RequestLimits;
     use access::AccessRequest;
 
@@ -129,6 +129,7 @@ mod tests {
             subscribe: Access::Anyone,
             observe: Access::Nobody,
             origins: Origins::Any,
+            hosts: Hosts::Any,
         }))
     }
 
@@ -176,6 +177,7 @@ mod tests {
             subscribe: Access::Nobody,
             observe: Access::Token("old".into()),
             origins: Origins::Any,
+            hosts: Hosts::Any,
         }));
         assert!(observers.still_knows(&kept));
         assert!(observers.authorize(&kept, Action::Observe).is_ok());

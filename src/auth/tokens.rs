@@ -117,7 +117,7 @@ impl TokenRights {
 mod tests {
     use super::super::tests::head;
     use super::*;
-    use crate::config::Origins;
+    use crate::config::{Hosts, Origins};
 
     fn token() -> Access {
         Access::Token("abc".into())
@@ -130,6 +130,7 @@ mod tests {
             subscribe: Access::Nobody,
             observe: Access::Anyone,
             origins: Origins::Any,
+            hosts: Hosts::Any,
         });
         let identity = rights.authenticate(head(request).view());
         rights.authorize(identity.source(), Action::Publish("a"))
@@ -185,6 +186,7 @@ mod tests {
             subscribe: Access::Token("sub".into()),
             observe: Access::Token("pub".into()),
             origins: Origins::Any,
+            hosts: Hosts::Any,
         });
         let actions = [
             Action::Publish("a"),

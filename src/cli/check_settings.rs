@@ -79,8 +79,12 @@ pub fn run(wanted: &Wanted<'_>, command: &Command) -> Result<ExitCode, Box<dyn E
 /// Who may come by each listener, in words.
 fn listeners(config: &Config) -> Vec<(String, String)> {
     let policy = match config.rights() {
-        Ok(rights) => String::from(rights),
+        Ok(rights) => rights.to_string(),
         Err(error) => error.to_string(),
+    };
+    let reach = |address: &str| match config.rights() {
+        Ok(rights) => rights.reach(address).map(|reach| format!("; {reach}")),
+        Err(_) => None,
     };
     let listeners = Listeners::of(&config.listeners);
     let shown = listeners.with_surfaces().map(|(listener, surface)| {
@@ -88,7 +92,11 @@ fn listeners(config: &Config) -> Vec<(String, String)> {
             true => listener.name.clone(),
             false => format!("{} ({})", listener.name, listener.address),
         };
-        (address, format!("shows {}; {policy}", surface.words()))
+        let reach = reach(&listener.address.to_string()).unwrap_or_default();
+        (
+            address,
+            format!("shows {}; {policy}{reach}", surface.words()),
+        )
     });
     shown.collect()
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::builder::BoolishValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::json;
-use umbel::config::{Limits, Listener};
+use umbel::config::{Hosts, Limits, Listener};
 use umbel::{Config, Origins, Server, TopicRule};
 
 #[cfg(unix)]
@@ -115,6 +115,11 @@ fn print_settings(config: &Config) -> Result<(), Box<dyn Error>> {
         Origins::List(list) => list.to_string(),
         other => format!("{other:?}"),
     };
+    let hosts = match &rights.hosts {
+        Hosts::Loopback => "this machine".to_owned(),
+        Hosts::Any => "any".to_owned(),
+        Hosts::List(list) => list.to_string(),
+    };
     let rules: Vec<_> = config
         .topic_rules
         .iter()
@@ -131,6 +136,7 @@ fn print_settings(config: &Config) -> Result<(), Box<dyn Error>> {
         "subscribe": rights.subscribe.to_string(),
         "observe": rights.observe.to_string(),
         "origin": origins,
+        "hosts": hosts,
         "subprotocol": config.subprotocols,
         "insecure": config.insecure,
         "deflate": config.deflate.to_string(),

@@ -297,6 +297,11 @@ impl Listeners {
         self.0.iter().all(|it| it.address.is_loopback())
     }
 
+    /// Whether what is not set is open to this machine: there is one listener, on a loopback address.
+    pub fn are_open(&self) -> bool {
+        self.why_rights_must_be_set().is_none()
+    }
+
     /// Reason why rights have to be set. None where everything may be left open to this machine: there is one listener,
     /// on a loopback address.
     pub fn why_rights_must_be_set(&self) -> Option<String> {

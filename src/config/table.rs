@@ -4,11 +4,9 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::{LimitInfo, Limits, REACTORS_MAX, Reload, WORKERS_MAX};
-use crate::topic::SlowConsumer;
-use crate::topic::rule::{
-    AGE_RANGE_MS, BYTES_RANGE, HISTORY_AGE_DEFAULT_MS, HISTORY_BYTES_DEFAULT, PUBLICATIONS_RANGE,
-};
 use crate::units::Unit;
+
+pub use super::fields::{FieldInfo, LISTENER_FIELDS, TOPIC_FIELDS};
 
 /// Kind of a setting's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,7 +168,7 @@ const fn right(name: &'static str, doc: &'static str) -> SettingInfo {
         key: key(name),
         heading: ACCESS,
         kind: Kind::Choice(&["anyone", "nobody", "token"]),
-        unset: Unset::Words("anyone on a loopback address alone"),
+        unset: Unset::Words("anyone on a loopback address alone, with none of these set"),
         example: "\"token\"",
         reload: Reload::Live,
         value_name: "RIGHT",
@@ -284,7 +282,20 @@ const SETTINGS: &[SettingInfo] = &[
         example: "[\"https://app.example\"]",
         reload: Reload::Live,
         value_name: "ORIGIN",
-        doc: "A web origin that may connect, such as https://example.com, or `any`; repeat it, or separate by commas",
+        doc: "A web origin that may connect, such as https://example.com; or `any`; or `localhost`, all pages of this machine; \
+              repeat it, or separate by commas",
+        ..PLAIN
+    },
+    SettingInfo {
+        name: "hosts",
+        key: key("hosts"),
+        heading: ACCESS,
+        kind: Kind::Texts,
+        example: "[\"push.example.com\"]",
+        unset: Unset::Words("all, where rights are set"),
+        reload: Reload::Live,
+        value_name: "HOST",
+        doc: "A host that requests may be sent to, such as push.example.com; repeat it, or separate by commas",
         ..PLAIN
     },
     SettingInfo {
@@ -439,130 +450,6 @@ pub fn of_limit(info: &LimitInfo) -> SettingInfo {
         ..PLAIN
     }
 }
-
-/// One key of a row of `[[listener]]` or `[[topic]]`.
-#[derive(Clone, Copy, Debug)]
-pub struct FieldInfo {
-    /// The key.
-    pub name: &'static str,
-    /// Kind of its value.
-    pub kind: Kind,
-    /// Value when it is left out, as the file writes it. Empty where there is none.
-    pub unset: &'static str,
-    /// Value that the sample shows. Empty where it has words alone.
-    pub example: &'static str,
-    /// Whether every row has it.
-    pub is_required: bool,
-    /// Meaning, with units and consequences.
-    pub doc: &'static str,
-}
-
-/// Keys of `[[listener]]`.
-pub const LISTENER_FIELDS: &[FieldInfo] = &[
-    FieldInfo {
-        name: "name",
-        kind: Kind::Text,
-        unset: "",
-        example: "\"public\"",
-        is_required: false,
-        doc: "Name in the log. Without it a listener is called as its address is.",
-    },
-    FieldInfo {
-        name: "address",
-        kind: Kind::Text,
-        unset: "",
-        example: "\"127.0.0.1:8080\"",
-        is_required: true,
-        doc: "ADDRESS:PORT, localhost:PORT, unix:PATH, or fd:NAME for what a socket unit of systemd hands over.",
-    },
-    FieldInfo {
-        name: "surface",
-        kind: Kind::Choice(&["all", "public", "admin"]),
-        unset: "",
-        example: "\"all\"",
-        is_required: false,
-        doc: "Resources that it shows: all, public (no console, figures and lists) or admin (these alone). Without it \
-              all, and public where another listener is admin.",
-    },
-    FieldInfo {
-        name: "mode",
-        kind: Kind::Text,
-        unset: "\"0660\"",
-        example: "",
-        is_required: false,
-        doc: "Permissions of a unix socket, in octal, as in mode = \"0660\".",
-    },
-];
-
-/// Keys of `[[topic]]`.
-pub const TOPIC_FIELDS: &[FieldInfo] = &[
-    FieldInfo {
-        name: "pattern",
-        kind: Kind::Text,
-        unset: "",
-        example: "\"news/**\"",
-        is_required: true,
-        doc: "Pattern of the topics: `*` is one segment between / and . and a last `**` one or more.",
-    },
-    FieldInfo {
-        name: "history",
-        kind: Kind::Number {
-            min: *PUBLICATIONS_RANGE.start(),
-            max: *PUBLICATIONS_RANGE.end(),
-        },
-        unset: "0",
-        example: "1000",
-        is_required: false,
-        doc: "Publications that are kept for recovery.",
-    },
-    FieldInfo {
-        name: "history_bytes_max",
-        kind: Kind::Number {
-            min: *BYTES_RANGE.start(),
-            max: *BYTES_RANGE.end(),
-        },
-        unset: "\"16MiB\"",
-        example: "\"16MiB\"",
-        is_required: false,
-        doc: "Bytes of those, with what each costs beyond them.",
-    },
-    FieldInfo {
-        name: "history_age_max_ms",
-        kind: Kind::Number {
-            min: *AGE_RANGE_MS.start(),
-            max: *AGE_RANGE_MS.end(),
-        },
-        unset: "\"5m\"",
-        example: "\"5m\"",
-        is_required: false,
-        doc: "Age of those.",
-    },
-    FieldInfo {
-        name: "slow_consumer",
-        kind: Kind::Choice(&[
-            SlowConsumer::Close.as_str(),
-            SlowConsumer::DropOldest.as_str(),
-            SlowConsumer::Latest.as_str(),
-        ]),
-        unset: "\"close\"",
-        example: "\"close\"",
-        is_required: false,
-        doc: "Treatment of a subscriber that reads too slowly: close, drop-oldest or latest.",
-    },
-    FieldInfo {
-        name: "presence",
-        kind: Kind::Bool,
-        unset: "false",
-        example: "true",
-        is_required: false,
-        doc: "Whether subscribers are told about each other.",
-    },
-];
-
-const _: () = {
-    assert!(HISTORY_BYTES_DEFAULT == 16 << 20);
-    assert!(HISTORY_AGE_DEFAULT_MS == 5 * 60 * 1000);
-};
 
 #[cfg(test)]
 mod tests {

@@ -59,8 +59,12 @@ pub struct Known<'a> {
     pub last_event_id: Single<'a>,
     /// `Origin`.
     pub origin: Single<'a>,
+    /// `Sec-Fetch-Dest`.
+    pub sec_fetch_dest: Single<'a>,
     /// `Sec-Fetch-Site`.
     pub sec_fetch_site: Single<'a>,
+    /// There is a line that only proxies add.
+    pub is_proxied: bool,
     /// There is a `Content-Length` or a `Transfer-Encoding`.
     pub is_framed: bool,
 }
@@ -87,12 +91,29 @@ impl<'a> Known<'a> {
             13 if is("last-event-id") => &mut self.last_event_id,
             13 if is("if-none-match") => &mut self.if_none_match,
             14 if is("sec-fetch-site") => &mut self.sec_fetch_site,
+            14 if is("sec-fetch-dest") => &mut self.sec_fetch_dest,
             16 if is("content-encoding") => &mut self.content_encoding,
             14 if is("content-length") => return self.is_framed = true,
             17 if is("transfer-encoding") => return self.is_framed = true,
-            _ => return,
+            _ => return self.is_proxied |= is_of_proxy(name),
         };
         place.put(super::field::trim(value));
+    }
+}
+
+/// Whether proxies add a header of this name: whom they speak for, and by which way.
+fn is_of_proxy(name: &str) -> bool {
+    let is = |known: &str| name.eq_ignore_ascii_case(known);
+    match name.len() {
+        3 => is("via"),
+        9 => is("forwarded") || is("x-real-ip"),
+        14 if is("true-client-ip") => true,
+        16 if is("cf-connecting-ip") => true,
+        length => {
+            const PREFIX: &str = "x-forwarded-";
+            length > PREFIX.len()
+                && name.as_bytes()[..PREFIX.len()].eq_ignore_ascii_case(PREFIX.as_bytes())
+        }
     }
 }
 
@@ -118,5 +139,40 @@ mod tests {
         assert_eq!(known.last_event_id.bytes(), Some(&b""[..]));
         assert!(known.content_type.is_there() && known.content_type.text().is_none());
         assert!(known.is_framed && !known.authorization.is_there());
+    }
+
+    #[test]
+    fn lines_of_proxies_are_seen() {
+        for name in [
+            "Via",
+            "Forwarded",
+            "X-Real-IP",
+            "x-forwarded-for",
+            "X-Forwarded-Proto",
+            "X-FORWARDED-HOST",
+            "X-Forwarded-Client-Cert",
+            "True-Client-IP",
+            "CF-Connecting-IP",
+        ] {
+            let value = b"";
+            assert!(
+                Known::sort(&[httparse::Header { name, value }]).is_proxied,
+                "{name}"
+            );
+        }
+        for name in [
+            "Vid",
+            "X-Forwarded-",
+            "X-Forwarded",
+            "Forwarder",
+            "Sec-Fetch-Site",
+            "Max-Forwards-Of",
+        ] {
+            let value = b"";
+            assert!(
+                !Known::sort(&[httparse::Header { name, value }]).is_proxied,
+                "{name}"
+            );
+        }
     }
 }

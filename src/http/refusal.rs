@@ -48,6 +48,7 @@ impl Refusal {
         "target_too_long",
         "unsupported_media_type",
         "expectation_failed",
+        "misdirected",
         "upgrade_required",
         "too_many_requests",
         "head_too_large",
@@ -147,6 +148,11 @@ impl Refusal {
         Refusal::new(417, "expectation_failed", reason.into()).closing()
     }
 
+    /// 421: the host is none of this server's (RFC 9110 section 15.5.20).
+    pub fn misdirected(reason: impl Into<Cow<'static, str>>) -> Refusal {
+        Refusal::new(421, "misdirected", reason.into())
+    }
+
     /// 426: a WebSocket version other than 13, or no upgrade where one is needed (RFC 6455 section 4.4).
     pub fn upgrade_required(reason: impl Into<Cow<'static, str>>) -> Refusal {
         let mut refusal = Refusal::new(426, "upgrade_required", reason.into());
@@ -225,6 +231,7 @@ mod tests {
             Refusal::target_too_long(reason),
             Refusal::unsupported_media_type(reason),
             Refusal::expectation_failed(reason),
+            Refusal::misdirected(reason),
             Refusal::upgrade_required(reason),
             Refusal::too_many_requests(reason),
             Refusal::head_too_large(reason),

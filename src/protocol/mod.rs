@@ -16,6 +16,7 @@
 //! | `handshake_client` | the opening handshake, the client's side (section 4.1) |
 //! | `deflate` | permessage-deflate: what is agreed on, messages in and out (RFC 7692) |
 //! | `origin` | which origins may connect (section 10.2) |
+//! | `host_list` | which hosts a request may be sent to |
 //!
 //! The states of one direction, from the first byte after the handshake:
 //!
@@ -36,6 +37,7 @@ mod error;
 mod frame;
 pub mod handshake;
 mod handshake_client;
+mod host_list;
 mod mask;
 mod message;
 pub mod origin;
@@ -53,6 +55,7 @@ pub use handshake::{
     is_upgrade, parse_upgrade,
 };
 pub use handshake_client::{ClientError, ClientRequest, RESPONSE_HEAD_BYTES_MAX, Response};
+pub use host_list::{HostError, HostList, is_loopback_host};
 pub use mask::mask_in_place;
 pub use message::{MessageLimits, Received};
 pub use origin::{OriginError, OriginList, OriginRule, is_loopback_origin, same_origin};

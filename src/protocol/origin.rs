@@ -187,19 +187,7 @@ pub fn is_loopback_origin(origin: &str) -> bool {
     if default_port(origin.scheme).is_none() {
         return false;
     }
-    match origin.host {
-        Host::V6(address) => address.is_loopback(),
-        Host::Name(name) => {
-            let name = name.to_ascii_lowercase();
-            name == "localhost"
-                || name
-                    .strip_suffix(".localhost")
-                    .is_some_and(|rest| !rest.is_empty())
-                || name
-                    .parse::<Ipv4Addr>()
-                    .is_ok_and(|address| address.is_loopback())
-        }
-    }
+    origin.host.is_loopback()
 }
 
 /// Whether an `Origin` has the host and port of this `Host`. The scheme cannot be told: TLS may have ended in front of
@@ -229,10 +217,30 @@ struct Origin<'a> {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Host<'a> {
+pub(super) enum Host<'a> {
     /// A name in ASCII, or an IPv4 address.
     Name(&'a str),
     V6(Ipv6Addr),
+}
+
+impl Host<'_> {
+    /// Whether it names this machine and no other. No name server is asked for such names (RFC 6761 section 6.3).
+    pub(super) fn is_loopback(&self) -> bool {
+        const LOCALHOST: &str = "localhost";
+        match self {
+            Host::V6(address) => address.is_loopback(),
+            Host::Name(name) => match name.len().checked_sub(LOCALHOST.len()) {
+                Some(before)
+                    if name.as_bytes()[before..].eq_ignore_ascii_case(LOCALHOST.as_bytes()) =>
+                {
+                    before == 0 || before > 1 && name.as_bytes()[before - 1] == b'.'
+                }
+                _ => name
+                    .parse::<Ipv4Addr>()
+                    .is_ok_and(|address| address.is_loopback()),
+            },
+        }
+    }
 }
 
 impl<'a> Origin<'a> {
@@ -275,7 +283,7 @@ impl PartialEq for Host<'_> {
 }
 
 /// Reads `host` or `host:port`.
-fn parse_authority(text: &str) -> Result<(Host<'_>, Option<u16>), &'static str> {
+pub(super) fn parse_authority(text: &str) -> Result<(Host<'_>, Option<u16>), &'static str> {
     if text.contains('@') {
         return Err("a user is not part of an origin");
     }

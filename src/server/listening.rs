@@ -125,6 +125,11 @@ pub(super) fn places(listeners: &[BoundListener]) -> String {
     places.join(", ")
 }
 
+/// Where they are reached over TCP, as a `Host` header has it.
+pub(super) fn authorities(listeners: &[BoundListener]) -> String {
+    places(listeners).replace("http://", "")
+}
+
 /// A line in the log for each listener that says what it shows, unless one shows everything.
 pub(super) fn log_surfaces(listeners: &[BoundListener]) {
     if let [

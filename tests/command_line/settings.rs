@@ -128,7 +128,10 @@ fn rights_are_shown_in_words() {
     for name in ["publish", "subscribe", "observe"] {
         assert_eq!(open[name], "anyone", "{name}");
     }
-    assert_eq!(open["origin"], "this machine");
+    assert_eq!(
+        (&open["origin"], &open["hosts"]),
+        (&"this machine".into(), &"this machine".into())
+    );
     let (said, _) = settings(&[
         "--listen=0.0.0.0:80",
         "--publish-token=0123456789abcdef",
@@ -139,9 +142,19 @@ fn rights_are_shown_in_words() {
     assert_eq!(said["subscribe"], "anyone");
     assert_eq!(said["observe"], "nobody");
     assert_eq!(said["origin"], "https://a.example, http://b.example:81");
-    let (any, _) = settings(&["--origin=any"]);
-    assert_eq!(any["origin"], "any");
-    for settings in [open, said, any] {
+    assert_eq!(said["hosts"], "any");
+    let rights = ["--publish=anyone", "--subscribe=anyone"];
+    let (any, _) = settings(&[&rights[..], &["--origin=any", "--hosts=a.example,[::1]"]].concat());
+    assert_eq!(
+        (&any["origin"], &any["hosts"]),
+        (&"any".into(), &"a.example, [::1]".into())
+    );
+    let (local, _) = settings(&[&rights[..], &["--origin=localhost"]].concat());
+    assert_eq!(
+        (&local["origin"], &local["hosts"]),
+        (&"this machine".into(), &"any".into())
+    );
+    for settings in [open, said, any, local] {
         let nulls = settings
             .as_object()
             .map(|all| all.values().filter(|value| value.is_null()));
@@ -185,7 +198,8 @@ fn malformed_origins_get_remedies() {
         "capacitor://localhost",
         "http://[::1]:5173",
     ] {
-        assert_eq!(settings(&["--origin", origin]).0["origin"], origin);
+        let flags = ["--publish=anyone", "--subscribe=anyone", "--origin", origin];
+        assert_eq!(settings(&flags).0["origin"], origin);
     }
 }
 

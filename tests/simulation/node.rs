@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam_channel::Receiver;
 use umbel::access::{AccessRequest, Authorizer, Denied};
-use umbel::config::{Limits, Origins};
+use umbel::config::{Hosts, Limits, Origins};
 use umbel::handler::{CloseReason, ConnectionId, Echo, Handler, Message, Peer};
 use umbel::internals::application::brought::CommandQueues;
 use umbel::internals::application::{Lifecycle, LifecycleCell, OwnEndpoint, Shared};
@@ -158,6 +158,7 @@ impl Node {
             shards: Arc::new(shards.repeatable()),
             authority: Arc::new(Authority::of_embedder(Arc::new(Anyone), usize::MAX)),
             origins: Arc::new(Origins::Any),
+            hosts: Arc::new(Hosts::Any),
             subprotocols: Arc::new([]),
             routes: Arc::new([OwnEndpoint {
                 path: "/echo".into(),

@@ -104,7 +104,7 @@ fn publish_until(mut wire: Wire, stop: &AtomicBool) -> u64 {
     let publish = |wire: &mut Wire, text: &str| {
         let length = text.len();
         let request = format!(
-            "POST /pub/canary HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{text}"
+            "POST /pub/canary HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{text}"
         );
         wire.send(request.as_bytes());
         let response = wire.read_response();

@@ -74,7 +74,7 @@ pub fn catch_up(server: &Server, way: Way, topic: &str, from: From<'_>) -> Caugh
             let mut wire = server.connect();
             let request = match way {
                 Way::Raw => upgrade_request(&format!("/ws/{topic}{query}"), ""),
-                _ => format!("GET /sse/{topic}{query} HTTP/1.1\r\nHost: a\r\n\r\n"),
+                _ => format!("GET /sse/{topic}{query} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
             };
             wire.send(request.as_bytes());
             let response = wire.read_response();

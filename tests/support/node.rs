@@ -10,6 +10,7 @@ use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
+use umbel::config::Hosts;
 use umbel::config::{Config, Limits};
 use umbel::handler::Echo;
 use umbel::internals::application::brought::CommandQueues;
@@ -81,7 +82,7 @@ impl ByteStream for Sink {
 /// The request of an upgrade at `path`.
 pub fn upgrade(path: &str) -> Vec<u8> {
     format!(
-        "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     )
     .into_bytes()
@@ -110,6 +111,7 @@ pub fn shared(settings: Settings, outlet: Box<dyn Outlet>) -> Shared {
             &Config::default().rights().expect("the defaults stand"),
         ))),
         origins: Arc::new(Origins::Any),
+        hosts: Arc::new(Hosts::Any),
         subprotocols: Arc::new([]),
         routes: Arc::new([OwnEndpoint {
             path: "/echo".into(),

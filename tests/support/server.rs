@@ -24,7 +24,7 @@ pub struct Server {
 
 impl Server {
     /// Starts `umbel serve` on 127.0.0.1, a free port, with 2 reactors and 1 worker, unless the flags say otherwise,
-    /// and waits until it listens.
+    /// and waits until it listens. Where one flag is about access, what is not said of it is open to this machine.
     pub fn start(flags: &[&str]) -> Server {
         Server::start_command(Command::new(env!("CARGO_BIN_EXE_umbel")), flags)
     }
@@ -39,7 +39,7 @@ impl Server {
     }
 
     fn start_command(mut command: Command, flags: &[&str]) -> Server {
-        command.arg("serve").args(flags);
+        command.arg("serve").args(flags).args(unsaid_rights(flags));
         for (flag, value) in [
             ("--listen", "127.0.0.1:0"),
             ("--log-level", "debug"),
@@ -186,7 +186,7 @@ impl Server {
     /// Publishes by HTTP, on a connection of its own.
     pub fn publish(&self, topic: &str, content_type: &str, body: &[u8]) -> super::Response {
         let mut request = format!(
-            "POST /pub/{topic} HTTP/1.1\r\nHost: a\r\nContent-Type: {content_type}\r\n\
+            "POST /pub/{topic} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {content_type}\r\n\
              Content-Length: {}\r\n\r\n",
             body.len()
         )
@@ -200,7 +200,7 @@ impl Server {
     /// The samples of `/metrics`, by name with labels as they are written.
     pub fn metrics(&self) -> BTreeMap<String, f64> {
         let response =
-            self.request("GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+            self.request("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         assert_eq!(response.status, 200, "{response:?}");
         let text = String::from_utf8(response.body).expect("metrics are text");
         let samples = text.lines().filter(|line| !line.starts_with('#'));
@@ -219,6 +219,30 @@ impl Server {
             .get(name)
             .unwrap_or_else(|| panic!("there is no {name} among {:?}", samples.keys()))
     }
+}
+
+/// What is to be said besides, where one thing about access is said: that everything else stays open to this machine.
+fn unsaid_rights<'a>(flags: &[&str]) -> Vec<&'a str> {
+    let is_said = |name: &str| {
+        let names = flags
+            .iter()
+            .map(|flag| flag.split('=').next().unwrap_or(flag));
+        names
+            .map(|flag| flag.trim_end_matches("-token"))
+            .any(|flag| flag == name)
+    };
+    let rights = [
+        ("--publish", "anyone"),
+        ("--subscribe", "anyone"),
+        ("--observe", "anyone"),
+        ("--origin", "localhost"),
+    ];
+    let about_access = rights.iter().any(|(name, _)| is_said(name)) || is_said("--hosts");
+    if is_said("--listen") || is_said("--insecure") || !about_access {
+        return Vec::new();
+    }
+    let unsaid = rights.iter().filter(|(name, _)| !is_said(name));
+    unsaid.flat_map(|(name, value)| [*name, *value]).collect()
 }
 
 impl Drop for Server {

@@ -235,7 +235,7 @@ impl Wire {
 /// A whole handshake to a target, with further header lines, each with its line end.
 pub fn upgrade_request(target: &str, lines: &str) -> String {
     format!(
-        "GET {target} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        "GET {target} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{lines}\r\n"
     )
 }

@@ -8,7 +8,7 @@ use super::problem::{Place, Problem, Problems};
 use super::value::Value;
 use crate::config::table::{SettingInfo, Unset, settings};
 use crate::config::{Access, Config, ConfigError, Deflate, Limits, Listener, Origins};
-use crate::protocol::OriginList;
+use crate::protocol::{HostList, OriginList};
 
 /// Source of a value, the weakest first.
 #[derive(Clone, Debug)]
@@ -164,6 +164,7 @@ impl Values {
             },
             deflate_client_takeover: self.is_on("deflate_client_takeover"),
             origins: self.origins(&mut errors),
+            hosts: self.hosts(&mut errors),
             limits: self.limits(&mut errors),
             ..Config::default()
         };
@@ -227,10 +228,9 @@ impl Values {
     }
 
     fn origins(&self, errors: &mut Vec<ConfigError>) -> Option<Origins> {
-        let texts = self.texts("origin");
-        if self.given("origin").is_none() || (texts.is_empty() && self.source("origin").rank() > 1)
-        {
-            return None;
+        let texts = self.said("origin")?;
+        if let ["localhost"] = texts.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            return Some(Origins::Loopback);
         }
         if texts.iter().any(|text| text == "any") {
             return Some(Origins::Any);
@@ -248,6 +248,26 @@ impl Values {
                 None
             }
         }
+    }
+
+    fn hosts(&self, errors: &mut Vec<ConfigError>) -> Option<HostList> {
+        let texts = self.said("hosts")?;
+        let before = errors.len();
+        for (row, text) in texts.iter().enumerate() {
+            if let Err(error) = HostList::parse(&[text]) {
+                errors.push(ConfigError::new("hosts", error.text, error.problem).in_row(row));
+            }
+        }
+        let list = HostList::parse(texts).ok();
+        debug_assert!(list.is_some() || errors.len() > before);
+        list
+    }
+
+    /// Texts, if a source gives any. A list of the file may be empty; a flag or a variable without a text is none.
+    fn said(&self, name: &str) -> Option<&[String]> {
+        let texts = self.texts(name);
+        let is_left_out = texts.is_empty() && self.source(name).rank() > 1;
+        (self.given(name).is_some() && !is_left_out).then_some(texts)
     }
 
     /// A right: what is said of it, or the token for it, whichever has the higher source.

@@ -1,0 +1,100 @@
+//! Hosts and origins: requests that a browser or a proxy brings, though they are not meant for this server.
+
+use super::Application;
+use super::route::Route;
+use crate::config::{Hosts, Origins};
+use crate::console;
+use crate::http::refusal::Refusal;
+use crate::http::request::{Head, Method, Version};
+use crate::protocol::{is_loopback_host, is_loopback_origin};
+
+/// Answer to what does not come from this machine, as far as can be told, where everything is open to it.
+const PROXIED: &str = "this came through a proxy, and Umbel is open to this machine only: say who may publish and subscribe \
+                       (--publish, --subscribe)";
+
+/// Checks the name that a request was sent to.
+///
+/// A page whose name was made to lead to this machine sends that name (DNS rebinding). A proxy sends what its
+/// configuration says, so where everything is open to this machine, its other traces count too.
+pub fn check_host(hosts: &Hosts, head: &Head<'_>) -> Result<(), Refusal> {
+    let host = head.known.host.text();
+    match hosts {
+        Hosts::Any => Ok(()),
+        Hosts::Loopback => {
+            let is_old = head.version == Version::Http10;
+            let reads = matches!(head.method, Method::Get | Method::Head);
+            match host.is_some_and(is_loopback_host) && !head.known.is_proxied && (reads || !is_old)
+            {
+                true => Ok(()),
+                false => Err(Refusal::forbidden(PROXIED)),
+            }
+        }
+        Hosts::List(list) => match host.is_some_and(|host| list.matches(host)) || is_probe(head) {
+            true => Ok(()),
+            false => Err(Refusal::misdirected(
+                "this host is none of the server's; its --hosts lists them",
+            )),
+        },
+    }
+}
+
+/// Probes go to an address, whatever the server is called. Their answers tell nothing.
+fn is_probe(head: &Head<'_>) -> bool {
+    matches!(head.target, "/health" | "/ready")
+}
+
+impl Application {
+    /// Whether the page that the request comes from may connect; true if it comes from none.
+    pub(super) fn may_connect(&self, head: &Head<'_>) -> bool {
+        let origin = head.known.origin;
+        if !origin.is_there() {
+            return true;
+        }
+        let allowed = |origin: &str| match &*self.shared.origins {
+            Origins::Any => true,
+            Origins::Loopback => is_loopback_origin(origin),
+            Origins::List(list) => list.matches(origin),
+        };
+        !origin.is_repeated() && origin.text().is_some_and(allowed)
+    }
+
+    /// Checks the page that the request comes from, if it comes from one.
+    pub(super) fn check_origin(&self, head: &Head<'_>) -> Result<(), Refusal> {
+        match self.may_connect(head) {
+            true => Ok(()),
+            false => Err(Refusal::forbidden(
+                "this origin may not connect; the server's --origin says which may",
+            )),
+        }
+    }
+
+    /// Checks that no page of another site asks for what is not for everybody, unless its origin may connect.
+    ///
+    /// A picture or a form asks without an origin to judge by. Browsers say from where; where they do not, nothing is
+    /// known. What opens in a tab of its own shows its answer to the person alone, so a link to the console works.
+    pub(super) fn check_site(&self, head: &Head<'_>, route: &Route<'_>) -> Result<(), Refusal> {
+        let is_cross_site = head.known.sec_fetch_site.bytes() == Some(b"cross-site");
+        if !is_cross_site || is_public(route) {
+            return Ok(());
+        }
+        let is_link = head.known.sec_fetch_dest.bytes() == Some(b"document");
+        if head.known.origin.is_there() || (is_link && matches!(route, Route::Asset(_))) {
+            return self.check_origin(head);
+        }
+        Err(Refusal::forbidden(
+            "a page of another site asks for this and does not say which; pages that --origin lists get it by fetch, \
+             EventSource or WebSocket",
+        ))
+    }
+}
+
+/// Whether everybody gets it, whatever page asks.
+fn is_public(route: &Route<'_>) -> bool {
+    match route {
+        Route::Health | Route::Ready => true,
+        Route::Asset(path) | Route::Path(path) => {
+            console::asset(path).is_some_and(|asset| asset.is_public)
+        }
+        _ => false,
+    }
+}
