@@ -16,6 +16,7 @@ mod rights;
 mod secret;
 #[cfg(feature = "config-file")]
 pub mod table;
+mod tokens;
 
 pub use limits::{LimitInfo, Limits, Reload};
 pub use listener::{LISTENERS_MAX, ListenAddress, Listener, Listeners, Surface, UNIX_MODE};
@@ -182,16 +183,7 @@ impl Config {
         let mut errors = self.limits.errors();
         errors.extend(self.threads_errors());
         errors.extend(self.size_errors());
-        for (name, access) in [
-            ("publish", &self.publish),
-            ("subscribe", &self.subscribe),
-            ("observe", &self.observe),
-        ] {
-            if matches!(access, Some(Access::Token(token)) if token.expose().is_empty()) {
-                let way_out = "the token is empty; give one or choose nobody";
-                errors.push(ConfigError::new(name, "token", way_out));
-            }
-        }
+        errors.extend(self.token_errors());
         errors.extend(self.topic_rule_errors());
         errors.extend(Listeners::of(&self.listeners).check().err());
         errors.extend(self.rights().err());
@@ -250,8 +242,8 @@ impl Config {
         errors
     }
 
-    /// Warnings about settings that are valid but have no effect: topic rules that never count. [`Builder::bind`] logs
-    /// them.
+    /// Warnings about settings that are valid but hardly meant: topic rules that never count, and tokens that can be
+    /// guessed or cannot be shown, which are for loopback addresses alone. [`Builder::bind`] logs them.
     ///
     /// [`Builder::bind`]: crate::Builder::bind
     pub fn warnings(&self) -> Vec<String> {
@@ -262,7 +254,7 @@ impl Config {
     /// Warnings, each with the setting that it is about and the row there, where it is about one.
     pub(crate) fn located_warnings(&self) -> Vec<(Option<(&'static str, usize)>, String)> {
         let rules = &self.topic_rules;
-        let mut warnings = Vec::new();
+        let mut warnings = self.token_warnings();
         for (index, rule) in rules.iter().enumerate() {
             let number = index + 1;
             let mut earlier = rules[..index].iter().enumerate();

@@ -114,7 +114,15 @@ fn run(command: &str, scratch: &Scratch, server: &Server) -> String {
 
 /// Pages with examples, and the flags of the server that they are run against.
 const PAGES: [(&str, &[&str]); 9] = [
-    ("access", &["--publish-token", "s3cret"]),
+    (
+        "access",
+        &[
+            "--publish-token",
+            "3f6c0a9e1b7d4852",
+            "--subscribe-token",
+            "8a41c7f05be3d296",
+        ],
+    ),
     ("command_line", &["--topic-rule", "** history=100"]),
     ("configuration", &[]),
     ("event_streams", &["--topic-rule", "orders/** history=1000"]),

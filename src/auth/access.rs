@@ -63,21 +63,40 @@ impl<'a> AccessRequest<'a> {
     /// The token that the request shows: `Authorization: Bearer`, or else the query parameter `token` or
     /// `access_token`.
     pub fn token(&self) -> Option<Cow<'a, str>> {
-        shown_token(self.head)
+        match shown(self.head) {
+            Shown::Token(token) => Some(token),
+            Shown::Nothing | Shown::OtherScheme => None,
+        }
     }
 }
 
-/// The token that a request shows: in the header if there is one, whatever the query says.
-pub(super) fn shown_token(head: HeadView<'_>) -> Option<Cow<'_, str>> {
+/// Credential that a request shows.
+pub(super) enum Shown<'a> {
+    /// None.
+    Nothing,
+    /// A token.
+    Token(Cow<'a, str>),
+    /// An `Authorization` that is not `Bearer` and a token, as browsers send it for a proxy's password.
+    OtherScheme,
+}
+
+/// What a request shows: in the header if there is one, whatever the query says.
+pub(super) fn shown(head: HeadView<'_>) -> Shown<'_> {
     if let Some(value) = head.header("authorization") {
-        let (scheme, token) = value.split_once(' ')?;
-        return scheme
-            .eq_ignore_ascii_case("bearer")
-            .then_some(Cow::Borrowed(token.trim()));
+        return match value.split_once(' ') {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
+                Shown::Token(Cow::Borrowed(token.trim()))
+            }
+            _ => Shown::OtherScheme,
+        };
     }
-    let (_, query) = head.target.split_once('?')?;
+    let Some((_, query)) = head.target.split_once('?') else {
+        return Shown::Nothing;
+    };
     let parameter = |name| Query(query).get(name).ok().flatten();
-    parameter("token").or_else(|| parameter("access_token"))
+    parameter("token")
+        .or_else(|| parameter("access_token"))
+        .map_or(Shown::Nothing, Shown::Token)
 }
 
 impl fmt::Debug for AccessRequest<'_> {

@@ -21,6 +21,8 @@ pub enum Source<'a> {
     Anonymous,
     /// Nobody: what was shown is no credential of this server. It may what is open to everybody.
     Unknown,
+    /// Nobody: the `Authorization` that was shown is of another scheme than `Bearer`. As good as unknown.
+    OtherScheme,
     /// The configuration, which has this token.
     Token(TokenDigest),
     /// The embedding program, which is asked about each action with the request.

@@ -71,7 +71,7 @@ impl Authority {
     pub fn note(&self, identity: &Identity<'_>) -> Identity<'static> {
         match identity.source() {
             Source::Anonymous | Source::Embedder(_) => Identity::ANONYMOUS,
-            Source::Unknown => Identity::UNKNOWN,
+            Source::Unknown | Source::OtherScheme => Identity::UNKNOWN,
             Source::Token(digest) => Identity::new(Source::Token(*digest)),
         }
     }
@@ -97,9 +97,11 @@ impl Authority {
         match (self, identity.source()) {
             (Authority::Tokens(tokens), Source::Token(digest)) => tokens.has(*digest),
             (Authority::Tokens(_), Source::Embedder(_)) => false,
-            (Authority::Embedder(_), Source::Token(_) | Source::Unknown) => false,
+            (Authority::Embedder(_), Source::Token(_) | Source::Unknown | Source::OtherScheme) => {
+                false
+            }
             (_, Source::Anonymous)
-            | (Authority::Tokens(_), Source::Unknown)
+            | (Authority::Tokens(_), Source::Unknown | Source::OtherScheme)
             | (Authority::Embedder(_), Source::Embedder(_)) => true,
         }
     }

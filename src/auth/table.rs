@@ -74,7 +74,7 @@ impl Identities {
     pub fn replace(&mut self, handle: &mut IdentityHandle, identity: Identity<'static>) {
         let new = match identity.source() {
             Source::Anonymous => IdentityHandle::ANONYMOUS,
-            Source::Unknown => IdentityHandle::UNKNOWN,
+            Source::Unknown | Source::OtherScheme => IdentityHandle::UNKNOWN,
             Source::Token(digest) => self.share(*digest, identity),
             Source::Embedder(_) => self.insert(identity),
         };

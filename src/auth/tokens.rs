@@ -1,6 +1,6 @@
 //! The tokens of the configuration, and what each allows.
 
-use super::access::{Action, Denied, shown_token};
+use super::access::{Action, Denied, Shown, shown};
 use super::identity::{Identity, Source, TokenDigest};
 use crate::config::{Access, Rights};
 use crate::http::kept::HeadView;
@@ -39,8 +39,13 @@ impl Allowed {
         }
     }
 
-    /// `what` is said of what is asked for.
-    fn authorize(self, source: &Source<'_>, what: &str) -> Result<(), Denied> {
+    /// `what` is said of what is asked for, `own` of what a token is for that is known.
+    fn authorize(
+        self,
+        source: &Source<'_>,
+        what: &str,
+        own: impl Fn(TokenDigest) -> &'static str,
+    ) -> Result<(), Denied> {
         match (self, source) {
             (Allowed::Anyone, _) => Ok(()),
             (Allowed::Nobody, _) => Err(Denied::Forbidden(
@@ -50,6 +55,16 @@ impl Allowed {
             (Allowed::Token(_), Source::Anonymous) => Err(Denied::Unauthenticated(
                 format!("{what} needs a token: send it as Authorization: Bearer, or as ?token=")
                     .into(),
+            )),
+            (Allowed::Token(_), Source::OtherScheme) => Err(Denied::Unauthenticated(
+                format!(
+                    "{what} needs a token, and the Authorization header, which counts before ?token=, is not Bearer and a \
+                     token"
+                )
+                .into(),
+            )),
+            (Allowed::Token(_), Source::Token(shown)) => Err(Denied::Unauthenticated(
+                format!("this token is for {}, and {what} has another", own(*shown)).into(),
             )),
             (Allowed::Token(_), _) => Err(Denied::Unauthenticated(
                 format!("the token for {what} is wrong").into(),
@@ -78,8 +93,10 @@ impl TokenRights {
         if self.tokens().next().is_none() {
             return Identity::ANONYMOUS;
         }
-        let Some(shown) = shown_token(head) else {
-            return Identity::ANONYMOUS;
+        let shown = match shown(head) {
+            Shown::Nothing => return Identity::ANONYMOUS,
+            Shown::OtherScheme => return Identity::new(Source::OtherScheme),
+            Shown::Token(token) => token,
         };
         let digest = TokenDigest::of(&shown);
         match self.has(digest) {
@@ -93,23 +110,37 @@ impl TokenRights {
         self.tokens().any(|token| token == digest)
     }
 
+    /// What a token is for, of these.
+    fn own_of(&self, shown: TokenDigest) -> &'static str {
+        let is = |allowed: Allowed| allowed.token() == Some(shown);
+        match (is(self.publish), is(self.subscribe), is(self.observe)) {
+            (true, true, _) => "publishing and subscribing",
+            (true, false, true) => "publishing and observing",
+            (false, true, true) => "subscribing and observing",
+            (true, false, false) => "publishing",
+            (false, true, false) => "subscribing",
+            (false, false, _) => "observing",
+        }
+    }
+
     pub(super) fn authorize(&self, source: &Source<'_>, action: Action<'_>) -> Result<(), Denied> {
         let (allowed, what) = match action {
             Action::Publish(_) | Action::PublishMany => (self.publish, "publishing"),
             Action::Subscribe(_) | Action::SubscribePattern(_) => (self.subscribe, "subscribing"),
             // Who may publish, or subscribe, has something to connect for.
             Action::Connect => {
-                let denied = match self.subscribe.authorize(source, "subscribing") {
+                let own = |shown| self.own_of(shown);
+                let denied = match self.subscribe.authorize(source, "subscribing", own) {
                     Ok(()) => return Ok(()),
                     Err(denied) => denied,
                 };
-                let publishes = self.publish.authorize(source, "publishing");
+                let publishes = self.publish.authorize(source, "publishing", own);
                 return publishes.map_err(|_| denied);
             }
             Action::Open(_) => (self.subscribe, "this endpoint"),
             Action::Observe => (self.observe, "this page"),
         };
-        allowed.authorize(source, what)
+        allowed.authorize(source, what, |shown| self.own_of(shown))
     }
 }
 
@@ -151,12 +182,15 @@ mod tests {
     #[test]
     fn wrong_or_missing_token_is_unauthenticated() {
         let missing = "publishing needs a token: send it as Authorization: Bearer, or as ?token=";
+        let other = "publishing needs a token, and the Authorization header, which counts before ?token=, is not Bearer \
+                     and a token";
         let wrong = "the token for publishing is wrong";
         for (target, line, reason) in [
             ("/pub/a", "", missing),
-            ("/pub/a", "Authorization: Basic abc\r\n", missing),
+            ("/pub/a", "Authorization: Basic abc\r\n", other),
+            ("/pub/a?token=abc", "Authorization: Basic abc\r\n", other),
             ("/pub/a", "Authorization: Bearer abd\r\n", wrong),
-            ("/pub/a", "Authorization: Bearer\r\n", missing),
+            ("/pub/a", "Authorization: Bearer\r\n", other),
             ("/pub/a?token=abcabc", "", wrong),
             ("/pub/a?token=", "", wrong),
             ("/pub/a?token=abc", "Authorization: Bearer abd\r\n", wrong),
@@ -206,6 +240,62 @@ mod tests {
             let identity = rights.authenticate(head(&request).view());
             let may = actions.map(|action| rights.authorize(identity.source(), action).is_ok());
             assert_eq!(may, allowed, "{shown}");
+        }
+    }
+
+    #[test]
+    fn token_of_another_kind_is_named() {
+        let with = |publish: &str, subscribe: &str, observe: &str| {
+            TokenRights::new(&Rights {
+                publish: Access::Token(publish.into()),
+                subscribe: Access::Token(subscribe.into()),
+                observe: Access::Token(observe.into()),
+                origins: Origins::Any,
+                hosts: Hosts::Any,
+            })
+        };
+        for (rights, action, reason) in [
+            (
+                with("x", "s", "o"),
+                Action::Subscribe("a"),
+                "this token is for publishing, and subscribing has another",
+            ),
+            (
+                with("p", "x", "o"),
+                Action::PublishMany,
+                "this token is for subscribing, and publishing has another",
+            ),
+            (
+                with("p", "s", "x"),
+                Action::Publish("a"),
+                "this token is for observing, and publishing has another",
+            ),
+            (
+                with("x", "x", "o"),
+                Action::Observe,
+                "this token is for publishing and subscribing, and this page has another",
+            ),
+            (
+                with("x", "s", "x"),
+                Action::Open("/echo"),
+                "this token is for publishing and observing, and this endpoint has another",
+            ),
+            (
+                with("p", "s", "x"),
+                Action::Connect,
+                "this token is for observing, and subscribing has another",
+            ),
+        ] {
+            for request in [
+                "GET /?token=x HTTP/1.1\r\nHost: x\r\n\r\n",
+                "GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer x\r\n\r\n",
+            ] {
+                let identity = rights.authenticate(head(request).view());
+                assert_eq!(
+                    rights.authorize(identity.source(), action),
+                    Err(Denied::Unauthenticated(reason.into()))
+                );
+            }
         }
     }
 }

@@ -229,7 +229,7 @@ mod tests {
     fn a_policy_that_is_said_in_full_stands_elsewhere() {
         let config = Config {
             listeners: vec!["0.0.0.0:80".parse().expect("a listener")],
-            publish: Some(Access::Token("s3cret".into())),
+            publish: Some(Access::Token("s3cret, and longer".into())),
             subscribe: Some(Access::Anyone),
             origins: Some(Origins::Any),
             ..Config::default()
