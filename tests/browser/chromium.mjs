@@ -17,7 +17,8 @@ function requireServer() {
   return new URL(url).origin;
 }
 
-export function launch() {
+/** `flags` are more of Chromium's own. */
+export function launch(...flags) {
   return chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
     args: [
@@ -29,6 +30,7 @@ export function launch() {
       "--disable-background-networking",
       "--disable-component-update",
       "--disable-sync",
+      ...flags,
     ],
   });
 }

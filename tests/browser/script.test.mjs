@@ -124,7 +124,7 @@ test("tabs whose connections break in the middle of frames miss nothing", limits
 test("a page is told why it was refused", limits, async () => {
   const own = await UmbelProcess.start(
     ...["--subscribe", "token", "--subscribe-token", "the right one, long enough"],
-    ...["--publish", "nobody"],
+    ...["--publish", "nobody", "--origin", "localhost"],
   );
   const page = await browser.newPage();
   try {

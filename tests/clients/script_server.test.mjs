@@ -169,6 +169,7 @@ for (const [name, constructor] of [
     const own = await UmbelProcess.start(
       ...["--subscribe", "token", "--subscribe-token", "the right one, long enough"],
       ...["--publish", "token", "--publish-token", "another one, also long enough"],
+      ...["--origin", "localhost"],
     );
     t.after(() => own.stop());
     const connectTo = (path, options) => {

@@ -6,6 +6,10 @@ import { join } from "node:path";
 const ROOT = join(import.meta.dirname, "../..");
 const BINARY = process.env.UMBEL_BIN ?? join(ROOT, "target/release/umbel");
 const LISTENING = /listening on (http:\/\/\S+)/;
+// It refuses variables that are none of its settings, such as those by which tests are told of a server.
+const ENVIRONMENT = Object.fromEntries(
+  Object.entries(process.env).filter(([name]) => !name.startsWith("UMBEL_")),
+);
 const START_MS_MAX = 10_000;
 
 export class UmbelProcess {
@@ -30,6 +34,7 @@ export class UmbelProcess {
   async restart() {
     const address = this.url ? new URL(this.url).host : "127.0.0.1:0";
     const child = spawn(BINARY, ["serve", "--listen", address, ...this.#settings], {
+      env: ENVIRONMENT,
       stdio: ["ignore", "pipe", "pipe"],
     });
     this.#child = child;
