@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -220,7 +220,9 @@ fn unix_sockets_serve_as_tcp_does() {
     }
     let log = server.log();
     let accepted = log.lines().filter(|line| line.contains("accepted"));
-    let from_unix = accepted.filter(|line| line.contains("peer=unix") && line.contains(&place));
+    let user = metadata.uid();
+    let peer = format!("peer=unix:{}/{user} ", std::process::id());
+    let from_unix = accepted.filter(|line| line.contains(&peer) && line.contains(&place));
     assert!(from_unix.count() >= 23, "{log}");
 
     server.signal("TERM");
@@ -229,6 +231,58 @@ fn unix_sockets_serve_as_tcp_does() {
         .expect("a folder")
         .collect();
     assert!(left.is_empty(), "{left:?} is left");
+}
+
+#[test]
+fn unix_socket_has_mode_and_group() {
+    let path = folder("unix_mode").join("umbel.sock");
+    let place = format!("unix:{}", path.display());
+    // Any process may give a file to its own group; only that of root any other.
+    let own = fs::metadata("/proc/self").expect("it is there").gid();
+    let group = if own == 0 { 33 } else { own };
+    let _server = start(&[&format!("{place}?mode=0640&group={group}")], &OPEN);
+    let metadata = fs::symlink_metadata(&path).expect("it is there");
+    assert_eq!((metadata.mode() & 0o777, metadata.gid()), (0o640, group));
+    let error = refused(
+        &[
+            &["--listen", &format!("{place}.2?group=no-such-group")],
+            &OPEN[..],
+        ]
+        .concat(),
+    );
+    assert!(
+        error.contains("/etc/group has no group no-such-group"),
+        "{error}"
+    );
+    assert!(!Path::new(&format!("{}.2", path.display())).exists());
+}
+
+/// A socket for both families gets IPv4 peers as `::ffff:127.0.0.1`.
+#[test]
+fn ipv4_peers_of_ipv6_listeners_are_told_as_such() {
+    if TcpListener::bind("[::1]:0").is_err() {
+        return;
+    }
+    let both = start(&["[::]:0"], &OPEN);
+    let over_ipv4 = SocketAddr::from(([127, 0, 0, 1], both.address().port()));
+    assert_eq!(status(over_ipv4, "GET", "/health"), 200);
+    let log = both.log();
+    assert!(
+        log.contains("peer=127.0.0.1:") && !log.contains("ffff"),
+        "{log}"
+    );
+
+    let one = start(&["[::]:0?ipv6_only=true"], &OPEN);
+    let port = one.address().port();
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+    assert_eq!(
+        status(
+            SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, port)),
+            "GET",
+            "/health"
+        ),
+        200
+    );
 }
 
 #[test]

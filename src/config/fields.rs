@@ -58,6 +58,22 @@ pub const LISTENER_FIELDS: &[FieldInfo] = &[
         is_required: false,
         doc: "Permissions of a unix socket, in octal, as in mode = \"0660\".",
     },
+    FieldInfo {
+        name: "group",
+        kind: Kind::Text,
+        unset: "",
+        example: "",
+        is_required: false,
+        doc: "Group of a unix socket, by its name or its number, as in group = \"www-data\". The server's user must be in it.",
+    },
+    FieldInfo {
+        name: "ipv6_only",
+        kind: Kind::Bool,
+        unset: "false",
+        example: "",
+        is_required: false,
+        doc: "Whether an IPv6 address takes no IPv4 peers, which [::] does otherwise.",
+    },
 ];
 
 /// Keys of `[[topic]]`.

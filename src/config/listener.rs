@@ -31,6 +31,8 @@ pub enum ListenAddress {
         path: PathBuf,
         /// Who may connect, as permissions of the file.
         mode: u32,
+        /// Group of the file, by its name or its number. None: that of the process.
+        group: Option<String>,
     },
     /// Sockets that the process has inherited under this name, as from a socket unit of systemd.
     Inherited(String),
@@ -42,6 +44,7 @@ impl ListenAddress {
         ListenAddress::Unix {
             path: path.into(),
             mode: UNIX_MODE,
+            group: None,
         }
     }
 
@@ -138,6 +141,8 @@ pub struct Listener {
     pub address: ListenAddress,
     /// Resources that it shows. None: all, unless another listener is for operators alone; then what clients need.
     pub surface: Option<Surface>,
+    /// Whether an IPv6 address takes no IPv4 peers, which `[::]` does otherwise.
+    pub ipv6_only: bool,
 }
 
 impl Listener {
@@ -148,6 +153,7 @@ impl Listener {
             name: address.to_string(),
             address,
             surface: None,
+            ipv6_only: false,
         }
     }
 
@@ -178,6 +184,11 @@ impl Listener {
             ListenAddress::Unix { mode, .. } if *mode > 0o777 => {
                 wrong("the mode of a unix socket is at most 0777")
             }
+            ListenAddress::Unix { group, .. } if group.as_deref() == Some("") => {
+                wrong("the group of a unix socket has a name or a number")
+            }
+            ListenAddress::Tcp(SocketAddr::V6(_)) => Ok(()),
+            _ if self.ipv6_only => wrong("ipv6_only is for an IPv6 address, such as [::]:8080"),
             _ => Ok(()),
         }
     }
@@ -186,9 +197,19 @@ impl Listener {
 impl fmt::Display for Listener {
     /// As `--listen` takes it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)?;
+        let mut options = Vec::new();
+        if let ListenAddress::Unix { mode, group, .. } = &self.address {
+            options.extend((*mode != UNIX_MODE).then(|| format!("mode={mode:04o}")));
+            options.extend(group.iter().map(|group| format!("group={group}")));
+        }
+        options.extend(self.ipv6_only.then(|| "ipv6_only=true".to_owned()));
+        if !options.is_empty() {
+            write!(f, "?{}", options.join("&"))?;
+        }
         match self.surface {
-            None => self.address.fmt(f),
-            Some(surface) => write!(f, "{}#{surface}", self.address),
+            None => Ok(()),
+            Some(surface) => write!(f, "#{surface}"),
         }
     }
 }
@@ -197,17 +218,59 @@ impl FromStr for Listener {
     type Err = String;
 
     /// Reads what `--listen` takes: `ADDRESS:PORT`, `localhost:PORT`, either with `http://` before it, `unix:PATH` or
-    /// `fd:NAME`; behind it `#public`, `#admin` or `#all`.
+    /// `fd:NAME`; behind it options, as in `?mode=0660&group=www-data` for a unix socket and `?ipv6_only=true` for an IPv6
+    /// address; and `#public`, `#admin` or `#all`.
     fn from_str(text: &str) -> Result<Listener, String> {
         let (address, surface) = match text.rsplit_once('#') {
             None => (text, None),
             Some((address, surface)) => (address, Some(parse_surface(surface)?)),
         };
-        Ok(Listener {
-            surface,
-            ..Listener::new(parse_address(address)?)
-        })
+        let (address, options) = match address.rsplit_once('?') {
+            Some((address, options)) => (address, options),
+            None => (address, ""),
+        };
+        let mut listener = Listener::new(parse_address(address)?);
+        listener.surface = surface;
+        for option in options.split('&').filter(|option| !option.is_empty()) {
+            listener.set_option(option)?;
+        }
+        Ok(listener)
     }
+}
+
+impl Listener {
+    /// Reads one option of `--listen`.
+    fn set_option(&mut self, option: &str) -> Result<(), String> {
+        let (name, value) = option.split_once('=').unwrap_or((option, ""));
+        match (name, &mut self.address) {
+            ("mode", ListenAddress::Unix { mode, .. }) => *mode = parse_mode(value)?,
+            ("group", ListenAddress::Unix { group, .. }) => *group = Some(value.to_owned()),
+            ("ipv6_only", ListenAddress::Tcp(_)) => {
+                self.ipv6_only = match value {
+                    "true" => true,
+                    "false" => false,
+                    _ => return Err("ipv6_only is true or false".to_owned()),
+                };
+            }
+            ("mode" | "group", _) => return Err(format!("{name} is for unix sockets")),
+            _ => {
+                return Err(
+                    "what stands behind ? is mode=0660 or group=NAME of a unix socket, or ipv6_only=true".to_owned(),
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads permissions of a file, which are octal.
+///
+/// # Errors
+/// It is none.
+pub fn parse_mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok();
+    mode.filter(|mode| *mode <= 0o777)
+        .ok_or_else(|| "mode is permissions in octal, as in 0660".to_owned())
 }
 
 fn parse_surface(text: &str) -> Result<Surface, String> {
@@ -391,6 +454,25 @@ mod tests {
                 ListenAddress::unix("a#b.sock"),
                 Some(Surface::All),
             ),
+            (
+                "unix:/run/a.sock?mode=0600&group=www-data#admin",
+                ListenAddress::Unix {
+                    path: "/run/a.sock".into(),
+                    mode: 0o600,
+                    group: Some("www-data".to_owned()),
+                },
+                Some(Surface::Admin),
+            ),
+            (
+                "unix:/run/a.sock?group=33",
+                ListenAddress::Unix {
+                    path: "/run/a.sock".into(),
+                    mode: UNIX_MODE,
+                    group: Some("33".to_owned()),
+                },
+                None,
+            ),
+            ("[::]:80?ipv6_only=true", tcp("[::]:80"), None),
             ("fd:web", ListenAddress::Inherited("web".to_owned()), None),
         ] {
             let listener = parse(text);
@@ -422,6 +504,11 @@ mod tests {
             ("fd:", "fd:web"),
             ("127.0.0.1:80#private", "#public, #admin or #all"),
             ("127.0.0.1:80#", "#public, #admin or #all"),
+            ("unix:/a?mode=999", "octal"),
+            ("unix:/a?mode=1777", "octal"),
+            ("unix:/a?owner=me", "group=NAME"),
+            ("127.0.0.1:80?mode=0660", "unix sockets"),
+            ("[::]:80?ipv6_only", "true or false"),
         ] {
             let error = text.parse::<Listener>().expect_err(text);
             assert!(error.contains(word), "{text}: {error}");
@@ -458,6 +545,13 @@ mod tests {
         for twice in ["127.0.0.1:1", "unix:/a", "fd:a", "localhost:1"] {
             let error = check(&[twice, "127.0.0.1:9", twice]).expect_err(twice);
             assert!(error.to_string().contains("twice"), "{error}");
+        }
+        for (wrong, word) in [
+            ("0.0.0.0:1?ipv6_only=true", "IPv6 address"),
+            ("unix:/a?group=", "a name or a number"),
+        ] {
+            let error = check(&[wrong]).expect_err(wrong);
+            assert!(error.to_string().contains(word), "{error}");
         }
         let asked = ["127.0.0.1:1", "127.0.0.1:2"].map(|text| parse(text).named("a"));
         let error = Listeners::of(&asked)

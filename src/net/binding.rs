@@ -52,6 +52,8 @@ pub struct Binding<'a> {
     pub shares_ports: bool,
     /// The sockets' options.
     pub limits: &'a Limits,
+    /// Whether IPv6 addresses take no IPv4 peers.
+    pub ipv6_only: bool,
 }
 
 /// A listener that has its address.
@@ -88,8 +90,12 @@ impl Binding<'_> {
             ListenAddress::Localhost(port) => self.bind_localhost(number, *port),
             ListenAddress::Inherited(name) => self.adopt(number, name, inherited),
             #[cfg(unix)]
-            ListenAddress::Unix { path, mode } => {
-                let (socket, file) = unix::listen(path, *mode, self.limits.backlog)?;
+            ListenAddress::Unix { path, mode, group } => {
+                let access = unix::FileAccess {
+                    mode: *mode,
+                    group: group.as_deref(),
+                };
+                let (socket, file) = unix::listen(path, access, self.limits.backlog)?;
                 let place = format!("unix:{}", path.display());
                 let mut bound = self.bound(number, None, place, vec![Acceptor::Unix(socket)]);
                 bound.file = Some(file);
@@ -101,8 +107,13 @@ impl Binding<'_> {
     }
 
     fn listen(&self, address: SocketAddr) -> io::Result<(SocketAddr, Vec<Acceptor>)> {
-        let (address, sockets) =
-            tcp::listen(address, self.reactors, self.shares_ports, self.limits)?;
+        let (address, sockets) = tcp::listen(
+            address,
+            self.reactors,
+            self.shares_ports,
+            self.ipv6_only,
+            self.limits,
+        )?;
         Ok((address, sockets.into_iter().map(Acceptor::Tcp).collect()))
     }
 

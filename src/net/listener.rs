@@ -253,7 +253,7 @@ mod tests {
     /// A socket with some connections that wait.
     fn waiting(count: usize, listener: u8) -> ((Acceptor, u8), Vec<StdStream>) {
         let any = "127.0.0.1:0".parse().expect("an address");
-        let bound = tcp::listen(any, 1, false, &Limits::default()).expect("a listener");
+        let bound = tcp::listen(any, 1, false, false, &Limits::default()).expect("a listener");
         let (address, mut sockets) = bound;
         let socket = sockets.pop().expect("one");
         let connect = |_| StdStream::connect(address).expect("a connection");

@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::config::Limits;
 
-/// Takes a port: with one listening socket for each of `count` reactors, among which the kernel shares out connections, or
+/// Takes a port, of an IPv6 address for IPv4 too unless `ipv6_only` is true: with one listening socket for each of `count` reactors, among which the kernel shares out connections, or
 /// with a single one if `shares_port` is false. Gives the address with it, for port 0 lets the system choose.
 ///
 /// # Errors
@@ -20,16 +20,17 @@ pub fn listen(
     address: SocketAddr,
     count: usize,
     shares_port: bool,
+    ipv6_only: bool,
     limits: &Limits,
 ) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
     let shares_port = cfg!(target_os = "linux") && shares_port && count > 1;
     // A socket that does not share cannot be bound while another listens, and keeps the port that the system chose
     // from being chosen again. It never listens, so those below can be bound beside it.
-    let reserved = bind(address, false)?;
+    let reserved = bind(address, false, ipv6_only)?;
     let address = reserved.local_addr()?.as_socket().unwrap_or(address);
     let reserved = if shares_port { Some(reserved) } else { None };
     let count = if shares_port { count } else { 1 };
-    let sockets = (0..count).map(|_| listen_at(address, shares_port, limits));
+    let sockets = (0..count).map(|_| listen_at(address, shares_port, ipv6_only, limits));
     let sockets = sockets.collect::<io::Result<Vec<_>>>()?;
     drop(reserved);
     Ok((address, sockets))
@@ -45,15 +46,20 @@ pub fn adopt(listener: std::net::TcpListener, limits: &Limits) -> io::Result<Tcp
     Ok(TcpListener::from_std(listener))
 }
 
-fn listen_at(address: SocketAddr, shares_port: bool, limits: &Limits) -> io::Result<TcpListener> {
-    let socket = bind(address, shares_port)?;
+fn listen_at(
+    address: SocketAddr,
+    shares_port: bool,
+    ipv6_only: bool,
+    limits: &Limits,
+) -> io::Result<TcpListener> {
+    let socket = bind(address, shares_port, ipv6_only)?;
     configure(&SockRef::from(&socket), limits)?;
     socket.set_nonblocking(true)?;
     socket.listen(i32::try_from(limits.backlog).unwrap_or(i32::MAX))?;
     Ok(TcpListener::from_std(socket.into()))
 }
 
-fn bind(address: SocketAddr, shares_port: bool) -> io::Result<Socket> {
+fn bind(address: SocketAddr, shares_port: bool, ipv6_only: bool) -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -65,7 +71,7 @@ fn bind(address: SocketAddr, shares_port: bool) -> io::Result<Socket> {
     #[cfg(not(target_os = "linux"))]
     let _ = shares_port;
     if address.is_ipv6() {
-        socket.set_only_v6(false)?;
+        socket.set_only_v6(ipv6_only)?;
     }
     socket.bind(&address.into())?;
     Ok(socket)
@@ -113,7 +119,7 @@ mod tests {
     fn an_accepted_socket_inherits_the_options() {
         let limits = Limits::default();
         let any = "127.0.0.1:0".parse().expect("an address");
-        let (address, mut listeners) = listen(any, 1, true, &limits).expect("a listener");
+        let (address, mut listeners) = listen(any, 1, true, false, &limits).expect("a listener");
         let listener = listeners.pop().expect("one");
         let _peer = StdStream::connect(address).expect("a connection");
         // The handshake of a blocking connect is complete, so the connection is there to be accepted.

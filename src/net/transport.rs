@@ -1,7 +1,7 @@
 //! The transports of a server: what its listeners accept.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 #[cfg(unix)]
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -55,15 +55,17 @@ impl ByteStream for Transport {
         each!(self, stream => stream.write_vectored(pieces))
     }
 
-    /// An address, or `unix`, for there a peer has none.
+    /// An address; of an IPv4 peer the IPv4 one, whatever the socket is. Of a unix socket the peer's process and user.
     fn peer(&self) -> String {
         match self {
             Transport::Tcp(stream) => match stream.peer_addr() {
-                Ok(address) => address.to_string(),
+                Ok(address) => {
+                    SocketAddr::new(address.ip().to_canonical(), address.port()).to_string()
+                }
                 Err(_) => "gone".to_owned(),
             },
             #[cfg(unix)]
-            Transport::Unix(_) => "unix".to_owned(),
+            Transport::Unix(stream) => super::unix::peer(stream),
         }
     }
 

@@ -2,12 +2,21 @@
 
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process;
 
-use mio::net::UnixListener;
+use mio::net::{UnixListener, UnixStream};
 use socket2::{Domain, SockAddr, Socket, Type};
+
+/// Who may connect to a socket, by its file.
+#[derive(Clone, Copy, Debug)]
+pub struct FileAccess<'a> {
+    /// Permissions.
+    pub mode: u32,
+    /// Group, by its name or its number. None: that of the process.
+    pub group: Option<&'a str>,
+}
 
 /// Listens at a path, with these permissions. A socket that nobody listens on any more is replaced.
 ///
@@ -17,7 +26,11 @@ use socket2::{Domain, SockAddr, Socket, Type};
 /// # Errors
 /// `AddrInUse` where somebody listens, or where a file is that is no socket; `InvalidInput` for a path that is too long
 /// for a socket; else as of `bind(2)`, `chmod(2)`, `listen(2)` and `rename(2)`.
-pub fn listen(path: &Path, mode: u32, backlog: u32) -> io::Result<(UnixListener, SocketFile)> {
+pub fn listen(
+    path: &Path,
+    access: FileAccess<'_>,
+    backlog: u32,
+) -> io::Result<(UnixListener, SocketFile)> {
     check_is_free(path)?;
     let fresh = fresh_path(path);
     let address = SockAddr::unix(&fresh).map_err(|_| {
@@ -30,7 +43,7 @@ pub fn listen(path: &Path, mode: u32, backlog: u32) -> io::Result<(UnixListener,
     let _ = fs::remove_file(&fresh);
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&address)?;
-    let placed = place(&socket, &fresh, path, mode, backlog);
+    let placed = place(&socket, &fresh, path, access, backlog);
     if placed.is_err() {
         let _ = fs::remove_file(&fresh);
     }
@@ -50,10 +63,13 @@ fn place(
     socket: &Socket,
     fresh: &Path,
     path: &Path,
-    mode: u32,
+    access: FileAccess<'_>,
     backlog: u32,
 ) -> io::Result<SocketFile> {
-    fs::set_permissions(fresh, Permissions::from_mode(mode))?;
+    fs::set_permissions(fresh, Permissions::from_mode(access.mode))?;
+    if let Some(group) = access.group {
+        give_to_group(fresh, group)?;
+    }
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
     let metadata = fs::symlink_metadata(fresh)?;
     fs::rename(fresh, path)?;
@@ -62,6 +78,74 @@ fn place(
         device: metadata.dev(),
         inode: metadata.ino(),
     })
+}
+
+fn give_to_group(file: &Path, group: &str) -> io::Result<()> {
+    let number = match group.parse() {
+        Ok(number) => number,
+        Err(_) => group_number(&fs::read_to_string("/etc/group")?, group).ok_or_else(|| {
+            let reason = format!(
+                "/etc/group has no group {group}; one that is elsewhere is given by its number"
+            );
+            io::Error::new(io::ErrorKind::InvalidInput, reason)
+        })?,
+    };
+    chown(file, None, Some(number)).map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            let reason = format!(
+                "the socket cannot be given to the group {group}, which the server's user is not in (SupplementaryGroups= of \
+                 the service)"
+            );
+            io::Error::new(io::ErrorKind::PermissionDenied, reason)
+        }
+        _ => error,
+    })
+}
+
+/// The number of a group in a text as group(5) describes it.
+fn group_number(groups: &str, name: &str) -> Option<u32> {
+    let mut rows = groups.lines().map(|line| line.split(':'));
+    let mut row = rows.find(|row| row.clone().next() == Some(name))?;
+    row.nth(2)?.parse().ok()
+}
+
+/// Process and user of a peer, as in `unix:4711/1000`. `unix` where the system does not tell.
+pub fn peer(stream: &UnixStream) -> String {
+    match credentials(stream) {
+        Some((process, user)) => format!("unix:{process}/{user}"),
+        None => "unix".to_owned(),
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "the standard library has no SO_PEERCRED yet")]
+fn credentials(stream: &UnixStream) -> Option<(i32, u32)> {
+    use std::os::fd::AsRawFd;
+
+    let mut found = libc::ucred {
+        pid: 0,
+        uid: 0,
+        gid: 0,
+    };
+    let size = size_of::<libc::ucred>() as libc::socklen_t;
+    let mut length = size;
+    // SAFETY: the descriptor is open as long as the stream is borrowed, and the kernel writes at most `length` bytes,
+    // which is the size of what the pointer leads to.
+    let outcome = unsafe {
+        libc::getsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut found).cast(),
+            &raw mut length,
+        )
+    };
+    (outcome == 0 && length == size).then_some((found.pid, found.uid))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn credentials(_: &UnixStream) -> Option<(i32, u32)> {
+    None
 }
 
 /// Nothing is there, or a socket that nobody listens on.
@@ -99,5 +183,27 @@ impl Drop for SocketFile {
         if is_ours && let Err(error) = fs::remove_file(&self.path) {
             log::warn!("{} could not be removed: {error}", self.path.display());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_by_name() {
+        let groups = "root:x:0:\nwww-data:x:33:umbel\n\nbroken\nworse:x:\n";
+        assert_eq!(group_number(groups, "www-data"), Some(33));
+        for name in ["www", "broken", "worse", "nobody", ""] {
+            assert_eq!(group_number(groups, name), None, "{name}");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn peer_is_told_by_process_and_user() {
+        let (one, _other) = UnixStream::pair().expect("a pair");
+        let user = fs::metadata("/proc/self").expect("it is there").uid();
+        assert_eq!(peer(&one), format!("unix:{}/{user}", process::id()));
     }
 }

@@ -61,6 +61,7 @@ pub(super) fn bind(
         reactors,
         shares_ports: !config.portable,
         limits: &config.limits,
+        ipv6_only: false,
     };
     let mut acceptors: Acceptors = (0..reactors).map(|_| Vec::new()).collect();
     let mut listeners = Vec::new();
@@ -69,6 +70,10 @@ pub(super) fn bind(
     {
         let address = &listener.address;
         let given = take_named(&mut inherited, address);
+        let binding = Binding {
+            ipv6_only: listener.ipv6_only,
+            ..binding
+        };
         let bound = binding.bind(usize::from(number), address, given);
         let mut bound = bound.map_err(|source| Error::Listen {
             address: address.clone(),

@@ -179,6 +179,15 @@ fn read_listener(
             _ => parser.problem(at, "mode: only a unix socket has permissions"),
         }
     }
+    if let Some((name, at)) = text("group") {
+        match &mut listener.address {
+            ListenAddress::Unix { group, .. } => *group = Some(name.to_owned()),
+            _ => parser.problem(at, "group: only a unix socket has one"),
+        }
+    }
+    if let Some((flag, _)) = text("ipv6_only") {
+        listener.ipv6_only = flag == "true";
+    }
     match text("name") {
         Some(("", at)) => parser.problem(at, "name: it is empty; leave it out, or give one"),
         Some((name, _)) => listener = listener.named(name),
