@@ -5,8 +5,7 @@ use std::mem;
 use super::event::{ExtraHeaders, ReadBody, Stream};
 use super::{
     Admission, Answer, Awaited, CloseReason, Connection, Context, Endpoint, Event, Gathering, Hold,
-    Inflation, InputContext, OnEvent, Phase, Purpose, RefusedHandshake, Reply, Settings, Upgrade,
-    context_bytes,
+    InputContext, Phase, Purpose, Reply, Settings, Upgrade, context_bytes,
 };
 use crate::dialect::{Closing, Encoding, Greeting, StreamStart};
 use crate::http::body::{BodyDecoder, BodyLength};
@@ -24,8 +23,8 @@ pub(super) struct Exchange {
     /// An unfinished head; empty while heads come whole.
     head: Vec<u8>,
     pub(super) state: RequestState,
-    keep_alive: bool,
-    head_only: bool,
+    pub(super) keep_alive: bool,
+    pub(super) head_only: bool,
     /// Headers of the answer to the request that is being dealt with.
     pub(super) headers: ExtraHeaders,
     answered: u64,
@@ -162,19 +161,6 @@ impl Exchange {
         self.encode_reply(&reply, settings, out);
     }
 
-    /// Writes a refusal; the connection stays open if both want it.
-    pub(super) fn encode_refusal(
-        &mut self,
-        refusal: &Refusal,
-        settings: &Settings,
-        out: &mut Vec<u8>,
-    ) {
-        let (date, own) = (settings.date.get(), mem::take(&mut self.headers));
-        let headers: Vec<_> = lines_of(date.as_ref(), &own).collect();
-        let (keep_alive, head_only) = (self.keep_alive, self.head_only);
-        response::encode_refusal_with(out, refusal, &headers, keep_alive, head_only);
-    }
-
     fn encode_reply(&mut self, reply: &Reply, settings: &Settings, out: &mut Vec<u8>) {
         let (date, own) = (settings.date.get(), mem::take(&mut self.headers));
         let headers: Vec<_> = lines_of(date.as_ref(), &own)
@@ -194,7 +180,7 @@ impl Exchange {
 }
 
 /// Header lines of an answer: its date, and these.
-fn lines_of<'a>(
+pub(super) fn lines_of<'a>(
     date: Option<&'a Date>,
     headers: &'a [(&'static str, String)],
 ) -> impl Iterator<Item = (&'a str, &'a str)> {
@@ -424,63 +410,6 @@ impl Connection {
             }
             answer => debug_assert!(false, "{answer:?} does not answer a request"),
         }
-    }
-
-    /// Turns the connection away before it has asked for anything.
-    pub fn refuse_admission(
-        &mut self,
-        settings: &Settings,
-        now_ms: u64,
-        refusal: &Refusal,
-        out: &mut Vec<u8>,
-        on_event: &mut OnEvent<'_>,
-    ) {
-        self.refuse(
-            &mut InputContext {
-                settings,
-                now_ms,
-                inflation: &mut Inflation::default(),
-                out,
-                on_event,
-            },
-            refusal,
-        );
-    }
-
-    /// Tells the peer what was wrong with its request.
-    fn refuse(&mut self, context: &mut InputContext<'_, '_>, refusal: &Refusal) {
-        (context.on_event)(Event::Refused(refusal), context.out);
-        let Phase::Http(exchange) = &mut self.phase else {
-            return;
-        };
-        exchange.keep_alive &= !refusal.close;
-        exchange.encode_refusal(refusal, context.settings, context.out);
-        if exchange.keep_alive {
-            self.finish_answer(context.settings, context.now_ms);
-        } else {
-            self.linger(context.settings, context.now_ms, CloseReason::HttpRefused);
-        }
-    }
-
-    /// Completes a handshake whose peer cannot read a status, to tell it in a Close what was wrong.
-    fn refuse_handshake(&mut self, context: &mut InputContext<'_, '_>, refused: &RefusedHandshake) {
-        let RefusedHandshake {
-            upgrade,
-            code,
-            refusal,
-        } = refused;
-        (context.on_event)(Event::Refused(refusal), context.out);
-        let (settings, now_ms) = (context.settings, context.now_ms);
-        self.open(settings, now_ms, upgrade, &[], context.out);
-        let reason = CloseReason::HttpRefused;
-        self.send_close(
-            settings,
-            now_ms,
-            *code,
-            &refusal.reason,
-            reason,
-            context.out,
-        );
     }
 
     /// The answer is in `out`: the next request is awaited, or the connection ends.

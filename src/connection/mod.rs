@@ -33,6 +33,7 @@ mod gathering;
 pub mod joining;
 mod liveness;
 pub mod outbox;
+mod refusing;
 mod settings;
 mod websocket;
 
