@@ -33,6 +33,7 @@ fn check_everybody_is_told(signal: &str) {
         );
         socket.answer_close(1001);
     }
+    assert_eq!(stream.next(), Block::Comment, "when to come back");
     assert_eq!(stream.next(), Block::End);
     assert!(idle.is_at_end());
     drop((stream, idle));

@@ -9,7 +9,7 @@ mod listings;
 mod parameters;
 mod publishes;
 pub mod receipts;
-mod refusals;
+pub mod refusals;
 mod requests;
 pub mod route;
 mod surface;
@@ -237,6 +237,7 @@ impl Application {
     ) -> Answer {
         match event {
             Event::Request(head, headers) => self.handle_request(current, head, headers),
+            Event::OverCap(head, headers) => self.refuse_over_cap(current.id, head, headers),
             Event::Body(
                 Purpose::Publish {
                     topic,

@@ -3,11 +3,20 @@
 //! A browser hides the status of a handshake from the script that asked for it: whatever it was, the script sees a
 //! connection that came to nothing, and tries again for ever. So a refused handshake is completed where a dialect is
 //! offered that has codes for refusals, and what was wrong stands in the Close that follows at once.
+//!
+//! `EventSource` takes any status but 200 for the end, also one that says to come back. So a stream that is refused for a
+//! while is begun, says when to come back, and ends. Whoever is no page of a browser gets the status.
+
+use std::ops::Range;
 
 use super::Application;
-use crate::connection::{Answer, Endpoint, RefusedHandshake, Upgrade};
+use super::route::Route;
+use crate::connection::event::ExtraHeaders;
+use crate::connection::{Answer, Endpoint, RefusedHandshake, RefusedStream, Upgrade, scatter};
+use crate::dialect::Encoding;
+use crate::handler::ConnectionId;
 use crate::http::refusal::Refusal;
-use crate::http::request::Head;
+use crate::http::request::{Head, Method};
 use crate::protocol::{is_upgrade, parse_upgrade};
 
 /// Request of a script, which sees no status. Browsers send their origin, Node's WebSocket only its mode.
@@ -15,12 +24,61 @@ pub fn is_of_script(head: &Head<'_>) -> bool {
     head.header_count("origin") > 0 || head.header("sec-fetch-mode") == Some("websocket")
 }
 
+/// Wait before the reader of a refused stream comes back, in milliseconds: each another.
+const RETRY_MS: Range<u64> = 5000..15000;
+
+/// Wait of a page for a refused stream, in milliseconds. None: it is no page, and sees the status.
+pub fn retry_ms(id: ConnectionId, head: &Head<'_>) -> Option<u32> {
+    let is_of_page = head.known.origin.is_there() || head.header_count("sec-fetch-mode") > 0;
+    let bits = id.to_bits();
+    is_of_page.then(|| scatter((bits ^ (bits >> 32)) as u32, RETRY_MS) as u32)
+}
+
+/// Refusal of a connection that is too many.
+pub fn over_cap() -> Refusal {
+    Refusal::unavailable("as many connections as connections_max allows are open")
+}
+
 impl Application {
     /// Refuses a request: by a status, or where that cannot be seen, by a Close.
-    pub(super) fn refuse(&self, head: &Head<'_>, refusal: Refusal) -> Answer {
+    pub(super) fn refuse(&self, id: ConnectionId, head: &Head<'_>, refusal: Refusal) -> Answer {
+        if let Some((encoding, retry_ms)) = self.refusable_stream(id, head, &refusal) {
+            return Answer::RefuseStream(Box::new(RefusedStream {
+                encoding,
+                retry_ms,
+                refusal,
+            }));
+        }
         match self.refuse_handshake(head, &refusal) {
             Some(refused) => Answer::RefuseHandshake(Box::new(refused)),
             None => Answer::Refuse(refusal),
+        }
+    }
+
+    /// Refuses whatever is asked for on a connection that is too many.
+    pub(super) fn refuse_over_cap(
+        &self,
+        id: ConnectionId,
+        head: &Head<'_>,
+        headers: &mut ExtraHeaders,
+    ) -> Answer {
+        self.allow_reading(head, headers);
+        self.refuse(id, head, over_cap().closing())
+    }
+
+    /// The stream that a page asks for, if this refusal is for now.
+    fn refusable_stream(
+        &self,
+        id: ConnectionId,
+        head: &Head<'_>,
+        refusal: &Refusal,
+    ) -> Option<(Encoding, u32)> {
+        if !refusal.is_for_now() || head.method != Method::Get || self.check_origin(head).is_err() {
+            return None;
+        }
+        match Route::parse(head.target, &self.shared.settings.dialects) {
+            Ok(Route::TopicStream(encoding, _)) => Some((encoding, retry_ms(id, head)?)),
+            _ => None,
         }
     }
 

@@ -10,7 +10,7 @@ use super::parameters::{
     start_of, without_values,
 };
 use super::publishes::hub_is_full;
-use super::refusals::is_of_script;
+use super::refusals::{is_of_script, retry_ms};
 use super::route::{Route, allowed_methods, query_of, resources};
 use super::surface::{is_for_observers, shows};
 use super::{Application, CommandContext, Lifecycle};
@@ -49,13 +49,18 @@ impl Application {
         head: &Head<'_>,
         headers: &mut ExtraHeaders,
     ) -> Answer {
+        self.allow_reading(head, headers);
+        self.answer(current, head, headers)
+            .unwrap_or_else(|refusal| self.refuse(current.id, head, refusal))
+    }
+
+    /// Lets a page read the answer, if it may connect.
+    pub(super) fn allow_reading(&self, head: &Head<'_>, headers: &mut ExtraHeaders) {
         if let Some(origin) = head.known.origin.text().filter(|_| self.may_connect(head)) {
             headers.push(("Access-Control-Allow-Origin", origin.to_owned()));
             headers.push(("Vary", "Origin".to_owned()));
             headers.push(("Access-Control-Expose-Headers", EXPOSED_HEADERS.to_owned()));
         }
-        self.answer(current, head, headers)
-            .unwrap_or_else(|refusal| self.refuse(head, refusal))
     }
 
     fn answer(
@@ -387,17 +392,20 @@ impl Application {
     ) -> Result<Answer, Refusal> {
         self.check_origin(head)?;
         self.authorize(identity, Action::Subscribe(topic.as_str()))?;
+        let stream = Stream {
+            encoding,
+            retry_ms: retry_ms(current.id, head),
+        };
         if head.method == Method::Head {
             // Its head is that of every stream, and nobody is subscribed.
             self.check_ready()?;
-            return Ok(Answer::Stream(Stream { encoding }));
+            return Ok(Answer::Stream(stream));
         }
         let start = match head.known.last_event_id.bytes() {
             // What has seen no event has no position, and some clients say so by an empty one.
             None | Some(b"") => start_of(head)?,
             Some(_) => Start::Since(last_event_position(head.known.last_event_id.text())),
         };
-        let stream = Stream { encoding };
         self.subscribe(current, topic, start, Admission::Stream(stream))
     }
 

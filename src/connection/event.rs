@@ -20,6 +20,9 @@ pub enum Event<'a> {
     /// The head of a request, and the headers that its answer gets, whatever that will be. Answer with `Respond`,
     /// `Refuse`, `ReadBody`, `Await`, `Upgrade`, `Stream` or `Join`.
     Request(&'a Head<'a>, &'a mut ExtraHeaders),
+    /// The head of a request on a connection that is too many, and the headers of its answer. Answer with a refusal of any
+    /// form.
+    OverCap(&'a Head<'a>, &'a mut ExtraHeaders),
     /// The body that was asked for. Answer with `Respond`, `Refuse` or `Await`.
     Body(Purpose, &'a [u8]),
     /// The opening handshake of an own endpoint is answered. Answer with `Proceed` or `Close`.
@@ -82,6 +85,8 @@ pub enum Answer {
     Refuse(Refusal),
     /// Complete the opening handshake, and tell in a Close what was wrong.
     RefuseHandshake(Box<RefusedHandshake>),
+    /// Answer with a stream that says what was wrong, and when to come back, and ends.
+    RefuseStream(Box<RefusedStream>),
     /// Read the body first.
     ReadBody(ReadBody),
     /// The answer comes later; of publications by [`handle_line`](super::Connection::handle_line), once for each that
@@ -128,6 +133,19 @@ pub struct Upgrade {
 pub struct Stream {
     /// Encoding of its publications.
     pub encoding: Encoding,
+    /// Wait before a refused reader comes back, in milliseconds. None: it sees the status.
+    pub retry_ms: Option<u32>,
+}
+
+/// A refused stream whose reader would take a status for the end.
+#[derive(Debug)]
+pub struct RefusedStream {
+    /// Encoding of the stream.
+    pub encoding: Encoding,
+    /// Wait before its reader comes back, in milliseconds.
+    pub retry_ms: u32,
+    /// The refusal.
+    pub refusal: Refusal,
 }
 
 /// A refused opening handshake whose peer cannot read a status.

@@ -23,6 +23,8 @@ pub(super) struct Exchange {
     /// An unfinished head; empty while heads come whole.
     head: Vec<u8>,
     pub(super) state: RequestState,
+    /// Whatever is asked for is refused, for the connection is too many.
+    pub(super) is_over_cap: bool,
     pub(super) keep_alive: bool,
     pub(super) head_only: bool,
     /// Headers of the answer to the request that is being dealt with.
@@ -280,7 +282,10 @@ impl Connection {
         let has_body = !matches!(framing.length, Ok(BodyLength::None | BodyLength::Length(0)));
         exchange.keep_alive = head.keep_alive();
         exchange.headers.clear();
-        let event = Event::Request(&head, &mut exchange.headers);
+        let event = match exchange.is_over_cap {
+            false => Event::Request(&head, &mut exchange.headers),
+            true => Event::OverCap(&head, &mut exchange.headers),
+        };
         let answer = (context.on_event)(event, context.out);
         if has_body && !matches!(answer, Answer::ReadBody(..)) {
             // A body that nobody reads must not be taken for the next request.
@@ -301,6 +306,7 @@ impl Connection {
             }
             Answer::Upgrade(upgrade) => self.upgrade(context, &upgrade),
             Answer::RefuseHandshake(refused) => self.refuse_handshake(context, &refused),
+            Answer::RefuseStream(refused) => self.refuse_stream(context, &refused),
             Answer::Stream(stream) => self.begin_stream(context, &stream),
             Answer::Join(admission) => self.begin_join(context.settings, context.now_ms, admission),
             answer => self.answer(context, answer),

@@ -1,9 +1,14 @@
 //! Time: what is due when, and what happens then.
 
+use std::ops::Range;
+
 use super::{CloseReason, Connection, Endpoint, NEVER_MS, Phase, Settings};
 use crate::dialect::Pings;
 use crate::http::refusal::Refusal;
 use crate::protocol::{Opcode, encode_frame};
+
+/// Time for a head on a connection that is too many, in milliseconds. What is asked for decides how it is refused.
+const OVER_CAP_WAIT_MS: u64 = 250;
 
 impl Connection {
     /// Time of the next [`handle_timeout`](Connection::handle_timeout), in milliseconds on the clock that all calls
@@ -61,6 +66,21 @@ impl Connection {
             Phase::CloseSent(_) | Phase::Lingering { .. } => self.finish(CloseReason::PeerGone),
             Phase::Closed(_) => {}
         }
+    }
+
+    /// Has whatever it asks for refused, as one connection too many. If it asks for nothing it is due soon, to be refused
+    /// without a head.
+    pub fn turn_away(&mut self, now_ms: u64) {
+        if let Phase::Http(exchange) = &mut self.phase {
+            exchange.is_over_cap = true;
+            self.phase_deadline_ms = now_ms + OVER_CAP_WAIT_MS;
+        }
+    }
+
+    /// Whether it is one too many, and late to ask.
+    pub fn is_turned_away(&self, due_ms: u64) -> bool {
+        let is_over_cap = matches!(&self.phase, Phase::Http(exchange) if exchange.is_over_cap);
+        is_over_cap && due_ms >= self.phase_deadline_ms
     }
 
     /// The first ping, at a moment that differs between connections.
@@ -201,6 +221,11 @@ impl Connection {
     }
 }
 
+/// Number in a range for a salt. What many do at about that time they do not do at once so.
+pub fn scatter(salt: u32, range: Range<u64>) -> u64 {
+    PingOffset::scatter(salt).between(range)
+}
+
 /// When a connection is pinged: so a million connections that came together are not pinged together.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PingOffset(u16);
@@ -214,7 +239,13 @@ impl PingOffset {
 
     /// Between three quarters and the whole of the interval.
     fn of(self, interval_ms: u64) -> u64 {
-        interval_ms * 3 / 4 + ((interval_ms / 4 * u64::from(self.0)) >> 16)
+        let least_ms = interval_ms * 3 / 4;
+        self.between(least_ms..least_ms + interval_ms / 4)
+    }
+
+    /// A moment in a range, for other things that are not to come together.
+    pub(super) fn between(self, range: Range<u64>) -> u64 {
+        range.start + (((range.end - range.start) * u64::from(self.0)) >> 16)
     }
 }
 

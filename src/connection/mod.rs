@@ -37,24 +37,31 @@ mod refusing;
 mod settings;
 mod websocket;
 
+use std::ops::Range;
+
 pub use crate::dialect::ending::CloseReason;
 pub use compression::Inflation;
 use compression::{Context, context_bytes};
 pub use deflation::Deflation;
 pub use event::{
     Admission, Answer, Awaited, Endpoint, Event, Hold, Label, Message, PublishOptions, Purpose,
-    ReadBody, RefusedHandshake, Reply, Stream, Upgrade,
+    ReadBody, RefusedHandshake, RefusedStream, Reply, Stream, Upgrade,
 };
 use exchange::Exchange;
 pub use gathering::{Gathering, Page};
 use liveness::PingOffset;
+pub use liveness::scatter;
 pub use outbox::{Outbox, OutboxFull, Segment};
 pub use settings::Settings;
 
-use crate::dialect::Encoding;
+use crate::dialect::{Encoding, StreamEnd};
 use crate::http::refusal::Refusal;
 use crate::protocol::deflate::Agreement;
 use crate::protocol::{CloseCode, Decoder, Role};
+
+/// Wait before a stream's reader comes back behind a shutdown, in milliseconds: each another, so that they do not come
+/// together.
+const SHUTDOWN_RETRY_MS: Range<u64> = 1000..5000;
 
 /// No deadline.
 pub const NEVER_MS: u64 = u64::MAX;
@@ -260,7 +267,20 @@ impl Connection {
             }
             // A request that has begun is still answered, if the rest of it comes in time.
             Phase::Http(exchange) if !exchange.is_idle() => exchange.end_after_answer(),
-            Phase::Http(_) | Phase::Stream(_) => self.linger(settings, now_ms, reason),
+            Phase::Stream(encoding) => {
+                if reason == CloseReason::Shutdown {
+                    let end = StreamEnd {
+                        retry_ms: self.ping_offset.between(SHUTDOWN_RETRY_MS) as u32,
+                        refusal: None,
+                    };
+                    settings
+                        .dialects
+                        .get(*encoding)
+                        .encode_stream_end(out, &end);
+                }
+                self.linger(settings, now_ms, reason);
+            }
+            Phase::Http(_) => self.linger(settings, now_ms, reason),
             Phase::CloseSent(_) | Phase::Lingering { .. } | Phase::Closed(_) => {}
         }
     }

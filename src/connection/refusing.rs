@@ -2,11 +2,12 @@
 
 use std::mem;
 
-use super::exchange::{Exchange, lines_of};
+use super::exchange::{Exchange, RequestState, lines_of};
 use super::{
-    CloseReason, Connection, Event, Inflation, InputContext, OnEvent, Phase, RefusedHandshake,
-    Settings,
+    Admission, CloseReason, Connection, Event, Inflation, InputContext, OnEvent, Phase,
+    RefusedHandshake, RefusedStream, Settings, Stream,
 };
+use crate::dialect::{Encoding, StreamEnd, StreamStart};
 use crate::http::refusal::Refusal;
 use crate::http::response;
 
@@ -18,10 +19,49 @@ impl Exchange {
         settings: &Settings,
         out: &mut Vec<u8>,
     ) {
+        if let Some((encoding, retry_ms)) = self.refusable_stream(refusal) {
+            return self.encode_refused_stream((encoding, retry_ms, refusal), settings, out);
+        }
         let (date, own) = (settings.date.get(), mem::take(&mut self.headers));
         let headers: Vec<_> = lines_of(date.as_ref(), &own).collect();
         let (keep_alive, head_only) = (self.keep_alive, self.head_only);
         response::encode_refusal_with(out, refusal, &headers, keep_alive, head_only);
+    }
+
+    /// The stream that was asked for, if its reader would take this refusal for the end.
+    fn refusable_stream(&self, refusal: &Refusal) -> Option<(Encoding, u32)> {
+        let RequestState::Joining(admission) = &self.state else {
+            return None;
+        };
+        match **admission {
+            Admission::Stream(Stream {
+                encoding,
+                retry_ms: Some(retry_ms),
+            }) if refusal.is_for_now() => Some((encoding, retry_ms)),
+            _ => None,
+        }
+    }
+
+    /// Writes a stream that says what was wrong, and when to come back, and is at its end.
+    fn encode_refused_stream(
+        &mut self,
+        (encoding, retry_ms, refusal): (Encoding, u32, &Refusal),
+        settings: &Settings,
+        out: &mut Vec<u8>,
+    ) {
+        let (date, own) = (settings.date.get(), mem::take(&mut self.headers));
+        let headers: Vec<_> = lines_of(date.as_ref(), &own).collect();
+        let dialect = settings.dialects.get(encoding);
+        let start = StreamStart {
+            headers: &headers,
+            joined: None,
+        };
+        dialect.encode_stream_start(out, &start);
+        let end = StreamEnd {
+            retry_ms,
+            refusal: Some((refusal.status, &*refusal.reason)),
+        };
+        dialect.encode_stream_end(out, &end);
     }
 }
 
@@ -85,5 +125,25 @@ impl Connection {
             reason,
             context.out,
         );
+    }
+
+    /// Refuses a stream whose reader would take a status for the end.
+    pub(super) fn refuse_stream(
+        &mut self,
+        context: &mut InputContext<'_, '_>,
+        refused: &RefusedStream,
+    ) {
+        let RefusedStream {
+            encoding,
+            retry_ms,
+            refusal,
+        } = refused;
+        (context.on_event)(Event::Refused(refusal), context.out);
+        let Phase::Http(exchange) = &mut self.phase else {
+            return;
+        };
+        let refused = (*encoding, *retry_ms, refusal);
+        exchange.encode_refused_stream(refused, context.settings, context.out);
+        self.linger(context.settings, context.now_ms, CloseReason::HttpRefused);
     }
 }

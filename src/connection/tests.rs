@@ -46,10 +46,10 @@ fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answ
             let endpoint = match head.target {
                 "/ws" | "/deflate" | "/takeover" => Endpoint::Topic { may_publish: true },
                 "/own" => Endpoint::Handler(3),
-                "/sse" => {
-                    return Answer::Stream(Stream {
-                        encoding: stream_encoding(),
-                    });
+                "/sse" => return Answer::Stream(stream(None)),
+                "/joining" => return Answer::Join(Admission::Stream(stream(None))),
+                "/joining-page" => {
+                    return Answer::Join(Admission::Stream(stream(Some(7000))));
                 }
                 "/pub" => {
                     return read_body(Purpose::Publish {
@@ -72,6 +72,7 @@ fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answ
                 greeting: None,
             })
         }
+        Event::OverCap(..) => Answer::Refuse(Refusal::unavailable("too many").closing()),
         Event::Body(purpose, body) => {
             events.push(format!("body {}", String::from_utf8_lossy(body)));
             match purpose {
@@ -102,6 +103,13 @@ fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answ
             events.push(format!("refused {}", refusal.status));
             Answer::Proceed
         }
+    }
+}
+
+fn stream(retry_ms: Option<u32>) -> Stream {
+    Stream {
+        encoding: stream_encoding(),
+        retry_ms,
     }
 }
 

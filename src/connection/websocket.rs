@@ -140,6 +140,7 @@ impl Connection {
             Answer::Respond(_)
             | Answer::Refuse(_)
             | Answer::RefuseHandshake(_)
+            | Answer::RefuseStream(_)
             | Answer::ReadBody(_)
             | Answer::Await(_)
             | Answer::Upgrade(_)

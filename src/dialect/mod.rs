@@ -162,6 +162,11 @@ pub trait Dialect: Send + Sync {
         let _ = (out, start);
     }
 
+    /// Appends what is last in a stream whose reader is to come back.
+    fn encode_stream_end(&self, out: &mut Vec<u8>, end: &StreamEnd<'_>) {
+        let _ = (out, end);
+    }
+
     /// Appends a sign of life to a stream.
     fn encode_keep_alive(&self, out: &mut Vec<u8>) {
         let _ = out;
@@ -235,6 +240,15 @@ pub struct StreamStart<'a> {
     pub headers: &'a [(&'a str, &'a str)],
     /// Position of its topic, if that was asked.
     pub joined: Option<JoinedAt>,
+}
+
+/// End of a stream whose reader is to come back.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamEnd<'a> {
+    /// Wait before that, in milliseconds.
+    pub retry_ms: u32,
+    /// Refusal that is the whole of the stream: its status and what was wrong.
+    pub refusal: Option<(u16, &'a str)>,
 }
 
 /// Position of a topic as a subscription to it begins.

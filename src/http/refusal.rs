@@ -194,6 +194,12 @@ impl Refusal {
         Refusal::new(505, "version_not_supported", reason.into()).closing()
     }
 
+    /// Whether the same request may be served a little later.
+    #[must_use]
+    pub const fn is_for_now(&self) -> bool {
+        matches!(self.status, 429 | 503)
+    }
+
     /// This refusal, after which the connection closes.
     #[must_use]
     pub const fn closing(mut self) -> Refusal {

@@ -14,11 +14,11 @@ use slab::Slab;
 use super::driver::Readiness;
 use super::slot::{Flags, Slot};
 use super::sweep::Deadlines;
+use crate::application::refusals::over_cap;
 use crate::application::{Application, CommandContext, Lifecycle, Shared};
 use crate::connection::{CloseReason, Connection, Event, Hold, Inflation, NEVER_MS, Settings};
 use crate::fanout::compression::{Compression, Places};
 use crate::handler::ConnectionId;
-use crate::http::refusal::Refusal;
 use crate::hub::ReactorId;
 use crate::metrics::{ReactorMetrics, label_index};
 use crate::net::byte_stream::ByteStream;
@@ -239,6 +239,11 @@ impl<T: ByteStream> Connections<T> {
                 ..
             } = self;
             if let Some(slot) = slots.get_mut(index as usize) {
+                if slot.connection.is_turned_away(due_ms) {
+                    let id = slot.id(self.application.reactor, index);
+                    self.refuse_admission(id, now_ms);
+                    continue;
+                }
                 let age_max_ms = settings.limits.outbox_age_max_ms;
                 let outbox = &mut slot.connection.outbox;
                 let dropped = outbox.expire_droppable(due_ms, age_max_ms);
@@ -459,8 +464,17 @@ impl<T: ByteStream> Connections<T> {
         }
     }
 
-    /// Turns away a connection that is over the cap.
-    pub fn refuse_admission(&mut self, id: ConnectionId, now_ms: u64) {
+    /// Turns away a connection that is over the cap, by what it asks for.
+    pub fn turn_away(&mut self, id: ConnectionId, now_ms: u64) {
+        if let Some(slot) = self.slots.get_mut(id.index as usize) {
+            slot.connection.turn_away(now_ms);
+            let deadline_ms = slot.connection.deadline_ms(&self.settings);
+            self.deadlines.set(id.index as usize, deadline_ms);
+        }
+    }
+
+    /// Refuses a connection that is over the cap and has not asked for anything.
+    fn refuse_admission(&mut self, id: ConnectionId, now_ms: u64) {
         let Connections {
             slots,
             application,
@@ -471,8 +485,7 @@ impl<T: ByteStream> Connections<T> {
         let Some(slot) = slots.get_mut(id.index as usize) else {
             return;
         };
-        let refusal =
-            Refusal::unavailable("as many connections as connections_max allows are open");
+        let refusal = over_cap();
         let mut current = CommandContext {
             id,
             identity: &mut slot.identity,

@@ -203,7 +203,7 @@ impl<D: Driver> Reactor<D> {
         self.connections
             .insert_from(transport, listener, self.now_ms);
         if over {
-            self.connections.refuse_admission(id, self.now_ms);
+            self.connections.turn_away(id, self.now_ms);
         }
     }
 

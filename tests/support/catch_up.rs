@@ -176,11 +176,14 @@ pub fn next_block(wire: &mut Wire) -> Block {
         let mut block = Block::default();
         for line in text.lines().filter(|line| !line.is_empty()) {
             let (name, value) = line.split_once(':').expect("name: value");
-            let value = Some(value.trim_start().to_owned());
+            let value = value.strip_prefix(' ').unwrap_or(value).to_owned();
             match name {
-                "id" => block.id = value,
-                "event" => block.event = value,
-                "data" => block.data = value,
+                "id" => block.id = Some(value),
+                "event" => block.event = Some(value),
+                "data" => {
+                    let before = block.data.take().map(|data| data + "\n");
+                    block.data = Some(before.unwrap_or_default() + &value);
+                }
                 "" => {}
                 _ => panic!("{line}"),
             }

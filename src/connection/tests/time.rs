@@ -202,6 +202,27 @@ fn a_connection_between_requests_is_kept_for_a_while() {
 }
 
 #[test]
+fn a_page_whose_stream_does_not_begin_comes_back() {
+    for (target, status, rest) in [
+        (
+            "/joining",
+            503,
+            "the hub did not answer in time; try again\n",
+        ),
+        ("/joining-page", 200, "try again\"}\n\n"),
+    ] {
+        let mut driver = Driver::new();
+        driver.feed(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        driver.wait_until(100);
+        let out = driver.text();
+        assert!(out.starts_with(&format!("HTTP/1.1 {status} ")), "{out}");
+        assert_eq!(out.contains("retry: 7000\n"), status == 200, "{out}");
+        assert!(out.ends_with(rest), "{out}");
+        driver.assert_ending(Label::Closing, CloseReason::HttpTimeout);
+    }
+}
+
+#[test]
 fn a_hub_that_does_not_answer_is_a_503() {
     let mut driver = Driver::new();
     driver.feed(&[PUBLISH, GET].concat());

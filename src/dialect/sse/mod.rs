@@ -6,12 +6,16 @@
 #[doc(hidden)]
 pub mod event;
 
-use super::{Dialect, Framing, StreamStart};
+use super::object::Object;
+use super::{Dialect, Framing, StreamEnd, StreamStart};
 use crate::hub::{Kind, Publication};
 use crate::topic::Pattern;
 
 /// The event that says that what came after the given position does not follow.
 const GAP_EVENT: &str = "gap";
+
+/// The event of a stream that is refused for now.
+const UNAVAILABLE_EVENT: &str = "unavailable";
 
 /// The dialect.
 pub struct Sse;
@@ -49,6 +53,19 @@ impl Dialect for Sse {
         if !joined.has_replay {
             // Who is cut off before the first event comes back with this.
             event::encode_id(out, &position);
+        }
+    }
+
+    fn encode_stream_end(&self, out: &mut Vec<u8>, end: &StreamEnd<'_>) {
+        event::encode_retry(out, end.retry_ms);
+        if let Some((status, reason)) = end.refusal {
+            let mut data = Vec::new();
+            Object::new(&mut data)
+                .value("status", status)
+                .text("reason", reason)
+                .end();
+            let data = String::from_utf8_lossy(&data);
+            event::encode_event(out, None, Some(UNAVAILABLE_EVENT), &data);
         }
     }
 

@@ -271,6 +271,7 @@ fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answ
             events.push(format!("{} {}", head.method.as_str(), head.target));
             answer_request(&head)
         }
+        Event::OverCap(..) => Answer::Refuse(Refusal::unavailable("too many")),
         Event::Body(purpose, body) => {
             assert!(body.len() <= BODY_BYTES_MAX);
             events.push(format!("body {body:?}"));
