@@ -12,6 +12,7 @@ mod fields;
 pub mod file;
 mod limits;
 mod listener;
+mod reload;
 mod rights;
 mod secret;
 #[cfg(feature = "config-file")]

@@ -1,13 +1,15 @@
 //! A running server's handle for any thread: publish, count, shut down.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
 
 use crate::application::brought::BroughtCommand;
 use crate::application::{Lifecycle, Shared};
+use crate::config::Config;
 use crate::connection::Message;
 use crate::dialect::check_key;
 use crate::hub::{Command, Origin, Publication, Receipt, Report};
@@ -15,21 +17,40 @@ use crate::reactor::mailbox::Mailbox;
 use crate::topic::Topic;
 use crate::worker::Shards;
 
+mod reload;
+
+pub use reload::{ReloadError, Reloaded};
+
 /// Handle of a server, for any thread. Clones are cheap and mean the same server.
 #[derive(Clone)]
 pub struct Handle {
     shared: Shared,
     mailboxes: Arc<[Arc<Mailbox>]>,
     started: Instant,
+    /// The configuration in force.
+    running: Arc<Mutex<Config>>,
+    publication_bytes_max: Arc<AtomicUsize>,
 }
 
 impl Handle {
-    pub(crate) fn new(shared: Shared, mailboxes: Vec<Arc<Mailbox>>, started: Instant) -> Handle {
+    pub(crate) fn new(
+        shared: Shared,
+        mailboxes: Vec<Arc<Mailbox>>,
+        started: Instant,
+        config: Config,
+    ) -> Handle {
         Handle {
             shared,
             mailboxes: mailboxes.into(),
             started,
+            publication_bytes_max: Arc::new(AtomicUsize::new(config.limits.publication_bytes_max)),
+            running: Arc::new(Mutex::new(config)),
         }
+    }
+
+    /// The configuration in force. Whoever panicked with it has not changed it.
+    fn running(&self) -> MutexGuard<'_, Config> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The hub, for its workers.
@@ -92,7 +113,7 @@ impl Handle {
         let topic = Topic::from_text(topic)
             .map_err(|refusal| PublishError::InvalidTopic(refusal.reason.into_owned()))?;
         let payload = message.payload();
-        let bytes_max = self.shared.settings.limits.publication_bytes_max;
+        let bytes_max = self.publication_bytes_max.load(Ordering::Relaxed);
         if payload.len() > bytes_max {
             return Err(PublishError::TooBig {
                 bytes: payload.len(),

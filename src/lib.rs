@@ -108,7 +108,7 @@ pub use config::{Access, Config, ConfigError, Deflate, ListenAddress, Listener, 
 #[doc(inline)]
 pub use dialect::umbel_v1;
 pub use error::Error;
-pub use handle::{Counts, Handle, PendingReceipt, PublishError};
+pub use handle::{Counts, Handle, PendingReceipt, PublishError, ReloadError, Reloaded};
 pub use handler::{CloseCode, CloseReason, ConnectionId, Handler, Message, Peer};
 pub use hub::{Position, Report};
 pub use net::binding::InheritedSocket;

@@ -17,7 +17,7 @@ use crate::application::{LifecycleCell, OwnEndpoint, Shared};
 use crate::auth::Authority;
 use crate::auth::access::Authorizer;
 use crate::auth::tokens::TokenRights;
-use crate::config::{Access, Config, ConfigError, Listener, Listeners, Origins, Rights};
+use crate::config::{Config, ConfigError, Listener, Rights};
 use crate::connection::Settings;
 use crate::dialect::Dialects;
 use crate::error::Error;
@@ -31,7 +31,7 @@ use crate::net::binding::InheritedSocket;
 use crate::reactor::mailbox::{Inbox, Mailbox, mailbox};
 use crate::reactor::mio_driver::{MioDriver, Selector};
 use crate::reactor::{Context, Reactor};
-use crate::topic::{TopicRule, TopicRules};
+use crate::topic::TopicRule;
 use crate::worker::{Outlet, QueueLimits, Shards, WorkQueue};
 
 mod listening;
@@ -153,17 +153,7 @@ impl Builder {
     /// When a setting cannot stand, the address cannot be listened on, or an event loop cannot be set up.
     pub fn bind(mut self) -> Result<Server, Error> {
         if self.authorizer.is_some() {
-            // Who may do what is said by code, so the configuration need not.
-            for access in [
-                &mut self.config.publish,
-                &mut self.config.subscribe,
-                &mut self.config.observe,
-            ] {
-                access.get_or_insert(Access::Nobody);
-            }
-            if Listeners::of(&self.config.listeners).are_open() {
-                self.config.origins.get_or_insert(Origins::Loopback);
-            }
+            self.config.leave_rights_to_code();
         }
         self.config.check()?;
         for OwnEndpoint { path, .. } in &self.routes {
@@ -231,7 +221,7 @@ impl<'a> Assembly<'a> {
             commands_max: limits.commands_max,
             bytes_max: limits.command_bytes_max,
         };
-        let settings = settings(config, dialects);
+        let settings = Settings::of(config, dialects);
         let (shards, work) = Shards::new(
             &epochs,
             outlets.collect(),
@@ -256,6 +246,7 @@ impl<'a> Assembly<'a> {
             metrics,
             commands: Arc::new(CommandQueues::new(reactors, limits)),
             lifecycle: Arc::new(LifecycleCell::default()),
+            live: Arc::default(),
         };
         Ok(Assembly {
             config,
@@ -313,7 +304,7 @@ impl<'a> Assembly<'a> {
                 Reactor::new(driver, inbox, id, context.clone())
             })
             .collect();
-        let handle = Handle::new(shared, mailboxes, started);
+        let handle = Handle::new(shared, mailboxes, started, config.clone());
         Ok(Server {
             handle,
             reactors,
@@ -325,13 +316,6 @@ impl<'a> Assembly<'a> {
             policy,
         })
     }
-}
-
-fn settings(config: &Config, dialects: Dialects) -> Settings {
-    Settings::new(&config.limits)
-        .with_deflate(config.deflate, config.deflate_client_takeover)
-        .with_dialects(dialects)
-        .with_topic_rules(TopicRules::new(config.topic_rules.clone()))
 }
 
 fn entropy() -> Result<u64, Error> {

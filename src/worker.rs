@@ -236,6 +236,14 @@ impl Shards {
         outcome
     }
 
+    /// Settings of one shard, of those of all together.
+    pub fn share_of(&self, settings: &ShardSettings) -> ShardSettings {
+        ShardSettings {
+            history_bytes_max: settings.history_bytes_max / self.cells.len().max(1),
+            ..settings.clone()
+        }
+    }
+
     /// A reactor begins a tick: again it carries out commands itself, as many as a tick is to last.
     pub fn begin_tick(&self, reactor: ReactorId) {
         if let Some(TickVisits(visits)) = self.tick_visits.get(usize::from(reactor.0)) {

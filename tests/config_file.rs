@@ -5,9 +5,31 @@ mod file;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
 
-use file::{Folder, run, umbel};
+use file::Folder;
 use serde_json::Value;
+
+/// `umbel` with these arguments, and without the variables of whoever runs the tests.
+fn umbel(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_umbel"));
+    command.args(arguments).stdin(Stdio::null());
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("UMBEL_") {
+            command.env_remove(name);
+        }
+    }
+    command.env_remove("CREDENTIALS_DIRECTORY");
+    command
+}
+
+/// Runs to the end: the exit code, standard output and standard error.
+fn run(command: &mut Command) -> (i32, String, String) {
+    let output = command.output().expect("umbel can be started");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let code = output.status.code().expect("it ends by itself");
+    (code, text(&output.stdout), text(&output.stderr))
+}
 
 /// The settings that would hold with this file, these variables and these flags.
 fn settings(folder: &Folder, variables: &[(&str, &str)], flags: &[&str]) -> Value {

@@ -362,21 +362,34 @@ impl Application {
         id: Option<u32>,
         target: &Target,
     ) -> Result<(), CommandError> {
-        let many = self.multi_subscriptions.get_mut(turn.subscribed);
+        if !self.end_subscription(turn.id, turn.subscribed, target) {
+            let reason = "this connection has no such subscription";
+            return Err(CommandError::new(id, ErrorCode::NotSubscribed, reason));
+        }
+        turn.reply(id, &Reply::Unsubscribed(target));
+        Ok(())
+    }
+
+    /// Ends one of the subscriptions of a connection that has many. False: it has no such subscription.
+    pub(super) fn end_subscription(
+        &mut self,
+        connection: ConnectionId,
+        subscribed: Subscribed,
+        target: &Target,
+    ) -> bool {
+        let many = self.multi_subscriptions.get_mut(subscribed);
         let removed = many.and_then(|many| {
             let membership = many.subscriptions.remove(target)?;
             Some((membership, many.best_form))
         });
         let Some((membership, form)) = removed else {
-            let reason = "this connection has no such subscription";
-            return Err(CommandError::new(id, ErrorCode::NotSubscribed, reason));
+            return false;
         };
         if let Target::Pattern(pattern) = target {
-            self.discount_pattern(turn.subscribed, pattern);
+            self.discount_pattern(subscribed, pattern);
         }
-        self.leave(turn.id, target, membership, form);
-        turn.reply(id, &Reply::Unsubscribed(target));
-        Ok(())
+        self.leave(connection, target, membership, form);
+        true
     }
 
     /// Ends a subscription that a connection had. One to a topic that the hub has yet to answer ends when it does.

@@ -6,11 +6,13 @@ mod hosts;
 mod joins;
 pub mod json;
 mod listings;
+pub mod live;
 mod parameters;
 mod publishes;
 pub mod receipts;
 pub mod refusals;
 mod requests;
+mod rights;
 pub mod route;
 mod surface;
 
@@ -38,6 +40,7 @@ use crate::metrics::{Metrics, ReactorMetrics};
 use crate::protocol::deflate::Agreement;
 use crate::worker::Shards;
 use brought::{CommandInbox, CommandQueues};
+use live::{LiveCell, ShardReload};
 use receipts::Receipts;
 
 /// State of the server.
@@ -115,6 +118,8 @@ pub struct Shared {
     pub commands: Arc<CommandQueues>,
     /// State of the server.
     pub lifecycle: Arc<LifecycleCell>,
+    /// The newest settings.
+    pub live: Arc<LiveCell>,
 }
 
 /// The connection whose event is being dealt with.
@@ -184,6 +189,10 @@ pub struct Application {
     /// This tick's moment on the process's clock, for publications.
     pub now_us: u64,
     next_expiry_ms: u64,
+    /// Of the settings in force here.
+    pub(crate) generation: u64,
+    /// On reactor 0: a reload on its way to the shards.
+    shard_reload: Option<ShardReload>,
     /// The log has the hint about PROXY headers already: once is enough.
     is_proxy_logged: bool,
     /// The log has the hint about queries of topics already.
@@ -213,6 +222,8 @@ impl Application {
             deferred_bytes: 0,
             now_us: 0,
             next_expiry_ms: 0,
+            generation: 0,
+            shard_reload: None,
             is_proxy_logged: false,
             is_query_logged: false,
         }
@@ -269,7 +280,7 @@ impl Application {
 
     /// Whether the hub has yet to take something.
     pub fn has_backpressure(&self) -> bool {
-        !self.deferred.is_empty() || self.topics.has_forsaken()
+        !self.deferred.is_empty() || self.shard_reload.is_some() || self.topics.has_forsaken()
     }
 
     /// Queues a publication for delivery at the end of this tick's mail. One that nobody here subscribes to any more is

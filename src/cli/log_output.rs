@@ -15,8 +15,9 @@ use serde_json::{Map, Value as Json};
 /// Starts logging, from this level on.
 pub fn start(level: &str, is_json: bool) {
     let mut builder = Builder::new();
+    // The level that counts is log's own, which can change.
     builder
-        .filter_level(level.parse().unwrap_or(LevelFilter::Info))
+        .filter_level(LevelFilter::Trace)
         .target(Target::Stderr);
     if is_json {
         builder.format(write_json);
@@ -26,6 +27,12 @@ pub fn start(level: &str, is_json: bool) {
         builder.format(write_text);
     }
     builder.init();
+    set_level(level);
+}
+
+/// Logs from this level on.
+pub fn set_level(level: &str) {
+    log::set_max_level(level.parse().unwrap_or(LevelFilter::Info));
 }
 
 fn write_text(out: &mut Formatter, record: &Record<'_>) -> std::io::Result<()> {

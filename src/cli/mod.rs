@@ -5,6 +5,7 @@
 //! | `serve` | `umbel serve`: settings to [`Config`](umbel::Config) to a running server |
 //! | `signals` | what SIGTERM, SIGINT and SIGHUP do to it |
 //! | `inherited` | listening sockets that a socket unit of systemd hands over |
+//! | `reload` | the file again, for a server that runs |
 //! | `settings` | flags and variables of all settings, and the file under them |
 //! | `log_output` | log lines, for people or as JSON |
 //! | `sub`, `publish` | `umbel sub` and `umbel pub` |
@@ -28,6 +29,7 @@ mod inherited;
 mod log_output;
 mod machine;
 mod publish;
+mod reload;
 mod serve;
 mod settings;
 mod signals;

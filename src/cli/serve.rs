@@ -12,6 +12,7 @@ use umbel::{Config, Origins, Server, TopicRule};
 
 #[cfg(unix)]
 use super::inherited;
+use super::reload::Reloader;
 use super::settings::{self, Gathered};
 use super::{log_output, signals};
 
@@ -58,7 +59,7 @@ pub fn run(matches: &ArgMatches, command: &Command) -> Result<ExitCode, Box<dyn 
     let is_json = format == "json";
     log_output::start(&level, is_json);
     let failed = match gathered.config() {
-        Ok(config) => match serve(matches, config, &gathered) {
+        Ok(config) => match serve((matches, command), config, &gathered) {
             Ok(()) => return Ok(ExitCode::SUCCESS),
             Err(error) => error,
         },
@@ -79,7 +80,7 @@ pub fn run(matches: &ArgMatches, command: &Command) -> Result<ExitCode, Box<dyn 
 }
 
 fn serve(
-    matches: &ArgMatches,
+    (matches, command): (&ArgMatches, &Command),
     mut config: Config,
     gathered: &Gathered,
 ) -> Result<(), Box<dyn Error>> {
@@ -99,9 +100,9 @@ fn serve(
         builder = builder.inherited(&name, socket);
     }
     let server = builder.bind()?;
-    signals::watch(server.handle(), || {
-        log::info!("nothing to reload: the settings come from no file");
-    })?;
+    let format = gathered.values.choice("log_format");
+    let reloader = Reloader::new(server.handle(), matches, command, format);
+    signals::watch(server.handle(), move || reloader.reload())?;
     server.run()?;
     Ok(())
 }

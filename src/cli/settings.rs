@@ -104,6 +104,8 @@ pub struct Gathered {
     pub problems: Vec<Problem>,
     /// Warnings about where secrets are.
     pub warnings: Vec<Problem>,
+    /// Whether a secret is a credential of the service.
+    pub has_credentials: bool,
 }
 
 /// Reads the file, and puts variables and flags over it. `command` is the whole command line, whose variables are known.
@@ -113,6 +115,7 @@ pub fn gather(matches: &ArgMatches, command: &Command) -> Gathered {
         mut problems,
         warnings,
         secret_variables,
+        has_credentials,
     } = match matches.get_one::<PathBuf>("config") {
         Some(path) => file::read(path),
         None => FileSettings::default(),
@@ -144,6 +147,7 @@ pub fn gather(matches: &ArgMatches, command: &Command) -> Gathered {
         values,
         problems,
         warnings,
+        has_credentials,
     }
 }
 

@@ -405,6 +405,13 @@ impl Connection {
         }
     }
 
+    /// Sets whether messages are published to its topic.
+    pub fn set_may_publish(&mut self, allowed: bool) {
+        if let Endpoint::Topic { may_publish } = &mut self.endpoint {
+            *may_publish = allowed;
+        }
+    }
+
     /// The own endpoint that it is on, until it is freed.
     pub fn handler(&self) -> Option<u16> {
         match self.endpoint {

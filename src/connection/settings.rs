@@ -1,6 +1,6 @@
 //! The limits as the parts of a connection take them: made once for each reactor.
 
-use crate::config::{Deflate, Limits};
+use crate::config::{Config, Deflate, Limits};
 use crate::dialect::Dialects;
 use crate::hub::ShardSettings;
 use crate::protocol::deflate::Policy;
@@ -57,6 +57,14 @@ impl Settings {
             date: http::date::AnswerDate::default(),
             dialects: Dialects::default(),
         }
+    }
+
+    /// Those of a configuration, with these dialects.
+    pub fn of(config: &Config, dialects: Dialects) -> Settings {
+        Settings::new(&config.limits)
+            .with_deflate(config.deflate, config.deflate_client_takeover)
+            .with_dialects(dialects)
+            .with_topic_rules(TopicRules::new(config.topic_rules.clone()))
     }
 
     /// Lets topics have what the rules say.

@@ -41,11 +41,13 @@ pub enum CloseReason {
     Dialect(CloseCode),
     /// The server is shutting down.
     Shutdown,
+    /// A reload took the right away that it lived by.
+    RightsLost,
 }
 
 impl CloseReason {
     /// One label for each kind of reason.
-    pub const LABELS: [&'static str; 17] = [
+    pub const LABELS: [&'static str; 18] = [
         "peer",
         "peer_gone",
         "transport",
@@ -63,6 +65,7 @@ impl CloseReason {
         "handler",
         "shutdown",
         "dialect",
+        "rights_lost",
     ];
 
     /// The place of its label in [`LABELS`](CloseReason::LABELS).
@@ -85,6 +88,7 @@ impl CloseReason {
             CloseReason::Handler(_) => 14,
             CloseReason::Shutdown => 15,
             CloseReason::Dialect(_) => 16,
+            CloseReason::RightsLost => 17,
         }
     }
 
@@ -133,6 +137,10 @@ impl CloseReason {
             CloseReason::OverBudget => (
                 CloseCode::TRY_AGAIN_LATER,
                 "the server's memory budget is used up",
+            ),
+            CloseReason::RightsLost => (
+                CloseCode::FORBIDDEN,
+                "forbidden: the rights on this server have changed",
             ),
             CloseReason::Shutdown => (
                 CloseCode::GOING_AWAY,

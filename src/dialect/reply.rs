@@ -50,4 +50,6 @@ pub struct Subscribed<'a> {
 pub enum Push<'a> {
     /// Somebody has come to a topic, or gone.
     Presence(&'a PresenceChange),
+    /// The right to a subscription is gone, and the subscription with it.
+    Unsubscribed(&'a Target),
 }

@@ -105,6 +105,16 @@ impl Subscriptions {
         }
     }
 
+    /// Targets of all, in their order.
+    pub fn targets(&self) -> Vec<Target> {
+        let mut all: Vec<_> = match &self.0 {
+            Repr::Few(list) => list.iter().map(|it| it.0.clone()).collect(),
+            Repr::Many(map) => map.keys().cloned().collect(),
+        };
+        all.sort_unstable();
+        all
+    }
+
     /// Takes all out, in the order of their targets: so it is the same in every run of a simulation.
     pub fn take_sorted(&mut self) -> Vec<(Target, Membership)> {
         let mut all = match std::mem::take(self).0 {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::listing::{Listing, Scope};
 use super::presence::{Member, PresenceChange};
 use super::publication::{Position, Publication};
+use super::shard::ShardSettings;
 use crate::topic::Topic;
 
 /// A reactor, by its number from 0.
@@ -151,6 +152,20 @@ pub enum Command {
         /// The moment on the process's monotonic clock.
         now_us: u64,
     },
+    /// Take new settings. Topics take to them by [`Command::Migrate`].
+    Reload {
+        /// The shard, from 0.
+        shard: u32,
+        /// The settings.
+        settings: Box<ShardSettings>,
+    },
+    /// Bring some topics to the newest settings: answered by [`Effect::Migrated`]. To be sent again until all are.
+    Migrate {
+        /// The shard, from 0.
+        shard: u32,
+        /// The reactor that is answered.
+        reactor: ReactorId,
+    },
 }
 
 /// Key that chooses the shard of a command.
@@ -185,7 +200,9 @@ impl Command {
                 scope: Scope::Places { shard, .. },
                 ..
             }
-            | Command::Expire { shard, .. } => CommandRoute::Shard(*shard),
+            | Command::Expire { shard, .. }
+            | Command::Reload { shard, .. }
+            | Command::Migrate { shard, .. } => CommandRoute::Shard(*shard),
         }
     }
 
@@ -277,6 +294,13 @@ pub enum Effect {
         /// The listing, which knows its reactor.
         listing: Box<Listing>,
     },
+    /// A shard has taken a step towards its newest settings.
+    Migrated {
+        /// The reactor that sent for it.
+        reactor: ReactorId,
+        /// Whether all topics are there.
+        is_done: bool,
+    },
 }
 
 // There are thousands of places for them in each queue, made when the server starts.
@@ -290,7 +314,8 @@ impl Effect {
             | Effect::Published { reactor, .. }
             | Effect::Joined { reactor, .. }
             | Effect::PresenceChanged { reactor, .. }
-            | Effect::Present { reactor, .. } => *reactor,
+            | Effect::Present { reactor, .. }
+            | Effect::Migrated { reactor, .. } => *reactor,
             Effect::Listed { listing } => listing.reactor(),
         }
     }
@@ -305,7 +330,9 @@ impl Effect {
             }
             Effect::Present { members, .. } => size_of_val(&**members),
             Effect::Listed { listing } => listing.bytes(),
-            Effect::Published { .. } | Effect::PresenceChanged { .. } => 0,
+            Effect::Published { .. } | Effect::PresenceChanged { .. } | Effect::Migrated { .. } => {
+                0
+            }
         }
     }
 }

@@ -262,6 +262,48 @@ impl Histories {
         self.keep_bytes_max();
     }
 
+    /// Brings a ring nearer to new limits, by so many publications. True once it fits them: they hold then, and the ring is
+    /// not there any more if its topic is among those of [`take_emptied`](Histories::take_emptied).
+    pub fn approach(
+        &mut self,
+        ring: RingId,
+        limits: HistoryLimits,
+        publications_max: usize,
+    ) -> bool {
+        let RingId(id) = ring;
+        let entry = &mut self.rings[id as usize];
+        let old = std::mem::replace(&mut entry.limits, limits);
+        let mut left = publications_max;
+        while left > 0 && entry.is_over(self.now_us) {
+            self.bytes -= entry.pop();
+            self.publications -= 1;
+            left -= 1;
+        }
+        let fits = !entry.is_over(self.now_us);
+        if !fits {
+            // What comes meanwhile takes the place of what is oldest, so that it ends.
+            entry.limits = HistoryLimits {
+                publications_max: entry.publications.len() as u32,
+                ..old
+            };
+        }
+        let (before_us, oldest_us) = (entry.expiry_us, entry.oldest_expiry_us());
+        if !self.remove_if_empty(id) {
+            self.rings[id as usize].expiry_us = oldest_us;
+            self.expiries.remove(&(before_us, id));
+            self.expiries.insert((oldest_us, id));
+        }
+        fits
+    }
+
+    /// Brings the bound on all rings nearer to this one. It falls by so many bytes. True once it is reached.
+    pub fn approach_bytes_max(&mut self, bytes_max: usize, step: usize) -> bool {
+        let within = self.bytes().saturating_sub(step);
+        self.bytes_max = bytes_max.max(within);
+        self.keep_bytes_max();
+        self.bytes_max == bytes_max
+    }
+
     /// Place of a topic whose ring was evicted since the last call.
     pub fn take_emptied(&mut self) -> Option<u32> {
         self.emptied.pop()

@@ -52,6 +52,12 @@ impl Presence {
         self.told.len() + self.untold.len()
     }
 
+    /// Those of whom others are told, in the end.
+    pub fn into_told(self) -> Vec<Member> {
+        let told = self.told.into_iter();
+        told.map(|(name, info)| member(name, info)).collect()
+    }
+
     /// Somebody came. Gives who is to be told to the others as having come.
     pub fn join(&mut self, member: Member, told_max: usize) -> Option<Member> {
         let name = (member.reactor, member.connection);

@@ -13,6 +13,7 @@ use crate::topic::TopicRules;
 use crate::topic::table::TopicTable;
 
 mod listings;
+mod migration;
 
 /// Settings of a shard: rules and limits of its topics.
 #[derive(Clone, Debug)]
@@ -57,6 +58,8 @@ pub struct Shard {
     rules: TopicRules,
     recovery: RecoveryLimits,
     presence_max: usize,
+    /// Topics are on their way to new settings.
+    migration: Option<Box<migration::Migration>>,
     /// The epoch of the next topic that comes into being.
     next_epoch: u64,
 }
@@ -74,6 +77,7 @@ impl Shard {
                 bytes_max: settings.recovery_bytes_max,
             },
             presence_max: settings.presence_max,
+            migration: None,
             next_epoch: first_epoch,
         }
     }
@@ -138,6 +142,11 @@ impl Shard {
             } => effects.push(self.list(&scope, reactor, connection)),
             Command::PassOn { listing } => effects.push(Effect::Listed { listing }),
             Command::Expire { now_us, .. } => self.handle_expire(now_us),
+            Command::Reload { settings, .. } => self.reload(*settings),
+            Command::Migrate { reactor, .. } => {
+                let is_done = self.migrate(effects);
+                effects.push(Effect::Migrated { reactor, is_done });
+            }
         }
         0
     }

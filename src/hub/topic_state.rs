@@ -62,6 +62,18 @@ impl Kept {
 }
 
 impl Reactors {
+    /// Those of a topic that has subscribers only. None where nobody subscribes.
+    pub fn of(mut list: Vec<(ReactorId, LocalTopic)>) -> Option<Reactors> {
+        match &list[..] {
+            [] => None,
+            &[(reactor, local)] => Some(Reactors::One(reactor, local)),
+            _ => {
+                list.shrink_to_fit();
+                Some(Reactors::Many(Box::new(list)))
+            }
+        }
+    }
+
     /// Adds a reactor, or what it calls the topic from now on.
     pub fn set(&mut self, reactor: ReactorId, local: LocalTopic) {
         let list = match self {

@@ -16,6 +16,8 @@ impl CloseCode {
     pub const NORMAL: CloseCode = CloseCode(1000);
     /// 1001: the server goes down, or the page was left.
     pub const GOING_AWAY: CloseCode = CloseCode(1001);
+    /// 4403: forbidden. One of those that applications give their own meaning.
+    pub const FORBIDDEN: CloseCode = CloseCode(4403);
     /// 1002: a protocol error.
     pub const PROTOCOL_ERROR: CloseCode = CloseCode(1002);
     /// 1003: a kind of data that the endpoint does not take.

@@ -58,6 +58,10 @@ pub struct Connections<T> {
     pub(crate) outbox_bytes: usize,
     pub(crate) inbound_bytes_max: usize,
     pub(crate) outbox_bytes_max: usize,
+    /// How many reactors there are.
+    reactors: usize,
+    /// After a reload: the next slot whose rights are to be judged again.
+    pub(crate) judge_from: Option<usize>,
     /// Slots touched by deliveries, to be looked at afterwards.
     pub(crate) touched: Vec<u32>,
     due: Vec<u32>,
@@ -76,7 +80,7 @@ impl<T: ByteStream> Connections<T> {
     pub fn new(reactor: ReactorId, reactors: usize, shared: Shared) -> Connections<T> {
         let settings = Arc::clone(&shared.settings);
         let metrics = Arc::clone(shared.metrics.reactor(usize::from(reactor.0)));
-        Connections {
+        let mut connections = Connections {
             application: Application::new(reactor, shared),
             slots: Slab::new(),
             shrink: Shrink::default(),
@@ -92,8 +96,10 @@ impl<T: ByteStream> Connections<T> {
             closed: Vec::new(),
             inbound_bytes: 0,
             outbox_bytes: 0,
-            inbound_bytes_max: settings.limits.inbound_bytes_total_max / reactors.max(1),
-            outbox_bytes_max: settings.limits.outbox_bytes_total_max / reactors.max(1),
+            inbound_bytes_max: 0,
+            outbox_bytes_max: 0,
+            reactors: reactors.max(1),
+            judge_from: None,
             touched: Vec::new(),
             due: Vec::new(),
             drain: None,
@@ -101,7 +107,16 @@ impl<T: ByteStream> Connections<T> {
             places: Places::default(),
             ring: None,
             settings,
-        }
+        };
+        connections.bound_bytes();
+        connections
+    }
+
+    /// Takes this reactor's part of the bounds on the memory of all connections.
+    pub(crate) fn bound_bytes(&mut self) {
+        let limits = &self.settings.limits;
+        self.inbound_bytes_max = limits.inbound_bytes_total_max / self.reactors;
+        self.outbox_bytes_max = limits.outbox_bytes_total_max / self.reactors;
     }
 
     /// Connections, those that are ending included.
@@ -206,7 +221,7 @@ impl<T: ByteStream> Connections<T> {
 
     /// Whether connections have bytes left to read, which no event will announce.
     pub fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
+        !self.ready.is_empty() || self.judge_from.is_some()
     }
 
     /// Gives a turn to each connection that had bytes left over.

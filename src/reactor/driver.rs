@@ -1,7 +1,9 @@
 //! What a reactor has of the world outside: events, new connections and the time.
 
 use std::io;
+use std::sync::Arc;
 
+use crate::connection::Settings;
 use crate::handler::ConnectionId;
 use crate::hub::Effect;
 use crate::net::byte_stream::ByteStream;
@@ -60,6 +62,9 @@ pub trait Driver {
     /// # Errors
     /// As of `setsockopt(2)` and `epoll_ctl(2)`.
     fn register(&mut self, transport: &mut Self::Transport, id: ConnectionId) -> io::Result<()>;
+
+    /// New connections get these settings.
+    fn take_settings(&mut self, _: &Arc<Settings>) {}
 
     /// A transport is about to be closed: no more events for it.
     fn release(&mut self, transport: &mut Self::Transport);

@@ -11,6 +11,9 @@ use crate::handler::ConnectionId;
 use crate::hub::{Effect, Joined, LocalTopic, Position, PresenceChange, Report};
 use crate::net::byte_stream::ByteStream;
 
+/// Subscriptions whose right is judged again in one tick after a reload.
+const SUBSCRIPTIONS_JUDGED_PER_TICK: usize = 1000;
+
 impl<T: ByteStream> Connections<T> {
     /// Takes one effect of the hub's. Publications are gathered; [`deliver`](Connections::deliver) writes them.
     pub fn handle_effect(&mut self, effect: Effect, now_ms: u64) {
@@ -44,6 +47,7 @@ impl<T: ByteStream> Connections<T> {
                 application.handle_present(context, request, &members, total);
                 true
             }),
+            Effect::Migrated { is_done, .. } => self.application.handle_migrated(is_done),
             Effect::Listed { listing } => {
                 if let Some((id, listing)) = self.application.handle_listed(listing) {
                     self.with_connection(id, now_ms, |application, context| {
@@ -62,6 +66,7 @@ impl<T: ByteStream> Connections<T> {
         application
             .topics
             .retire(|command| shards.submit(command, Some(reactor)).is_ok());
+        application.poll_shard_reload();
         self.retry_deferred();
     }
 
@@ -95,6 +100,42 @@ impl<T: ByteStream> Connections<T> {
         (application, context)
     }
 
+    /// Takes newer settings if there are any, and judges the rights of some open connections by them.
+    /// True: they are newer.
+    pub fn poll_reload(&mut self, now_ms: u64) -> bool {
+        let is_newer = self.application.has_reload();
+        if is_newer {
+            self.application.take_live();
+            self.settings = Arc::clone(&self.application.shared.settings);
+            self.bound_bytes();
+            self.judge_from = Some(0);
+        }
+        if let Some(first) = self.judge_from {
+            self.judge_from = self.judge_again(first, now_ms);
+        }
+        is_newer
+    }
+
+    /// Judges rights from this slot on, until as many subscriptions are looked at as a tick has time for. Gives the next
+    /// slot, if there is one.
+    fn judge_again(&mut self, first: usize, now_ms: u64) -> Option<usize> {
+        let mut left = SUBSCRIPTIONS_JUDGED_PER_TICK;
+        for index in first..self.slots.capacity() {
+            if left == 0 {
+                return Some(index);
+            }
+            let Some(slot) = self.slots.get(index) else {
+                continue;
+            };
+            let id = slot.id(self.application.reactor, index as u32);
+            self.with_connection(id, now_ms, |application, context| {
+                left = left.saturating_sub(application.judge_again(context));
+                true
+            });
+        }
+        None
+    }
+
     /// Lets the application work on a connection, unless that is gone, and writes what comes of it if `work` says so.
     fn with_connection(
         &mut self,
@@ -118,9 +159,17 @@ impl<T: ByteStream> Connections<T> {
     ) {
         self.deliver_topic(local.index, now_ms);
         let (application, context) = self.parts(id, now_ms);
-        if application.handle_joined(id, context, local.index, request, joined) {
-            self.settle(id.index, now_ms);
+        if !application.handle_joined(id, context, local.index, request, joined) {
+            return;
         }
+        // The request may have been judged by rights that a reload has replaced since.
+        let is_reloaded = self.application.generation > 0;
+        self.with_connection(id, now_ms, |application, context| {
+            if is_reloaded && context.subscribed.one().is_some() {
+                application.judge_again(context);
+            }
+            true
+        });
     }
 
     /// Somebody came to a topic, or went. Its members are told at the end of this tick's mail.

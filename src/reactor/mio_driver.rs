@@ -184,6 +184,10 @@ impl Driver for MioDriver {
         self.poll.registry().register(transport, token, interest)
     }
 
+    fn take_settings(&mut self, settings: &Arc<Settings>) {
+        self.settings = Arc::clone(settings);
+    }
+
     fn release(&mut self, transport: &mut Transport) {
         // It fails only for one that was never registered; closing the descriptor ends the registration too.
         let _ = self.poll.registry().deregister(transport);

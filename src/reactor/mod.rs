@@ -132,6 +132,9 @@ impl<D: Driver> Reactor<D> {
             let date = &self.connections.settings.date;
             date.set(self.driver.wall_ms() / 1000);
         }
+        if self.connections.poll_reload(self.now_ms) {
+            self.driver.take_settings(&self.connections.settings);
+        }
         self.connections.poll_ready(self.now_ms);
         for readiness in self.driver.events() {
             self.connections.handle_readiness(readiness, self.now_ms);

@@ -354,6 +354,12 @@ impl TopicRules {
         })
     }
 
+    /// Number of rules.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -1,9 +1,9 @@
-//! Files of a test, and the binary with them.
+//! Files of a test.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{self, Command, Stdio};
+use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A folder of one test, gone with it.
@@ -38,25 +38,4 @@ impl Drop for Folder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
-}
-
-/// `umbel` with these arguments, and without the variables of whoever runs the tests.
-pub fn umbel(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_umbel"));
-    command.args(arguments).stdin(Stdio::null());
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("UMBEL_") {
-            command.env_remove(name);
-        }
-    }
-    command.env_remove("CREDENTIALS_DIRECTORY");
-    command
-}
-
-/// Runs to the end: the exit code, standard output and standard error.
-pub fn run(command: &mut Command) -> (i32, String, String) {
-    let output = command.output().expect("umbel can be started");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let code = output.status.code().expect("it ends by itself");
-    (code, text(&output.stdout), text(&output.stderr))
 }

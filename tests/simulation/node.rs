@@ -168,6 +168,7 @@ impl Node {
             metrics,
             commands: Arc::new(CommandQueues::new(reactors, limits)),
             lifecycle: Arc::new(LifecycleCell::default()),
+            live: Arc::default(),
         };
         Node {
             reactors: reactors_of(&shared, parts),

@@ -121,6 +121,7 @@ pub fn shared(settings: Settings, outlet: Box<dyn Outlet>) -> Shared {
         metrics,
         commands,
         lifecycle: Arc::new(LifecycleCell::default()),
+        live: Arc::default(),
     }
 }
 

@@ -190,7 +190,13 @@ impl Dialect for Toy {
     }
 
     fn encode_push(&self, message: &mut Vec<u8>, push: &Push<'_>) {
-        let Push::Presence(change) = push;
+        let change = match push {
+            Push::Presence(change) => change,
+            Push::Unsubscribed(_) => {
+                Line::new(message, "unsubscribed");
+                return;
+            }
+        };
         let word = if change.is_join { "join" } else { "leave" };
         Line::new(message, word)
             .field("topic", change.topic.as_str())

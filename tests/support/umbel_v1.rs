@@ -59,6 +59,14 @@ impl Peer {
         }
     }
 
+    /// The code that the server closes the connection with, next.
+    pub fn close_code(&mut self) -> u16 {
+        match self.socket.next() {
+            Incoming::Close(code, _) => code,
+            other => panic!("{other:?} instead of a close"),
+        }
+    }
+
     /// Checks that the next message is this one.
     pub fn expect(&mut self, expected: &Value) {
         assert_eq!(self.next(), *expected);

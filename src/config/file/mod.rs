@@ -45,6 +45,8 @@ pub struct FileSettings {
     pub warnings: Vec<Problem>,
     /// Variables that secrets are taken from.
     pub secret_variables: Vec<String>,
+    /// Whether a secret is a credential of the service. Such stay as they were at the start.
+    pub has_credentials: bool,
 }
 
 /// Reads a configuration file, its secrets included.
@@ -69,5 +71,6 @@ pub fn parse(path: &Path, text: Zeroizing<String>, secrets: &dyn SecretSource) -
         problems: parser.problems,
         warnings: parser.warnings,
         secret_variables: parser.secret_variables,
+        has_credentials: parser.has_credentials,
     }
 }

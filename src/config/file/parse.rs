@@ -41,6 +41,8 @@ pub struct Parser<'a> {
     pub warnings: Vec<Problem>,
     /// Variables that secrets are taken from.
     pub secret_variables: Vec<String>,
+    /// Whether a secret is a credential of the service.
+    pub has_credentials: bool,
 }
 
 pub(super) type Entry<'a, 'i> = (
@@ -58,6 +60,7 @@ impl<'a> Parser<'a> {
             problems: Vec::new(),
             warnings: Vec::new(),
             secret_variables: Vec::new(),
+            has_credentials: false,
         };
         let (root, errors) = DeTable::parse_recoverable(file.text());
         for error in &errors {
@@ -220,6 +223,7 @@ impl<'a> Parser<'a> {
         if let SecretPlace::Variable(name) = place {
             self.secret_variables.push(name.to_owned());
         }
+        self.has_credentials |= matches!(place, SecretPlace::Credential(_));
         let resolved = self.secrets.resolve(&place);
         let found =
             resolved.map_err(|problem| self.problem(&value.span(), format!("{name}: {problem}")));

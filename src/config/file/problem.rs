@@ -164,6 +164,14 @@ impl Problem {
         &self.message
     }
 
+    /// Place and message, without the line of the file.
+    pub fn in_a_line(&self) -> String {
+        match &self.place {
+            Some(place) => format!("{place}: {}", self.message),
+            None => self.message.clone(),
+        }
+    }
+
     /// By file and place; those elsewhere come last.
     pub(super) fn order(&self) -> (bool, usize) {
         (

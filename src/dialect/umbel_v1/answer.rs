@@ -40,6 +40,13 @@ pub fn encode_unsubscribed(out: &mut Vec<u8>, id: u32, target: &Target) {
     encode_target(Object::of_type(out, "unsubscribed").value("id", id), target).end();
 }
 
+/// The right to the subscription is gone, and the subscription with it.
+pub fn encode_forbidden(out: &mut Vec<u8>, target: &Target) {
+    encode_target(Object::of_type(out, "unsubscribed"), target)
+        .text("code", "forbidden")
+        .end();
+}
+
 /// The publication has its place; and if a receipt was asked for, this became of it.
 pub fn encode_published(out: &mut Vec<u8>, id: u32, position: Position, report: Option<&Report>) {
     let object = Object::of_type(out, "published")

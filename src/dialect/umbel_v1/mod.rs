@@ -10,8 +10,8 @@ mod delivery;
 
 #[doc(hidden)]
 pub use answer::{
-    encode_error, encode_gap, encode_pong, encode_presence, encode_presence_change,
-    encode_published, encode_subscribed, encode_unsubscribed, gap_frame,
+    encode_error, encode_forbidden, encode_gap, encode_pong, encode_presence,
+    encode_presence_change, encode_published, encode_subscribed, encode_unsubscribed, gap_frame,
 };
 #[doc(hidden)]
 pub use command::{encode_command, parse_commands};
@@ -131,6 +131,7 @@ impl Dialect for UmbelV1 {
     fn encode_push(&self, message: &mut Vec<u8>, push: &Push<'_>) {
         match push {
             Push::Presence(change) => encode_presence_change(message, change),
+            Push::Unsubscribed(target) => encode_forbidden(message, target),
         }
     }
 }

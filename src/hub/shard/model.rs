@@ -18,12 +18,32 @@ pub(super) const RULES: [&str; 4] = [
     "both/* history=3 presence=on",
 ];
 
+/// Rules that a reload may bring, those of the start among them.
+pub(super) const RELOADS: [&[&str]; 4] = [
+    &RULES,
+    &[
+        "ring/a history=2 history_age_max_ms=60000",
+        "ring/b history=1000 history_bytes_max=600",
+        "wide/a presence=on",
+        "room/* history=4",
+        "bare/* history=5 presence=on",
+    ],
+    &["** presence=on"],
+    &[],
+];
+
+pub(super) fn rules(texts: &[&str]) -> TopicRules {
+    let rules = texts
+        .iter()
+        .map(|text| TopicRule::parse(text).expect("a rule"));
+    TopicRules::new(rules.collect())
+}
+
 pub(super) const PATTERNS: [&str; 4] = ["**", "ring/*", "*/a", "bare/a"];
 
 pub(super) fn settings() -> ShardSettings {
-    let rules = RULES.map(|text| TopicRule::parse(text).expect("a rule"));
     ShardSettings {
-        rules: TopicRules::new(rules.to_vec()),
+        rules: rules(&RULES),
         history_bytes_max: 6000 + 3 * TOPIC_BYTES,
         recovery_publications_max: 4,
         recovery_bytes_max: 800,
@@ -202,6 +222,24 @@ impl Model {
             state.trim(&rules[*topic], self.now_us);
         }
         self.collect();
+    }
+
+    /// All topics have the new rules at once.
+    pub(super) fn reload(&mut self, rules: TopicRules) -> Vec<Seen> {
+        self.settings.rules = rules;
+        let rules: Vec<Rule> = (0..TOPICS.len()).map(|topic| self.rule(topic)).collect();
+        let mut seen = Vec::new();
+        for (topic, state) in &mut self.topics {
+            state.trim(&rules[*topic], self.now_us);
+            if !rules[*topic].presence {
+                state.untold.clear();
+                for (_, connection) in std::mem::take(&mut state.told) {
+                    state.tell(connection, false, &mut seen);
+                }
+            }
+        }
+        self.collect();
+        seen
     }
 
     pub(super) fn subscribe(&mut self, topic: usize, reactor: u16, local: LocalTopic) {

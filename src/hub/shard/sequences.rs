@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::model::{JoinStart, Model, PATTERNS, Seen, TOPICS, TopicModel, name, settings};
+use super::model::{
+    JoinStart, Model, PATTERNS, RELOADS, Seen, TOPICS, TopicModel, name, rules, settings,
+};
 use super::*;
 use crate::hub::{Kind, PatternPart, Scope};
 use crate::topic::Pattern;
@@ -39,6 +41,7 @@ enum Step {
     UnsubscribePattern(usize, u16),
     Wait(u64),
     Expire,
+    Reload(usize),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -64,6 +67,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (pattern(), 0..3u16).prop_map(|(pattern, reactor)| Step::UnsubscribePattern(pattern, reactor)),
         3 => (0..2000u64).prop_map(Step::Wait),
         1 => Just(Step::Expire),
+        1 => (0..RELOADS.len()).prop_map(Step::Reload),
     ];
     prop::collection::vec(step, 1..200)
 }
@@ -256,7 +260,9 @@ impl World {
                 let names = names.map(|member| (member.reactor.0, member.connection));
                 Seen::Present(names.collect(), *total)
             }
-            Effect::Listed { .. } => panic!("it was not asked for"),
+            Effect::Listed { .. } | Effect::Migrated { .. } => {
+                panic!("it was not asked for")
+            }
         }
     }
 
@@ -305,7 +311,49 @@ impl World {
             }
             Step::Wait(us) => self.clock_us += us,
             Step::Expire => self.expire(self.clock_us),
+            Step::Reload(rules) => self.reload(RELOADS[rules]),
         }
+    }
+
+    /// What the steps of a migration do together is what the model does at once.
+    fn reload(&mut self, texts: &[&str]) {
+        let settings = ShardSettings {
+            rules: rules(texts),
+            ..settings()
+        };
+        let mut expected = self.model.reload(settings.rules.clone());
+        let mut effects = Vec::new();
+        let settings = Box::new(settings);
+        let command = Command::Reload { shard: 0, settings };
+        self.shard
+            .handle_command(command, &self.patterns, &mut effects);
+        assert!(effects.is_empty());
+        let reactor = ReactorId(0);
+        for _ in 0..100 {
+            let command = Command::Migrate { shard: 0, reactor };
+            self.shard
+                .handle_command(command, &self.patterns, &mut effects);
+            let Some(Effect::Migrated { is_done, .. }) = effects.pop() else {
+                panic!("each step is answered last");
+            };
+            if is_done {
+                break;
+            }
+        }
+        assert!(self.shard.migration.is_none(), "it ends");
+        let seen = effects.iter().map(|effect| self.see(0, None, effect));
+        let mut seen: Vec<_> = seen.collect();
+        seen.sort();
+        expected.sort();
+        assert_eq!(seen, expected);
+        self.run(
+            0,
+            Command::Expire {
+                shard: 0,
+                now_us: 0,
+            },
+            vec![],
+        );
     }
 
     fn publish(&mut self, topic: usize, bytes: usize) {

@@ -1,0 +1,98 @@
+//! Rights of open connections, judged again after a reload.
+
+use super::{Application, ConnectionContext};
+use crate::auth::access::Action;
+use crate::connection::CloseReason;
+use crate::dialect::{Push, Target};
+use crate::fanout::subscribed::SubscribedKind;
+
+impl Application {
+    /// Judges again what a connection may. What it may no longer ends: its subscriptions, or itself. Gives the number of
+    /// subscriptions that were looked at.
+    pub fn judge_again(&mut self, context: &mut ConnectionContext<'_>) -> usize {
+        match context.subscribed.kind() {
+            SubscribedKind::Many(_) => self.judge_many(context),
+            SubscribedKind::One(subscription) => {
+                if let Some(topic) = self.topics.topic_at(subscription.topic()) {
+                    let topic = topic.clone();
+                    self.judge_one(context, topic.as_str());
+                }
+                1
+            }
+            SubscribedKind::None => {
+                self.judge_handler(context);
+                1
+            }
+        }
+    }
+
+    fn may(&self, context: &ConnectionContext<'_>, action: Action<'_>) -> bool {
+        let identity = self.identities.get(*context.identity);
+        self.shared.authority.authorize(identity, action).is_ok()
+    }
+
+    fn lose(&self, context: &mut ConnectionContext<'_>) {
+        let settings = &self.shared.settings;
+        context.connection.close(
+            settings,
+            context.now_ms,
+            CloseReason::RightsLost,
+            context.out,
+        );
+    }
+
+    /// Whether it may still subscribe; and whether it may publish, which it may have learnt meanwhile.
+    pub(super) fn judge_one(&self, context: &mut ConnectionContext<'_>, topic: &str) {
+        if !self.may(context, Action::Subscribe(topic)) {
+            return self.lose(context);
+        }
+        let may_publish = self.may(context, Action::Publish(topic));
+        context.connection.set_may_publish(may_publish);
+    }
+
+    fn judge_handler(&self, context: &mut ConnectionContext<'_>) {
+        if context.connection.is_closing() {
+            return;
+        }
+        if let Some(route) = context
+            .connection
+            .handler()
+            .and_then(|number| self.shared.routes.get(usize::from(number)))
+            && !self.may(context, Action::Open(&route.path))
+        {
+            self.lose(context);
+        }
+    }
+
+    fn judge_many(&mut self, context: &mut ConnectionContext<'_>) -> usize {
+        let Some(encoding) = context.connection.command_encoding() else {
+            return 1;
+        };
+        let targets: Vec<Target> = match self.multi_subscriptions.get(*context.subscribed) {
+            Some(many) => many.subscriptions.targets(),
+            None => return 1,
+        };
+        let (looked_at, dialects) = (targets.len() + 1, self.dialects.clone());
+        let mut message = Vec::new();
+        for target in targets {
+            let action = match &target {
+                Target::Topic(topic) => Action::Subscribe(topic.as_str()),
+                Target::Pattern(pattern) => Action::SubscribePattern(pattern.as_str()),
+            };
+            if self.may(context, action)
+                || !self.end_subscription(context.id, *context.subscribed, &target)
+            {
+                continue;
+            }
+            dialects
+                .get(encoding)
+                .encode_push(&mut message, &Push::Unsubscribed(&target));
+            dialects.frame_message(encoding, &message, context.out);
+            message.clear();
+        }
+        if !self.may(context, Action::Connect) {
+            self.lose(context);
+        }
+        looked_at
+    }
+}

@@ -1,0 +1,99 @@
+//! Reload of the configuration file while the server runs.
+
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use clap::{ArgMatches, Command};
+use umbel::config::file::{Problem, Problems};
+use umbel::{Handle, ReloadError, Reloaded};
+
+use super::log_output;
+use super::settings::{self, Gathered};
+
+/// How often, and how many times, a reload is tried while an earlier one is not through.
+const RETRY_INTERVAL: Duration = Duration::from_millis(20);
+const RETRIES_MAX: u32 = 3000;
+
+/// Reloads for a server.
+pub struct Reloader {
+    handle: Handle,
+    matches: ArgMatches,
+    /// The whole command line, whose variables are known.
+    command: Command,
+    /// The log's format, which stays.
+    log_format: String,
+}
+
+impl Reloader {
+    /// Reloader for a server that was started with these flags.
+    pub fn new(
+        handle: Handle,
+        matches: &ArgMatches,
+        command: &Command,
+        log_format: String,
+    ) -> Reloader {
+        Reloader {
+            handle,
+            matches: matches.clone(),
+            command: command.clone(),
+            log_format,
+        }
+    }
+
+    /// Reads the file anew and goes on by it. Where something is wrong, all settings stay as they were. What came of it is
+    /// in the log.
+    pub fn reload(&self) {
+        let Some(path) = self.matches.get_one::<PathBuf>("config") else {
+            log::info!("nothing to reload: the settings come from no file");
+            return;
+        };
+        let gathered = settings::gather(&self.matches, &self.command);
+        match self.apply(&gathered) {
+            Ok(reloaded) => self.tell(path, &gathered, &reloaded),
+            Err(problems) => {
+                for problem in problems {
+                    log::error!("reload failed, and all settings are as they were: {problem}");
+                }
+            }
+        }
+    }
+
+    fn apply(&self, gathered: &Gathered) -> Result<Reloaded, Vec<String>> {
+        let in_lines = |problems: Problems| -> Vec<String> {
+            problems.0.iter().map(Problem::in_a_line).collect()
+        };
+        let config = gathered.config().map_err(in_lines)?;
+        for _ in 0..RETRIES_MAX {
+            match self.handle.reload(config.clone()) {
+                Err(ReloadError::Busy) => thread::sleep(RETRY_INTERVAL),
+                outcome => return outcome.map_err(|error| vec![error.to_string()]),
+            }
+        }
+        Err(vec![ReloadError::Busy.to_string()])
+    }
+
+    fn tell(&self, path: &Path, gathered: &Gathered, reloaded: &Reloaded) {
+        log_output::set_level(&gathered.values.choice("log_level"));
+        for warning in &gathered.warnings {
+            log::warn!("{}", warning.in_a_line());
+        }
+        if gathered.has_credentials {
+            log::info!(
+                "credentials are those that the service was started with: a restart reads them anew"
+            );
+        }
+        let mut stay = reloaded.needs_restart.clone();
+        if gathered.values.choice("log_format") != self.log_format {
+            stay.push("log_format");
+        }
+        let path = path.display();
+        match stay.is_empty() {
+            true => log::info!("reloaded {path}"),
+            false => log::warn!(
+                "reloaded {path}; until a restart these stay as they were: {}",
+                stay.join(", ")
+            ),
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Settings that a reload leaves alone.
+
+use super::{Config, Limits, Reload};
+
+impl Config {
+    /// Keeps from a running configuration what cannot change while it runs. Gives the names of what would be other.
+    pub(crate) fn keep_started(&mut self, running: &Config) -> Vec<&'static str> {
+        let mut kept = Vec::new();
+        macro_rules! keep {
+            ($($field:ident: $name:literal),+) => {
+                $(if self.$field != running.$field {
+                    self.$field.clone_from(&running.$field);
+                    kept.push($name);
+                })+
+            };
+        }
+        keep!(
+            listeners: "listen", reactors: "reactors", workers: "workers", inline_shards: "inline_shards",
+            io_uring: "io_uring", deflate: "deflate", deflate_client_takeover: "deflate_client_takeover"
+        );
+        self.portable = running.portable;
+        for info in Limits::ALL
+            .iter()
+            .filter(|info| info.reload == Reload::Restart)
+        {
+            let running = running.limits.get(info.name);
+            if let Some(value) = running.filter(|_| self.limits.get(info.name) != running)
+                && self.limits.set(info.name, value).is_ok()
+            {
+                kept.push(info.name);
+            }
+        }
+        kept
+    }
+}
+
+#[cfg(all(test, feature = "config-file"))]
+mod tests {
+    use super::*;
+    use crate::config::file::{Source, Value, Values};
+    use crate::config::table::{Kind, settings};
+
+    /// Another value than the default, of each setting that stands in no program.
+    fn other(name: &str, kind: Kind, words: &str) -> Value {
+        match kind {
+            Kind::Number { max, .. } if words == max.to_string() => Value::Number(max - 1),
+            Kind::Number { .. } => Value::Number(words.parse::<u64>().expect("a number") + 1),
+            Kind::Bool | Kind::Switch => Value::Bool(words == "false"),
+            Kind::Choice(choices) => {
+                let other = choices
+                    .iter()
+                    .find(|choice| **choice != words && **choice != "token");
+                Value::Choice((*other.expect("there are two")).to_owned())
+            }
+            Kind::Secret => Value::Secret("0123456789abcdef".into()),
+            Kind::Listeners => Value::Listeners(vec!["127.0.0.1:1".parse().expect("a listener")]),
+            Kind::TopicRules => Value::TopicRules(vec!["a history=1".parse().expect("a rule")]),
+            Kind::Text | Kind::Texts if name == "origin" => {
+                Value::Texts(vec!["https://a.example".to_owned()])
+            }
+            Kind::Text | Kind::Texts => Value::Texts(vec!["a.example".to_owned()]),
+        }
+    }
+
+    /// The table says of each setting whether it needs a restart, and so does the reload.
+    #[test]
+    fn kept_are_those_of_the_table() {
+        let all = || {
+            // All is said of rights, so that each can change alone.
+            let mut values = Values::default();
+            for (name, word) in [
+                ("publish", "anyone"),
+                ("subscribe", "anyone"),
+                ("observe", "nobody"),
+            ] {
+                values.set(name, Value::Choice(word.to_owned()), Source::Unset);
+            }
+            values.set(
+                "origin",
+                Value::Texts(vec!["any".to_owned()]),
+                Source::Unset,
+            );
+            values
+        };
+        let running = all().config().expect("it can stand");
+        for info in settings().filter(|info| info.key.table != "log") {
+            let mut values = all();
+            let given = values.words(&info);
+            let value = other(info.name, info.kind, &given);
+            values.set(info.name, value, Source::Flag(String::new()));
+            let mut config = values
+                .config()
+                .unwrap_or_else(|problem| panic!("{}: {problem}", info.name));
+            let before = format!("{config:?}");
+            let kept = config.keep_started(&running);
+            let expected: &[_] = if info.reload == Reload::Restart {
+                &[info.name]
+            } else {
+                &[]
+            };
+            assert_eq!(kept, expected, "{}", info.name);
+            assert_eq!(
+                before == format!("{config:?}"),
+                kept.is_empty(),
+                "{}",
+                info.name
+            );
+        }
+    }
+}

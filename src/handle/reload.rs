@@ -1,0 +1,113 @@
+//! Reload: other settings for a server that runs.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::Handle;
+use crate::application::live::Live;
+use crate::auth::Authority;
+use crate::auth::tokens::TokenRights;
+use crate::config::{Access, Config, ConfigError, Listeners, Origins};
+use crate::connection::Settings;
+
+/// Outcome of a reload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Reloaded {
+    /// Number of reloads since the start, this one included.
+    pub generation: u64,
+    /// Settings that need a restart, and stay as they were. By their names, which are those of flags with underscores.
+    pub needs_restart: Vec<&'static str>,
+}
+
+/// Reason that nothing was reloaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReloadError {
+    /// A setting cannot stand. All are as they were.
+    Config(ConfigError),
+    /// An earlier reload has not reached all topics yet; try again a little later.
+    Busy,
+}
+
+impl fmt::Display for ReloadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReloadError::Config(error) => error.fmt(f),
+            ReloadError::Busy => f.write_str("an earlier reload has not reached all topics yet"),
+        }
+    }
+}
+
+impl std::error::Error for ReloadError {}
+
+impl Handle {
+    /// Lets the server go on with other settings: rights, tokens, origins, topic rules and limits. It returns before they
+    /// have reached all reactors, which is within a tick of each, and all topics, which are brought to their rules in
+    /// bounded steps. What needs a restart stays as it was, and is named.
+    ///
+    /// Rights of open connections are judged again. A subscription that is no longer allowed ends: on a connection of
+    /// umbel.v1 with `unsubscribed`, elsewhere with the connection, by 4403.
+    ///
+    /// # Errors
+    /// When a setting cannot stand; or an earlier reload is not through yet. Then nothing has changed.
+    pub fn reload(&self, mut config: Config) -> Result<Reloaded, ReloadError> {
+        let mut running = self.running();
+        let by_code = matches!(*self.shared.authority, Authority::Embedder(_));
+        if by_code {
+            config.leave_rights_to_code();
+        }
+        config.check().map_err(ReloadError::Config)?;
+        let needs_restart = config.keep_started(&running);
+        // What is new has to fit what stays.
+        config.check().map_err(ReloadError::Config)?;
+        let rights = config.rights().map_err(ReloadError::Config)?;
+        let before = self.shared.live.get();
+        let before = before.map_or_else(|| Arc::clone(&self.shared.settings), |live| live.settings);
+        let mut settings = Settings::of(&config, before.dialects.clone());
+        settings.date = before.date.clone();
+        let subprotocols = config.subprotocols.iter().map(|name| name.as_str().into());
+        let live = Live {
+            settings: Arc::new(settings),
+            authority: match by_code {
+                true => Arc::clone(&self.shared.authority),
+                false => Arc::new(Authority::Tokens(TokenRights::new(&rights))),
+            },
+            origins: Arc::new(rights.origins),
+            hosts: Arc::new(rights.hosts),
+            subprotocols: subprotocols.collect(),
+        };
+        if !self.shared.live.store(live, self.mailboxes.len()) {
+            return Err(ReloadError::Busy);
+        }
+        let publication_bytes_max = config.limits.publication_bytes_max;
+        self.publication_bytes_max
+            .store(publication_bytes_max, Ordering::Relaxed);
+        *running = config;
+        for mailbox in self.mailboxes.iter() {
+            mailbox.wake();
+        }
+        Ok(Reloaded {
+            generation: self.shared.live.generation(),
+            needs_restart,
+        })
+    }
+
+    /// Whether a reload has yet to reach all reactors and topics.
+    pub fn is_reloading(&self) -> bool {
+        self.shared.live.is_busy()
+    }
+}
+
+impl Config {
+    /// Rights are decided by code, so the configuration need not say them.
+    pub(crate) fn leave_rights_to_code(&mut self) {
+        for access in [&mut self.publish, &mut self.subscribe, &mut self.observe] {
+            access.get_or_insert(Access::Nobody);
+        }
+        if Listeners::of(&self.listeners).are_open() {
+            self.origins.get_or_insert(Origins::Loopback);
+        }
+    }
+}

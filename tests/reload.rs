@@ -1,0 +1,328 @@
+//! Reload by SIGHUP, as clients meet it.
+
+#[path = "config_file/file.rs"]
+mod file;
+mod support;
+
+use file::Folder;
+use serde_json::json;
+use support::peers::{Block, EventStream, Http, Incoming, WebSocket, connect};
+use support::umbel_v1::Peer;
+use support::{Server, wait_until};
+
+/// A server whose settings are in a file.
+struct Reloadable {
+    server: Server,
+    folder: Folder,
+    /// Reloads so far.
+    reloads: usize,
+}
+
+impl Reloadable {
+    fn start(text: &str) -> Reloadable {
+        let folder = Folder::with("umbel.toml", text);
+        let path = folder.path("umbel.toml");
+        let server = Server::start(&["--config", &path, "--log-level", "debug"]);
+        Reloadable {
+            server,
+            folder,
+            reloads: 0,
+        }
+    }
+
+    /// Writes the file, and waits for what the log says of the reload.
+    fn reload(&mut self, text: &str) -> String {
+        self.folder.write("umbel.toml", text);
+        self.reload_as_it_is()
+    }
+
+    fn reload_as_it_is(&mut self) -> String {
+        self.server.signal("HUP");
+        self.reloads += 1;
+        let told = || -> Vec<String> {
+            let log = self.server.log();
+            let lines = log.lines();
+            let lines = lines.filter(|line| {
+                ["reloaded ", "reload failed", "nothing to reload"]
+                    .iter()
+                    .any(|words| line.contains(words))
+            });
+            lines.map(str::to_owned).collect()
+        };
+        wait_until("the reload is logged", || told().len() >= self.reloads);
+        told().remove(self.reloads - 1)
+    }
+}
+
+const OPEN: &str = "publish = \"anyone\"\nobserve = \"anyone\"\norigins = [\"any\"]\n";
+
+fn with_token(token: &str) -> String {
+    format!("{OPEN}subscribe_token = \"{token}\"\n")
+}
+
+fn assert_forbidden(incoming: &Incoming) {
+    let is_forbidden =
+        matches!(incoming, Incoming::Close(4403, reason) if reason.starts_with("forbidden"));
+    assert!(is_forbidden, "{incoming:?}");
+}
+
+#[test]
+fn removed_token_ends_what_it_allowed() {
+    let mut server = Reloadable::start(&with_token("0123456789abcdef"));
+    let address = server.server.address();
+    let mut raw = WebSocket::open(address, "/ws/a?token=0123456789abcdef");
+    let mut echo = WebSocket::open(address, "/echo?token=0123456789abcdef");
+    let mut stream = EventStream::open(address, "/sse/a?token=0123456789abcdef");
+    let mut many = Peer::open_at(address, "/ws?token=0123456789abcdef", "umbel.v1");
+    many.subscribe("a");
+    many.subscribe_pattern("b/*");
+    let said = server.reload(&with_token("fedcba9876543210"));
+    assert!(
+        said.contains("reloaded ") && !said.contains("restart"),
+        "{said}"
+    );
+    assert_forbidden(&raw.next());
+    assert_forbidden(&echo.next());
+    assert_eq!(stream.next(), Block::End);
+    let mut ended = [many.next(), many.next()].map(|message| message.to_string());
+    ended.sort();
+    assert_eq!(
+        ended,
+        [
+            r#"{"code":"forbidden","pattern":"b/*","type":"unsubscribed"}"#,
+            r#"{"code":"forbidden","topic":"a","type":"unsubscribed"}"#,
+        ]
+    );
+    // It may publish still, and so it stays.
+    many.publish("a", "x");
+    assert_eq!(
+        many.error(&json!({"type": "subscribe", "id": 9, "topic": "a"})),
+        "unauthorized"
+    );
+    let status = |token: &str| {
+        let target = format!("/ws/a?token={token}");
+        WebSocket::try_open_on(connect(address, 0), &target).0
+    };
+    assert_eq!(status("0123456789abcdef"), 401);
+    let mut new = WebSocket::open(address, "/ws/a?token=fedcba9876543210");
+    server.server.publish("a", "text/plain", b"hello");
+    assert_eq!(new.text(), "hello");
+    // Nothing at all is allowed any more.
+    let said = server.reload("publish = \"nobody\"\nsubscribe = \"nobody\"\norigins = [\"any\"]\n");
+    assert!(said.contains("reloaded "), "{said}");
+    assert_forbidden(&new.next());
+    assert_eq!(many.close_code(), 4403);
+}
+
+/// Whoever may publish to its topic from now on is not closed for it, and whoever may no longer is.
+#[test]
+fn right_to_publish_changes_on_open_connections() {
+    let text = |publish: &str| {
+        format!("publish = \"{publish}\"\nsubscribe = \"anyone\"\norigins = [\"any\"]\n")
+    };
+    let mut server = Reloadable::start(&text("nobody"));
+    let mut raw = WebSocket::open(server.server.address(), "/ws/a");
+    server.reload(&text("anyone"));
+    raw.send_text("mine");
+    assert_eq!(raw.text(), "mine");
+    server.reload(&text("nobody"));
+    raw.send_text("not mine");
+    let close = raw.next();
+    assert!(matches!(close, Incoming::Close(1008, _)), "{close:?}");
+}
+
+#[test]
+fn origins_change() {
+    let text = |origin: &str| {
+        format!("publish = \"anyone\"\nsubscribe = \"anyone\"\norigins = [\"{origin}\"]\n")
+    };
+    let mut server = Reloadable::start(&text("https://a.example"));
+    let status = |server: &Reloadable, origin: &str| {
+        let request = format!(
+            "POST /pub/a HTTP/1.1\r\nHost: a\r\nOrigin: {origin}\r\nContent-Length: 1\r\n\r\nx"
+        );
+        server.server.request(&request).status
+    };
+    assert_eq!(
+        (
+            status(&server, "https://a.example"),
+            status(&server, "https://b.example")
+        ),
+        (200, 403)
+    );
+    server.reload(&text("https://b.example"));
+    assert_eq!(
+        (
+            status(&server, "https://a.example"),
+            status(&server, "https://b.example")
+        ),
+        (403, 200)
+    );
+}
+
+#[test]
+fn bad_file_changes_nothing() {
+    let mut server = Reloadable::start(OPEN_ALL);
+    let said = server.reload("subscribe = \"nobdy\"\n[limits]\nbaklog = 1\n");
+    assert!(
+        said.contains("reload failed, and all settings are as they were"),
+        "{said}"
+    );
+    wait_until("each error is logged", || {
+        server.server.log().contains("did you mean \"backlog\"?")
+    });
+    assert!(
+        server
+            .server
+            .log()
+            .contains("umbel.toml:1:13: subscribe: it must be"),
+        "{}",
+        server.server.log()
+    );
+    let mut raw = WebSocket::open(server.server.address(), "/ws/a");
+    server.server.publish("a", "text/plain", b"still");
+    assert_eq!(raw.text(), "still");
+}
+
+const OPEN_ALL: &str = "publish = \"anyone\"\nsubscribe = \"anyone\"\norigins = [\"any\"]\n";
+
+#[test]
+fn restart_is_named() {
+    let text =
+        format!("{OPEN_ALL}deflate = \"off\"\n[log]\nformat = \"json\"\n[limits]\nbacklog = 7\n");
+    let mut server = Reloadable::start(OPEN_ALL);
+    let said = server.reload(&text);
+    assert!(
+        said.contains("until a restart these stay as they were: deflate, backlog, log_format"),
+        "{said}"
+    );
+}
+
+#[test]
+fn without_a_file_there_is_nothing_to_reload() {
+    let server = Server::start(&[]);
+    server.signal("HUP");
+    wait_until("it is logged", || {
+        server.log().contains("nothing to reload")
+    });
+    assert_eq!(Http::connect(server.address()).get("/health").status, 200);
+}
+
+#[test]
+fn limits_change_for_open_connections() {
+    let text = |bytes: usize| {
+        format!(
+            "{OPEN_ALL}[limits]\npublication_bytes_max = {bytes}\nmessage_bytes_max = {bytes}\n"
+        )
+    };
+    let mut server = Reloadable::start(&text(100));
+    let mut raw = WebSocket::open(server.server.address(), "/ws/a");
+    let mut echo = WebSocket::open(server.server.address(), "/echo");
+    let status = |server: &Reloadable| server.server.publish("a", "text/plain", &[b'x'; 50]).status;
+    assert_eq!(status(&server), 200);
+    assert_eq!(raw.text().len(), 50);
+    echo.send_text(&"x".repeat(50));
+    assert_eq!(echo.text().len(), 50);
+    server.reload(&text(10));
+    assert_eq!(status(&server), 413);
+    echo.send_text(&"x".repeat(50));
+    let close = echo.next();
+    assert!(matches!(close, Incoming::Close(1009, _)), "{close:?}");
+}
+
+fn rules(rules: &str) -> String {
+    format!("{OPEN_ALL}{rules}")
+}
+
+#[test]
+fn history_shrinks_and_grows() {
+    let with = |count: usize| {
+        rules(&format!(
+            "[[topic]]\npattern = \"a/*\"\nhistory = {count}\n"
+        ))
+    };
+    let mut server = Reloadable::start(&with(100));
+    for number in 0..50 {
+        server
+            .server
+            .publish("a/b", "text/plain", number.to_string().as_bytes());
+    }
+    let history = |server: &Reloadable| -> usize {
+        server.server.metric("umbel_history_publications") as usize
+    };
+    wait_until("all are kept", || history(&server) == 50);
+    server.reload(&with(5));
+    wait_until("the history has shrunk", || history(&server) == 5);
+    let mut late = WebSocket::open(server.server.address(), "/ws/a/b?last=100");
+    let texts: Vec<_> = (0..5).map(|_| late.text()).collect();
+    assert_eq!(texts, ["45", "46", "47", "48", "49"]);
+    server.reload(OPEN_ALL);
+    wait_until("there is no history", || history(&server) == 0);
+    server.reload(&with(7));
+    for number in 0..10 {
+        server
+            .server
+            .publish("a/b", "text/plain", number.to_string().as_bytes());
+    }
+    wait_until("there is one again", || history(&server) == 7);
+}
+
+#[test]
+fn presence_ends_and_members_are_told() {
+    let with = rules("[[topic]]\npattern = \"room\"\npresence = true\n");
+    let mut server = Reloadable::start(&with);
+    let address = server.server.address();
+    let mut first = Peer::open(address);
+    first.subscribe("room");
+    let mut second = Peer::open(address);
+    second.subscribe("room");
+    assert_eq!(first.next()["type"], "join");
+    server.reload(OPEN_ALL);
+    let told = [first.next(), first.next()];
+    assert!(
+        told.iter()
+            .all(|message| message["type"] == "leave" && message["topic"] == "room"),
+        "{told:?}"
+    );
+    let told = [second.next(), second.next()];
+    assert!(
+        told.iter().all(|message| message["type"] == "leave"),
+        "{told:?}"
+    );
+    let nobody = first.error(&json!({"type": "presence", "id": 5, "topic": "room"}));
+    assert!(!nobody.is_empty());
+    // A third that comes is not told of.
+    let mut third = Peer::open(address);
+    third.subscribe("room");
+    first.expect_nothing_before_pong();
+    server.reload(&with);
+    let mut fourth = Peer::open(address);
+    wait_until("presence begins for those who come", || {
+        fourth.subscribe("room");
+        let asked = fourth.ask(&json!({"type": "presence", "id": 8, "topic": "room"}));
+        fourth.ask(&json!({"type": "unsubscribe", "id": 9, "topic": "room"}));
+        asked["total"] == 1
+    });
+}
+
+/// Open connections outnumber what one tick judges; all of them are judged.
+#[test]
+fn many_subscriptions_are_judged() {
+    let mut server = Reloadable::start(&with_token("0123456789abcdef"));
+    let address = server.server.address();
+    let mut peers: Vec<_> = (0..3)
+        .map(|_| Peer::open_at(address, "/ws?token=0123456789abcdef", "umbel.v1"))
+        .collect();
+    for peer in &mut peers {
+        for number in 0..900 {
+            peer.subscribe(&number.to_string());
+        }
+    }
+    server.reload(&with_token("fedcba9876543210"));
+    for peer in &mut peers {
+        for _ in 0..900 {
+            assert_eq!(peer.next()["code"], "forbidden");
+        }
+        peer.expect_nothing_before_pong();
+    }
+}
