@@ -421,6 +421,22 @@ describe("subscriptions", () => {
     secret.subscription.unsubscribe();
   });
 
+  test("a subscription that the server ends is the end of it, and of no other", limits, async () => {
+    const server = await startServer();
+    const umbel = open(server.url);
+    const [gone, stays] = [listen(umbel, "t"), listen(umbel, { pattern: "p/*" })];
+    await isLive(gone);
+    await isLive(stays);
+    server.peers[0].send({ type: "unsubscribed", topic: "t", code: "forbidden" });
+    server.peers[0].send({ type: "unsubscribed", topic: "elsewhere", code: "forbidden" });
+    await until(() => gone.errors.length === 1);
+    assert.equal(gone.errors[0].code, "forbidden");
+    // It does not come back with the next connection.
+    server.peers[0].socket.terminate();
+    await isLive(stays, 2);
+    assert.deepEqual([gone.subscribed.length, stays.errors.length], [1, 0]);
+  });
+
   test("presence is asked and told", limits, async () => {
     const server = await startServer();
     const umbel = open(server.url);

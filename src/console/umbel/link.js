@@ -348,12 +348,26 @@ export class Link {
       else if (type === "gap") subscriber?.handleGap(message);
       else if (type === "join") tell(subscriber?.handlers.onJoin, message);
       else if (type === "leave") tell(subscriber?.handlers.onLeave, message);
+      else if (type === "unsubscribed" && id === undefined) this.#handleEnd(message);
       // What is of no known type and has no id is of a later server.
       else if (id !== undefined) this.#handleAnswer(message);
     } catch (error) {
       // What the program throws does not come here: this is a message that is not umbel.v1.
       this.#handleLoss(ABNORMAL, error.message, PROTOCOL_ERROR);
     }
+  }
+
+  /** The server has ended a subscription: a right is gone. */
+  #handleEnd(message) {
+    const route = routeOf(message);
+    const subscriber = this.#routes.get(route) ?? this.#subscribers.get(route);
+    if (subscriber === undefined || subscriber.state === "ended") return;
+    this.#subscribers.delete(routeOf(subscriber.handle));
+    this.#routes.delete(route);
+    subscriber.cancelWait();
+    subscriber.state = "ended";
+    const words = "the server has ended the subscription, for the right to it is gone";
+    tell(subscriber.handlers.onError, new UmbelError(String(message.code), words));
   }
 
   #handleAnswer(message) {
