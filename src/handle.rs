@@ -39,6 +39,8 @@ impl Handle {
         started: Instant,
         config: Config,
     ) -> Handle {
+        let reloads = &shared.metrics.reloads;
+        reloads.succeed(reload::wall_seconds(), true);
         Handle {
             shared,
             mailboxes: mailboxes.into(),

@@ -5,6 +5,7 @@
 //! a [`Collector`] over them at scrape time.
 
 mod described;
+mod reloads;
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use described::{COUNTERS, GAUGES};
+use reloads::Reloads;
 
 use crate::connection::{CloseReason, Label};
 use crate::http::refusal::Refusal;
@@ -173,6 +175,8 @@ pub struct Metrics {
     reactors: Box<[Arc<ReactorMetrics>]>,
     /// The names of the dialects, in the order of their numbers.
     dialects: Box<[&'static str]>,
+    /// Reloads of the settings.
+    pub reloads: Reloads,
 }
 
 impl Metrics {
@@ -186,6 +190,7 @@ impl Metrics {
         Metrics {
             reactors: (0..reactors).map(|_| Arc::new(reactor())).collect(),
             dialects: dialects.into(),
+            reloads: Reloads::default(),
         }
     }
 
@@ -369,6 +374,7 @@ impl Collector for Scrape {
             "Commands that wait for the hub",
             self.hub.queued as u64,
         )?;
+        metrics.reloads.encode(e)?;
         metrics.encode_histogram(e, "tick_seconds", "Time of a tick, without waiting", |r| {
             &r.tick
         })?;

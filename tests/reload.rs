@@ -14,8 +14,6 @@ use support::{Server, wait_until};
 struct Reloadable {
     server: Server,
     folder: Folder,
-    /// Reloads so far.
-    reloads: usize,
 }
 
 impl Reloadable {
@@ -23,34 +21,28 @@ impl Reloadable {
         let folder = Folder::with("umbel.toml", text);
         let path = folder.path("umbel.toml");
         let server = Server::start(&["--config", &path, "--log-level", "debug"]);
-        Reloadable {
-            server,
-            folder,
-            reloads: 0,
-        }
+        Reloadable { server, folder }
     }
 
     /// Writes the file, and waits for what the log says of the reload.
-    fn reload(&mut self, text: &str) -> String {
+    fn reload(&self, text: &str) -> String {
         self.folder.write("umbel.toml", text);
         self.reload_as_it_is()
     }
 
-    fn reload_as_it_is(&mut self) -> String {
-        self.server.signal("HUP");
-        self.reloads += 1;
+    fn reload_as_it_is(&self) -> String {
         let told = || -> Vec<String> {
             let log = self.server.log();
-            let lines = log.lines();
-            let lines = lines.filter(|line| {
-                ["reloaded ", "reload failed", "nothing to reload"]
-                    .iter()
-                    .any(|words| line.contains(words))
-            });
-            lines.map(str::to_owned).collect()
+            let is_told = |line: &&str| {
+                let words = ["reloaded ", "reload failed"];
+                words.iter().any(|words| line.contains(words))
+            };
+            log.lines().filter(is_told).map(str::to_owned).collect()
         };
-        wait_until("the reload is logged", || told().len() >= self.reloads);
-        told().remove(self.reloads - 1)
+        let before = told().len();
+        self.server.signal("HUP");
+        wait_until("the reload is logged", || told().len() > before);
+        told().remove(before)
     }
 }
 
@@ -68,7 +60,7 @@ fn assert_forbidden(incoming: &Incoming) {
 
 #[test]
 fn removed_token_ends_what_it_allowed() {
-    let mut server = Reloadable::start(&with_token("0123456789abcdef"));
+    let server = Reloadable::start(&with_token("0123456789abcdef"));
     let address = server.server.address();
     let mut raw = WebSocket::open(address, "/ws/a?token=0123456789abcdef");
     let mut echo = WebSocket::open(address, "/echo?token=0123456789abcdef");
@@ -120,7 +112,7 @@ fn right_to_publish_changes_on_open_connections() {
     let text = |publish: &str| {
         format!("publish = \"{publish}\"\nsubscribe = \"anyone\"\norigins = [\"any\"]\n")
     };
-    let mut server = Reloadable::start(&text("nobody"));
+    let server = Reloadable::start(&text("nobody"));
     let mut raw = WebSocket::open(server.server.address(), "/ws/a");
     server.reload(&text("anyone"));
     raw.send_text("mine");
@@ -136,7 +128,7 @@ fn origins_change() {
     let text = |origin: &str| {
         format!("publish = \"anyone\"\nsubscribe = \"anyone\"\norigins = [\"{origin}\"]\n")
     };
-    let mut server = Reloadable::start(&text("https://a.example"));
+    let server = Reloadable::start(&text("https://a.example"));
     let status = |server: &Reloadable, origin: &str| {
         let request = format!(
             "POST /pub/a HTTP/1.1\r\nHost: a\r\nOrigin: {origin}\r\nContent-Length: 1\r\n\r\nx"
@@ -162,7 +154,7 @@ fn origins_change() {
 
 #[test]
 fn bad_file_changes_nothing() {
-    let mut server = Reloadable::start(OPEN_ALL);
+    let server = Reloadable::start(OPEN_ALL);
     let said = server.reload("subscribe = \"nobdy\"\n[limits]\nbaklog = 1\n");
     assert!(
         said.contains("reload failed, and all settings are as they were"),
@@ -182,15 +174,30 @@ fn bad_file_changes_nothing() {
     let mut raw = WebSocket::open(server.server.address(), "/ws/a");
     server.server.publish("a", "text/plain", b"still");
     assert_eq!(raw.text(), "still");
+    let said = server.reload(OPEN_ALL);
+    assert!(said.contains("reloaded "), "{said}");
+    server.reload(OPEN_ALL);
+    let metrics = server.server.metrics();
+    assert_eq!(
+        metrics["umbel_config_reloads_total{result=\"failed\"}"],
+        1.0
+    );
+    assert_eq!(
+        metrics["umbel_config_reloads_total{result=\"succeeded\"}"],
+        2.0
+    );
+    assert_eq!(metrics["umbel_config_last_reload_successful"], 1.0);
+    assert!(metrics["umbel_config_last_reload_success_timestamp_seconds"] > 1e9);
 }
 
-const OPEN_ALL: &str = "publish = \"anyone\"\nsubscribe = \"anyone\"\norigins = [\"any\"]\n";
+const OPEN_ALL: &str =
+    "publish = \"anyone\"\nsubscribe = \"anyone\"\nobserve = \"anyone\"\norigins = [\"any\"]\n";
 
 #[test]
 fn restart_is_named() {
     let text =
         format!("{OPEN_ALL}deflate = \"off\"\n[log]\nformat = \"json\"\n[limits]\nbacklog = 7\n");
-    let mut server = Reloadable::start(OPEN_ALL);
+    let server = Reloadable::start(OPEN_ALL);
     let said = server.reload(&text);
     assert!(
         said.contains("until a restart these stay as they were: deflate, backlog, log_format"),
@@ -215,7 +222,7 @@ fn limits_change_for_open_connections() {
             "{OPEN_ALL}[limits]\npublication_bytes_max = {bytes}\nmessage_bytes_max = {bytes}\n"
         )
     };
-    let mut server = Reloadable::start(&text(100));
+    let server = Reloadable::start(&text(100));
     let mut raw = WebSocket::open(server.server.address(), "/ws/a");
     let mut echo = WebSocket::open(server.server.address(), "/echo");
     let status = |server: &Reloadable| server.server.publish("a", "text/plain", &[b'x'; 50]).status;
@@ -241,7 +248,7 @@ fn history_shrinks_and_grows() {
             "[[topic]]\npattern = \"a/*\"\nhistory = {count}\n"
         ))
     };
-    let mut server = Reloadable::start(&with(100));
+    let server = Reloadable::start(&with(100));
     for number in 0..50 {
         server
             .server
@@ -270,7 +277,7 @@ fn history_shrinks_and_grows() {
 #[test]
 fn presence_ends_and_members_are_told() {
     let with = rules("[[topic]]\npattern = \"room\"\npresence = true\n");
-    let mut server = Reloadable::start(&with);
+    let server = Reloadable::start(&with);
     let address = server.server.address();
     let mut first = Peer::open(address);
     first.subscribe("room");
@@ -308,7 +315,7 @@ fn presence_ends_and_members_are_told() {
 /// Open connections outnumber what one tick judges; all of them are judged.
 #[test]
 fn many_subscriptions_are_judged() {
-    let mut server = Reloadable::start(&with_token("0123456789abcdef"));
+    let server = Reloadable::start(&with_token("0123456789abcdef"));
     let address = server.server.address();
     let mut peers: Vec<_> = (0..3)
         .map(|_| Peer::open_at(address, "/ws?token=0123456789abcdef", "umbel.v1"))

@@ -63,7 +63,10 @@ impl Reloader {
         let in_lines = |problems: Problems| -> Vec<String> {
             problems.0.iter().map(Problem::in_a_line).collect()
         };
-        let config = gathered.config().map_err(in_lines)?;
+        let config = gathered.config().map_err(|problems| {
+            self.handle.note_failed_reload();
+            in_lines(problems)
+        })?;
         for _ in 0..RETRIES_MAX {
             match self.handle.reload(config.clone()) {
                 Err(ReloadError::Busy) => thread::sleep(RETRY_INTERVAL),

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Handle;
 use crate::application::live::Live;
@@ -52,7 +53,22 @@ impl Handle {
     ///
     /// # Errors
     /// When a setting cannot stand; or an earlier reload is not through yet. Then nothing has changed.
-    pub fn reload(&self, mut config: Config) -> Result<Reloaded, ReloadError> {
+    pub fn reload(&self, config: Config) -> Result<Reloaded, ReloadError> {
+        let outcome = self.take_config(config);
+        match &outcome {
+            Ok(_) => self.shared.metrics.reloads.succeed(wall_seconds(), false),
+            Err(ReloadError::Config(_)) => self.note_failed_reload(),
+            Err(ReloadError::Busy) => {}
+        }
+        outcome
+    }
+
+    /// Counts a reload that failed because of its file.
+    pub fn note_failed_reload(&self) {
+        self.shared.metrics.reloads.fail();
+    }
+
+    fn take_config(&self, mut config: Config) -> Result<Reloaded, ReloadError> {
         let mut running = self.running();
         let by_code = matches!(*self.shared.authority, Authority::Embedder(_));
         if by_code {
@@ -98,6 +114,12 @@ impl Handle {
     pub fn is_reloading(&self) -> bool {
         self.shared.live.is_busy()
     }
+}
+
+/// Seconds since 1970 by the machine's clock.
+pub(super) fn wall_seconds() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
 }
 
 impl Config {
