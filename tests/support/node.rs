@@ -91,19 +91,25 @@ pub fn upgrade(path: &str) -> Vec<u8> {
 /// Parts that a single reactor needs besides its event loop: two shards that it runs itself, and `/echo` besides the
 /// topics.
 pub fn shared(settings: Settings, outlet: Box<dyn Outlet>) -> Shared {
+    shared_by(settings, vec![outlet])
+}
+
+/// Parts that as many reactors share as there are outlets.
+pub fn shared_by(settings: Settings, outlets: Vec<Box<dyn Outlet>>) -> Shared {
+    let reactors = outlets.len();
     let queue = QueueLimits {
         commands_max: 1024,
         bytes_max: 1 << 20,
     };
     let (shards, _work) = Shards::new(
         &[1, 1 << 32],
-        vec![outlet],
+        outlets,
         queue,
         &settings.shard_settings(),
         true,
     );
-    let metrics = Arc::new(Metrics::new(1, &settings.dialects.labels()));
-    let commands = Arc::new(CommandQueues::new(1, &settings.limits));
+    let metrics = Arc::new(Metrics::new(reactors, &settings.dialects.labels()));
+    let commands = Arc::new(CommandQueues::new(reactors, &settings.limits));
     Shared {
         settings: Arc::new(settings),
         shards: Arc::new(shards.repeatable()),
@@ -210,24 +216,35 @@ impl<T: ByteStream> Node<T> {
 
     /// A node with settings that limits alone do not make.
     pub fn with_settings(settings: Settings) -> Node<T> {
-        let (outlet, inbox) = mailbox(ReactorId(0), 1024, 1 << 20, Box::new(|| true));
-        let shared = shared(settings, Box::new(outlet));
-        let (shards, metrics) = (Arc::clone(&shared.shards), Arc::clone(&shared.metrics));
-        let context = Context {
-            shared,
-            reactors: 1,
-            connections_max: usize::MAX,
+        let mut one = Node::several(settings, 1);
+        one.pop().expect("it is one")
+    }
+
+    /// The reactors of one server, without connections.
+    pub fn several(settings: Settings, reactors: u16) -> Vec<Node<T>> {
+        let mailboxes = (0..reactors)
+            .map(|number| mailbox(ReactorId(number), 1024, 1 << 20, Box::new(|| true)));
+        let (outlets, inboxes): (Vec<_>, Vec<_>) = mailboxes.unzip();
+        let outlets = outlets.into_iter().map(|outlet| Box::new(outlet) as _);
+        let shared = shared_by(settings, outlets.collect());
+        let node = |(number, inbox)| {
+            let context = Context {
+                shared: shared.clone(),
+                reactors: usize::from(reactors),
+                connections_max: usize::MAX,
+            };
+            let driver = Stepper {
+                now_ms: 0,
+                transports: PhantomData,
+            };
+            Node {
+                reactor: Reactor::new(driver, inbox, ReactorId(number), context),
+                shards: Arc::clone(&shared.shards),
+                metrics: Arc::clone(&shared.metrics),
+                now_ms: 0,
+            }
         };
-        let driver = Stepper {
-            now_ms: 0,
-            transports: PhantomData,
-        };
-        Node {
-            reactor: Reactor::new(driver, inbox, ReactorId(0), context),
-            shards,
-            metrics,
-            now_ms: 0,
-        }
+        (0..).zip(inboxes).map(node).collect()
     }
 
     /// Ticks of its reactor until the mailbox is empty.
