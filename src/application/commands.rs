@@ -353,6 +353,11 @@ impl Application {
         if let Some(many) = self.multi_subscriptions.get_mut(subscribed) {
             many.pattern_bytes -= bytes;
         }
+        self.discount_patterns(bytes);
+    }
+
+    /// Counts fewer bytes of patterns of all connections.
+    pub fn discount_patterns(&self, bytes: usize) {
         self.shared.shards.patterns.sub_bytes(bytes);
     }
 

@@ -3,7 +3,8 @@
 //! It is generic over the [`ByteStream`] and is given the time, so the simulation, the tests and the benches run it
 //! without a socket. What it decides it decides here; the rim, [`super::Reactor`], only says which transport is ready.
 //!
-//! Slots are freed at the end of a tick, never earlier: until then a stale index finds its own connection, closed.
+//! Slots are freed at the end of a tick, never earlier, and not before the last membership of their connection is gone: until
+//! then a stale index finds its own connection, closed.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use slab::Slab;
 
 use super::driver::Readiness;
+use super::leaving::Leaving;
 use super::slot::{Flags, Slot};
 use super::sweep::Deadlines;
 use crate::application::refusals::over_cap;
@@ -39,7 +41,7 @@ pub struct Connections<T> {
     shrink: Shrink,
     pub(crate) metrics: Arc<ReactorMetrics>,
     deadlines: Deadlines,
-    next_generation: u32,
+    pub(crate) next_generation: u32,
     /// The one read buffer.
     input: Vec<u8>,
     /// The one inflater, and the message that it made.
@@ -48,8 +50,10 @@ pub struct Connections<T> {
     pub(crate) out: Vec<u8>,
     /// Connections with bytes left to read, for edges do not come again.
     ready: VecDeque<ConnectionId>,
-    /// Slots to be freed at the end of the tick.
+    /// Slots whose connections have ended in this tick.
     closed: Vec<u32>,
+    /// Connections that have ended, and are members of something yet.
+    pub(crate) leaving: Leaving,
     /// Connections by label.
     pub(crate) counts: Box<[u64]>,
     /// Since they were last shown.
@@ -94,6 +98,7 @@ impl<T: ByteStream> Connections<T> {
             out: Vec::new(),
             ready: VecDeque::new(),
             closed: Vec::new(),
+            leaving: Leaving::default(),
             inbound_bytes: 0,
             outbox_bytes: 0,
             inbound_bytes_max: 0,
@@ -219,9 +224,9 @@ impl<T: ByteStream> Connections<T> {
         }
     }
 
-    /// Whether connections have bytes left to read, which no event will announce.
+    /// Whether connections have something left to be dealt with, which no event will announce.
     pub fn has_ready(&self) -> bool {
-        !self.ready.is_empty() || self.judge_from.is_some()
+        !self.ready.is_empty() || self.judge_from.is_some() || self.has_leaving()
     }
 
     /// Gives a turn to each connection that had bytes left over.
@@ -279,25 +284,36 @@ impl<T: ByteStream> Connections<T> {
     /// Ends the tick: frees what was closed, for which `release` is called first, and shows the gauges.
     pub fn finish_tick(&mut self, mut release: impl FnMut(&mut T)) {
         for index in std::mem::take(&mut self.closed) {
-            let mut slot = self.slots.remove(index as usize);
-            let id = slot.id(self.application.reactor, index);
-            release(&mut slot.transport);
-            self.deadlines.set(index as usize, NEVER_MS);
-            self.counts[label_index(slot.label)] -= 1;
-            self.counts_changed = true;
-            self.inbound_bytes -= slot.inbound_bytes as usize;
-            self.outbox_bytes -= slot.outbox_bytes as usize;
-            self.leave_all(id, slot.subscribed, slot.best_form);
-            self.application.identities.release(slot.identity);
-            self.places.forget(index);
-            self.report_end(id, &slot);
+            if let Some(slot) = self.slots.get_mut(index as usize) {
+                release(&mut slot.transport);
+                self.deadlines.set(index as usize, NEVER_MS);
+                self.begin_leaving(index);
+            }
         }
+        self.leave_some(self.settings.limits.subscription_steps_per_tick_max);
         self.shrink.shrink(&mut self.slots);
         self.places.truncate(self.slots.capacity());
         self.out.shrink_to(BUFFER_BYTES_KEPT);
         self.inflation.shrink_to(BUFFER_BYTES_KEPT);
         self.application.finish_tick(BUFFER_BYTES_KEPT);
         self.show_gauges();
+    }
+
+    /// Frees the slot of a connection that has ended and is a member of nothing any more.
+    pub(crate) fn free(&mut self, id: ConnectionId) {
+        let Some(slot) = self.slots.try_remove(id.index as usize) else {
+            return;
+        };
+        self.counts[label_index(slot.label)] -= 1;
+        self.counts_changed = true;
+        self.inbound_bytes -= slot.inbound_bytes as usize;
+        self.outbox_bytes -= slot.outbox_bytes as usize;
+        if let Some(subscription) = slot.subscribed.one() {
+            self.leave_one(id, subscription, slot.best_form);
+        }
+        self.application.identities.release(slot.identity);
+        self.places.forget(id.index);
+        self.report_end(id, &slot);
     }
 
     /// Reading may have become possible: what was kept is dealt with, and then the transport is read.

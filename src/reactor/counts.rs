@@ -4,7 +4,6 @@ use super::connections::Connections;
 use super::slot::Slot;
 use crate::connection::{CloseReason, Label};
 use crate::dialect::{Class, Form};
-use crate::fanout::subscribed::{Subscribed, SubscribedKind};
 use crate::fanout::subscribers::Subscription;
 use crate::handler::ConnectionId;
 use crate::metrics::label_index;
@@ -65,30 +64,18 @@ impl<T: ByteStream> Connections<T> {
         }
     }
 
-    /// A connection is freed: it is among no topic's subscribers, and counts in no audience any more.
-    pub(crate) fn leave_all(&mut self, id: ConnectionId, subscribed: Subscribed, best_form: Form) {
-        match subscribed.kind() {
-            SubscribedKind::None => {}
-            SubscribedKind::One(subscription) => {
-                if !self.settings.topic_rules.is_empty() {
-                    let topic = self.application.topics.topic(subscription).clone();
-                    self.application.leave_presence(id, &topic);
-                }
-                self.leave_topic(subscription, best_form);
-            }
-            SubscribedKind::Many(_) => {
-                let Some(mut many) = self.application.multi_subscriptions.remove(subscribed) else {
-                    return;
-                };
-                let hub = &self.application.shared.shards.patterns;
-                hub.sub_bytes(many.pattern_bytes);
-                // The hub hears of them in an order that is the same in every run, so that the simulation repeats itself.
-                for (target, membership) in many.subscriptions.take_sorted() {
-                    self.application
-                        .leave(id, &target, membership, many.best_form);
-                }
-            }
+    /// A connection of one topic is freed: it is not among the topic's subscribers, and counts in no audience any more.
+    pub(crate) fn leave_one(
+        &mut self,
+        id: ConnectionId,
+        subscription: Subscription,
+        best_form: Form,
+    ) {
+        if !self.settings.topic_rules.is_empty() {
+            let topic = self.application.topics.topic(subscription).clone();
+            self.application.leave_presence(id, &topic);
         }
+        self.leave_topic(subscription, best_form);
     }
 
     /// A connection is freed: its end is counted, and whoever owns its endpoint is told.

@@ -1,6 +1,7 @@
 //! Shutdown: everybody is closed with 1001, at a pace that spreads it over the first half of the drain time.
 
 use super::connections::Connections;
+use super::slot::{Flags, Slot};
 use crate::connection::CloseReason;
 use crate::net::byte_stream::ByteStream;
 
@@ -48,7 +49,8 @@ impl<T: ByteStream> Connections<T> {
                 out,
                 ..
             } = self;
-            let Some(slot) = slots.get_mut(index) else {
+            let slot = slots.get_mut(index);
+            let Some(slot) = slot.filter(|slot| !slot.flags.has(Flags::IS_CLOSED)) else {
                 continue;
             };
             slot.connection
@@ -67,7 +69,9 @@ impl<T: ByteStream> Connections<T> {
     /// Ends whoever is left. Who was not told before is told now, as far as the transport takes it: by a Close frame, or
     /// by refusing the request that has begun. The slots are freed at the end of the tick, as ever.
     pub fn finish_all(&mut self, now_ms: u64) {
-        let left: Vec<_> = self.slots.iter().map(|(index, _)| index).collect();
+        let is_left = |slot: &Slot<T>| !slot.flags.has(Flags::IS_CLOSED);
+        let left = self.slots.iter().filter(|(_, slot)| is_left(slot));
+        let left: Vec<_> = left.map(|(index, _)| index).collect();
         for index in left {
             let connection = &mut self.slots[index].connection;
             if !connection.is_closing() {

@@ -8,7 +8,7 @@
 //! 4. take the mail, as much as the mailbox held at the beginning
 //! 5. write: who came and went, and the publications of each topic, in one piece to each of its subscribers
 //! 6. answer receipts; try again what the hub did not take; look after deadlines; in a shutdown, close some connections
-//! 7. free what was closed
+//! 7. end memberships of what was closed, a budget of them, and free what has none left
 //!
 //! What the tick has of the world outside is a [`Driver`]: to wait, to accept, to let go of a socket, and the time. That of
 //! a server is [`MioDriver`](mio_driver::MioDriver), the only user of mio's poll and of the clock. The simulation brings
@@ -23,6 +23,7 @@ mod counts;
 mod drain;
 pub mod driver;
 mod effects;
+mod leaving;
 pub mod mailbox;
 pub mod mio_driver;
 mod outbound;
@@ -108,6 +109,7 @@ impl<D: Driver> Reactor<D> {
         self.connections.finish_all(self.now_ms);
         self.connections
             .finish_tick(|transport| self.driver.release(transport));
+        self.connections.leave_some(usize::MAX);
         // Nobody waits for the mail any more: neither a receipt nor a shard that found the mailbox full.
         drop(self.inbox);
         self.connections.resume_shards();

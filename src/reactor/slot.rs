@@ -62,6 +62,11 @@ impl<T> Slot<T> {
         self.generation == id.generation
     }
 
+    /// Gives it another generation: whoever knows its name finds it no more.
+    pub fn rename(&mut self, generation: u32) {
+        self.generation = generation;
+    }
+
     /// The name of its connection, of this reactor and at this index.
     pub fn id(&self, reactor: ReactorId, index: u32) -> ConnectionId {
         ConnectionId {

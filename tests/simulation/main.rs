@@ -136,6 +136,7 @@ const PATHS: &[&str] = &[
     "restart",
     "several lines of the toy's",
     "shut down in the middle of traffic",
+    "slot kept for memberships",
     "slow consumer with a kept context",
     "subscription that is changed at once",
     "turn carried over",

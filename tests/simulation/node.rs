@@ -254,6 +254,12 @@ impl Node {
         self.mailboxes.iter().for_each(|mailbox| mailbox.wake());
     }
 
+    /// Whether slots are kept for their memberships.
+    pub fn has_leaving(&self) -> bool {
+        let mut reactors = self.reactors.iter().flatten();
+        reactors.any(|reactor| reactor.connections.has_leaving())
+    }
+
     /// One tick of one reactor.
     pub fn tick(&mut self, index: usize, around: &mut Surroundings<'_>) {
         let Some(reactor) = &mut self.reactors[index] else {
@@ -267,6 +273,10 @@ impl Node {
         check_caps(reactor, limits);
         let has_ready = reactor.connections.has_ready();
         around.cover.add("turn carried over", u64::from(has_ready));
+        let has_leaving = reactor.connections.has_leaving();
+        around
+            .cover
+            .add("slot kept for memberships", u64::from(has_leaving));
         let over_cap = std::mem::take(&mut reactor.driver.over_cap);
         around.cover.add("refused admission", over_cap);
         let full = self.full.swap(0, Ordering::Relaxed);

@@ -222,6 +222,7 @@ impl World {
             if self.random.chance(1) {
                 self.set_now(self.now_ms + 1);
             }
+            self.arrive_early();
             self.steps_at_rest += 1;
             assert!(self.steps_at_rest < STEPS_MAX, "it never comes to rest");
             let action = *self.random.pick(&actions);
@@ -330,6 +331,17 @@ impl World {
     }
 
     /// Lets the peers connect whose time has come, and others in place of those that have gone.
+    /// While a slot is kept for its memberships, the next peer may come: it must not find the slot.
+    fn arrive_early(&mut self) {
+        if self.node.has_leaving()
+            && self.random.chance(20)
+            && let Some(next_ms) = self.arrivals_ms.iter_mut().min()
+        {
+            *next_ms = self.now_ms;
+            self.arrive();
+        }
+    }
+
     fn arrive(&mut self) {
         if self.faults && self.dies_ms.is_some_and(|at_ms| at_ms <= self.now_ms) {
             self.dies_ms = None;
