@@ -217,6 +217,14 @@ fn pages_of_other_sites_get_public_files_only() {
 }
 
 #[test]
+fn weak_token_is_warned_about_on_loopback_addresses() {
+    let server = Server::start(&["--publish-token", "short"]);
+    let told = "publish = token: the token has 5 bytes and can be guessed";
+    assert!(server.log().contains(told), "{}", server.log());
+    assert!(!server.log().contains("short"), "a token is in no log");
+}
+
+#[test]
 fn one_setting_about_access_asks_for_the_others() {
     let refused = |flags: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_umbel"));
@@ -244,6 +252,19 @@ fn one_setting_about_access_asks_for_the_others() {
         (
             &["--hosts", "push.example.com"],
             "hosts is set, so that nothing is open by itself: set --publish, --subscribe and --origin",
+        ),
+        (
+            &["--listen", "0.0.0.0:0", "--observe-token", "short"],
+            "observe = token: the token has 5 bytes and can be guessed",
+        ),
+        (
+            &[
+                "--listen",
+                "0.0.0.0:0",
+                "--publish-token",
+                "                    ",
+            ],
+            "publish = token: the token is blank",
         ),
         (&["--hosts", "https://push.example.com"], "without a scheme"),
         (&["--hosts", "push.example.com:443"], "without one"),

@@ -7,6 +7,7 @@
 
 use std::error::Error;
 use std::fs;
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -22,21 +23,32 @@ const TERMINAL: &str = "/dev/tty";
 const LOOKS: u32 = 10;
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Watches for signals from here on. `reload` is called for each SIGHUP that asks for it.
+/// Watches for signals from here on. `reload` is called for a SIGHUP that asks for it, on a thread of its own.
 ///
 /// # Errors
 /// As of `sigaction(2)`, and where no thread can be had.
-pub fn watch(handle: Handle, reload: impl FnMut() + Send + 'static) -> Result<(), Box<dyn Error>> {
+pub fn watch(
+    handle: Handle,
+    mut reload: impl FnMut() + Send + 'static,
+) -> Result<(), Box<dyn Error>> {
     // Asked before the handler replaces what was inherited.
     let drains_on_hangup = has_terminal() && !is_hangup_ignored();
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    // A reload takes a while, and a drain is not to wait for it. One that waits is enough for all that ask.
+    let (asking, asked) = mpsc::sync_channel(1);
+    thread::Builder::new()
+        .name("umbel-reload".to_owned())
+        .spawn(move || asked.iter().for_each(|()| reload()))?;
+    let ask = move || {
+        let _ = asking.try_send(());
+    };
     thread::Builder::new()
         .name("umbel-signals".to_owned())
-        .spawn(move || obey(signals, &handle, drains_on_hangup, reload))?;
+        .spawn(move || obey(signals, &handle, drains_on_hangup, ask))?;
     Ok(())
 }
 
-fn obey(mut signals: Signals, handle: &Handle, drains_on_hangup: bool, mut reload: impl FnMut()) {
+fn obey(mut signals: Signals, handle: &Handle, drains_on_hangup: bool, reload: impl Fn()) {
     let mut is_draining = false;
     for signal in signals.forever() {
         match (signal, is_draining) {
