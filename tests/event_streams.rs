@@ -18,7 +18,7 @@ const PAGES: [&str; 2] = [
 
 fn get(server: &Server, target: &str, lines: &str) -> (Response, Wire) {
     let mut wire = server.connect();
-    wire.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n{lines}\r\n").as_bytes());
+    wire.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n").as_bytes());
     let response = wire.read_response();
     (response, wire)
 }
@@ -147,7 +147,7 @@ fn page_refused_during_drain_comes_back() {
     let mut health = Http::connect(address);
     let mut wires: Vec<Wire> = (0..2).map(|_| server.connect()).collect();
     for wire in &mut wires {
-        wire.send(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n");
+        wire.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
         assert_eq!(wire.read_response().status, 200);
     }
     assert_eq!(health.get("/ready").status, 200);
@@ -156,7 +156,7 @@ fn page_refused_during_drain_comes_back() {
         health.get("/ready").status == 503
     });
     for (wire, (lines, status)) in wires.iter_mut().zip([(PAGES[1], 200), ("", 503)]) {
-        wire.send(format!("GET /sse/a HTTP/1.1\r\nHost: a\r\n{lines}\r\n").as_bytes());
+        wire.send(format!("GET /sse/a HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n").as_bytes());
         assert_eq!(wire.read_response().status, status);
         if status == 200 {
             retry(wire, "the server is shutting down");
