@@ -205,7 +205,7 @@ fn refused_framing() -> Vec<(String, u16)> {
 fn refused_targets() -> Vec<(String, u16)> {
     vec![
         (changed("", &[]).replace("GET", "POST"), 405),
-        (changed("", &[]).replace("GET", "HEAD"), 405),
+        (changed("", &[]).replace("GET", "HEAD"), 426),
         (changed("", &[]).replace("GET", "get"), 405),
         (changed("", &[]).replace("HTTP/1.1", "HTTP/1.0"), 400),
         (changed("", &[]).replace("HTTP/1.1", "HTTP/2.0"), 505),
@@ -250,7 +250,7 @@ fn invalid_requests_refused() {
             }
             assert_eq!(response.status, status, "{request:?}");
             let allow = response.header("allow");
-            assert_eq!(allow, (status == 405).then_some("GET"), "{request:?}");
+            assert_eq!(allow, (status == 405).then_some("GET, HEAD"), "{request:?}");
             // Either the connection says that it closes, and does, or it takes another request.
             let connection = response.header("connection").unwrap_or_default();
             if connection.starts_with("close") {
