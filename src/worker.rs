@@ -185,7 +185,7 @@ impl Shards {
         let shards = Shards {
             cells: cells.collect(),
             tick_visits: outlets.iter().map(|_| TickVisits::default()).collect(),
-            patterns: SharedPatterns::new(settings.pattern_bytes_max),
+            patterns: SharedPatterns::new(),
             outlets: outlets.into(),
             shard_map: ShardMap::Random(RandomState::new()),
             bytes_max: limits.bytes_max,

@@ -338,7 +338,12 @@ impl Application {
                 "this connection has as many bytes of patterns as pattern_bytes_max allows",
             );
         }
-        if !self.shared.shards.patterns.add_bytes(bytes) {
+        if !self
+            .shared
+            .shards
+            .patterns
+            .add_bytes(bytes, limits.pattern_bytes_total_max)
+        {
             return Err(
                 "the server has as many bytes of patterns as pattern_bytes_total_max allows",
             );

@@ -86,7 +86,6 @@ impl Settings {
         ShardSettings {
             rules: self.topic_rules.clone(),
             history_bytes_max: self.limits.history_bytes_total_max,
-            pattern_bytes_max: self.limits.pattern_bytes_total_max,
             recovery_publications_max: self.limits.recovery_publications_max as usize,
             recovery_bytes_max: self.limits.recovery_bytes_max,
             presence_max: self.limits.presence_max,

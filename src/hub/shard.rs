@@ -22,8 +22,6 @@ pub struct ShardSettings {
     pub rules: TopicRules,
     /// Bytes of the histories of this shard's topics.
     pub history_bytes_max: usize,
-    /// Bytes of the patterns of all connections together.
-    pub pattern_bytes_max: usize,
     /// Publications handed to one subscriber at once. Where more were missed, none are handed out.
     pub recovery_publications_max: usize,
     /// Bytes of their WebSocket frames.
@@ -38,7 +36,6 @@ impl Default for ShardSettings {
         ShardSettings {
             rules: TopicRules::default(),
             history_bytes_max: 256 << 20,
-            pattern_bytes_max: 256 << 20,
             recovery_publications_max: 10_000,
             recovery_bytes_max: 1 << 20,
             presence_max: 10_000,

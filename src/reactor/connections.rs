@@ -459,8 +459,10 @@ impl<T: ByteStream> Connections<T> {
             metrics,
             ..
         } = self;
-        let Some(slot) = slots.get_mut(index as usize) else {
-            return;
+        let slot = slots.get_mut(index as usize);
+        // One that has ended is kept for its memberships only.
+        let Some(slot) = slot.filter(|slot| !slot.flags.has(Flags::IS_CLOSED)) else {
+            return out.clear();
         };
         let outcome = slot
             .write_outbox(metrics, out)

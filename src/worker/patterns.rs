@@ -19,7 +19,6 @@ pub struct SharedPatterns {
     len: AtomicUsize,
     /// Bytes that they count as.
     bytes: AtomicUsize,
-    bytes_max: usize,
 }
 
 struct Part {
@@ -29,8 +28,8 @@ struct Part {
 }
 
 impl SharedPatterns {
-    /// An empty table. The patterns of all connections may count as so many bytes.
-    pub(super) fn new(bytes_max: usize) -> SharedPatterns {
+    /// An empty table.
+    pub(super) fn new() -> SharedPatterns {
         let part = |_| Part {
             patterns: RwLock::new(PatternPart::default()),
             len: AtomicUsize::new(0),
@@ -39,7 +38,6 @@ impl SharedPatterns {
             parts: (0..PATTERN_PARTS).map(part).collect(),
             len: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
-            bytes_max,
         }
     }
 
@@ -72,10 +70,10 @@ impl SharedPatterns {
         part.len.store(after, Ordering::SeqCst);
     }
 
-    /// Counts some more bytes. False, and nothing is changed: there would be more than there may be.
-    pub fn add_bytes(&self, bytes: usize) -> bool {
+    /// Counts some more bytes. False, and nothing is changed: there would be more than `bytes_max`.
+    pub fn add_bytes(&self, bytes: usize, bytes_max: usize) -> bool {
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let fits = before.saturating_add(bytes) <= self.bytes_max;
+        let fits = before.saturating_add(bytes) <= bytes_max;
         if !fits {
             self.sub_bytes(bytes);
         }

@@ -47,7 +47,6 @@ pub(super) fn settings() -> ShardSettings {
         history_bytes_max: 6000 + 3 * TOPIC_BYTES,
         recovery_publications_max: 4,
         recovery_bytes_max: 800,
-        pattern_bytes_max: 1 << 20,
         presence_max: 2,
     }
 }
