@@ -185,7 +185,7 @@ limits! {
     /// Connections at a time. More are answered 503. 0 means as many as the descriptor limit allows.
     connections_max: usize = 0 in 0..=16777216, at restart;
     /// Connections accepted in one tick of a reactor, so that a connect storm does not starve established connections.
-    accepts_per_tick_max: usize = 64 in 1..=4096;
+    accepts_per_tick_max: usize = 64 in 1..=4096, at restart;
     /// Pause in accepting after descriptors or socket memory ran out.
     accept_pause_ms: u64 = 100 in 10..=10000, at restart;
     /// Bytes of a reactor's read buffer, which all of its connections share.
