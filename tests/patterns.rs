@@ -4,6 +4,7 @@ mod support;
 
 use std::collections::{HashMap, HashSet};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -314,6 +315,45 @@ fn pattern_bytes_bounded_for_connection_and_process() {
     assert_eq!(peers[0].ask(&unsubscribe)["type"], "unsubscribed");
     assert_eq!(peers[last].ask(&subscribe(number))["type"], "subscribed");
     peers.clear();
+    wait_until("no pattern is left", || {
+        server.metric("umbel_pattern_bytes") == 0.0
+    });
+}
+
+/// As many, as long and with as many segments as 30 connections may ask for: what the process grows by is what it counts.
+#[test]
+fn memory_of_long_patterns_bounded() {
+    const EACH: usize = 1024;
+    let server = Server::start(&["--reactors", "2"]);
+    let base_bytes = rss_bytes(server.pid());
+    let mut peers: Vec<_> = (0..30).map(|_| Peer::open(server.address())).collect();
+    let mut refused = 0;
+    for (number, peer) in peers.iter_mut().enumerate() {
+        let pattern = |it: usize| {
+            let pattern = format!("{number:04}{it:07}{}/{}", "/x".repeat(14), "x".repeat(205));
+            json!({"type": "subscribe", "id": 1, "pattern": pattern})
+        };
+        for some in [0..EACH / 2, EACH / 2..EACH] {
+            peer.send(&some.map(pattern).collect());
+        }
+        for _ in 0..EACH {
+            let answer = peer.next();
+            refused += usize::from(answer["code"] == "too_many_subscriptions");
+        }
+    }
+    assert_eq!(refused, 30 * (EACH - 524_288 / (245 + 400)));
+    let grown_bytes = rss_bytes(server.pid()).saturating_sub(base_bytes);
+    let counted_bytes = server.metric("umbel_pattern_bytes") as u64;
+    assert!(
+        grown_bytes < counted_bytes * 5 / 4 + (4 << 20),
+        "{grown_bytes} of {counted_bytes}"
+    );
+    // Their ends hold nobody up.
+    let mut other = Peer::open(server.address());
+    let asked = Instant::now();
+    drop(peers);
+    (0..100).for_each(|_| other.expect_nothing_before_pong());
+    assert!(asked.elapsed() < Duration::from_secs(5));
     wait_until("no pattern is left", || {
         server.metric("umbel_pattern_bytes") == 0.0
     });
