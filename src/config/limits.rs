@@ -215,7 +215,7 @@ limits! {
     /// Bytes of the patterns of one umbel.v1 connection: the text of each, and 400 more. A subscription that would exceed it is refused with too_many_subscriptions.
     pattern_bytes_max: usize = 524288 in 1024..=1073741824;
     /// Bytes of the patterns of all connections together, counted as for pattern_bytes_max. A subscription that would exceed it is refused with too_many_subscriptions.
-    pattern_bytes_total_max: usize = 268435456 in 65536..=1099511627776, at restart;
+    pattern_bytes_total_max: usize = 268435456 in 65536..=1099511627776;
     /// Commands in one umbel.v1 message. Of a message with more none is carried out, and one error answers it.
     commands_per_message_max: usize = 1000 in 1..=1000000;
     /// Publishes that wait for their receipt, on each reactor. More are answered with an error or 503.
