@@ -227,3 +227,35 @@ fn line_ends_arrive_as_lf() {
         (Some("binary"), Some("YQ0KYg0="))
     );
 }
+
+/// Who was cut off before there was anything to see loses nothing of what comes then.
+#[test]
+fn cut_off_before_first_publication_recovers() {
+    let server = Server::start(&["--topic-rule", "h/** history=5"]);
+    let (response, stream) = get(&server, "/sse/h/a", "");
+    let position = response
+        .header("umbel-position")
+        .expect("a position")
+        .to_owned();
+    assert!(position.ends_with(":0"), "{position}");
+    drop(stream);
+    wait_until("nobody is there", || server.metric("umbel_topics") == 0.0);
+    let listed = server.request("GET /topics/h/a HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(listed.status, 404, "nothing is to be seen of it");
+    let line = format!("Last-Event-ID: {position}\r\n");
+    for number in 0..6 {
+        let (response, mut stream) = get(&server, "/sse/h/a", &line);
+        assert_eq!(response.header("umbel-recovered"), Some("true"), "{number}");
+        for expected in 1..=number {
+            let data = next_block(&mut stream).data;
+            assert_eq!(data, Some(format!("{expected}")));
+        }
+        server.publish("h/a", "text/plain", format!("{}", number + 1).as_bytes());
+    }
+    let (response, _) = get(&server, "/sse/h/a", &line);
+    assert_eq!(
+        response.header("umbel-recovered"),
+        Some("false"),
+        "six are too many"
+    );
+}

@@ -2,7 +2,9 @@
 //!
 //! A ring is bounded by count, bytes and age, as its topic's rule says. All rings of a shard together are bounded by
 //! bytes: over that bound the oldest publications of the ring go whose use, a publish or a recovery, lies longest back.
-//! A ring that holds nothing does not exist.
+//!
+//! A ring without publications is the head of a topic: it keeps alone where the topic stands, for those who left it last
+//! and may come back. It lives as long as publications since could be kept, and goes as a ring of its coldness goes.
 //!
 //! ```text
 //!  offsets of a topic:  1 2 3 4 5 6 7 8      a ring holds the newest ones, without a hole:
@@ -32,6 +34,9 @@ const PLACES_KEPT: usize = 16;
 pub(super) const TOPIC_BYTES: usize =
     size_of::<Ring>() + size_of::<Kept>() + size_of::<TopicState>() + 256;
 
+/// How long after its time a head may go, in microseconds: the time is told once a second only, and it is better late.
+pub(super) const HEAD_SLACK_US: u64 = 1_000_000;
+
 /// Stands for "no ring" where rings are linked.
 const NONE: u32 = u32::MAX;
 
@@ -52,6 +57,8 @@ struct Ring {
     bytes: usize,
     /// The moment under which it stands in `expiries`: not after its oldest publication becomes too old.
     expiry_us: u64,
+    /// It is kept until then even without publications.
+    head_until_us: u64,
     /// Its neighbours in the order of use.
     colder: u32,
     hotter: u32,
@@ -79,6 +86,14 @@ pub(super) struct Histories {
     emptied: Vec<u32>,
 }
 
+/// The end of a head that is left at this moment.
+fn head_until_us(limits: HistoryLimits, now_us: u64) -> u64 {
+    let age_max_us = limits.age_max_ms.saturating_mul(1000);
+    now_us
+        .saturating_add(age_max_us)
+        .saturating_add(HEAD_SLACK_US)
+}
+
 impl Ring {
     /// Whether its oldest publication is too much by its own limits.
     fn is_over(&self, now_us: u64) -> bool {
@@ -94,6 +109,14 @@ impl Ring {
         self.publications.front().map_or(u64::MAX, |oldest| {
             oldest.published_at_us().saturating_add(age_max_us)
         })
+    }
+
+    /// When it is to be looked at next because of its age.
+    fn next_expiry_us(&self) -> u64 {
+        match self.publications.is_empty() {
+            true => self.head_until_us,
+            false => self.oldest_expiry_us(),
+        }
     }
 
     /// Takes the oldest publication out; gives its bytes.
@@ -178,14 +201,30 @@ impl Histories {
                 let ring = &mut self.rings[id.0 as usize];
                 ring.publications.push_back(publication);
                 ring.bytes += bytes;
+                if ring.publications.len() == 1 {
+                    self.schedule(id.0);
+                }
                 id
             }
-            None => self.insert(topic, limits, publication, bytes),
+            None => self.insert(topic, limits, Some(publication), bytes),
         };
         self.bytes += bytes;
         self.publications += 1;
         self.touch(id.0);
         self.trim(id.0);
+        self.keep_bytes_max();
+        id
+    }
+
+    /// Keeps the head of a topic that has been left, as long as what is published now could be kept. Gives the ring, which is not there any more if its topic is among those of [`take_emptied`](Histories::take_emptied).
+    pub fn keep_head(&mut self, ring: Option<RingId>, topic: u32, limits: HistoryLimits) -> RingId {
+        let id = ring.unwrap_or_else(|| self.insert(topic, limits, None, 0));
+        let entry = &mut self.rings[id.0 as usize];
+        entry.head_until_us = head_until_us(limits, self.now_us);
+        if entry.publications.is_empty() {
+            self.schedule(id.0);
+        }
+        self.touch(id.0);
         self.keep_bytes_max();
         id
     }
@@ -198,11 +237,15 @@ impl Histories {
             let ring = &mut self.rings[coldest as usize];
             // Whoever still writes it out holds its other forms for a moment; they count as gone.
             let forms = ring.publications.front().map_or(0, |it| it.form_bytes());
+            self.publications -= usize::from(!ring.publications.is_empty());
             let popped = ring.pop();
+            // Its head goes with its last publication, and alone where there is none.
+            let is_gone = ring.publications.is_empty();
             self.bytes -= popped;
-            self.publications -= 1;
-            let gone = self.remove_if_empty(coldest);
-            over = over.saturating_sub(popped + forms + usize::from(gone) * TOPIC_BYTES);
+            if is_gone {
+                self.remove(coldest);
+            }
+            over = over.saturating_sub(popped + forms + usize::from(is_gone) * TOPIC_BYTES);
         }
     }
 
@@ -252,11 +295,7 @@ impl Histories {
                 continue;
             }
             // What was the oldest may have gone before it was too old; then the next one's time has not come.
-            let entry = &mut self.rings[ring as usize];
-            let oldest_us = entry.oldest_expiry_us();
-            entry.expiry_us = oldest_us;
-            self.expiries.remove(&(expiry_us, ring));
-            self.expiries.insert((oldest_us, ring));
+            self.schedule(ring);
         }
         // Since the last publication, others may have been given forms that they did not have.
         self.keep_bytes_max();
@@ -287,11 +326,15 @@ impl Histories {
                 ..old
             };
         }
-        let (before_us, oldest_us) = (entry.expiry_us, entry.oldest_expiry_us());
-        if !self.remove_if_empty(id) {
-            self.rings[id as usize].expiry_us = oldest_us;
-            self.expiries.remove(&(before_us, id));
-            self.expiries.insert((oldest_us, id));
+        if fits {
+            let head_max_us = match limits.publications_max {
+                0 => 0,
+                _ => head_until_us(limits, self.now_us),
+            };
+            entry.head_until_us = entry.head_until_us.min(head_max_us);
+        }
+        if !self.remove_if_over(id) {
+            self.schedule(id);
         }
         fits
     }
@@ -309,23 +352,33 @@ impl Histories {
         self.emptied.pop()
     }
 
+    /// Puts a ring under the moment at which it is to be looked at next.
+    fn schedule(&mut self, ring: u32) {
+        let entry = &mut self.rings[ring as usize];
+        let next_us = entry.next_expiry_us();
+        let before_us = std::mem::replace(&mut entry.expiry_us, next_us);
+        self.expiries.remove(&(before_us, ring));
+        self.expiries.insert((next_us, ring));
+    }
+
     fn insert(
         &mut self,
         topic: u32,
         limits: HistoryLimits,
-        publication: Arc<Publication>,
+        publication: Option<Arc<Publication>>,
         bytes: usize,
     ) -> RingId {
         let mut ring = Ring {
             topic,
             limits,
-            publications: VecDeque::from([publication]),
+            publications: publication.into_iter().collect(),
             bytes,
             expiry_us: 0,
+            head_until_us: 0,
             colder: NONE,
             hotter: NONE,
         };
-        ring.expiry_us = ring.oldest_expiry_us();
+        ring.expiry_us = ring.next_expiry_us();
         let expiry_us = ring.expiry_us;
         self.bytes += TOPIC_BYTES;
         let id = self.rings.insert(ring) as u32;
@@ -340,20 +393,27 @@ impl Histories {
         let before = entry.publications.len();
         self.bytes -= entry.trim(self.now_us);
         self.publications -= before - entry.publications.len();
-        self.remove_if_empty(ring)
+        self.remove_if_over(ring)
     }
 
-    fn remove_if_empty(&mut self, ring: u32) -> bool {
-        if !self.rings[ring as usize].publications.is_empty() {
-            return false;
+    /// Removes a ring that holds nothing and is no head any more. True if it has gone.
+    fn remove_if_over(&mut self, ring: u32) -> bool {
+        let entry = &self.rings[ring as usize];
+        let is_over = entry.publications.is_empty() && entry.head_until_us <= self.now_us;
+        if is_over {
+            self.remove(ring);
         }
+        is_over
+    }
+
+    /// Its topic has neither history nor head any more.
+    fn remove(&mut self, ring: u32) {
         self.unlink(ring);
         self.bytes -= TOPIC_BYTES;
         let removed = self.rings.remove(ring as usize);
         self.expiries.remove(&(removed.expiry_us, ring));
         self.emptied.push(removed.topic);
         self.shrink.shrink(&mut self.rings);
-        true
     }
 
     /// The ring is in use: it is the last one to be trimmed.

@@ -47,7 +47,7 @@ impl Default for ShardSettings {
 type Subscriber = (ReactorId, LocalTopic);
 
 /// The topics of one shard. A topic exists while a reactor has subscribers of it, while somebody is present there, and
-/// while it has a history. It leaves nothing behind.
+/// while it has a history, or a head that its history leaves. It leaves nothing behind.
 #[derive(Debug)]
 pub struct Shard {
     topics: TopicTable<TopicState>,
@@ -278,9 +278,23 @@ impl Shard {
         let Some(place) = self.topics.find(topic) else {
             return;
         };
-        let state = self.topics.get_mut(place);
-        if state.is_some_and(|state| state.reactors.remove(reactor, local)) {
-            self.topics.remove(place);
+        let Some(state) = self.topics.get_mut(place) else {
+            return;
+        };
+        let had_subscribers = state.reactors.has_any();
+        let is_unused = state.reactors.remove(reactor, local);
+        let is_left = had_subscribers && !state.reactors.has_any();
+        match state.reactors.kept() {
+            // Whoever was here may come back, and ask for what was published meanwhile.
+            Some(kept) if is_left && kept.history.publications_max > 0 => {
+                let head = self.histories.keep_head(kept.ring, place, kept.history);
+                kept.ring = Some(head);
+                self.remove_emptied();
+            }
+            _ if is_unused => {
+                self.topics.remove(place);
+            }
+            _ => {}
         }
     }
 

@@ -35,7 +35,7 @@ pub(super) struct Kept {
     /// Reactors with subscribers. None while only history or members keep the topic.
     pub reactors: Vec<(ReactorId, LocalTopic)>,
     pub history: HistoryLimits,
-    /// The history, unless it is empty.
+    /// The history, or the head that is left of it.
     pub ring: Option<RingId>,
     /// None where the rule has no presence.
     pub presence: Option<Presence>,
@@ -108,6 +108,11 @@ impl Reactors {
                 kept.is_unused()
             }
         }
+    }
+
+    /// Whether any reactor has subscribers of it.
+    pub fn has_any(&self) -> bool {
+        self.kept_ref().is_none_or(|kept| !kept.reactors.is_empty())
     }
 
     pub fn for_each(&self, mut with: impl FnMut(ReactorId, LocalTopic)) {

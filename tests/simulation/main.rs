@@ -129,6 +129,7 @@ const PATHS: &[&str] = &[
     "recovered false: a restart",
     "recovered something",
     "recovered true",
+    "recovery from before the first publication",
     "recovery that was owed",
     "refused admission",
     "refused unavailable",

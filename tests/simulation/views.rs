@@ -219,6 +219,17 @@ impl Records {
         let recovered = view.recovered.expect("who asked is told");
         cover.add(&format!("recovered {recovered}"), 1);
         let is_known = since.0 == told.0 && since.1 <= told.1;
+        let history = self.rules[topic].history;
+        let is_kept = history.age_max_ms > 10_000 && history.bytes_max > 1 << 20;
+        let is_same_life = since.0 >> 48 == told.0 >> 48;
+        if is_kept && history.publications_max > 0 && self.keeps_all_histories && is_same_life {
+            // Whoever left the topic, even before its first publication, finds it where it stood.
+            assert_eq!(since.0, told.0, "the topic was forgotten: {view:?}");
+            cover.add(
+                "recovery from before the first publication",
+                u64::from(since.1 == 0),
+            );
+        }
         if since.0 != told.0 && since.0 != 0 {
             let path = match since.0 >> 48 == told.0 >> 48 {
                 true => "recovered false: a new epoch",
@@ -232,7 +243,6 @@ impl Records {
         }
         let missed = told.1 - since.1;
         cover.add("recovered something", u64::from(recovered && missed > 0));
-        let history = self.rules[topic].history;
         let numbers =
             (since.1 + 1..=told.1).map(|offset| self.places[topic].get(&(told.0, offset)));
         let bytes: Option<usize> = numbers
@@ -249,7 +259,6 @@ impl Records {
             let framed = bytes + 200 * missed as usize;
             framed <= self.recovery_bytes_max.min(self.outbox_bytes_max)
         });
-        let is_kept = history.age_max_ms > 10_000 && history.bytes_max > 1 << 20;
         let is_owed = missed == 0 || is_in_limits && fits && is_kept && self.keeps_all_histories;
         if is_owed && view.is_alone {
             cover.add("recovery that was owed", 1);

@@ -45,15 +45,22 @@ impl Shard {
         let kept = state.reactors.kept_ref();
         let history = kept.filter(|kept| kept.history.publications_max > 0);
         let presence = kept.and_then(|kept| kept.presence.as_ref());
+        let history = history.map(|kept| match kept.ring {
+            Some(ring) => self.histories.size(ring),
+            None => HistorySize::default(),
+        });
+        let is_empty = history.is_some_and(|history| history.publications == 0)
+            && presence.is_none_or(|presence| presence.len() == 0);
+        if is_empty && !state.reactors.has_any() {
+            // A head alone is for those who left.
+            return None;
+        }
         Some(Listed {
             topic: topic.clone(),
             place,
             position: state.position,
             subscribers: 0,
-            history: history.map(|kept| match kept.ring {
-                Some(ring) => self.histories.size(ring),
-                None => HistorySize::default(),
-            }),
+            history,
             present: presence.map(|presence| u32::try_from(presence.len()).unwrap_or(u32::MAX)),
         })
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::hub::history::TOPIC_BYTES;
+use crate::hub::history::{HEAD_SLACK_US, TOPIC_BYTES};
 use crate::topic::Pattern;
 use crate::topic::{Rule, TopicRule};
 
@@ -70,6 +70,10 @@ pub(super) struct TopicModel {
     pub(super) newest: u64,
     /// What its history holds: offset, bytes kept, bytes of the frame, moment.
     history: Vec<(u64, usize, usize, u64)>,
+    /// Something is kept of it besides subscribers and members.
+    is_kept: bool,
+    /// Where it stands is kept until then, even without publications.
+    head_until_us: u64,
     /// Greater for what was used later.
     used: u64,
     pub(super) reactors: Vec<(u16, LocalTopic)>,
@@ -84,11 +88,7 @@ impl TopicModel {
 
     /// What of it counts towards what all histories may hold.
     pub(super) fn cost(&self) -> usize {
-        let topic_bytes = if self.history.is_empty() {
-            0
-        } else {
-            TOPIC_BYTES
-        };
+        let topic_bytes = if self.is_kept { TOPIC_BYTES } else { 0 };
         self.bytes() + topic_bytes
     }
 
@@ -99,10 +99,7 @@ impl TopicModel {
     }
 
     pub(super) fn is_unused(&self) -> bool {
-        self.reactors.is_empty()
-            && self.history.is_empty()
-            && self.told.is_empty()
-            && self.untold.is_empty()
+        self.reactors.is_empty() && !self.is_kept && self.told.is_empty() && self.untold.is_empty()
     }
 
     pub(super) fn trim(&mut self, rule: &Rule, now_us: u64) {
@@ -115,6 +112,13 @@ impl TopicModel {
         {
             self.history.remove(0);
         }
+        self.is_kept &= !self.history.is_empty() || self.head_until_us > now_us;
+    }
+
+    /// Whether a listing shows it: where it stands is of interest only to those who left.
+    pub(super) fn is_listed(&self) -> bool {
+        let is_empty = self.history.is_empty() && self.told.is_empty() && self.untold.is_empty();
+        !is_empty || !self.reactors.is_empty()
     }
 
     pub(super) fn tell(&self, connection: u64, is_join: bool, seen: &mut Vec<Seen>) {
@@ -194,6 +198,7 @@ impl Model {
             let (bytes, frame) = (publication.retained_bytes(), publication.frame().len());
             let state = self.topics.get_mut(&topic).expect("it is there");
             state.history.push((newest, bytes, frame, at_us));
+            state.is_kept = true;
             state.trim(&rule, self.now_us);
             self.keep_cap();
         }
@@ -207,9 +212,16 @@ impl Model {
         {
             let histories = self.topics.values_mut();
             let coldest = histories
-                .filter(|topic| !topic.history.is_empty())
-                .min_by_key(|topic| topic.used);
-            coldest.expect("something is kept").history.remove(0);
+                .filter(|topic| topic.is_kept)
+                .min_by_key(|topic| topic.used)
+                .expect("something is kept");
+            if !coldest.history.is_empty() {
+                coldest.history.remove(0);
+            }
+            coldest.is_kept = !coldest.history.is_empty();
+            if !coldest.is_kept {
+                coldest.head_until_us = 0;
+            }
         }
         self.collect();
     }
@@ -229,6 +241,12 @@ impl Model {
         let rules: Vec<Rule> = (0..TOPICS.len()).map(|topic| self.rule(topic)).collect();
         let mut seen = Vec::new();
         for (topic, state) in &mut self.topics {
+            let history = rules[*topic].history;
+            let head_max_us = match history.publications_max {
+                0 => 0,
+                _ => self.now_us + history.age_max_ms * 1000 + HEAD_SLACK_US,
+            };
+            state.head_until_us = state.head_until_us.min(head_max_us);
             state.trim(&rules[*topic], self.now_us);
             if !rules[*topic].presence {
                 state.untold.clear();
@@ -250,8 +268,17 @@ impl Model {
     }
 
     pub(super) fn unsubscribe(&mut self, topic: usize, reactor: u16, local: LocalTopic) {
+        let history = self.rule(topic).history;
         if let Some(state) = self.topics.get_mut(&topic) {
+            let had_subscribers = !state.reactors.is_empty();
             state.reactors.retain(|known| *known != (reactor, local));
+            let is_left = had_subscribers && state.reactors.is_empty();
+            if is_left && history.publications_max > 0 {
+                state.is_kept = true;
+                state.head_until_us = self.now_us + history.age_max_ms * 1000 + HEAD_SLACK_US;
+                self.touch(topic);
+                self.keep_cap();
+            }
         }
         self.collect();
     }
@@ -294,7 +321,7 @@ impl Model {
                 });
             offsets = fitting.map(|kept| kept.0).take(wanted as usize).collect();
             offsets.reverse();
-            if !state.history.is_empty() {
+            if state.is_kept {
                 self.touch(topic);
             }
         }

@@ -505,7 +505,11 @@ impl World {
                 assert_eq!(before, None, "it is listed twice");
             }
         }
-        let topics = self.model.topics.iter();
+        let topics = self
+            .model
+            .topics
+            .iter()
+            .filter(|(_, topic)| topic.is_listed());
         let expected = topics.map(|(&topic, state)| (TOPICS[topic].to_owned(), state.listed()));
         assert_eq!(listed, expected.collect());
         let reactors = self.model.topics.values().flat_map(|state| &state.reactors);

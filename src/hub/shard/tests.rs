@@ -3,7 +3,8 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::hub::{Kind, PatternPart, Receipt, Report, Share};
+use crate::hub::history::TOPIC_BYTES;
+use crate::hub::{Kind, PatternPart, Receipt, Report, Scope, Share};
 use crate::topic::{Pattern, TopicRule};
 
 fn topic(name: &str) -> Topic {
@@ -137,11 +138,16 @@ fn a_late_unsubscribe_does_not_undo_a_newer_subscription() {
 
 /// A shard with rules of its own.
 fn ruled(rules: &[&str]) -> Shard {
+    bounded(rules, ShardSettings::default().history_bytes_max)
+}
+
+fn bounded(rules: &[&str], history_bytes_max: usize) -> Shard {
     let rules = rules
         .iter()
         .map(|text| TopicRule::parse(text).expect("a rule"));
     let settings = ShardSettings {
         rules: TopicRules::new(rules.collect()),
+        history_bytes_max,
         ..ShardSettings::default()
     };
     Shard::new(7, settings)
@@ -289,9 +295,72 @@ fn a_history_keeps_its_topic_until_it_is_too_old() {
     let (_, joined) = join(&mut shard, "a", 0, Start::Since(at(7, 1)));
     assert_eq!(joined.recovered, Some(false));
     unsubscribe(&mut shard, "a");
+    expire(&mut shard, 3_000_001);
     assert_eq!(shard.topic_count(), 0);
     let (_, joined) = join(&mut shard, "a", 0, Start::Since(at(7, 2)));
     assert_eq!((joined.recovered, joined.position), (Some(false), at(8, 0)));
+}
+
+#[test]
+fn who_left_before_the_first_publication_recovers_what_could_be_kept() {
+    for (publishes, recovered) in [(0, true), (3, true), (4, false)] {
+        let mut shard = ruled(&["a history=3 history_age_max_ms=1000"]);
+        let (_, joined) = join(&mut shard, "a", 0, Start::Now);
+        assert_eq!(joined.position, at(7, 0));
+        unsubscribe(&mut shard, "a");
+        assert!(shard.history_bytes() > 0, "the head counts");
+        expire(&mut shard, 999_999);
+        for _ in 0..publishes {
+            publish_at(&mut shard, "a", 999_999);
+        }
+        let (_, joined) = join(&mut shard, "a", 0, Start::Since(at(7, 0)));
+        assert_eq!(joined.recovered, Some(recovered), "{publishes}");
+        assert_eq!(joined.position, at(7, publishes));
+        unsubscribe(&mut shard, "a");
+        // So does the head of what was published and has become too old.
+        expire(&mut shard, 1_999_999);
+        assert_eq!((shard.topic_count(), shard.history_publications()), (1, 0));
+        let (_, joined) = join(&mut shard, "a", 0, Start::Since(at(7, publishes)));
+        assert_eq!(joined.recovered, Some(true));
+        unsubscribe(&mut shard, "a");
+        expire(&mut shard, 1_999_999 + 1_000_000 + 1_000_000);
+        assert_eq!((shard.topic_count(), shard.history_bytes()), (0, 0));
+        let (_, joined) = join(&mut shard, "a", 0, Start::Since(at(7, publishes)));
+        assert_eq!(joined.recovered, Some(false), "it is forgotten");
+    }
+}
+
+#[test]
+fn the_coldest_heads_go_first() {
+    let heads = 10;
+    let mut shard = bounded(&["** history=3"], heads * TOPIC_BYTES);
+    let names: Vec<String> = (0..heads + 2).map(|number| format!("t{number}")).collect();
+    for name in &names {
+        join(&mut shard, name, 0, Start::Now);
+        unsubscribe(&mut shard, name);
+    }
+    assert_eq!(shard.history_bytes(), heads * TOPIC_BYTES);
+    for (number, name) in (0..).zip(&names) {
+        let since = Start::Since(at(7 + number, 0));
+        let (_, joined) = join(&mut shard, name, 0, since);
+        assert_eq!(joined.recovered, Some(number > 1), "{name}");
+    }
+}
+
+#[test]
+fn a_head_alone_is_not_listed() {
+    let mut shard = ruled(&["a history=3"]);
+    join(&mut shard, "a", 0, Start::Now);
+    let listed = |shard: &Shard| {
+        let scope = Scope::Topic(topic("a"));
+        let Effect::Listed { listing } = shard.list(&scope, ReactorId(0), 0) else {
+            panic!("a listing is answered by one");
+        };
+        listing.topics.len()
+    };
+    assert_eq!(listed(&shard), 1);
+    unsubscribe(&mut shard, "a");
+    assert_eq!((listed(&shard), shard.topic_count()), (0, 1));
 }
 
 #[test]
@@ -301,7 +370,7 @@ fn a_history_outlives_its_subscribers() {
     publish_at(&mut shard, "a", 0);
     unsubscribe(&mut shard, "a");
     assert_eq!(shard.topic_count(), 1);
-    expire(&mut shard, 1_000_000);
+    expire(&mut shard, 2_000_000);
     assert_eq!(shard.topic_count(), 0);
 }
 
