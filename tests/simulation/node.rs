@@ -254,10 +254,13 @@ impl Node {
         self.mailboxes.iter().for_each(|mailbox| mailbox.wake());
     }
 
-    /// Whether slots are kept for their memberships.
-    pub fn has_leaving(&self) -> bool {
-        let mut reactors = self.reactors.iter().flatten();
-        reactors.any(|reactor| reactor.connections.has_leaving())
+    /// A reactor that keeps a slot for its memberships.
+    pub fn leaving_reactor(&self) -> Option<usize> {
+        let keeps = |reactor: &Option<Reactor<SimulatedDriver>>| {
+            let reactor = reactor.as_ref();
+            reactor.is_some_and(|reactor| reactor.connections.has_leaving())
+        };
+        self.reactors.iter().position(keeps)
     }
 
     /// One tick of one reactor.

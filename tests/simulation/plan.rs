@@ -120,7 +120,7 @@ fn limits(random: &mut Random) -> Limits {
     limits.recovery_publications_max = *random.pick(&[3, 1000, 1000]);
     limits.recovery_bytes_max = *random.pick(&[500, 1 << 20, 1 << 20]);
     limits.subscriptions_max = *random.pick(&[2, 100]);
-    limits.subscription_steps_per_tick_max = *random.pick(&[1, 3, 256]);
+    limits.subscription_steps_per_tick_max = *random.pick(&[1, 1, 256]);
     limits.receipts_max = *random.pick(&[1, 100]);
     limits.presence_max = *random.pick(&[1, 2, 100]);
     limits

@@ -225,7 +225,7 @@ impl World {
             self.arrive_early();
             self.steps_at_rest += 1;
             assert!(self.steps_at_rest < STEPS_MAX, "it never comes to rest");
-            let action = *self.random.pick(&actions);
+            let action = self.pick(&actions);
             (action, self.now_ms).hash(&mut self.trace);
             self.carry_out(action);
             if self.faults && self.random.chance(1) {
@@ -331,14 +331,31 @@ impl World {
     }
 
     /// Lets the peers connect whose time has come, and others in place of those that have gone.
-    /// While a slot is kept for its memberships, the next peer may come: it must not find the slot.
+    /// While a slot is kept for its memberships a subscriber may come, which must not get it.
     fn arrive_early(&mut self) {
-        if self.node.has_leaving()
+        if let Some(home) = self.node.leaving_reactor()
+            && self.faults
+            && !self.is_draining
+            && self.links.len() < 2 * PEERS_MAX
             && self.random.chance(20)
-            && let Some(next_ms) = self.arrivals_ms.iter_mut().min()
         {
-            *next_ms = self.now_ms;
-            self.arrive();
+            let (topic, index) = (self.random.below(self.topics), self.links.len());
+            let now_ms = self.now_ms;
+            let peer = Peer::new(Kind::Subscriber, index, topic, now_ms, &mut self.random);
+            self.connect_at(home, peer);
+        }
+    }
+
+    /// One of the actions. A reactor that keeps a slot has its turn less often, so that much happens meanwhile.
+    fn pick(&mut self, actions: &[Action]) -> Action {
+        let action = *self.random.pick(actions);
+        match action {
+            Action::Tick(index)
+                if self.node.leaving_reactor() == Some(index) && self.random.chance(80) =>
+            {
+                *self.random.pick(actions)
+            }
+            action => action,
         }
     }
 
@@ -374,8 +391,13 @@ impl World {
 
     /// Opens a connection for a peer. False: nobody listens.
     fn connect(&mut self, peer: Peer) -> bool {
-        let index = self.links.len();
         let home = self.random.below(self.node.reactors.len());
+        self.connect_at(home, peer)
+    }
+
+    /// Opens one to this reactor.
+    fn connect_at(&mut self, home: usize, peer: Peer) -> bool {
+        let index = self.links.len();
         let link = Link::new(&mut self.random);
         link.borrow_mut().set_now(self.now_ms);
         if !self.node.connect(home, index, Rc::clone(&link)) {
