@@ -151,6 +151,8 @@ pub struct ReactorMetrics {
     pub deflate_saved_bytes: Cell,
     /// Times that a full hub held a publisher back.
     pub publish_holds: Cell,
+    /// Times that a connection's commands were left for a later tick.
+    pub work_holds: Cell,
     /// Time of one tick, without the wait for events.
     pub tick: Histogram,
     /// Time from a publish to its last write on this reactor.

@@ -1,5 +1,6 @@
 //! Commands of connections of many topics, whatever their dialect.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::brought::Fate;
@@ -33,9 +34,9 @@ pub struct Question {
 }
 
 /// One message of commands, while it is carried out.
-struct CommandTurn<'t> {
+pub(super) struct CommandTurn<'t> {
     id: ConnectionId,
-    subscribed: Subscribed,
+    pub subscribed: Subscribed,
     identity: IdentityHandle,
     encoding: Encoding,
     dialects: &'t Dialects,
@@ -43,7 +44,7 @@ struct CommandTurn<'t> {
     message: Vec<u8>,
     out: &'t mut Vec<u8>,
     /// Instruction to the connection about the message.
-    answer: Answer,
+    pub answer: Answer,
 }
 
 impl CommandTurn<'_> {
@@ -82,12 +83,12 @@ impl CommandTurn<'_> {
 }
 
 impl Application {
-    /// Carries out the commands of one message, in order.
+    /// Carries out the commands of one message from a place on, in order: all, or as many as may be now.
     pub(super) fn handle_commands(
         &mut self,
         current: &mut CommandContext<'_>,
         encoding: Encoding,
-        message: Message<'_>,
+        (message, place): (Message<'_>, usize),
         out: &mut Vec<u8>,
     ) -> Answer {
         if self.multi_subscriptions.get(*current.subscribed).is_none() {
@@ -110,13 +111,23 @@ impl Application {
             payload_bytes_max: limits.publication_bytes_max,
         };
         let dialect = dialects.get(encoding);
-        let outcome = dialect.parse(message, &limits, &mut |command| {
+        let mut waits = None;
+        let outcome = dialect.parse(message, place, &limits, &mut |command| {
+            waits = self.wait_for(&turn, &command);
+            if waits.is_some() {
+                return ControlFlow::Break(());
+            }
             self.handle_command(&mut turn, command);
+            ControlFlow::Continue(())
         });
         turn.finish_message();
         match (outcome, turn.answer) {
-            (_, answer @ Answer::End(_)) | (Ok(()), answer) => answer,
+            (_, answer @ Answer::End(_)) => answer,
             (Err(Closing { code, words }), _) => Answer::Close(code, words),
+            (Ok(left), answer) => match left.zip(waits) {
+                Some((place, hold)) => Answer::Keep(place, hold),
+                None => answer,
+            },
         }
     }
 
@@ -218,6 +229,7 @@ impl Application {
             Target::Pattern(pattern) => return self.subscribe_pattern(turn, id, &pattern),
         };
         let request = many.next_request();
+        let asked = Application::replay_work(&self.shared.settings, &topic, start);
         let question = Question {
             connection: turn.id,
             request,
@@ -233,6 +245,7 @@ impl Application {
         if let Some(many) = self.multi_subscriptions.get_mut(turn.subscribed) {
             let membership = Membership::Joining { request, id };
             many.subscriptions.insert(Target::Topic(topic), membership);
+            many.begin_question(request, asked);
         }
         Ok(())
     }
@@ -500,9 +513,13 @@ impl Application {
             return Err(CommandError::new(id, ErrorCode::Unsupported, reason));
         }
         let questions_max = self.shared.settings.limits.commands_per_message_max;
-        let subscribed = turn.subscribed;
+        let (subscribed, asked) = (turn.subscribed, self.presence_work());
         let many = self.multi_subscriptions.get_mut(subscribed);
-        let request = many.and_then(|many| many.ask_presence(topic.clone(), id, questions_max));
+        let request = many.and_then(|many| {
+            let request = many.ask_presence(topic.clone(), id, questions_max)?;
+            many.begin_question(request, asked);
+            Some(request)
+        });
         let unavailable = || CommandError::new(id, ErrorCode::Unavailable, HUB_IS_FULL);
         let request = request.ok_or_else(unavailable)?;
         let command = Command::Present {
@@ -515,6 +532,7 @@ impl Application {
             // Nobody will answer it.
             if let Some(many) = self.multi_subscriptions.get_mut(subscribed) {
                 many.take_question(request);
+                many.end_question(request);
             }
             unavailable()
         })

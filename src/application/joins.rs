@@ -5,6 +5,7 @@
 //! missed, and from then on it is among those who are written to.
 
 use super::{Application, ConnectionContext};
+use crate::connection::Hold;
 use crate::connection::outbox::SEGMENT_OVERHEAD_BYTES;
 use crate::dialect::{self, Dialects, Encoding, JoinedAt, Reply, Target};
 use crate::fanout::subscribed::{Membership, SubscribedKind};
@@ -24,6 +25,9 @@ impl Application {
         request: u32,
         joined: Joined,
     ) -> bool {
+        if let Some(context) = &mut context {
+            self.end_question(context, request);
+        }
         let is_taken = context
             .as_mut()
             .is_some_and(|context| self.join(context, place, request, joined));
@@ -35,6 +39,14 @@ impl Application {
         }
         self.topics.end_join(place);
         is_taken
+    }
+
+    /// A question of a connection's is answered, and it may ask others.
+    fn end_question(&mut self, context: &mut ConnectionContext<'_>, request: u32) {
+        if let Some(many) = self.multi_subscriptions.get_mut(*context.subscribed) {
+            many.end_question(request);
+        }
+        context.connection.lift(Hold::Question);
     }
 
     /// Whether the connection has ended the subscription that the question was about, and has begun another one to the
@@ -191,6 +203,7 @@ impl Application {
         members: &[Member],
         total: u32,
     ) {
+        self.end_question(context, request);
         let Some(many) = self.multi_subscriptions.get_mut(*context.subscribed) else {
             return;
         };

@@ -15,6 +15,7 @@ mod requests;
 mod rights;
 pub mod route;
 mod surface;
+mod work;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -180,6 +181,8 @@ pub struct Application {
     pub receipts: Receipts,
     /// Metrics of the reactor.
     pub metrics: Arc<ReactorMetrics>,
+    /// Work that the connection which has its turn may cause yet.
+    work_left: u32,
     /// Commands that the hub did not take yet. Each holds its connection.
     pub deferred: VecDeque<(ConnectionId, Command)>,
     /// Bytes of publications in them.
@@ -218,6 +221,7 @@ impl Application {
             deflation: Deflation::new(&shared.settings),
             shared,
             identities: Identities::default(),
+            work_left: 0,
             deferred: VecDeque::new(),
             deferred_bytes: 0,
             now_us: 0,
@@ -265,8 +269,13 @@ impl Application {
             }
             Event::Message(Endpoint::Commands(encoding), message) => {
                 self.metrics.messages_received.add(1);
-                self.handle_commands(current, encoding, message, out)
+                self.handle_commands(current, encoding, (message, 0), out)
             }
+            Event::Rest(Endpoint::Commands(encoding), message, place) => {
+                self.handle_commands(current, encoding, (message, place), out)
+            }
+            // Of messages of other endpoints nothing is kept.
+            Event::Rest(..) => Answer::Proceed,
             Event::Message(Endpoint::Handler(number), message) => {
                 self.metrics.messages_received.add(1);
                 self.handle_message(current, number, message, out)

@@ -218,6 +218,8 @@ limits! {
     pattern_bytes_total_max: usize = 268435456 in 65536..=1099511627776;
     /// Commands in one umbel.v1 message. Of a message with more none is carried out, and one error answers it.
     commands_per_message_max: usize = 1000 in 1..=1000000;
+    /// Work that one connection causes in one tick of its reactor. A join, a leave and a question about members are 32 each; a publication out of a history and a member in an answer are 1, and each 4 KiB of publications 1 more. Commands beyond it wait for a later tick, and nothing further is read before they are carried out.
+    work_per_tick_max: u32 = 2048 in 1..=1000000000;
     /// Publishes that wait for their receipt, on each reactor. More are answered with an error or 503.
     receipts_max: usize = 1024 in 1..=1048576, at restart;
     /// Members of a topic that others are told about, in answers, joins and leaves. Members beyond it are only counted.

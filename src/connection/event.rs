@@ -27,8 +27,10 @@ pub enum Event<'a> {
     Body(Purpose, &'a [u8]),
     /// The opening handshake of an own endpoint is answered. Answer with `Proceed` or `Close`.
     Opened(u16),
-    /// A message, whole. Answer with `Proceed`, `Hold` or `Close`.
+    /// A message, whole. Answer with `Proceed`, `Hold`, `Keep` or `Close`.
     Message(Endpoint, Message<'a>),
+    /// A message again of which a rest was kept, and the place of that. Answer as to a message.
+    Rest(Endpoint, Message<'a>, usize),
     /// A request was refused, with what it was told. The answer is not looked at.
     Refused(&'a Refusal),
 }
@@ -79,6 +81,9 @@ pub enum Answer {
     Proceed,
     /// The message is dealt with, but nothing further is read until the hold is lifted.
     Hold(Hold),
+    /// The message is dealt with up to this place. The rest of it is kept, and nothing further is read, until the hold is
+    /// lifted.
+    Keep(usize, Hold),
     /// Answer the request.
     Respond(Reply),
     /// Answer the request with what was wrong.
@@ -205,6 +210,10 @@ pub enum Hold {
     Hub = 2,
     /// The peer takes what it is sent more slowly than it asks for more, or asks for very much at once.
     Outbox = 4,
+    /// It has caused as much work as it may in one tick.
+    Work = 8,
+    /// As much as it may has been asked of the hub for it: histories, and members.
+    Question = 16,
 }
 
 /// Kind of a connection in the gauges: one for each dialect, or what it is otherwise.

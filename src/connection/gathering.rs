@@ -73,6 +73,7 @@ impl Connection {
             inflation: &mut Inflation::default(),
             out,
             on_event,
+            kept: None,
         };
         self.answer(&mut context, answer);
     }

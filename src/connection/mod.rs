@@ -35,6 +35,7 @@ mod liveness;
 pub mod outbox;
 mod refusing;
 mod settings;
+mod unread;
 mod websocket;
 
 use std::ops::Range;
@@ -53,6 +54,7 @@ use liveness::PingOffset;
 pub use liveness::scatter;
 pub use outbox::{Outbox, OutboxFull, Segment};
 pub use settings::Settings;
+use unread::{KeptMessage, Unread};
 
 use crate::dialect::{Encoding, StreamEnd};
 use crate::http::refusal::Refusal;
@@ -76,6 +78,8 @@ struct InputContext<'t, 'f> {
     inflation: &'t mut Inflation,
     out: &'t mut Vec<u8>,
     on_event: &'t mut OnEvent<'f>,
+    /// A message of which a rest is to be kept.
+    kept: Option<KeptMessage>,
 }
 
 /// The tag is a byte of its own, for it is looked at with every delivery.
@@ -121,8 +125,8 @@ pub struct Connection {
     decoder: Decoder,
     /// Bytes that the kernel did not take yet.
     pub outbox: Outbox,
-    /// Bytes that came while reading was held: seldom any, hence one word.
-    unread: Option<Box<Box<[u8]>>>,
+    /// What came while reading was held: seldom anything, hence one word.
+    unread: Option<Box<Unread>>,
     /// When the last byte came.
     last_received_ms: u64,
     /// When the phase wants attention: the next ping, the end of a handshake, the end of lingering.
@@ -168,9 +172,6 @@ impl Connection {
         out: &mut Vec<u8>,
         on_event: &mut OnEvent<'_>,
     ) {
-        inflation.begin_turn();
-        self.last_received_ms = now_ms;
-        self.end_wait_for_pong(settings, now_ms);
         let mut rest = input;
         let mut context = InputContext {
             settings,
@@ -178,24 +179,33 @@ impl Connection {
             inflation,
             out,
             on_event,
+            kept: None,
         };
+        self.begin_turn(&mut context);
+        self.handle_input(&mut context, &mut rest);
+        if !rest.is_empty() || context.kept.is_some() {
+            self.keep_unread(context.kept, rest);
+        }
+    }
+
+    #[inline]
+    fn begin_turn(&mut self, context: &mut InputContext<'_, '_>) {
+        context.inflation.begin_turn();
+        self.last_received_ms = context.now_ms;
+        self.end_wait_for_pong(context.settings, context.now_ms);
+    }
+
+    /// Takes in what it may: all of it, or what came before a hold.
+    #[inline]
+    fn handle_input(&mut self, context: &mut InputContext<'_, '_>, rest: &mut &mut [u8]) {
         while !rest.is_empty() && self.holds == 0 {
             match self.phase {
-                Phase::Http(_) => self.handle_http(&mut context, &mut rest),
-                Phase::Open { .. } | Phase::CloseSent(_) => {
-                    self.handle_frames(&mut context, &mut rest);
-                }
+                Phase::Http(_) => self.handle_http(context, rest),
+                Phase::Open { .. } | Phase::CloseSent(_) => self.handle_frames(context, rest),
                 // Nothing that an event stream's reader, or a peer that is done, says matters any more.
-                Phase::Stream(_) | Phase::Lingering { .. } | Phase::Closed(_) => rest = &mut [],
+                Phase::Stream(_) | Phase::Lingering { .. } | Phase::Closed(_) => *rest = &mut [],
             }
-            self.hold_for_output(settings, context.out);
-        }
-        if !rest.is_empty() {
-            debug_assert!(
-                self.unread.is_none(),
-                "bytes that were kept are dealt with before new ones are read"
-            );
-            self.unread = Some(Box::new(Box::from(&*rest)));
+            self.hold_for_output(context.settings, context.out);
         }
     }
 
@@ -357,16 +367,6 @@ impl Connection {
         self.holds & hold as u8 != 0
     }
 
-    /// Bytes that came while reading was held. They come before later bytes.
-    pub fn take_unread(&mut self) -> Option<Box<[u8]>> {
-        self.unread.take().map(|bytes| *bytes)
-    }
-
-    /// Whether bytes wait that came while reading was held.
-    pub fn has_unread(&self) -> bool {
-        self.unread.is_some()
-    }
-
     /// Whether publications are for it: it is connected to a topic and not ending.
     pub fn takes_deliveries(&self) -> bool {
         match self.phase {
@@ -445,7 +445,7 @@ impl Connection {
             Phase::Open { deflate, .. } => context_bytes(*deflate),
             _ => 0,
         };
-        phase + self.decoder.buffered_bytes() + self.unread.as_ref().map_or(0, |bytes| bytes.len())
+        phase + self.decoder.buffered_bytes() + self.unread.as_ref().map_or(0, |it| it.bytes())
     }
 
     /// Whether our side of the stream is to be ended now: all is written, and no more will come. True once.

@@ -82,6 +82,7 @@ impl Connection {
                 inflation: &mut Inflation::default(),
                 out,
                 on_event,
+                kept: None,
             },
             refusal,
         );

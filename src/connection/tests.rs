@@ -88,14 +88,13 @@ fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answ
         }
         Event::Message(_, message) => {
             events.push(String::from_utf8_lossy(message.payload()).into_owned());
-            match message.payload() {
-                b"hold" => Answer::Hold(Hold::Hub),
-                b"close" => Answer::Close(CloseCode::POLICY_VIOLATION, Cow::Borrowed("no")),
-                b"misuse" => Answer::Close(CloseCode::ABNORMAL, Cow::Borrowed("no")),
-                b"much" => {
-                    out.extend([0; 1001]);
-                    Answer::Proceed
-                }
+            answer_message(message.payload(), out)
+        }
+        Event::Rest(_, message, place) => {
+            let rest = String::from_utf8_lossy(&message.payload()[place..]);
+            events.push(rest.into_owned());
+            match place {
+                5 => Answer::Keep(7, Hold::Work),
                 _ => Answer::Proceed,
             }
         }
@@ -110,6 +109,20 @@ fn stream(retry_ms: Option<u32>) -> Stream {
     Stream {
         encoding: stream_encoding(),
         retry_ms,
+    }
+}
+
+fn answer_message(payload: &[u8], out: &mut Vec<u8>) -> Answer {
+    match payload {
+        b"hold" => Answer::Hold(Hold::Hub),
+        b"keep 1 2" => Answer::Keep(5, Hold::Work),
+        b"close" => Answer::Close(CloseCode::POLICY_VIOLATION, Cow::Borrowed("no")),
+        b"misuse" => Answer::Close(CloseCode::ABNORMAL, Cow::Borrowed("no")),
+        b"much" => {
+            out.extend([0; 1001]);
+            Answer::Proceed
+        }
+        _ => Answer::Proceed,
     }
 }
 
@@ -206,8 +219,18 @@ impl Driver {
 
     /// Deals with what was kept while reading was held.
     fn feed_unread(&mut self) {
-        let unread = self.connection.take_unread().expect("something was kept");
-        self.feed(&unread);
+        assert!(self.connection.has_unread(), "something was kept");
+        let Driver {
+            connection,
+            settings,
+            inflation,
+            now_ms,
+            events,
+            out,
+        } = self;
+        connection.handle_unread(settings, *now_ms, inflation, out, &mut |event, out| {
+            answer(event, events, out)
+        });
     }
 
     fn publish(&mut self, sequence: u32) {

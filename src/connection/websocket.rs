@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::unread::KeptMessage;
 use super::{
     Answer, CloseReason, Connection, Context, Endpoint, Event, Hold, InputContext, Message,
     NEVER_MS, Phase, Settings, output_bytes_max,
@@ -137,7 +138,8 @@ impl Connection {
                 };
                 self.send_close(settings, now_ms, code, &words, reason, out);
             }
-            Answer::Respond(_)
+            Answer::Keep(..)
+            | Answer::Respond(_)
             | Answer::Refuse(_)
             | Answer::RefuseHandshake(_)
             | Answer::RefuseStream(_)
@@ -146,7 +148,7 @@ impl Connection {
             | Answer::Upgrade(_)
             | Answer::Stream(_)
             | Answer::Join(_) => {
-                debug_assert!(false, "{answer:?} answers a request, not a message");
+                debug_assert!(false, "{answer:?} answers no message as a whole");
             }
         }
     }
@@ -191,10 +193,20 @@ impl Connection {
 
 #[inline]
 fn report(context: &mut InputContext<'_, '_>, endpoint: Endpoint, message: Message<'_>) -> Step {
-    Step::Act((context.on_event)(
-        Event::Message(endpoint, message),
-        context.out,
-    ))
+    let answer = (context.on_event)(Event::Message(endpoint, message), context.out);
+    Step::Act(keep_rest(&mut context.kept, message, answer))
+}
+
+/// Keeps the rest of a message if that is the answer to it. Gives what else is to be done.
+#[inline]
+fn keep_rest(kept: &mut Option<KeptMessage>, message: Message<'_>, answer: Answer) -> Answer {
+    match answer {
+        Answer::Keep(place, hold) => {
+            *kept = Some(KeptMessage::new(message, place));
+            Answer::Hold(hold)
+        }
+        answer => answer,
+    }
 }
 
 fn report_compressed(
@@ -206,7 +218,10 @@ fn report_compressed(
 ) -> Step {
     let bytes_max = limits.message_bytes_max;
     let answer = match context.inflation.inflate(kept, opcode, payload, bytes_max) {
-        Ok(message) => (context.on_event)(Event::Message(endpoint, message), context.out),
+        Ok(message) => {
+            let answer = (context.on_event)(Event::Message(endpoint, message), context.out);
+            keep_rest(&mut context.kept, message, answer)
+        }
         Err(error) => return Step::Failed(error),
     };
     let inflated_bytes = context.inflation.inflated_bytes();

@@ -28,6 +28,7 @@ mod table;
 pub mod umbel_v1;
 
 use std::borrow::Cow;
+use std::ops::ControlFlow;
 
 pub use command::{Command, CommandError, CommandLimits, ErrorCode, Target};
 pub use ending::CloseReason;
@@ -47,8 +48,9 @@ use crate::topic::{Pattern, Topic};
 /// pattern is that of the subscription, if it is one by a pattern. It never makes an empty one.
 pub type GapEncoder = fn(&Topic, Option<&Pattern>, Position, Position) -> Box<[u8]>;
 
-/// Takes a message's commands one by one, or an error for one.
-pub type OnCommand<'f, 'a> = dyn FnMut(Result<Command<'a>, CommandError>) + 'f;
+/// Takes a message's commands one by one, or an error for one. Or does not take it now: then the message is parsed again
+/// later, from there on.
+pub type OnCommand<'f, 'a> = dyn FnMut(Result<Command<'a>, CommandError>) -> ControlFlow<()> + 'f;
 
 /// A dialect: publications, commands and replies on one kind of connection. One value serves all connections of all
 /// threads; it is asked once for each publication and message, and never for a delivery.
@@ -105,20 +107,22 @@ pub trait Dialect: Send + Sync {
     }
 
     /// Parses a message of a peer: hands each command to `each`, in order, or in its place what is wrong with it; the
-    /// others go on.
+    /// others go on. Gives the place of the first that `each` did not take, in bytes from the message's beginning; with
+    /// that as `place` it is called again. 0 is the whole message.
     ///
     /// # Errors
     /// The connection is to be closed for it, behind the replies.
     fn parse<'a>(
         &self,
         message: Message<'a>,
+        place: usize,
         limits: &CommandLimits,
         each: &mut OnCommand<'_, 'a>,
-    ) -> Result<(), Closing> {
-        let _ = (message, limits);
+    ) -> Result<Option<usize>, Closing> {
+        let _ = (message, place, limits);
         let reason = "this connection takes no commands";
-        each(Err(CommandError::new(None, ErrorCode::Unsupported, reason)));
-        Ok(())
+        let taken = each(Err(CommandError::new(None, ErrorCode::Unsupported, reason)));
+        Ok(taken.is_break().then_some(0))
     }
 
     /// Appends the reply to a command to the payload of a message, behind those that it holds already. `id` is what the

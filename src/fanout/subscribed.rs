@@ -139,6 +139,8 @@ pub struct MultiSubscription {
     /// Who asked who is on a topic, and is not answered yet: the number of the question, what the peer calls it, and
     /// the topic.
     questions: Vec<(u32, Option<u32>, Topic)>,
+    /// Work that the answers to questions may be at most, by their numbers.
+    asked: Vec<(u32, u32)>,
 }
 
 /// State of a subscription.
@@ -170,6 +172,27 @@ impl MultiSubscription {
             pattern_bytes: 0,
             next_request: 0,
             questions: Vec::new(),
+            asked: Vec::new(),
+        }
+    }
+
+    /// Work that the answers which are awaited may be at most.
+    pub fn asked_work(&self) -> u32 {
+        let work = self.asked.iter().map(|(_, work)| *work);
+        work.fold(0, u32::saturating_add)
+    }
+
+    /// The hub is asked something whose answer may be so much work.
+    pub fn begin_question(&mut self, request: u32, work: u32) {
+        if work > 0 {
+            self.asked.push((request, work));
+        }
+    }
+
+    /// The hub has answered.
+    pub fn end_question(&mut self, request: u32) {
+        if let Some(at) = self.asked.iter().position(|(it, _)| *it == request) {
+            self.asked.swap_remove(at);
         }
     }
 

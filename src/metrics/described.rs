@@ -98,6 +98,11 @@ pub(super) const COUNTERS: &[Described] = &[
         |r| &r.publish_holds,
     ),
     (
+        "work_holds",
+        "Times that a connection caused so much work that its commands were left for a later tick",
+        |r| &r.work_holds,
+    ),
+    (
         "poll_errors",
         "Failures of the event loop's own calls",
         |r| &r.poll_errors,

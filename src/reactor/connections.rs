@@ -50,6 +50,8 @@ pub struct Connections<T> {
     pub(crate) out: Vec<u8>,
     /// Connections with bytes left to read, for edges do not come again.
     ready: VecDeque<ConnectionId>,
+    /// Connections that have caused as much work as they may in this tick.
+    working: Vec<ConnectionId>,
     /// Slots whose connections have ended in this tick.
     closed: Vec<u32>,
     /// Connections that have ended, and are members of something yet.
@@ -97,6 +99,7 @@ impl<T: ByteStream> Connections<T> {
             inflation: Inflation::default(),
             out: Vec::new(),
             ready: VecDeque::new(),
+            working: Vec::new(),
             closed: Vec::new(),
             leaving: Leaving::default(),
             inbound_bytes: 0,
@@ -226,11 +229,15 @@ impl<T: ByteStream> Connections<T> {
 
     /// Whether connections have something left to be dealt with, which no event will announce.
     pub fn has_ready(&self) -> bool {
-        !self.ready.is_empty() || self.judge_from.is_some() || self.has_leaving()
+        !self.ready.is_empty()
+            || !self.working.is_empty()
+            || self.judge_from.is_some()
+            || self.has_leaving()
     }
 
-    /// Gives a turn to each connection that had bytes left over.
+    /// Gives a turn to each connection that had commands or bytes left over.
     pub fn poll_ready(&mut self, now_ms: u64) {
+        self.begin_work();
         for _ in 0..self.ready.len() {
             let Some(id) = self.ready.pop_front() else {
                 break;
@@ -240,6 +247,19 @@ impl<T: ByteStream> Connections<T> {
                 self.pump(id.index, now_ms);
             }
         }
+    }
+
+    /// Who has caused as much work as it might in the last tick may go on.
+    fn begin_work(&mut self) {
+        let mut working = std::mem::take(&mut self.working);
+        for id in working.drain(..) {
+            if let Some(slot) = self.slot(id) {
+                slot.flags.set(Flags::IS_WORKING, false);
+                slot.connection.lift(Hold::Work);
+                self.resume(id);
+            }
+        }
+        self.working = working;
     }
 
     /// Looks after the connections whose deadline had come by `due_ms`; a budget of them, the others stay due.
@@ -331,6 +351,7 @@ impl<T: ByteStream> Connections<T> {
     fn pump(&mut self, index: u32, now_ms: u64) {
         let mut input = std::mem::take(&mut self.input);
         let mut budget = self.settings.limits.read_budget_bytes;
+        self.application.begin_turn();
         while let Some(slot) = self.slots.get_mut(index as usize) {
             slot.flags.set(Flags::WAS_HELD, slot.connection.is_held());
             if slot.flags.has(Flags::WAS_HELD) || slot.connection.is_closed() {
@@ -341,8 +362,8 @@ impl<T: ByteStream> Connections<T> {
                 self.resume(id);
                 break;
             }
-            if let Some(mut unread) = slot.connection.take_unread() {
-                self.take_in(index, now_ms, &mut unread);
+            if slot.connection.has_unread() {
+                self.take_in(index, now_ms, None);
                 budget = budget.saturating_sub(self.inflation.inflated_bytes());
                 continue;
             }
@@ -356,7 +377,7 @@ impl<T: ByteStream> Connections<T> {
                 Ok(count) => {
                     budget -= count;
                     self.metrics.bytes_received.add(count as u64);
-                    self.take_in(index, now_ms, &mut input[..count]);
+                    self.take_in(index, now_ms, Some(&mut input[..count]));
                     budget = budget.saturating_sub(self.inflation.inflated_bytes());
                     // A short read took all there was. What comes later announces itself, but an end that was
                     // announced together with the bytes does not do so again.
@@ -382,7 +403,8 @@ impl<T: ByteStream> Connections<T> {
         self.input = input;
     }
 
-    fn take_in(&mut self, index: u32, now_ms: u64, bytes: &mut [u8]) {
+    /// Deals with bytes that were read; without any, with what was kept.
+    fn take_in(&mut self, index: u32, now_ms: u64, bytes: Option<&mut [u8]>) {
         let Connections {
             slots,
             application,
@@ -406,8 +428,17 @@ impl<T: ByteStream> Connections<T> {
         let mut on_event = |event: Event<'_>, out: &mut Vec<u8>| {
             application.handle_event(&mut current, event, out)
         };
-        slot.connection
-            .handle_bytes(settings, now_ms, inflation, bytes, out, &mut on_event);
+        let connection = &mut slot.connection;
+        match bytes {
+            Some(bytes) => {
+                connection.handle_bytes(settings, now_ms, inflation, bytes, out, &mut on_event);
+            }
+            None => connection.handle_unread(settings, now_ms, inflation, out, &mut on_event),
+        }
+        if connection.has_hold(Hold::Work) && !slot.flags.has(Flags::IS_WORKING) {
+            slot.flags.set(Flags::IS_WORKING, true);
+            self.working.push(slot.id(application.reactor, index));
+        }
         self.settle(index, now_ms);
     }
 

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::connections::Connections;
+use super::slot::Flags;
 use crate::application::brought::Fate;
 use crate::application::{Application, ConnectionContext};
 use crate::connection::Hold;
@@ -159,7 +160,9 @@ impl<T: ByteStream> Connections<T> {
     ) {
         self.deliver_topic(local.index, now_ms);
         let (application, context) = self.parts(id, now_ms);
-        if !application.handle_joined(id, context, local.index, request, joined) {
+        let is_taken = application.handle_joined(id, context, local.index, request, joined);
+        self.resume_held(id);
+        if !is_taken {
             return;
         }
         // The request may have been judged by rights that a reload has replaced since.
@@ -170,6 +173,16 @@ impl<T: ByteStream> Connections<T> {
             }
             true
         });
+    }
+
+    /// A hold may have been lifted behind which reading stopped.
+    fn resume_held(&mut self, id: ConnectionId) {
+        if self
+            .slot(id)
+            .is_some_and(|slot| slot.flags.has(Flags::WAS_HELD))
+        {
+            self.resume(id);
+        }
     }
 
     /// Somebody came to a topic, or went. Its members are told at the end of this tick's mail.

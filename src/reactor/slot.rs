@@ -92,6 +92,8 @@ impl Flags {
     pub const IS_CLOSED: u8 = 1 << 3;
     /// The kernel took no more, and has yet to announce that there is room.
     pub const IS_BLOCKED: u8 = 1 << 4;
+    /// It stands in `working`.
+    pub const IS_WORKING: u8 = 1 << 5;
 
     /// Whether this is true.
     pub fn has(self, flag: u8) -> bool {

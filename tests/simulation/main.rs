@@ -134,6 +134,7 @@ const PATHS: &[&str] = &[
     "refused admission",
     "refused unavailable",
     "replaced by a newer one",
+    "rest of a message that is kept",
     "restart",
     "several lines of the toy's",
     "shut down in the middle of traffic",

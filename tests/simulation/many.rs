@@ -140,7 +140,7 @@ impl Peer {
         } else if many.tongue == Tongue::Binary && around.random.chance(40) {
             self.publish_binary(&mut many, around);
         } else {
-            for _ in 0..*around.random.pick(&[1, 1, 2, 3]) {
+            for _ in 0..*around.random.pick(&[1, 1, 1, 2, 3, 6]) {
                 batch.push(self.one_command(&mut many, around));
             }
         }

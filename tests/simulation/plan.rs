@@ -121,6 +121,7 @@ fn limits(random: &mut Random) -> Limits {
     limits.recovery_bytes_max = *random.pick(&[500, 1 << 20, 1 << 20]);
     limits.subscriptions_max = *random.pick(&[2, 100]);
     limits.subscription_steps_per_tick_max = *random.pick(&[1, 1, 256]);
+    limits.work_per_tick_max = *random.pick(&[1, 1, 100, 2048]);
     limits.receipts_max = *random.pick(&[1, 100]);
     limits.presence_max = *random.pick(&[1, 2, 100]);
     limits

@@ -179,6 +179,8 @@ impl World {
         let holds = metrics.sum(|reactor| &reactor.publish_holds);
         let deliveries = metrics.sum(|reactor| &reactor.deliveries);
         self.cover.add("held for the hub", holds);
+        let work_holds = metrics.sum(|reactor| &reactor.work_holds);
+        self.cover.add("rest of a message that is kept", work_holds);
         self.cover.add("deliveries", deliveries);
         let cohort_deliveries = metrics.sum(|reactor| &reactor.cohort_deliveries);
         let deflated_deliveries = metrics.sum(|reactor| &reactor.deflated_deliveries);

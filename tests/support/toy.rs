@@ -114,20 +114,29 @@ impl Dialect for Toy {
     fn parse<'a>(
         &self,
         message: Message<'a>,
+        place: usize,
         limits: &CommandLimits,
         each: &mut OnCommand<'_, 'a>,
-    ) -> Result<(), Closing> {
+    ) -> Result<Option<usize>, Closing> {
         let Message::Text(text) = message else {
             return Err(closing(TEXT_ONLY, "text only"));
         };
-        for line in text.split('\n').take(limits.commands_max) {
+        let (before, rest) = text.split_at(place);
+        let lines_max = limits.commands_max - before.matches('\n').count();
+        let mut place = place;
+        for line in rest.split('\n').take(lines_max) {
             let fields = Fields::parse(line);
             if fields.word != "pong" {
                 let id = fields.number("id");
-                each(parse_command(&fields, id).map_err(|code| CommandError::new(id, code, "no")));
+                let command = parse_command(&fields, id);
+                let command = command.map_err(|code| CommandError::new(id, code, "no"));
+                if each(command).is_break() {
+                    return Ok(Some(place));
+                }
             }
+            place += line.len() + 1;
         }
-        Ok(())
+        Ok(None)
     }
 
     fn encode_reply(&self, message: &mut Vec<u8>, id: Option<u32>, reply: &Reply<'_>) {

@@ -70,6 +70,41 @@ fn what_comes_during_a_hold_is_kept_in_order() {
 }
 
 #[test]
+fn rest_of_a_message_in_order_with_what_comes_later() {
+    let mut driver = Driver::open();
+    let (keep, later) = (text("keep 1 2"), text("later"));
+    driver.feed(&[&keep[..], &text("hold"), &later[..4]].concat());
+    assert_eq!(driver.events, ["keep 1 2"]);
+    assert!(driver.connection.has_hold(Hold::Work));
+    let kept = driver.connection.inbound_bytes();
+    assert_eq!(kept, 8 + text("hold").len() + 4, "it counts");
+    driver.connection.lift(Hold::Work);
+    driver.feed_unread();
+    assert_eq!(driver.events, ["keep 1 2", "1 2"]);
+    assert!(driver.connection.has_hold(Hold::Work));
+    assert_eq!(driver.connection.inbound_bytes(), kept);
+    driver.connection.lift(Hold::Work);
+    driver.feed_unread();
+    assert_eq!(driver.events, ["keep 1 2", "1 2", "2", "hold"]);
+    driver.connection.lift(Hold::Hub);
+    driver.feed_unread();
+    driver.feed(&later[4..]);
+    assert_eq!(driver.events, ["keep 1 2", "1 2", "2", "hold", "later"]);
+    assert_eq!(driver.connection.inbound_bytes(), 0);
+}
+
+#[test]
+fn rest_of_a_message_ends_with_its_connection() {
+    let mut driver = Driver::open();
+    driver.feed(&[text("keep 1 2"), text("later")].concat());
+    driver.close(CloseReason::Shutdown);
+    driver.connection.lift(Hold::Work);
+    driver.feed_unread();
+    assert_eq!(driver.events, ["keep 1 2"]);
+    assert_eq!(driver.connection.inbound_bytes(), 0);
+}
+
+#[test]
 fn who_asks_for_much_is_not_read_until_it_has_taken_it() {
     let mut driver = Driver::open();
     driver.feed(&[text("much"), text("more")].concat());

@@ -1,11 +1,13 @@
 //! Commands, parsed from text messages and encoded into them.
 
 use std::fmt;
+use std::ops::ControlFlow;
 
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, Error as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::super::OnCommand;
 use super::super::command::{Command, CommandError, CommandLimits, ErrorCode, Target};
 use super::super::fields::{Fault, Field, Fields, first_byte, invalid_json};
 use super::super::object::Object;
@@ -19,16 +21,55 @@ pub fn parse_commands<'a>(
     limits: &CommandLimits,
     each: &mut dyn FnMut(Result<Command<'a>, CommandError>),
 ) {
+    take_commands(text, 0, limits, &mut |command| {
+        each(command);
+        ControlFlow::Continue(())
+    });
+}
+
+/// Commands from a place on. As [`parse_commands`], until `each` does not take one; gives the place of that.
+pub fn take_commands<'a>(
+    text: &'a str,
+    place: usize,
+    limits: &CommandLimits,
+    each: &mut OnCommand<'_, 'a>,
+) -> Option<usize> {
+    if place > 0 {
+        return take_rest(text, place, limits, each);
+    }
     if first_byte(text) != Some(b'[') {
-        return each(parse_command(text, limits));
+        let taken = each(parse_command(text, limits));
+        return taken.is_break().then_some(0);
     }
     match parse_batch(text, limits.commands_max) {
         Ok(items) => {
-            for item in items {
-                each(parse_command(item.get(), limits));
-            }
+            let mut items = items.into_iter().map(RawValue::get);
+            let left = items.find(|item| each(parse_command(item, limits)).is_break())?;
+            Some(left.as_ptr() as usize - text.as_ptr() as usize)
         }
-        Err(fault) => each(Err(CommandError::of_fault(None, fault))),
+        Err(fault) => {
+            let taken = each(Err(CommandError::of_fault(None, fault)));
+            taken.is_break().then_some(0)
+        }
+    }
+}
+
+/// Goes on at an item of an array that was found to be sound.
+fn take_rest<'a>(
+    text: &'a str,
+    mut place: usize,
+    limits: &CommandLimits,
+    each: &mut OnCommand<'_, 'a>,
+) -> Option<usize> {
+    loop {
+        let mut values = serde_json::Deserializer::from_str(text.get(place..)?).into_iter();
+        let item: &RawValue = values.next()?.ok()?;
+        if each(parse_command(item.get(), limits)).is_break() {
+            return Some(place);
+        }
+        let behind = text[place + values.byte_offset()..].trim_ascii_start();
+        let next = behind.strip_prefix(',')?.trim_ascii_start();
+        place = text.len() - next.len();
     }
 }
 

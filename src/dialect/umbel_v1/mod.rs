@@ -14,7 +14,7 @@ pub use answer::{
     encode_presence_change, encode_published, encode_subscribed, encode_unsubscribed, gap_frame,
 };
 #[doc(hidden)]
-pub use command::{encode_command, parse_commands};
+pub use command::{encode_command, parse_commands, take_commands};
 #[doc(hidden)]
 pub use delivery::{Delivery, opcode};
 
@@ -83,20 +83,21 @@ impl Dialect for UmbelV1 {
     fn parse<'a>(
         &self,
         message: Message<'a>,
+        place: usize,
         limits: &CommandLimits,
         each: &mut OnCommand<'_, 'a>,
-    ) -> Result<(), Closing> {
-        match message {
-            Message::Text(text) => parse_commands(text, limits, each),
+    ) -> Result<Option<usize>, Closing> {
+        let taken = match message {
+            Message::Text(text) => return Ok(take_commands(text, place, limits, each)),
             Message::Binary(bytes) if self.is_binary => {
-                each(binary::parse_publish(bytes, limits.payload_bytes_max));
+                each(binary::parse_publish(bytes, limits.payload_bytes_max))
             }
             Message::Binary(_) => {
                 let reason = "binary messages are for the subprotocol umbel.v1.bin";
-                each(Err(CommandError::new(None, ErrorCode::Unsupported, reason)));
+                each(Err(CommandError::new(None, ErrorCode::Unsupported, reason)))
             }
-        }
-        Ok(())
+        };
+        Ok(taken.is_break().then_some(0))
     }
 
     /// A command without a name is answered only if it is not carried out.

@@ -172,18 +172,31 @@ impl Driver {
     /// Bytes arrive; then all holds are lifted, one after the other, as the hub and a peer that reads would.
     fn feed(&mut self, bytes: &[u8]) {
         let mut bytes = bytes.to_vec();
+        let mut is_new = true;
         loop {
             let Outcome { events, out, .. } = &mut self.outcome;
             // A peer that takes everything at once: nothing waits in `out` between calls.
             let mut written = Vec::new();
-            self.connection.handle_bytes(
-                &self.settings,
-                self.now_ms,
-                &mut self.inflation,
-                &mut bytes,
-                &mut written,
-                &mut |event, out| answer(event, events, out),
-            );
+            let (settings, now_ms, inflation) = (&self.settings, self.now_ms, &mut self.inflation);
+            let mut on_event = |event: Event<'_>, out: &mut Vec<u8>| answer(event, events, out);
+            let (bytes, written_to) = (&mut bytes, &mut written);
+            match std::mem::take(&mut is_new) {
+                true => self.connection.handle_bytes(
+                    settings,
+                    now_ms,
+                    inflation,
+                    bytes,
+                    written_to,
+                    &mut on_event,
+                ),
+                false => self.connection.handle_unread(
+                    settings,
+                    now_ms,
+                    inflation,
+                    written_to,
+                    &mut on_event,
+                ),
+            }
             // What one call writes is bounded, but for one answer, and for control frames in proportion to the input.
             let largest = OUTBOX_BYTES_MAX + 2 * PUBLICATION_BYTES_MAX + 1024;
             assert!(written.len() <= largest + bytes.len());
@@ -209,13 +222,12 @@ impl Driver {
                 }
                 assert!(!self.connection.has_hold(Hold::Answer));
             }
-            for hold in [Hold::Hub, Hold::Outbox] {
+            for hold in [Hold::Hub, Hold::Outbox, Hold::Work] {
                 self.connection.lift(hold);
             }
             self.connection.handle_flushed();
-            match self.connection.take_unread() {
-                Some(unread) => bytes = unread.into_vec(),
-                None => break,
+            if !self.connection.has_unread() {
+                break;
             }
         }
     }
@@ -296,7 +308,17 @@ fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answ
         }
         Event::Message(Endpoint::Commands(_), message) => {
             events.push(format!("{message:?}"));
-            Answer::Proceed
+            match message.payload().first() {
+                Some(2) => Answer::Keep(1, Hold::Work),
+                _ => Answer::Proceed,
+            }
+        }
+        Event::Rest(_, message, place) => {
+            events.push(format!("{message:?} from {place}"));
+            match place < message.payload().len() {
+                true => Answer::Keep(place + 1, Hold::Work),
+                false => Answer::Proceed,
+            }
         }
         Event::Message(Endpoint::Topic { .. }, message) => {
             assert!(message.payload().len() <= PUBLICATION_BYTES_MAX);

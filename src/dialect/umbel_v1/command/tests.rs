@@ -393,3 +393,40 @@ proptest! {
         parse_commands(&text, &LIMITS, &mut |_| {});
     }
 }
+
+/// Wherever it stops, it goes on there: each command once, in order.
+#[test]
+fn rest_of_an_array_at_its_place() {
+    let ping = |id: u32| format!(r#"{{"type":"ping","id":{id}}}"#);
+    let limits = CommandLimits {
+        commands_max: 5,
+        ..LIMITS
+    };
+    let [a, b, c] = [ping(1), ping(2), ping(3)];
+    for text in [
+        a.clone(),
+        format!("[{a},{b},{c}]"),
+        format!(" [ {a} ,\n{b}\t,  1,\"a]b\" ,{c} ]\n"),
+        "[1,2,[3]]".to_owned(),
+        "[]".to_owned(),
+        "[1,".to_owned(),
+    ] {
+        let mut expected = Vec::new();
+        parse_commands(&text, &limits, &mut |it| expected.push(it));
+        for at_once in 1..4 {
+            let (mut results, mut place) = (Vec::new(), Some(0));
+            while let Some(from) = place {
+                let mut left = at_once;
+                place = take_commands(&text, from, &limits, &mut |it| {
+                    if left == 0 {
+                        return ControlFlow::Break(());
+                    }
+                    left -= 1;
+                    results.push(it);
+                    ControlFlow::Continue(())
+                });
+            }
+            assert_eq!(results, expected, "{at_once} of {text}");
+        }
+    }
+}
