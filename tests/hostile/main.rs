@@ -1,0 +1,9 @@
+//! What one connection may do to all others, measured: each attack beside a bare case in the same run.
+//!
+//! The bounds are ratios, and bytes of memory. `scripts/test-hostile` runs the same cases on an optimised server, for
+//! longer, and prints their figures.
+
+mod attack;
+mod churn;
+#[path = "../support/mod.rs"]
+mod support;
