@@ -216,7 +216,9 @@ impl Histories {
         id
     }
 
-    /// Keeps the head of a topic that has been left, as long as what is published now could be kept. Gives the ring, which is not there any more if its topic is among those of [`take_emptied`](Histories::take_emptied).
+    /// Keeps the head of a topic that its last subscriber left. It stays as long as what is published now could be kept.
+    /// Gives the ring, which is not there any more if its topic is among those of
+    /// [`take_emptied`](Histories::take_emptied).
     pub fn keep_head(&mut self, ring: Option<RingId>, topic: u32, limits: HistoryLimits) -> RingId {
         let id = ring.unwrap_or_else(|| self.insert(topic, limits, None, 0));
         let entry = &mut self.rings[id.0 as usize];
