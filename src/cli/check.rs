@@ -162,7 +162,8 @@ struct Finding {
     verdict: Verdict,
     /// What the value means.
     meaning: String,
-    /// The command that changes it, where it is low or may be so elsewhere.
+    /// The command that changes it. Empty where nothing should be changed.
+    #[serde(skip_serializing_if = "String::is_empty")]
     change: String,
 }
 
@@ -216,6 +217,11 @@ fn judge(machine: &Machine, wanted: &Wanted) -> Vec<Finding> {
         ),
         change: "sysctl -w net.ipv4.ip_local_port_range=\"1024 65535\"".to_owned(),
     }));
+    for finding in &mut findings {
+        if finding.verdict != Verdict::Low {
+            finding.change.clear();
+        }
+    }
     findings
 }
 
@@ -346,7 +352,7 @@ fn table(findings: &[Finding], wanted: &Wanted) -> String {
         } = finding;
         text.push_str(&format!("{:<6}{name:<34}{value}\n", verdict.label()));
         wrap(&mut text, meaning);
-        if *verdict == Verdict::Low {
+        if !change.is_empty() {
             wrap(&mut text, &format!("To change it: {change}"));
         }
     }
