@@ -232,8 +232,11 @@ impl Outbox {
     }
 
     /// The slices to write next.
-    pub fn slices<'a>(&'a self, storage: &mut [IoSlice<'a>; SEGMENTS_PER_WRITE]) -> usize {
-        let Some(queue) = &self.queue else { return 0 };
+    pub fn slices<'a>(&'a mut self, storage: &mut [IoSlice<'a>; SEGMENTS_PER_WRITE]) -> usize {
+        let Some(queue) = &mut self.queue else {
+            return 0;
+        };
+        queue.encode_stale(SEGMENTS_PER_WRITE);
         let mut count = 0;
         let held = queue
             .segments
@@ -315,7 +318,7 @@ mod tests {
         Segment::Own(bytes.into())
     }
 
-    fn contents(outbox: &Outbox) -> Vec<u8> {
+    fn contents(outbox: &mut Outbox) -> Vec<u8> {
         let mut storage = [IoSlice::new(&[]); SEGMENTS_PER_WRITE];
         let count = outbox.slices(&mut storage);
         storage[..count]
@@ -331,10 +334,10 @@ mod tests {
         outbox
             .push(Segment::Shared(Arc::from(*b"efg")), 0, 6, 1000)
             .expect("room");
-        assert_eq!(contents(&outbox), b"bcdefg");
+        assert_eq!(contents(&mut outbox), b"bcdefg");
         assert_eq!(outbox.oldest_ms(), Some(5));
         outbox.handle_written(4);
-        assert_eq!(contents(&outbox), b"fg");
+        assert_eq!(contents(&mut outbox), b"fg");
         assert_eq!(outbox.oldest_ms(), Some(6));
         outbox.handle_written(2);
         assert!(outbox.is_empty());
@@ -364,7 +367,7 @@ mod tests {
         outbox.push(own(b"abcd"), 1, 0, 1000).expect("room");
         outbox.push(own(b"efgh"), 0, 0, 1000).expect("room");
         outbox.drop_unbegun();
-        assert_eq!(contents(&outbox), b"bcd");
+        assert_eq!(contents(&mut outbox), b"bcd");
         outbox.handle_written(3);
         assert!(outbox.is_empty());
         outbox.push(own(b"efgh"), 0, 0, 1000).expect("room");
@@ -378,7 +381,7 @@ mod tests {
         outbox.push_begun(own(b"bcd"), 0);
         outbox.push(own(b"efgh"), 0, 0, 1000).expect("room");
         outbox.drop_unbegun();
-        assert_eq!(contents(&outbox), b"bcd");
+        assert_eq!(contents(&mut outbox), b"bcd");
         outbox.push(own(b"ij"), 0, 0, 1000).expect("room");
         outbox.handle_written(3);
         outbox.drop_unbegun();

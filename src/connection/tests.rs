@@ -290,7 +290,7 @@ impl Driver {
     }
 
     /// What waits in the outbox.
-    fn outbox(&self) -> Vec<u8> {
+    fn outbox(&mut self) -> Vec<u8> {
         let mut storage = [std::io::IoSlice::new(&[]); outbox::SEGMENTS_PER_WRITE];
         let count = self.connection.outbox.slices(&mut storage);
         storage[..count]

@@ -99,15 +99,41 @@ pub(super) struct Gap {
     from: Position,
     to: Position,
     encode: GapEncoder,
+    /// Bytes of the longest frame that it may have. As much is counted of it whatever it has, for it becomes longer with
+    /// every publication that goes, and its frame is made when it is to be written.
+    frame_bytes_max: usize,
+    /// Bytes of the frame that it has.
+    frame_bytes: usize,
     /// It has become longer than its frame says.
     is_stale: bool,
 }
 
 impl Gap {
-    fn frame(&self) -> Box<[u8]> {
+    /// Gap of one publication.
+    fn new(droppable: &Droppable, encode: GapEncoder) -> Gap {
+        let mut gap = Gap {
+            flow: Flow::of(droppable, None),
+            from: droppable.position,
+            to: Position {
+                offset: u64::MAX,
+                ..droppable.position
+            },
+            encode,
+            frame_bytes_max: 0,
+            frame_bytes: 0,
+            is_stale: false,
+        };
+        gap.frame_bytes_max = gap.frame().len();
+        gap.to = droppable.position;
+        gap
+    }
+
+    /// The frame, which says what it is now.
+    fn frame(&mut self) -> Box<[u8]> {
         let Flow { topic, pattern, .. } = &self.flow;
         let frame = (self.encode)(topic, pattern.as_ref(), self.from, self.to);
         debug_assert!(!frame.is_empty(), "an empty segment is one that went");
+        (self.frame_bytes, self.is_stale) = (frame.len(), false);
         frame
     }
 }
@@ -134,8 +160,12 @@ impl Mark {
     pub(super) fn overhead_bytes(&self) -> usize {
         match self {
             Mark::Shared | Mark::Own => SEGMENT_OVERHEAD_BYTES,
-            Mark::DropOldest(..) | Mark::Latest(_) | Mark::Gap(_) => {
+            Mark::DropOldest(..) | Mark::Latest(_) => {
                 SEGMENT_OVERHEAD_BYTES + DROPPABLE_OVERHEAD_BYTES
+            }
+            Mark::Gap(gap) => {
+                let frame_bytes_more = gap.frame_bytes_max - gap.frame_bytes;
+                SEGMENT_OVERHEAD_BYTES + DROPPABLE_OVERHEAD_BYTES + frame_bytes_more
             }
             Mark::Empty => 0,
         }
@@ -249,7 +279,7 @@ impl Marks {
     }
 
     /// The unbegun gap that a publication makes longer by one: it ends right before it, and no answer stands between.
-    fn gap_before(&mut self, droppable: &Droppable, is_begun: bool) -> Option<(u64, &mut Gap)> {
+    fn gap_before(&mut self, droppable: &Droppable, is_begun: bool) -> Option<&mut Gap> {
         let number = *self.gaps.get(&Flow::of(droppable, None))?;
         let is_unbegun = !(is_begun && number == self.first);
         let index = self.index(number);
@@ -261,7 +291,7 @@ impl Marks {
             ..gap.to
         };
         let is_next = droppable.position == next && number > self.barrier;
-        (is_unbegun && is_next).then_some((number, gap))
+        (is_unbegun && is_next).then_some(gap)
     }
 }
 
@@ -364,19 +394,12 @@ impl Queue {
 
     /// Drops the oldest that may go while `is_due` says so of the outbox and its place.
     fn drop_while(&mut self, now_ms: u64, is_due: impl Fn(&Queue, usize) -> bool) -> usize {
-        let (mut count, mut stale) = (0, Vec::new());
-        loop {
-            while let Some(index) = self.oldest_droppable()
-                && is_due(self, index)
-            {
-                self.drop_oldest(index, now_ms, &mut stale);
-                count += 1;
-            }
-            // Gaps that are encoded again may have become longer, and then there is less room again.
-            if stale.is_empty() {
-                break;
-            }
-            self.encode_stale(&mut stale);
+        let mut count = 0;
+        while let Some(index) = self.oldest_droppable()
+            && is_due(self, index)
+        {
+            self.drop_oldest(index, now_ms);
+            count += 1;
         }
         if count > 0 {
             if let Some(marks) = &mut self.marks {
@@ -395,7 +418,7 @@ impl Queue {
         (index < marks.marks.len()).then_some(index)
     }
 
-    fn drop_oldest(&mut self, index: usize, now_ms: u64, stale: &mut Vec<u64>) {
+    fn drop_oldest(&mut self, index: usize, now_ms: u64) {
         let is_begun = self.is_front_begun();
         let Some(marks) = &mut self.marks else { return };
         let mark = std::mem::replace(&mut marks.marks[index], Mark::Empty);
@@ -405,22 +428,14 @@ impl Queue {
         };
         let queued = &mut self.segments[index];
         self.bytes -= queued.segment.bytes().len() + overhead_bytes;
-        if let Some((number, gap)) = marks.gap_before(&droppable, is_begun) {
+        if let Some(gap) = marks.gap_before(&droppable, is_begun) {
             gap.to = droppable.position;
-            if !std::mem::replace(&mut gap.is_stale, true) {
-                stale.push(number);
-            }
+            gap.is_stale = true;
             queued.segment = Segment::Own(Box::default());
             marks.empty += 1;
             return;
         }
-        let gap = Box::new(Gap {
-            flow: Flow::of(&droppable, None),
-            from: droppable.position,
-            to: droppable.position,
-            encode,
-            is_stale: false,
-        });
+        let mut gap = Box::new(Gap::new(&droppable, encode));
         *queued = Queued {
             segment: Segment::Own(gap.frame()),
             queued_at_ms: now_ms,
@@ -428,19 +443,22 @@ impl Queue {
         let number = marks.first + index as u64;
         marks.gaps.insert(gap.flow.clone(), number);
         marks.marks[index] = Mark::Gap(gap);
-        self.bytes += queued.segment.bytes().len() + overhead_bytes;
+        self.bytes += queued.segment.bytes().len() + marks.marks[index].overhead_bytes();
     }
 
-    fn encode_stale(&mut self, stale: &mut Vec<u64>) {
+    /// Makes the frames of gaps that have become longer, among the first segments that are to be written.
+    pub(super) fn encode_stale(&mut self, segments_max: usize) {
         let Some(marks) = &mut self.marks else { return };
-        for number in stale.drain(..) {
-            let index = marks.index(number);
-            if let Mark::Gap(gap) = &mut marks.marks[index] {
-                gap.is_stale = false;
-                let segment = &mut self.segments[index].segment;
-                self.bytes -= segment.bytes().len();
-                *segment = Segment::Own(gap.frame());
-                self.bytes += segment.bytes().len();
+        let mut left = segments_max;
+        for (mark, queued) in marks.marks.iter_mut().zip(&mut self.segments) {
+            match mark {
+                Mark::Empty => continue,
+                Mark::Gap(gap) if gap.is_stale => queued.segment = Segment::Own(gap.frame()),
+                _ => {}
+            }
+            left -= 1;
+            if left == 0 {
+                break;
             }
         }
     }

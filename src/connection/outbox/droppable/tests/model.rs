@@ -29,6 +29,19 @@ struct Entry {
     queued_at_ms: u64,
 }
 
+impl Entry {
+    /// Bytes that are counted of its frame: of a gap the most that it may become.
+    fn frame_bytes(&self) -> usize {
+        match self.kind {
+            Kind::Gap { flow, from, .. } => {
+                let pattern = pattern(flow);
+                encode_gap(&topic(flow), pattern.as_ref(), at(from), at(u64::MAX)).len()
+            }
+            _ => self.frame.len(),
+        }
+    }
+}
+
 /// The naive outbox.
 #[derive(Debug, Default)]
 struct Model {
@@ -42,7 +55,7 @@ struct Model {
 
 impl Model {
     fn bytes(&self) -> usize {
-        let each = |entry: &Entry| entry.frame.len() + entry.kind.overhead_bytes();
+        let each = |entry: &Entry| entry.frame_bytes() + entry.kind.overhead_bytes();
         self.entries.iter().map(each).sum::<usize>() - self.written
     }
 
@@ -324,11 +337,15 @@ impl Pair {
         self.written.extend(written);
     }
 
-    fn compare(&self) -> Result<(), TestCaseError> {
-        let (outbox, model) = (&self.outbox, &self.model);
+    fn compare(&mut self) -> Result<(), TestCaseError> {
+        let (outbox, model) = (&mut self.outbox, &self.model);
         prop_assert_eq!(outbox.bytes(), model.bytes());
         prop_assert_eq!(outbox.is_empty(), model.entries.is_empty());
         prop_assert_eq!(outbox.oldest_ms(), model.oldest_ms());
+        // Not always, for a look brings the frames of gaps up to date.
+        if model.entries.len().is_multiple_of(2) {
+            return Ok(());
+        }
         let first = model.entries.iter().take(SEGMENTS_PER_WRITE);
         let expected: Vec<u8> = first.flat_map(|entry| entry.frame.clone()).collect();
         prop_assert_eq!(head(outbox), &expected[model.written..]);
