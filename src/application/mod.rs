@@ -183,6 +183,8 @@ pub struct Application {
     pub metrics: Arc<ReactorMetrics>,
     /// Work that the connection which has its turn may cause yet.
     work_left: u32,
+    /// Subscriptions that may begin or end yet in this tick.
+    steps_left: usize,
     /// Commands that the hub did not take yet. Each holds its connection.
     pub deferred: VecDeque<(ConnectionId, Command)>,
     /// Bytes of publications in them.
@@ -212,6 +214,7 @@ impl Application {
             reactor,
             topics: Topics::new(reactor, shared.settings.limits.topics_max),
             patterns: Patterns::new(shared.settings.limits.topics_max),
+            steps_left: shared.settings.limits.subscription_steps_per_tick_max,
             multi_subscriptions: MultiSubscriptions::default(),
             presence: PresenceChanges::default(),
             receipts: Receipts::new(shared.settings.limits.receipts_max),

@@ -23,6 +23,19 @@ const COMMAND: u32 = 32;
 const BYTES: usize = 4096;
 
 impl Application {
+    /// A tick begins.
+    pub fn begin_tick(&mut self) {
+        self.shared.shards.begin_tick(self.reactor);
+        self.steps_left = self.shared.settings.limits.subscription_steps_per_tick_max;
+    }
+
+    /// Connections that go on with commands left over, in one tick. They are as many as its steps are enough for.
+    pub fn turns_per_tick(&self) -> usize {
+        let limits = &self.shared.settings.limits;
+        let steps_each = (limits.work_per_tick_max / COMMAND).max(1);
+        (limits.subscription_steps_per_tick_max / steps_each as usize).max(1)
+    }
+
     /// A connection has its turn.
     pub fn begin_turn(&mut self) {
         self.work_left = self.shared.settings.limits.work_per_tick_max;
@@ -48,8 +61,9 @@ impl Application {
             Ok(Command::Unsubscribe { .. }) => 0,
             Ok(Command::Publish { .. } | Command::Ping { .. }) | Err(_) => return None,
         };
+        let is_step = !matches!(command, Ok(Command::Presence { .. }));
         let work_max = self.shared.settings.limits.work_per_tick_max;
-        let hold = if self.work_left == 0 {
+        let hold = if self.work_left == 0 || is_step && self.steps_left == 0 {
             Hold::Work
         } else if asked > 0
             && let many = self.multi_subscriptions.get(turn.subscribed)
@@ -60,6 +74,7 @@ impl Application {
             Hold::Question
         } else {
             self.work_left = self.work_left.saturating_sub(COMMAND);
+            self.steps_left = self.steps_left.saturating_sub(usize::from(is_step));
             return None;
         };
         self.metrics.work_holds.add(1);

@@ -51,7 +51,7 @@ pub struct Connections<T> {
     /// Connections with bytes left to read, for edges do not come again.
     ready: VecDeque<ConnectionId>,
     /// Connections that have caused as much work as they may in this tick.
-    working: Vec<ConnectionId>,
+    working: VecDeque<ConnectionId>,
     /// Slots whose connections have ended in this tick.
     closed: Vec<u32>,
     /// Connections that have ended, and are members of something yet.
@@ -99,7 +99,7 @@ impl<T: ByteStream> Connections<T> {
             inflation: Inflation::default(),
             out: Vec::new(),
             ready: VecDeque::new(),
-            working: Vec::new(),
+            working: VecDeque::new(),
             closed: Vec::new(),
             leaving: Leaving::default(),
             inbound_bytes: 0,
@@ -186,11 +186,8 @@ impl<T: ByteStream> Connections<T> {
     }
 
     /// Begins a tick: the reactor carries out commands of the hub itself again.
-    pub fn begin_tick(&self) {
-        let Application {
-            shared, reactor, ..
-        } = &self.application;
-        shared.shards.begin_tick(*reactor);
+    pub fn begin_tick(&mut self) {
+        self.application.begin_tick();
     }
 
     /// Sets this tick's moment on the process's clock, in microseconds.
@@ -249,17 +246,19 @@ impl<T: ByteStream> Connections<T> {
         }
     }
 
-    /// Who has caused as much work as it might in the last tick may go on.
+    /// Connections that have caused as much work as they might go on: those that have waited for the longest time, as many
+    /// as a tick is enough for.
     fn begin_work(&mut self) {
-        let mut working = std::mem::take(&mut self.working);
-        for id in working.drain(..) {
+        for _ in 0..self.application.turns_per_tick() {
+            let Some(id) = self.working.pop_front() else {
+                break;
+            };
             if let Some(slot) = self.slot(id) {
                 slot.flags.set(Flags::IS_WORKING, false);
                 slot.connection.lift(Hold::Work);
                 self.resume(id);
             }
         }
-        self.working = working;
     }
 
     /// Looks after the connections whose deadline had come by `due_ms`; a budget of them, the others stay due.
@@ -437,7 +436,7 @@ impl<T: ByteStream> Connections<T> {
         }
         if connection.has_hold(Hold::Work) && !slot.flags.has(Flags::IS_WORKING) {
             slot.flags.set(Flags::IS_WORKING, true);
-            self.working.push(slot.id(application.reactor, index));
+            self.working.push_back(slot.id(application.reactor, index));
         }
         self.settle(index, now_ms);
     }
