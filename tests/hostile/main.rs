@@ -5,5 +5,6 @@
 
 mod attack;
 mod churn;
+mod patterns;
 #[path = "../support/mod.rs"]
 mod support;
