@@ -341,8 +341,8 @@ impl World {
             && self.links.len() < 2 * PEERS_MAX
             && self.random.chance(20)
         {
-            let (topic, index) = (self.random.below(self.topics), self.links.len());
-            let now_ms = self.now_ms;
+            let index = self.links.len();
+            let (topic, now_ms) = (self.random.below(self.topics), self.now_ms);
             let peer = Peer::new(Kind::Subscriber, index, topic, now_ms, &mut self.random);
             self.connect_at(home, peer);
         }
@@ -351,13 +351,11 @@ impl World {
     /// One of the actions. A reactor that keeps a slot has its turn less often, so that much happens meanwhile.
     fn pick(&mut self, actions: &[Action]) -> Action {
         let action = *self.random.pick(actions);
-        match action {
-            Action::Tick(index)
-                if self.node.leaving_reactor() == Some(index) && self.random.chance(80) =>
-            {
-                *self.random.pick(actions)
-            }
-            action => action,
+        let leaving = self.node.leaving_reactor();
+        let is_leaving = matches!(action, Action::Tick(index) if leaving == Some(index));
+        match is_leaving && self.random.chance(80) {
+            true => *self.random.pick(actions),
+            false => action,
         }
     }
 
