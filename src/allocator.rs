@@ -6,7 +6,7 @@
 //! - `background_thread`: that thread. Without it pages go back only when a thread allocates, and an idle server does not.
 //! - `dirty_decay_ms`, `muzzy_decay_ms`: how long a free page is kept for whoever wants one next, and that it is not kept
 //!   any longer in a form that the system could take if it were short of memory.
-//! - `slab_sizes`: small blocks are cut out of pieces of 64 KiB. Each piece costs 128 bytes of bookkeeping, which are never
+//! - `slab_sizes`: small blocks are cut out of pieces of 32 KiB. Each piece costs 128 bytes of bookkeeping, which are never
 //!   given back; out of pages, as they are by default, 150,000 pieces would stand behind 600 MB of messages.
 //!
 //! `_RJEM_MALLOC_CONF` in the environment overrides each of them: `man 3 jemalloc`, section TUNING.
@@ -19,7 +19,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 #[allow(unsafe_code)]
 #[unsafe(export_name = "_rjem_malloc_conf")]
 pub static SETTINGS: Option<&'static std::ffi::c_char> = {
-    const TEXT: &std::ffi::CStr = c"background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0,slab_sizes:161-4096:16|4097-14336:16";
+    const TEXT: &std::ffi::CStr = c"background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0,slab_sizes:161-4096:8|4097-14336:8";
     // SAFETY: the pointer of a C string in static memory points to its first character.
     Some(unsafe { &*TEXT.as_ptr() })
 };

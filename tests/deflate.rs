@@ -274,7 +274,8 @@ fn small_bombs_delay_nobody() {
 fn structural_streams() {
     let server = Server::start(&[]);
     let mut random = Random::new(401);
-    beside(&server, 1 << 20, || {
+    // The messages, whose memory the allocator keeps for a second.
+    beside(&server, 4 << 20, || {
         // Empty stored blocks, empty fixed blocks, and headers of dynamic blocks by the hundred thousand.
         let stored = [0, 0, 0, 0xff, 0xff].repeat(100_000);
         let fixed = [0x02, 0x08, 0x20, 0x80, 0x00].repeat(100_000);
