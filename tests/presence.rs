@@ -253,6 +253,8 @@ fn presence_queries_with_full_hub() {
         "16",
         "--commands-per-message-max",
         "100",
+        "--work-per-tick-max",
+        "1000000000",
         "--reactors",
         "1",
     ]);

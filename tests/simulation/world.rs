@@ -177,11 +177,10 @@ impl World {
             self.cover.add(&format!("refused {label}"), count);
         }
         let holds = metrics.sum(|reactor| &reactor.publish_holds);
-        let deliveries = metrics.sum(|reactor| &reactor.deliveries);
         self.cover.add("held for the hub", holds);
-        let work_holds = metrics.sum(|reactor| &reactor.work_holds);
-        self.cover.add("rest of a message that is kept", work_holds);
-        self.cover.add("deliveries", deliveries);
+        let rests = metrics.sum(|reactor| &reactor.work_holds);
+        self.cover.add("rest of a message that is kept", rests);
+        self.cover.add("deliveries", metrics.sum(|it| &it.deliveries));
         let cohort_deliveries = metrics.sum(|reactor| &reactor.cohort_deliveries);
         let deflated_deliveries = metrics.sum(|reactor| &reactor.deflated_deliveries);
         let resets = metrics.sum(|reactor| &reactor.cohort_resets);
