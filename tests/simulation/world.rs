@@ -180,7 +180,8 @@ impl World {
         self.cover.add("held for the hub", holds);
         let rests = metrics.sum(|reactor| &reactor.work_holds);
         self.cover.add("rest of a message that is kept", rests);
-        self.cover.add("deliveries", metrics.sum(|it| &it.deliveries));
+        self.cover
+            .add("deliveries", metrics.sum(|it| &it.deliveries));
         let cohort_deliveries = metrics.sum(|reactor| &reactor.cohort_deliveries);
         let deflated_deliveries = metrics.sum(|reactor| &reactor.deflated_deliveries);
         let resets = metrics.sum(|reactor| &reactor.cohort_resets);
