@@ -346,6 +346,7 @@ fn encoding(leads: impl Fn(&Entrance) -> bool) -> Encoding {
 fn stream() -> EndlessAnswer {
     EndlessAnswer {
         encoding: encoding(|it| matches!(it, Entrance::Stream(_))),
+        retry_ms: None,
     }
 }
 
