@@ -61,7 +61,10 @@ impl Room {
     fn new() -> Room {
         let rule = TopicRule::parse("room presence=on").expect("a rule");
         let rules = TopicRules::new(vec![rule]);
-        let settings = Settings::new(&Limits::default()).with_topic_rules(rules);
+        // As many come in one tick as a test has.
+        let mut limits = Limits::default();
+        limits.subscription_steps_per_tick_max = 1000;
+        let settings = Settings::new(&limits).with_topic_rules(rules);
         Room(Node::with_settings(settings))
     }
 
