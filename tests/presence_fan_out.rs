@@ -173,7 +173,7 @@ fn changes_of_one_tick_in_one_write() {
 }
 
 #[test]
-fn join_and_leave_in_one_tick_in_order() {
+fn join_and_leave_in_one_tick_untold() {
     let mut room = Room::new();
     let watcher = room.members(1)[0];
     let id = room.members(1)[0];
@@ -188,7 +188,7 @@ fn join_and_leave_in_one_tick_in_order() {
     room.tick();
     let (messages, _) = room.take(watcher);
     let told = told(&messages);
-    let expected = ["-", "+", "-", "+", "-", "+"].map(|sign| format!("{sign}{id}"));
+    let expected = ["-", "+"].map(|sign| format!("{sign}{id}"));
     assert_eq!(told, expected);
 }
 

@@ -310,6 +310,7 @@ fn reused_topic_place_leaks_no_joins() {
             info: None,
         },
         is_join: false,
+        members: 1,
     };
     let local = LocalTopic {
         index: 0,

@@ -231,7 +231,7 @@ impl Application {
             if let Some(Membership::Live { place, .. }) = many.subscriptions.get(&target) {
                 let (place, index) = (*place, context.id.index);
                 self.presence
-                    .take_rest(place, index, encoding, dialects, context.out);
+                    .take_rest((place, &topic), index, encoding, dialects, context.out);
             }
             dialects.frame_message(encoding, &message, context.out);
         }

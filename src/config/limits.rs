@@ -224,6 +224,8 @@ limits! {
     receipts_max: usize = 1024 in 1..=1048576, at restart;
     /// Members of a topic that others are told about, in answers, joins and leaves. Members beyond it are only counted.
     presence_max: usize = 10000 in 1..=1048576;
+    /// Writes of joins and leaves to the members of one topic in one second, on each reactor; each KiB counts as one more. What changes faster is told together, later; what was undone meanwhile is not told, and of very much only that it was left out.
+    presence_writes_per_second_max: u32 = 20000 in 1..=1000000000;
     /// Topics in one answer of `GET /topics`, and the largest `limit=` it takes. The rest is on the next page. A page ends early at half of outbox_bytes_max.
     topics_listed_max: usize = 10000 in 1..=1000000;
     /// Bytes of the `info` that a connection shows to others by presence. More is refused with 400.

@@ -141,6 +141,8 @@ export interface Handlers {
   onJoin?(event: PresenceEvent): void;
   /** Somebody else left. */
   onLeave?(event: PresenceEvent): void;
+  /** So much changed that joins and leaves were left out: ask `presence()`, a random while later where many would. */
+  onPresenceSkipped?(event: { readonly topic: string; readonly members: number }): void;
 }
 
 export interface TopicHandlers extends Handlers {

@@ -52,4 +52,11 @@ pub enum Push<'a> {
     Presence(&'a PresenceChange),
     /// The right to a subscription is gone, and the subscription with it.
     Unsubscribed(&'a Target),
+    /// Of a topic on which so much changes that it is not told, so many are there now.
+    PresenceSkipped {
+        /// Which.
+        topic: &'a Topic,
+        /// How many.
+        members: u32,
+    },
 }

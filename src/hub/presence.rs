@@ -30,6 +30,8 @@ pub struct PresenceChange {
     pub member: Member,
     /// It came.
     pub is_join: bool,
+    /// Members after that.
+    pub members: u32,
 }
 
 /// Members by their names, in an order that is the same in every run.

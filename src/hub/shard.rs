@@ -322,7 +322,8 @@ impl Shard {
             && let Some(presence) = &mut kept.presence
             && let Some(member) = presence.join(member, self.presence_max)
         {
-            tell(&topic, member, true, &kept.reactors, effects);
+            let told = (member, true, presence.len());
+            tell(&topic, told, &kept.reactors, effects);
         }
         effects.push(Effect::Joined {
             reactor,
@@ -389,7 +390,8 @@ impl Shard {
             let (gone, come) = presence.leave(reactor, connection);
             for (member, is_join) in [(gone, false), (come, true)] {
                 if let Some(member) = member {
-                    tell(topic, member, is_join, &kept.reactors, effects);
+                    let told = (member, is_join, presence.len());
+                    tell(topic, told, &kept.reactors, effects);
                 }
             }
         }
@@ -453,8 +455,7 @@ impl Shard {
 /// Tells the reactors with subscribers of a topic who came or went.
 fn tell(
     topic: &Topic,
-    member: Member,
-    is_join: bool,
+    (member, is_join, members): (Member, bool, usize),
     reactors: &[Subscriber],
     effects: &mut Vec<Effect>,
 ) {
@@ -462,6 +463,7 @@ fn tell(
         topic: topic.clone(),
         member,
         is_join,
+        members: u32::try_from(members).unwrap_or(u32::MAX),
     });
     effects.extend(
         reactors

@@ -297,7 +297,8 @@ impl<T: ByteStream> Connections<T> {
 
     /// When the next deadline comes, at the earliest.
     pub fn next_deadline_ms(&self) -> u64 {
-        self.deadlines.next_ms()
+        let news_ms = self.application.presence.next_due_ms();
+        self.deadlines.next_ms().min(news_ms)
     }
 
     /// Ends the tick: frees what was closed, for which `release` is called first, and shows the gauges.

@@ -196,7 +196,7 @@ impl<T: ByteStream> Connections<T> {
             topics, presence, ..
         } = &mut self.application;
         // Another topic may have its place by now.
-        if topics.is_here(local) && presence.push(local.index, change) {
+        if topics.is_here(local) && presence.push(local, change, now_ms) {
             self.deliver_presence_of(local.index, now_ms);
         }
     }

@@ -52,34 +52,49 @@ impl<T: ByteStream> Connections<T> {
         }
     }
 
-    /// Tells the members of all topics of this tick's changes.
+    /// Tells the members of topics what has changed there.
     fn deliver_presence(&mut self, now_ms: u64) {
-        while let Some((place, changes)) = self.application.presence.take_first() {
-            self.deliver_changes(place, changes, now_ms);
+        if self.application.presence.is_empty() {
+            return;
+        }
+        for place in self.application.presence.due(now_ms) {
+            self.deliver_presence_of(place, now_ms);
         }
     }
 
-    /// Tells the members of one topic, ahead of what comes later in the same tick.
+    /// Tells the members of one topic, ahead of what comes later in the same tick, unless they have been told too much.
     pub(crate) fn deliver_presence_of(&mut self, place: u32, now_ms: u64) {
-        if let Some(changes) = self.application.presence.take(place) {
+        if let Some(changes) = self.application.presence.take(place, now_ms)
+            && self.application.topics.is_here(changes.local)
+        {
             self.deliver_changes(place, changes, now_ms);
         }
     }
 
     fn deliver_changes(&mut self, place: u32, mut changes: Changes, now_ms: u64) {
         let members = self.application.topics.take_members(place);
+        let (mut told, mut bytes) = (0, 0);
         for &index in members.connections() {
-            let slot = self.slots.get(index as usize);
+            let slot = self.slots.get_mut(index as usize);
             let Some(slot) = slot.filter(|slot| slot.connection.takes_deliveries()) else {
                 continue;
             };
             let encoding = slot.plain_form.encoding();
             let rest = changes.rest(index, encoding, &self.settings.dialects);
-            if !rest.is_empty() {
-                self.out.extend_from_slice(rest);
-                self.settle(index, now_ms);
+            if rest.is_empty() {
+                continue;
             }
+            told += 1;
+            bytes = rest.len().max(bytes);
+            match slot.connection.outbox.is_empty() {
+                true => self.out.extend_from_slice(&rest),
+                // All whose outboxes hold it share it.
+                false => slot.queue_news(rest, &self.metrics, &self.settings, now_ms),
+            }
+            self.settle(index, now_ms);
         }
+        let presence = &mut self.application.presence;
+        presence.count(place, told, bytes, now_ms);
         self.application.topics.put_back_members(place, members);
     }
 
@@ -422,6 +437,26 @@ impl<T: ByteStream> Slot<T> {
             }
         }
         Ok(())
+    }
+
+    /// Queues what is told of others behind what waits.
+    fn queue_news(
+        &mut self,
+        frames: Arc<[u8]>,
+        metrics: &ReactorMetrics,
+        settings: &Settings,
+        now_ms: u64,
+    ) {
+        let bytes_max = settings.limits.outbox_bytes_max;
+        let segment = Segment::Shared(frames);
+        match self.connection.outbox.push(segment, 0, now_ms, bytes_max) {
+            Ok(dropped) => metrics.dropped_oldest.add(dropped.oldest as u64),
+            Err(OutboxFull(dropped)) => {
+                metrics.dropped_oldest.add(dropped.oldest as u64);
+                self.connection
+                    .fail(settings, now_ms, CloseReason::SlowConsumerBytes);
+            }
+        }
     }
 
     /// Writes the outbox until it is empty or the kernel takes no more; nothing while it has yet to announce room. A pong that waited for that is put in front

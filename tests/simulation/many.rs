@@ -363,6 +363,7 @@ impl Peer {
                 let is_pattern = answer["pattern"].is_string();
                 around.cover.add("gap by a pattern", u64::from(is_pattern));
             }
+            "presence_skipped" => many.take_skipped(answer, around),
             "join" | "leave" => many.take_change(answer, kind == "join", around),
             "error" if answer["id"].is_null() => panic!("nothing without an id is wrong: {answer}"),
             _ => self.take_reply(&mut many, &kind, answer, around),

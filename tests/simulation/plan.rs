@@ -123,6 +123,7 @@ fn limits(random: &mut Random) -> Limits {
     limits.subscription_steps_per_tick_max = *random.pick(&[1, 1, 256]);
     limits.work_per_tick_max = *random.pick(&[1, 1, 100, 2048]);
     limits.receipts_max = *random.pick(&[1, 100]);
+    limits.presence_writes_per_second_max = *random.pick(&[2, 20, 20_000]);
     limits.presence_max = *random.pick(&[1, 2, 100]);
     limits
 }

@@ -205,6 +205,11 @@ impl Dialect for Toy {
                 Line::new(message, "unsubscribed");
                 return;
             }
+            Push::PresenceSkipped { topic, members } => {
+                let line = Line::new(message, "skipped").field("topic", topic.as_str());
+                line.field("members", members);
+                return;
+            }
         };
         let word = if change.is_join { "join" } else { "leave" };
         Line::new(message, word)

@@ -348,6 +348,7 @@ export class Link {
       else if (type === "gap") subscriber?.handleGap(message);
       else if (type === "join") tell(subscriber?.handlers.onJoin, message);
       else if (type === "leave") tell(subscriber?.handlers.onLeave, message);
+      else if (type === "presence_skipped") tell(subscriber?.handlers.onPresenceSkipped, message);
       else if (type === "unsubscribed" && id === undefined) this.#handleEnd(message);
       // What is of no known type and has no id is of a later server.
       else if (id !== undefined) this.#handleAnswer(message);

@@ -119,6 +119,14 @@ pub fn encode_presence_change(out: &mut Vec<u8>, change: &PresenceChange) {
     .end();
 }
 
+/// Appends a marker: joins and leaves of a topic were left out, and so many are there now.
+pub fn encode_presence_skipped(out: &mut Vec<u8>, topic: &Topic, members: u32) {
+    Object::of_type(out, "presence_skipped")
+        .text("topic", topic.as_str())
+        .value("members", members)
+        .end();
+}
+
 fn encode_member<'o>(object: Object<'o>, member: &Member) -> Object<'o> {
     let object = object.plain("connection", connection_name(member));
     match &member.info {
@@ -269,6 +277,7 @@ mod tests {
             topic: topic("t"),
             member: first,
             is_join: true,
+            members: 1,
         };
         assert_eq!(
             written(|out| encode_presence_change(out, &change)),

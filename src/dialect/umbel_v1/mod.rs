@@ -11,7 +11,8 @@ mod delivery;
 #[doc(hidden)]
 pub use answer::{
     encode_error, encode_forbidden, encode_gap, encode_pong, encode_presence,
-    encode_presence_change, encode_published, encode_subscribed, encode_unsubscribed, gap_frame,
+    encode_presence_change, encode_presence_skipped, encode_published, encode_subscribed,
+    encode_unsubscribed, gap_frame,
 };
 #[doc(hidden)]
 pub use command::{encode_command, parse_commands, take_commands};
@@ -133,6 +134,9 @@ impl Dialect for UmbelV1 {
         match push {
             Push::Presence(change) => encode_presence_change(message, change),
             Push::Unsubscribed(target) => encode_forbidden(message, target),
+            Push::PresenceSkipped { topic, members } => {
+                encode_presence_skipped(message, topic, *members);
+            }
         }
     }
 }

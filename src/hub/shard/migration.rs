@@ -123,7 +123,7 @@ impl Shard {
                 return true;
             };
             *leaves_left -= 1;
-            tell(&topic, member, false, &subscribers, effects);
+            tell(&topic, (member, false, 0), &subscribers, effects);
         }
         migration.leaving = Some((topic, members));
         false

@@ -32,6 +32,18 @@ impl Many {
         assert!(is_news, "{answer}, and {present:?} are here");
     }
 
+    /// What was known of a topic is not, until the list is asked for.
+    pub(super) fn take_skipped(&mut self, answer: &Value, around: &mut Surroundings<'_>) {
+        let topic = topic_number(answer["topic"].as_str().expect("a topic"));
+        assert!(
+            self.live.contains_key(&Target::Topic(topic)),
+            "of no subscription: {answer}"
+        );
+        assert!(answer["members"].as_u64().is_some(), "{answer}");
+        around.cover.add("joins and leaves left out", 1);
+        self.present.remove(&topic);
+    }
+
     pub(super) fn take_list(
         &mut self,
         own_id: usize,
