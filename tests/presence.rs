@@ -485,3 +485,40 @@ fn deeply_nested_info() {
         assert_eq!(watcher.next()["type"], "leave");
     }
 }
+
+/// Who comes and goes faster than is told is told of together, and what was undone meanwhile not at all.
+#[test]
+fn news_at_a_bounded_rate() {
+    const TIMES: usize = 50;
+    let server = Server::start(&[
+        "--topic-rule",
+        "** presence=on",
+        "--presence-writes-per-second-max",
+        "10",
+        "--reactors",
+        "1",
+    ]);
+    let mut watcher = Peer::open(server.address());
+    watcher.subscribe("room");
+    let mut restless = Peer::open(server.address());
+    for _ in 0..TIMES {
+        restless.subscribe("room");
+        let answer = restless.ask(&json!({"type": "unsubscribe", "id": 2, "topic": "room"}));
+        assert_eq!(answer["type"], "unsubscribed", "{answer}");
+    }
+    watcher.send(&json!({"type": "presence", "id": 3, "topic": "room"}));
+    let mut heard = Vec::new();
+    let list = loop {
+        let message = watcher.next();
+        match message["type"].as_str() {
+            Some("presence") => break message,
+            Some(kind) => heard.push(kind.to_owned()),
+            None => panic!("{message}"),
+        }
+    };
+    assert_eq!(list["total"], 1, "{list}");
+    let expected = ["join", "leave"].iter().cycle().take(heard.len());
+    assert!(heard.iter().eq(expected), "{heard:?}");
+    assert!(heard.len().is_multiple_of(2), "{heard:?}");
+    assert!(heard.len() <= TIMES, "{} changes", heard.len());
+}
