@@ -452,6 +452,18 @@ describe("subscriptions", () => {
     assert.deepEqual({ topic, connection, info }, { topic: "t", connection: "0-1-2", info: "i" });
   });
 
+  test("presence that is left out is told, and may be asked for", limits, async () => {
+    const server = await startServer();
+    const umbel = open(server.url);
+    const skipped = [];
+    const heard = listen(umbel, "t", { onPresenceSkipped: (event) => skipped.push(event) });
+    await isLive(heard);
+    server.peers[0].send({ type: "presence_skipped", topic: "t", members: 5000 });
+    await until(() => skipped.length === 1);
+    assert.deepEqual([skipped[0].topic, skipped[0].members], ["t", 5000]);
+    assert.equal((await umbel.presence("t")).total, 1);
+  });
+
   test("what a callback throws is the program's, and the others hear the rest", limits, async () => {
     const server = await startServer();
     const umbel = open(server.url);
