@@ -5,6 +5,7 @@
 
 mod attack;
 mod churn;
+mod outboxes;
 mod patterns;
 #[path = "../support/mod.rs"]
 mod support;
