@@ -95,7 +95,7 @@ impl Reactors {
 /// Lookup of patterns, for a shard.
 pub trait MatchPatterns {
     /// Hands over the reactors with subscribers of each pattern that matches, and what they call it. One comes once for
-    /// each such pattern. Gives the number of visits, at most [`VISITS_MAX`](crate::topic::pattern::VISITS_MAX).
+    /// each such pattern. Gives the number of visits, at most `VISITS_MAX`.
     fn for_each_match(&self, topic: &Topic, with: impl FnMut(ReactorId, LocalTopic)) -> usize;
 }
 

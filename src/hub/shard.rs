@@ -95,7 +95,7 @@ impl Shard {
     }
 
     /// Carries out one command. What is to be done next is appended to `effects`, in order. Gives the visits that
-    /// patterns cost: see [`VISITS_MAX`](crate::topic::pattern::VISITS_MAX).
+    /// patterns cost: see `VISITS_MAX`.
     pub fn handle_command(
         &mut self,
         command: Command,
