@@ -211,7 +211,7 @@ limits! {
     /// Topics and patterns of one umbel.v1 connection. More are answered with an error.
     subscriptions_max: usize = 1024 in 1..=1048576;
     /// Subscriptions of umbel.v1 connections that begin or end in one tick of a reactor; and as many of connections that have ended. The rest waits for the next one, and a connection counts towards connections_max until its last subscription is gone.
-    subscription_steps_per_tick_max: usize = 256 in 1..=1048576;
+    subscription_steps_per_tick_max: usize = 64 in 1..=1048576;
     /// Bytes of the patterns of one umbel.v1 connection: the text of each, and 400 more. A subscription that would exceed it is refused with too_many_subscriptions.
     pattern_bytes_max: usize = 524288 in 1024..=1073741824;
     /// Bytes of the patterns of all connections together, counted as for pattern_bytes_max. A subscription that would exceed it is refused with too_many_subscriptions.
