@@ -28,6 +28,9 @@ const WRITE_BYTES: usize = 1024;
 /// Writes that may come at once are those of so much time.
 const BURST_US: u64 = 1_000_000;
 
+/// Topics whose rates are kept before it is looked for such that are over.
+const PAID_MIN: usize = 64;
+
 /// Changes of one topic that its members are yet to hear.
 #[derive(Debug)]
 pub struct Changes {
@@ -138,6 +141,9 @@ pub struct PresenceChanges {
     waiting: BTreeMap<u32, Changes>,
     /// Until when, in microseconds, what was written of a topic would have taken at its rate.
     paid_until_us: BTreeMap<u32, u64>,
+    /// How many there are of these when those that are over are looked for again: twice as many as were left, so that
+    /// thousands of topics in one tick cost no look at all of them for each.
+    paid_max: usize,
     writes_per_second_max: u64,
 }
 
@@ -147,6 +153,7 @@ impl PresenceChanges {
         PresenceChanges {
             waiting: BTreeMap::new(),
             paid_until_us: BTreeMap::new(),
+            paid_max: PAID_MIN,
             writes_per_second_max: u64::from(writes_per_second_max.max(1)),
         }
     }
@@ -232,8 +239,9 @@ impl PresenceChanges {
     /// Counts what was told of a topic: so many bytes to so many members.
     pub fn count(&mut self, place: u32, members: usize, bytes: usize, now_ms: u64) {
         let now_us = now_ms * 1000;
-        if self.paid_until_us.len() > self.waiting.len() {
+        if self.paid_until_us.len() >= self.paid_max {
             self.paid_until_us.retain(|_, until_us| *until_us > now_us);
+            self.paid_max = PAID_MIN.max(2 * self.paid_until_us.len());
         }
         let writes = members as u64 * (1 + bytes / WRITE_BYTES) as u64;
         let cost_us = (writes * 1_000_000).div_ceil(self.writes_per_second_max);
@@ -297,6 +305,19 @@ mod tests {
 
     fn text(frames: &[u8]) -> String {
         String::from_utf8_lossy(frames).into_owned()
+    }
+
+    #[test]
+    fn rates_that_are_over_are_forgotten() {
+        let mut presence = PresenceChanges::new(1000);
+        for place in 0..10_000 {
+            presence.count(place, 10, 1, 0);
+        }
+        assert_eq!(presence.paid_until_us.len(), 10_000, "each is in force");
+        for place in 10_000..30_000 {
+            presence.count(place, 10, 1, 100 * u64::from(place));
+        }
+        assert!(presence.paid_until_us.len() <= PAID_MIN, "one at a time is");
     }
 
     #[test]
