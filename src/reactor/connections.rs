@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use super::driver::Readiness;
 use super::leaving::Leaving;
 use super::slot::{Flags, Slot};
 use super::sweep::Deadlines;
@@ -24,6 +23,7 @@ use crate::handler::ConnectionId;
 use crate::hub::ReactorId;
 use crate::metrics::{ReactorMetrics, label_index};
 use crate::net::byte_stream::ByteStream;
+use crate::net::driver::Readiness;
 use crate::net::ring::Ring;
 use crate::shrink::Shrink;
 

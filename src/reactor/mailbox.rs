@@ -3,12 +3,10 @@
 use std::sync::Arc;
 
 use crate::hub::{Effect, ReactorId, Share};
+use crate::net::driver::Wake;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::{Receiver, Sender, bounded};
 use crate::worker::Outlet;
-
-/// Wakes a reactor out of its wait for events; false if it did not work.
-pub type Wake = dyn Fn() -> bool + Send + Sync;
 
 /// Tries of a wake that does not work, before it is left to the next one, or to the end of the reactor's wait.
 const WAKE_TRIES: usize = 3;

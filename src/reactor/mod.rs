@@ -11,21 +11,18 @@
 //! 7. end memberships of what was closed, a budget of them, and free what has none left
 //!
 //! What the tick has of the world outside is a [`Driver`]: to wait, to accept, to let go of a socket, and the time. That of
-//! a server is [`MioDriver`](mio_driver::MioDriver), the only user of mio's poll and of the clock. The simulation brings
+//! a server is [`MioDriver`], the only user of mio's poll and of the clock. The simulation brings
 //! another, so the tick that it runs is this one.
 //!
 //! Events are edges: they do not come again for bytes that were left. Whoever leaves some must be in the ready list, or
 //! under a [`Hold`](crate::connection::Hold) whose end puts it there.
 
-mod clock;
 pub mod connections;
 mod counts;
 mod drain;
-pub mod driver;
 mod effects;
 mod leaving;
 pub mod mailbox;
-pub mod mio_driver;
 mod outbound;
 mod slot;
 pub mod sweep;
@@ -35,9 +32,10 @@ use std::io;
 use crate::application::{Lifecycle, Shared};
 use crate::hub::ReactorId;
 use crate::net::byte_stream::ByteStream;
+use crate::net::driver::{Driver, EVENTS_MAX};
 use crate::net::listener::{Accepted, REFUSED_MAX};
+use crate::net::mio_driver::MioDriver;
 use connections::Connections;
-use driver::{Driver, EVENTS_MAX};
 use mailbox::Inbox;
 
 /// The wait while there is a shutdown to pace, or the hub to be asked again.
@@ -75,6 +73,18 @@ pub struct Reactor<D: Driver> {
     drain_until_ms: Option<u64>,
     /// In a drain: what was published before it has come to the mailboxes.
     hub_is_drained: bool,
+}
+
+impl Reactor<MioDriver> {
+    /// Takes up what belongs to the calling thread, which is to [`run`](Reactor::run) it. From here on it accepts
+    /// connections.
+    ///
+    /// # Errors
+    /// When a listener cannot be registered.
+    pub fn start(&mut self) -> io::Result<()> {
+        self.connections.ring = self.driver.start()?;
+        Ok(())
+    }
 }
 
 impl<D: Driver> Reactor<D> {

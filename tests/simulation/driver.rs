@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use umbel::handler::ConnectionId;
 use umbel::internals::hub::Effect;
+use umbel::internals::net::driver::{Driver, Readiness, Waited};
 use umbel::internals::net::listener::Accepted;
-use umbel::internals::reactor::driver::{Driver, Readiness, Waited};
 
 use super::network::{Link, Socket};
 use super::random::Random;

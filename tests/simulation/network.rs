@@ -13,7 +13,7 @@ use std::rc::Rc;
 
 use umbel::handler::ConnectionId;
 use umbel::internals::net::byte_stream::ByteStream;
-use umbel::internals::reactor::driver::Readiness;
+use umbel::internals::net::driver::Readiness;
 
 use super::random::Random;
 

@@ -15,7 +15,7 @@ use umbel::internals::auth::Authority;
 use umbel::internals::connection::{Inflation, Label};
 use umbel::internals::hub::{Command, Effect, Kind, Origin, Publication, ReactorId};
 use umbel::internals::metrics::Metrics;
-use umbel::internals::reactor::driver::Driver;
+use umbel::internals::net::driver::Driver;
 use umbel::internals::reactor::mailbox::{Inbox, Mailbox, mailbox};
 use umbel::internals::reactor::{Context, Reactor, WAIT_MS_BUSY};
 use umbel::internals::topic::Topic;

@@ -3,14 +3,17 @@
 use std::io;
 use std::sync::Arc;
 
+use super::byte_stream::ByteStream;
+use super::listener::Accepted;
 use crate::connection::Settings;
 use crate::handler::ConnectionId;
 use crate::hub::Effect;
-use crate::net::byte_stream::ByteStream;
-use crate::net::listener::Accepted;
 
 /// Events that a driver gives after one wait, at most.
 pub const EVENTS_MAX: usize = 1024;
+
+/// Wakes a reactor out of its wait for events; false if it did not work.
+pub type Wake = dyn Fn() -> bool + Send + Sync;
 
 /// What can be done with a connection's transport. It is an edge: it does not come again for what is left undone.
 #[derive(Clone, Copy, Debug)]

@@ -11,23 +11,25 @@ use mio::event::Event;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::clock::Clock;
-use super::driver::{Driver, EVENTS_MAX, Readiness, Waited};
-use super::{Reactor, WAIT_MS_BUSY, mailbox};
+use super::driver::{Driver, EVENTS_MAX, Readiness, Waited, Wake};
+use super::listener::{Accepted, Listeners};
+use super::ring::Ring;
+use super::tcp;
+use super::transport::Transport;
 use crate::application::Shared;
 use crate::connection::Settings;
 use crate::handler::ConnectionId;
 use crate::hub::ReactorId;
 use crate::metrics::ReactorMetrics;
-use crate::net::listener::{Accepted, Listeners};
-use crate::net::ring::Ring;
-use crate::net::tcp;
-use crate::net::transport::Transport;
 
 /// The longest wait: what a wake that got lost costs at most.
 const WAIT_MS_MAX: u64 = 1000;
 
 /// Waits that may fail in a row before the reactor gives up.
 const POLL_ERRORS_MAX: u32 = 100;
+
+/// The wait after a poll that failed.
+const POLL_RETRY_MS: u64 = 5;
 
 const WAKE: Token = Token(usize::MAX);
 /// The tokens of listening sockets stand below it.
@@ -54,7 +56,7 @@ impl Selector {
     }
 
     /// What wakes the reactor, for its mailbox.
-    pub fn wake(&self) -> Box<mailbox::Wake> {
+    pub fn wake(&self) -> Box<Wake> {
         let waker = Arc::clone(&self.waker);
         Box::new(move || waker.wake().is_ok())
     }
@@ -105,8 +107,17 @@ impl MioDriver {
         self
     }
 
-    fn start(&mut self) -> io::Result<()> {
-        self.listeners.register(self.poll.registry(), LISTEN)
+    /// Begins to accept, and opens the ring that sends go through, if there is one. To be called by the thread that waits.
+    ///
+    /// # Errors
+    /// When a listener cannot be registered.
+    pub fn start(&mut self) -> io::Result<Option<Ring>> {
+        let ring = match self.wants_ring {
+            true => open_ring(self.reactor),
+            false => None,
+        };
+        self.listeners.register(self.poll.registry(), LISTEN)?;
+        Ok(ring)
     }
 
     /// Counts a wait that failed, and gives its error back once there are too many in a row.
@@ -117,7 +128,7 @@ impl MioDriver {
             return Err(error);
         }
         // The next wait may fail as fast, and must not spin.
-        std::thread::sleep(Duration::from_millis(WAIT_MS_BUSY));
+        std::thread::sleep(Duration::from_millis(POLL_RETRY_MS));
         Ok(())
     }
 }
@@ -218,20 +229,6 @@ impl Driver for MioDriver {
         SystemTime::UNIX_EPOCH
             .elapsed()
             .map_or(0, |elapsed| elapsed.as_millis() as u64)
-    }
-}
-
-impl Reactor<MioDriver> {
-    /// Takes up what belongs to the calling thread, which is to [`run`](Reactor::run) it. From here on it accepts
-    /// connections.
-    ///
-    /// # Errors
-    /// When a listener cannot be registered.
-    pub fn start(&mut self) -> io::Result<()> {
-        if self.driver.wants_ring {
-            self.connections.ring = open_ring(self.connections.reactor());
-        }
-        self.driver.start()
     }
 }
 
