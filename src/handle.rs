@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
 
-use crate::application::brought::BroughtCommand;
-use crate::application::{Lifecycle, Shared};
 use crate::config::Config;
 use crate::connection::Message;
 use crate::dialect::check_key;
 use crate::hub::{Command, Origin, Publication, Receipt, Report};
 use crate::reactor::mailbox::Mailbox;
+use crate::shared::brought::BroughtCommand;
+use crate::shared::{Lifecycle, Shared};
 use crate::topic::Topic;
 use crate::worker::Shards;
 

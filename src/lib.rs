@@ -59,7 +59,6 @@ pub mod access {
 }
 mod application;
 mod auth;
-#[cfg(feature = "deflate")]
 mod compression;
 pub mod config;
 mod connection;
@@ -77,7 +76,9 @@ mod metrics;
 mod net;
 mod protocol;
 mod reactor;
+mod route;
 mod server;
+mod shared;
 mod shrink;
 mod sync;
 mod topic;
@@ -96,10 +97,9 @@ pub mod internals {
         };
     }
 
-    #[cfg(feature = "deflate")]
-    rooms! { compression }
     rooms! {
-        application auth connection console dialect fanout http hub metrics net protocol reactor topic units worker
+        application auth compression connection console dialect fanout http hub metrics net protocol reactor route shared topic units
+        worker
     }
 }
 

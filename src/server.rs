@@ -11,9 +11,6 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use crate::application::brought::CommandQueues;
-use crate::application::route::check_own_path;
-use crate::application::{LifecycleCell, OwnEndpoint, Shared};
 use crate::auth::Authority;
 use crate::auth::access::Authorizer;
 use crate::auth::tokens::TokenRights;
@@ -31,6 +28,9 @@ use crate::net::binding::InheritedSocket;
 use crate::net::mio_driver::{MioDriver, Selector};
 use crate::reactor::mailbox::{Inbox, Mailbox, mailbox};
 use crate::reactor::{Context, Reactor};
+use crate::route::check_own_path;
+use crate::shared::brought::CommandQueues;
+use crate::shared::{LifecycleCell, OwnEndpoint, Shared};
 use crate::topic::TopicRule;
 use crate::worker::{Outlet, QueueLimits, Shards, WorkQueue};
 

@@ -13,9 +13,9 @@ use serde_json::json;
 use support::peers::WebSocket;
 use support::umbel_v1::{Peer as ManyTopics, text};
 use support::{PATIENCE, wait_until};
-use umbel::internals::application::brought::{BroughtCommand, Fate};
 use umbel::internals::dialect::{Command, Target};
 use umbel::internals::hub::{Kind, Start};
+use umbel::internals::shared::brought::{BroughtCommand, Fate};
 use umbel::internals::topic::Topic;
 use umbel::{Config, ConnectionId, Error, Handle, Handler, Message, Peer, Server, TopicRule};
 

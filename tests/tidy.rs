@@ -27,8 +27,8 @@ const FLOORS: &[&[&str]] = &[
     &["error", "dialect", "worker"],
     &["compression"],
     &["auth", "connection"],
-    &["handler", "metrics"],
-    &["fanout"],
+    &["handler", "metrics", "route"],
+    &["fanout", "shared"],
     &["application"],
     &["net"],
     &["reactor"],
@@ -50,6 +50,7 @@ const PURE: &[&str] = &[
     "compression",
     "auth",
     "connection",
+    "route",
     "fanout",
 ];
 

@@ -3,8 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::brought::Fate;
-use super::{Application, CommandContext, ConnectionContext, Lifecycle};
+use super::{Application, CommandContext, ConnectionContext};
 use crate::auth::access::Action;
 use crate::auth::table::IdentityHandle;
 use crate::connection::{Answer, CloseReason, Hold, Message};
@@ -16,6 +15,8 @@ use crate::fanout::subscribed::{Membership, Subscribed};
 use crate::fanout::topics::SubscribeError;
 use crate::handler::ConnectionId;
 use crate::hub::{Command, Join, Origin, Publication, Start};
+use crate::shared::Lifecycle;
+use crate::shared::brought::Fate;
 use crate::topic::Pattern;
 use crate::topic::SlowConsumer;
 use crate::topic::Topic;

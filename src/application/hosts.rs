@@ -1,12 +1,12 @@
 //! Hosts and origins: requests that a browser or a proxy brings, though they are not meant for this server.
 
 use super::Application;
-use super::route::Route;
 use crate::config::{Hosts, Origins};
 use crate::console;
 use crate::http::refusal::Refusal;
 use crate::http::request::{Head, Method, Version};
 use crate::protocol::{is_loopback_host, is_loopback_origin};
+use crate::route::Route;
 
 /// Answer to what does not come from this machine, as far as can be told, where everything is open to it.
 const PROXIED: &str = "this came through a proxy, and Umbel is open to this machine only: say who may publish and subscribe \

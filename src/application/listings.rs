@@ -8,7 +8,6 @@ use super::publishes::hub_is_full;
 use super::{Application, CommandContext, ConnectionContext};
 use std::sync::Arc;
 
-use super::route::query_of;
 use crate::auth::access::Action;
 use crate::auth::identity::Identity;
 use crate::connection::{Answer, Awaited, Gathering, Page, Reply};
@@ -16,6 +15,7 @@ use crate::handler::ConnectionId;
 use crate::http::refusal::Refusal;
 use crate::http::request::Head;
 use crate::hub::{Command, Listing, Scope};
+use crate::route::query_of;
 use crate::topic::Topic;
 
 /// Topics of a page, where the request does not say how many.
@@ -232,7 +232,7 @@ fn take_in(
         if !is_first {
             body.push(b',');
         }
-        super::json::encode_listed(body, listed);
+        crate::route::json::encode_listed(body, listed);
         page.topics_left -= 1;
     }
     match listing.next {
@@ -253,7 +253,7 @@ fn show(listing: &Listing) -> Answer {
     match listing.topics.iter().find(|listed| !listed.is_unused()) {
         Some(listed) => {
             let mut body = Vec::with_capacity(128);
-            super::json::encode_listed(&mut body, listed);
+            crate::route::json::encode_listed(&mut body, listed);
             respond(body)
         }
         None => Answer::Refuse(Refusal::not_found(

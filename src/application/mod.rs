@@ -1,32 +1,22 @@
 //! Handling of connections' events: one function, [`Application::handle_event`], for all of them.
 
-pub mod brought;
 mod commands;
 mod hosts;
 mod joins;
-pub mod json;
 mod listings;
-pub mod live;
-mod parameters;
 mod publishes;
 pub mod receipts;
 pub mod refusals;
+mod reload;
 mod requests;
 mod rights;
-pub mod route;
-mod surface;
 mod work;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 
-use crate::auth::Authority;
 use crate::auth::table::{Identities, IdentityHandle};
-use crate::config::{Hosts, Origins, Surface};
-use crate::connection::{
-    Answer, Connection, Deflation, Endpoint, Event, Message, Purpose, Settings,
-};
+use crate::connection::{Answer, Connection, Deflation, Endpoint, Event, Message, Purpose};
 use crate::dialect::Dialects;
 use crate::fanout::patterns::Patterns;
 use crate::fanout::presence::PresenceChanges;
@@ -37,91 +27,12 @@ use crate::http::escape::escape;
 use crate::http::refusal::Refusal;
 use crate::http::request::PROXY_HEADER;
 use crate::hub::{Command, LocalTopic, Publication, ReactorId, Share};
-use crate::metrics::{Metrics, ReactorMetrics};
+use crate::metrics::ReactorMetrics;
 use crate::protocol::deflate::Agreement;
-use crate::worker::Shards;
-use brought::{CommandInbox, CommandQueues};
-use live::{LiveCell, ShardReload};
+use crate::shared::Shared;
+use crate::shared::brought::CommandInbox;
 use receipts::Receipts;
-
-/// State of the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Lifecycle {
-    /// Serving.
-    Ready = 0,
-    /// Delivering what is queued and closing everybody.
-    Draining = 1,
-    /// Ending at once.
-    Stopping = 2,
-}
-
-/// The state of the server, as all threads see it. It only moves forward.
-#[derive(Debug, Default)]
-pub struct LifecycleCell(AtomicU8);
-
-impl LifecycleCell {
-    /// The state now.
-    pub fn get(&self) -> Lifecycle {
-        match self.0.load(Ordering::SeqCst) {
-            0 => Lifecycle::Ready,
-            1 => Lifecycle::Draining,
-            _ => Lifecycle::Stopping,
-        }
-    }
-
-    /// Moves forward to this state.
-    pub fn advance(&self, lifecycle: Lifecycle) {
-        self.0.fetch_max(lifecycle as u8, Ordering::SeqCst);
-    }
-}
-
-/// An own endpoint.
-#[derive(Clone)]
-pub struct OwnEndpoint {
-    /// The exact path.
-    pub path: Box<str>,
-    /// Code of the endpoint.
-    pub handler: Arc<dyn Handler>,
-}
-
-/// The part of a listener that concerns requests.
-#[derive(Clone, Debug)]
-pub struct Listening {
-    /// Name in the log.
-    pub name: Box<str>,
-    /// Surface that it shows.
-    pub surface: Surface,
-}
-
-/// State that all reactors share.
-#[derive(Clone)]
-pub struct Shared {
-    /// The limits.
-    pub settings: Arc<Settings>,
-    /// The hub.
-    pub shards: Arc<Shards>,
-    /// Authority over rights.
-    pub authority: Arc<Authority>,
-    /// Web origins that may connect.
-    pub origins: Arc<Origins>,
-    /// Hosts that requests may be sent to.
-    pub hosts: Arc<Hosts>,
-    /// Subprotocols that `/ws/{topic}` agrees to.
-    pub subprotocols: Arc<[Box<str>]>,
-    /// Own endpoints.
-    pub routes: Arc<[OwnEndpoint]>,
-    /// The listeners, each at its number.
-    pub listeners: Arc<[Listening]>,
-    /// Metrics of all threads.
-    pub metrics: Arc<Metrics>,
-    /// Commands for connections that others than their peers bring.
-    pub commands: Arc<CommandQueues>,
-    /// State of the server.
-    pub lifecycle: Arc<LifecycleCell>,
-    /// The newest settings.
-    pub live: Arc<LiveCell>,
-}
+use reload::ShardReload;
 
 /// The connection whose event is being dealt with.
 pub struct CommandContext<'a> {

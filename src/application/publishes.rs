@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Application, CommandContext, ConnectionContext, json};
+use super::{Application, CommandContext, ConnectionContext};
 use crate::auth::access::Action;
 use crate::auth::identity::Identity;
 use crate::connection::{self, Answer, Awaited, CloseReason, Hold, Message, PublishOptions};
@@ -10,6 +10,7 @@ use crate::dialect::{Encoding, Reply};
 use crate::handler::ConnectionId;
 use crate::http::refusal::Refusal;
 use crate::hub::{Command, Kind, Origin, Position, Publication, Report};
+use crate::route::json;
 use crate::topic::Topic;
 
 /// What a publisher is told that the hub has no room for.

@@ -10,7 +10,6 @@
 use std::ops::Range;
 
 use super::Application;
-use super::route::Route;
 use crate::connection::event::ExtraHeaders;
 use crate::connection::{Answer, Endpoint, RefusedHandshake, RefusedStream, Upgrade, scatter};
 use crate::dialect::Encoding;
@@ -18,6 +17,7 @@ use crate::handler::ConnectionId;
 use crate::http::refusal::Refusal;
 use crate::http::request::{Head, Method};
 use crate::protocol::{is_upgrade, parse_upgrade};
+use crate::route::Route;
 
 /// Request of a script, which sees no status. Browsers send their origin, Node's WebSocket only its mode.
 pub fn is_of_script(head: &Head<'_>) -> bool {

@@ -5,15 +5,9 @@ use std::sync::Arc;
 
 use super::commands::Question;
 use super::hosts::check_host;
-use super::parameters::{
-    check_content_encoding, content_kind, is_among_known, last_event_position, publish_options,
-    start_of, without_values,
-};
 use super::publishes::hub_is_full;
 use super::refusals::{is_of_script, retry_ms};
-use super::route::{Route, allowed_methods, query_of, resources};
-use super::surface::{is_for_observers, shows};
-use super::{Application, CommandContext, Lifecycle};
+use super::{Application, CommandContext};
 use crate::auth::access::Action;
 use crate::auth::identity::Identity;
 use crate::config::Surface;
@@ -29,6 +23,13 @@ use crate::http::request::{Head, Method};
 use crate::hub::Start;
 use crate::protocol::deflate::Agreement;
 use crate::protocol::{self, choose_deflate, is_upgrade, parse_upgrade};
+use crate::route::parameters::{
+    check_content_encoding, content_kind, is_among_known, last_event_position, publish_options,
+    start_of, without_values,
+};
+use crate::route::surface::{is_for_observers, shows};
+use crate::route::{Route, allowed_methods, query_of, resources};
+use crate::shared::Lifecycle;
 use crate::topic::Topic;
 
 /// How long a browser may keep the answer to a preflight request, in seconds.

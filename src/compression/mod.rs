@@ -2,6 +2,10 @@
 //!
 //! A WebSocket frame is compressed by itself ([`deflated`]), or together with those before it ([`cohort`]).
 
+#[cfg(feature = "deflate")]
 pub mod cohort;
+#[cfg(feature = "deflate")]
 pub mod cohorts;
+#[cfg(feature = "deflate")]
 pub mod deflated;
+pub mod places;

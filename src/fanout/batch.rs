@@ -3,7 +3,8 @@
 use std::cell::{Cell, OnceCell};
 use std::sync::Arc;
 
-use super::compression::{Compressed, Places};
+use super::compression::Compressed;
+use crate::compression::places::Places;
 use crate::dialect::{Class, Dialects, Form};
 use crate::hub::Publication;
 use crate::topic::Pattern;

@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Handle;
-use crate::application::live::Live;
 use crate::auth::Authority;
 use crate::auth::tokens::TokenRights;
 use crate::config::{Access, Config, ConfigError, Listeners, Origins};
 use crate::connection::Settings;
+use crate::shared::live::Live;
 
 /// Outcome of a reload.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,11 +16,11 @@ use super::listener::{Accepted, Listeners};
 use super::ring::Ring;
 use super::tcp;
 use super::transport::Transport;
-use crate::application::Shared;
 use crate::connection::Settings;
 use crate::handler::ConnectionId;
 use crate::hub::ReactorId;
 use crate::metrics::ReactorMetrics;
+use crate::shared::Shared;
 
 /// The longest wait: what a wake that got lost costs at most.
 const WAIT_MS_MAX: u64 = 1000;

@@ -12,19 +12,22 @@ use std::sync::Arc;
 
 use slab::Slab;
 
+use super::drain::Drain;
 use super::leaving::Leaving;
 use super::slot::{Flags, Slot};
 use super::sweep::Deadlines;
 use crate::application::refusals::over_cap;
-use crate::application::{Application, CommandContext, Lifecycle, Shared};
+use crate::application::{Application, CommandContext};
+use crate::compression::places::Places;
 use crate::connection::{CloseReason, Connection, Event, Hold, Inflation, NEVER_MS, Settings};
-use crate::fanout::compression::{Compression, Places};
+use crate::fanout::compression::Compression;
 use crate::handler::ConnectionId;
 use crate::hub::ReactorId;
 use crate::metrics::{ReactorMetrics, label_index};
 use crate::net::byte_stream::ByteStream;
 use crate::net::driver::Readiness;
 use crate::net::ring::Ring;
+use crate::shared::{Lifecycle, Shared};
 use crate::shrink::Shrink;
 
 /// Connections whose deadline is looked after in one tick; the others' turn comes in the next one.
@@ -65,14 +68,14 @@ pub struct Connections<T> {
     pub(crate) inbound_bytes_max: usize,
     pub(crate) outbox_bytes_max: usize,
     /// How many reactors there are.
-    reactors: usize,
+    pub(crate) reactors: usize,
     /// After a reload: the next slot whose rights are to be judged again.
     pub(crate) judge_from: Option<usize>,
     /// Slots touched by deliveries, to be looked at afterwards.
     pub(crate) touched: Vec<u32>,
     due: Vec<u32>,
     /// Drain: the next slot to be closed, and the pace.
-    pub(crate) drain: Option<super::drain::Drain>,
+    pub(crate) drain: Option<Drain>,
     /// What compresses publications. None only while it is in use.
     pub(crate) compression: Option<Box<Compression>>,
     /// Where connections are in their topics' cohorts.
@@ -118,13 +121,6 @@ impl<T: ByteStream> Connections<T> {
         };
         connections.bound_bytes();
         connections
-    }
-
-    /// Takes this reactor's part of the bounds on the memory of all connections.
-    pub(crate) fn bound_bytes(&mut self) {
-        let limits = &self.settings.limits;
-        self.inbound_bytes_max = limits.inbound_bytes_total_max / self.reactors;
-        self.outbox_bytes_max = limits.outbox_bytes_total_max / self.reactors;
     }
 
     /// Connections, those that are ending included.

@@ -10,6 +10,13 @@ use crate::metrics::label_index;
 use crate::net::byte_stream::ByteStream;
 
 impl<T: ByteStream> Connections<T> {
+    /// Takes this reactor's part of the bounds on the memory of all connections.
+    pub(crate) fn bound_bytes(&mut self) {
+        let limits = &self.settings.limits;
+        self.inbound_bytes_max = limits.inbound_bytes_total_max / self.reactors;
+        self.outbox_bytes_max = limits.outbox_bytes_total_max / self.reactors;
+    }
+
     /// Brings the sums up to date. True: what the connection holds more than before takes them over their limits.
     pub(crate) fn count(&mut self, index: u32) -> bool {
         let Some(slot) = self.slots.get_mut(index as usize) else {

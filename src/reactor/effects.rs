@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use super::connections::Connections;
 use super::slot::Flags;
-use crate::application::brought::Fate;
 use crate::application::{Application, ConnectionContext};
 use crate::connection::Hold;
 use crate::handler::ConnectionId;
 use crate::hub::{Effect, Joined, LocalTopic, Position, PresenceChange, Report};
 use crate::net::byte_stream::ByteStream;
+use crate::shared::brought::Fate;
 
 /// Subscriptions whose right is judged again in one tick after a reload.
 const SUBSCRIPTIONS_JUDGED_PER_TICK: usize = 1000;

@@ -29,12 +29,12 @@ pub mod sweep;
 
 use std::io;
 
-use crate::application::{Lifecycle, Shared};
 use crate::hub::ReactorId;
 use crate::net::byte_stream::ByteStream;
 use crate::net::driver::{Driver, EVENTS_MAX};
 use crate::net::listener::{Accepted, REFUSED_MAX};
 use crate::net::mio_driver::MioDriver;
+use crate::shared::{Lifecycle, Shared};
 use connections::Connections;
 use mailbox::Inbox;
 

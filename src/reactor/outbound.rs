@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::connections::Connections;
 use super::slot::{Flags, Slot};
+use crate::compression::places::Places;
 use crate::connection::outbox::{OutboxFull, SEGMENTS_PER_WRITE};
 use crate::connection::{CloseReason, Segment, Settings};
 use crate::dialect::Form;
 use crate::fanout::batch::{Batch, batches};
-use crate::fanout::compression::Places;
 use crate::fanout::members::Members;
 use crate::fanout::presence::Changes;
 use crate::fanout::slow_consumer::{self, Waiting};

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use crate::application::Listening;
 use crate::config::{Config, ConfigError, ListenAddress, Listeners, Surface};
 use crate::error::Error;
 use crate::net::acceptor::Acceptor;
 use crate::net::binding::{Binding, Bound, InheritedSocket};
+use crate::shared::Listening;
 
 /// A listener of a server that has its address.
 #[derive(Debug)]

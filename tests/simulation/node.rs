@@ -9,8 +9,6 @@ use crossbeam_channel::Receiver;
 use umbel::access::{AccessRequest, Authorizer, Denied};
 use umbel::config::{Hosts, Limits, Origins};
 use umbel::handler::{CloseReason, ConnectionId, Echo, Handler, Message, Peer};
-use umbel::internals::application::brought::CommandQueues;
-use umbel::internals::application::{Lifecycle, LifecycleCell, OwnEndpoint, Shared};
 use umbel::internals::auth::Authority;
 use umbel::internals::connection::{Inflation, Label};
 use umbel::internals::hub::{Command, Effect, Kind, Origin, Publication, ReactorId};
@@ -18,6 +16,8 @@ use umbel::internals::metrics::Metrics;
 use umbel::internals::net::driver::Driver;
 use umbel::internals::reactor::mailbox::{Inbox, Mailbox, mailbox};
 use umbel::internals::reactor::{Context, Reactor, WAIT_MS_BUSY};
+use umbel::internals::shared::brought::CommandQueues;
+use umbel::internals::shared::{Lifecycle, LifecycleCell, OwnEndpoint, Shared};
 use umbel::internals::topic::Topic;
 use umbel::internals::worker::{Outlet, QueueLimits, Shards};
 

@@ -5,7 +5,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use umbel::internals::application::route::{Route, query_of};
+use umbel::internals::route::{Route, query_of};
 use umbel::internals::dialect::Dialects;
 use umbel::internals::http::body::BodyDecoder;
 use umbel::internals::http::escape::escape;

@@ -6,7 +6,7 @@
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
-use umbel::internals::application::json;
+use umbel::internals::route::json;
 use umbel::internals::dialect::umbel_v1::binary;
 use umbel::internals::dialect::umbel_v1::{
     Delivery, code_text, encode_command, encode_error, encode_gap, encode_subscribed,

@@ -167,7 +167,7 @@ pub struct CommandInbox {
 
 impl CommandInbox {
     /// That of a reactor.
-    pub(super) fn new(queues: &Arc<CommandQueues>, reactor: ReactorId) -> CommandInbox {
+    pub fn new(queues: &Arc<CommandQueues>, reactor: ReactorId) -> CommandInbox {
         CommandInbox {
             queues: Arc::clone(queues),
             reactor: usize::from(reactor.0),

@@ -2,6 +2,10 @@
 //!
 //! Paths are compared as they were sent: an escaped letter in `/ws` makes it another path.
 
+pub mod json;
+pub mod parameters;
+pub mod surface;
+
 use crate::console;
 use crate::dialect::{Dialects, Encoding, Entrance};
 use crate::http::query::Query;

@@ -1,6 +1,6 @@
 //! Parameters of requests: what their queries and headers ask for.
 
-use super::route::query_of;
+use super::query_of;
 use crate::connection::PublishOptions;
 use crate::dialect::check_key;
 use crate::http::query::{POSITION_PARAMETERS, Query};
@@ -9,7 +9,7 @@ use crate::http::request::Head;
 use crate::hub::{Kind, Position, Start};
 
 /// Bodies are taken as they are: one that is compressed would reach subscribers as a message.
-pub(super) fn check_content_encoding(head: &Head<'_>) -> Result<(), Refusal> {
+pub fn check_content_encoding(head: &Head<'_>) -> Result<(), Refusal> {
     if !head.known.content_encoding.is_there() {
         return Ok(());
     }
@@ -24,7 +24,7 @@ pub(super) fn check_content_encoding(head: &Head<'_>) -> Result<(), Refusal> {
 }
 
 /// Whether the client has what this tag stands for (RFC 9110 section 13.1.2, by the weak comparison).
-pub(super) fn is_among_known(head: &Head<'_>, tag: &str) -> bool {
+pub fn is_among_known(head: &Head<'_>, tag: &str) -> bool {
     if !head.known.if_none_match.is_there() {
         return false;
     }
@@ -33,8 +33,8 @@ pub(super) fn is_among_known(head: &Head<'_>, tag: &str) -> bool {
     tags.any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
 }
 
-/// Where a subscription is to begin, by the query.
-pub(super) fn start_of(head: &Head<'_>) -> Result<Start, Refusal> {
+/// Start of a subscription, by the query.
+pub fn start_of(head: &Head<'_>) -> Result<Start, Refusal> {
     let query = query_of(head.target);
     if query == Query::default() {
         return Ok(Start::Now);
@@ -62,7 +62,7 @@ pub(super) fn start_of(head: &Head<'_>) -> Result<Start, Refusal> {
 }
 
 /// A topic with the names alone of its parameters, for the log: one that was meant for the request may be a secret.
-pub(super) fn without_values(topic: &str) -> String {
+pub fn without_values(topic: &str) -> String {
     let (path, query) = topic.split_once('?').unwrap_or((topic, ""));
     let names = query.split('&').map(|pair| match pair.split_once('=') {
         Some((name, _)) => format!("{name}=..."),
@@ -71,16 +71,16 @@ pub(super) fn without_values(topic: &str) -> String {
     format!("{path}?{}", names.collect::<Vec<_>>().join("&"))
 }
 
-/// What an event stream's reader has seen. What is no position of this server's is one that cannot be recovered from.
-pub(super) fn last_event_position(id: Option<&str>) -> Position {
+/// Position of an event stream's reader. What is no position of this server's is one that cannot be recovered from.
+pub fn last_event_position(id: Option<&str>) -> Position {
     id.and_then(Position::parse).unwrap_or(Position {
         epoch: 0,
         offset: u64::MAX,
     })
 }
 
-/// What a publish asks for by headers.
-pub(super) fn publish_options(head: &Head<'_>) -> Result<PublishOptions, Refusal> {
+/// Options of a publish, by its headers.
+pub fn publish_options(head: &Head<'_>) -> Result<PublishOptions, Refusal> {
     let mut options = PublishOptions::default();
     for (name, value) in head.all() {
         if name.eq_ignore_ascii_case("umbel-key") {
@@ -103,7 +103,7 @@ pub(super) fn publish_options(head: &Head<'_>) -> Result<PublishOptions, Refusal
 }
 
 /// Text or binary by `Content-Type`; None where it says nothing, and then the body decides.
-pub(super) fn content_kind(head: &Head<'_>) -> Result<Option<Kind>, Refusal> {
+pub fn content_kind(head: &Head<'_>) -> Result<Option<Kind>, Refusal> {
     let Some(value) = head.known.content_type.text() else {
         return Ok(None);
     };

@@ -1,6 +1,6 @@
 //! Surfaces: the resources that a listener shows.
 
-use super::route::Route;
+use super::Route;
 use crate::config::Surface;
 use crate::console;
 

@@ -1,0 +1,95 @@
+//! State that all reactors share, and what reaches them besides mail.
+
+pub mod brought;
+pub mod live;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use crate::auth::Authority;
+use crate::config::{Hosts, Origins, Surface};
+use crate::connection::Settings;
+use crate::handler::Handler;
+use crate::metrics::Metrics;
+use crate::worker::Shards;
+use brought::CommandQueues;
+use live::LiveCell;
+
+/// State of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Lifecycle {
+    /// Serving.
+    Ready = 0,
+    /// Delivering what is queued and closing everybody.
+    Draining = 1,
+    /// Ending at once.
+    Stopping = 2,
+}
+
+/// The state of the server, as all threads see it. It only moves forward.
+#[derive(Debug, Default)]
+pub struct LifecycleCell(AtomicU8);
+
+impl LifecycleCell {
+    /// The state now.
+    pub fn get(&self) -> Lifecycle {
+        match self.0.load(Ordering::SeqCst) {
+            0 => Lifecycle::Ready,
+            1 => Lifecycle::Draining,
+            _ => Lifecycle::Stopping,
+        }
+    }
+
+    /// Moves forward to this state.
+    pub fn advance(&self, lifecycle: Lifecycle) {
+        self.0.fetch_max(lifecycle as u8, Ordering::SeqCst);
+    }
+}
+
+/// An own endpoint.
+#[derive(Clone)]
+pub struct OwnEndpoint {
+    /// The exact path.
+    pub path: Box<str>,
+    /// Code of the endpoint.
+    pub handler: Arc<dyn Handler>,
+}
+
+/// The part of a listener that concerns requests.
+#[derive(Clone, Debug)]
+pub struct Listening {
+    /// Name in the log.
+    pub name: Box<str>,
+    /// Surface that it shows.
+    pub surface: Surface,
+}
+
+/// State that all reactors share.
+#[derive(Clone)]
+pub struct Shared {
+    /// The limits.
+    pub settings: Arc<Settings>,
+    /// The hub.
+    pub shards: Arc<Shards>,
+    /// Authority over rights.
+    pub authority: Arc<Authority>,
+    /// Web origins that may connect.
+    pub origins: Arc<Origins>,
+    /// Hosts that requests may be sent to.
+    pub hosts: Arc<Hosts>,
+    /// Subprotocols that `/ws/{topic}` agrees to.
+    pub subprotocols: Arc<[Box<str>]>,
+    /// Own endpoints.
+    pub routes: Arc<[OwnEndpoint]>,
+    /// The listeners, each at its number.
+    pub listeners: Arc<[Listening]>,
+    /// Metrics of all threads.
+    pub metrics: Arc<Metrics>,
+    /// Commands for connections that others than their peers bring.
+    pub commands: Arc<CommandQueues>,
+    /// State of the server.
+    pub lifecycle: Arc<LifecycleCell>,
+    /// The newest settings.
+    pub live: Arc<LiveCell>,
+}
