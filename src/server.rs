@@ -48,12 +48,6 @@ const HANDOVER_MAX: usize = 256;
 /// How often the end of all threads is looked after while they end.
 const SUPERVISE_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Descriptors that are kept from connections: standard streams, event loops, listeners, and a few to spare.
-const DESCRIPTORS_RESERVED: usize = 64;
-
-/// Descriptors that a reactor needs for itself.
-const DESCRIPTORS_PER_REACTOR: usize = 5;
-
 /// Puts a server together. See [`Server::builder`].
 pub struct Builder {
     config: Config,
@@ -282,7 +276,7 @@ impl<'a> Assembly<'a> {
             Box::new(move || mailbox.wake()) as Wake
         });
         let balance = Arc::new(Balance::new(handover, wakes.collect()));
-        let connections_max = connections_max(config, reactors);
+        let connections_max = net::descriptors::connections_max(config, reactors);
         let parts = selectors
             .into_iter()
             .zip(inboxes)
@@ -320,31 +314,6 @@ impl<'a> Assembly<'a> {
 
 fn entropy() -> Result<u64, Error> {
     getrandom::u64().map_err(|error| Error::Setup(io::Error::other(error)))
-}
-
-/// The cap on connections: what was asked for, or what the descriptors allow if that is less.
-fn connections_max(config: &Config, reactors: usize) -> usize {
-    let asked = match config.limits.connections_max {
-        0 => usize::MAX,
-        count => count,
-    };
-    let reserved = DESCRIPTORS_RESERVED + DESCRIPTORS_PER_REACTOR * reactors;
-    let allowed =
-        raise_descriptor_limit().map_or(usize::MAX, |limit| limit.saturating_sub(reserved).max(1));
-    if asked != usize::MAX && asked > allowed {
-        log::warn!(
-            "connections_max = {asked}: the limit of descriptors allows {allowed}; raise it (`ulimit -n`, or \
-             LimitNOFILE= of the service) or lower --connections-max"
-        );
-    }
-    asked.min(allowed)
-}
-
-/// Raises the soft limit of descriptors to the hard one, and gives it. None where there is no such limit.
-fn raise_descriptor_limit() -> Option<usize> {
-    let (_, hard) = rlimit::Resource::NOFILE.get().ok()?;
-    let raised = rlimit::increase_nofile_limit(hard).ok()?;
-    usize::try_from(raised).ok()
 }
 
 /// Who may do what, for the line in the log.

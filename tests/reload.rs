@@ -4,6 +4,8 @@
 mod file;
 mod support;
 
+use std::io::Read;
+
 use file::Folder;
 use serde_json::json;
 use support::peers::{Block, EventStream, Http, Incoming, WebSocket, connect};
@@ -194,13 +196,70 @@ const OPEN_ALL: &str =
     "publish = \"anyone\"\nsubscribe = \"anyone\"\nobserve = \"anyone\"\norigins = [\"any\"]\n";
 
 #[test]
+fn caps_change() {
+    let limits = |connections, topics| {
+        format!("{OPEN_ALL}[limits]\nconnections_max = {connections}\ntopics_max = {topics}\n")
+    };
+    let server = Reloadable::start(&limits(2, 1));
+    let address = server.server.address();
+    let mut first = Peer::open(address);
+    first.subscribe("a");
+    let second_topic = json!({"type": "subscribe", "id": 1, "topic": "b"});
+    assert_eq!(first.error(&second_topic), "too_many_topics");
+    let mut second = WebSocket::open(address, "/ws/a");
+    let status = || WebSocket::try_open_on(connect(address, 0), "/ws/a").0;
+    assert_eq!(status(), 503, "a third connection");
+    let said = server.reload(&limits(10, 5));
+    assert!(!said.contains("restart"), "{said}");
+    first.subscribe("b");
+    assert_eq!(status(), 101);
+    // Lower than what is there: what is there stays.
+    server.reload(&limits(1, 1));
+    wait_until("nobody else is let in", || status() == 503);
+    second.send(9, b"there");
+    assert_eq!(second.next(), Incoming::Pong(b"there".to_vec()));
+    first.expect_nothing_before_pong();
+}
+
+#[test]
+fn compression_changes_for_new_connections() {
+    let with = |what: &str| format!("reactors = 1\n{OPEN_ALL}deflate = \"{what}\"\n");
+    let server = Reloadable::start(&with("off"));
+    let address = server.server.address();
+    let offer = |topic: &str| {
+        let lines = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
+        WebSocket::offer_on(connect(address, 0), topic, lines)
+    };
+    assert!(!offer("/ws/t").0.contains("permessage-deflate"));
+    server.reload(&with("all"));
+    let (head, mut socket) = offer("/ws/t");
+    assert!(head.contains("permessage-deflate"), "{head}");
+    let message = "again and ".repeat(100);
+    let mut http = Http::connect(address);
+    http.publish("t", message.as_bytes());
+    let mut head = [0; 2];
+    socket.stream().read_exact(&mut head).expect("a frame");
+    assert_eq!(head[0], 0xc1, "text, compressed");
+    assert!(head[1] < 100, "{}", head[1]);
+    let mut payload = vec![0; usize::from(head[1])];
+    socket
+        .stream()
+        .read_exact(&mut payload)
+        .expect("its payload");
+    // A connection that has agreed gets plain messages again.
+    server.reload(&with("off"));
+    http.publish("t", message.as_bytes());
+    assert_eq!(socket.text(), message);
+}
+
+#[test]
 fn restart_is_named() {
     let text =
-        format!("{OPEN_ALL}deflate = \"off\"\n[log]\nformat = \"json\"\n[limits]\nbacklog = 7\n");
+        format!("{OPEN_ALL}io_uring = false\n[log]\nformat = \"json\"\n[limits]\nbacklog = 7\n");
     let server = Reloadable::start(OPEN_ALL);
     let said = server.reload(&text);
     assert!(
-        said.contains("until a restart these stay as they were: deflate, backlog, log_format"),
+        said.contains("until a restart these stay as they were: io_uring, backlog, log_format"),
         "{said}"
     );
 }

@@ -1,11 +1,11 @@
 //! Receipts: what became of a publication, for the publisher who asked.
 //!
 //! Each reactor that writes a publication adds its share; whichever is last sends the report to the reactor that owns the
-//! publisher. It finds room there always, for no more receipts are handed out than the queue of reports holds.
+//! publisher. As many reports wait there as receipts were handed out, at most.
 
 use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::Application;
 use crate::handler::ConnectionId;
@@ -32,13 +32,19 @@ pub struct Receipts {
 impl Receipts {
     /// None yet, and at most `outstanding_max` at a time.
     pub fn new(outstanding_max: usize) -> Receipts {
-        let (sender, receiver) = bounded(outstanding_max);
+        // No more reports come than receipts are outstanding, and of those the bound may change.
+        let (sender, receiver) = unbounded();
         Receipts {
             sender,
             receiver,
             outstanding: 0,
             outstanding_max,
         }
+    }
+
+    /// Allows so many at a time from now on.
+    pub fn set_outstanding_max(&mut self, outstanding_max: usize) {
+        self.outstanding_max = outstanding_max;
     }
 
     /// Whether reports wait to be handed on.
@@ -83,7 +89,7 @@ impl Application {
                 report,
             };
             // It fails only if the reactor has ended, and its publishers with it.
-            let _ = sender.try_send(reported);
+            let _ = sender.send(reported);
             if let Some(shards) = shards.upgrade() {
                 shards.wake(reactor);
             }

@@ -40,6 +40,11 @@ impl Application {
         (self.shared.settings, self.shared.authority) = (settings, authority);
         (self.shared.origins, self.shared.hosts) = (origins, hosts);
         self.shared.subprotocols = subprotocols;
+        let limits = &self.shared.settings.limits;
+        self.topics.set_topics_max(limits.topics_max);
+        self.patterns.set_patterns_max(limits.topics_max);
+        self.receipts.set_outstanding_max(limits.receipts_max);
+        self.deflation.take_settings(&self.shared.settings);
         self.shared.live.taken();
         if self.reactor == ReactorId(0) {
             self.shard_reload = Some(self.reload_of(0));

@@ -22,12 +22,21 @@ struct Entry {
     used_ms: u64,
 }
 
+/// Rule of a reactor's cohorts.
+#[derive(Clone, Copy, Debug)]
+pub struct CohortRule {
+    /// Selection of publications, and the level.
+    pub rule: Rule,
+    /// Cohorts at a time.
+    pub count_max: usize,
+    /// Life of a context before joiners come in, in milliseconds.
+    pub reset_interval_ms: u64,
+}
+
 /// The cohorts of a reactor: those of its hottest topics, for each costs the memory of a compressor.
 pub struct Cohorts {
     by_topic: HashMap<u32, Entry>,
-    count_max: usize,
-    reset_interval_ms: u64,
-    rule: Rule,
+    rule: CohortRule,
     /// Every position that a place may hold lies below.
     next_start: u64,
     next_expiry_ms: u64,
@@ -35,16 +44,23 @@ pub struct Cohorts {
 }
 
 impl Cohorts {
-    /// None yet, and at most `count_max`.
-    pub fn new(rule: Rule, count_max: usize, reset_interval_ms: u64) -> Cohorts {
+    /// None yet.
+    pub fn new(rule: CohortRule) -> Cohorts {
         Cohorts {
             by_topic: HashMap::new(),
-            count_max,
-            reset_interval_ms,
             rule,
             next_start: 0,
             next_expiry_ms: 0,
             resets: 0,
+        }
+    }
+
+    /// Goes on by another rule. Cohorts of another level, or too many, are freed.
+    pub fn set_rule(&mut self, rule: CohortRule) {
+        let level = std::mem::replace(&mut self.rule, rule).rule.level;
+        if level != rule.rule.level || self.by_topic.len() > rule.count_max {
+            let topics: Vec<u32> = self.by_topic.keys().copied().collect();
+            topics.into_iter().for_each(|topic| self.remove(topic));
         }
     }
 
@@ -64,7 +80,7 @@ impl Cohorts {
             if before == 0 || !self.make_room(before, now_ms) {
                 return None;
             }
-            let cohort = Cohort::new(self.rule.level, self.next_start);
+            let cohort = Cohort::new(self.rule.rule.level, self.next_start);
             let (recent, used_ms) = (*recent, now_ms);
             self.by_topic.insert(
                 topic,
@@ -81,8 +97,8 @@ impl Cohorts {
         let mut frames = Vec::new();
         let stretch = entry.cohort.encode(
             publications,
-            &self.rule,
-            self.reset_interval_ms,
+            &self.rule.rule,
+            self.rule.reset_interval_ms,
             now_ms,
             &mut frames,
         );
@@ -99,7 +115,7 @@ impl Cohorts {
 
     /// Whether there is room for one more, after the coldest has gone if it is less than half as hot.
     fn make_room(&mut self, recent: u32, now_ms: u64) -> bool {
-        if self.by_topic.len() < self.count_max {
+        if self.by_topic.len() < self.rule.count_max {
             return true;
         }
         let heats = self
@@ -151,7 +167,7 @@ impl Cohorts {
 
     /// Heap bytes of their compressors.
     pub fn bytes(&self) -> usize {
-        self.by_topic.len() * compression(self.rule.level).bytes()
+        self.by_topic.len() * compression(self.rule.rule.level).bytes()
     }
 
     /// Reset points at which a context was forgotten.
@@ -184,7 +200,11 @@ mod tests {
     impl Desk {
         fn new(count_max: usize) -> Desk {
             Desk {
-                cohorts: Cohorts::new(RULE, count_max, RESET_MS),
+                cohorts: Cohorts::new(CohortRule {
+                    rule: RULE,
+                    count_max,
+                    reset_interval_ms: RESET_MS,
+                }),
                 deflater: FrameDeflater::new(RULE),
                 heats: [RecentDeliveries::default(); 4],
                 now_ms: 0,

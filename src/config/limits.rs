@@ -183,11 +183,11 @@ limits! {
     /// Connections that wait to be accepted, for each listening socket. The kernel caps it at net.core.somaxconn.
     backlog: u32 = 4096 in 1..=65535, at restart;
     /// Connections at a time. More are answered 503. 0 means as many as the descriptor limit allows.
-    connections_max: usize = 0 in 0..=16777216, at restart;
+    connections_max: usize = 0 in 0..=16777216;
     /// Connections accepted in one tick of a reactor, so that a connect storm does not starve established connections.
-    accepts_per_tick_max: usize = 64 in 1..=4096, at restart;
+    accepts_per_tick_max: usize = 64 in 1..=4096;
     /// Pause in accepting after descriptors or socket memory ran out.
-    accept_pause_ms: u64 = 100 in 10..=10000, at restart;
+    accept_pause_ms: u64 = 100 in 10..=10000;
     /// Bytes of a reactor's read buffer, which all of its connections share.
     read_buffer_bytes: usize = 262144 in 4096..=16777216, at restart;
     /// Bytes read from one connection in one tick before other connections have their turn.
@@ -201,7 +201,7 @@ limits! {
     /// Bytes of publications that wait for one shard of the hub.
     command_bytes_max: usize = 67108864 in 1048576..=68719476736, at restart;
     /// Topics with subscribers, on each reactor. More are refused with 503.
-    topics_max: usize = 1048576 in 1..=67108864, at restart;
+    topics_max: usize = 1048576 in 1..=67108864;
     /// Bytes of all histories together, with the overhead of each topic and the encoded forms of each publication (umbel.v1, event stream, compressed). Resident memory grows by at most a quarter more. Beyond it, the histories that were neither published to nor recovered from for the longest time are emptied.
     history_bytes_total_max: usize = 268435456 in 0..=1099511627776;
     /// Publications that one subscriber may recover at once. A subscriber that missed more is told that it is not recovered.
@@ -221,7 +221,7 @@ limits! {
     /// Work that one connection causes in one tick of its reactor. A join, a leave and a question about members are 32 each; a publication out of a history and a member in an answer are 1, and each 4 KiB of publications 1 more. Commands beyond it wait for a later tick, and nothing further is read before they are carried out.
     work_per_tick_max: u32 = 2048 in 1..=1000000000;
     /// Publishes that wait for their receipt, on each reactor. More are answered with an error or 503.
-    receipts_max: usize = 1024 in 1..=1048576, at restart;
+    receipts_max: usize = 1024 in 1..=1048576;
     /// Members of a topic that others are told about, in answers, joins and leaves. Members beyond it are only counted.
     presence_max: usize = 10000 in 1..=1048576;
     /// Writes of joins and leaves to the members of one topic in one second, on each reactor; each KiB counts as one more. What changes faster is told together, later; what was undone meanwhile is not told, and of very much only that it was left out.
@@ -233,15 +233,15 @@ limits! {
     /// Bytes of all requests that are kept for an embedding program's Authorizer: one for each umbel.v1 connection, and one for each `POST /pub` until its lines are read. A request beyond it is refused with 503.
     authorizer_head_bytes_total_max: usize = 268435456 in 512..=1099511627776, at restart;
     /// Bytes of the shortest message that is compressed. Shorter ones leave uncompressed.
-    deflate_bytes_min: usize = 256 in 0..=1073741824, at restart;
+    deflate_bytes_min: usize = 256 in 0..=1073741824;
     /// Bytes of the longest message that is compressed. Longer ones leave uncompressed, as compressing them would hold up a reactor.
-    deflate_bytes_max: usize = 1048576 in 0..=1073741824, at restart;
+    deflate_bytes_max: usize = 1048576 in 0..=1073741824;
     /// Compression level of publications, from 1 (fastest) to 9 (smallest).
-    deflate_level: u8 = 3 in 1..=9, at restart;
+    deflate_level: u8 = 3 in 1..=9;
     /// Topics with a shared compression context (a cohort): one compressor of 276 KiB for each such topic on each reactor. The number is divided among the reactors, at least one each; the least active topics give theirs up. 0: every publication is compressed by itself.
-    deflate_cohorts_max: usize = 128 in 0..=65536, at restart;
+    deflate_cohorts_max: usize = 128 in 0..=65536;
     /// Longest time that a new subscriber of a cohort gets publications compressed by themselves, before the cohort's context starts anew.
-    deflate_reset_interval_ms: u64 = 5000 in 10..=3600000, at restart;
+    deflate_reset_interval_ms: u64 = 5000 in 10..=3600000;
     /// Time for a shutdown: deliver what is queued, close every connection, exit.
     drain_timeout_ms: u64 = 10000 in 0..=3600000;
 }

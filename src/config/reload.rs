@@ -16,7 +16,7 @@ impl Config {
         }
         keep!(
             listeners: "listen", reactors: "reactors", workers: "workers", inline_shards: "inline_shards",
-            io_uring: "io_uring", deflate: "deflate", deflate_client_takeover: "deflate_client_takeover"
+            io_uring: "io_uring"
         );
         self.portable = running.portable;
         for info in Limits::ALL

@@ -323,6 +323,7 @@ const SETTINGS: &[SettingInfo] = &[
     SettingInfo {
         name: "deflate",
         key: key("deflate"),
+        reload: Reload::New,
         heading: DEFLATE,
         kind: Kind::Choice(&["off", "text", "all"]),
         unset: Unset::Value("text"),
@@ -333,6 +334,7 @@ const SETTINGS: &[SettingInfo] = &[
     SettingInfo {
         name: "deflate_client_takeover",
         key: key("deflate_client_takeover"),
+        reload: Reload::New,
         heading: DEFLATE,
         kind: Kind::Bool,
         unset: Unset::Value("false"),

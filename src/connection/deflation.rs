@@ -52,6 +52,13 @@ impl Deflation {
         }
     }
 
+    /// Goes on by these settings.
+    pub fn take_settings(&mut self, settings: &Settings) {
+        self.what = settings.deflate;
+        self.bytes_min = settings.limits.deflate_bytes_min;
+        self.bytes_max = settings.limits.deflate_bytes_max;
+    }
+
     /// Frees what a long message took.
     pub fn shrink_to(&mut self, bytes: usize) {
         self.payload.clear();

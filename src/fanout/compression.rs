@@ -10,7 +10,7 @@ mod imp {
     use std::sync::Arc;
 
     use crate::compression::cohort::Stretch;
-    use crate::compression::cohorts::Cohorts;
+    use crate::compression::cohorts::{CohortRule, Cohorts};
     use crate::compression::deflated::{FrameDeflater, Rule};
     use crate::compression::places::Places;
     use crate::connection::Settings;
@@ -31,22 +31,18 @@ mod imp {
     impl Compression {
         /// Without a compressor yet, for one of so many reactors.
         pub fn new(settings: &Settings, reactors: usize) -> Compression {
-            let limits = &settings.limits;
-            let rule = Rule {
-                kinds: settings.deflate,
-                bytes_min: limits.deflate_bytes_min,
-                bytes_max: limits.deflate_bytes_max,
-                level: limits.deflate_level,
-            };
-            let cohorts_max = match limits.deflate_cohorts_max {
-                0 => 0,
-                count => (count / reactors.max(1)).max(1),
-            };
             Compression {
-                deflater: FrameDeflater::new(rule),
-                cohorts: Cohorts::new(rule, cohorts_max, limits.deflate_reset_interval_ms),
+                deflater: FrameDeflater::new(rule(settings)),
+                cohorts: Cohorts::new(cohort_rule(settings, reactors)),
                 has_changed: Cell::new(false),
             }
+        }
+
+        /// Goes on by these settings.
+        pub fn take_settings(&mut self, settings: &Settings, reactors: usize) {
+            self.deflater = FrameDeflater::new(rule(settings));
+            self.cohorts.set_rule(cohort_rule(settings, reactors));
+            self.has_changed.set(true);
         }
 
         /// The batch as the topic's subscribers want it. `may_share`: none of it is dropped on its way to anybody who is
@@ -122,6 +118,28 @@ mod imp {
             metrics.compressor_bytes.set(bytes as u64);
             metrics.cohorts.set(self.cohorts.len() as u64);
             metrics.cohort_resets.set(self.cohorts.resets());
+        }
+    }
+
+    fn rule(settings: &Settings) -> Rule {
+        let limits = &settings.limits;
+        Rule {
+            kinds: settings.deflate,
+            bytes_min: limits.deflate_bytes_min,
+            bytes_max: limits.deflate_bytes_max,
+            level: limits.deflate_level,
+        }
+    }
+
+    fn cohort_rule(settings: &Settings, reactors: usize) -> CohortRule {
+        let limits = &settings.limits;
+        CohortRule {
+            rule: rule(settings),
+            count_max: match limits.deflate_cohorts_max {
+                0 => 0,
+                count => (count / reactors.max(1)).max(1),
+            },
+            reset_interval_ms: limits.deflate_reset_interval_ms,
         }
     }
 
@@ -215,6 +233,9 @@ mod imp {
         pub fn new(_: &Settings, _: usize) -> Compression {
             Compression
         }
+
+        /// Does nothing.
+        pub fn take_settings(&mut self, _: &Settings, _: usize) {}
 
         /// The batch, uncompressed.
         pub fn begin<'a>(

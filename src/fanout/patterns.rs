@@ -103,6 +103,11 @@ impl Patterns {
         }
     }
 
+    /// Allows so many patterns from now on. Those that are here stay.
+    pub fn set_patterns_max(&mut self, patterns_max: usize) {
+        self.patterns_max = patterns_max;
+    }
+
     /// Whether the table is empty.
     pub fn is_empty(&self) -> bool {
         self.states.is_empty()

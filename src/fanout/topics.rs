@@ -76,6 +76,9 @@ impl ExtrasRef {
     }
 }
 
+/// Topics that a table may have: as many as there are places of extras.
+const PLACES_MAX: usize = ExtrasRef::PLACE as usize;
+
 /// The table. A topic is in it while it has subscribers here, and until the hub knows that it has none.
 #[derive(Debug)]
 pub struct Topics {
@@ -104,8 +107,7 @@ impl Topics {
     pub fn new(reactor: ReactorId, topics_max: usize) -> Topics {
         Topics {
             reactor,
-            // So there are never more extras than a place of them can say.
-            topics_max: topics_max.min(ExtrasRef::PLACE as usize),
+            topics_max: topics_max.min(PLACES_MAX),
             table: TopicTable::default(),
             next_generation: 0,
             delivering: Vec::new(),
@@ -116,6 +118,11 @@ impl Topics {
             extras: Slab::new(),
             places: MemberPlaces::new(),
         }
+    }
+
+    /// Allows so many topics from now on. Those that are here stay.
+    pub fn set_topics_max(&mut self, topics_max: usize) {
+        self.topics_max = topics_max.min(PLACES_MAX);
     }
 
     /// Topics in the table.

@@ -10,6 +10,7 @@ use crate::auth::Authority;
 use crate::auth::tokens::TokenRights;
 use crate::config::{Access, Config, ConfigError, Listeners, Origins};
 use crate::connection::Settings;
+use crate::net::descriptors::connections_max;
 use crate::shared::live::Live;
 
 /// Outcome of a reload.
@@ -82,6 +83,8 @@ impl Handle {
         let before = self.shared.live.get();
         let before = before.map_or_else(|| Arc::clone(&self.shared.settings), |live| live.settings);
         let mut settings = Settings::of(&config, before.dialects.clone());
+        // As a number: what the descriptors allow, if nothing is said.
+        settings.limits.connections_max = connections_max(&config, self.mailboxes.len());
         settings.date = before.date.clone();
         let subprotocols = config.subprotocols.iter().map(|name| name.as_str().into());
         let live = Live {

@@ -87,6 +87,12 @@ impl Listeners {
         }
     }
 
+    /// Goes on by these limits.
+    pub fn take_limits(&mut self, limits: &Limits) {
+        self.budget = limits.accepts_per_tick_max;
+        self.accept_pause_ms = limits.accept_pause_ms;
+    }
+
     /// Asks for an event when there is something to accept: for each socket by its own token, those below `above`, the
     /// first by the one just below.
     ///

@@ -197,6 +197,7 @@ impl Driver for MioDriver {
 
     fn take_settings(&mut self, settings: &Arc<Settings>) {
         self.settings = Arc::clone(settings);
+        self.listeners.take_limits(&settings.limits);
     }
 
     fn release(&mut self, transport: &mut Transport) {

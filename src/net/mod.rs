@@ -5,6 +5,7 @@ pub mod balance;
 pub mod binding;
 pub mod byte_stream;
 mod clock;
+pub mod descriptors;
 pub mod driver;
 pub mod listener;
 pub mod mio_driver;

@@ -109,6 +109,9 @@ impl<T: ByteStream> Connections<T> {
             self.application.take_live();
             self.settings = Arc::clone(&self.application.shared.settings);
             self.bound_bytes();
+            if let Some(compression) = &mut self.compression {
+                compression.take_settings(&self.settings, self.reactors);
+            }
             self.judge_from = Some(0);
         }
         if let Some(first) = self.judge_from {

@@ -145,6 +145,7 @@ impl<D: Driver> Reactor<D> {
             date.set(self.driver.wall_ms() / 1000);
         }
         if self.connections.poll_reload(self.now_ms) {
+            self.connections_max = self.connections.settings.limits.connections_max;
             self.driver.take_settings(&self.connections.settings);
         }
         self.connections.poll_ready(self.now_ms);
