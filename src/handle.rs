@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, bounded};
 use crate::config::Config;
 use crate::connection::Message;
 use crate::dialect::check_key;
-use crate::hub::{Command, Origin, Publication, Receipt, Report};
+use crate::hub::{Command, Origin, Publication, PublishOptions, Receipt, Report};
 use crate::reactor::mailbox::Mailbox;
 use crate::shared::brought::BroughtCommand;
 use crate::shared::{Lifecycle, Shared};
@@ -126,7 +126,7 @@ impl Handle {
         let mut publication = Publication::new(message.kind(), payload, now_us);
         if let Some(key) = key {
             check_key(key).map_err(|reason| PublishError::InvalidKey(reason.to_owned()))?;
-            publication = publication.with_key(key.into());
+            publication = publication.with_options(PublishOptions::default().key(key));
         }
         if let Some(receipt) = receipt {
             publication = publication.with_receipt(receipt);

@@ -14,7 +14,7 @@ use support::peers::WebSocket;
 use support::umbel_v1::{Peer as ManyTopics, text};
 use support::{PATIENCE, wait_until};
 use umbel::internals::dialect::{Command, Target};
-use umbel::internals::hub::{Kind, Start};
+use umbel::internals::hub::{Kind, PublishOptions, Start};
 use umbel::internals::shared::brought::{BroughtCommand, Fate};
 use umbel::internals::topic::Topic;
 use umbel::{Config, ConnectionId, Error, Handle, Handler, Message, Peer, Server, TopicRule};
@@ -54,7 +54,7 @@ fn command(words: &[&str]) -> Command<'static> {
             topic: topic(name),
             kind: Kind::Text,
             payload: text.as_bytes().to_vec().into(),
-            key: None,
+            options: PublishOptions::default(),
             wants_receipt: false,
         },
         ["unsubscribe", name] => Command::Unsubscribe {

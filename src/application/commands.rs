@@ -459,17 +459,14 @@ impl Application {
             topic,
             kind,
             payload,
-            key,
+            options,
             wants_receipt,
         } = command
         else {
             return Ok(());
         };
         self.authorize_command(turn, id, Action::Publish(topic.as_str()))?;
-        let mut publication = Publication::new(kind, &payload, self.now_us);
-        if let Some(key) = key {
-            publication = publication.with_key(key.into());
-        }
+        let mut publication = Publication::new(kind, &payload, self.now_us).with_options(options);
         let origin = match id {
             Some(id) if wants_receipt => {
                 let receipt = self.receipt(turn.id, id);

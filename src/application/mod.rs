@@ -172,9 +172,10 @@ impl Application {
                     topic,
                     kind,
                     options,
+                    wants_receipt,
                 },
                 body,
-            ) => self.handle_publish_body(current, topic, kind, options, body),
+            ) => self.handle_publish_body(current, topic, kind, (options, wants_receipt), body),
             Event::Body(Purpose::PublishLines, body) => self.handle_publish_lines(current, body),
             Event::Opened(number) => self.handle_opened(current, number, out),
             Event::Message(Endpoint::Topic { may_publish }, message) => {

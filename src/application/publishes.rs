@@ -5,11 +5,11 @@ use std::sync::Arc;
 use super::{Application, CommandContext, ConnectionContext};
 use crate::auth::access::Action;
 use crate::auth::identity::Identity;
-use crate::connection::{self, Answer, Awaited, CloseReason, Hold, Message, PublishOptions};
+use crate::connection::{self, Answer, Awaited, CloseReason, Hold, Message};
 use crate::dialect::{Encoding, Reply};
 use crate::handler::ConnectionId;
 use crate::http::refusal::Refusal;
-use crate::hub::{Command, Kind, Origin, Position, Publication, Report};
+use crate::hub::{Command, Kind, Origin, Position, Publication, PublishOptions, Report};
 use crate::route::json;
 use crate::topic::Topic;
 
@@ -23,7 +23,6 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 struct PendingPublication {
     topic: Topic,
     publication: Publication,
-    key: Option<Arc<str>>,
     wants_receipt: bool,
 }
 
@@ -84,7 +83,7 @@ impl Application {
         current: &mut CommandContext<'_>,
         topic: Topic,
         kind: Option<Kind>,
-        options: PublishOptions,
+        (options, wants_receipt): (PublishOptions, bool),
         body: &[u8],
     ) -> Answer {
         let is_text = || simdutf8::basic::from_utf8(body).is_ok();
@@ -98,11 +97,9 @@ impl Application {
             None if is_text() => Kind::Text,
             None => Kind::Binary,
         };
-        let PublishOptions { key, wants_receipt } = options;
         let pending = PendingPublication {
             topic,
-            publication: Publication::new(kind, body, self.now_us),
-            key,
+            publication: Publication::new(kind, body, self.now_us).with_options(options),
             wants_receipt,
         };
         match self.publish(current, pending, 0) {
@@ -119,9 +116,6 @@ impl Application {
         sequence: u32,
     ) -> Result<(), Refusal> {
         let mut publication = pending.publication;
-        if let Some(key) = pending.key {
-            publication = publication.with_key(key);
-        }
         let mut origin = self.origin(current.id, sequence);
         if pending.wants_receipt {
             let receipt = self.receipt(current.id, sequence);
@@ -194,8 +188,8 @@ impl Application {
         self.authorize(identity, Action::Publish(line.topic.as_str()))?;
         let pending = PendingPublication {
             topic: line.topic,
-            publication: Publication::new(line.kind, &line.payload, self.now_us),
-            key: line.key.as_deref().map(Arc::from),
+            publication: Publication::new(line.kind, &line.payload, self.now_us)
+                .with_options(line.options),
             wants_receipt: line.wants_receipt,
         };
         self.publish(current, pending, sequence)

@@ -175,10 +175,12 @@ impl Application {
                 self.check_origin(head)?;
                 self.authorize(identity, Action::Publish(topic.as_str()))?;
                 check_content_encoding(head)?;
+                let (options, wants_receipt) = publish_options(head)?;
                 let purpose = Purpose::Publish {
                     topic,
                     kind: content_kind(head)?,
-                    options: publish_options(head)?,
+                    options,
+                    wants_receipt,
                 };
                 let bytes_max = self.shared.settings.limits.publication_bytes_max;
                 Ok(Answer::ReadBody(ReadBody { purpose, bytes_max }))

@@ -1,7 +1,6 @@
 //! Reports of a connection, and instructions to it.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use super::gathering::Gathering;
 use crate::dialect::ending::CloseReason;
@@ -9,7 +8,7 @@ pub use crate::dialect::message::Message;
 use crate::dialect::{Encoding, Greeting};
 use crate::http::refusal::Refusal;
 use crate::http::request::Head;
-use crate::hub::Kind;
+use crate::hub::{Kind, PublishOptions};
 use crate::protocol::CloseCode;
 use crate::protocol::deflate::Agreement;
 use crate::topic::Topic;
@@ -36,7 +35,7 @@ pub enum Event<'a> {
 }
 
 /// Purpose of a request's body. It waits in the connection until the body is whole.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Purpose {
     /// One publication.
     Publish {
@@ -44,20 +43,13 @@ pub enum Purpose {
         topic: Topic,
         /// Text or binary, if the request says which.
         kind: Option<Kind>,
-        /// What is asked for besides.
+        /// Options of the publish.
         options: PublishOptions,
+        /// It is answered after the fan-out, with what became of it.
+        wants_receipt: bool,
     },
     /// One publication a line.
     PublishLines,
-}
-
-/// Options of a publish.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PublishOptions {
-    /// Conflation key of the publication.
-    pub key: Option<Arc<str>>,
-    /// It is answered after the fan-out, with what became of it.
-    pub wants_receipt: bool,
 }
 
 /// Endpoint of a WebSocket connection.

@@ -45,8 +45,8 @@ pub use compression::Inflation;
 use compression::{Context, context_bytes};
 pub use deflation::Deflation;
 pub use event::{
-    Admission, Answer, Awaited, Endpoint, Event, Hold, Label, Message, PublishOptions, Purpose,
-    ReadBody, RefusedHandshake, RefusedStream, Reply, Stream, Upgrade,
+    Admission, Answer, Awaited, Endpoint, Event, Hold, Label, Message, Purpose, ReadBody,
+    RefusedHandshake, RefusedStream, Reply, Stream, Upgrade,
 };
 use exchange::Exchange;
 pub use gathering::{Gathering, Page};

@@ -56,6 +56,7 @@ fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answ
                         topic: topic(),
                         kind: None,
                         options: Default::default(),
+                        wants_receipt: false,
                     });
                 }
                 "/lines" => {

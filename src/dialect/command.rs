@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::fields::Fault;
 use crate::http::refusal::Refusal;
-use crate::hub::{Kind, Start};
+use crate::hub::{Kind, PublishOptions, Start};
 use crate::topic::{Pattern, Topic};
 
 /// Limits of a message.
@@ -54,8 +54,8 @@ pub enum Command<'a> {
         kind: Kind,
         /// The message. Valid UTF-8 if it is text.
         payload: Cow<'a, [u8]>,
-        /// The conflation key.
-        key: Option<Cow<'a, str>>,
+        /// Its options.
+        options: PublishOptions,
         /// The answer is to come after the fan-out, and to say what became of it.
         wants_receipt: bool,
     },

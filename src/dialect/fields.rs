@@ -16,11 +16,9 @@ use serde_json::value::RawValue;
 
 use super::ErrorCode;
 use crate::http::escape::escape;
-use crate::hub::Kind;
+use crate::hub::options::check_key;
+use crate::hub::{Kind, PublishOptions};
 use crate::topic::Topic;
-
-/// Bytes of a publication's key.
-pub const KEY_BYTES_MAX: usize = 255;
 
 /// What is wrong with an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,13 +142,14 @@ impl<'a> Fields<'a> {
             .ok_or_else(|| Fault::invalid("\"topic\" is missing"))
     }
 
-    /// The conflation key of a publication, if it has one.
-    pub fn take_key(&mut self) -> Result<Option<Cow<'a, str>>, Fault> {
-        let key = self.take_text(Field::Key)?;
-        if let Some(key) = &key {
-            check_key(key).map_err(Fault::invalid)?;
+    /// Options of a publication.
+    pub fn take_options(&mut self) -> Result<PublishOptions, Fault> {
+        let mut options = PublishOptions::default();
+        if let Some(key) = self.take_text(Field::Key)? {
+            check_key(&key).map_err(Fault::invalid)?;
+            options = options.key(&*key);
         }
-        Ok(key)
+        Ok(options)
     }
 
     /// The message of a publication: `"data"`, where a string is the message itself and any other value is the message
@@ -224,20 +223,6 @@ fn words_of(error: &serde_json::Error) -> String {
 /// The topic that a text names.
 pub(crate) fn parse_topic(text: &str) -> Result<Topic, Fault> {
     Topic::from_text(text).map_err(|refusal| Fault::new(ErrorCode::InvalidTopic, refusal.reason))
-}
-
-/// Whether a text can be the conflation key of publications: 1 to [`KEY_BYTES_MAX`] bytes without control characters.
-///
-/// # Errors
-/// A sentence that says why it is none.
-pub fn check_key(key: &str) -> Result<(), &'static str> {
-    if key.is_empty() || key.len() > KEY_BYTES_MAX {
-        return Err("a key has 1 to 255 bytes");
-    }
-    if key.chars().any(char::is_control) {
-        return Err("the key holds a control character");
-    }
-    Ok(())
 }
 
 fn into_bytes(text: Cow<'_, str>) -> Cow<'_, [u8]> {

@@ -32,13 +32,13 @@ use std::ops::ControlFlow;
 
 pub use command::{Command, CommandError, CommandLimits, ErrorCode, Target};
 pub use ending::CloseReason;
-pub use fields::{KEY_BYTES_MAX, check_key};
 pub use form::{Class, Encoding, Form, Place, RecentDeliveries};
 pub use info::info_json;
 pub use message::Message;
 pub use reply::{Push, Reply, Subscribed};
 pub use table::{Dialects, Entrance, Row};
 
+pub use crate::hub::options::{KEY_BYTES_MAX, check_key};
 use crate::hub::{Position, Publication, ReactorId};
 use crate::protocol::deflate::Agreement;
 use crate::protocol::{CloseCode, Opcode};

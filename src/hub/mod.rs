@@ -8,6 +8,7 @@
 mod command;
 mod history;
 mod listing;
+pub mod options;
 pub mod patterns;
 mod presence;
 pub mod publication;
@@ -19,6 +20,7 @@ pub use command::{
     Command, CommandRoute, Effect, Join, Joined, LocalTopic, Origin, ReactorId, Start,
 };
 pub use listing::{HistorySize, Listed, Listing, PLACES_PER_LISTING, Scope};
+pub use options::{Extras, FieldError, FieldLimits, PublishOptions};
 pub use patterns::{MatchPatterns, PatternPart};
 pub use presence::{Member, PresenceChange};
 pub use publication::{Kind, Position, Publication};

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use super::options::{Extras, JSON, PublishOptions};
 use super::receipt::{Receipt, Share};
 use crate::protocol::{Opcode, encode_server_header};
 use crate::topic::Topic;
@@ -60,7 +61,7 @@ impl fmt::Display for Position {
 }
 
 /// What an [`Arc`] keeps in front of its value.
-const REFERENCE_COUNTS_BYTES: usize = 16;
+pub(super) const REFERENCE_COUNTS_BYTES: usize = 16;
 
 /// A message of a topic.
 ///
@@ -74,11 +75,13 @@ pub struct Publication {
     frame: Arc<[u8]>,
     payload_start: u8,
     kind: Kind,
+    /// The publisher says that the payload is JSON.
+    is_json: bool,
     position: Position,
     published_at_us: u64,
     topic: Option<Topic>,
-    key: Option<Arc<str>>,
-    receipt: Option<Arc<Receipt>>,
+    /// What most publications do without.
+    extras: Option<Box<Extras>>,
     /// Its other forms, for most publications go out as they were born.
     encoded: OnceLock<EncodedForm>,
     /// Where they are counted, if its topic has a history.
@@ -143,30 +146,31 @@ impl Publication {
             frame,
             payload_start: header_len as u8,
             kind,
+            is_json: false,
             position: Position {
                 epoch: 0,
                 offset: 0,
             },
             published_at_us,
             topic: None,
-            key: None,
-            receipt: None,
+            extras: None,
             encoded: OnceLock::new(),
             form_bytes: None,
         }
     }
 
-    /// This publication with a conflation key.
+    /// This publication with the fields of these options.
     #[must_use]
-    pub fn with_key(mut self, key: Arc<str>) -> Publication {
-        self.key = Some(key);
+    pub fn with_options(mut self, options: PublishOptions) -> Publication {
+        self.extras = options.extras;
+        self.is_json = options.is_json;
         self
     }
 
     /// This publication with a receipt.
     #[must_use]
     pub fn with_receipt(mut self, receipt: Arc<Receipt>) -> Publication {
-        self.receipt = Some(receipt);
+        self.extras.get_or_insert_default().receipt = Some(receipt);
         self
     }
 
@@ -202,32 +206,40 @@ impl Publication {
 
     /// Conflation key. Under `latest`, it replaces earlier publications of the same topic and key.
     pub fn key(&self) -> Option<&Arc<str>> {
-        self.key.as_ref()
+        self.extras.as_ref()?.key.as_ref()
+    }
+
+    /// The fields that most publications do without.
+    pub fn extras(&self) -> Option<&Extras> {
+        self.extras.as_deref()
+    }
+
+    /// Content type, where it says more than the kind.
+    pub fn content_type(&self) -> Option<&str> {
+        match self.is_json {
+            true => Some(JSON),
+            false => self.extras.as_ref()?.content_type.as_deref(),
+        }
     }
 
     /// Its receipt, if somebody asked for one.
     pub fn receipt(&self) -> Option<&Arc<Receipt>> {
-        self.receipt.as_ref()
+        self.extras.as_ref()?.receipt.as_ref()
     }
 
     /// Adds one reactor's share to its receipt, if it has one.
     pub fn add_share(&self, share: &Share) {
-        if let Some(receipt) = &self.receipt {
+        if let Some(receipt) = self.receipt() {
             receipt.add(share);
         }
     }
 
-    /// Bytes that it costs to keep: itself, its frame, its key and its receipt, with their reference counts. Its
-    /// other forms come with its subscribers, and are counted apart.
+    /// Bytes that it costs to keep: itself, its frame, and its extras with their key and receipt, with their reference
+    /// counts. Its other forms come with its subscribers, and are counted apart.
     pub fn retained_bytes(&self) -> usize {
-        let key = self.key.as_ref();
         size_of::<Publication>()
             + self.frame.len()
-            + key.map_or(0, |key| REFERENCE_COUNTS_BYTES + key.len())
-            + self
-                .receipt
-                .as_ref()
-                .map_or(0, |_| REFERENCE_COUNTS_BYTES + size_of::<Receipt>())
+            + self.extras.as_ref().map_or(0, |extras| extras.bytes())
             + 2 * REFERENCE_COUNTS_BYTES
             + size_of::<Arc<Publication>>()
     }
@@ -389,12 +401,20 @@ mod tests {
         let plain = Publication::new(Kind::Text, b"hi", 0);
         let longer = Publication::new(Kind::Text, b"hello", 0);
         assert_eq!(longer.retained_bytes(), plain.retained_bytes() + 3);
-        let keyed = Publication::new(Kind::Text, b"hi", 0).with_key("EURUSD".into());
+        let keyed = Publication::new(Kind::Text, b"hi", 0)
+            .with_options(PublishOptions::default().key("EURUSD"));
         assert!(keyed.retained_bytes() >= plain.retained_bytes() + 6);
         assert_eq!(keyed.key().map(|key| &**key), Some("EURUSD"));
         let receipt = Arc::new(Receipt::new(Box::new(|_| {})));
         let asked = Publication::new(Kind::Text, b"hi", 0).with_receipt(receipt);
         assert!(asked.retained_bytes() > plain.retained_bytes());
+    }
+
+    #[test]
+    fn bare_publication_is_no_larger() {
+        // It was 144 bytes when its key and its receipt had places of their own.
+        assert_eq!(size_of::<Publication>(), 128);
+        assert!(Publication::new(Kind::Text, b"hi", 0).extras().is_none());
     }
 
     #[test]

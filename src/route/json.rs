@@ -18,12 +18,12 @@ use crate::dialect::ErrorCode;
 use crate::dialect::fields::{Fault, Field, Fields};
 use crate::dialect::object::{Object, encode_report};
 use crate::http::refusal::Refusal;
-use crate::hub::{HistorySize, Kind, Listed, Position, Report};
+use crate::hub::{HistorySize, Kind, Listed, Position, PublishOptions, Report};
 use crate::protocol::parse_text;
 use crate::topic::Topic;
 
 /// One line of `POST /pub`, understood.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub struct PublishLine<'a> {
     /// Topic to publish to.
     pub topic: Topic,
@@ -31,8 +31,8 @@ pub struct PublishLine<'a> {
     pub kind: Kind,
     /// The message.
     pub payload: Cow<'a, [u8]>,
-    /// The conflation key: 1 to 255 bytes without control characters.
-    pub key: Option<Cow<'a, str>>,
+    /// Its options.
+    pub options: PublishOptions,
     /// Whether the answer waits for the fan-out and has a receipt.
     pub wants_receipt: bool,
 }
@@ -53,7 +53,7 @@ pub fn parse_publish_line(
         topic,
         kind,
         payload,
-        key: fields.take_key().map_err(refusal)?,
+        options: fields.take_options().map_err(refusal)?,
         wants_receipt: fields.take_bool(Field::Receipt).map_err(refusal)?,
     };
     fields.finish().map_err(refusal)?;
@@ -143,10 +143,10 @@ mod tests {
     fn a_line_may_have_a_key_and_want_a_receipt() {
         let line = br#"{"topic":"a","data":"x","key":"EUR\u00e9","receipt":true}"#;
         let line = parse_publish_line(line, 10).expect("a publication");
-        assert_eq!(line.key.as_deref(), Some("EUR\u{e9}"));
+        assert_eq!(line.options, PublishOptions::default().key("EUR\u{e9}"));
         assert!(line.wants_receipt);
         let line = parse_publish_line(br#"{"topic":"a","data":"x","receipt":false}"#, 10);
-        assert!(line.is_ok_and(|line| line.key.is_none() && !line.wants_receipt));
+        assert!(line.is_ok_and(|line| line.options.extras().is_none() && !line.wants_receipt));
     }
 
     #[test]

@@ -1,12 +1,11 @@
 //! Parameters of requests: what their queries and headers ask for.
 
 use super::query_of;
-use crate::connection::PublishOptions;
 use crate::dialect::check_key;
 use crate::http::query::{POSITION_PARAMETERS, Query};
 use crate::http::refusal::Refusal;
 use crate::http::request::Head;
-use crate::hub::{Kind, Position, Start};
+use crate::hub::{Kind, Position, PublishOptions, Start};
 
 /// Bodies are taken as they are: one that is compressed would reach subscribers as a message.
 pub fn check_content_encoding(head: &Head<'_>) -> Result<(), Refusal> {
@@ -79,27 +78,28 @@ pub fn last_event_position(id: Option<&str>) -> Position {
     })
 }
 
-/// Options of a publish, by its headers.
-pub fn publish_options(head: &Head<'_>) -> Result<PublishOptions, Refusal> {
-    let mut options = PublishOptions::default();
+/// Options of a publish, and whether a receipt is wanted.
+pub fn publish_options(head: &Head<'_>) -> Result<(PublishOptions, bool), Refusal> {
+    let (mut options, mut wants_receipt) = (PublishOptions::default(), false);
     for (name, value) in head.all() {
         if name.eq_ignore_ascii_case("umbel-key") {
             let Ok(key) = std::str::from_utf8(value) else {
                 return Err(Refusal::bad_request("the key is not UTF-8"));
             };
             check_key(key).map_err(Refusal::bad_request)?;
-            if options.key.replace(key.into()).is_some() {
+            if options.extras().is_some_and(|extras| extras.key.is_some()) {
                 return Err(Refusal::bad_request("Umbel-Key stands twice"));
             }
+            options = options.key(key);
         } else if name.eq_ignore_ascii_case("umbel-receipt") {
-            options.wants_receipt = match value {
+            wants_receipt = match value {
                 b"true" => true,
                 b"false" => false,
                 _ => return Err(Refusal::bad_request("Umbel-Receipt is true or false")),
             };
         }
     }
-    Ok(options)
+    Ok((options, wants_receipt))
 }
 
 /// Text or binary by `Content-Type`; None where it says nothing, and then the body decides.

@@ -19,7 +19,7 @@ use umbel::internals::dialect::{
     CloseReason, Closing, Command, CommandError, CommandLimits, Dialect, Entrance, ErrorCode, Gaps,
     Greeting, OnCommand, Opening, Pings, Push, Reply, Row, Target,
 };
-use umbel::internals::hub::{Kind, Member, Position, Publication, Start};
+use umbel::internals::hub::{Kind, Member, Position, Publication, PublishOptions, Start};
 use umbel::internals::topic::{Pattern, Topic};
 
 /// Where it is spoken: at `/toy/` and an app.
@@ -295,7 +295,10 @@ fn parse_command<'a>(fields: &Fields<'a>, id: Option<u32>) -> Result<Command<'a>
                 Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
                 Cow::Owned(text) => Cow::Owned(text.into_bytes()),
             },
-            key: fields.get("key"),
+            options: match fields.get("key") {
+                Some(key) => PublishOptions::default().key(&*key),
+                None => PublishOptions::default(),
+            },
             wants_receipt: fields.get("receipt").is_some(),
         },
         "presence" => Command::Presence {

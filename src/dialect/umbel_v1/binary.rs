@@ -15,9 +15,10 @@
 use std::borrow::Cow;
 
 use super::super::command::{Command, CommandError, ErrorCode};
-use super::super::fields::{Fault, check_key, parse_topic};
+use super::super::fields::{Fault, parse_topic};
 use super::Delivery;
-use crate::hub::{Kind, Position};
+use crate::hub::options::check_key;
+use crate::hub::{Kind, Position, PublishOptions};
 use crate::protocol::parse_text;
 
 /// The name of the subprotocol.
@@ -88,7 +89,9 @@ fn parse_parts<'a>(
         topic,
         kind,
         payload: Cow::Borrowed(payload),
-        key: key.map(Cow::Borrowed),
+        options: key.map_or_else(PublishOptions::default, |key| {
+            PublishOptions::default().key(key)
+        }),
         wants_receipt: flags & PUBLISH_RECEIPT != 0,
     })
 }
@@ -101,12 +104,13 @@ pub fn encode_publish(out: &mut Vec<u8>, command: &Command<'_>) -> bool {
         topic,
         kind,
         payload,
-        key,
+        options,
         wants_receipt,
     } = command
     else {
         return false;
     };
+    let key = options.extras().and_then(|it| it.key.as_deref());
     out.push(match kind {
         Kind::Text => PUBLISH_TEXT,
         Kind::Binary => PUBLISH_BINARY,
@@ -238,7 +242,9 @@ mod tests {
             topic: Topic::from_text("ab").unwrap(),
             kind: Kind::Text,
             payload: b"hi"[..].into(),
-            key: key.map(Cow::Borrowed),
+            options: key.map_or_else(PublishOptions::default, |key| {
+                PublishOptions::default().key(key)
+            }),
             wants_receipt: id.is_some(),
         }
     }

@@ -157,7 +157,7 @@ fn parse_fields<'a>(
                 topic,
                 kind,
                 payload,
-                key: fields.take_key()?,
+                options: fields.take_options()?,
                 wants_receipt: fields.take_bool(Field::Receipt)?,
             }
         }
@@ -215,12 +215,12 @@ pub fn encode_command(out: &mut Vec<u8>, command: &Command<'_>) {
             topic,
             kind,
             payload,
-            key,
+            options,
             wants_receipt,
         } => {
             let object = begin(out, "publish", *id)
                 .text("topic", topic.as_str())
-                .text_if("key", key.as_deref())
+                .text_if("key", options.extras().and_then(|it| it.key.as_deref()))
                 .payload(*kind, payload);
             match wants_receipt {
                 true => object.value("receipt", true),

@@ -11,12 +11,12 @@ use umbel::internals::connection::Stream as EndlessAnswer;
 use umbel::internals::connection::event::ExtraHeaders;
 use umbel::internals::connection::{
     Admission, Answer, Awaited, CloseReason, Connection, Endpoint, Event, Hold, Inflation,
-    PublishOptions, Purpose, ReadBody, Reply, Settings, Upgrade,
+    Purpose, ReadBody, Reply, Settings, Upgrade,
 };
 use umbel::internals::dialect::{Dialects, Encoding, Entrance, JoinedAt};
 use umbel::internals::http::refusal::Refusal;
 use umbel::internals::http::request::Head;
-use umbel::internals::hub::Position;
+use umbel::internals::hub::{Position, PublishOptions};
 use umbel::internals::protocol::choose_deflate;
 use umbel::internals::protocol::deflate::Policy;
 use umbel::internals::topic::Topic;
@@ -370,6 +370,7 @@ fn answer_request(head: &Head<'_>) -> Answer {
                 topic,
                 kind,
                 options,
+                wants_receipt: false,
             });
         }
         "/lines" => {
