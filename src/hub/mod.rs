@@ -23,6 +23,6 @@ pub use listing::{HistorySize, Listed, Listing, PLACES_PER_LISTING, Scope};
 pub use options::{Extras, FieldError, FieldLimits, PublishOptions};
 pub use patterns::{MatchPatterns, PatternPart};
 pub use presence::{Member, PresenceChange};
-pub use publication::{Kind, Position, Publication};
+pub use publication::{Kind, Position, PositionError, Publication};
 pub use receipt::{Receipt, Report, Share};
 pub use shard::{Shard, ShardSettings};

@@ -1,6 +1,7 @@
 //! A publication: a message with its place in a topic, and the frames that carry it.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -20,6 +21,13 @@ pub enum Kind {
 
 /// A place in a topic: the offset counts from 1 within an epoch, and an epoch ends when continuity cannot be vouched
 /// for.
+///
+/// ```
+/// let position: umbel::Position = "00000000000000a1:7".parse()?;
+/// assert_eq!((position.epoch, position.offset), (0xa1, 7));
+/// assert_eq!(position.to_string(), "00000000000000a1:7");
+/// # Ok::<(), umbel::PositionError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Position {
     /// Names one unbroken run of offsets. Two runs of the same topic never share an epoch.
@@ -52,6 +60,27 @@ impl Position {
         })
     }
 }
+
+impl FromStr for Position {
+    type Err = PositionError;
+
+    /// As [`Position::parse`].
+    fn from_str(text: &str) -> Result<Position, PositionError> {
+        Position::parse(text).ok_or(PositionError)
+    }
+}
+
+/// Error of text that is no [`Position`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PositionError;
+
+impl fmt::Display for PositionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a position is epoch:offset, as in 00000000000000a1:7")
+    }
+}
+
+impl std::error::Error for PositionError {}
 
 impl fmt::Display for Position {
     /// `epoch:offset`, the epoch as 16 hexadecimal digits.

@@ -11,7 +11,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use super::publication::Position;
 
 /// Takes the report, on whichever thread adds the last share. It must not block.
-type Done = dyn Fn(Report) + Send + Sync;
+type Done = dyn FnOnce(Report) + Send;
 
 /// Stands for "nothing was written" where the moment of the first write is kept.
 const NEVER: u64 = u64::MAX;
@@ -70,7 +70,7 @@ pub struct Report {
 impl Receipt {
     /// A receipt whose report goes to `done`: once, by the thread that adds the last share, or by the shard's if there
     /// is nobody to deliver to. `done` must not block.
-    pub fn new(done: Box<dyn Fn(Report) + Send + Sync>) -> Receipt {
+    pub fn new(done: Box<dyn FnOnce(Report) + Send>) -> Receipt {
         Receipt {
             place: OnceLock::new(),
             shares_left: AtomicUsize::new(0),
