@@ -21,6 +21,7 @@ mod tokens;
 
 pub use limits::{LimitInfo, Limits, Reload};
 pub use listener::{LISTENERS_MAX, ListenAddress, Listener, Listeners, Surface, UNIX_MODE};
+pub(crate) use reload::Additions;
 pub use rights::{Hosts, Rights};
 pub use secret::Secret;
 

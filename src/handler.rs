@@ -188,6 +188,15 @@ impl<'a> Peer<'a> {
     }
 }
 
+impl fmt::Debug for Peer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peer")
+            .field("id", &self.id)
+            .field("sent", &self.sent)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Sends each message back: `/echo`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Echo;

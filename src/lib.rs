@@ -110,7 +110,7 @@ pub use dialect::umbel_v1;
 pub use error::Error;
 pub use handle::{Counts, Handle, PendingReceipt, PublishError, ReloadError, Reloaded};
 pub use handler::{CloseCode, CloseReason, ConnectionId, Handler, Message, Peer};
-pub use hub::{Position, Report};
+pub use hub::{Position, PositionError, PublishOptions, Report};
 pub use net::binding::InheritedSocket;
 pub use protocol::{HostError, HostList, OriginError, OriginList, ProtocolError};
 pub use server::{BoundListener, Builder, Server};

@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::auth::Authority;
-use crate::config::{Config, Rights};
+use crate::config::{Additions, Config, Rights};
 use crate::connection::Settings;
 use crate::dialect::Dialects;
 use crate::error::Error;
-use crate::handle::Handle;
+use crate::handle::{Handle, Running};
 use crate::hub::ReactorId;
 use crate::metrics::Metrics;
 use crate::net;
@@ -43,7 +43,6 @@ const HANDOVER_MAX: usize = 256;
 
 /// How often the end of all threads is looked after while they end.
 const SUPERVISE_INTERVAL: Duration = Duration::from_millis(100);
-
 
 /// The parts of a server while it is put together.
 struct Assembly<'a> {
@@ -127,6 +126,7 @@ impl<'a> Assembly<'a> {
         policy: Policy,
         listeners: Vec<BoundListener>,
         acceptors: Acceptors,
+        additions: Additions,
     ) -> Result<Server, Error> {
         let Assembly {
             config,
@@ -167,7 +167,7 @@ impl<'a> Assembly<'a> {
                 Reactor::new(driver, inbox, id, context.clone())
             })
             .collect();
-        let handle = Handle::new(shared, mailboxes, started, config.clone());
+        let handle = Handle::new(shared, mailboxes, started, Running::new(config, additions));
         Ok(Server {
             handle,
             reactors,
@@ -202,6 +202,15 @@ pub struct Server {
     connections_max: usize,
     topic_rules: usize,
     policy: Policy,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("listeners", &self.listeners)
+            .field("connections_max", &self.connections_max)
+            .finish_non_exhaustive()
+    }
 }
 
 /// One of the server's threads, by its kind and number.

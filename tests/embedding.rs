@@ -6,59 +6,21 @@ mod support;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use serde_json::json;
 
+use support::embedded::{Embedded, builder, config};
 use support::peers::{Http, Incoming, WebSocket, connect};
 use support::umbel_v1::{JSON, Peer as ManyTopics, offer};
 use support::{frames, wait_until};
 use umbel::access::{AccessRequest, Action, Authorizer, Denied};
 use umbel::handler::PeerFull;
 use umbel::{
-    Access, Builder, CloseCode, CloseReason, Config, ConnectionId, Error, Handle, Handler,
-    Listener, Message, Peer, PublishError, Server,
+    Access, CloseCode, CloseReason, ConnectionId, Handler, Listener, Message, Peer, PublishError,
+    PublishOptions, Server,
 };
-
-/// A server on a thread of this process.
-struct Embedded {
-    handle: Handle,
-    address: SocketAddr,
-    thread: JoinHandle<Result<(), Error>>,
-}
-
-impl Embedded {
-    fn start(builder: Builder) -> Embedded {
-        let server = builder.bind().expect("a free port");
-        let (handle, address) = (server.handle(), server.local_addr());
-        let thread = thread::spawn(move || server.run());
-        Embedded {
-            handle,
-            address,
-            thread,
-        }
-    }
-
-    /// Shuts it down, and waits for its end.
-    fn end(self) {
-        self.handle.shutdown();
-        wait_until("the server ends", || self.thread.is_finished());
-        let outcome = self.thread.join().expect("no panic");
-        outcome.expect("nothing failed");
-    }
-}
-
-fn config() -> Config {
-    let mut config = Config::default();
-    config.listeners = vec![Listener::new(SocketAddr::from(([127, 0, 0, 1], 0)))];
-    config.reactors = 2;
-    config
-}
-
-fn builder() -> Builder {
-    Server::builder().config(config())
-}
 
 #[test]
 fn publish_from_many_threads() {
@@ -141,9 +103,10 @@ fn publish_receipts() {
         .map(|_| WebSocket::open(server.address, "/ws/a"))
         .collect();
     let deadline = Duration::from_secs(10);
-    let receipt = server
+    let (options, receipt) = PublishOptions::new().key("key").with_receipt();
+    server
         .handle
-        .publish_with_receipt("a", Some("key"), Message::Text("one"))
+        .publish_with("a", Message::Text("one"), options)
         .expect("it can be published");
     let report = receipt.wait(deadline).expect("it is written to everybody");
     assert_eq!((report.matched, report.written), (4, 4));
@@ -153,15 +116,20 @@ fn publish_receipts() {
     for subscriber in &mut subscribers {
         assert_eq!(subscriber.text(), "one");
     }
-    let receipt = server
+    let (options, receipt) = PublishOptions::new().with_receipt();
+    server
         .handle
-        .publish_with_receipt("nobody", None, Message::Binary(&[1]))
+        .publish_with("nobody", Message::Binary(&[1]), options)
         .expect("it can be published");
     let report = receipt.wait(deadline).expect("there is nobody to wait for");
     assert_eq!((report.matched, report.last_write_us), (0, None));
     let error = server
         .handle
-        .publish_with_key("a", "no\nkey", Message::Text("x"))
+        .publish_with(
+            "a",
+            Message::Text("x"),
+            PublishOptions::new().key("no\nkey"),
+        )
         .expect_err("a control character");
     assert!(matches!(error, PublishError::InvalidKey(_)), "{error}");
     server.end();

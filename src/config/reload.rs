@@ -1,8 +1,24 @@
 //! Settings that a reload leaves alone.
 
-use super::{Config, Limits, Reload};
+use super::{Config, Limits, Listener, Reload};
+use crate::topic::TopicRule;
+
+/// Settings that a program gives besides its configuration. They stand behind those of any configuration.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Additions {
+    /// Listeners.
+    pub(crate) listeners: Vec<Listener>,
+    /// Rules for topics.
+    pub(crate) topic_rules: Vec<TopicRule>,
+}
 
 impl Config {
+    /// Adds what a program gave besides.
+    pub(crate) fn add(&mut self, additions: &Additions) {
+        self.listeners.extend_from_slice(&additions.listeners);
+        self.topic_rules.extend_from_slice(&additions.topic_rules);
+    }
+
     /// Keeps from a running configuration what cannot change while it runs. Gives the names of what would be other.
     pub(crate) fn keep_started(&mut self, running: &Config) -> Vec<&'static str> {
         let mut kept = Vec::new();

@@ -47,7 +47,8 @@ impl std::error::Error for ReloadError {}
 impl Handle {
     /// Lets the server go on with other settings: rights, tokens, origins, topic rules and limits. It returns before they
     /// have reached all reactors, which is within a tick of each, and all topics, which are brought to their rules in
-    /// bounded steps. What needs a restart stays as it was, and is named.
+    /// bounded steps. What needs a restart stays as it was, and is named. Listeners and topic rules of the
+    /// [`Builder`](crate::Builder) stay beside those of the configuration.
     ///
     /// Rights of open connections are judged again. A subscription that is no longer allowed ends: on a connection of
     /// umbel.v1 with `unsubscribed`, elsewhere with the connection, by 4403.
@@ -71,12 +72,13 @@ impl Handle {
 
     fn take_config(&self, mut config: Config) -> Result<Reloaded, ReloadError> {
         let mut running = self.running();
+        config.add(&running.additions);
         let by_code = matches!(*self.shared.authority, Authority::Embedder(_));
         if by_code {
             config.leave_rights_to_code();
         }
         config.check().map_err(ReloadError::Config)?;
-        let needs_restart = config.keep_started(&running);
+        let needs_restart = config.keep_started(&running.config);
         // What is new has to fit what stays.
         config.check().map_err(ReloadError::Config)?;
         let rights = config.rights().map_err(ReloadError::Config)?;
@@ -103,7 +105,7 @@ impl Handle {
         let publication_bytes_max = config.limits.publication_bytes_max;
         self.publication_bytes_max
             .store(publication_bytes_max, Ordering::Relaxed);
-        *running = config;
+        running.config = config;
         for mailbox in self.mailboxes.iter() {
             mailbox.wake();
         }
@@ -126,13 +128,23 @@ pub(super) fn wall_seconds() -> u64 {
 }
 
 impl Config {
-    /// Rights are decided by code, so the configuration need not say them.
-    pub(crate) fn leave_rights_to_code(&mut self) {
-        for access in [&mut self.publish, &mut self.subscribe, &mut self.observe] {
-            access.get_or_insert(Access::Nobody);
+    /// Rights are decided by code, so the configuration need not say them. Gives the names of those that it says.
+    pub(crate) fn leave_rights_to_code(&mut self) -> Vec<&'static str> {
+        let mut idle = Vec::new();
+        let rights = [
+            ("publish", &mut self.publish),
+            ("subscribe", &mut self.subscribe),
+            ("observe", &mut self.observe),
+        ];
+        for (name, access) in rights {
+            match access {
+                Some(_) => idle.push(name),
+                None => *access = Some(Access::Nobody),
+            }
         }
         if Listeners::of(&self.listeners).are_open() {
             self.origins.get_or_insert(Origins::Loopback);
         }
+        idle
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::publication::REFERENCE_COUNTS_BYTES;
-use super::receipt::Receipt;
+use super::receipt::{Receipt, Report};
 
 /// Bytes of a publication's key.
 pub const KEY_BYTES_MAX: usize = 255;
@@ -88,6 +88,27 @@ impl Extras {
 }
 
 /// Options of a publish: fields that the message carries besides its payload. The default is none of them.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use umbel::{Message, PublishOptions, Server};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = Server::builder().listen(([127, 0, 0, 1], 0).into()).bind()?;
+/// # let handle = server.handle();
+/// # let thread = std::thread::spawn(move || server.run());
+/// let tea = PublishOptions::new().key("tea");
+/// handle.publish_with("prices", Message::Text("4.20"), tea)?;
+///
+/// // What became of it, for a program that waits for that.
+/// let (options, receipt) = PublishOptions::new().key("tea").with_receipt();
+/// handle.publish_with("prices", Message::Text("4.30"), options)?;
+/// let report = receipt.wait(Duration::from_secs(5)).expect("nobody subscribes");
+/// assert_eq!(report.matched, 0);
+/// # handle.shutdown();
+/// # thread.join().unwrap()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PublishOptions {
     pub(super) extras: Option<Box<Extras>>,
@@ -303,6 +324,15 @@ impl PublishOptions {
     #[must_use]
     pub fn ttl_ms(mut self, ttl_ms: u64) -> PublishOptions {
         self.extras_mut().ttl_ms = Some(ttl_ms);
+        self
+    }
+
+    /// Sets code that gets the report once everything is written or queued. It is called once at most, on a thread of the
+    /// server's or in the call that publishes, so it must not wait. It is for one publish, and replaces an earlier one.
+    #[must_use]
+    pub fn on_receipt(mut self, take: impl FnOnce(Report) + Send + 'static) -> PublishOptions {
+        let receipt = Receipt::new(Box::new(take));
+        self.extras_mut().receipt = Some(Arc::new(receipt));
         self
     }
 

@@ -1,5 +1,6 @@
 //! The builder: what a server is put together from.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use super::{Assembly, Policy, Server, listening};
 use crate::auth::Authority;
 use crate::auth::access::Authorizer;
 use crate::auth::tokens::TokenRights;
-use crate::config::{Config, ConfigError, Listener};
+use crate::config::{Additions, Config, ConfigError, Listener};
 use crate::dialect::Dialects;
 use crate::error::Error;
 use crate::handler::{Echo, Handler};
@@ -16,28 +17,35 @@ use crate::route::check_own_path;
 use crate::shared::OwnEndpoint;
 use crate::topic::TopicRule;
 
+/// Path of the server's own handler.
+const ECHO_PATH: &str = "/echo";
+
 /// Puts a server together. See [`Server::builder`].
+///
+/// What several calls say is added up, in whichever order they come. Where they contradict each other, as two
+/// configurations do, [`bind`](Builder::bind) refuses.
 pub struct Builder {
-    config: Config,
+    config: Option<Config>,
+    additions: Additions,
     authorizer: Option<Arc<dyn Authorizer>>,
     routes: Vec<OwnEndpoint>,
     dialects: Dialects,
     inherited: Vec<(String, InheritedSocket)>,
+    /// The first setting that was given again.
+    contradiction: Option<ConfigError>,
 }
 
 impl Builder {
     /// That of the defaults.
     pub(super) fn new() -> Builder {
-        let echo = OwnEndpoint {
-            path: "/echo".into(),
-            handler: Arc::new(Echo),
-        };
         Builder {
-            config: Config::default(),
+            config: None,
+            additions: Additions::default(),
             authorizer: None,
-            routes: vec![echo],
+            routes: Vec::new(),
             dialects: Dialects::default(),
             inherited: Vec::new(),
+            contradiction: None,
         }
     }
 
@@ -49,15 +57,34 @@ impl Builder {
         self
     }
 
-    /// Settings of the server. Without this call it is [`Config::default`].
+    /// Settings of the server. Without this call they are those of [`Config::default`]. Its listeners and topic rules come
+    /// before those of the builder, and stay beside them.
     #[must_use]
     pub fn config(mut self, config: Config) -> Builder {
-        self.config = config;
+        if self.config.is_some() {
+            self.contradict("config", "given twice", "put all of it into one");
+        }
+        self.config = Some(config);
         self
     }
 
     /// Address to listen on; port 0 lets the system choose. It may be called again, for one more. Without a listener, of the
     /// configuration or of the builder, the server listens on 127.0.0.1:8080.
+    ///
+    /// ```
+    /// use std::net::SocketAddr;
+    /// use umbel::{Config, Server};
+    ///
+    /// # fn main() -> Result<(), umbel::Error> {
+    /// let mut config = Config::default();
+    /// config.reactors = 1;
+    /// let address = SocketAddr::from(([127, 0, 0, 1], 0));
+    /// // In either order: the configuration takes nothing away.
+    /// let server = Server::builder().listen(address).config(config).bind()?;
+    /// assert_ne!(server.local_addr().port(), 8080);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn listen(self, address: SocketAddr) -> Builder {
         self.listener(Listener::new(address))
@@ -76,7 +103,7 @@ impl Builder {
     /// ```
     #[must_use]
     pub fn listener(mut self, listener: Listener) -> Builder {
-        self.config.listeners.push(listener);
+        self.additions.listeners.push(listener);
         self
     }
 
@@ -88,7 +115,8 @@ impl Builder {
         self
     }
 
-    /// Adds a rule for the topics of a pattern, behind earlier ones. The first rule that matches a topic counts.
+    /// Adds a rule for the topics of a pattern. It stands behind earlier ones and those of the configuration; the first rule
+    /// that matches a topic counts. A [reload](crate::Handle::reload) keeps it.
     ///
     /// ```
     /// # use umbel::{Server, TopicRuleError};
@@ -99,16 +127,20 @@ impl Builder {
     /// ```
     #[must_use]
     pub fn topic_rule(mut self, rule: TopicRule) -> Builder {
-        self.config.topic_rules.push(rule);
+        self.additions.topic_rules.push(rule);
         self
     }
 
-    /// Adds an endpoint of your own at this exact path. The path begins with `/`. A later one replaces an earlier one.
-    /// [`bind`](Builder::bind) refuses a path that no request could reach: one of the server's own, such as those under
-    /// `/ws/`, and one that no request line holds as it is written, such as `/a b` for `/a%20b`.
+    /// Adds an endpoint of your own at this exact path. The path begins with `/`. At `/echo` it replaces the server's own.
+    /// [`bind`](Builder::bind) refuses a path that has a handler already, and one that no request could reach: one of the
+    /// server's own, such as those under `/ws/`, and one that no request line holds as it is written, such as `/a b` for
+    /// `/a%20b`.
     #[must_use]
     pub fn handler(mut self, path: &str, handler: impl Handler) -> Builder {
-        self.routes.retain(|route| *route.path != *path);
+        if self.routes.iter().any(|route| *route.path == *path) {
+            let way_out = "there is a handler at this path already; take another one";
+            self.contradict("handler", path.escape_debug(), way_out);
+        }
         self.routes.push(OwnEndpoint {
             path: path.into(),
             handler: Arc::new(handler),
@@ -116,10 +148,15 @@ impl Builder {
         self
     }
 
-    /// Sets the code that decides about rights. It replaces the configuration's `publish`, `subscribe` and `observe`. It is
-    /// asked whatever `Host` a request names, unless the configuration lists `hosts`.
+    /// Sets the code that decides about rights. The configuration's `publish`, `subscribe` and `observe` decide nothing
+    /// then: [`bind`](Builder::bind) warns in the log of those that are set. It is asked whatever `Host` a request names,
+    /// unless the configuration lists `hosts`.
     #[must_use]
     pub fn authorizer(mut self, authorizer: impl Authorizer) -> Builder {
+        if self.authorizer.is_some() {
+            let way_out = "one authorizer decides; let it ask the other";
+            self.contradict("authorizer", "given twice", way_out);
+        }
         self.authorizer = Some(Arc::new(authorizer));
         self
     }
@@ -127,34 +164,65 @@ impl Builder {
     /// Takes the port. Connections that come from here on wait until [`Server::run`].
     ///
     /// # Errors
-    /// When a setting cannot stand, the address cannot be listened on, or an event loop cannot be set up.
+    /// When a setting cannot stand or contradicts another, the address cannot be listened on, or an event loop cannot be set
+    /// up.
     pub fn bind(mut self) -> Result<Server, Error> {
-        if self.authorizer.is_some() {
-            self.config.leave_rights_to_code();
+        if let Some(contradiction) = self.contradiction.take() {
+            return Err(contradiction.into());
         }
-        self.config.check()?;
+        let mut config = self.config.take().unwrap_or_default();
+        config.add(&self.additions);
+        if self.authorizer.is_some() {
+            for setting in config.leave_rights_to_code() {
+                log::warn!("{setting} is set and decides nothing: the program's authorizer does");
+            }
+        }
+        config.check()?;
         for OwnEndpoint { path, .. } in &self.routes {
-            check_own_path(path, self.config.limits.target_bytes_max, &self.dialects)
+            check_own_path(path, config.limits.target_bytes_max, &self.dialects)
                 .map_err(|why| ConfigError::new("handler", path.escape_debug(), why))?;
         }
-        for warning in self.config.warnings() {
+        for warning in config.warnings() {
             log::warn!("{warning}");
         }
-        let rights = self.config.rights()?;
+        if !self.routes.iter().any(|route| *route.path == *ECHO_PATH) {
+            let (path, handler) = (ECHO_PATH.into(), Arc::new(Echo));
+            self.routes.push(OwnEndpoint { path, handler });
+        }
+        let rights = config.rights()?;
         let policy = Policy {
             rights: rights.clone(),
             by_code: self.authorizer.is_some(),
         };
         let authority = match self.authorizer.take() {
             Some(authorizer) => {
-                let bytes_max = self.config.limits.authorizer_head_bytes_total_max;
+                let bytes_max = config.limits.authorizer_head_bytes_total_max;
                 Authority::of_embedder(authorizer, bytes_max)
             }
             None => Authority::Tokens(TokenRights::new(&rights)),
         };
         let (listeners, acceptors) =
-            listening::bind(&self.config, self.inherited, self.config.reactor_count())?;
+            listening::bind(&config, self.inherited, config.reactor_count())?;
         let parts = (rights, authority, self.routes, self.dialects);
-        Assembly::new(&self.config, parts, &listeners)?.finish(policy, listeners, acceptors)
+        let assembly = Assembly::new(&config, parts, &listeners)?;
+        assembly.finish(policy, listeners, acceptors, self.additions)
+    }
+
+    /// Notes that a setting was given again. The first one is told.
+    fn contradict(&mut self, setting: &str, value: impl fmt::Display, way_out: &str) {
+        let error = ConfigError::new(setting, value, way_out);
+        self.contradiction.get_or_insert(error);
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let paths: Vec<_> = self.routes.iter().map(|route| &route.path).collect();
+        f.debug_struct("Builder")
+            .field("config", &self.config)
+            .field("additions", &self.additions)
+            .field("handlers", &paths)
+            .field("inherited", &self.inherited)
+            .finish_non_exhaustive()
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! - [`Server`] starts the real binary on a port of the system's choosing and ends it with the test.
 //! - [`Wire`] is one TCP connection that sends and expects bytes: requests, responses, frames.
+//! - [`embedded`] is a server inside the test's own process.
 //! - [`frames`] writes and reads RFC 6455 frames by hand, for peers that a library would not let misbehave.
 //! - [`peers`] has a WebSocket, an event stream and an HTTP connection that hide the bytes where those do not matter.
 //! - [`v1`] speaks the dialects with many topics on one connection.
@@ -19,6 +20,7 @@
 pub mod canary;
 pub mod catch_up;
 pub mod crowd;
+pub mod embedded;
 pub mod frames;
 pub mod peers;
 pub mod process;

@@ -1,0 +1,134 @@
+//! Publishing from inside the process.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, bounded};
+
+use super::Handle;
+use crate::connection::Message;
+use crate::dialect::check_key;
+use crate::hub::{Command, Origin, Publication, PublishOptions, Report};
+use crate::topic::Topic;
+
+impl PublishOptions {
+    /// Nothing besides topic and message.
+    #[must_use]
+    pub fn new() -> PublishOptions {
+        PublishOptions::default()
+    }
+
+    /// A receipt to wait for, in the place of [`on_receipt`](PublishOptions::on_receipt).
+    pub fn with_receipt(self) -> (PublishOptions, PendingReceipt) {
+        // The one report finds room always.
+        let (sender, receiver) = bounded(1);
+        let options = self.on_receipt(move |report| {
+            // It fails only if nobody waits any more.
+            let _ = sender.try_send(report);
+        });
+        (options, PendingReceipt { receiver })
+    }
+}
+
+impl Handle {
+    /// Publishes a message to a topic. It is in the topic's order when this returns, and on its way to all
+    /// subscribers. Never blocks.
+    ///
+    /// # Errors
+    /// When the topic or the size cannot stand, or more is being published than is delivered.
+    pub fn publish(&self, topic: &str, message: Message<'_>) -> Result<(), PublishError> {
+        self.publish_with(topic, message, PublishOptions::new())
+    }
+
+    /// Publishes a message with what else it carries. As [`publish`](Handle::publish) otherwise.
+    ///
+    /// # Errors
+    /// As [`publish`](Handle::publish), and when an option cannot stand.
+    pub fn publish_with(
+        &self,
+        topic: &str,
+        message: Message<'_>,
+        options: PublishOptions,
+    ) -> Result<(), PublishError> {
+        let topic = Topic::from_text(topic)
+            .map_err(|refusal| PublishError::InvalidTopic(refusal.reason.into_owned()))?;
+        let payload = message.payload();
+        let bytes_max = self.publication_bytes_max.load(Ordering::Relaxed);
+        if payload.len() > bytes_max {
+            return Err(PublishError::TooBig {
+                bytes: payload.len(),
+                bytes_max,
+            });
+        }
+        let now_us = self.started.elapsed().as_micros() as u64;
+        if let Some(key) = options.extras().and_then(|extras| extras.key.as_deref()) {
+            check_key(key).map_err(|reason| PublishError::InvalidKey(reason.to_owned()))?;
+        }
+        let publication = Publication::new(message.kind(), payload, now_us).with_options(options);
+        let command = Command::Publish {
+            topic,
+            publication: Arc::new(publication),
+            origin: Origin::Detached,
+        };
+        self.shared
+            .shards
+            .submit(command, None)
+            .map_err(|_| PublishError::Full)
+    }
+}
+
+/// A receipt that is still to come: the publication is being written.
+#[derive(Debug)]
+pub struct PendingReceipt {
+    receiver: Receiver<Report>,
+}
+
+impl PendingReceipt {
+    /// Waits for the report of the publication, at most for `timeout`. None: the writes are not
+    /// done by then, or the server has ended, and then they never will be. May be called again.
+    pub fn wait(&self, timeout: Duration) -> Option<Report> {
+        self.receiver.recv_timeout(timeout).ok()
+    }
+}
+
+/// Reason that a message was not published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// What was given is no topic; the text says why.
+    InvalidTopic(String),
+    /// What was given is no key; the text says why.
+    InvalidKey(String),
+    /// It is longer than `publication_bytes_max`.
+    TooBig {
+        /// Its length.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// More is being published than is delivered; try again a little later.
+    Full,
+}
+
+impl fmt::Display for PublishError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PublishError::InvalidTopic(reason) | PublishError::InvalidKey(reason) => {
+                f.write_str(reason)
+            }
+            PublishError::TooBig { bytes, bytes_max } => {
+                write!(
+                    f,
+                    "{bytes} bytes are more than publication_bytes_max allows ({bytes_max})"
+                )
+            }
+            PublishError::Full => {
+                f.write_str("more is being published than is delivered; try again")
+            }
+        }
+    }
+}
+
+impl std::error::Error for PublishError {}
