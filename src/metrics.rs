@@ -135,6 +135,8 @@ pub struct ReactorMetrics {
     pub inbound_bytes: Cell,
     /// Gauge: topics with subscribers here.
     pub topics: Cell,
+    /// Gauge: bytes that subscriptions to topics count as.
+    pub subscription_bytes: Cell,
     /// Gauge: patterns with subscribers here.
     pub patterns: Cell,
     /// Gauge: effects that wait in the mailbox.
@@ -194,6 +196,11 @@ impl Metrics {
             dialects: dialects.into(),
             reloads: Reloads::default(),
         }
+    }
+
+    /// Number of reactors, one at least.
+    pub fn reactor_count(&self) -> usize {
+        self.reactors.len().max(1)
     }
 
     /// The cells of one reactor.

@@ -12,7 +12,7 @@ use crate::dialect::{
 };
 use crate::fanout::patterns;
 use crate::fanout::subscribed::{Membership, Subscribed};
-use crate::fanout::topics::SubscribeError;
+use crate::fanout::topics::{SUBSCRIPTION_BYTES, SubscribeError};
 use crate::handler::ConnectionId;
 use crate::hub::{Command, Join, Origin, Publication, Start};
 use crate::shared::Lifecycle;
@@ -214,20 +214,14 @@ impl Application {
             Target::Pattern(pattern) => Action::SubscribePattern(pattern.as_str()),
         };
         self.authorize_command(turn, id, action)?;
-        let subscriptions_max = self.shared.settings.limits.subscriptions_max;
-        let Some(many) = self.multi_subscriptions.get_mut(turn.subscribed) else {
-            return Ok(());
-        };
-        if many.subscriptions.get(&target).is_some() {
-            let reason = "this connection has this subscription already";
-            return Err(error(ErrorCode::AlreadySubscribed, reason));
-        } else if many.subscriptions.len() >= subscriptions_max {
-            let reason = "this connection has as many subscriptions as subscriptions_max allows";
-            return Err(error(ErrorCode::TooManySubscriptions, reason));
-        }
+        self.check_room(turn.subscribed, &target)
+            .map_err(|(code, reason)| error(code, reason))?;
         let topic = match target {
             Target::Topic(topic) => topic,
             Target::Pattern(pattern) => return self.subscribe_pattern(turn, id, &pattern),
+        };
+        let Some(many) = self.multi_subscriptions.get_mut(turn.subscribed) else {
+            return Ok(());
         };
         let request = many.next_request();
         let asked = Application::replay_work(&self.shared.settings, &topic, start);
@@ -237,18 +231,58 @@ impl Application {
             start,
             info: many.info.clone(),
         };
-        self.ask_to_join(&topic, question, Some(&mut turn.answer))
+        let place = self
+            .ask_to_join(&topic, question, Some(&mut turn.answer))
             .map_err(|begun| not_begun(id, begun))?;
         if matches!(turn.answer, Answer::End(_)) {
             // The hub was not asked, so nobody will end what is noted here.
             return Ok(());
         }
+        // In memory that the topic's subscribers share.
+        let topic = self.topics.topic_at(place).cloned().unwrap_or(topic);
         if let Some(many) = self.multi_subscriptions.get_mut(turn.subscribed) {
             let membership = Membership::Joining { request, id };
             many.subscriptions.insert(Target::Topic(topic), membership);
             many.begin_question(request, asked);
+            self.multi_subscriptions.topics += 1;
         }
         Ok(())
+    }
+
+    /// Whether a connection may have one more subscription.
+    fn check_room(
+        &self,
+        subscribed: Subscribed,
+        target: &Target,
+    ) -> Result<(), (ErrorCode, &'static str)> {
+        let Some(many) = self.multi_subscriptions.get(subscribed) else {
+            return Ok(());
+        };
+        if many.subscriptions.get(target).is_some() {
+            let reason = "this connection has this subscription already";
+            return Err((ErrorCode::AlreadySubscribed, reason));
+        }
+        let limits = &self.shared.settings.limits;
+        let is_full = self.subscription_bytes() >= self.subscription_bytes_max();
+        let reason = if many.subscriptions.len() >= limits.subscriptions_max {
+            "this connection has as many subscriptions as subscriptions_max allows"
+        } else if is_full && matches!(target, Target::Topic(_)) {
+            "the server has as many bytes of subscriptions as subscription_bytes_total_max allows"
+        } else {
+            return Ok(());
+        };
+        Err((ErrorCode::TooManySubscriptions, reason))
+    }
+
+    /// Bytes that the subscriptions to topics here count as.
+    pub(super) fn subscription_bytes(&self) -> usize {
+        self.topics.bytes() + self.multi_subscriptions.topics * SUBSCRIPTION_BYTES
+    }
+
+    /// This reactor's part of what they may.
+    fn subscription_bytes_max(&self) -> usize {
+        let bytes_max = self.shared.settings.limits.subscription_bytes_total_max;
+        bytes_max / self.shared.metrics.reactor_count()
     }
 
     /// Subscribes a connection by a pattern that it has not got.
@@ -275,7 +309,7 @@ impl Application {
         Ok(())
     }
 
-    /// Asks the hub about a topic, and notes in the table that somebody does. `answer`: the connection can be held until
+    /// Asks the hub about a topic, and notes in the table that somebody does; gives its place there. `answer`: the connection can be held until
     /// the hub takes the question, and is if it does not; or has been held already.
     ///
     /// # Errors
@@ -285,7 +319,7 @@ impl Application {
         topic: &Topic,
         question: Question,
         answer: Option<&mut Answer>,
-    ) -> Result<(), SubscribeError> {
+    ) -> Result<u32, SubscribeError> {
         let (shards, reactor) = (Arc::clone(&self.shared.shards), self.reactor);
         let (id, mut deferred) = (question.connection, None);
         // Behind what the hub has yet to take from this connection, as that it is no longer present here.
@@ -318,7 +352,7 @@ impl Application {
                 self.topics.end_join(place);
             }
         }
-        Ok(())
+        Ok(place)
     }
 
     /// Subscribes a connection by a pattern. Every publication that is placed from here on is matched.
@@ -418,6 +452,7 @@ impl Application {
 
     /// Ends a subscription that a connection had. One to a topic that the hub has yet to answer ends when it does.
     pub fn leave(&mut self, id: ConnectionId, target: &Target, membership: Membership, form: Form) {
+        self.multi_subscriptions.topics -= usize::from(matches!(target, Target::Topic(_)));
         match (target, membership) {
             (Target::Topic(topic), Membership::Live { place, member }) => {
                 self.topics.remove_member(place, member, form);

@@ -155,6 +155,8 @@ impl Application {
         metrics.deflate_saved_bytes.set(self.deflation.saved_bytes);
         metrics.topics.set(self.topics.len() as u64);
         metrics.patterns.set(self.patterns.len() as u64);
+        let bytes = self.subscription_bytes() as u64;
+        metrics.subscription_bytes.set(bytes);
     }
 
     /// The one place where events become actions.

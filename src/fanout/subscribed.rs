@@ -73,6 +73,8 @@ impl From<Subscription> for Subscribed {
 pub struct MultiSubscriptions {
     entries: Slab<MultiSubscription>,
     shrink: Shrink,
+    /// Their subscriptions to topics, those included that are on their way out.
+    pub topics: usize,
 }
 
 impl MultiSubscriptions {

@@ -37,6 +37,16 @@ struct LocalSubscribers {
 
 const NO_QUEUE: u32 = u32::MAX;
 
+/// Bytes that a topic counts as besides its name: in this table, in the hub, and the list of its members.
+const TOPIC_BYTES: usize = 448;
+
+/// Bytes that a subscription of a connection of many topics counts as: with its connection, and among the topic's members.
+pub const SUBSCRIPTION_BYTES: usize = 144;
+
+fn bytes_of(topic: &Topic) -> usize {
+    TOPIC_BYTES + topic.as_str().len()
+}
+
 // There may be as many topics as connections.
 const _: () = assert!(size_of::<LocalSubscribers>() <= 16);
 
@@ -84,6 +94,8 @@ const PLACES_MAX: usize = ExtrasRef::PLACE as usize;
 pub struct Topics {
     reactor: ReactorId,
     topics_max: usize,
+    /// Bytes that the topics of the table count as.
+    bytes: usize,
     table: TopicTable<LocalSubscribers>,
     next_generation: u32,
     /// Topics with publications of this tick, in the order of the first one.
@@ -108,6 +120,7 @@ impl Topics {
         Topics {
             reactor,
             topics_max: topics_max.min(PLACES_MAX),
+            bytes: 0,
             table: TopicTable::default(),
             next_generation: 0,
             delivering: Vec::new(),
@@ -128,6 +141,11 @@ impl Topics {
     /// Topics in the table.
     pub fn len(&self) -> usize {
         self.table.len()
+    }
+
+    /// Bytes that they count as.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Whether the table is empty.
@@ -341,6 +359,7 @@ impl Topics {
             subscribers: Subscribers::NONE,
             extras_ref: ExtrasRef::NONE,
         };
+        self.bytes += bytes_of(&topic);
         let place = self.table.insert(topic, state);
         debug_assert_eq!(place, local.index);
         place
@@ -385,7 +404,9 @@ impl Topics {
             }) {
                 return true;
             }
-            self.table.remove(place);
+            if let Some((topic, _)) = self.table.remove(place) {
+                self.bytes -= bytes_of(&topic);
+            }
             false
         });
         self.forsaken = forsaken;

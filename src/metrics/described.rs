@@ -132,6 +132,11 @@ pub(super) const GAUGES: &[Described] = &[
         |r| &r.inbound_bytes,
     ),
     (
+        "subscription_bytes",
+        "Bytes that count towards subscription_bytes_total_max",
+        |r| &r.subscription_bytes,
+    ),
+    (
         "topics",
         "Topics with subscribers, summed over the reactors",
         |r| &r.topics,

@@ -9,3 +9,4 @@ mod outboxes;
 mod patterns;
 #[path = "../support/mod.rs"]
 mod support;
+mod totals;
