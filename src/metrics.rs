@@ -151,6 +151,10 @@ pub struct ReactorMetrics {
     pub messages_deflated: Cell,
     /// Bytes by which those were shorter.
     pub deflate_saved_bytes: Cell,
+    /// Publishes that were carried out before, by their key.
+    pub publish_replays: Cell,
+    /// Publishes refused for their idempotency key.
+    pub key_refusals: Cell,
     /// Times that a full hub held a publisher back.
     pub publish_holds: Cell,
     /// Times that a connection's commands were left for a later tick.
@@ -372,6 +376,9 @@ impl Collector for Scrape {
         encode_gauge(e, "hub_patterns", help, self.hub.patterns as u64)?;
         let help = "Bytes that count towards pattern_bytes_total_max";
         encode_gauge(e, "pattern_bytes", help, self.hub.pattern_bytes as u64)?;
+        let help = "Bytes that count towards idempotency_bytes_total_max";
+        let bytes = self.hub.idempotency_bytes as u64;
+        encode_gauge(e, "idempotency_bytes", help, bytes)?;
         let help = "Bytes that count towards history_bytes_total_max";
         encode_gauge(e, "history_bytes", help, self.hub.history_bytes as u64)?;
         let publications = self.hub.history_publications as u64;

@@ -10,9 +10,9 @@
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, RandomState};
-use std::sync::TryLockError;
+use std::sync::{Arc, TryLockError};
 
-use crate::hub::{Command, CommandRoute, Effect, ReactorId, Shard, ShardSettings};
+use crate::hub::{Command, CommandRoute, Effect, KeyBudget, ReactorId, Shard, ShardSettings};
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use crate::sync::{Mutex, MutexGuard, Receiver, Sender, TrySendError, bounded};
 use crate::topic::Topic;
@@ -60,6 +60,8 @@ pub struct Shards {
     outlets: Box<[Box<dyn Outlet>]>,
     shard_map: ShardMap,
     bytes_max: usize,
+    /// Room for idempotency keys.
+    keys: Arc<KeyBudget>,
     /// Of each reactor. Only its own thread writes.
     tick_visits: Box<[TickVisits]>,
     /// Patterns of all connections.
@@ -82,6 +84,8 @@ pub struct HubCounts {
     pub history_bytes: usize,
     /// Publications in histories.
     pub history_publications: usize,
+    /// Bytes that count towards what idempotency keys may hold.
+    pub idempotency_bytes: usize,
     /// Patterns with subscribers; equal ones of several reactors count once.
     pub patterns: usize,
     /// Bytes that count towards what patterns may hold.
@@ -188,6 +192,7 @@ impl Shards {
             patterns: SharedPatterns::new(),
             outlets: outlets.into(),
             shard_map: ShardMap::Random(RandomState::new()),
+            keys: Arc::clone(&settings.keys.budget),
             bytes_max: limits.bytes_max,
             work,
             inline,
@@ -312,6 +317,11 @@ impl Shards {
         self.work.try_send(usize::MAX).is_ok()
     }
 
+    /// Whether idempotency keys are remembered.
+    pub fn has_keys(&self) -> bool {
+        self.keys.bytes() > 0
+    }
+
     /// Commands that wait, over all shards.
     pub fn queued(&self) -> usize {
         self.cells.iter().map(|cell| cell.queue.len()).sum()
@@ -351,6 +361,7 @@ impl Shards {
             topics: sum(|cell| &cell.topics),
             history_bytes: sum(|cell| &cell.history_bytes),
             history_publications: sum(|cell| &cell.history_publications),
+            idempotency_bytes: self.keys.bytes(),
             patterns: self.patterns.len(),
             pattern_bytes: self.patterns.bytes(),
         }
@@ -404,11 +415,6 @@ impl Shards {
             };
             cell.queued_bytes
                 .fetch_sub(command.bytes(), Ordering::AcqRel);
-            if matches!(command, Command::Publish { .. }) {
-                // Only the holder of the lock writes, so this need not be one operation.
-                let publications = cell.publications.load(Ordering::Relaxed) + 1;
-                cell.publications.store(publications, Ordering::Relaxed);
-            }
             let made = state
                 .shard
                 .handle_command(command, &self.patterns, &mut state.effects);
@@ -460,6 +466,8 @@ impl Cell {
 
     /// Shows what the shard counts, for scrapes.
     fn show(&self, shard: &Shard) {
+        self.publications
+            .store(shard.publications(), Ordering::Relaxed);
         for (cell, count) in [
             (&self.topics, shard.topic_count()),
             (&self.history_bytes, shard.history_bytes()),

@@ -55,6 +55,7 @@ fn command(words: &[&str]) -> Command<'static> {
             kind: Kind::Text,
             payload: text.as_bytes().to_vec().into(),
             options: PublishOptions::default(),
+            once: None,
             wants_receipt: false,
         },
         ["unsubscribe", name] => Command::Unsubscribe {

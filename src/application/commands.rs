@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::{Application, CommandContext, ConnectionContext};
+use super::{Application, CommandContext, ConnectionContext, PeerIp};
 use crate::auth::access::Action;
 use crate::auth::table::IdentityHandle;
 use crate::connection::{Answer, CloseReason, Hold, Message};
@@ -14,7 +14,7 @@ use crate::fanout::patterns;
 use crate::fanout::subscribed::{Membership, Subscribed};
 use crate::fanout::topics::{SUBSCRIPTION_BYTES, SubscribeError};
 use crate::handler::ConnectionId;
-use crate::hub::{Command, Join, Origin, Publication, Start};
+use crate::hub::{Command, Join, Start};
 use crate::shared::Lifecycle;
 use crate::shared::brought::Fate;
 use crate::topic::Pattern;
@@ -36,9 +36,10 @@ pub struct Question {
 
 /// One message of commands, while it is carried out.
 pub(super) struct CommandTurn<'t> {
-    id: ConnectionId,
+    pub(super) id: ConnectionId,
     pub subscribed: Subscribed,
-    identity: IdentityHandle,
+    pub(super) identity: IdentityHandle,
+    pub(super) peer_ip: PeerIp<'t>,
     encoding: Encoding,
     dialects: &'t Dialects,
     /// The payload of the message of replies that is being made.
@@ -78,7 +79,7 @@ impl CommandTurn<'_> {
     }
 
     /// Whether the connection has been told to end.
-    fn is_ending(&self) -> bool {
+    pub(super) fn is_ending(&self) -> bool {
         matches!(self.answer, Answer::End(_))
     }
 }
@@ -100,6 +101,7 @@ impl Application {
             id: current.id,
             subscribed: *current.subscribed,
             identity: *current.identity,
+            peer_ip: current.peer_ip,
             encoding,
             dialects: &dialects,
             message: Vec::new(),
@@ -151,6 +153,7 @@ impl Application {
             id: context.id,
             subscribed: *context.subscribed,
             identity: *context.identity,
+            peer_ip: &|| None,
             encoding,
             dialects: &dialects,
             message: Vec::new(),
@@ -381,7 +384,8 @@ impl Application {
         let Some(many) = self.multi_subscriptions.get_mut(subscribed) else {
             return Ok(());
         };
-        if many.pattern_bytes + bytes > limits.pattern_bytes_max {
+        let sum = many.pattern_bytes as usize + bytes;
+        if sum > limits.pattern_bytes_max {
             return Err(
                 "this connection has as many bytes of patterns as pattern_bytes_max allows",
             );
@@ -396,7 +400,7 @@ impl Application {
                 "the server has as many bytes of patterns as pattern_bytes_total_max allows",
             );
         }
-        many.pattern_bytes += bytes;
+        many.pattern_bytes = u32::try_from(sum).unwrap_or(u32::MAX);
         Ok(())
     }
 
@@ -404,7 +408,7 @@ impl Application {
     fn discount_pattern(&mut self, subscribed: Subscribed, pattern: &Pattern) {
         let bytes = patterns::bytes_of(pattern);
         if let Some(many) = self.multi_subscriptions.get_mut(subscribed) {
-            many.pattern_bytes -= bytes;
+            many.pattern_bytes = many.pattern_bytes.saturating_sub(bytes as u32);
         }
         self.discount_patterns(bytes);
     }
@@ -484,56 +488,6 @@ impl Application {
         }
     }
 
-    fn publish_many(
-        &mut self,
-        turn: &mut CommandTurn<'_>,
-        command: dialect::Command<'_>,
-    ) -> Result<(), CommandError> {
-        let dialect::Command::Publish {
-            id,
-            topic,
-            kind,
-            payload,
-            options,
-            wants_receipt,
-        } = command
-        else {
-            return Ok(());
-        };
-        self.authorize_command(turn, id, Action::Publish(topic.as_str()))?;
-        let mut publication = Publication::new(kind, &payload, self.now_us).with_options(options);
-        let origin = match id {
-            Some(id) if wants_receipt => {
-                let receipt = self.receipt(turn.id, id);
-                let receipt = receipt.ok_or_else(|| {
-                    let reason = "as many receipts as receipts_max allows are outstanding";
-                    CommandError::new(Some(id), ErrorCode::Unavailable, reason)
-                })?;
-                publication = publication.with_receipt(receipt);
-                Origin::Detached
-            }
-            Some(id) => self.origin(turn.id, id),
-            None => Origin::Detached,
-        };
-        let command = Command::Publish {
-            topic,
-            publication: Arc::new(publication),
-            origin,
-        };
-        // Behind one that the hub has yet to take, for the order of a connection's publications holds.
-        let outcome = match turn.answer {
-            Answer::Hold(_) => Err(command),
-            _ => self.submit(command),
-        };
-        if let Err(command) = outcome {
-            turn.answer = self.hold_back(turn.id, command);
-            if turn.is_ending() && wants_receipt && id.is_some() {
-                self.receipts.give_back();
-            }
-        }
-        Ok(())
-    }
-
     fn ask_presence(
         &mut self,
         turn: &mut CommandTurn<'_>,
@@ -572,7 +526,7 @@ impl Application {
     }
 
     /// Whether the connection may do what it wants.
-    fn authorize_command(
+    pub(super) fn authorize_command(
         &self,
         turn: &CommandTurn<'_>,
         id: Option<u32>,

@@ -4,6 +4,7 @@ mod commands;
 mod hosts;
 mod joins;
 mod listings;
+mod once;
 mod publishes;
 pub mod receipts;
 pub mod refusals;
@@ -13,6 +14,7 @@ mod rights;
 mod work;
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::auth::table::{Identities, IdentityHandle};
@@ -34,10 +36,15 @@ use crate::shared::brought::CommandInbox;
 use receipts::Receipts;
 use reload::ShardReload;
 
+/// Tells the address of a peer. None: it has none, or is gone.
+pub type PeerIp<'a> = &'a dyn Fn() -> Option<IpAddr>;
+
 /// The connection whose event is being dealt with.
 pub struct CommandContext<'a> {
     /// Its name.
     pub id: ConnectionId,
+    /// Address of its peer, which is asked for only where it matters.
+    pub peer_ip: PeerIp<'a>,
     /// Identity of its opener, or of its request's sender.
     pub identity: &'a mut IdentityHandle,
     /// The number of the listener that it came by.
@@ -175,10 +182,16 @@ impl Application {
                     kind,
                     options,
                     wants_receipt,
+                    idempotency_key,
                 },
                 body,
-            ) => self.handle_publish_body(current, topic, kind, (options, wants_receipt), body),
-            Event::Body(Purpose::PublishLines, body) => self.handle_publish_lines(current, body),
+            ) => {
+                let once = idempotency_key.as_deref();
+                self.handle_publish_body(current, topic, kind, (options, wants_receipt, once), body)
+            }
+            Event::Body(Purpose::PublishLines { idempotency_key }, body) => {
+                self.handle_publish_lines(current, idempotency_key.as_deref(), body)
+            }
             Event::Opened(number) => self.handle_opened(current, number, out),
             Event::Message(Endpoint::Topic { may_publish }, message) => {
                 self.metrics.messages_received.add(1);
@@ -224,7 +237,8 @@ impl Application {
     /// Expires old publications in the hub's shards, once a second. One reactor does it for all.
     pub fn expire_histories(&mut self, now_ms: u64) {
         let is_due = self.reactor == ReactorId(0) && now_ms >= self.next_expiry_ms;
-        if !is_due || self.shared.settings.topic_rules.is_empty() {
+        let has_history = !self.shared.settings.topic_rules.is_empty();
+        if !is_due || !has_history && !self.shared.shards.has_keys() {
             return;
         }
         self.next_expiry_ms = now_ms + EXPIRY_INTERVAL_MS;

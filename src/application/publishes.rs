@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
+use super::commands::CommandTurn;
 use super::{Application, CommandContext, ConnectionContext};
 use crate::auth::access::Action;
 use crate::auth::identity::Identity;
-use crate::connection::{self, Answer, Awaited, CloseReason, Hold, Message};
-use crate::dialect::{Encoding, Reply};
+use crate::connection::{self, Answer, Awaited, CloseReason, Hold, Message, PublishAnswer};
+use crate::dialect::{self, CommandError, Encoding, ErrorCode, Reply};
 use crate::handler::ConnectionId;
 use crate::http::refusal::Refusal;
-use crate::hub::{Command, Kind, Origin, Position, Publication, PublishOptions, Report};
+use crate::hub::{
+    Command, IdempotencyKey, Kind, Origin, Position, Publication, PublishOptions, Publisher, Report,
+};
 use crate::route::json;
 use crate::topic::Topic;
 
@@ -24,6 +27,8 @@ struct PendingPublication {
     topic: Topic,
     publication: Publication,
     wants_receipt: bool,
+    /// It is carried out once.
+    once: Option<IdempotencyKey>,
 }
 
 impl Application {
@@ -83,7 +88,7 @@ impl Application {
         current: &mut CommandContext<'_>,
         topic: Topic,
         kind: Option<Kind>,
-        (options, wants_receipt): (PublishOptions, bool),
+        (options, wants_receipt, once): (PublishOptions, bool, Option<&str>),
         body: &[u8],
     ) -> Answer {
         let is_text = || simdutf8::basic::from_utf8(body).is_ok();
@@ -97,10 +102,12 @@ impl Application {
             None if is_text() => Kind::Text,
             None => Kind::Binary,
         };
+        let once = once.map(|key| IdempotencyKey::new(self.publisher(current), &topic, key, None));
         let pending = PendingPublication {
             topic,
             publication: Publication::new(kind, body, self.now_us).with_options(options),
             wants_receipt,
+            once,
         };
         match self.publish(current, pending, 0) {
             Ok(()) => Answer::Await(Awaited::One),
@@ -123,10 +130,15 @@ impl Application {
             // The receipt says the position too.
             origin = Origin::Detached;
         }
-        let command = Command::Publish {
-            topic: pending.topic,
-            publication: Arc::new(publication),
-            origin,
+        let command = match pending.once {
+            Some(key) => {
+                self.publish_once(current.id, sequence, (pending.topic, publication), &key)
+            }
+            None => Command::Publish {
+                topic: pending.topic,
+                publication: Arc::new(publication),
+                origin,
+            },
         };
         self.submit(command).map_err(|_| {
             if pending.wants_receipt {
@@ -139,8 +151,10 @@ impl Application {
     pub(super) fn handle_publish_lines(
         &mut self,
         current: &mut CommandContext<'_>,
+        idempotency_key: Option<&str>,
         body: &[u8],
     ) -> Answer {
+        let once = idempotency_key.map(|key| (self.publisher(current), key));
         let lines_max = self.shared.settings.limits.publish_lines_max;
         // Editors that put a byte order mark before a text mean nothing by it.
         let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
@@ -160,7 +174,8 @@ impl Application {
             let outcome = if tally.hub_is_full {
                 Err(hub_is_full())
             } else {
-                self.publish_line(current, line, sequence as u32)
+                let once = once.map(|(publisher, key)| (publisher, key, number as u32));
+                self.publish_line(current, line, sequence as u32, once)
             };
             answers.push(outcome.err().map(|refusal| {
                 tally.hub_is_full |= refusal.reason == HUB_IS_FULL;
@@ -181,18 +196,79 @@ impl Application {
         current: &CommandContext<'_>,
         line: &[u8],
         sequence: u32,
+        once: Option<(Publisher, &str, u32)>,
     ) -> Result<(), Refusal> {
         let line =
             json::parse_publish_line(line, self.shared.settings.limits.publication_bytes_max)?;
         let identity = self.identities.get(*current.identity);
         self.authorize(identity, Action::Publish(line.topic.as_str()))?;
+        let once = once.map(|(publisher, key, number)| {
+            IdempotencyKey::new(publisher, &line.topic, key, Some(number))
+        });
         let pending = PendingPublication {
+            once,
             topic: line.topic,
             publication: Publication::new(line.kind, &line.payload, self.now_us)
                 .with_options(line.options),
             wants_receipt: line.wants_receipt,
         };
         self.publish(current, pending, sequence)
+    }
+
+    /// Carries out a publish of a connection that sends commands.
+    pub(super) fn publish_many(
+        &mut self,
+        turn: &mut CommandTurn<'_>,
+        command: dialect::Command<'_>,
+    ) -> Result<(), CommandError> {
+        let dialect::Command::Publish {
+            id,
+            topic,
+            kind,
+            payload,
+            options,
+            wants_receipt,
+            once,
+        } = command
+        else {
+            return Ok(());
+        };
+        self.authorize_command(turn, id, Action::Publish(topic.as_str()))?;
+        let mut publication = Publication::new(kind, &payload, self.now_us).with_options(options);
+        let once = once.map(|once| self.key_of_command(turn, &topic, &once));
+        let origin = match id {
+            Some(id) if wants_receipt => {
+                let receipt = self.receipt(turn.id, id);
+                let receipt = receipt.ok_or_else(|| {
+                    let reason = "as many receipts as receipts_max allows are outstanding";
+                    CommandError::new(Some(id), ErrorCode::Unavailable, reason)
+                })?;
+                publication = publication.with_receipt(receipt);
+                Origin::Detached
+            }
+            Some(id) => self.origin(turn.id, id),
+            None => Origin::Detached,
+        };
+        let command = match (once, id) {
+            (Some(key), Some(id)) => self.publish_once(turn.id, id, (topic, publication), &key),
+            _ => Command::Publish {
+                topic,
+                publication: Arc::new(publication),
+                origin,
+            },
+        };
+        // Behind one that the hub has yet to take, for the order of a connection's publications holds.
+        let outcome = match turn.answer {
+            Answer::Hold(_) => Err(command),
+            _ => self.submit(command),
+        };
+        if let Err(command) = outcome {
+            turn.answer = self.hold_back(turn.id, command);
+            if turn.is_ending() && wants_receipt && id.is_some() {
+                self.receipts.give_back();
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn origin(&self, connection: ConnectionId, sequence: u32) -> Origin {
@@ -224,6 +300,7 @@ impl Application {
             let mut line = Vec::with_capacity(48);
             json::encode_published(&mut line, position, report);
             let settings = &self.shared.settings;
+            let line = PublishAnswer::placed(line);
             connection.handle_line(settings, *now_ms, sequence, line, out);
         }
     }

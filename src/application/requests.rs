@@ -24,8 +24,8 @@ use crate::hub::Start;
 use crate::protocol::deflate::Agreement;
 use crate::protocol::{self, choose_deflate, is_upgrade, parse_upgrade};
 use crate::route::parameters::{
-    check_content_encoding, content_kind, is_among_known, last_event_position, publish_options,
-    start_of, without_values,
+    check_content_encoding, content_kind, idempotency_key, is_among_known, last_event_position,
+    publish_options, start_of, without_values,
 };
 use crate::route::surface::{is_for_observers, shows};
 use crate::route::{Route, allowed_methods, query_of, resources};
@@ -175,12 +175,13 @@ impl Application {
                 self.check_origin(head)?;
                 self.authorize(identity, Action::Publish(topic.as_str()))?;
                 check_content_encoding(head)?;
-                let (options, wants_receipt) = publish_options(head)?;
+                let (options, wants_receipt, idempotency_key) = publish_options(head)?;
                 let purpose = Purpose::Publish {
                     topic,
                     kind: content_kind(head)?,
                     options,
                     wants_receipt,
+                    idempotency_key,
                 };
                 let bytes_max = self.shared.settings.limits.publication_bytes_max;
                 Ok(Answer::ReadBody(ReadBody { purpose, bytes_max }))
@@ -190,7 +191,9 @@ impl Application {
                 self.authorize(identity, Action::PublishMany)?;
                 check_content_encoding(head)?;
                 self.keep_identity(current, identity)?;
-                let purpose = Purpose::PublishLines;
+                let purpose = Purpose::PublishLines {
+                    idempotency_key: idempotency_key(head)?,
+                };
                 let bytes_max = self.shared.settings.limits.body_bytes_max;
                 Ok(Answer::ReadBody(ReadBody { purpose, bytes_max }))
             }
@@ -442,7 +445,8 @@ impl Application {
             connection: current.id.to_bits(),
         });
         let best_form = dialects.best_form(encoding, deflate);
-        let many = MultiSubscription::new(info, best_form);
+        let opened_ms = self.now_us / 1000;
+        let many = MultiSubscription::new(info, best_form).opened_at(opened_ms);
         self.multi_subscriptions.begin(current.subscribed, many);
         Ok(Answer::Upgrade(Upgrade {
             accept: upgrade.accept,

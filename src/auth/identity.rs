@@ -60,6 +60,13 @@ impl TokenDigest {
     }
 }
 
+impl TokenDigest {
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl fmt::Debug for TokenDigest {
     /// The first bytes, by which a log tells tokens apart.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

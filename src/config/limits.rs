@@ -224,6 +224,12 @@ limits! {
     work_per_tick_max: u32 = 2048 in 1..=1000000000;
     /// Publishes that wait for their receipt, on each reactor. More are answered with an error or 503.
     receipts_max: usize = 1024 in 1..=1048576;
+    /// Time that the idempotency key of a publish is remembered: the same publish again within it is answered with the first one's position, and not carried out.
+    idempotency_age_ms: u64 = 60000 in 1000..=86400000, at restart;
+    /// Bytes of the idempotency keys of one publisher: 72 for each, and 48 more. A publisher is a credential, or an address without one. While they are used up, its publishes with another key are refused with unavailable.
+    idempotency_bytes_max: usize = 16777216 in 1024..=1099511627776, at restart;
+    /// Bytes of the idempotency keys of all publishers together, counted as for idempotency_bytes_max. While they are used up, publishes with another key are refused with unavailable.
+    idempotency_bytes_total_max: usize = 67108864 in 0..=1099511627776, at restart;
     /// Members of a topic that others are told about, in answers, joins and leaves. Members beyond it are only counted.
     presence_max: usize = 10000 in 1..=1048576;
     /// Writes of joins and leaves to the members of one topic in one second, on each reactor; each KiB counts as one more. What changes faster is told together, later; what was undone meanwhile is not told, and of very much only that it was left out.

@@ -1,6 +1,7 @@
 //! Reports of a connection, and instructions to it.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::gathering::Gathering;
 use crate::dialect::ending::CloseReason;
@@ -47,9 +48,36 @@ pub enum Purpose {
         options: PublishOptions,
         /// It is answered after the fan-out, with what became of it.
         wants_receipt: bool,
+        /// It is carried out once.
+        idempotency_key: Option<Arc<str>>,
     },
     /// One publication a line.
-    PublishLines,
+    PublishLines {
+        /// Idempotency key of the request, which each line has with its number.
+        idempotency_key: Option<Arc<str>>,
+    },
+}
+
+/// Answer to one publication of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishAnswer {
+    /// The JSON object, without a line end.
+    pub text: Vec<u8>,
+    /// Status that it would have as an answer of its own.
+    pub status: u16,
+    /// The publication was published before.
+    pub is_replay: bool,
+}
+
+impl PublishAnswer {
+    /// Answer to a publication that has its place.
+    pub fn placed(text: Vec<u8>) -> PublishAnswer {
+        PublishAnswer {
+            text,
+            status: 200,
+            is_replay: false,
+        }
+    }
 }
 
 /// Endpoint of a WebSocket connection.

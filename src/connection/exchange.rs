@@ -5,7 +5,7 @@ use std::mem;
 use super::event::{ExtraHeaders, ReadBody, Stream};
 use super::{
     Admission, Answer, Awaited, CloseReason, Connection, Context, Endpoint, Event, Gathering, Hold,
-    InputContext, Phase, Purpose, Reply, Settings, Upgrade, context_bytes,
+    InputContext, Phase, PublishAnswer, Purpose, Reply, Settings, Upgrade, context_bytes,
 };
 use crate::dialect::{Closing, Encoding, Greeting, StreamStart};
 use crate::http::body::{BodyDecoder, BodyLength};
@@ -58,6 +58,12 @@ pub(super) struct Replies {
     /// The answer to each line; of a single publication, one.
     lines: Vec<Option<Vec<u8>>>,
     missing: usize,
+    /// How many were published before.
+    replayed: usize,
+    /// How many are refused.
+    refused: usize,
+    /// Of these, how many may be taken a little later.
+    unavailable: usize,
     /// Whether the request was one of many lines.
     many: bool,
 }
@@ -86,6 +92,11 @@ impl Exchange {
             RequestState::Joining(_) => "the hub did not answer in time; try again",
             _ => "the hub did not answer in time; whether it was published is not known",
         }
+    }
+
+    /// One publication alone is awaited.
+    pub(super) fn awaits_one(&self) -> bool {
+        matches!(&self.state, RequestState::Awaiting(replies) if !replies.many)
     }
 
     pub(super) fn is_in_body(&self) -> bool {
@@ -123,7 +134,7 @@ impl Exchange {
         &mut self,
         settings: &Settings,
         number: u32,
-        answer: Vec<u8>,
+        answer: PublishAnswer,
         out: &mut Vec<u8>,
     ) -> bool {
         let RequestState::Awaiting(replies) = &mut self.state else {
@@ -132,8 +143,11 @@ impl Exchange {
         let Some(line @ None) = replies.lines.get_mut(number as usize) else {
             return false;
         };
-        *line = Some(answer);
+        *line = Some(answer.text);
         replies.missing -= 1;
+        replies.replayed += usize::from(answer.is_replay);
+        replies.refused += usize::from(answer.status != 200);
+        replies.unavailable += usize::from(answer.status == 503);
         if replies.missing > 0 {
             return false;
         }
@@ -150,14 +164,23 @@ impl Exchange {
             body.extend_from_slice(line);
             body.push(b'\n');
         }
+        let refused_all = replies.refused > 0 && replies.refused == replies.lines.len();
+        let mut headers = ExtraHeaders::new();
+        if replies.replayed > 0 && replies.replayed + replies.refused == replies.lines.len() {
+            headers.push(("Idempotency-Replayed", "true".to_owned()));
+        }
         let reply = Reply {
-            status: 200,
+            status: match refused_all {
+                true if replies.unavailable == replies.refused => 503,
+                true => 422,
+                false => 200,
+            },
             content_type: if replies.many {
                 "application/x-ndjson"
             } else {
                 "application/json"
             },
-            headers: ExtraHeaders::new(),
+            headers,
             body: body.into(),
         };
         self.encode_reply(&reply, settings, out);
@@ -401,9 +424,13 @@ impl Connection {
                     }
                 };
                 let missing = lines.iter().filter(|line| line.is_none()).count();
+                let refused = lines.len() - missing;
                 exchange.state = RequestState::Awaiting(Replies {
                     lines,
                     missing,
+                    replayed: 0,
+                    refused,
+                    unavailable: 0,
                     many,
                 });
                 if missing == 0 {

@@ -2,6 +2,7 @@
 
 use super::exchange::RequestState;
 use super::{Answer, Connection, Hold, Inflation, InputContext, OnEvent, Phase, Settings};
+use crate::http::refusal::Refusal;
 
 /// The gathered part of an answer.
 #[derive(Debug)]
@@ -59,13 +60,46 @@ impl Connection {
         out: &mut Vec<u8>,
         on_event: &mut OnEvent<'_>,
     ) {
-        let Phase::Http(exchange) = &mut self.phase else {
+        let Phase::Http(exchange) = &self.phase else {
             return;
         };
         if !matches!(exchange.state, RequestState::Gathering(_)) {
             return;
         }
-        exchange.state = RequestState::Head;
+        self.end_waiting(settings, now_ms, answer, out, on_event);
+    }
+
+    /// Refuses the one publication that the request waits for.
+    ///
+    /// # Errors
+    /// Gives the refusal back if it waits for something else, or not any more.
+    pub fn refuse_publish(
+        &mut self,
+        settings: &Settings,
+        now_ms: u64,
+        refusal: Refusal,
+        out: &mut Vec<u8>,
+        on_event: &mut OnEvent<'_>,
+    ) -> Result<(), Refusal> {
+        match &self.phase {
+            Phase::Http(exchange) if exchange.awaits_one() => {}
+            _ => return Err(refusal),
+        }
+        self.end_waiting(settings, now_ms, Answer::Refuse(refusal), out, on_event);
+        Ok(())
+    }
+
+    fn end_waiting(
+        &mut self,
+        settings: &Settings,
+        now_ms: u64,
+        answer: Answer,
+        out: &mut Vec<u8>,
+        on_event: &mut OnEvent<'_>,
+    ) {
+        if let Phase::Http(exchange) = &mut self.phase {
+            exchange.state = RequestState::Head;
+        }
         self.lift(Hold::Answer);
         let mut context = InputContext {
             settings,

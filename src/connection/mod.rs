@@ -45,8 +45,8 @@ pub use compression::Inflation;
 use compression::{Context, context_bytes};
 pub use deflation::Deflation;
 pub use event::{
-    Admission, Answer, Awaited, Endpoint, Event, Hold, Label, Message, Purpose, ReadBody,
-    RefusedHandshake, RefusedStream, Reply, Stream, Upgrade,
+    Admission, Answer, Awaited, Endpoint, Event, Hold, Label, Message, PublishAnswer, Purpose,
+    ReadBody, RefusedHandshake, RefusedStream, Reply, Stream, Upgrade,
 };
 use exchange::Exchange;
 pub use gathering::{Gathering, Page};
@@ -237,7 +237,7 @@ impl Connection {
         settings: &Settings,
         now_ms: u64,
         number: u32,
-        line: Vec<u8>,
+        line: PublishAnswer,
         out: &mut Vec<u8>,
     ) {
         if let Phase::Http(exchange) = &mut self.phase

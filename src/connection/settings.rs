@@ -1,8 +1,10 @@
 //! The limits as the parts of a connection take them: made once for each reactor.
 
+use std::sync::Arc;
+
 use crate::config::{Config, Deflate, Limits};
 use crate::dialect::Dialects;
-use crate::hub::ShardSettings;
+use crate::hub::{KeyBudget, KeySettings, ShardSettings};
 use crate::protocol::deflate::Policy;
 use crate::topic::TopicRules;
 use crate::{http, protocol};
@@ -89,6 +91,14 @@ impl Settings {
             recovery_publications_max: self.limits.recovery_publications_max as usize,
             recovery_bytes_max: self.limits.recovery_bytes_max,
             presence_max: self.limits.presence_max,
+            keys: KeySettings {
+                age_us: self.limits.idempotency_age_ms * 1000,
+                since_us: 0,
+                budget: Arc::new(KeyBudget::new(
+                    self.limits.idempotency_bytes_total_max,
+                    self.limits.idempotency_bytes_max,
+                )),
+            },
         }
     }
 

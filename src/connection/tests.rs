@@ -57,10 +57,13 @@ fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answ
                         kind: None,
                         options: Default::default(),
                         wants_receipt: false,
+                        idempotency_key: None,
                     });
                 }
                 "/lines" => {
-                    return read_body(Purpose::PublishLines);
+                    return read_body(Purpose::PublishLines {
+                        idempotency_key: None,
+                    });
                 }
                 "/ok" => return respond(head.method),
                 _ => return Answer::Refuse(Refusal::not_found("nothing here")),
@@ -78,7 +81,7 @@ fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answ
             events.push(format!("body {}", String::from_utf8_lossy(body)));
             match purpose {
                 Purpose::Publish { .. } => Answer::Await(Awaited::One),
-                Purpose::PublishLines => {
+                Purpose::PublishLines { .. } => {
                     Answer::Await(Awaited::Lines(vec![None, Some(b"refused".to_vec()), None]))
                 }
             }
@@ -242,7 +245,7 @@ impl Driver {
             out,
             ..
         } = self;
-        let line = LINE.as_bytes().to_vec();
+        let line = PublishAnswer::placed(LINE.as_bytes().to_vec());
         connection.handle_line(settings, *now_ms, sequence, line, out);
     }
 

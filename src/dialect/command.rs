@@ -25,6 +25,15 @@ pub enum Target {
     Pattern(Pattern),
 }
 
+/// Idempotency key of a publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Once<'a> {
+    /// The key: 1 to 255 bytes without control characters.
+    pub key: Cow<'a, str>,
+    /// It may have been sent before: at most so many milliseconds before this connection opened.
+    pub first_sent_ms: Option<u32>,
+}
+
 /// A peer's command. Its `id` is what the peer calls it, for the reply.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command<'a> {
@@ -58,6 +67,8 @@ pub enum Command<'a> {
         options: PublishOptions,
         /// The answer is to come after the fan-out, and to say what became of it.
         wants_receipt: bool,
+        /// It is to be carried out once, however often it comes.
+        once: Option<Box<Once<'a>>>,
     },
     /// Ask who is on a topic.
     Presence {
@@ -110,6 +121,10 @@ pub enum ErrorCode {
     TooManyTopics,
     /// The message to publish, or the batch, is over its limit.
     TooBig,
+    /// The idempotency key was used for another publication.
+    IdempotencyKeyReused,
+    /// The publish was sent before, and whether it was carried out then is not known any more.
+    FateUnknown,
     /// Not now; the same command may do later.
     Unavailable,
     /// Nothing that this server does.
@@ -118,7 +133,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// All codes.
-    pub const ALL: [ErrorCode; 14] = [
+    pub const ALL: [ErrorCode; 16] = [
         ErrorCode::InvalidJson,
         ErrorCode::InvalidCommand,
         ErrorCode::InvalidTopic,
@@ -131,6 +146,8 @@ impl ErrorCode {
         ErrorCode::TooManySubscriptions,
         ErrorCode::TooManyTopics,
         ErrorCode::TooBig,
+        ErrorCode::IdempotencyKeyReused,
+        ErrorCode::FateUnknown,
         ErrorCode::Unavailable,
         ErrorCode::Unsupported,
     ];
@@ -167,6 +184,7 @@ impl CommandError {
             401 => ErrorCode::Unauthorized,
             403 => ErrorCode::Forbidden,
             413 => ErrorCode::TooBig,
+            422 => ErrorCode::IdempotencyKeyReused,
             429 | 500.. => ErrorCode::Unavailable,
             _ if refusal.label == "bad_topic" => ErrorCode::InvalidTopic,
             414 => ErrorCode::InvalidTopic,
@@ -190,6 +208,7 @@ mod tests {
             (Refusal::unauthorized("x"), ErrorCode::Unauthorized),
             (Refusal::forbidden("x"), ErrorCode::Forbidden),
             (Refusal::body_too_large("x"), ErrorCode::TooBig),
+            (Refusal::unprocessable("x"), ErrorCode::IdempotencyKeyReused),
             (Refusal::bad_topic("x"), ErrorCode::InvalidTopic),
             (Refusal::target_too_long("x"), ErrorCode::InvalidTopic),
             (Refusal::bad_request("x"), ErrorCode::InvalidCommand),

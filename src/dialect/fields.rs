@@ -14,8 +14,9 @@ use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::ErrorCode;
+use super::{ErrorCode, Once};
 use crate::http::escape::escape;
+use crate::hub::idempotency::IDEMPOTENCY_KEY_BYTES_MAX;
 use crate::hub::options::check_key;
 use crate::hub::{Kind, PublishOptions};
 use crate::topic::Topic;
@@ -54,11 +55,24 @@ pub(crate) enum Field {
     Base64,
     Key,
     Receipt,
+    IdempotencyKey,
+    FirstSentMs,
 }
 
 impl Field {
-    const NAMES: [&'static str; 10] = [
-        "type", "id", "topic", "pattern", "since", "last", "data", "base64", "key", "receipt",
+    const NAMES: [&'static str; 12] = [
+        "type",
+        "id",
+        "topic",
+        "pattern",
+        "since",
+        "last",
+        "data",
+        "base64",
+        "key",
+        "receipt",
+        "idempotency_key",
+        "first_sent_ms",
     ];
 
     fn name(self) -> &'static str {
@@ -152,6 +166,16 @@ impl<'a> Fields<'a> {
         Ok(options)
     }
 
+    /// Idempotency key of a publish, if it has one.
+    pub fn take_once(&mut self, id: Option<u32>) -> Result<Option<Once<'a>>, Fault> {
+        let Some(key) = self.take_text(Field::IdempotencyKey)? else {
+            return Ok(None);
+        };
+        check_once(&key, id)?;
+        let first_sent_ms = self.take_u32(Field::FirstSentMs)?;
+        Ok(Some(Once { key, first_sent_ms }))
+    }
+
     /// The message of a publication: `"data"`, where a string is the message itself and any other value is the message
     /// as it stands, or `"base64"`. A value is taken only if strict readers take it, too: nested no deeper than 127, its
     /// numbers in range, surrogates in pairs.
@@ -223,6 +247,31 @@ fn words_of(error: &serde_json::Error) -> String {
 /// The topic that a text names.
 pub(crate) fn parse_topic(text: &str) -> Result<Topic, Fault> {
     Topic::from_text(text).map_err(|refusal| Fault::new(ErrorCode::InvalidTopic, refusal.reason))
+}
+
+/// Whether a text can be the idempotency key of a publish that has this id.
+pub(crate) fn check_once(key: &str, id: Option<u32>) -> Result<(), Fault> {
+    check_idempotency_key(key).map_err(Fault::invalid)?;
+    if id.is_none() {
+        // Nobody would hear that it is refused.
+        let reason = "a publish with an idempotency key needs an \"id\"";
+        return Err(Fault::invalid(reason));
+    }
+    Ok(())
+}
+
+/// Whether a text can be an idempotency key: as a conflation key.
+///
+/// # Errors
+/// A sentence that says why it is none.
+pub fn check_idempotency_key(key: &str) -> Result<(), &'static str> {
+    if key.is_empty() || key.len() > IDEMPOTENCY_KEY_BYTES_MAX {
+        return Err("an idempotency key has 1 to 255 bytes");
+    }
+    if key.chars().any(char::is_control) {
+        return Err("the idempotency key holds a control character");
+    }
+    Ok(())
 }
 
 fn into_bytes(text: Cow<'_, str>) -> Cow<'_, [u8]> {

@@ -30,8 +30,9 @@ pub mod umbel_v1;
 use std::borrow::Cow;
 use std::ops::ControlFlow;
 
-pub use command::{Command, CommandError, CommandLimits, ErrorCode, Target};
+pub use command::{Command, CommandError, CommandLimits, ErrorCode, Once, Target};
 pub use ending::CloseReason;
+pub use fields::check_idempotency_key;
 pub use form::{Class, Encoding, Form, Place, RecentDeliveries};
 pub use info::info_json;
 pub use message::Message;

@@ -15,6 +15,8 @@ pub enum Reply<'a> {
     Unsubscribed(&'a Target),
     /// The publication has its place; and if a receipt was asked for, this became of it.
     Published(Position, Option<&'a Report>),
+    /// The publication was published before, and has its place since then.
+    Duplicate(Position),
     /// Who is on a topic.
     Present {
         /// Which.

@@ -135,7 +135,9 @@ pub struct MultiSubscription {
     /// Its subscriptions.
     pub subscriptions: Subscriptions,
     /// Bytes of its patterns, as they count towards `pattern_bytes_max`.
-    pub pattern_bytes: usize,
+    pub pattern_bytes: u32,
+    /// When it opened: the low 48 bits of milliseconds.
+    opened_ms: [u8; 6],
     /// Tells an answer of the hub that is still wanted from an older one.
     next_request: u32,
     /// Who asked who is on a topic, and is not answered yet: the number of the question, what the peer calls it, and
@@ -172,10 +174,25 @@ impl MultiSubscription {
             best_form,
             subscriptions: Subscriptions::default(),
             pattern_bytes: 0,
+            opened_ms: [0; 6],
             next_request: 0,
             questions: Vec::new(),
             asked: Vec::new(),
         }
+    }
+
+    /// Sets the moment at which the connection opened.
+    #[must_use]
+    pub fn opened_at(mut self, now_ms: u64) -> MultiSubscription {
+        let [bytes @ .., _, _] = now_ms.to_le_bytes();
+        self.opened_ms = bytes;
+        self
+    }
+
+    /// Moment at which the connection opened, in milliseconds.
+    pub fn opened_ms(&self) -> u64 {
+        let [a, b, c, d, e, f] = self.opened_ms;
+        u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
     }
 
     /// Work that the answers which are awaited may be at most.

@@ -49,6 +49,7 @@ impl Refusal {
         "unsupported_media_type",
         "expectation_failed",
         "misdirected",
+        "unprocessable",
         "upgrade_required",
         "too_many_requests",
         "head_too_large",
@@ -153,6 +154,11 @@ impl Refusal {
         Refusal::new(421, "misdirected", reason.into())
     }
 
+    /// 422: what the request says contradicts an earlier one (RFC 9110 section 15.5.21).
+    pub fn unprocessable(reason: impl Into<Cow<'static, str>>) -> Refusal {
+        Refusal::new(422, "unprocessable", reason.into())
+    }
+
     /// 426: a WebSocket version other than 13, or no upgrade where one is needed (RFC 6455 section 4.4).
     pub fn upgrade_required(reason: impl Into<Cow<'static, str>>) -> Refusal {
         let mut refusal = Refusal::new(426, "upgrade_required", reason.into());
@@ -238,6 +244,7 @@ mod tests {
             Refusal::unsupported_media_type(reason),
             Refusal::expectation_failed(reason),
             Refusal::misdirected(reason),
+            Refusal::unprocessable(reason),
             Refusal::upgrade_required(reason),
             Refusal::too_many_requests(reason),
             Refusal::head_too_large(reason),

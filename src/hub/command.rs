@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::idempotency::{IdempotencyKey, Outcome};
 use super::listing::{Listing, Scope};
 use super::presence::{Member, PresenceChange};
 use super::publication::{Position, Publication};
@@ -78,6 +79,23 @@ pub struct Join {
     pub info: Option<Arc<str>>,
 }
 
+/// Fields of [`Command::PublishOnce`].
+#[derive(Debug)]
+pub struct PublishOnce {
+    /// The topic.
+    pub topic: Topic,
+    /// The publication, which nobody else holds yet.
+    pub publication: Arc<Publication>,
+    /// Its key.
+    pub key: IdempotencyKey,
+    /// The reactor that owns the publisher.
+    pub reactor: ReactorId,
+    /// The reactor's own name for the connection.
+    pub connection: u64,
+    /// The place within the publisher's request.
+    pub sequence: u32,
+}
+
 /// A command to a shard.
 #[derive(Debug)]
 pub enum Command {
@@ -90,6 +108,9 @@ pub enum Command {
         /// Who is told the position.
         origin: Origin,
     },
+    /// Publish unless it was done before, by the publication's idempotency key: answered by [`Effect::Published`], but for a
+    /// publication that gets its place and has a receipt, which tells it.
+    PublishOnce(Box<PublishOnce>),
     /// From here on the reactor has subscribers of the topic.
     Subscribe {
         /// The topic.
@@ -190,6 +211,7 @@ impl Command {
                 scope: Scope::Topic(topic),
                 ..
             } => CommandRoute::Topic(topic),
+            Command::PublishOnce(once) => CommandRoute::Topic(&once.topic),
             Command::Join(join) => CommandRoute::Topic(&join.topic),
             // Any shard would do; so each passes on what is its own.
             Command::PassOn { listing } => match listing.topics.first() {
@@ -210,6 +232,7 @@ impl Command {
     pub fn bytes(&self) -> usize {
         match self {
             Command::Publish { publication, .. } => publication.frame().len(),
+            Command::PublishOnce(once) => once.publication.frame().len(),
             Command::PassOn { listing } => listing.bytes(),
             _ => 0,
         }
@@ -241,7 +264,7 @@ pub enum Effect {
         /// The publication.
         publication: Arc<Publication>,
     },
-    /// Tell a publisher where its publication stands.
+    /// Tell a publisher what became of its publication.
     Published {
         /// The reactor that owns the publisher.
         reactor: ReactorId,
@@ -249,8 +272,12 @@ pub enum Effect {
         connection: u64,
         /// The place within the publisher's request.
         sequence: u32,
-        /// Where the publication stands.
+        /// Where the publication stands. Of one that is not carried out it says nothing.
         position: Position,
+        /// What became of it. Without an idempotency key it always has its place.
+        outcome: Outcome,
+        /// It wanted a receipt, and gets none.
+        lost_receipt: bool,
     },
     /// A connection has joined the topic. Publications in it count towards no receipt.
     Joined {

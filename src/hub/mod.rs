@@ -7,6 +7,7 @@
 
 mod command;
 mod history;
+pub mod idempotency;
 mod listing;
 pub mod options;
 pub mod patterns;
@@ -17,8 +18,9 @@ pub mod shard;
 mod topic_state;
 
 pub use command::{
-    Command, CommandRoute, Effect, Join, Joined, LocalTopic, Origin, ReactorId, Start,
+    Command, CommandRoute, Effect, Join, Joined, LocalTopic, Origin, PublishOnce, ReactorId, Start,
 };
+pub use idempotency::{IdempotencyKey, KeyBudget, KeySettings, Outcome, Publisher};
 pub use listing::{HistorySize, Listed, Listing, PLACES_PER_LISTING, Scope};
 pub use options::{Extras, FieldError, FieldLimits, PublishOptions};
 pub use patterns::{MatchPatterns, PatternPart};

@@ -43,6 +43,20 @@ const EPOCH_DIGITS: usize = 16;
 const OFFSET_DIGITS_MAX: usize = 20;
 
 impl Position {
+    /// No place in any topic.
+    pub const NOWHERE: Position = Position {
+        epoch: 0,
+        offset: 0,
+    };
+
+    /// The position of the next publication.
+    pub(super) fn next(self) -> Position {
+        Position {
+            epoch: self.epoch,
+            offset: self.offset + 1,
+        }
+    }
+
     /// The position of a text as [`Display`](fmt::Display) writes it: 16 hexadecimal digits of either case, a colon,
     /// and 1 to 20 decimal digits. None for anything else.
     pub fn parse(text: &str) -> Option<Position> {

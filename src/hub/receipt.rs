@@ -103,6 +103,11 @@ impl Receipt {
         }
     }
 
+    /// Where the publication stands, once it has its place.
+    pub(super) fn position(&self) -> Option<Position> {
+        self.place.get().map(|(position, _)| *position)
+    }
+
     /// Says where the publication stands and how many shares there will be, before any of them can be added.
     pub(super) fn begin(&self, position: Position, published_at_us: u64, shares: usize) {
         // A publication is placed once.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::command::{Command, Effect, Join, Joined, LocalTopic, Origin, ReactorId, Start};
 use super::history::{Histories, RecoveryLimits};
+use super::idempotency::{Idempotency, KeySettings, Outcome};
 use super::patterns::MatchPatterns;
 use super::presence::{Member, PresenceChange};
 use super::publication::{Position, Publication};
@@ -14,6 +15,7 @@ use crate::topic::table::TopicTable;
 
 mod listings;
 mod migration;
+mod once;
 
 /// Settings of a shard: rules and limits of its topics.
 #[derive(Clone, Debug)]
@@ -28,6 +30,8 @@ pub struct ShardSettings {
     pub recovery_bytes_max: usize,
     /// Those present on one topic of whom others are told. More only count.
     pub presence_max: usize,
+    /// Idempotency keys. A reload leaves them as they are.
+    pub keys: KeySettings,
 }
 
 impl Default for ShardSettings {
@@ -39,6 +43,7 @@ impl Default for ShardSettings {
             recovery_publications_max: 10_000,
             recovery_bytes_max: 1 << 20,
             presence_max: 10_000,
+            keys: KeySettings::default(),
         }
     }
 }
@@ -55,6 +60,11 @@ pub struct Shard {
     rules: TopicRules,
     recovery: RecoveryLimits,
     presence_max: usize,
+    key_settings: KeySettings,
+    /// The idempotency keys of its topics, while there are any.
+    keys: Option<Box<Idempotency>>,
+    /// Publications that were given their place.
+    publications: u64,
     /// Topics are on their way to new settings.
     migration: Option<Box<migration::Migration>>,
     /// The epoch of the next topic that comes into being.
@@ -74,6 +84,9 @@ impl Shard {
                 bytes_max: settings.recovery_bytes_max,
             },
             presence_max: settings.presence_max,
+            key_settings: settings.keys,
+            keys: None,
+            publications: 0,
             migration: None,
             next_epoch: first_epoch,
         }
@@ -82,6 +95,11 @@ impl Shard {
     /// Topics with subscribers, with somebody present, or with a history.
     pub fn topic_count(&self) -> usize {
         self.topics.len()
+    }
+
+    /// Publications that were given their place since the start.
+    pub fn publications(&self) -> u64 {
+        self.publications
     }
 
     /// Bytes that count towards what the histories of all topics may hold.
@@ -108,6 +126,7 @@ impl Shard {
                 publication,
                 origin,
             } => return self.handle_publish(topic, publication, origin, patterns, effects),
+            Command::PublishOnce(once) => return self.publish_once(*once, patterns, effects),
             Command::Subscribe {
                 topic,
                 reactor,
@@ -156,6 +175,7 @@ impl Shard {
         patterns: &impl MatchPatterns,
         effects: &mut Vec<Effect>,
     ) -> usize {
+        self.publications += 1;
         let place = self.topics.find(&topic);
         let place = place.or_else(|| self.insert_for_history(&topic));
         let kept_at = place.filter(|&place| self.has_history(place));
@@ -164,10 +184,7 @@ impl Shard {
         let topic = known.unwrap_or(topic);
         let state = place.and_then(|place| self.topics.get_mut(place));
         let position = match &state {
-            Some(state) => Position {
-                epoch: state.position.epoch,
-                offset: state.position.offset + 1,
-            },
+            Some(state) => state.position.next(),
             // Nobody keeps this topic, so nothing vouches for what came before or comes after.
             None => Position {
                 epoch: Shard::take_epoch(&mut self.next_epoch),
@@ -175,9 +192,9 @@ impl Shard {
             },
         };
         let forms = kept_at.map(|_| self.histories.forms());
-        Arc::get_mut(&mut publication)
-            .expect("a publication is shared only after it has its position")
-            .place(topic, position, forms);
+        let unshared = Arc::get_mut(&mut publication);
+        let unshared = unshared.expect("a publication is shared only after it has its position");
+        unshared.place(topic, position, forms);
         let delivered_from = effects.len();
         let mut deliver = |(reactor, local): Subscriber| {
             effects.push(Effect::Deliver {
@@ -210,6 +227,8 @@ impl Shard {
                 connection,
                 sequence,
                 position,
+                outcome: Outcome::Placed,
+                lost_receipt: false,
             });
         }
         if let Some(place) = kept_at {
@@ -428,6 +447,7 @@ impl Shard {
     fn handle_expire(&mut self, now_us: u64) {
         self.histories.expire(now_us);
         self.remove_emptied();
+        self.expire_keys(now_us);
     }
 
     /// Topics whose history has gone stay only if something else keeps them.

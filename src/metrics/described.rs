@@ -93,6 +93,16 @@ pub(super) const COUNTERS: &[Described] = &[
         |r| &r.replaced,
     ),
     (
+        "publish_replays",
+        "Publishes carried out before, by their idempotency key, and answered with that position",
+        |r| &r.publish_replays,
+    ),
+    (
+        "idempotency_refusals",
+        "Publishes refused for an idempotency key that is another's, or has no room",
+        |r| &r.key_refusals,
+    ),
+    (
         "publish_holds",
         "Times that a full hub held a publisher back",
         |r| &r.publish_holds,

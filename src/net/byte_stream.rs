@@ -1,6 +1,7 @@
 //! What a connection's bytes travel over. The reactor is generic over it, so everything above runs without a socket.
 
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 #[cfg(unix)]
 use std::os::fd::BorrowedFd;
 
@@ -44,6 +45,11 @@ pub trait ByteStream {
     /// Who is at the other end, for the log.
     fn peer(&self) -> String {
         "unknown".to_owned()
+    }
+
+    /// Address of the other end. None: it has none, or is gone.
+    fn peer_ip(&self) -> Option<IpAddr> {
+        None
     }
 
     /// The socket behind it, for sends by [`Ring`](super::ring::Ring). One without is written to one by one.

@@ -1,7 +1,7 @@
 //! The transports of a server: what its listeners accept.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 #[cfg(unix)]
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -66,6 +66,14 @@ impl ByteStream for Transport {
             },
             #[cfg(unix)]
             Transport::Unix(stream) => super::unix::peer(stream),
+        }
+    }
+
+    fn peer_ip(&self) -> Option<IpAddr> {
+        match self {
+            Transport::Tcp(stream) => stream.peer_addr().ok().map(|address| address.ip()),
+            #[cfg(unix)]
+            Transport::Unix(_) => None,
         }
     }
 

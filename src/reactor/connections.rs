@@ -412,8 +412,10 @@ impl<T: ByteStream> Connections<T> {
         let Some(slot) = slots.get_mut(index as usize) else {
             return;
         };
+        let transport = &slot.transport;
         let mut current = CommandContext {
             id: slot.id(application.reactor, index),
+            peer_ip: &|| transport.peer_ip(),
             identity: &mut slot.identity,
             listener: slot.listener,
             subscribed: &mut slot.subscribed,
@@ -548,6 +550,7 @@ impl<T: ByteStream> Connections<T> {
         let refusal = over_cap();
         let mut current = CommandContext {
             id,
+            peer_ip: &|| None,
             identity: &mut slot.identity,
             listener: slot.listener,
             subscribed: &mut slot.subscribed,

@@ -8,7 +8,7 @@ use super::slot::Flags;
 use crate::application::{Application, ConnectionContext};
 use crate::connection::Hold;
 use crate::handler::ConnectionId;
-use crate::hub::{Effect, Joined, LocalTopic, Position, PresenceChange, Report};
+use crate::hub::{Effect, Joined, LocalTopic, Outcome, Position, PresenceChange, Report};
 use crate::net::byte_stream::ByteStream;
 use crate::shared::brought::Fate;
 
@@ -26,8 +26,25 @@ impl<T: ByteStream> Connections<T> {
                 connection,
                 sequence,
                 position,
+                outcome: Outcome::Placed,
                 ..
             } => self.handle_published(self.id(connection), sequence, position, None, now_ms),
+            Effect::Published {
+                connection,
+                sequence,
+                position,
+                outcome,
+                lost_receipt,
+                ..
+            } => {
+                if lost_receipt {
+                    self.application.receipts.give_back();
+                }
+                self.with_connection(self.id(connection), now_ms, |application, context| {
+                    application.handle_not_placed(context, sequence, outcome, position);
+                    true
+                });
+            }
             Effect::Joined {
                 local,
                 connection,

@@ -68,7 +68,8 @@ impl<T: ByteStream> Connections<T> {
             if self.leaving.memberships.is_empty() {
                 self.leaving.memberships = Vec::new();
                 if let Some((id, many)) = self.leaving.ended.pop_front() {
-                    self.application.discount_patterns(many.pattern_bytes);
+                    self.application
+                        .discount_patterns(many.pattern_bytes as usize);
                     self.free(id);
                 }
             }

@@ -79,6 +79,23 @@ pub fn encode_published(out: &mut Vec<u8>, position: Position, report: Option<&R
     .end();
 }
 
+/// Appends the answer to a duplicate, without a line end.
+pub fn encode_duplicate(out: &mut Vec<u8>, position: Position) {
+    Object::new(out)
+        .plain("epoch", format_args!("{:016x}", position.epoch))
+        .value("offset", position.offset)
+        .value("duplicate", true)
+        .end();
+}
+
+/// Appends a refusal of the hub's, without a line end.
+pub fn encode_refusal(out: &mut Vec<u8>, refusal: &Refusal) {
+    Object::new(out)
+        .value("status", refusal.status)
+        .text("error", &refusal.reason)
+        .end();
+}
+
 /// Appends what is known of one topic.
 pub fn encode_listed(out: &mut Vec<u8>, listed: &Listed) {
     let mut object = Object::new(out)

@@ -1,10 +1,13 @@
 //! Parameters of requests: what their queries and headers ask for.
 
+use std::sync::Arc;
+
 use super::query_of;
-use crate::dialect::check_key;
+use crate::dialect::check_idempotency_key;
 use crate::http::query::{POSITION_PARAMETERS, Query};
 use crate::http::refusal::Refusal;
 use crate::http::request::Head;
+use crate::hub::options::check_key;
 use crate::hub::{Kind, Position, PublishOptions, Start};
 
 /// Bodies are taken as they are: one that is compressed would reach subscribers as a message.
@@ -78,9 +81,12 @@ pub fn last_event_position(id: Option<&str>) -> Position {
     })
 }
 
-/// Options of a publish, and whether a receipt is wanted.
-pub fn publish_options(head: &Head<'_>) -> Result<(PublishOptions, bool), Refusal> {
+/// Options of a publish. Then whether a receipt is wanted, and the idempotency key.
+pub fn publish_options(
+    head: &Head<'_>,
+) -> Result<(PublishOptions, bool, Option<Arc<str>>), Refusal> {
     let (mut options, mut wants_receipt) = (PublishOptions::default(), false);
+    let mut idempotency_key = None;
     for (name, value) in head.all() {
         if name.eq_ignore_ascii_case("umbel-key") {
             let Ok(key) = std::str::from_utf8(value) else {
@@ -91,6 +97,8 @@ pub fn publish_options(head: &Head<'_>) -> Result<(PublishOptions, bool), Refusa
                 return Err(Refusal::bad_request("Umbel-Key stands twice"));
             }
             options = options.key(key);
+        } else if name.eq_ignore_ascii_case("idempotency-key") {
+            take_idempotency_key(&mut idempotency_key, value)?;
         } else if name.eq_ignore_ascii_case("umbel-receipt") {
             wants_receipt = match value {
                 b"true" => true,
@@ -99,7 +107,27 @@ pub fn publish_options(head: &Head<'_>) -> Result<(PublishOptions, bool), Refusa
             };
         }
     }
-    Ok((options, wants_receipt))
+    Ok((options, wants_receipt, idempotency_key))
+}
+
+/// Idempotency key of a request with many publications.
+pub fn idempotency_key(head: &Head<'_>) -> Result<Option<Arc<str>>, Refusal> {
+    let mut key = None;
+    for value in head.headers("idempotency-key") {
+        take_idempotency_key(&mut key, value.as_bytes())?;
+    }
+    Ok(key)
+}
+
+fn take_idempotency_key(key: &mut Option<Arc<str>>, value: &[u8]) -> Result<(), Refusal> {
+    let Ok(text) = std::str::from_utf8(value) else {
+        return Err(Refusal::bad_request("the idempotency key is not UTF-8"));
+    };
+    check_idempotency_key(text).map_err(Refusal::bad_request)?;
+    match key.replace(text.into()) {
+        None => Ok(()),
+        Some(_) => Err(Refusal::bad_request("Idempotency-Key stands twice")),
+    }
 }
 
 /// Text or binary by `Content-Type`; None where it says nothing, and then the body decides.

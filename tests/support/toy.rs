@@ -157,6 +157,10 @@ impl Dialect for Toy {
                 let line = Line::new(message, "unsubscribed").field_if("id", id);
                 line.target(target);
             }
+            Reply::Duplicate(position) => {
+                let line = Line::new(message, "published").field_if("id", id);
+                line.field("position", position_text(*position));
+            }
             Reply::Published(position, report) => {
                 let line = Line::new(message, "published").field_if("id", id);
                 let line = line.field("position", position_text(*position));
@@ -300,6 +304,7 @@ fn parse_command<'a>(fields: &Fields<'a>, id: Option<u32>) -> Result<Command<'a>
                 None => PublishOptions::default(),
             },
             wants_receipt: fields.get("receipt").is_some(),
+            once: None,
         },
         "presence" => Command::Presence {
             id,

@@ -59,6 +59,15 @@ pub fn encode_published(out: &mut Vec<u8>, id: u32, position: Position, report: 
     .end();
 }
 
+/// The publication was published before, with the same idempotency key.
+pub fn encode_duplicate(out: &mut Vec<u8>, id: u32, position: Position) {
+    Object::of_type(out, "published")
+        .value("id", id)
+        .plain("position", position)
+        .value("duplicate", true)
+        .end();
+}
+
 /// Appends a gap: publications between two positions do not come.
 pub fn encode_gap(
     out: &mut Vec<u8>,
@@ -215,6 +224,10 @@ mod tests {
         assert_eq!(
             written(|out| encode_published(out, 4, at(20), None)),
             r#"{"type":"published","id":4,"position":"00000000000000a1:20"}"#
+        );
+        assert_eq!(
+            written(|out| encode_duplicate(out, 4, at(20))),
+            r#"{"type":"published","id":4,"position":"00000000000000a1:20","duplicate":true}"#
         );
         let report = Report {
             position: at(20),

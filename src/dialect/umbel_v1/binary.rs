@@ -3,8 +3,9 @@
 //! ```text
 //!  to subscribers:   u8 type: 1 text, 2 binary | u8 flags: 1 pattern, 2 key | u64 epoch | u64 offset |
 //!                    name topic | [name pattern] | [name key] | payload to the end of the message
-//!  from publishers:  u8 type: 3 text, 4 binary | u8 flags: 1 id, 2 key, 4 receipt | [u32 id] |
-//!                    name topic | [name key] | payload to the end of the message
+//!  from publishers:  u8 type: 3 text, 4 binary | u8 flags: 1 id, 2 key, 4 receipt, 8 idempotency key | [u32 id] |
+//!                    name topic | [name key] | [name idempotency key | u32 first sent, in milliseconds before the
+//!                    connection opened, or ffffffff: never before] | payload to the end of the message
 //!
 //!  name:  u8 length | that many bytes of UTF-8
 //! ```
@@ -14,8 +15,8 @@
 
 use std::borrow::Cow;
 
-use super::super::command::{Command, CommandError, ErrorCode};
-use super::super::fields::{Fault, parse_topic};
+use super::super::command::{Command, CommandError, ErrorCode, Once};
+use super::super::fields::{Fault, check_once, parse_topic};
 use super::Delivery;
 use crate::hub::options::check_key;
 use crate::hub::{Kind, Position, PublishOptions};
@@ -35,6 +36,10 @@ const DELIVER_KEY: u8 = 2;
 const PUBLISH_ID: u8 = 1;
 const PUBLISH_KEY: u8 = 2;
 const PUBLISH_RECEIPT: u8 = 4;
+const PUBLISH_ONCE: u8 = 8;
+
+/// In place of the time: it was not sent before.
+const NEVER_SENT: u32 = u32::MAX;
 
 /// Parses a binary message of a client's, which is always a publish.
 ///
@@ -62,7 +67,7 @@ fn parse_parts<'a>(
         _ => return Err(Fault::invalid("there is no binary message of this type")),
     };
     let flags = take_byte(rest)?;
-    if flags & !(PUBLISH_ID | PUBLISH_KEY | PUBLISH_RECEIPT) != 0 {
+    if flags & !(PUBLISH_ID | PUBLISH_KEY | PUBLISH_RECEIPT | PUBLISH_ONCE) != 0 {
         return Err(Fault::invalid("there is a flag that is not known"));
     }
     if flags & PUBLISH_ID != 0 {
@@ -76,6 +81,10 @@ fn parse_parts<'a>(
         _ => Some(take_name(rest)?.ok_or_else(|| Fault::invalid("the key is not UTF-8"))?),
     };
     key.map_or(Ok(()), check_key).map_err(Fault::invalid)?;
+    let once = match flags & PUBLISH_ONCE {
+        0 => None,
+        _ => Some(Box::new(take_once(rest, *id)?)),
+    };
     let payload = *rest;
     if payload.len() > payload_bytes_max {
         let reason = format!("the message is longer than {payload_bytes_max} bytes");
@@ -93,6 +102,18 @@ fn parse_parts<'a>(
             PublishOptions::default().key(key)
         }),
         wants_receipt: flags & PUBLISH_RECEIPT != 0,
+        once,
+    })
+}
+
+fn take_once<'a>(rest: &mut &'a [u8], id: Option<u32>) -> Result<Once<'a>, Fault> {
+    let key = take_name(rest)?;
+    let key = key.ok_or_else(|| Fault::invalid("the idempotency key is not UTF-8"))?;
+    check_once(key, id)?;
+    let first_sent_ms = u32::from_be_bytes(*take_array(rest)?);
+    Ok(Once {
+        key: Cow::Borrowed(key),
+        first_sent_ms: (first_sent_ms != NEVER_SENT).then_some(first_sent_ms),
     })
 }
 
@@ -106,6 +127,7 @@ pub fn encode_publish(out: &mut Vec<u8>, command: &Command<'_>) -> bool {
         payload,
         options,
         wants_receipt,
+        once,
     } = command
     else {
         return false;
@@ -118,7 +140,8 @@ pub fn encode_publish(out: &mut Vec<u8>, command: &Command<'_>) -> bool {
     out.push(
         flag(id.is_some(), PUBLISH_ID)
             | flag(key.is_some(), PUBLISH_KEY)
-            | flag(*wants_receipt, PUBLISH_RECEIPT),
+            | flag(*wants_receipt, PUBLISH_RECEIPT)
+            | flag(once.is_some(), PUBLISH_ONCE),
     );
     if let Some(id) = id {
         out.extend_from_slice(&id.to_be_bytes());
@@ -126,6 +149,10 @@ pub fn encode_publish(out: &mut Vec<u8>, command: &Command<'_>) -> bool {
     encode_name(out, topic.as_str());
     if let Some(key) = key {
         encode_name(out, key);
+    }
+    if let Some(once) = once {
+        encode_name(out, &once.key);
+        out.extend_from_slice(&once.first_sent_ms.unwrap_or(NEVER_SENT).to_be_bytes());
     }
     out.extend_from_slice(payload);
     true
@@ -246,6 +273,35 @@ mod tests {
                 PublishOptions::default().key(key)
             }),
             wants_receipt: id.is_some(),
+            once: None,
+        }
+    }
+
+    fn once(command: Command<'static>, first_sent_ms: Option<u32>) -> Command<'static> {
+        let Command::Publish {
+            id,
+            topic,
+            kind,
+            payload,
+            options,
+            wants_receipt,
+            ..
+        } = command
+        else {
+            return command;
+        };
+        let once = Some(Box::new(Once {
+            key: "once".into(),
+            first_sent_ms,
+        }));
+        Command::Publish {
+            id,
+            topic,
+            kind,
+            payload,
+            options,
+            wants_receipt,
+            once,
         }
     }
 
@@ -256,6 +312,14 @@ mod tests {
             (
                 b"\x03\x07\x01\x02\x03\x04\x02ab\x03keyhi",
                 publish(Some("key"), Some(0x0102_0304)),
+            ),
+            (
+                b"\x03\x0d\x01\x02\x03\x04\x02ab\x04once\xff\xff\xff\xffhi",
+                once(publish(None, Some(0x0102_0304)), None),
+            ),
+            (
+                b"\x03\x0f\x01\x02\x03\x04\x02ab\x03key\x04once\x00\x00\x01\x00hi",
+                once(publish(Some("key"), Some(0x0102_0304)), Some(256)),
             ),
         ] {
             assert_eq!(parse_publish(message, 10), Ok(command.clone()));
@@ -281,7 +345,9 @@ mod tests {
             (b"\x03", command),
             (b"\x01\x00\x01ax", command),
             (b"\x05\x00\x01ax", command),
+            (b"\x03\x08\x01a\x01k\xff\xff\xff\xffx", command),
             (b"\x03\x08\x01ax", command),
+            (b"\x03\x10\x01ax", command),
             (b"\x03\x01\0\0\0", command),
             (b"\x03\x00\x02a", command),
             (b"\x03\x00\x00x", topic),

@@ -8,7 +8,7 @@ use serde::de::{DeserializeSeed, Error as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::super::OnCommand;
-use super::super::command::{Command, CommandError, CommandLimits, ErrorCode, Target};
+use super::super::command::{Command, CommandError, CommandLimits, ErrorCode, Once, Target};
 use super::super::fields::{Fault, Field, Fields, first_byte, invalid_json};
 use super::super::object::Object;
 use crate::hub::{Position, Start};
@@ -159,6 +159,7 @@ fn parse_fields<'a>(
                 payload,
                 options: fields.take_options()?,
                 wants_receipt: fields.take_bool(Field::Receipt)?,
+                once: fields.take_once(id)?.map(Box::new),
             }
         }
         "presence" => Command::Presence {
@@ -217,14 +218,18 @@ pub fn encode_command(out: &mut Vec<u8>, command: &Command<'_>) {
             payload,
             options,
             wants_receipt,
+            once,
         } => {
-            let object = begin(out, "publish", *id)
+            let mut object = begin(out, "publish", *id)
                 .text("topic", topic.as_str())
                 .text_if("key", options.extras().and_then(|it| it.key.as_deref()))
                 .payload(*kind, payload);
-            match wants_receipt {
-                true => object.value("receipt", true),
-                false => object,
+            if *wants_receipt {
+                object = object.value("receipt", true);
+            }
+            match once {
+                Some(once) => encode_once(object, once),
+                None => object,
             }
         }
         Command::Presence { id, topic } => {
@@ -233,6 +238,14 @@ pub fn encode_command(out: &mut Vec<u8>, command: &Command<'_>) {
         Command::Ping { id } => begin(out, "ping", *id),
     }
     .end();
+}
+
+fn encode_once<'o>(object: Object<'o>, once: &Once<'_>) -> Object<'o> {
+    let object = object.text("idempotency_key", &once.key);
+    match once.first_sent_ms {
+        Some(first_sent_ms) => object.value("first_sent_ms", first_sent_ms),
+        None => object,
+    }
 }
 
 fn begin<'o>(out: &'o mut Vec<u8>, name: &str, id: Option<u32>) -> Object<'o> {

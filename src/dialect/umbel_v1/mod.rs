@@ -10,7 +10,7 @@ mod delivery;
 
 #[doc(hidden)]
 pub use answer::{
-    encode_error, encode_forbidden, encode_gap, encode_pong, encode_presence,
+    encode_duplicate, encode_error, encode_forbidden, encode_gap, encode_pong, encode_presence,
     encode_presence_change, encode_presence_skipped, encode_published, encode_subscribed,
     encode_unsubscribed, gap_frame,
 };
@@ -118,6 +118,7 @@ impl Dialect for UmbelV1 {
             (Reply::Published(position, report), Some(id)) => {
                 encode_published(message, id, *position, *report);
             }
+            (Reply::Duplicate(position), Some(id)) => encode_duplicate(message, id, *position),
             (
                 Reply::Present {
                     topic,
@@ -157,6 +158,8 @@ pub fn code_text(code: ErrorCode) -> &'static str {
         ErrorCode::TooManySubscriptions => "too_many_subscriptions",
         ErrorCode::TooManyTopics => "too_many_topics",
         ErrorCode::TooBig => "too_big",
+        ErrorCode::IdempotencyKeyReused => "idempotency_key_reused",
+        ErrorCode::FateUnknown => "fate_unknown",
         ErrorCode::Unavailable => "unavailable",
         ErrorCode::Unsupported => "unsupported",
     }

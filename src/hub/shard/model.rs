@@ -48,6 +48,7 @@ pub(super) fn settings() -> ShardSettings {
         recovery_publications_max: 4,
         recovery_bytes_max: 800,
         presence_max: 2,
+        ..ShardSettings::default()
     }
 }
 

@@ -289,7 +289,7 @@ fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answ
             events.push(format!("body {body:?}"));
             Answer::Await(match purpose {
                 Purpose::Publish { .. } => Awaited::One,
-                Purpose::PublishLines => {
+                Purpose::PublishLines { .. } => {
                     Awaited::Lines(vec![None, None, Some(b"refused".to_vec())])
                 }
             })
@@ -371,10 +371,13 @@ fn answer_request(head: &Head<'_>) -> Answer {
                 kind,
                 options,
                 wants_receipt: false,
+                idempotency_key: None,
             });
         }
         "/lines" => {
-            return read_body(Purpose::PublishLines);
+            return read_body(Purpose::PublishLines {
+                idempotency_key: None,
+            });
         }
         "/plain" => {
             return Answer::Respond(Reply {

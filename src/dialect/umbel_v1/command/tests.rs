@@ -45,6 +45,7 @@ fn publish<'a>(kind: Kind, payload: &'a [u8]) -> Command<'a> {
         payload: payload.into(),
         options: PublishOptions::default(),
         wants_receipt: false,
+        once: None,
     }
 }
 
@@ -122,6 +123,7 @@ fn publications() {
         payload: b"x"[..].into(),
         options: PublishOptions::default().key("EURUSD"),
         wants_receipt: true,
+        once: None,
     };
     assert_eq!(one(text), Ok(command));
 }
@@ -341,13 +343,19 @@ fn payload() -> impl Strategy<Value = (Kind, Vec<u8>)> {
 fn command() -> impl Strategy<Value = Command<'static>> {
     let id = || any::<Option<u32>>();
     let key = prop::option::of("[a\"\\\\\u{e9}\u{2028}]{1,9}");
+    let once = prop::option::of(("[a\"\u{e9}]{1,9}", any::<Option<u32>>()).prop_map(
+        |(key, first_sent_ms)| Once {
+            key: key.into(),
+            first_sent_ms,
+        },
+    ));
     prop_oneof![
         (id(), target(), start()).prop_map(|(id, target, start)| match target {
             Target::Topic(_) => Command::Subscribe { id, target, start },
             Target::Pattern(_) => Command::Unsubscribe { id, target },
         }),
-        (id(), "[a-z]{1,3}", payload(), key, any::<bool>()).prop_map(
-            |(id, name, (kind, payload), key, wants_receipt)| Command::Publish {
+        (id(), "[a-z]{1,3}", payload(), key, any::<bool>(), once).prop_map(
+            |(id, name, (kind, payload), key, wants_receipt, once)| Command::Publish {
                 id,
                 topic: topic(&name),
                 kind,
@@ -356,6 +364,7 @@ fn command() -> impl Strategy<Value = Command<'static>> {
                     PublishOptions::default().key(key)
                 }),
                 wants_receipt,
+                once: id.and(once).map(Box::new),
             }
         ),
         (id(), "[a-z]{1,3}").prop_map(|(id, name)| Command::Presence {
