@@ -12,9 +12,11 @@ use crate::shared::{Lifecycle, Shared};
 use crate::worker::Shards;
 
 mod publishing;
+mod receipts;
 mod reload;
 
-pub use publishing::{PendingReceipt, PublishError};
+pub use publishing::{PendingReceipt, PublishError, ReceiptError};
+use receipts::OpenReceipts;
 pub use reload::{ReloadError, Reloaded};
 
 /// The configuration that a server runs with.
@@ -43,6 +45,7 @@ pub struct Handle {
     /// The configuration in force.
     running: Arc<Mutex<Running>>,
     publication_bytes_max: Arc<AtomicUsize>,
+    receipts: Arc<OpenReceipts>,
 }
 
 impl Handle {
@@ -53,6 +56,7 @@ impl Handle {
         running: Running,
     ) -> Handle {
         let reloads = &shared.metrics.reloads;
+        let receipts_max = running.config.limits.receipts_max;
         reloads.succeed(reload::wall_seconds(), true);
         Handle {
             shared,
@@ -62,6 +66,7 @@ impl Handle {
                 running.config.limits.publication_bytes_max,
             )),
             running: Arc::new(Mutex::new(running)),
+            receipts: Arc::new(OpenReceipts::new(receipts_max)),
         }
     }
 
@@ -113,6 +118,18 @@ impl Handle {
     /// Ends at once: nothing that is queued is delivered, and nobody is waited for.
     pub fn shutdown_now(&self) {
         self.advance(Lifecycle::Stopping);
+    }
+
+    /// Whether the server has ended, or is ending at once.
+    pub fn is_closed(&self) -> bool {
+        self.shared.lifecycle.get() == Lifecycle::Stopping
+    }
+
+    /// The server has ended: nobody will do any more what waits.
+    pub(crate) fn end(&self) {
+        self.advance(Lifecycle::Stopping);
+        self.shared.shards.forget_all();
+        self.receipts.close_all();
     }
 
     fn advance(&self, lifecycle: Lifecycle) {

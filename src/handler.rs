@@ -75,8 +75,10 @@ impl std::error::Error for ConnectionIdError {}
 /// An endpoint of your own: code for the WebSocket connections to a path.
 ///
 /// The calls of one connection come one after the other, on the thread of the reactor that owns it; those of
-/// different connections come at the same time. A call that waits makes all connections of its reactor wait. A panic
-/// ends the server, for a reactor that is half dead helps nobody.
+/// different connections come at the same time. A call that waits makes all connections of its reactor wait.
+///
+/// A panic in a call ends its connection with 1011; it is logged and counted (`umbel_embedder_panics_total`), and the
+/// server goes on. That needs unwinding: in a program with `panic = "abort"` it ends the process.
 pub trait Handler: Send + Sync + 'static {
     /// The subprotocols that it speaks. The first one that the peer offers is chosen; none is fine too.
     fn subprotocols(&self) -> &[&str] {

@@ -59,6 +59,7 @@ pub mod access {
 }
 mod application;
 mod auth;
+mod caught;
 mod compression;
 pub mod config;
 mod connection;
@@ -108,11 +109,13 @@ pub use config::{Access, Config, ConfigError, Deflate, ListenAddress, Listener, 
 #[doc(inline)]
 pub use dialect::umbel_v1;
 pub use error::Error;
-pub use handle::{Counts, Handle, PendingReceipt, PublishError, ReloadError, Reloaded};
+pub use handle::{
+    Counts, Handle, PendingReceipt, PublishError, ReceiptError, ReloadError, Reloaded,
+};
 pub use handler::{CloseCode, CloseReason, ConnectionId, Handler, Message, Peer};
 pub use hub::{Position, PositionError, PublishOptions, Report};
 pub use net::binding::InheritedSocket;
 pub use protocol::{HostError, HostList, OriginError, OriginList, ProtocolError};
-pub use server::{BoundListener, Builder, Server};
+pub use server::{BoundListener, Builder, RunningServer, Server};
 pub use topic::{HistoryLimits, SlowConsumer, TopicRule, TopicRuleError};
 pub use topic::{Pattern, PatternError};

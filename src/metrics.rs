@@ -22,6 +22,7 @@ use prometheus_client::registry::Registry;
 use described::{COUNTERS, GAUGES};
 use reloads::Reloads;
 
+use crate::caught;
 use crate::connection::{CloseReason, Label};
 use crate::http::refusal::Refusal;
 use crate::worker::HubCounts;
@@ -363,6 +364,8 @@ impl Collector for Scrape {
             "Publications that got their position",
             self.hub.publications,
         )?;
+        let help = "Panics of the embedding program's own code, of all servers of the process";
+        encode_counter(e, "embedder_panics", help, caught::panics())?;
         for (name, help, cell) in GAUGES {
             encode_gauge(e, name, help, metrics.sum(cell))?;
         }

@@ -30,10 +30,12 @@ use crate::worker::{Outlet, QueueLimits, Shards, WorkQueue};
 
 mod builder;
 mod listening;
+mod running;
 
 pub use builder::Builder;
 use listening::Acceptors;
 pub use listening::BoundListener;
+pub use running::RunningServer;
 
 /// Shards for each thread that may run one, so that two busy threads seldom want the same.
 const SHARDS_PER_THREAD: usize = 4;
@@ -169,11 +171,12 @@ impl<'a> Assembly<'a> {
             .collect();
         let handle = Handle::new(shared, mailboxes, started, Running::new(config, additions));
         Ok(Server {
+            ended: Ended(handle.clone()),
             handle,
             reactors,
             work,
             workers: config.worker_count(),
-            listeners,
+            listeners: listeners.into(),
             connections_max,
             topic_rules: config.topic_rules.len(),
             policy,
@@ -192,13 +195,23 @@ struct Policy {
     by_code: bool,
 }
 
+/// Ends the server for its handles when it is dropped.
+struct Ended(Handle);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
 /// A server that has its port. [`run`](Server::run) serves.
 pub struct Server {
+    ended: Ended,
     handle: Handle,
     reactors: Vec<Reactor<MioDriver>>,
     work: WorkQueue,
     workers: usize,
-    listeners: Vec<BoundListener>,
+    listeners: Arc<[BoundListener]>,
     connections_max: usize,
     topic_rules: usize,
     policy: Policy,
@@ -265,6 +278,8 @@ impl Server {
     pub fn run(self) -> Result<(), Error> {
         let start = self.start_line();
         let Server {
+            // Whatever way this ends, nobody waits for a server that is gone.
+            ended: _ended,
             handle,
             reactors,
             work,
@@ -282,7 +297,7 @@ impl Server {
                 shards.work(&work);
                 Ok(())
             };
-            match spawn(Thread::Worker(number), &ended, job) {
+            match spawn(Thread::Worker(number), &ended, &handle, job) {
                 Ok(thread) => threads.push(thread),
                 Err(error) => failed = failed.or(Some(error)),
             }
@@ -295,7 +310,7 @@ impl Server {
                 drop(starting);
                 reactor.run()
             };
-            match spawn(Thread::Reactor(number), &ended, job) {
+            match spawn(Thread::Reactor(number), &ended, &handle, job) {
                 Ok(thread) => threads.push(thread),
                 Err(error) => failed = failed.or(Some(error)),
             }
@@ -374,7 +389,6 @@ fn supervise(
         };
         log::error!("{failed}");
         outcome = outcome.and(Err(failed));
-        handle.shutdown_now();
     }
     outcome
 }
@@ -382,12 +396,17 @@ fn supervise(
 fn spawn(
     thread: Thread,
     ended: &Sender<Ending>,
+    handle: &Handle,
     job: impl FnOnce() -> io::Result<()> + Send + 'static,
 ) -> Result<JoinHandle<()>, Error> {
-    let ended = ended.clone();
+    let (ended, handle) = (ended.clone(), handle.clone());
     let body = move || {
         // What the closure leaves behind in a panic is never looked at again: the server ends.
         let ending = panic::catch_unwind(AssertUnwindSafe(job));
+        if !matches!(ending, Ok(Ok(()))) {
+            // Half a server takes nothing more.
+            handle.shutdown_now();
+        }
         // The supervisor receives until all have ended, and the channel has room for all.
         let _ = ended.send((thread, ending));
     };

@@ -327,6 +327,20 @@ impl Shards {
         self.cells.iter().map(|cell| cell.queue.len()).sum()
     }
 
+    /// Drops all commands and effects that wait: the server has ended.
+    pub fn forget_all(&self) {
+        for cell in &self.cells {
+            while let Ok(command) = cell.queue.try_recv() {
+                cell.queued_bytes
+                    .fetch_sub(command.bytes(), Ordering::AcqRel);
+            }
+            // Whoever holds the lock hands what is unsent to mailboxes that have ended, which forget it.
+            if let Some(mut state) = cell.try_lock() {
+                state.unsent.clear();
+            }
+        }
+    }
+
     /// Whether all earlier commands are carried out and their effects handed over.
     pub fn is_idle(&self) -> bool {
         (0..self.cells.len()).all(|index| self.is_shard_idle(index))

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::{Application, CommandContext, ConnectionContext, PeerIp};
-use crate::auth::access::Action;
+use crate::auth::access::{Action, Denied};
 use crate::auth::table::IdentityHandle;
 use crate::connection::{Answer, CloseReason, Hold, Message};
 use crate::dialect::{
@@ -528,13 +528,18 @@ impl Application {
     /// Whether the connection may do what it wants.
     pub(super) fn authorize_command(
         &self,
-        turn: &CommandTurn<'_>,
+        turn: &mut CommandTurn<'_>,
         id: Option<u32>,
         action: Action<'_>,
     ) -> Result<(), CommandError> {
         let identity = self.identities.get(turn.identity);
-        self.authorize(identity, action)
-            .map_err(|refusal| CommandError::of_refusal(id, refusal))
+        let outcome = self.shared.authority.authorize(identity, action);
+        outcome.map_err(|denied| {
+            if denied == Denied::Failed {
+                turn.answer = Answer::End(CloseReason::EmbedderPanic);
+            }
+            CommandError::of_refusal(id, denied.into())
+        })
     }
 }
 

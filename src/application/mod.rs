@@ -18,7 +18,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::auth::table::{Identities, IdentityHandle};
-use crate::connection::{Answer, Connection, Deflation, Endpoint, Event, Message, Purpose};
+use crate::caught;
+use crate::connection::{
+    Answer, CloseReason, Connection, Deflation, Endpoint, Event, Message, Purpose,
+};
 use crate::dialect::Dialects;
 use crate::fanout::patterns::Patterns;
 use crate::fanout::presence::PresenceChanges;
@@ -288,8 +291,11 @@ impl Application {
         let bytes_max = self.shared.settings.limits.outbox_bytes_max;
         let mut peer = Peer::new(current.id, out, bytes_max)
             .with_deflation(&mut self.deflation, current.deflate);
-        call(&*route.handler, &mut peer);
+        let outcome = caught::call("a handler", || call(&*route.handler, &mut peer));
         self.metrics.messages_sent.add(peer.sent());
+        if outcome.is_none() {
+            return Answer::End(CloseReason::EmbedderPanic);
+        }
         match peer.take_close() {
             Some((code, reason)) => Answer::Close(code, reason),
             None => Answer::Proceed,

@@ -10,6 +10,7 @@ use super::refusals::{is_of_script, retry_ms};
 use super::{Application, CommandContext};
 use crate::auth::access::Action;
 use crate::auth::identity::Identity;
+use crate::caught;
 use crate::config::Surface;
 use crate::connection::event::ExtraHeaders;
 use crate::connection::{Admission, Answer, Endpoint, Purpose, ReadBody, Reply, Stream, Upgrade};
@@ -323,7 +324,9 @@ impl Application {
         Route::Path(path).check_method(head.method)?;
         let upgrade = self.check_upgrade(head)?;
         self.authorize(identity, Action::Open(path))?;
-        let spoken = self.shared.routes[number].handler.subprotocols();
+        let handler = &self.shared.routes[number].handler;
+        let spoken = caught::call("a handler", || handler.subprotocols())
+            .ok_or_else(|| Refusal::internal("the program's code for this path panicked"))?;
         Ok(Answer::Upgrade(Upgrade {
             accept: upgrade.accept,
             subprotocol: choose(&upgrade, |offer| spoken.contains(&offer)),

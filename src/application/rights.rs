@@ -1,7 +1,7 @@
 //! Rights of open connections, judged again after a reload.
 
 use super::{Application, ConnectionContext};
-use crate::auth::access::Action;
+use crate::auth::access::{Action, Denied};
 use crate::connection::CloseReason;
 use crate::dialect::{Push, Target};
 use crate::fanout::subscribed::SubscribedKind;
@@ -26,25 +26,32 @@ impl Application {
         }
     }
 
-    fn may(&self, context: &ConnectionContext<'_>, action: Action<'_>) -> bool {
+    fn judge(&self, context: &ConnectionContext<'_>, action: Action<'_>) -> Result<(), Denied> {
         let identity = self.identities.get(*context.identity);
-        self.shared.authority.authorize(identity, action).is_ok()
+        self.shared.authority.authorize(identity, action)
     }
 
-    fn lose(&self, context: &mut ConnectionContext<'_>) {
+    fn may(&self, context: &ConnectionContext<'_>, action: Action<'_>) -> bool {
+        self.judge(context, action).is_ok()
+    }
+
+    /// Ends the connection unless it may do this.
+    fn require(&self, context: &mut ConnectionContext<'_>, action: Action<'_>) -> bool {
+        let reason = match self.judge(context, action) {
+            Ok(()) => return true,
+            Err(Denied::Failed) => CloseReason::EmbedderPanic,
+            Err(_) => CloseReason::RightsLost,
+        };
         let settings = &self.shared.settings;
-        context.connection.close(
-            settings,
-            context.now_ms,
-            CloseReason::RightsLost,
-            context.out,
-        );
+        let connection = &mut context.connection;
+        connection.close(settings, context.now_ms, reason, context.out);
+        false
     }
 
     /// Whether it may still subscribe; and whether it may publish, which it may have learnt meanwhile.
     pub(super) fn judge_one(&self, context: &mut ConnectionContext<'_>, topic: &str) {
-        if !self.may(context, Action::Subscribe(topic)) {
-            return self.lose(context);
+        if !self.require(context, Action::Subscribe(topic)) {
+            return;
         }
         let may_publish = self.may(context, Action::Publish(topic));
         context.connection.set_may_publish(may_publish);
@@ -58,9 +65,8 @@ impl Application {
             .connection
             .handler()
             .and_then(|number| self.shared.routes.get(usize::from(number)))
-            && !self.may(context, Action::Open(&route.path))
         {
-            self.lose(context);
+            self.require(context, Action::Open(&route.path));
         }
     }
 
@@ -90,9 +96,7 @@ impl Application {
             dialects.frame_message(encoding, &message, context.out);
             message.clear();
         }
-        if !self.may(context, Action::Connect) {
-            self.lose(context);
-        }
+        self.require(context, Action::Connect);
         looked_at
     }
 }

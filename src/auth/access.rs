@@ -116,6 +116,8 @@ pub enum Denied {
     Unauthenticated(Cow<'static, str>),
     /// It may not, whoever it is: 403. The text is sent to the peer.
     Forbidden(Cow<'static, str>),
+    /// It cannot be decided: 500, and Close 1011 on an open WebSocket. A panic of the authorizer has this outcome.
+    Failed,
 }
 
 impl From<Denied> for Refusal {
@@ -123,11 +125,13 @@ impl From<Denied> for Refusal {
         match denied {
             Denied::Unauthenticated(reason) => Refusal::unauthorized(reason),
             Denied::Forbidden(reason) => Refusal::forbidden(reason),
+            Denied::Failed => Refusal::internal("it cannot be decided whether this is allowed"),
         }
     }
 }
 
-/// Decides who may do what. It is asked on the reactors' threads, so it must answer at once, from memory.
+/// Decides who may do what. It is asked on the reactors' threads, so it must answer at once, from memory. A panic is caught,
+/// and counts as [`Denied::Failed`].
 pub trait Authorizer: Send + Sync + 'static {
     /// Whether the request may do what it wants.
     ///

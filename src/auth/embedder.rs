@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::access::{AccessRequest, Action, Authorizer, Denied};
+use crate::caught;
 use crate::http::kept::{HeadView, KeptHead};
 use crate::http::refusal::Refusal;
 
@@ -71,7 +72,9 @@ impl Embedder {
             Judged::Now(head) => *head,
             Judged::Kept(counted) => counted.head.view(),
         };
-        self.authorizer.authorize(&AccessRequest::new(head, action))
+        let request = AccessRequest::new(head, action);
+        caught::call("the authorizer", || self.authorizer.authorize(&request))
+            .unwrap_or(Err(Denied::Failed))
     }
 
     /// Keeps the head of a request, so that it can be judged by later.

@@ -43,11 +43,13 @@ pub enum CloseReason {
     Shutdown,
     /// A reload took the right away that it lived by.
     RightsLost,
+    /// Code of the embedding program panicked in a call for it.
+    EmbedderPanic,
 }
 
 impl CloseReason {
     /// One label for each kind of reason.
-    pub const LABELS: [&'static str; 18] = [
+    pub const LABELS: [&'static str; 19] = [
         "peer",
         "peer_gone",
         "transport",
@@ -66,6 +68,7 @@ impl CloseReason {
         "shutdown",
         "dialect",
         "rights_lost",
+        "embedder_panic",
     ];
 
     /// The place of its label in [`LABELS`](CloseReason::LABELS).
@@ -89,6 +92,7 @@ impl CloseReason {
             CloseReason::Shutdown => 15,
             CloseReason::Dialect(_) => 16,
             CloseReason::RightsLost => 17,
+            CloseReason::EmbedderPanic => 18,
         }
     }
 
@@ -142,6 +146,7 @@ impl CloseReason {
                 CloseCode::FORBIDDEN,
                 "forbidden: the rights on this server have changed",
             ),
+            CloseReason::EmbedderPanic => (CloseCode::INTERNAL_ERROR, "internal error"),
             CloseReason::Shutdown => (
                 CloseCode::GOING_AWAY,
                 "the server is shutting down; retry=1",

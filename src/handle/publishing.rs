@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
 use super::Handle;
 use crate::connection::Message;
@@ -37,7 +37,7 @@ impl Handle {
     /// subscribers. Never blocks.
     ///
     /// # Errors
-    /// When the topic or the size cannot stand, or more is being published than is delivered.
+    /// When the topic or the size cannot stand, more is being published than is delivered, or the server has ended.
     pub fn publish(&self, topic: &str, message: Message<'_>) -> Result<(), PublishError> {
         self.publish_with(topic, message, PublishOptions::new())
     }
@@ -67,15 +67,29 @@ impl Handle {
             check_key(key).map_err(|reason| PublishError::InvalidKey(reason.to_owned()))?;
         }
         let publication = Publication::new(message.kind(), payload, now_us).with_options(options);
+        if self.is_closed() {
+            return Err(PublishError::Closed);
+        }
+        let receipt = publication.receipt().cloned();
+        if let Some(receipt) = &receipt
+            && !self.receipts.note(receipt)
+        {
+            return Err(PublishError::Full);
+        }
         let command = Command::Publish {
             topic,
             publication: Arc::new(publication),
             origin: Origin::Detached,
         };
-        self.shared
-            .shards
-            .submit(command, None)
-            .map_err(|_| PublishError::Full)
+        let submitted = self.shared.shards.submit(command, None);
+        if self.is_closed() {
+            // The server ended meanwhile, and may not have seen this one any more.
+            self.shared.shards.forget_all();
+            if let Some(receipt) = receipt {
+                receipt.close();
+            }
+        }
+        submitted.map_err(|_| PublishError::Full)
     }
 }
 
@@ -86,12 +100,40 @@ pub struct PendingReceipt {
 }
 
 impl PendingReceipt {
-    /// Waits for the report of the publication, at most for `timeout`. None: the writes are not
-    /// done by then, or the server has ended, and then they never will be. May be called again.
-    pub fn wait(&self, timeout: Duration) -> Option<Report> {
-        self.receiver.recv_timeout(timeout).ok()
+    /// Waits for the report of the publication, at most for `timeout`. It is handed over once.
+    ///
+    /// # Errors
+    /// When the writes are not done by then; it may be called again. When there will be no report.
+    pub fn wait(&self, timeout: Duration) -> Result<Report, ReceiptError> {
+        self.receiver
+            .recv_timeout(timeout)
+            .map_err(|error| match error {
+                RecvTimeoutError::Timeout => ReceiptError::Timeout,
+                RecvTimeoutError::Disconnected => ReceiptError::Closed,
+            })
     }
 }
+
+/// Reason that a receipt's report is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReceiptError {
+    /// The writes are not done yet.
+    Timeout,
+    /// There will be none: the server has ended, the publication was refused, or the report was handed over before.
+    Closed,
+}
+
+impl fmt::Display for ReceiptError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ReceiptError::Timeout => "the publication is still being written",
+            ReceiptError::Closed => "there will be no report of this publication",
+        })
+    }
+}
+
+impl std::error::Error for ReceiptError {}
 
 /// Reason that a message was not published.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +152,8 @@ pub enum PublishError {
     },
     /// More is being published than is delivered; try again a little later.
     Full,
+    /// The server has ended, or a thread of it has, and all of it does.
+    Closed,
 }
 
 impl fmt::Display for PublishError {
@@ -124,6 +168,7 @@ impl fmt::Display for PublishError {
                     "{bytes} bytes are more than publication_bytes_max allows ({bytes_max})"
                 )
             }
+            PublishError::Closed => f.write_str("the server has ended"),
             PublishError::Full => {
                 f.write_str("more is being published than is delivered; try again")
             }

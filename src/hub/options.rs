@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::publication::REFERENCE_COUNTS_BYTES;
 use super::receipt::{Receipt, Report};
+use crate::caught;
 
 /// Bytes of a publication's key.
 pub const KEY_BYTES_MAX: usize = 255;
@@ -328,10 +329,13 @@ impl PublishOptions {
     }
 
     /// Sets code that gets the report once everything is written or queued. It is called once at most, on a thread of the
-    /// server's or in the call that publishes, so it must not wait. It is for one publish, and replaces an earlier one.
+    /// server's or in the call that publishes, so it must not wait; a panic of
+    /// it is caught, logged and counted. It is for one publish, and replaces an earlier one.
     #[must_use]
     pub fn on_receipt(mut self, take: impl FnOnce(Report) + Send + 'static) -> PublishOptions {
-        let receipt = Receipt::new(Box::new(take));
+        let receipt = Receipt::new(Box::new(move |report| {
+            caught::call("a receipt's callback", || take(report));
+        }));
         self.extras_mut().receipt = Some(Arc::new(receipt));
         self
     }

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::publication::Position;
 
@@ -118,16 +118,27 @@ impl Receipt {
         }
     }
 
+    /// Whether its report is still to come.
+    pub fn is_open(&self) -> bool {
+        self.lock_done().is_some()
+    }
+
+    /// Gives up the report: whoever waits for it gets none.
+    pub fn close(&self) {
+        let done = self.lock_done().take();
+        drop(done);
+    }
+
+    fn lock_done(&self) -> MutexGuard<'_, Option<Box<Done>>> {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn report(&self) {
         let Some(&(position, published_at_us)) = self.place.get() else {
             return;
         };
         // The lock is let go of before the report is handed over.
-        let done = self
-            .done
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let done = self.lock_done().take();
         let Some(done) = done else {
             return;
         };

@@ -2,6 +2,7 @@
 
 use super::connections::Connections;
 use super::slot::Slot;
+use crate::caught;
 use crate::connection::{CloseReason, Label};
 use crate::dialect::{Class, Form};
 use crate::fanout::subscribers::Subscription;
@@ -92,7 +93,7 @@ impl<T: ByteStream> Connections<T> {
         if let Some(number) = slot.connection.handler()
             && let Some(route) = self.application.shared.routes.get(usize::from(number))
         {
-            route.handler.close(id, reason);
+            caught::call("a handler", || route.handler.close(id, reason));
         }
         let code = slot.connection.close_code(&self.settings, reason).0.get();
         log::debug!(connection:% = id, reason = reason.label(), code; "closed");
