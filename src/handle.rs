@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::config::{Additions, Config};
+use crate::dialect::CommandLimits;
+use crate::hub::FieldLimits;
 use crate::reactor::mailbox::Mailbox;
 use crate::shared::brought::BroughtCommand;
 use crate::shared::{Lifecycle, Shared};
@@ -45,6 +47,8 @@ pub struct Handle {
     /// The configuration in force.
     running: Arc<Mutex<Running>>,
     publication_bytes_max: Arc<AtomicUsize>,
+    /// Of the fields of a publication. The lock is held for a copy only.
+    field_limits: Arc<Mutex<FieldLimits>>,
     receipts: Arc<OpenReceipts>,
 }
 
@@ -65,6 +69,7 @@ impl Handle {
             publication_bytes_max: Arc::new(AtomicUsize::new(
                 running.config.limits.publication_bytes_max,
             )),
+            field_limits: Arc::new(Mutex::new(CommandLimits::of(&running.config.limits).fields)),
             running: Arc::new(Mutex::new(running)),
             receipts: Arc::new(OpenReceipts::new(receipts_max)),
         }
@@ -73,6 +78,11 @@ impl Handle {
     /// The configuration in force. Whoever panicked with it has not changed it.
     fn running(&self) -> MutexGuard<'_, Running> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn field_limits(&self) -> MutexGuard<'_, FieldLimits> {
+        let limits = self.field_limits.lock();
+        limits.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The hub, for its workers.

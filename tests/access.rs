@@ -89,7 +89,7 @@ fn preflight_lists_methods_and_headers() {
     let response = server.request(
         "OPTIONS /pub/a HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost:3000\r\n\
          Access-Control-Request-Method: POST\r\n\
-         Access-Control-Request-Headers: authorization, content-type\r\n\r\n",
+         Access-Control-Request-Headers: authorization, content-type, umbel-tag-region, x-other\r\n\r\n",
     );
     assert_eq!(response.status, 204, "a preflight carries no credentials");
     assert_eq!(
@@ -105,9 +105,11 @@ fn preflight_lists_methods_and_headers() {
         "content-type",
         "umbel-key",
         "umbel-receipt",
+        "umbel-tag-region",
     ] {
         assert!(headers.contains(name), "{headers}");
     }
+    assert!(!headers.contains("x-other"), "{headers}");
     assert_eq!(response.header("content-length"), None);
     assert_eq!(response.header("access-control-allow-credentials"), None);
     let refused = server.request(

@@ -108,11 +108,7 @@ impl Application {
             out,
             answer: Answer::Proceed,
         };
-        let limits = &self.shared.settings.limits;
-        let limits = CommandLimits {
-            commands_max: limits.commands_per_message_max,
-            payload_bytes_max: limits.publication_bytes_max,
-        };
+        let limits = CommandLimits::of(&self.shared.settings.limits);
         let dialect = dialects.get(encoding);
         let mut waits = None;
         let outcome = dialect.parse(message, place, &limits, &mut |command| {

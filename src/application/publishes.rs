@@ -7,7 +7,7 @@ use super::{Application, CommandContext, ConnectionContext};
 use crate::auth::access::Action;
 use crate::auth::identity::Identity;
 use crate::connection::{self, Answer, Awaited, CloseReason, Hold, Message, PublishAnswer};
-use crate::dialect::{self, CommandError, Encoding, ErrorCode, Reply};
+use crate::dialect::{self, CommandError, CommandLimits, Encoding, ErrorCode, Reply};
 use crate::handler::ConnectionId;
 use crate::http::refusal::Refusal;
 use crate::hub::{
@@ -198,8 +198,8 @@ impl Application {
         sequence: u32,
         once: Option<(Publisher, &str, u32)>,
     ) -> Result<(), Refusal> {
-        let line =
-            json::parse_publish_line(line, self.shared.settings.limits.publication_bytes_max)?;
+        let limits = CommandLimits::of(&self.shared.settings.limits);
+        let line = json::parse_publish_line(line, &limits)?;
         let identity = self.identities.get(*current.identity);
         self.authorize(identity, Action::Publish(line.topic.as_str()))?;
         let once = once.map(|(publisher, key, number)| {

@@ -15,7 +15,7 @@ use crate::config::Surface;
 use crate::connection::event::ExtraHeaders;
 use crate::connection::{Admission, Answer, Endpoint, Purpose, ReadBody, Reply, Stream, Upgrade};
 use crate::console;
-use crate::dialect::{Encoding, Greeting, Opening, info_json};
+use crate::dialect::{CommandLimits, Encoding, Greeting, Opening, info_json};
 use crate::fanout::subscribed::MultiSubscription;
 use crate::fanout::topics::SubscribeError;
 use crate::http::escape::escape;
@@ -25,8 +25,8 @@ use crate::hub::Start;
 use crate::protocol::deflate::Agreement;
 use crate::protocol::{self, choose_deflate, is_upgrade, parse_upgrade};
 use crate::route::parameters::{
-    check_content_encoding, content_kind, idempotency_key, is_among_known, last_event_position,
-    publish_options, start_of, without_values,
+    allowed_headers, check_content_encoding, content_kind, idempotency_key, is_among_known,
+    last_event_position, publish_options, start_of, without_values,
 };
 use crate::route::surface::{is_for_observers, shows};
 use crate::route::{Route, allowed_methods, query_of, resources};
@@ -35,10 +35,6 @@ use crate::topic::Topic;
 
 /// How long a browser may keep the answer to a preflight request, in seconds.
 const PREFLIGHT_AGE_S: &str = "600";
-
-/// Headers of requests that pages of other origins may send.
-const ALLOWED_HEADERS: &str = "Authorization, Cache-Control, Content-Type, Idempotency-Key, Last-Event-ID, Umbel-Key, \
-                               Umbel-Receipt";
 
 /// Headers of answers that pages of other origins may read.
 const EXPOSED_HEADERS: &str = "Umbel-Position, Umbel-Recovered, Umbel-Topic, Retry-After, WWW-Authenticate, \
@@ -176,7 +172,9 @@ impl Application {
                 self.check_origin(head)?;
                 self.authorize(identity, Action::Publish(topic.as_str()))?;
                 check_content_encoding(head)?;
-                let (options, wants_receipt, idempotency_key) = publish_options(head)?;
+                let limits = CommandLimits::of(&self.shared.settings.limits);
+                let (options, wants_receipt, idempotency_key) =
+                    publish_options(head, &limits.fields)?;
                 let purpose = Purpose::Publish {
                     topic,
                     kind: content_kind(head)?,
@@ -184,7 +182,7 @@ impl Application {
                     wants_receipt,
                     idempotency_key,
                 };
-                let bytes_max = self.shared.settings.limits.publication_bytes_max;
+                let bytes_max = limits.payload_bytes_max;
                 Ok(Answer::ReadBody(ReadBody { purpose, bytes_max }))
             }
             Route::PublishMany => {
@@ -241,7 +239,7 @@ impl Application {
                 "Access-Control-Allow-Methods",
                 allowed_methods(route).to_owned(),
             ));
-            headers.push(("Access-Control-Allow-Headers", ALLOWED_HEADERS.to_owned()));
+            headers.push(("Access-Control-Allow-Headers", allowed_headers(head)));
             headers.push(("Access-Control-Max-Age", PREFLIGHT_AGE_S.to_owned()));
         }
         Ok(no_content(headers))

@@ -154,6 +154,16 @@ limits! {
     message_bytes_max: usize = 16777216 in 1..=1073741824;
     /// Bytes of a publication, by WebSocket (more closes with 1009) or HTTP (more is refused with 413).
     publication_bytes_max: usize = 1048576 in 1..=1073741824;
+    /// Bytes of the event of a publication. More is refused with 400 or invalid_command.
+    event_bytes_max: usize = 200 in 1..=255;
+    /// Bytes of the id that a publisher gives to a publication. More is refused with 400 or invalid_command.
+    message_id_bytes_max: usize = 128 in 1..=255;
+    /// Bytes of the content type of a publication. More is refused with 400 or invalid_command.
+    content_type_bytes_max: usize = 128 in 3..=255;
+    /// Tags of one publication. More are refused with 400 or invalid_command.
+    tags_max: usize = 16 in 0..=256;
+    /// Bytes of the names and values of the tags of one publication. More are refused with 400 or invalid_command.
+    tags_bytes_max: usize = 1024 in 0..=32768;
     /// Fragments of one message. More closes with 1008.
     fragments_max: u32 = 131072 in 1..=16777216;
     /// Time from a message's first byte to its last, absolute. More closes with 1008.

@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 
 use super::fields::Fault;
+use crate::config::Limits;
 use crate::http::refusal::Refusal;
-use crate::hub::{Kind, PublishOptions, Start};
+use crate::hub::{FieldLimits, Kind, PublishOptions, Start};
 use crate::topic::{Pattern, Topic};
 
 /// Limits of a message.
@@ -14,6 +15,25 @@ pub struct CommandLimits {
     pub commands_max: usize,
     /// Bytes of the payload of a publication.
     pub payload_bytes_max: usize,
+    /// Limits of the other fields of a publication.
+    pub fields: FieldLimits,
+}
+
+impl CommandLimits {
+    /// The limits of a configuration.
+    pub fn of(limits: &Limits) -> CommandLimits {
+        CommandLimits {
+            commands_max: limits.commands_per_message_max,
+            payload_bytes_max: limits.publication_bytes_max,
+            fields: FieldLimits {
+                event_bytes_max: limits.event_bytes_max,
+                id_bytes_max: limits.message_id_bytes_max,
+                content_type_bytes_max: limits.content_type_bytes_max,
+                tags_max: limits.tags_max,
+                tags_bytes_max: limits.tags_bytes_max,
+            },
+        }
+    }
 }
 
 /// Target of a subscription.
@@ -201,6 +221,12 @@ impl CommandError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn default_limits_of_fields_are_those_of_the_configuration() {
+        let limits = CommandLimits::of(&Limits::default());
+        assert_eq!(limits.fields, FieldLimits::DEFAULT);
+    }
 
     #[test]
     fn refusals_of_requests_have_codes() {

@@ -18,7 +18,7 @@ use super::{ErrorCode, Once};
 use crate::http::escape::escape;
 use crate::hub::idempotency::IDEMPOTENCY_KEY_BYTES_MAX;
 use crate::hub::options::check_key;
-use crate::hub::{Kind, PublishOptions};
+use crate::hub::{FieldError, FieldLimits, Kind, PublishOptions, Tag};
 use crate::topic::Topic;
 
 /// What is wrong with an object.
@@ -42,6 +42,12 @@ impl Fault {
     }
 }
 
+impl From<FieldError> for Fault {
+    fn from(error: FieldError) -> Fault {
+        Fault::invalid(error.0)
+    }
+}
+
 /// The fields there are, of all kinds of objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Field {
@@ -57,10 +63,14 @@ pub(crate) enum Field {
     Receipt,
     IdempotencyKey,
     FirstSentMs,
+    Event,
+    MessageId,
+    ContentType,
+    Tags,
 }
 
 impl Field {
-    const NAMES: [&'static str; 12] = [
+    const NAMES: [&'static str; 16] = [
         "type",
         "id",
         "topic",
@@ -73,6 +83,10 @@ impl Field {
         "receipt",
         "idempotency_key",
         "first_sent_ms",
+        "event",
+        "message_id",
+        "content_type",
+        "tags",
     ];
 
     fn name(self) -> &'static str {
@@ -157,11 +171,26 @@ impl<'a> Fields<'a> {
     }
 
     /// Options of a publication.
-    pub fn take_options(&mut self) -> Result<PublishOptions, Fault> {
+    pub fn take_options(&mut self, limits: &FieldLimits) -> Result<PublishOptions, Fault> {
         let mut options = PublishOptions::default();
         if let Some(key) = self.take_text(Field::Key)? {
             check_key(&key).map_err(Fault::invalid)?;
             options = options.key(&*key);
+        }
+        if let Some(event) = self.take_text(Field::Event)? {
+            limits.check_event(&event)?;
+            options = options.event(&*event);
+        }
+        if let Some(id) = self.take_text(Field::MessageId)? {
+            limits.check_id(&id)?;
+            options = options.id(&*id);
+        }
+        if let Some(content_type) = self.take_text(Field::ContentType)? {
+            limits.check_content_type(&content_type)?;
+            options = options.content_type(&content_type);
+        }
+        if let Some(tags) = self.take(Field::Tags) {
+            options = options.tags(parse_tags(tags, limits)?);
         }
         Ok(options)
     }
@@ -297,6 +326,23 @@ fn parse_text(value: &RawValue) -> Result<Cow<'_, str>, &'static str> {
     }
 }
 
+/// The tags of an object whose values are strings.
+fn parse_tags(value: &RawValue, limits: &FieldLimits) -> Result<Vec<Tag>, Fault> {
+    let tags: RawTags<'_> = serde_json::from_str(value.get())
+        .map_err(|_| Fault::invalid("\"tags\" is not an object of strings"))?;
+    let mut taken = Vec::new();
+    for (name, value) in tags.0 {
+        let wrong = |reason| Fault::invalid(format!("a tag {reason}"));
+        let (name, value) = (parse_text(name), parse_text(value));
+        taken.push((name.map_err(wrong)?.into(), value.map_err(wrong)?.into()));
+        if taken.len() > limits.tags_max {
+            break;
+        }
+    }
+    limits.check_tags(&taken)?;
+    Ok(taken)
+}
+
 fn parse_data(data: &RawValue) -> Result<Cow<'_, str>, Fault> {
     if data.get().starts_with('"') {
         return parse_text(data).map_err(|reason| Fault::invalid(format!("\"data\" {reason}")));
@@ -356,6 +402,38 @@ impl<'de> Deserialize<'de> for Sound {
         }
 
         deserializer.deserialize_any(SoundVisitor)
+    }
+}
+
+/// The tags of a publication, undecoded.
+struct RawTags<'a>(Vec<(&'a RawValue, &'a RawValue)>);
+
+/// Tags that are looked at: more than any configuration allows are not.
+const RAW_TAGS_MAX: usize = 257;
+
+impl<'de: 'a, 'a> Deserialize<'de> for RawTags<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<RawTags<'a>, D::Error> {
+        struct TagsVisitor;
+
+        impl<'de> Visitor<'de> for TagsVisitor {
+            type Value = RawTags<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawTags<'de>, A::Error> {
+                let mut tags = Vec::new();
+                while let Some(tag) = map.next_entry::<&RawValue, &RawValue>()? {
+                    if tags.len() < RAW_TAGS_MAX {
+                        tags.push(tag);
+                    }
+                }
+                Ok(RawTags(tags))
+            }
+        }
+
+        deserializer.deserialize_map(TagsVisitor)
     }
 }
 

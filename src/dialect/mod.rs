@@ -19,6 +19,7 @@ mod form;
 mod info;
 pub mod message;
 pub(crate) mod object;
+pub mod publication_fields;
 mod raw;
 pub mod reply;
 #[doc(hidden)]
@@ -36,6 +37,7 @@ pub use fields::check_idempotency_key;
 pub use form::{Class, Encoding, Form, Place, RecentDeliveries};
 pub use info::info_json;
 pub use message::Message;
+pub use publication_fields::PublicationFields;
 pub use reply::{Push, Reply, Subscribed};
 pub use table::{Dialects, Entrance, Row};
 

@@ -1,7 +1,7 @@
 //! The guide: one page a task.
 //!
 //! To run a server: [deploy], [configuration], [access], [limits], [metrics], [shutdown], [security].
-//! To use one: [http], [command_line], [event_streams], [umbel.v1](crate::umbel_v1), [umbel_js], [history], [patterns],
+//! To use one: [http], [command_line], [event_streams], [messages], [umbel.v1](crate::umbel_v1), [umbel_js], [history], [patterns],
 //! [presence], [slow_consumers], [compression].
 //! To embed it: [embed]. To measure it: [measure]. To work on it: [contributing], [source_map].
 
@@ -44,6 +44,8 @@ pages! {
     limits = "limits.md";
     /// Bench, floor, peers and counts that repeat.
     measure = "measure.md";
+    /// Fields of a message: key, event, id, content type, tags.
+    messages = "messages.md";
     /// Prometheus metrics and log lines.
     metrics = "metrics.md";
     /// Topic names, patterns and topic rules.

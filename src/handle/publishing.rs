@@ -63,8 +63,14 @@ impl Handle {
             });
         }
         let now_us = self.started.elapsed().as_micros() as u64;
-        if let Some(key) = options.extras().and_then(|extras| extras.key.as_deref()) {
-            check_key(key).map_err(|reason| PublishError::InvalidKey(reason.to_owned()))?;
+        if let Some(extras) = options.extras() {
+            let key = extras.key.as_deref();
+            key.map_or(Ok(()), check_key)
+                .map_err(|reason| PublishError::InvalidKey(reason.to_owned()))?;
+            let limits = *self.field_limits();
+            options
+                .check(&limits)
+                .map_err(|error| PublishError::InvalidOption(error.0.into_owned()))?;
         }
         let publication = Publication::new(message.kind(), payload, now_us).with_options(options);
         if self.is_closed() {
@@ -143,6 +149,8 @@ pub enum PublishError {
     InvalidTopic(String),
     /// What was given is no key; the text says why.
     InvalidKey(String),
+    /// Another option cannot stand; the text says why.
+    InvalidOption(String),
     /// It is longer than `publication_bytes_max`.
     TooBig {
         /// Its length.
@@ -159,9 +167,9 @@ pub enum PublishError {
 impl fmt::Display for PublishError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            PublishError::InvalidTopic(reason) | PublishError::InvalidKey(reason) => {
-                f.write_str(reason)
-            }
+            PublishError::InvalidTopic(reason)
+            | PublishError::InvalidKey(reason)
+            | PublishError::InvalidOption(reason) => f.write_str(reason),
             PublishError::TooBig { bytes, bytes_max } => {
                 write!(
                     f,

@@ -10,6 +10,7 @@ use crate::auth::Authority;
 use crate::auth::tokens::TokenRights;
 use crate::config::{Access, Config, ConfigError, Listeners, Origins};
 use crate::connection::Settings;
+use crate::dialect::CommandLimits;
 use crate::net::descriptors::connections_max;
 use crate::shared::live::Live;
 
@@ -105,6 +106,7 @@ impl Handle {
         let publication_bytes_max = config.limits.publication_bytes_max;
         self.publication_bytes_max
             .store(publication_bytes_max, Ordering::Relaxed);
+        *self.field_limits() = CommandLimits::of(&config.limits).fields;
         running.config = config;
         for mailbox in self.mailboxes.iter() {
             mailbox.wake();

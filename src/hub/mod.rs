@@ -22,7 +22,7 @@ pub use command::{
 };
 pub use idempotency::{IdempotencyKey, KeyBudget, KeySettings, Outcome, Publisher};
 pub use listing::{HistorySize, Listed, Listing, PLACES_PER_LISTING, Scope};
-pub use options::{Extras, FieldError, FieldLimits, PublishOptions};
+pub use options::{Extras, FieldError, FieldLimits, PublishOptions, Tag};
 pub use patterns::{MatchPatterns, PatternPart};
 pub use presence::{Member, PresenceChange};
 pub use publication::{Kind, Position, PositionError, Publication};

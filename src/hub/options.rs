@@ -43,6 +43,9 @@ const PLAIN_CONTENT_TYPES: [&str; 4] = [
 /// Events of the server's own: their names are refused.
 const RESERVED_EVENTS: [&str; 3] = ["binary", "gap", "unavailable"];
 
+/// A tag: its name and its value.
+pub type Tag = (Box<str>, Box<str>);
+
 /// Fields of a publication that most do without: they share one allocation, which a bare publication has not.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Extras {
@@ -59,7 +62,7 @@ pub struct Extras {
     /// Subject of who published.
     pub publisher: Option<Arc<str>>,
     /// Names and values, in the publisher's order.
-    pub tags: Box<[(Box<str>, Box<str>)]>,
+    pub tags: Box<[Tag]>,
     /// Time after the publish for which it is of use, in milliseconds.
     pub ttl_ms: Option<u64>,
 }
@@ -83,7 +86,7 @@ impl Extras {
             + texts.map(|text| text.len()).sum::<usize>()
             + content_type
             + tags
-                .map(|(name, value)| size_of::<(Box<str>, Box<str>)>() + name.len() + value.len())
+                .map(|(name, value)| size_of::<Tag>() + name.len() + value.len())
                 .sum::<usize>()
     }
 }
@@ -129,6 +132,17 @@ pub struct FieldLimits {
     pub tags_max: usize,
     /// Bytes of their names and values together.
     pub tags_bytes_max: usize,
+}
+
+impl FieldLimits {
+    /// Those of a configuration that says nothing else.
+    pub const DEFAULT: FieldLimits = FieldLimits {
+        event_bytes_max: 200,
+        id_bytes_max: 128,
+        content_type_bytes_max: 128,
+        tags_max: 16,
+        tags_bytes_max: 1024,
+    };
 }
 
 /// Reason that a field of a publication cannot stand, in words.
@@ -217,7 +231,7 @@ impl FieldLimits {
     ///
     /// # Errors
     /// When there are too many or they are too long, or a name is none or stands twice.
-    pub fn check_tags(&self, tags: &[(Box<str>, Box<str>)]) -> Result<(), FieldError> {
+    pub fn check_tags(&self, tags: &[Tag]) -> Result<(), FieldError> {
         if tags.len() > self.tags_max {
             let reason = format!("a publication has at most {} tags", self.tags_max);
             return Err(error(reason));
@@ -273,6 +287,14 @@ impl PublishOptions {
         self.extras.as_deref()
     }
 
+    /// Content type that was set, where it says more than the kind.
+    pub fn given_content_type(&self) -> Option<&str> {
+        match self.is_json {
+            true => Some(JSON),
+            false => self.extras.as_ref()?.content_type.as_deref(),
+        }
+    }
+
     /// Sets the conflation key: 1 to 255 bytes without control characters. Of publications of one topic and key, a slow
     /// consumer under [`SlowConsumer::Latest`](crate::SlowConsumer::Latest) gets the newest.
     #[must_use]
@@ -318,6 +340,15 @@ impl PublishOptions {
         let mut tags = std::mem::take(&mut extras.tags).into_vec();
         tags.push((name.into(), value.into()));
         extras.tags = tags.into();
+        self
+    }
+
+    /// Sets all tags.
+    #[must_use]
+    pub fn tags(mut self, tags: Vec<Tag>) -> PublishOptions {
+        if !tags.is_empty() {
+            self.extras_mut().tags = tags.into();
+        }
         self
     }
 

@@ -14,9 +14,9 @@
 
 use std::borrow::Cow;
 
-use crate::dialect::ErrorCode;
 use crate::dialect::fields::{Fault, Field, Fields};
 use crate::dialect::object::{Object, encode_report};
+use crate::dialect::{CommandLimits, ErrorCode};
 use crate::http::refusal::Refusal;
 use crate::hub::{HistorySize, Kind, Listed, Position, PublishOptions, Report};
 use crate::protocol::parse_text;
@@ -37,23 +37,25 @@ pub struct PublishLine<'a> {
     pub wants_receipt: bool,
 }
 
-/// Parses one line. `payload_bytes_max` bounds the message.
+/// Parses one line.
 ///
 /// # Errors
 /// What the line is answered with.
-pub fn parse_publish_line(
-    line: &[u8],
-    payload_bytes_max: usize,
-) -> Result<PublishLine<'_>, Refusal> {
+pub fn parse_publish_line<'a>(
+    line: &'a [u8],
+    limits: &CommandLimits,
+) -> Result<PublishLine<'a>, Refusal> {
     let line = parse_text(line).map_err(|_| Refusal::bad_request("the line is not UTF-8"))?;
     let mut fields = Fields::parse(line).map_err(refusal)?;
     let topic = Topic::from_text(&fields.take_topic_text().map_err(refusal)?)?;
-    let (kind, payload) = fields.take_payload(payload_bytes_max).map_err(refusal)?;
+    let (kind, payload) = fields
+        .take_payload(limits.payload_bytes_max)
+        .map_err(refusal)?;
     let line = PublishLine {
         topic,
         kind,
         payload,
-        options: fields.take_options().map_err(refusal)?,
+        options: fields.take_options(&limits.fields).map_err(refusal)?,
         wants_receipt: fields.take_bool(Field::Receipt).map_err(refusal)?,
     };
     fields.finish().map_err(refusal)?;
@@ -131,9 +133,17 @@ pub fn encode_refused(out: &mut Vec<u8>, line: usize, status: u16, reason: &str)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hub::FieldLimits;
+
+    const LIMITS: CommandLimits = CommandLimits {
+        commands_max: 1,
+        payload_bytes_max: 10,
+        fields: FieldLimits::DEFAULT,
+    };
 
     fn parse(line: &str) -> Result<(Kind, Vec<u8>), Refusal> {
-        parse_publish_line(line.as_bytes(), 10).map(|line| (line.kind, line.payload.into_owned()))
+        parse_publish_line(line.as_bytes(), &LIMITS)
+            .map(|line| (line.kind, line.payload.into_owned()))
     }
 
     #[test]
@@ -159,10 +169,10 @@ mod tests {
     #[test]
     fn a_line_may_have_a_key_and_want_a_receipt() {
         let line = br#"{"topic":"a","data":"x","key":"EUR\u00e9","receipt":true}"#;
-        let line = parse_publish_line(line, 10).expect("a publication");
+        let line = parse_publish_line(line, &LIMITS).expect("a publication");
         assert_eq!(line.options, PublishOptions::default().key("EUR\u{e9}"));
         assert!(line.wants_receipt);
-        let line = parse_publish_line(br#"{"topic":"a","data":"x","receipt":false}"#, 10);
+        let line = parse_publish_line(br#"{"topic":"a","data":"x","receipt":false}"#, &LIMITS);
         assert!(line.is_ok_and(|line| line.options.extras().is_none() && !line.wants_receipt));
     }
 

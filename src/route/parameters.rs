@@ -7,8 +7,11 @@ use crate::dialect::check_idempotency_key;
 use crate::http::query::{POSITION_PARAMETERS, Query};
 use crate::http::refusal::Refusal;
 use crate::http::request::Head;
-use crate::hub::options::check_key;
-use crate::hub::{Kind, Position, PublishOptions, Start};
+use crate::hub::{FieldLimits, Kind, Position, PublishOptions, Start};
+
+/// Headers of requests that pages of other origins may send, besides all whose names begin with `Umbel-`.
+const ALLOWED_HEADERS: &str = "Authorization, Cache-Control, Content-Type, Idempotency-Key, Last-Event-ID, Umbel-Key, \
+                               Umbel-Receipt";
 
 /// Bodies are taken as they are: one that is compressed would reach subscribers as a message.
 pub fn check_content_encoding(head: &Head<'_>) -> Result<(), Refusal> {
@@ -81,32 +84,61 @@ pub fn last_event_position(id: Option<&str>) -> Position {
     })
 }
 
+/// What each header of this beginning and a name behind it sets: a tag.
+const TAG_HEADER: &str = "umbel-tag-";
+
 /// Options of a publish. Then whether a receipt is wanted, and the idempotency key.
 pub fn publish_options(
     head: &Head<'_>,
+    limits: &FieldLimits,
 ) -> Result<(PublishOptions, bool, Option<Arc<str>>), Refusal> {
     let (mut options, mut wants_receipt) = (PublishOptions::default(), false);
-    let mut idempotency_key = None;
+    let (mut tags, mut idempotency_key) = (Vec::new(), None);
     for (name, value) in head.all() {
-        if name.eq_ignore_ascii_case("umbel-key") {
-            let Ok(key) = std::str::from_utf8(value) else {
-                return Err(Refusal::bad_request("the key is not UTF-8"));
-            };
-            check_key(key).map_err(Refusal::bad_request)?;
-            if options.extras().is_some_and(|extras| extras.key.is_some()) {
-                return Err(Refusal::bad_request("Umbel-Key stands twice"));
+        if !is_own(name) {
+            if name.eq_ignore_ascii_case("idempotency-key") {
+                take_idempotency_key(&mut idempotency_key, value)?;
             }
-            options = options.key(key);
-        } else if name.eq_ignore_ascii_case("idempotency-key") {
-            take_idempotency_key(&mut idempotency_key, value)?;
+            continue;
+        }
+        let text = || {
+            std::str::from_utf8(value)
+                .map_err(|_| Refusal::bad_request(format!("{name} is not UTF-8")))
+        };
+        let twice = || Err(Refusal::bad_request(format!("{name} stands twice")));
+        let extras = options.extras();
+        if name.eq_ignore_ascii_case("umbel-key") {
+            if extras.is_some_and(|extras| extras.key.is_some()) {
+                return twice();
+            }
+            options = options.key(text()?);
         } else if name.eq_ignore_ascii_case("umbel-receipt") {
             wants_receipt = match value {
                 b"true" => true,
                 b"false" => false,
                 _ => return Err(Refusal::bad_request("Umbel-Receipt is true or false")),
             };
+        } else if name.eq_ignore_ascii_case("umbel-event") {
+            if extras.is_some_and(|extras| extras.event.is_some()) {
+                return twice();
+            }
+            options = options.event(text()?);
+        } else if name.eq_ignore_ascii_case("umbel-id") {
+            if extras.is_some_and(|extras| extras.id.is_some()) {
+                return twice();
+            }
+            options = options.id(text()?);
+        } else if let Some(tag) = tag_of(name) {
+            tags.push((tag.to_ascii_lowercase().into(), text()?.into()));
         }
     }
+    options = options.tags(tags);
+    if let Some(content_type) = head.known.content_type.text() {
+        options = options.content_type(content_type);
+    }
+    options
+        .check(limits)
+        .map_err(|error| Refusal::bad_request(error.0))?;
     Ok((options, wants_receipt, idempotency_key))
 }
 
@@ -128,6 +160,35 @@ fn take_idempotency_key(key: &mut Option<Arc<str>>, value: &[u8]) -> Result<(), 
         None => Ok(()),
         Some(_) => Err(Refusal::bad_request("Idempotency-Key stands twice")),
     }
+}
+
+/// Headers that a page may send: those that are known, and of those it asks for all of the server's own, for tags have
+/// names of the publisher's.
+pub fn allowed_headers(head: &Head<'_>) -> String {
+    let mut allowed = ALLOWED_HEADERS.to_owned();
+    let asked = head.headers("access-control-request-headers");
+    for name in asked.flat_map(|line| line.split(',')).map(str::trim) {
+        let is_token = name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+        if is_own(name) && is_token {
+            allowed.push_str(", ");
+            allowed.push_str(name);
+        }
+    }
+    allowed
+}
+
+/// Whether a header is one of this server's own.
+fn is_own(name: &str) -> bool {
+    name.get(..6)
+        .is_some_and(|own| own.eq_ignore_ascii_case("umbel-"))
+}
+
+/// The name of the tag that a header sets.
+fn tag_of(header: &str) -> Option<&str> {
+    let (own, tag) = header.split_at_checked(TAG_HEADER.len())?;
+    own.eq_ignore_ascii_case(TAG_HEADER).then_some(tag)
 }
 
 /// Text or binary by `Content-Type`; None where it says nothing, and then the body decides.

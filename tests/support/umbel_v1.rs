@@ -183,6 +183,35 @@ pub fn binary_publish(id: Option<u32>, topic: &str, key: Option<&str>, payload: 
     message
 }
 
+/// A length of two bytes, and that many bytes; gives these and what is behind them.
+fn take_long(bytes: &[u8]) -> (&[u8], &[u8]) {
+    let (length, rest) = bytes.split_first_chunk().expect("a length");
+    rest.split_at(usize::from(u16::from_be_bytes(*length)))
+}
+
+/// The fields of a binary message, as JSON has them.
+fn add_fields(value: &mut Value, mut fields: &[u8]) {
+    while let Some((what, rest)) = fields.split_first() {
+        let (bytes, tail) = take_long(rest);
+        fields = tail;
+        let text = || String::from_utf8(bytes.to_vec()).expect("UTF-8");
+        match what {
+            1 => value["event"] = text().into(),
+            2 => value["message_id"] = text().into(),
+            3 => value["content_type"] = text().into(),
+            4 => value["publisher"] = text().into(),
+            5 => {
+                let (length, rest) = bytes.split_first().expect("a length");
+                let (name, tag) = rest.split_at(usize::from(*length));
+                let name = std::str::from_utf8(name).expect("UTF-8");
+                value["tags"][name] = std::str::from_utf8(tag).expect("UTF-8").into();
+            }
+            6 => value["time"] = u64::from_be_bytes(bytes.try_into().expect("8 bytes")).into(),
+            other => panic!("a field of type {other}"),
+        }
+    }
+}
+
 /// A publication in a binary message as JSON; one that is binary has an array of bytes as `bytes`.
 fn publication(message: &[u8]) -> Value {
     let mut rest = message;
@@ -204,12 +233,17 @@ fn publication(message: &[u8]) -> Value {
     };
     let mut value = json!({"type": "publication", "topic": name()});
     value["position"] = format!("{epoch:016x}:{offset}").into();
-    assert_eq!(head[1] & !3, 0, "a flag that is not known");
+    assert_eq!(head[1] & !7, 0, "a flag that is not known");
     if head[1] & 1 != 0 {
         value["pattern"] = name().into();
     }
     if head[1] & 2 != 0 {
         value["key"] = name().into();
+    }
+    if head[1] & 4 != 0 {
+        let (bytes, tail) = take_long(rest);
+        rest = tail;
+        add_fields(&mut value, bytes);
     }
     match head[0] {
         1 => value["data"] = std::str::from_utf8(rest).expect("text is UTF-8").into(),

@@ -8,6 +8,9 @@ use crate::http::response::{encode_header, encode_status_line};
 /// Type of events whose data is base64: for binary payloads.
 pub const BINARY_EVENT: &str = "binary";
 
+/// Field of an event of another type whose data is base64. Readers pass over fields that they do not know.
+const BASE64_FIELD: &[u8] = b"umbel-base64: 1\n";
+
 /// Writes the head of a stream, without a length or chunks. `headers` come in addition.
 pub fn encode_stream_head(out: &mut Vec<u8>, headers: &[(&str, &str)]) {
     encode_status_line(out, 200);
@@ -39,9 +42,18 @@ pub fn encode_id(out: &mut Vec<u8>, id: &str) {
     out.push(b'\n');
 }
 
-/// Writes one event of type [`BINARY_EVENT`], with the payload in base64.
-pub fn encode_binary_event(out: &mut Vec<u8>, id: Option<&str>, payload: &[u8]) {
-    encode_fields(out, id, Some(BINARY_EVENT));
+/// Writes one event with the payload in base64: of type [`BINARY_EVENT`], or of another, and then with a field that says
+/// so.
+pub fn encode_binary_event(
+    out: &mut Vec<u8>,
+    id: Option<&str>,
+    event: Option<&str>,
+    payload: &[u8],
+) {
+    encode_fields(out, id, Some(event.unwrap_or(BINARY_EVENT)));
+    if event.is_some() {
+        out.extend_from_slice(BASE64_FIELD);
+    }
     out.extend_from_slice(b"data: ");
     out.extend_from_slice(STANDARD.encode(payload).as_bytes());
     out.extend_from_slice(b"\n\n");
@@ -151,7 +163,7 @@ mod tests {
     #[test]
     fn binary_payloads_comments_and_retries() {
         let mut out = Vec::new();
-        encode_binary_event(&mut out, Some("1"), b"\0\xff");
+        encode_binary_event(&mut out, Some("1"), None, b"\0\xff");
         encode_comment(&mut out, "");
         encode_retry(&mut out, 2500);
         assert_eq!(

@@ -1,7 +1,9 @@
 //! Server-sent events: one topic as a stream that `EventSource` reads.
 //!
 //! The id of an event is the publication's position. Text comes in events of the type `message`, binary payloads as
-//! base64 in events of the type `binary`, and an event of the type `gap` says that what was missed does not follow.
+//! base64 in events of the type `binary`, and an event of the type `gap` says that what was missed does not follow. A
+//! publication with an event has that as its type; where it is binary, the field `umbel-base64: 1` says so, which
+//! `EventSource` passes over.
 
 #[doc(hidden)]
 pub mod event;
@@ -36,9 +38,10 @@ impl Dialect for Sse {
         _: Option<&Pattern>,
     ) {
         let (id, payload) = (publication.position().to_string(), publication.payload());
+        let name = publication.extras().and_then(|it| it.event.as_deref());
         match (publication.kind(), std::str::from_utf8(payload)) {
-            (Kind::Text, Ok(text)) => event::encode_event(out, Some(&id), None, text),
-            _ => event::encode_binary_event(out, Some(&id), payload),
+            (Kind::Text, Ok(text)) => event::encode_event(out, Some(&id), name, text),
+            _ => event::encode_binary_event(out, Some(&id), name, payload),
         }
     }
 
@@ -78,6 +81,7 @@ impl Dialect for Sse {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hub::PublishOptions;
 
     #[test]
     fn text_becomes_a_data_line_and_binary_base64() {
@@ -93,6 +97,18 @@ mod tests {
         assert_eq!(
             encode(&Publication::new(Kind::Binary, &[0xff, 0], 0)),
             "id: 0000000000000000:0\nevent: binary\ndata: /wA=\n\n"
+        );
+        let named = |kind, payload| {
+            let options = PublishOptions::default().event("price");
+            Publication::new(kind, payload, 0).with_options(options)
+        };
+        assert_eq!(
+            encode(&named(Kind::Text, b"a")),
+            "id: 0000000000000000:0\nevent: price\ndata: a\n\n"
+        );
+        assert_eq!(
+            encode(&named(Kind::Binary, &[0xff, 0])),
+            "id: 0000000000000000:0\nevent: price\numbel-base64: 1\ndata: /wA=\n\n"
         );
     }
 }

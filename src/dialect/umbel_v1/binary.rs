@@ -1,11 +1,12 @@
 //! The compact framing of `umbel.v1.bin`: publications in binary messages, with nothing escaped.
 //!
 //! ```text
-//!  to subscribers:   u8 type: 1 text, 2 binary | u8 flags: 1 pattern, 2 key | u64 epoch | u64 offset |
-//!                    name topic | [name pattern] | [name key] | payload to the end of the message
-//!  from publishers:  u8 type: 3 text, 4 binary | u8 flags: 1 id, 2 key, 4 receipt, 8 idempotency key | [u32 id] |
-//!                    name topic | [name key] | [name idempotency key | u32 first sent, in milliseconds before the
-//!                    connection opened, or ffffffff: never before] | payload to the end of the message
+//!  to subscribers:   u8 type: 1 text, 2 binary | u8 flags: 1 pattern, 2 key, 4 fields | u64 epoch | u64 offset |
+//!                    name topic | [name pattern] | [name key] | [fields] | payload to the end of the message
+//!  from publishers:  u8 type: 3 text, 4 binary | u8 flags: 1 id, 2 key, 4 receipt, 8 idempotency key, 16 fields |
+//!                    [u32 id] | name topic | [name key] | [name idempotency key | u32 first sent, in milliseconds
+//!                    before the connection opened, or ffffffff: never before] | [fields] | payload to the end of the
+//!                    message
 //!
 //!  name:  u8 length | that many bytes of UTF-8
 //! ```
@@ -15,9 +16,11 @@
 
 use std::borrow::Cow;
 
-use super::super::command::{Command, CommandError, ErrorCode, Once};
+use super::super::PublicationFields;
+use super::super::command::{Command, CommandError, CommandLimits, ErrorCode, Once};
 use super::super::fields::{Fault, check_once, parse_topic};
 use super::Delivery;
+use super::binary_fields::{encode_fields, parse_fields, take_options};
 use crate::hub::options::check_key;
 use crate::hub::{Kind, Position, PublishOptions};
 use crate::protocol::parse_text;
@@ -32,11 +35,15 @@ const PUBLISH_BINARY: u8 = 4;
 
 const DELIVER_PATTERN: u8 = 1;
 const DELIVER_KEY: u8 = 2;
+const DELIVER_FIELDS: u8 = 4;
 
 const PUBLISH_ID: u8 = 1;
 const PUBLISH_KEY: u8 = 2;
 const PUBLISH_RECEIPT: u8 = 4;
 const PUBLISH_ONCE: u8 = 8;
+const PUBLISH_FIELDS: u8 = 16;
+const PUBLISH_FLAGS: u8 =
+    PUBLISH_ID | PUBLISH_KEY | PUBLISH_RECEIPT | PUBLISH_ONCE | PUBLISH_FIELDS;
 
 /// In place of the time: it was not sent before.
 const NEVER_SENT: u32 = u32::MAX;
@@ -45,13 +52,13 @@ const NEVER_SENT: u32 = u32::MAX;
 ///
 /// # Errors
 /// What the message is answered with.
-pub fn parse_publish(
-    message: &[u8],
-    payload_bytes_max: usize,
-) -> Result<Command<'_>, CommandError> {
+pub fn parse_publish<'a>(
+    message: &'a [u8],
+    limits: &CommandLimits,
+) -> Result<Command<'a>, CommandError> {
     let mut rest = message;
     let mut id = None;
-    parse_parts(&mut rest, &mut id, payload_bytes_max)
+    parse_parts(&mut rest, &mut id, limits)
         .map_err(|fault| CommandError::new(id, fault.code, fault.reason))
 }
 
@@ -59,7 +66,7 @@ pub fn parse_publish(
 fn parse_parts<'a>(
     rest: &mut &'a [u8],
     id: &mut Option<u32>,
-    payload_bytes_max: usize,
+    limits: &CommandLimits,
 ) -> Result<Command<'a>, Fault> {
     let kind = match take_byte(rest)? {
         PUBLISH_TEXT => Kind::Text,
@@ -67,7 +74,7 @@ fn parse_parts<'a>(
         _ => return Err(Fault::invalid("there is no binary message of this type")),
     };
     let flags = take_byte(rest)?;
-    if flags & !(PUBLISH_ID | PUBLISH_KEY | PUBLISH_RECEIPT | PUBLISH_ONCE) != 0 {
+    if flags & !PUBLISH_FLAGS != 0 {
         return Err(Fault::invalid("there is a flag that is not known"));
     }
     if flags & PUBLISH_ID != 0 {
@@ -85,9 +92,16 @@ fn parse_parts<'a>(
         0 => None,
         _ => Some(Box::new(take_once(rest, *id)?)),
     };
-    let payload = *rest;
-    if payload.len() > payload_bytes_max {
-        let reason = format!("the message is longer than {payload_bytes_max} bytes");
+    let mut options = PublishOptions::default();
+    if let Some(key) = key {
+        options = options.key(key);
+    }
+    if flags & PUBLISH_FIELDS != 0 {
+        options = take_options(rest, options, &limits.fields)?;
+    }
+    let (payload, bytes_max) = (*rest, limits.payload_bytes_max);
+    if payload.len() > bytes_max {
+        let reason = format!("the message is longer than {bytes_max} bytes");
         return Err(Fault::new(ErrorCode::TooBig, reason));
     }
     if kind == Kind::Text && parse_text(payload).is_err() {
@@ -98,9 +112,7 @@ fn parse_parts<'a>(
         topic,
         kind,
         payload: Cow::Borrowed(payload),
-        options: key.map_or_else(PublishOptions::default, |key| {
-            PublishOptions::default().key(key)
-        }),
+        options,
         wants_receipt: flags & PUBLISH_RECEIPT != 0,
         once,
     })
@@ -133,6 +145,8 @@ pub fn encode_publish(out: &mut Vec<u8>, command: &Command<'_>) -> bool {
         return false;
     };
     let key = options.extras().and_then(|it| it.key.as_deref());
+    let fields = PublicationFields::of_options(options);
+    let has_fields = fields != PublicationFields::default();
     out.push(match kind {
         Kind::Text => PUBLISH_TEXT,
         Kind::Binary => PUBLISH_BINARY,
@@ -141,7 +155,8 @@ pub fn encode_publish(out: &mut Vec<u8>, command: &Command<'_>) -> bool {
         flag(id.is_some(), PUBLISH_ID)
             | flag(key.is_some(), PUBLISH_KEY)
             | flag(*wants_receipt, PUBLISH_RECEIPT)
-            | flag(once.is_some(), PUBLISH_ONCE),
+            | flag(once.is_some(), PUBLISH_ONCE)
+            | flag(has_fields, PUBLISH_FIELDS),
     );
     if let Some(id) = id {
         out.extend_from_slice(&id.to_be_bytes());
@@ -154,25 +169,33 @@ pub fn encode_publish(out: &mut Vec<u8>, command: &Command<'_>) -> bool {
         encode_name(out, &once.key);
         out.extend_from_slice(&once.first_sent_ms.unwrap_or(NEVER_SENT).to_be_bytes());
     }
+    if has_fields {
+        encode_fields(out, &fields);
+    }
     out.extend_from_slice(payload);
     true
 }
 
 /// Appends a publication as the payload of a binary message.
 pub fn encode_delivery(out: &mut Vec<u8>, delivery: &Delivery<'_>) {
+    let has_fields = delivery.fields != PublicationFields::default();
     out.push(match delivery.kind {
         Kind::Text => DELIVER_TEXT,
         Kind::Binary => DELIVER_BINARY,
     });
     out.push(
         flag(delivery.pattern.is_some(), DELIVER_PATTERN)
-            | flag(delivery.key.is_some(), DELIVER_KEY),
+            | flag(delivery.key.is_some(), DELIVER_KEY)
+            | flag(has_fields, DELIVER_FIELDS),
     );
     out.extend_from_slice(&delivery.position.epoch.to_be_bytes());
     out.extend_from_slice(&delivery.position.offset.to_be_bytes());
     encode_name(out, delivery.topic);
     for name in [delivery.pattern, delivery.key].into_iter().flatten() {
         encode_name(out, name);
+    }
+    if has_fields {
+        encode_fields(out, &delivery.fields);
     }
     out.extend_from_slice(delivery.payload);
 }
@@ -186,7 +209,7 @@ pub fn parse_delivery(message: &[u8]) -> Option<Delivery<'_>> {
         _ => return None,
     };
     let flags = take_byte(&mut rest).ok()?;
-    if flags & !(DELIVER_PATTERN | DELIVER_KEY) != 0 {
+    if flags & !(DELIVER_PATTERN | DELIVER_KEY | DELIVER_FIELDS) != 0 {
         return None;
     }
     let epoch = u64::from_be_bytes(*take_array(&mut rest).ok()?);
@@ -198,6 +221,10 @@ pub fn parse_delivery(message: &[u8]) -> Option<Delivery<'_>> {
     };
     let pattern = take_if(DELIVER_PATTERN)?;
     let key = take_if(DELIVER_KEY)?;
+    let fields = match flags & DELIVER_FIELDS {
+        0 => PublicationFields::default(),
+        _ => parse_fields(&mut rest)?,
+    };
     if kind == Kind::Text && parse_text(rest).is_err() {
         return None;
     }
@@ -208,6 +235,7 @@ pub fn parse_delivery(message: &[u8]) -> Option<Delivery<'_>> {
         key,
         kind,
         payload: rest,
+        fields,
     })
 }
 
@@ -251,6 +279,7 @@ fn take_name<'a>(rest: &mut &'a [u8]) -> Result<Option<&'a str>, Fault> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::hub::FieldLimits;
     use crate::topic::Topic;
 
     const POSITION: Position = Position {
@@ -258,8 +287,14 @@ mod tests {
         offset: 20,
     };
 
+    const LIMITS: CommandLimits = CommandLimits {
+        commands_max: 1,
+        payload_bytes_max: 10,
+        fields: FieldLimits::DEFAULT,
+    };
+
     fn fault(message: &[u8]) -> (Option<u32>, ErrorCode) {
-        let error = parse_publish(message, 10).expect_err("a fault");
+        let error = parse_publish(message, &LIMITS).expect_err("a fault");
         (error.id, error.code)
     }
 
@@ -322,12 +357,12 @@ mod tests {
                 once(publish(Some("key"), Some(0x0102_0304)), Some(256)),
             ),
         ] {
-            assert_eq!(parse_publish(message, 10), Ok(command.clone()));
+            assert_eq!(parse_publish(message, &LIMITS), Ok(command.clone()));
             let mut out = Vec::new();
             assert!(encode_publish(&mut out, &command));
             assert_eq!(out, message);
         }
-        let empty = parse_publish(b"\x04\x00\x01a", 10).unwrap();
+        let empty = parse_publish(b"\x04\x00\x01a", &LIMITS).unwrap();
         assert!(
             matches!(empty, Command::Publish { kind: Kind::Binary, payload, .. } if payload.is_empty())
         );
@@ -346,6 +381,7 @@ mod tests {
             (b"\x01\x00\x01ax", command),
             (b"\x05\x00\x01ax", command),
             (b"\x03\x08\x01a\x01k\xff\xff\xff\xffx", command),
+            (b"\x03\x20\x01ax", command),
             (b"\x03\x08\x01ax", command),
             (b"\x03\x10\x01ax", command),
             (b"\x03\x01\0\0\0", command),
@@ -374,13 +410,14 @@ mod tests {
             key: None,
             kind: Kind::Binary,
             payload: &[0xff],
+            fields: PublicationFields::default(),
         };
         let full = Delivery {
             pattern: Some("*"),
             key: Some("key"),
             kind: Kind::Text,
             payload: b"hi",
-            ..plain
+            ..plain.clone()
         };
         for (delivery, message) in [
             (
@@ -399,6 +436,7 @@ mod tests {
         }
         for message in [
             &b"\x03"[..],
+            b"\x01\x08",
             b"\x01\x04",
             b"\x01\x00\0\0\0\0\0\0\0\xa1\0\0\0\0\0\0\0\x14\x02a",
         ] {
@@ -408,9 +446,9 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_message_panics(message: Vec<u8>, first in 0u8..6, flags in 0u8..9) {
+        fn no_message_panics(message: Vec<u8>, first in 0u8..6, flags in 0u8..17) {
             let message = [&[first, flags][..], &message].concat();
-            let _ = (parse_publish(&message, 10), parse_delivery(&message));
+            let _ = (parse_publish(&message, &LIMITS), parse_delivery(&message));
         }
     }
 }

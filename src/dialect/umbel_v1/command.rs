@@ -7,10 +7,10 @@ use serde::Deserializer;
 use serde::de::{DeserializeSeed, Error as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::super::OnCommand;
 use super::super::command::{Command, CommandError, CommandLimits, ErrorCode, Once, Target};
 use super::super::fields::{Fault, Field, Fields, first_byte, invalid_json};
 use super::super::object::Object;
+use super::super::{OnCommand, PublicationFields};
 use crate::hub::{Position, Start};
 use crate::topic::Pattern;
 
@@ -157,7 +157,7 @@ fn parse_fields<'a>(
                 topic,
                 kind,
                 payload,
-                options: fields.take_options()?,
+                options: fields.take_options(&limits.fields)?,
                 wants_receipt: fields.take_bool(Field::Receipt)?,
                 once: fields.take_once(id)?.map(Box::new),
             }
@@ -222,8 +222,9 @@ pub fn encode_command(out: &mut Vec<u8>, command: &Command<'_>) {
         } => {
             let mut object = begin(out, "publish", *id)
                 .text("topic", topic.as_str())
-                .text_if("key", options.extras().and_then(|it| it.key.as_deref()))
-                .payload(*kind, payload);
+                .text_if("key", options.extras().and_then(|it| it.key.as_deref()));
+            object = PublicationFields::of_options(options).encode(object);
+            object = object.payload(*kind, payload);
             if *wants_receipt {
                 object = object.value("receipt", true);
             }

@@ -1,5 +1,6 @@
 //! Publications as subscribers get them: in JSON, and in the compact framing.
 
+use super::super::PublicationFields;
 use super::super::object::Object;
 use super::binary;
 use crate::hub::{Kind, Position, Publication};
@@ -7,7 +8,7 @@ use crate::protocol::Opcode;
 use crate::topic::Pattern;
 
 /// A publication on its way to a subscription.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery<'a> {
     /// Topic of the publication.
     pub topic: &'a str,
@@ -21,6 +22,8 @@ pub struct Delivery<'a> {
     pub kind: Kind,
     /// The message. Valid UTF-8 if it is text.
     pub payload: &'a [u8],
+    /// Its other fields.
+    pub fields: PublicationFields<'a>,
 }
 
 impl<'a> Delivery<'a> {
@@ -34,18 +37,19 @@ impl<'a> Delivery<'a> {
             key: publication.key().map(|key| &**key),
             kind: publication.kind(),
             payload: publication.payload(),
+            fields: PublicationFields::of(publication),
         }
     }
 
     /// Appends the text message of `umbel.v1`.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        Object::of_type(out, "publication")
+        let object = Object::of_type(out, "publication")
             .text("topic", self.topic)
             .text_if("pattern", self.pattern)
             .plain("position", self.position)
-            .text_if("key", self.key)
-            .payload(self.kind, self.payload)
-            .end();
+            .text_if("key", self.key);
+        let object = self.fields.encode(object);
+        object.payload(self.kind, self.payload).end();
     }
 
     /// Appends its message's payload, for either subprotocol.
@@ -60,7 +64,7 @@ impl<'a> Delivery<'a> {
     pub(super) fn bytes(&self) -> usize {
         let names = self.topic.len() + self.pattern.map_or(0, str::len);
         // Base64 makes four bytes of three; what has to be escaped in a text is mostly little.
-        names + self.payload.len() / 3 * 4 + 160
+        names + self.fields.bytes() + self.payload.len() / 3 * 4 + 160
     }
 }
 
@@ -91,6 +95,7 @@ mod tests {
             key: None,
             kind,
             payload,
+            fields: PublicationFields::default(),
         }
     }
 

@@ -5,6 +5,7 @@
 mod answer;
 #[doc(hidden)]
 pub mod binary;
+mod binary_fields;
 mod command;
 mod delivery;
 
@@ -90,9 +91,7 @@ impl Dialect for UmbelV1 {
     ) -> Result<Option<usize>, Closing> {
         let taken = match message {
             Message::Text(text) => return Ok(take_commands(text, place, limits, each)),
-            Message::Binary(bytes) if self.is_binary => {
-                each(binary::parse_publish(bytes, limits.payload_bytes_max))
-            }
+            Message::Binary(bytes) if self.is_binary => each(binary::parse_publish(bytes, limits)),
             Message::Binary(_) => {
                 let reason = "binary messages are for the subprotocol umbel.v1.bin";
                 each(Err(CommandError::new(None, ErrorCode::Unsupported, reason)))
@@ -168,7 +167,7 @@ pub fn code_text(code: ErrorCode) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::{Kind, Position};
+    use crate::hub::{FieldLimits, Kind, Position};
 
     #[test]
     fn every_code_has_a_label_of_its_own() {
@@ -191,6 +190,7 @@ mod tests {
         let limits = CommandLimits {
             commands_max: 2,
             payload_bytes_max: 100,
+            fields: FieldLimits::DEFAULT,
         };
         let rows = page.split('`').filter(|it| it.starts_with("{\"type\":"));
         let said = page.lines().filter_map(|line| line.strip_prefix("> "));
@@ -226,6 +226,7 @@ mod tests {
             key: None,
             kind: Kind::Text,
             payload: b"hi",
+            fields: Default::default(),
         };
         let mut message = Vec::new();
         delivery.encode_as(&mut message, true);

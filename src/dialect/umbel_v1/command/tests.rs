@@ -6,12 +6,13 @@ use std::borrow::Cow;
 use proptest::prelude::*;
 
 use super::*;
-use crate::hub::{Kind, PublishOptions};
+use crate::hub::{FieldLimits, Kind, PublishOptions};
 use crate::topic::Topic;
 
 const LIMITS: CommandLimits = CommandLimits {
     commands_max: 3,
     payload_bytes_max: 10,
+    fields: FieldLimits::DEFAULT,
 };
 
 fn parse(text: &str) -> Vec<Result<Command<'_>, CommandError>> {
@@ -378,7 +379,7 @@ fn command() -> impl Strategy<Value = Command<'static>> {
 proptest! {
     #[test]
     fn commands_come_back_one_by_one_and_in_batches(commands in prop::collection::vec(command(), 1..5)) {
-        let limits = CommandLimits { commands_max: 5, payload_bytes_max: 1 << 20 };
+        let limits = CommandLimits { commands_max: 5, payload_bytes_max: 1 << 20, fields: FieldLimits::DEFAULT };
         let mut batch = b"[".to_vec();
         for (index, command) in commands.iter().enumerate() {
             batch.extend_from_slice(if index > 0 { b" ," } else { b"" });
