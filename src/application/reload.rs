@@ -62,6 +62,13 @@ impl Application {
 
     /// Brings the hub's shards a step nearer to the newest settings.
     pub fn poll_shard_reload(&mut self) {
+        if self.shard_reload.is_some() {
+            self.reload_shards();
+        }
+    }
+
+    #[cold]
+    fn reload_shards(&mut self) {
         let Some(mut reload) = self.shard_reload.take() else {
             return;
         };

@@ -27,9 +27,10 @@ impl Clock {
         }
     }
 
-    /// The time now, after a wait that was to take `wait_ms` at most.
-    pub fn tick(&mut self, wait_ms: u64) -> u64 {
-        self.advance(self.started.elapsed().as_millis() as u64, wait_ms)
+    /// The time now, after a wait that was to take `wait_ms` at most; and microseconds since the start, all of them.
+    pub fn tick(&mut self, wait_ms: u64) -> (u64, u64) {
+        let now_us = self.now_us();
+        (self.advance(now_us / 1000, wait_ms), now_us)
     }
 
     fn advance(&mut self, real_ms: u64, wait_ms: u64) -> u64 {

@@ -33,6 +33,8 @@ pub struct Readiness {
 pub struct Waited {
     /// The time now, in milliseconds. It never goes back, and the time of a suspension may be left out.
     pub now_ms: u64,
+    /// The time now as [`Driver::now_us`] has it.
+    pub now_us: u64,
     /// The events are all that there were. If not, bytes may have come that put a deadline off, and no event tells yet.
     pub is_caught_up: bool,
 }

@@ -141,7 +141,7 @@ impl Driver for MioDriver {
         let wait_ms = wait_ms.min(WAIT_MS_MAX);
         let timeout = Duration::from_millis(wait_ms);
         let outcome = self.poll.poll(&mut self.events, Some(timeout));
-        let now_ms = self.clock.tick(wait_ms);
+        let (now_ms, now_us) = self.clock.tick(wait_ms);
         let is_whole = match outcome {
             Ok(()) => {
                 self.poll_errors = 0;
@@ -155,6 +155,7 @@ impl Driver for MioDriver {
         };
         Ok(Waited {
             now_ms,
+            now_us,
             is_caught_up: is_whole && self.events.iter().count() < EVENTS_MAX,
         })
     }

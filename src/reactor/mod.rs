@@ -136,7 +136,7 @@ impl<D: Driver> Reactor<D> {
         self.now_ms = waited.now_ms;
         // From here on a new effect, or a socket that is handed over, wakes again.
         self.inbox.begin();
-        let started_us = self.driver.now_us();
+        let started_us = waited.now_us;
         self.connections.begin_tick();
         self.connections.set_now_us(started_us);
         if started_us >= self.next_date_us {
@@ -154,7 +154,7 @@ impl<D: Driver> Reactor<D> {
         }
         self.accept();
         let lifecycle = self.begin_drain();
-        self.take_mail();
+        let had_mail = self.take_mail();
         self.connections
             .deliver(self.now_ms, || self.driver.now_us());
         self.connections.poll_brought(self.now_ms);
@@ -166,7 +166,8 @@ impl<D: Driver> Reactor<D> {
             .finish_tick(|transport| self.driver.release(transport));
         self.driver.set_load(self.connections.len());
         let metrics = &self.connections.metrics;
-        metrics.mailbox_depth.set(self.inbox.len() as u64);
+        let mailbox_depth = if had_mail { self.inbox.len() } else { 0 };
+        metrics.mailbox_depth.set(mailbox_depth as u64);
         metrics.tick.record_us(self.driver.now_us() - started_us);
         Ok(!done)
     }
@@ -223,8 +224,10 @@ impl<D: Driver> Reactor<D> {
         }
     }
 
-    fn take_mail(&mut self) {
-        for _ in 0..self.inbox.len() {
+    /// Takes as much mail as there is at its beginning; false if there is none.
+    fn take_mail(&mut self) -> bool {
+        let waiting = self.inbox.len();
+        for _ in 0..waiting {
             let Some(effect) = self.inbox.take() else {
                 break;
             };
@@ -234,6 +237,8 @@ impl<D: Driver> Reactor<D> {
         if self.inbox.take_starved() {
             self.connections.resume_shards();
         }
+        // What has come since is of the next tick.
+        waiting > 0
     }
 
     /// Looks after deadlines that had come when this tick's wait began: bytes that put them off had come by then too, and

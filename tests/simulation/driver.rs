@@ -211,6 +211,7 @@ impl Driver for SimulatedDriver {
         }
         Ok(Waited {
             now_ms: self.now_ms,
+            now_us: self.now_us(),
             is_caught_up: self.edges.is_empty(),
         })
     }

@@ -144,6 +144,7 @@ impl<T: ByteStream> Driver for Stepper<T> {
     fn wait(&mut self, _: u64) -> io::Result<Waited> {
         Ok(Waited {
             now_ms: self.now_ms,
+            now_us: self.now_us(),
             is_caught_up: true,
         })
     }
