@@ -307,6 +307,50 @@ fn every_way_in_by_every_way_out() {
     }
 }
 
+/// The server remembers that `data` was a JSON value; it never looks whether a string is one.
+#[test]
+fn json_values_have_the_content_type_of_json() {
+    let server = Embedded::start();
+    let mut json = Peer::open(server.address);
+    json.subscribe("a");
+    let mut http = Http::connect(server.address);
+    for (data, content_type, expected) in [
+        (r#"{"a": 1}"#, None, json!("application/json")),
+        ("[1]", None, json!("application/json")),
+        ("3.10", None, json!("application/json")),
+        ("null", None, json!("application/json")),
+        (r#""[1]""#, None, Value::Null),
+        (
+            "[1]",
+            Some("application/geo+json"),
+            json!("application/geo+json"),
+        ),
+        ("[1]", Some("text/plain"), Value::Null),
+        (
+            r#""[1]""#,
+            Some("application/json"),
+            json!("application/json"),
+        ),
+    ] {
+        let content_type = content_type.map(|it| format!(r#","content_type":"{it}""#));
+        let fields = format!(
+            r#""topic":"a","data":{data}{}"#,
+            content_type.unwrap_or_default()
+        );
+        assert_eq!(http.publish_lines(&format!("{{{fields}}}")).status, 200);
+        let text = data
+            .strip_prefix('"')
+            .and_then(|it| it.strip_suffix('"'))
+            .unwrap_or(data);
+        let by_line = json.next();
+        assert_eq!(by_line["data"], text);
+        assert_eq!(by_line["content_type"], expected, "{fields}");
+        json.socket
+            .send_text(&format!(r#"{{"type":"publish",{fields}}}"#));
+        assert_eq!(json.next()["content_type"], expected, "{fields}");
+    }
+}
+
 #[test]
 fn plain_content_types_are_not_kept() {
     let server = Embedded::start();

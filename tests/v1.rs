@@ -100,6 +100,9 @@ fn payloads_unchanged() {
             got.sort_by_key(|message| message.get("pattern").is_some());
             let mut expected = json!({"type": "publication", "topic": "t",
                 "position": got[0]["position"]});
+            if payload.starts_with(b"{") || payload == b"null" {
+                expected["content_type"] = "application/json".into();
+            }
             if let Some(key) = key {
                 expected["key"] = key.into();
             }

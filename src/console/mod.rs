@@ -104,6 +104,7 @@ const SCRIPT_MODULES: &[&str] = &[
     include_str!("umbel.js"),
     include_str!("umbel/link.js"),
     include_str!("umbel/subscriber.js"),
+    include_str!("umbel/fields.js"),
     include_str!("umbel/messages.js"),
     include_str!("umbel/position.js"),
     include_str!("umbel/settings.js"),

@@ -98,8 +98,24 @@ export interface Publication {
   readonly position: Position;
   /** The key that its publisher gave it, if one. */
   readonly key?: string;
-  /** A string if it was published as text. */
-  readonly data: string | Uint8Array;
+  /** A name of what it tells, if its publisher gave one; and so are the next four. */
+  readonly event?: string;
+  /** The publisher's own name for it. */
+  readonly id?: string;
+  /** Where it says more than text or bytes. */
+  readonly contentType?: string;
+  readonly tags?: { readonly [name: string]: string };
+  /** Who published it, where the server knows. */
+  readonly publisher?: string;
+  /** When it was published, in milliseconds since 1970, where the topic's rule shows it. */
+  readonly time?: number;
+  /**
+   * What was published: the value, if it is JSON by its content type (as what `publish` makes of an object is);
+   * a string if it is other text; else bytes.
+   */
+  readonly data: any;
+  /** The text itself, if it was published as text. */
+  readonly text?: string;
 }
 
 export interface Gap {
@@ -181,6 +197,14 @@ export interface Published {
 export interface PublishOptions {
   /** The conflation key: a slow subscriber gets only the latest of each key, where the topic's rule says so. */
   key?: string;
+  /** A name of what it tells: the type of the event on an event stream. `binary`, `gap` and `umbel…` are refused. */
+  event?: string;
+  /** A name of the program's own for the message. It is no position. */
+  id?: string;
+  /** What the payload is. Of what is neither string nor bytes it is `application/json` by itself. */
+  contentType?: string;
+  /** At most 16, with names of `a-z`, `0-9`, `_` and `-`. */
+  tags?: { [name: string]: string };
   /** Whether to be answered only after the fan-out, with what became of it. */
   receipt?: boolean;
   /** As in {@link Options}, for this one. */

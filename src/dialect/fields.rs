@@ -99,6 +99,8 @@ impl Field {
 pub(crate) struct Fields<'a> {
     values: [Option<&'a RawValue>; Field::NAMES.len()],
     fault: Option<Fault>,
+    /// The payload that was taken is a JSON value, and no string.
+    is_json: bool,
 }
 
 impl<'a> Fields<'a> {
@@ -170,7 +172,8 @@ impl<'a> Fields<'a> {
             .ok_or_else(|| Fault::invalid("\"topic\" is missing"))
     }
 
-    /// Options of a publication.
+    /// Options of a publication. To be taken behind its payload: one that is a JSON value has the content type of JSON,
+    /// unless it says another.
     pub fn take_options(&mut self, limits: &FieldLimits) -> Result<PublishOptions, Fault> {
         let mut options = PublishOptions::default();
         if let Some(key) = self.take_text(Field::Key)? {
@@ -188,6 +191,8 @@ impl<'a> Fields<'a> {
         if let Some(content_type) = self.take_text(Field::ContentType)? {
             limits.check_content_type(&content_type)?;
             options = options.content_type(&content_type);
+        } else if self.is_json {
+            options = options.json();
         }
         if let Some(tags) = self.take(Field::Tags) {
             options = options.tags(parse_tags(tags, limits)?);
@@ -214,7 +219,10 @@ impl<'a> Fields<'a> {
             Fault::new(ErrorCode::TooBig, reason)
         };
         let (kind, payload) = match (self.take(Field::Data), self.take_text(Field::Base64)?) {
-            (Some(data), None) => (Kind::Text, into_bytes(parse_data(data)?)),
+            (Some(data), None) => {
+                self.is_json = !data.get().starts_with('"');
+                (Kind::Text, into_bytes(parse_data(data)?))
+            }
             (None, Some(base64)) => {
                 // Four letters are at most three bytes and, padded, at least one.
                 if base64.len() / 4 > bytes_max.div_ceil(3) {

@@ -2,6 +2,7 @@
 // to reach it, through the package `ws` or through no network at all. It follows the specification of the
 // dialect and shares no line with Umbel's script.
 
+import assert from "node:assert/strict";
 import { WebSocketServer } from "ws";
 
 const encodeEpoch = (epoch) => epoch.toString(16).padStart(16, "0");
@@ -69,19 +70,24 @@ export class FakePeer {
     }
   }
 
-  sendPublication({ topic, pattern, position, key, data, base64 }) {
+  sendPublication({ topic, pattern, position, key, content_type, data, base64 }) {
     if (!this.isBinary) {
-      this.send({ type: "publication", topic, pattern, position, key, data, base64 });
+      this.send({ type: "publication", topic, pattern, position, key, content_type, data, base64 });
       return;
     }
     const [epoch, offset] = position.split(":");
     const head = Buffer.alloc(18);
     head[0] = data === undefined ? 2 : 1;
     head[1] = (pattern === undefined ? 0 : 1) | (key === undefined ? 0 : 2);
+    head[1] |= content_type === undefined ? 0 : 4;
     head.writeBigUInt64BE(BigInt(`0x${epoch}`), 2);
     head.writeBigUInt64BE(BigInt(offset), 10);
     const names = [topic, pattern, key].filter((name) => name !== undefined).map((name) => Buffer.from(name));
     const parts = names.flatMap((name) => [Buffer.from([name.length]), name]);
+    if (content_type !== undefined) {
+      const length = content_type.length;
+      parts.push(Buffer.from([0, 3 + length, 3, 0, length]), Buffer.from(content_type));
+    }
     const payload = data === undefined ? Buffer.from(base64, "base64") : Buffer.from(data);
     this.sendRaw(Buffer.concat([head, ...parts, payload]));
   }
@@ -101,8 +107,8 @@ export class FakePeer {
       else this.patterns.delete(pattern);
       this.send({ type: "unsubscribed", id, topic, pattern });
     } else if (type === "publish") {
-      const { data, base64, key } = command;
-      const position = this.hub.publish(topic, { data, base64, key });
+      const { data, base64, key, content_type } = command;
+      const position = this.hub.publish(topic, { data, base64, key, content_type });
       const receipt = { matched: 1, written: 1, queued: 0, dropped: 0, first_write_us: 5, last_write_us: 9 };
       this.send({ type: "published", id, position, receipt: command.receipt ? receipt : undefined });
     } else if (type === "presence") {
@@ -146,9 +152,16 @@ function parseBinaryPublish(bytes) {
   const id = flags & 1 ? take(4).readUInt32BE() : undefined;
   const topic = take(take(1)[0]).toString();
   const key = flags & 2 ? take(take(1)[0]).toString() : undefined;
+  const contentType = flags & 16 ? takeContentType(take(take(2).readUInt16BE())) : undefined;
   const payload = bytes.subarray(at);
   const data = type === 3 ? { data: payload.toString() } : { base64: payload.toString("base64") };
-  return { type: "publish", id, topic, key, receipt: (flags & 4) !== 0, isBinary: true, ...data };
+  return { type: "publish", id, topic, key, receipt: (flags & 4) !== 0, isBinary: true, content_type: contentType, ...data };
+}
+
+/** The content type, if that is the only field. */
+function takeContentType(fields) {
+  assert.deepEqual([fields[0], fields.readUInt16BE(1)], [3, fields.length - 3]);
+  return fields.subarray(3).toString();
 }
 
 /** The hub behind a port of this machine. `peers` are FakePeers with their `socket` and `request`, oldest first. */

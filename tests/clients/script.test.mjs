@@ -92,8 +92,8 @@ for (const binary of [false, true]) {
         bytes,
         Uint8Array.of(0, 1),
         Uint8Array.of(1, 2),
-        '{"a":[1,null]}',
-        "null",
+        { a: [1, null] },
+        null,
       ]);
       assert.deepEqual(
         heard.publications.map(({ position }) => position),

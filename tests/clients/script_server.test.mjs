@@ -84,6 +84,29 @@ test("the script is served as one module, and its types as they are", limits, as
 
 for (const binary of [false, true]) {
   describe(binary ? "umbel.v1.bin" : "umbel.v1", () => {
+    test("fields come back as they went, and JSON as JSON", limits, async (t) => {
+      const umbel = open(t, { binary });
+      const topic = freshTopic();
+      const heard = listen(umbel, topic);
+      await areLive([heard]);
+      const fields = { event: "price", id: "m/7 é", contentType: "application/geo+json", tags: { region: "eu", b: "" } };
+      await umbel.publish(topic, "[1]", { key: "k", ...fields });
+      await umbel.publish(topic, "[1]");
+      await umbel.publish(topic, "no JSON", { contentType: "application/json" });
+      await umbel.publish(topic, null);
+      await umbel.publish(topic, Uint8Array.of(7), { event: "e", contentType: "application/json" });
+      await umbel.publish(topic, "x", { contentType: "text/plain" });
+      await until(() => heard.data.length === 6);
+      assert.deepEqual(heard.data, [[1], "[1]", "no JSON", null, Uint8Array.of(7), "x"]);
+      const { position, pattern, topic: name, ...first } = heard.publications[0];
+      assert.deepEqual(first, { key: "k", data: [1], text: "[1]", ...fields });
+      assert.deepEqual(heard.publications.map(({ text }) => text), ["[1]", "[1]", "no JSON", "null", undefined, "x"]);
+      assert.deepEqual(Object.keys(heard.publications[5]).sort(), ["data", "key", "pattern", "position", "text", "topic"]);
+      await assert.rejects(umbel.publish(topic, "x", { event: "binary" }), { code: "invalid_command" });
+      await assert.rejects(umbel.publish(topic, "x", { tags: { A: "x" } }), { code: "invalid_command" });
+      await assert.rejects(umbel.publish(topic, "x", { event: 1 }), TypeError);
+    });
+
     test("payloads come back as they went, by topic and by pattern", limits, async (t) => {
       const umbel = open(t, { binary });
       const topic = freshTopic();
@@ -95,7 +118,9 @@ for (const binary of [false, true]) {
       for (const data of sent) published.push(await umbel.publish(topic, data, { key: "k€y" }));
       published.push(await umbel.publish(topic, { a: [1, null] }, { receipt: true }));
       await until(() => heard.data.length === 6 && all.data.length === 6);
-      assert.deepEqual(heard.data, [...sent, '{"a":[1,null]}']);
+      assert.deepEqual(heard.data, [...sent, { a: [1, null] }]);
+      assert.equal(heard.publications[5].text, '{"a":[1,null]}');
+      assert.equal(heard.publications[0].text, sent[0]);
       assert.deepEqual(all.data, heard.data);
       const positions = published.map(({ position }) => position);
       assert.deepEqual(heard.publications.map(({ position }) => position), positions);
@@ -107,7 +132,7 @@ for (const binary of [false, true]) {
       heard.subscription.unsubscribe();
       const late = listen(umbel, topic, { last: 1 });
       await until(() => late.data.length === 1);
-      assert.equal(late.data[0], '{"a":[1,null]}');
+      assert.deepEqual(late.data[0], { a: [1, null] });
       late.subscription.unsubscribe();
       const since = listen(umbel, topic, { since: positions[3] });
       await until(() => since.data.length === 2);

@@ -1,6 +1,7 @@
 import { ABNORMAL, GIVEN_UP, NORMAL, PROTOCOL_ERROR, TOO_BIG } from "./ending.js";
 import { codeOfRefusal, endingOf } from "./ending.js";
 import { UmbelError, tell } from "./error.js";
+import { fieldsToSend } from "./fields.js";
 import { BINARY_DIALECT, TEXT_DIALECT, encodePublish, parsePublication, parseText } from "./messages.js";
 import { checkText, payloadOf, routeOf, sizeOf } from "./messages.js";
 import { listenToPage } from "./page.js";
@@ -77,10 +78,10 @@ export class Link {
     return subscriber.handle;
   }
 
-  publish(topic, data, { key, receipt, resend = this.#settings.resend }) {
+  publish(topic, data, { key, receipt, resend = this.#settings.resend, ...given }) {
     checkText(topic, "a topic");
     if (key !== undefined) checkText(key, "a key");
-    const publication = { topic, payload: payloadOf(data), key, receipt };
+    const publication = { topic, payload: payloadOf(data), key, receipt, fields: fieldsToSend(data, given) };
     const encode = (id, isBinary) => encodePublish(id, publication, isBinary);
     return this.#request("published", encode, resend, ({ position, receipt: report }) => {
       parsePosition(position);

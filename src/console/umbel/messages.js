@@ -1,5 +1,7 @@
 // Messages of umbel.v1 and umbel.v1.bin. What is wrong with one is thrown, by the parsers used here too.
 
+import { encodeFields, parseFields } from "./fields.js";
+
 export const TEXT_DIALECT = "umbel.v1";
 export const BINARY_DIALECT = "umbel.v1.bin";
 const LONE_SURROGATE = /\p{Surrogate}/u;
@@ -42,11 +44,11 @@ export function parseText(text) {
   return message;
 }
 
-/** The binary framing: type, flags, epoch, offset, topic, perhaps pattern and key, payload. */
+/** The binary framing: type, flags, epoch, offset, topic, perhaps pattern, key and fields, payload. */
 export function parsePublication(buffer) {
   const view = new DataView(buffer);
   const [type, flags] = [view.getUint8(0), view.getUint8(1)];
-  if ((type !== 1 && type !== 2) || flags > 3) throw new Error("a binary message of unknown type");
+  if ((type !== 1 && type !== 2) || flags > 7) throw new Error("a binary message of unknown type");
   const epoch = view.getBigUint64(2).toString(16).padStart(16, "0");
   const position = `${epoch}:${view.getBigUint64(10)}`;
   let end = 18;
@@ -58,23 +60,31 @@ export function parsePublication(buffer) {
   const topic = takeName();
   const pattern = flags & 1 ? takeName() : undefined;
   const key = flags & 2 ? takeName() : undefined;
+  let fields;
+  if (flags & 4) {
+    const length = view.getUint16(end);
+    end += 2 + length;
+    fields = parseFields(buffer, end - length, length);
+  }
   const payload = new Uint8Array(buffer.slice(end));
   const data = type === 1 ? utf8Parser.decode(payload) : payload;
-  return { type: "publication", topic, pattern, position, key, data };
+  return { type: "publication", topic, pattern, position, key, ...fields, data };
 }
 
-export function encodePublish(id, { topic, payload, key, receipt }, isBinary) {
+export function encodePublish(id, { topic, payload, key, receipt, fields }, isBinary) {
   const isText = typeof payload === "string";
   const names = (key === undefined ? [topic] : [topic, key]).map((name) => utf8.encode(name));
   if (!isBinary || names.some(({ length }) => length > 0xff)) {
     // Names that the framing cannot hold are for the server to refuse.
     const append = (text, byte) => text + String.fromCharCode(byte);
     const data = isText ? { data: payload } : { base64: btoa(payload.reduce(append, "")) };
-    return JSON.stringify({ type: "publish", id, topic, ...data, key, receipt });
+    return JSON.stringify({ type: "publish", id, topic, ...fields, ...data, key, receipt });
   }
-  const flags = 1 | (key === undefined ? 0 : 2) | (receipt ? 4 : 0);
+  const fieldBytes = encodeFields(fields);
+  const flags = 1 | (key === undefined ? 0 : 2) | (receipt ? 4 : 0) | (fieldBytes.length > 0 ? 16 : 0);
   const idBytes = [id >>> 24, (id >>> 16) & 0xff, (id >>> 8) & 0xff, id & 0xff];
   const head = [isText ? 3 : 4, flags, ...idBytes, ...names.flatMap((n) => [n.length, ...n])];
+  head.push(...fieldBytes);
   const bytes = isText ? utf8.encode(payload) : payload;
   const message = new Uint8Array(head.length + bytes.length);
   message.set(head);

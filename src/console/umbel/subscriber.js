@@ -1,4 +1,5 @@
 import { tell } from "./error.js";
+import { publicationOf } from "./fields.js";
 import { checkText, looksLikePattern } from "./messages.js";
 import { formatPosition, nextPosition, parsePosition } from "./position.js";
 
@@ -68,12 +69,12 @@ export class Subscriber {
     if (isGap) this.#tellGap("unrecovered", expected, position);
   }
 
-  handlePublication({ topic, pattern, position, key, data }) {
-    const parsed = parsePosition(position);
+  handlePublication(message) {
+    const parsed = parsePosition(message.position);
     if (this.kind === "topic" && !this.#isInOrder(parsed)) return this.#handleDisorder(parsed);
     if (this.kind === "topic") this.#moveTo(parsed);
     this.failures = 0;
-    tell(this.handlers.onPublication, { topic, pattern, position, key, data });
+    tell(this.handlers.onPublication, publicationOf(message));
   }
 
   #moveTo(position) {
