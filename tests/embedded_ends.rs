@@ -112,7 +112,7 @@ fn publishers_hear_of_the_end() {
                         let (options, receipt) = PublishOptions::new().with_receipt();
                         match handle.publish_with("a", Message::Text("x"), options) {
                             Ok(()) => {
-                                assert_ne!(receipt.wait(PATIENCE), Err(ReceiptError::Timeout))
+                                assert_ne!(receipt.wait(PATIENCE), Err(ReceiptError::Timeout));
                             }
                             Err(PublishError::Full) => {}
                             Err(error) => return error,

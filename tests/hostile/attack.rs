@@ -24,6 +24,11 @@ pub fn is_long() -> bool {
     std::env::var_os("UMBEL_HOSTILE_LONG").is_some()
 }
 
+/// Reactors of the server: as many as `UMBEL_HOSTILE_REACTORS` says, or else so many.
+pub fn reactors(otherwise: usize) -> String {
+    std::env::var("UMBEL_HOSTILE_REACTORS").unwrap_or_else(|_| otherwise.to_string())
+}
+
 /// A connection of umbel.v1 that sends the same bytes again and again, as fast as they are taken.
 pub struct Flood {
     stream: TcpStream,

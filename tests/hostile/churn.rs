@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::attack::{Flood, notice};
+use crate::attack::{Flood, notice, reactors};
 use crate::support::Server;
 use crate::support::peers::Http;
 
@@ -28,7 +28,8 @@ fn check_after(
     reads: bool,
     pair: impl Fn(usize) -> [Value; 2],
 ) {
-    let flags = [flags, &["--reactors", "1", "--log-level", "info"]].concat();
+    let reactors = reactors(1);
+    let flags = [flags, &["--reactors", &reactors, "--log-level", "info"]].concat();
     let message = array((0..COMMANDS).flat_map(pair));
     let padding = " ".repeat(message.len() / (2 * COMMANDS) - 17);
     let idle = vec![format!("{{\"type\":\"ping\"{padding}}}"); 2 * COMMANDS];

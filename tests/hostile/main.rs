@@ -7,6 +7,7 @@ mod attack;
 mod churn;
 mod outboxes;
 mod patterns;
+mod presence;
 #[path = "../support/mod.rs"]
 mod support;
 mod totals;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::attack::measured;
+use crate::attack::{measured, reactors};
 use crate::support::Server;
 use crate::support::peers::connect;
 use crate::support::umbel_v1::{JSON, Peer};
@@ -21,7 +21,7 @@ fn published_each_second(policy: &str) -> f64 {
         "--topic-rule",
         &rule,
         "--reactors",
-        "1",
+        &reactors(1),
         "--log-level",
         "info",
         "--publication-bytes-max",

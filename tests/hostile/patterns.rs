@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::attack::is_long;
+use crate::attack::{is_long, reactors};
 use crate::support::peers::Http;
 use crate::support::process::rss_bytes;
 use crate::support::umbel_v1::Peer;
@@ -51,7 +51,7 @@ fn many_at_once() {
         true => (100, Duration::from_millis(5)),
         false => (10, Duration::from_millis(100)),
     };
-    let server = Server::start(&["--reactors", "2", "--log-level", "info"]);
+    let server = Server::start(&["--reactors", &reactors(2), "--log-level", "info"]);
     let mut peers: Vec<_> = (0..peers).map(|_| Peer::open(server.address())).collect();
     let message = |kind: &str, peer: usize| {
         array(
@@ -96,7 +96,7 @@ fn many_at_once() {
 #[test]
 fn long_ones() {
     const EACH: usize = 1024;
-    let server = Server::start(&["--reactors", "2", "--log-level", "info"]);
+    let server = Server::start(&["--reactors", &reactors(2), "--log-level", "info"]);
     let base_bytes = rss_bytes(server.pid());
     let mut peers: Vec<_> = (0..30).map(|_| Peer::open(server.address())).collect();
     let mut refused = 0;
@@ -148,7 +148,7 @@ fn costly_ones() {
     let lines = format!("{line}\n").repeat(4000);
     let posts = if is_long() { 20 } else { 3 };
     let [bare, slowest] = [false, true].map(|has_patterns| {
-        let server = Server::start(&["--reactors", "1", "--log-level", "info"]);
+        let server = Server::start(&["--reactors", &reactors(1), "--log-level", "info"]);
         let mut peer = Peer::open(server.address());
         if has_patterns {
             let texts = patterns.iter().map(|(text, _)| format!("{text}/x"));
