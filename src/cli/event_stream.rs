@@ -34,6 +34,8 @@ pub struct Event {
     pub id: Option<String>,
     /// Its lines, with LF between them.
     pub data: String,
+    /// A field of Umbel's says that the data is base64.
+    pub is_base64: bool,
 }
 
 /// Reads events off bytes that come in pieces.
@@ -47,6 +49,7 @@ struct Parser {
     name: String,
     id: Option<String>,
     data: String,
+    is_base64: bool,
     /// What the stream wants to be waited for before it is opened again.
     retry: Option<Duration>,
 }
@@ -96,6 +99,7 @@ impl Parser {
                 self.data.push('\n');
             }
             "event" => value.clone_into(&mut self.name),
+            "umbel-base64" => self.is_base64 = value == "1",
             "id" if !value.contains('\0') => self.id = Some(value.to_owned()),
             "retry" => self.retry = value.parse().ok().map(Duration::from_millis).or(self.retry),
             // A comment, or a field that this version of the format does not have.
@@ -106,6 +110,7 @@ impl Parser {
     fn dispatch(&mut self, take: &mut dyn FnMut(Event)) {
         let name = std::mem::take(&mut self.name);
         let mut data = std::mem::take(&mut self.data);
+        let is_base64 = std::mem::take(&mut self.is_base64);
         if data.pop().is_some() {
             take(Event {
                 name: if name.is_empty() {
@@ -115,6 +120,7 @@ impl Parser {
                 },
                 id: self.id.clone(),
                 data,
+                is_base64,
             });
         }
     }

@@ -71,6 +71,23 @@ pub fn command() -> Command {
                 .long("key")
                 .value_name("KEY")
                 .help("What the message is about: for slow readers of a topic that keeps the latest, it replaces those of the same key that wait"),
+            Arg::new("event")
+                .long("event")
+                .value_name("NAME")
+                .help("A name of what the message tells: the type of the event on an event stream"),
+            Arg::new("id")
+                .long("id")
+                .value_name("ID")
+                .help("A name of your own for the message, for subscribers; it is no position"),
+            Arg::new("content-type")
+                .long("content-type")
+                .value_name("TYPE")
+                .help("What the message is, as in application/json"),
+            Arg::new("tag")
+                .long("tag")
+                .value_name("NAME=TEXT")
+                .action(ArgAction::Append)
+                .help("A tag of the message; may be repeated"),
             Arg::new("receipt")
                 .long("receipt")
                 .action(ArgAction::SetTrue)
@@ -137,22 +154,54 @@ fn check_place(url: &Url) -> Result<(), String> {
     }
 }
 
+/// Flags of fields, and the header of each.
+const FIELD_FLAGS: [(&str, &str); 4] = [
+    ("key", "Umbel-Key"),
+    ("event", "Umbel-Event"),
+    ("id", "Umbel-Id"),
+    ("content-type", "Content-Type"),
+];
+
+/// The header of each tag, and its value.
+fn tags_of(matches: &ArgMatches) -> Result<Vec<(String, &str)>, String> {
+    let tags = matches.get_many::<String>("tag").into_iter().flatten();
+    tags.map(|tag| {
+        let (name, value) = tag.split_once('=').unwrap_or((tag, ""));
+        let header = format!("Umbel-Tag-{name}");
+        let is_name = name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'));
+        match !name.is_empty() && is_name && tag.contains('=') && is_header(&header, value) {
+            true => Ok((header, value)),
+            false => Err(format!(
+                "--tag {:?}: a tag is NAME=TEXT, its name of a-z, 0-9, _ and -, its text without control characters",
+                escape(tag).to_string()
+            )),
+        }
+    })
+    .collect()
+}
+
 /// Each message as a request.
 fn post(matches: &ArgMatches, url: &Url, input: Input) -> Result<(), Box<dyn Error>> {
     let given = |name| matches.get_one::<String>(name).map(String::as_str);
     let authorization = given("token").map(client::authorization).transpose()?;
     let wants_receipt = matches.get_flag("receipt");
-    let headers = [
-        authorization
-            .as_deref()
-            .map(|value| ("Authorization", value)),
-        given("key").map(|key| ("Umbel-Key", key)),
-        wants_receipt.then_some(("Umbel-Receipt", "true")),
-    ];
-    let headers: Vec<_> = headers.into_iter().flatten().collect();
-    if let Some((_, key)) = headers.iter().find(|(name, value)| !is_header(name, value)) {
-        let key = escape(key);
-        return Err(format!("--key {key:?}: a key holds no control characters").into());
+    let tags = tags_of(matches)?;
+    let mut headers: Vec<(&str, &str)> = authorization
+        .as_deref()
+        .map(|value| ("Authorization", value))
+        .into_iter()
+        .collect();
+    for (flag, header) in FIELD_FLAGS {
+        let Some(value) = given(flag) else { continue };
+        if !is_header(header, value) {
+            let value = escape(value);
+            return Err(format!("--{flag} {value:?}: it holds no control characters").into());
+        }
+        headers.push((header, value));
+    }
+    headers.extend(tags.iter().map(|(name, value)| (&**name, *value)));
+    if wants_receipt {
+        headers.push(("Umbel-Receipt", "true"));
     }
     let retries: u64 = *matches.get_one("retries").expect("it has a default");
     let mut poster = Poster::new(url, &headers, retries as u32);
@@ -173,15 +222,18 @@ fn post(matches: &ArgMatches, url: &Url, input: Input) -> Result<(), Box<dyn Err
 
 /// All messages over one connection.
 fn send(matches: &ArgMatches, url: &Url, input: Input) -> Result<(), Box<dyn Error>> {
-    let is_receipt = matches.get_flag("receipt");
-    if is_receipt || matches.contains_id("key") {
-        let flag = if is_receipt { "--receipt" } else { "--key" };
+    let fields = FIELD_FLAGS.into_iter().map(|(flag, _)| flag);
+    let mut flags = fields
+        .chain(["tag"])
+        .filter(|flag| matches.contains_id(flag));
+    let receipt = matches.get_flag("receipt").then_some("receipt");
+    if let Some(flag) = receipt.or_else(|| flags.next()) {
         let http = Url {
             scheme: Scheme::Http,
             target: url.target.replacen("/ws/", "/pub/", 1),
             ..url.clone()
         };
-        return Err(format!("{flag} is for requests: use {http}").into());
+        return Err(format!("--{flag} is for requests: use {http}").into());
     }
     let stop = stop_signals()?;
     let wishes = Wishes {

@@ -427,6 +427,13 @@ fn wrong_urls_get_remedies() {
         ),
         (&["pub", "--whole", "x", "y"], "write -"),
         (&["pub", "--key", "a\nb", "x", "y"], "control characters"),
+        (&["pub", "--event", "a\nb", "x", "y"], "control characters"),
+        (&["pub", "--tag", "a", "x", "y"], "NAME=TEXT"),
+        (&["pub", "--tag", "A=b", "x", "y"], "NAME=TEXT"),
+        (
+            &["pub", "--tag", "a=b", "ws://a/ws/x", "y"],
+            "--tag is for requests",
+        ),
         (&["sub", "--server", "wss://a", "x"], "use ws://a,"),
     ] {
         let (code, out, error) = run(&mut umbel(arguments));
@@ -489,4 +496,59 @@ fn pub_key_receipt_whole() {
             (&json!("/wr+"), none),
         ]
     );
+}
+
+#[test]
+fn pub_fields_in_sub_json() {
+    let server = Server::start(&[]);
+    let address = server.address().to_string();
+    let stream = format!("http://{address}/sse/prices");
+    let many = Running::subscribe(&["--server", &address, "--json", "-n2", "prices"]);
+    let events = Running::subscribe(&["--json", "-n2", &stream]);
+    for (content_type, input) in [("application/geo+json", &b"[1]"[..]), ("image/x", b"\xff")] {
+        let arguments = [
+            "pub",
+            "--server",
+            &address,
+            "prices",
+            "--whole",
+            "--event",
+            "moved",
+            "--id",
+            "m 1",
+            "--content-type",
+            content_type,
+            "--tag",
+            "region=eu=1",
+            "--tag",
+            "b_2=",
+            "-",
+        ];
+        let (code, out, error) = run_with_input(&mut umbel(&arguments), input);
+        assert_eq!((code, &*out), (0, ""), "{error}");
+    }
+    let (_, lines, error) = many.end();
+    let lines = json_lines(&lines);
+    for (line, (content_type, data)) in lines
+        .iter()
+        .zip([("application/geo+json", "[1]"), ("image/x", "/w==")])
+    {
+        let fields = ["event", "message_id", "content_type", "tags", "data"].map(|it| &line[it]);
+        let expected = [
+            &json!("moved"),
+            &json!("m 1"),
+            &json!(content_type),
+            &json!({"region": "eu=1", "b_2": ""}),
+            &json!(data),
+        ];
+        assert_eq!(fields, expected, "{error}");
+    }
+    let (_, lines, error) = events.end();
+    for (line, (kind, data)) in json_lines(&lines)
+        .iter()
+        .zip([("text", "[1]"), ("binary", "/w==")])
+    {
+        let fields = ["event", "kind", "data"].map(|it| line[it].as_str());
+        assert_eq!(fields, [Some("moved"), Some(kind), Some(data)], "{error}");
+    }
 }

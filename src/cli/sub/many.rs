@@ -6,7 +6,7 @@ use std::time::Instant;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use umbel::internals::http::escape::escape;
 
 use super::super::client::{self, RESPONSE_TIMEOUT, Wishes};
@@ -44,6 +44,12 @@ struct Said<'a> {
     data: Option<Cow<'a, str>>,
     base64: Option<Cow<'a, str>>,
     key: Option<Cow<'a, str>>,
+    event: Option<Cow<'a, str>>,
+    message_id: Option<Cow<'a, str>>,
+    content_type: Option<Cow<'a, str>>,
+    publisher: Option<Cow<'a, str>>,
+    tags: Option<Value>,
+    time: Option<u64>,
     from: Option<Cow<'a, str>>,
     to: Option<Cow<'a, str>>,
     code: Option<Cow<'a, str>>,
@@ -203,7 +209,12 @@ impl Many {
             pattern: said.pattern.as_deref(),
             position: said.position.as_deref(),
             key: said.key.as_deref(),
-            event: None,
+            event: said.event.as_deref(),
+            message_id: said.message_id.as_deref(),
+            content_type: said.content_type.as_deref(),
+            publisher: said.publisher.as_deref(),
+            tags: said.tags.as_ref(),
+            published_ms: said.time,
             payload: match &decoded {
                 Some(bytes) => Payload::Binary(bytes),
                 None => Payload::Text(said.data.as_deref().unwrap_or_default()),

@@ -72,10 +72,19 @@ impl Output<'_> {
             ("position", publication.position),
             ("key", publication.key),
             ("event", publication.event),
+            ("message_id", publication.message_id),
+            ("content_type", publication.content_type),
+            ("publisher", publication.publisher),
         ] {
             if let Some(value) = value {
                 line[name] = value.into();
             }
+        }
+        if let Some(tags) = publication.tags {
+            line["tags"] = tags.clone();
+        }
+        if let Some(published_ms) = publication.published_ms {
+            line["published"] = moment(published_ms).into();
         }
         writeln!(self.out, "{line}")
     }
@@ -159,6 +168,15 @@ impl Output<'_> {
             ErrorKind::BrokenPipe => Ok(()),
             _ => Err(format!("standard output: {error}").into()),
         }
+    }
+}
+
+/// A moment in UTC, as [`now`] writes it. One that no calendar has is written as the number that it is.
+fn moment(ms_since_1970: u64) -> String {
+    let ms = i64::try_from(ms_since_1970).unwrap_or(i64::MAX);
+    match jiff::Timestamp::from_millisecond(ms) {
+        Ok(moment) => format!("{moment:.3}"),
+        Err(_) => ms_since_1970.to_string(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use umbel::internals::protocol::{CloseCode, Opcode, Received};
 
 use super::super::client::{Liveness, Opened, Reader, Writer};
@@ -30,10 +31,39 @@ pub struct Publication<'a> {
     pub position: Option<&'a str>,
     /// Its key.
     pub key: Option<&'a str>,
-    /// Type of its event, if it is not one of every stream.
+    /// Its event.
     pub event: Option<&'a str>,
+    /// The publisher's own name for it.
+    pub message_id: Option<&'a str>,
+    /// Its content type.
+    pub content_type: Option<&'a str>,
+    /// Who published it.
+    pub publisher: Option<&'a str>,
+    /// Its tags, an object.
+    pub tags: Option<&'a Value>,
+    /// When it was published, in milliseconds since 1970.
+    pub published_ms: Option<u64>,
     /// Payload of a publication.
     pub payload: Payload<'a>,
+}
+
+impl<'a> Publication<'a> {
+    /// One of which nothing is known yet but the payload.
+    pub fn of(payload: Payload<'a>) -> Publication<'a> {
+        Publication {
+            topic: None,
+            pattern: None,
+            position: None,
+            key: None,
+            event: None,
+            message_id: None,
+            content_type: None,
+            publisher: None,
+            tags: None,
+            published_ms: None,
+            payload,
+        }
+    }
 }
 
 /// Publications that do not come.

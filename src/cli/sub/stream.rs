@@ -46,19 +46,19 @@ fn hand_on(event: &Event, topic: Option<&str>, name: &str, take: Take<'_>) {
     let decoded = match &*event.name {
         "gap" if topic.is_some() => return take(Item::Gap(Gap { name, ends: None })),
         "binary" => STANDARD.decode(&event.data).ok(),
+        _ if event.is_base64 => STANDARD.decode(&event.data).ok(),
         _ => None,
     };
-    let is_own = event.name == "message" || decoded.is_some();
+    let is_own = event.name == "message" || event.name == "binary" && decoded.is_some();
+    let payload = match &decoded {
+        Some(bytes) => Payload::Binary(bytes),
+        None => Payload::Text(&event.data),
+    };
     take(Item::Publication(Publication {
         topic,
-        pattern: None,
         position: event.id.as_deref(),
-        key: None,
         event: (!is_own).then_some(&*event.name),
-        payload: match &decoded {
-            Some(bytes) => Payload::Binary(bytes),
-            None => Payload::Text(&event.data),
-        },
+        ..Publication::of(payload)
     }));
 }
 

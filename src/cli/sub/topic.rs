@@ -118,11 +118,7 @@ impl Source for TopicSocket {
             }
             take(Item::Publication(Publication {
                 topic,
-                pattern: None,
-                position: None,
-                key: None,
-                event: None,
-                payload,
+                ..Publication::of(payload)
             }));
         })
     }
