@@ -113,7 +113,7 @@ fn run(command: &str, scratch: &Scratch, server: &Server) -> String {
 }
 
 /// Pages with examples, and the flags of the server that they are run against.
-const PAGES: [(&str, &[&str]); 9] = [
+const PAGES: [(&str, &[&str]); 10] = [
     (
         "access",
         &[
@@ -129,6 +129,7 @@ const PAGES: [(&str, &[&str]); 9] = [
     ("history", &["--topic-rule", "orders/** history=1000"]),
     ("http", &["--topic-rule", "orders/** history=1000"]),
     ("limits", &[]),
+    ("messages", &["--topic-rule", "orders/** history=1000"]),
     ("metrics", &[]),
     (
         "slow_consumers",

@@ -37,11 +37,11 @@ pub struct Publication<'a> {
     pub message_id: Option<&'a str>,
     /// Its content type.
     pub content_type: Option<&'a str>,
-    /// Who published it.
+    /// Subject of its publisher.
     pub publisher: Option<&'a str>,
     /// Its tags, an object.
     pub tags: Option<&'a Value>,
-    /// When it was published, in milliseconds since 1970.
+    /// Moment of the publish, in milliseconds since 1970.
     pub published_ms: Option<u64>,
     /// Payload of a publication.
     pub payload: Payload<'a>,
