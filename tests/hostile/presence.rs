@@ -55,7 +55,7 @@ fn read_all(peers: &[Peer], stop: &AtomicBool) {
 }
 
 /// What others notice while one connection sends these in turn, 40 a second; and the part of a core that the server takes.
-fn paced(server: &Server, messages: [Value; 2]) -> (Notice, f64) {
+fn paced(server: &Server, messages: &[Value; 2]) -> (Notice, f64) {
     let mut sender = Peer::open(server.address());
     let stop = AtomicBool::new(false);
     let (begun, before) = (Instant::now(), cpu_ticks(server.pid()));
@@ -102,10 +102,10 @@ fn readers_of_joins_and_leaves() {
     thread::scope(|scope| {
         scope.spawn(|| read_all(&peers, &stop));
         let publish = json!({"type": "publish", "topic": "room", "data": "x".repeat(60)});
-        let (bare, bare_cores) = paced(&server, [publish.clone(), publish]);
+        let (bare, bare_cores) = paced(&server, &[publish.clone(), publish]);
         let (noticed, cores) = paced(
             &server,
-            ["subscribe", "unsubscribe"].map(|it| json!({"type": it, "topic": "room"})),
+            &["subscribe", "unsubscribe"].map(|it| json!({"type": it, "topic": "room"})),
         );
         stop.store(true, Ordering::SeqCst);
         eprintln!(
