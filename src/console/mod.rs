@@ -103,6 +103,7 @@ static ASSETS: &[Asset] = assets! {
 const SCRIPT_MODULES: &[&str] = &[
     include_str!("umbel.js"),
     include_str!("umbel/link.js"),
+    include_str!("umbel/keys.js"),
     include_str!("umbel/subscriber.js"),
     include_str!("umbel/fields.js"),
     include_str!("umbel/messages.js"),

@@ -29,8 +29,8 @@ export declare class UmbelError extends Error {
    * - `closed`: it was closed, here or for good by the server; what was not sent is never sent
    * - `unauthorized`, `forbidden`: the same, because the server wants another token, or none helps
    * - `too_big`: the server takes no message as big. Nothing else that was sent is lost by that
-   * - `fate_unknown`: the connection was lost between sending and answer, or no answer came in time, so
-   *   that it was done or not
+   * - `fate_unknown`: it was sent, and whether it was done is not known: no answer came in time, or the server
+   *   cannot tell any more (it was started anew, or it is too long ago), or it had no idempotency key
    * - `timed_out`: there was no connection in time; it was not sent and never is
    * - `too_many_publishes`: not sent, because as much waits already as the options allow
    * - `already_subscribed`: there is such a subscription
@@ -70,8 +70,9 @@ export interface Options {
   /** How many bytes may wait in an open WebSocket before publishes are refused (16 MiB). */
   bufferedBytesMax?: number;
   /**
-   * Whether a publish that was sent and has no answer when the connection is lost is sent again (no).
-   * Nothing is lost then, but it may be published twice.
+   * Whether a publish that was sent and has no answer when the connection is lost is sent again in any case (no):
+   * even without an idempotency key, and to a server that was started anew. Nothing is lost then, but it may be
+   * published twice.
    */
   resend?: boolean;
   /** After how long a silence it pings (25000 ms). A page that wakes up or is offline does so at once. */
@@ -190,8 +191,10 @@ export interface Receipt {
 
 export interface Published {
   readonly position: Position;
-  /** If it was asked for. */
+  /** If it was asked for, and unless it is a duplicate. */
   readonly receipt?: Receipt;
+  /** True if it was published before, by the same idempotency key: with an earlier connection, mostly. */
+  readonly duplicate?: boolean;
 }
 
 export interface PublishOptions {
@@ -207,6 +210,12 @@ export interface PublishOptions {
   tags?: { [name: string]: string };
   /** Whether to be answered only after the fan-out, with what became of it. */
   receipt?: boolean;
+  /**
+   * By which the server knows a publish that is sent again: it is published once. By default each has one of its own,
+   * and is sent again after a loss. Give one to publish once over several calls, or `null` for none: the server has
+   * room for so many a minute, and refuses others with `unavailable`.
+   */
+  idempotencyKey?: string | null;
   /** As in {@link Options}, for this one. */
   resend?: boolean;
 }

@@ -13,9 +13,18 @@ export class FakeHub {
   historyMax = 1000;
   /** What a topic's rule says: `close`, `drop-oldest` or `latest`. */
   slowConsumer = "close";
+  /** Of idempotency keys: how long one is remembered, since when, and the publishes by their keys. */
+  keyAgeMs = 60_000;
+  keysSinceMs = -Infinity;
+  #keys = new Map();
   #nextEpoch = 0xa1;
   #topics = new Map();
   peers = new Set();
+
+  /** What its clock says. */
+  nowMs() {
+    return performance.now();
+  }
 
   topic(name) {
     if (!this.#topics.has(name)) {
@@ -27,6 +36,29 @@ export class FakeHub {
   /** All that was known is gone, as after a kill. */
   forget() {
     this.#topics.clear();
+    this.#keys.clear();
+    this.keysSinceMs = this.nowMs();
+  }
+
+  /**
+   * Publishes once. `openedAtMs` is that of the peer's connection. Gives `{ position }`, for a repetition with
+   * `duplicate`, or `{ code }`.
+   */
+  publishOnce(name, what, { idempotency_key: key, first_sent_ms: sentMs }, openedAtMs) {
+    if (key === undefined) return { position: this.publish(name, what) };
+    const nowMs = this.nowMs();
+    const [scope, body] = [JSON.stringify([name, key]), JSON.stringify(what)];
+    const known = this.#keys.get(scope);
+    if (known !== undefined && nowMs - known.atMs < this.keyAgeMs) {
+      const isSame = known.body === body;
+      return isSame ? { position: known.position, duplicate: true } : { code: "idempotency_key_reused" };
+    }
+    const firstMs = openedAtMs - sentMs;
+    const isUnsure = sentMs !== undefined && (firstMs < this.keysSinceMs || nowMs - firstMs >= this.keyAgeMs);
+    if (isUnsure) return { code: "fate_unknown" };
+    const position = this.publish(name, what);
+    this.#keys.set(scope, { body, position, atMs: nowMs });
+    return { position };
   }
 
   /** `what` is `{ data }` or `{ base64 }`, and perhaps a key. */
@@ -50,7 +82,7 @@ export class FakePeer {
   commands = [];
 
   constructor(hub, { send, close, isBinary = false }) {
-    Object.assign(this, { hub, sendRaw: send, close, isBinary });
+    Object.assign(this, { hub, sendRaw: send, close, isBinary, openedAtMs: hub.nowMs() });
     hub.peers.add(this);
   }
 
@@ -108,9 +140,12 @@ export class FakePeer {
       this.send({ type: "unsubscribed", id, topic, pattern });
     } else if (type === "publish") {
       const { data, base64, key, content_type } = command;
-      const position = this.hub.publish(topic, { data, base64, key, content_type });
-      const receipt = { matched: 1, written: 1, queued: 0, dropped: 0, first_write_us: 5, last_write_us: 9 };
-      this.send({ type: "published", id, position, receipt: command.receipt ? receipt : undefined });
+      const what = { data, base64, key, content_type };
+      const { position, duplicate, code } = this.hub.publishOnce(topic, what, command, this.openedAtMs);
+      if (code !== undefined) return this.send({ type: "error", id, code, reason: "not now" });
+      const sums = { matched: 1, written: 1, queued: 0, dropped: 0, first_write_us: 5, last_write_us: 9 };
+      const receipt = command.receipt && !duplicate ? sums : undefined;
+      this.send({ type: "published", id, position, receipt, duplicate });
     } else if (type === "presence") {
       this.send({ type: "presence", id, topic, total: 1, members: [{ connection: "0-1-1", info: { a: 1 } }] });
     } else if (type === "ping") this.send({ type: "pong", id });
@@ -152,10 +187,14 @@ function parseBinaryPublish(bytes) {
   const id = flags & 1 ? take(4).readUInt32BE() : undefined;
   const topic = take(take(1)[0]).toString();
   const key = flags & 2 ? take(take(1)[0]).toString() : undefined;
+  const idempotency_key = flags & 8 ? take(take(1)[0]).toString() : undefined;
+  const sentMs = flags & 8 ? take(4).readUInt32BE() : 0xffff_ffff;
+  const first_sent_ms = sentMs === 0xffff_ffff ? undefined : sentMs;
+  const once = { idempotency_key, first_sent_ms };
   const contentType = flags & 16 ? takeContentType(take(take(2).readUInt16BE())) : undefined;
   const payload = bytes.subarray(at);
   const data = type === 3 ? { data: payload.toString() } : { base64: payload.toString("base64") };
-  return { type: "publish", id, topic, key, receipt: (flags & 4) !== 0, isBinary: true, content_type: contentType, ...data };
+  return { type: "publish", id, topic, key, receipt: (flags & 4) !== 0, isBinary: true, content_type: contentType, ...once, ...data };
 }
 
 /** The content type, if that is the only field. */

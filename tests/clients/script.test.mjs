@@ -560,28 +560,81 @@ describe("publishes", () => {
     assert.equal(server.peers.length, 1);
   });
 
-  test("of one without an answer the fate is unknown; with resend it is sent again", limits, async () => {
+  test("of one without an answer and a key the fate is unknown; others are sent again", limits, async () => {
     const server = await startServer();
     const umbel = open(server.url);
     await until(() => umbel.state === "open");
     const got = [];
     server.handle = (peer, text) => got.push(JSON.parse(text).data);
-    const fates = [umbel.publish("t", "once"), umbel.publish("t", "again", { resend: true }), umbel.presence("t")];
+    const fates = [
+      umbel.publish("t", "once", { idempotencyKey: null }),
+      umbel.publish("t", "again", { idempotencyKey: null, resend: true }),
+      umbel.publish("t", "by its key"),
+      umbel.presence("t"),
+    ];
     const settled = Promise.allSettled(fates);
-    await until(() => got.length === 3);
+    await until(() => got.length === 4);
     delete server.handle;
     server.peers[0].socket.terminate();
     await until(() => umbel.state === "reconnecting");
     const behind = umbel.publish("t", "behind");
-    const [once, again, presence] = await settled;
+    const [once, again, byKey, presence] = await settled;
     assert.equal(once.reason.code, "fate_unknown");
     assert.equal(again.value.position, POSITION_1);
+    assert.deepEqual(byKey.value, { position: "00000000000000a1:2" });
     assert.equal(presence.value.total, 1);
-    assert.equal((await behind).position, "00000000000000a1:2");
+    assert.equal((await behind).position, "00000000000000a1:3");
+    const { commands } = server.peers[1];
     assert.deepEqual(
-      server.peers[1].commands.map(({ type, data }) => data ?? type),
-      ["again", "presence", "behind"],
+      commands.map(({ type, data }) => data ?? type),
+      ["again", "by its key", "presence", "behind"],
     );
+    const keys = commands.map(({ idempotency_key: key }) => key);
+    assert.deepEqual([keys[0], typeof keys[1], keys[2], typeof keys[3]], [undefined, "string", undefined, "string"]);
+    assert.notEqual(keys[1], keys[3]);
+    // Only what is sent again says so.
+    const sent = commands.map(({ first_sent_ms: sentMs }) => typeof sentMs);
+    assert.deepEqual(sent, ["undefined", "number", "undefined", "undefined"]);
+  });
+
+  for (const binary of [false, true]) {
+    test(`one that was done before the loss is not done again: binary is ${binary}`, limits, async () => {
+      const server = await startServer();
+      const umbel = open(server.url, { binary });
+      await until(() => umbel.state === "open");
+      server.handle = (peer, message) => {
+        // It is done, and the answer is lost.
+        peer.sendRaw = () => {};
+        peer.handle(message);
+        peer.socket.terminate();
+        delete server.handle;
+      };
+      const { position, duplicate } = await umbel.publish("t", "x", { receipt: true });
+      assert.deepEqual([position, duplicate], [POSITION_1, true]);
+      const other = await umbel.publish("t", "y", { idempotencyKey: "mine" });
+      assert.deepEqual(other, { position: "00000000000000a1:2" });
+      assert.deepEqual(await umbel.publish("t", "y", { idempotencyKey: "mine" }), { ...other, duplicate: true });
+      await rejects(umbel.publish("t", "z", { idempotencyKey: "mine" }), "idempotency_key_reused");
+    });
+  }
+
+  test("of one that a new server may have had before, the fate is unknown", limits, async () => {
+    const server = await startServer();
+    const umbel = open(server.url);
+    await until(() => umbel.state === "open");
+    server.handle = (peer) => {
+      delete server.handle;
+      server.hub.forget();
+      peer.socket.terminate();
+    };
+    await rejects(umbel.publish("t", "x"), "fate_unknown");
+    assert.deepEqual(await umbel.publish("t", "y"), { position: POSITION_1 });
+    server.handle = (peer) => {
+      delete server.handle;
+      server.hub.forget();
+      peer.socket.terminate();
+    };
+    assert.equal(typeof (await umbel.publish("t", "z", { resend: true })).position, "string");
   });
 
   for (const binary of [false, true]) {
@@ -600,9 +653,9 @@ describe("publishes", () => {
       };
       const big = binary ? Uint8Array.of(...Array(1000).fill(7)) : "ü".repeat(1000);
       const fates = [
-        umbel.publish("t", "before"),
-        umbel.publish("t", "before, again", { resend: true }),
-        umbel.publish("t", big, { resend: true }),
+        umbel.publish("t", "before", { idempotencyKey: null }),
+        umbel.publish("t", "before, again"),
+        umbel.publish("t", big),
         umbel.publish("t", "x".repeat(999)),
         umbel.publish("t", "last"),
       ];
@@ -1037,7 +1090,7 @@ describe("wrong messages", () => {
       await umbel.publish("t", "1");
       server.handle = () => server.peers[0].socket.send(message);
       // Its id is 3.
-      await rejects(umbel.publish("t", "?"), "fate_unknown");
+      await rejects(umbel.publish("t", "?", { idempotencyKey: null }), "fate_unknown");
       delete server.handle;
       await isLive(heard, 2);
       await umbel.publish("t", "2");

@@ -18,6 +18,23 @@ const STEPS = 250;
 class RememberingHub extends FakeHub {
   /** Of each topic: the data in their order, and the place of each position among them. */
   records = new Map();
+  /** When it forgot everything. */
+  forgotAtMs = [];
+
+  constructor(clock) {
+    super();
+    this.nowMs = () => clock.nowMs;
+  }
+
+  forget() {
+    this.forgotAtMs.push(this.nowMs());
+    super.forget();
+  }
+
+  /** Whether it may have forgotten a key that came after one moment and is asked for at another. */
+  mayHaveForgotten(fromMs, toMs) {
+    return toMs - fromMs >= this.keyAgeMs || this.forgotAtMs.some((atMs) => fromMs <= atMs && atMs <= toMs);
+  }
 
   record(name) {
     if (!this.records.has(name)) this.records.set(name, { all: [], places: new Map() });
@@ -224,24 +241,33 @@ class Listener {
 /** Publishes through the script, and what became of it. */
 class Publisher {
   #fates = [];
+  #hub;
+
+  constructor(hub) {
+    this.#hub = hub;
+  }
 
   publish(umbel, topic, options, isBytes) {
     const text = `${topic} ${this.#fates.length}`;
-    const fate = { topic, text, options, position: null, code: null };
+    const fate = { topic, text, options, position: null, code: null, fromMs: this.#hub.nowMs() };
     this.#fates.push(fate);
-    umbel.publish(topic, isBytes ? new TextEncoder().encode(text) : text, options).then(
+    const settled = umbel.publish(topic, isBytes ? new TextEncoder().encode(text) : text, options).then(
       ({ position }) => (fate.position = position),
       ({ code, message }) => (fate.code = code ?? message),
     );
+    settled.then(() => (fate.toMs = this.#hub.nowMs()));
   }
 
   /** `isHasty`: whether time may have run out. */
   check(hub, isHasty) {
-    for (const { topic, text, options, position, code } of this.#fates) {
+    for (const { topic, text, options, position, code, fromMs, toMs } of this.#fates) {
+      const isKeyed = options.idempotencyKey !== null;
+      const isForgotten = hub.mayHaveForgotten(fromMs, toMs);
       const { all, places } = hub.record(topic);
       const times = all.filter((data) => data === text).length;
       if (position !== null) assert.equal(all[places.get(position) - 1], text);
       if (code === "too_many_publishes" || code === "timed_out") assert.equal(times, 0, text);
+      else if (isKeyed && !isForgotten && !isHasty) assert.ok(position !== null && times === 1, `${text}: ${code}`);
       else if (options.resend && position !== null) assert.ok(times >= 1, text);
       else if (options.resend) assert.ok(code === "fate_unknown" && isHasty, `${text}: ${code}`);
       else if (position !== null) assert.equal(times, 1, text);
@@ -257,8 +283,10 @@ function step({ random, network, hub, umbel, listeners, left, publisher }, numbe
   const topic = TOPICS[Math.floor(random() * TOPICS.length)];
   const chance = random();
   if (chance < 0.45) hub.publish(topic, { data: `hub ${number}` });
-  else if (chance < 0.7) publisher.publish(umbel, topic, { resend: random() < 0.3 }, random() < 0.5);
-  else if (chance < 0.82) network.any()?.break();
+  else if (chance < 0.7) {
+    const idempotencyKey = random() < 0.5 ? null : undefined;
+    publisher.publish(umbel, topic, { resend: random() < 0.3, idempotencyKey }, random() < 0.5);
+  } else if (chance < 0.82) network.any()?.break();
   else if (chance < 0.84) network.any()?.goDeaf();
   else if (chance < 0.86) network.any()?.refuse(1013, "slow consumer");
   else if (chance < 0.88) network.any()?.refuse(1001, "going away; retry=2");
@@ -281,7 +309,7 @@ function step({ random, network, hub, umbel, listeners, left, publisher }, numbe
 async function run(seed) {
   const random = seededRandom(seed);
   const clock = new VirtualClock();
-  const hub = new RememberingHub();
+  const hub = new RememberingHub(clock);
   hub.historyMax = [3, 20, 1000][seed % 3];
   const network = new Network(hub, clock, random);
   const { timers } = clock;
@@ -290,7 +318,7 @@ async function run(seed) {
   const publishTimeoutMs = seed % 4 === 0 ? 5_000 : undefined;
   const umbel = connect("ws://host/ws", { ...options, publishTimeoutMs, binary: seed % 2 === 0 });
   const [listeners, left] = [new Map(), []];
-  const publisher = new Publisher();
+  const publisher = new Publisher(hub);
   const world = { random, network, hub, umbel, listeners, left, publisher };
   for (let number = 0; number < STEPS; number += 1) {
     step(world, number);

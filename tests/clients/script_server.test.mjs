@@ -170,6 +170,32 @@ for (const binary of [false, true]) {
   });
 }
 
+const CUT_PUBLISHES = 10_000;
+
+for (const binary of [false, true]) {
+  test(`${CUT_PUBLISHES} publishes over cuts arrive once each: binary is ${binary}`, { timeout: 600_000 }, async (t) => {
+    const topic = freshTopic();
+    const heard = listen(open(t), topic);
+    await areLive([heard]);
+    const cutting = await CuttingProxy.start(server.port);
+    t.after(() => cutting.stop());
+    const publisher = open(t, { binary, backoff: { minMs: 1, maxMs: 20 } }, cutting.port);
+    const timer = setInterval(() => cutting.cutAll(), 50);
+    t.after(() => clearInterval(timer));
+    let duplicates = 0;
+    const expected = [];
+    for (let number = 0; number < CUT_PUBLISHES; number += 1) {
+      const { duplicate } = await publisher.publish(topic, `${number}`);
+      duplicates += duplicate === true ? 1 : 0;
+      expected.push(`${number}`);
+    }
+    await until(() => heard.data.length >= CUT_PUBLISHES);
+    assert.deepEqual(heard.data, expected);
+    assert.deepEqual(heard.gaps, []);
+    t.diagnostic(`${duplicates} had been published before the cut`);
+  });
+}
+
 test("those who come and go are seen by the others", limits, async (t) => {
   const topic = freshTopic();
   const [stays, goes] = [open(t, { info: { name: "ü" } }), open(t, { info: "goes" })];

@@ -4,6 +4,7 @@ import { UmbelError, tell } from "./error.js";
 import { fieldsToSend } from "./fields.js";
 import { BINARY_DIALECT, TEXT_DIALECT, encodePublish, parsePublication, parseText } from "./messages.js";
 import { checkText, payloadOf, routeOf, sizeOf } from "./messages.js";
+import { idempotencyKeys } from "./keys.js";
 import { listenToPage } from "./page.js";
 import { parsePosition } from "./position.js";
 import { addressOf, parseUrl, settingsOf } from "./settings.js";
@@ -16,6 +17,8 @@ const STABLE_AFTER_MS = 5_000;
 /** Browsers tell a page no more of a handshake that failed. */
 const UNKNOWN_FAILURE =
   "no connection: no server there, no WebSocket at this address, or it was refused";
+/** The longest time for which a first sending is told. */
+const MOMENT_MS_MAX = 0xffff_fffe;
 /** How long a connection that may have died unseen has for its pong. */
 const DOUBTED_PONG_TIMEOUT_MS = 5_000;
 
@@ -27,10 +30,12 @@ export class Link {
   #listeners = new Set();
   #socket = null;
   #openedAtMs = Infinity;
+  #openedAt = null;
   #heardAtMs = 0;
   /** Whether a message came on this connection. */
   #hasHeard = false;
   #nowMs = () => this.#settings.timers.now();
+  #keys;
   /** Counts what makes a token obsolete that is being waited for. */
   #attempts = 0;
   #failures = 0;
@@ -57,6 +62,7 @@ export class Link {
 
   constructor(url, options) {
     this.#settings = settingsOf(options);
+    this.#keys = idempotencyKeys(this.#settings.random);
     this.#url = parseUrl(url);
     const handleWake = (isOnline) => this.#handleWake(isOnline);
     this.#leavePage = listenToPage(this.#settings.page, handleWake, () => this.#doubt());
@@ -78,14 +84,20 @@ export class Link {
     return subscriber.handle;
   }
 
-  publish(topic, data, { key, receipt, resend = this.#settings.resend, ...given }) {
+  publish(topic, data, { key, receipt, idempotencyKey, resend = this.#settings.resend, ...given }) {
     checkText(topic, "a topic");
     if (key !== undefined) checkText(key, "a key");
-    const publication = { topic, payload: payloadOf(data), key, receipt, fields: fieldsToSend(data, given) };
-    const encode = (id, isBinary) => encodePublish(id, publication, isBinary);
-    return this.#request("published", encode, resend, ({ position, receipt: report }) => {
-      parsePosition(position);
-      return report === undefined ? { position } : { position, receipt: report };
+    if ((idempotencyKey ?? null) !== null) checkText(idempotencyKey, "an idempotency key");
+    const once = idempotencyKey === undefined ? this.#keys.next().value : (idempotencyKey ?? undefined);
+    const fields = fieldsToSend(data, given);
+    const publication = { topic, payload: payloadOf(data), key, receipt, once, fields };
+    // Who wants it sent again in any case does not let the server refuse it for its age.
+    const encode = (id, isBinary, sentMs) =>
+      encodePublish(id, publication, isBinary, resend ? undefined : sentMs);
+    return this.#request("published", encode, resend || once !== undefined, (answer) => {
+      parsePosition(answer.position);
+      const { position, receipt: report, duplicate } = answer;
+      return { position, ...(report && { receipt: report }), ...(duplicate && { duplicate }) };
     });
   }
 
@@ -142,6 +154,7 @@ export class Link {
     this.#wasOpen = true;
     this.#hasHeard = false;
     this.#openedAtMs = this.#heardAtMs = this.#nowMs();
+    this.#openedAt = this.#moment();
     this.#watch();
     for (const subscriber of this.#subscribers.values()) this.#sendSubscribe(subscriber);
     for (const request of this.#waiting.splice(0)) this.#send(request);
@@ -205,7 +218,10 @@ export class Link {
     const outlives = ({ isRepeatable }) => isRepeatable !== undefined;
     this.#unanswered.clear();
     this.#waiting = requests.filter(outlives).concat(this.#waiting);
-    for (const request of this.#waiting) request.wasSent = false;
+    for (const request of this.#waiting) {
+      request.wasSent = false;
+      request.firstSent = null;
+    }
   }
 
   /** The last connection was a good one: what went wrong before it counts no longer. */
@@ -273,6 +289,11 @@ export class Link {
     this.#timer = handle && setTimeout(handle, Math.max(0, delayMs));
   }
 
+  /** By both clocks: one may stand still while the machine sleeps, the other may be set back. */
+  #moment() {
+    return [this.#nowMs(), Date.now()];
+  }
+
   /** Full jitter: anything up to a bound that doubles with each failure. */
   #backoffMs(failures) {
     const { backoff, random } = this.#settings;
@@ -297,6 +318,7 @@ export class Link {
       const refuse = (error) => settle(reject, error);
       const isRepeated = Boolean(isRepeatable);
       const request = { answer, encode, isRepeatable: isRepeated, accept, reject: refuse };
+      request.firstSent = null;
       request.cancelWait = this.#limitWait(request);
       if (maySend) this.#send(request);
       else this.#waiting.push(request);
@@ -322,8 +344,11 @@ export class Link {
     do this.#nextId = (this.#nextId + 1) >>> 0;
     while (this.#unanswered.has(this.#nextId));
     this.#unanswered.set(this.#nextId, request);
+    const sentMs = request.wasSent ? elapsedMs(request.firstSent, this.#openedAt) : undefined;
+    request.firstSent ??= this.#moment();
     try {
-      this.#socket.send(request.encode(this.#nextId, this.#socket.protocol === BINARY_DIALECT));
+      const isBinary = this.#socket.protocol === BINARY_DIALECT;
+      this.#socket.send(request.encode(this.#nextId, isBinary, sentMs));
       request.wasSent = true;
     } catch (error) {
       this.#unanswered.delete(this.#nextId);
@@ -440,6 +465,12 @@ export class Link {
     this.#leave(subscriber);
     this.#subscribeLater(subscriber);
   }
+}
+
+/** How long it took from one moment to another, at least 0, in whole milliseconds and rather more than less. */
+function elapsedMs(from, to) {
+  const elapsed = from.map((moment, clock) => to[clock] - moment);
+  return Math.min(Math.ceil(Math.max(0, ...elapsed)) + 1, MOMENT_MS_MAX);
 }
 
 /** Where the biggest of the publishes among them is; behind all where there is none. */

@@ -34,6 +34,9 @@ export function payloadOf(data) {
   return text;
 }
 
+/** A number of 32 bits, big-endian. */
+const bytesOf = (number) => [24, 16, 8, 0].map((shift) => (number >>> shift) & 0xff);
+
 export function parseText(text) {
   const message = JSON.parse(text);
   if (typeof message?.type !== "string") throw new Error("a message without a type");
@@ -71,19 +74,26 @@ export function parsePublication(buffer) {
   return { type: "publication", topic, pattern, position, key, ...fields, data };
 }
 
-export function encodePublish(id, { topic, payload, key, receipt, fields }, isBinary) {
+/** `sentMs`: when it was first sent, in milliseconds before this connection opened; else it is sent for the first time. */
+export function encodePublish(id, { topic, payload, key, receipt, once, fields }, isBinary, sentMs) {
   const isText = typeof payload === "string";
-  const names = (key === undefined ? [topic] : [topic, key]).map((name) => utf8.encode(name));
+  const [topicBytes, keyBytes, onceBytes] = [topic, key ?? "", once ?? ""].map((name) => utf8.encode(name));
+  const names = [topicBytes, keyBytes, onceBytes];
   if (!isBinary || names.some(({ length }) => length > 0xff)) {
     // Names that the framing cannot hold are for the server to refuse.
     const append = (text, byte) => text + String.fromCharCode(byte);
     const data = isText ? { data: payload } : { base64: btoa(payload.reduce(append, "")) };
-    return JSON.stringify({ type: "publish", id, topic, ...fields, ...data, key, receipt });
+    const command = { type: "publish", id, topic, ...fields, ...data, key, receipt };
+    return JSON.stringify({ ...command, idempotency_key: once, first_sent_ms: once && sentMs });
   }
+  const [hasKey, hasOnce] = [key !== undefined, once !== undefined];
   const fieldBytes = encodeFields(fields);
-  const flags = 1 | (key === undefined ? 0 : 2) | (receipt ? 4 : 0) | (fieldBytes.length > 0 ? 16 : 0);
-  const idBytes = [id >>> 24, (id >>> 16) & 0xff, (id >>> 8) & 0xff, id & 0xff];
-  const head = [isText ? 3 : 4, flags, ...idBytes, ...names.flatMap((n) => [n.length, ...n])];
+  const hasFields = fieldBytes.length > 0;
+  const flags = 1 | (hasKey && 2) | (receipt && 4) | (hasOnce && 8) | (hasFields && 16);
+  const nameOf = (bytes) => [bytes.length, ...bytes];
+  const head = [isText ? 3 : 4, flags, ...bytesOf(id), ...nameOf(topicBytes)];
+  if (hasKey) head.push(...nameOf(keyBytes));
+  if (hasOnce) head.push(...nameOf(onceBytes), ...bytesOf(sentMs ?? 0xffff_ffff));
   head.push(...fieldBytes);
   const bytes = isText ? utf8.encode(payload) : payload;
   const message = new Uint8Array(head.length + bytes.length);
