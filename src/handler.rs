@@ -4,11 +4,20 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+mod peer_handle;
+mod request;
+mod route;
+
 use crate::connection::Deflation;
 pub use crate::connection::{CloseReason, Message};
 use crate::protocol::deflate::Agreement;
 pub use crate::protocol::{CloseCode, ProtocolError};
 use crate::protocol::{Opcode, encode_frame};
+pub(crate) use peer_handle::{Done, PeerCommand, PeerHandles, PeerMail};
+pub use peer_handle::{PeerError, PeerHandle};
+pub use request::Request;
+pub(crate) use request::RequestOrigin;
+pub use route::{Response, Route};
 
 /// Name of a connection, unique while the connection lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -85,13 +94,19 @@ pub trait Handler: Send + Sync + 'static {
         &[]
     }
 
-    /// The opening handshake is complete.
-    fn open(&self, peer: &mut Peer<'_>) {
-        let _ = peer;
+    /// The opening handshake is complete. The request is the one that asked for it; it borrows the read buffer.
+    fn open(&self, peer: &mut Peer<'_>, request: &Request<'_>) {
+        let _ = (peer, request);
     }
 
     /// A message has arrived. It borrows the read buffer where it came in one piece: copy what must outlive the call.
     fn message(&self, peer: &mut Peer<'_>, message: Message<'_>);
+
+    /// The peer has taken all that waited for it. Called whenever bytes had to wait in the outbox, once none do: a sender
+    /// that stopped because too much [waited](PeerHandle::queued_bytes) can go on.
+    fn writable(&self, peer: &mut Peer<'_>) {
+        let _ = peer;
+    }
 
     /// The connection is gone. Called once for each `open`.
     fn close(&self, connection: ConnectionId, reason: CloseReason) {
@@ -109,6 +124,8 @@ pub struct Peer<'a> {
     close: Option<(CloseCode, Cow<'static, str>)>,
     /// What compresses for it, if that was agreed.
     deflation: Option<(&'a mut Deflation, Agreement)>,
+    /// Handles of its reactor's connections.
+    handles: Option<&'a mut PeerHandles>,
 }
 
 /// Error of [`Peer::send`]: this call has queued too much.
@@ -133,7 +150,14 @@ impl<'a> Peer<'a> {
             sent: 0,
             close: None,
             deflation: None,
+            handles: None,
         }
+    }
+
+    /// Handles of it can be asked for.
+    pub(crate) fn with_handles(mut self, handles: &'a mut PeerHandles) -> Peer<'a> {
+        self.handles = Some(handles);
+        self
     }
 
     /// Messages may leave compressed.
@@ -158,6 +182,14 @@ impl<'a> Peer<'a> {
     /// The connection's name.
     pub fn id(&self) -> ConnectionId {
         self.id
+    }
+
+    /// A handle of the connection, to keep: for any thread, and beyond this call.
+    pub fn handle(&mut self) -> PeerHandle {
+        match &mut self.handles {
+            Some(handles) => handles.handle(self.id, self.bytes_max),
+            None => PeerHandles::new(None).handle(self.id, self.bytes_max),
+        }
     }
 
     /// Queues a message. It leaves together with the others of this call. If the peer does not take them, nothing

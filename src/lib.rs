@@ -65,6 +65,7 @@ pub mod config;
 mod connection;
 mod console;
 mod dialect;
+mod endpoint;
 mod error;
 mod fanout;
 pub mod guide;
@@ -112,7 +113,8 @@ pub use error::Error;
 pub use handle::{
     Counts, Handle, PendingReceipt, PublishError, ReceiptError, ReloadError, Reloaded,
 };
-pub use handler::{CloseCode, CloseReason, ConnectionId, Handler, Message, Peer};
+pub use handler::{CloseCode, CloseReason, ConnectionId, Handler, Message, Peer, PeerHandle};
+pub use handler::{PeerError, Request, Response, Route};
 pub use hub::{Position, PositionError, PublishOptions, Report};
 pub use net::binding::InheritedSocket;
 pub use protocol::{HostError, HostList, OriginError, OriginList, ProtocolError};

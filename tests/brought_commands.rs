@@ -17,14 +17,16 @@ use umbel::internals::dialect::{Command, Target};
 use umbel::internals::hub::{Kind, PublishOptions, Start};
 use umbel::internals::shared::brought::{BroughtCommand, Fate};
 use umbel::internals::topic::Topic;
-use umbel::{Config, ConnectionId, Error, Handle, Handler, Message, Peer, Server, TopicRule};
+use umbel::{
+    Config, ConnectionId, Error, Handle, Handler, Message, Peer, Request, Server, TopicRule,
+};
 
 /// Brings what it is told to the connection that it is told, from the reactor of its own connections.
 #[derive(Default)]
 struct Courier(Mutex<Option<(Handle, Sender<Fate>)>>);
 
 impl Handler for Courier {
-    fn open(&self, peer: &mut Peer<'_>) {
+    fn open(&self, peer: &mut Peer<'_>, _: &Request<'_>) {
         let name = peer.id().to_string();
         peer.send(Message::Text(&name)).expect("room");
     }
@@ -130,8 +132,8 @@ impl World {
 struct Shared(Arc<Courier>);
 
 impl Handler for Shared {
-    fn open(&self, peer: &mut Peer<'_>) {
-        self.0.open(peer);
+    fn open(&self, peer: &mut Peer<'_>, request: &Request<'_>) {
+        self.0.open(peer, request);
     }
 
     fn message(&self, peer: &mut Peer<'_>, message: Message<'_>) {

@@ -17,7 +17,7 @@ use umbel::internals::dialect::Command;
 use umbel::internals::shared::brought::BroughtCommand;
 use umbel::{
     AccessRequest, Action, Authorizer, Builder, CloseReason, ConnectionId, Denied, Error, Handler,
-    Message, Peer, PublishError, PublishOptions, ReceiptError, RunningServer, Server,
+    Message, Peer, PublishError, PublishOptions, ReceiptError, Request, RunningServer, Server,
 };
 
 fn spawn(builder: Builder) -> RunningServer {
@@ -157,7 +157,7 @@ struct Fragile {
 }
 
 impl Handler for Fragile {
-    fn open(&self, peer: &mut Peer<'_>) {
+    fn open(&self, peer: &mut Peer<'_>, _: &Request<'_>) {
         peer.send(Message::Text("hello")).expect("room");
     }
 

@@ -19,7 +19,7 @@ use umbel::access::{AccessRequest, Action, Authorizer, Denied};
 use umbel::handler::PeerFull;
 use umbel::{
     Access, CloseCode, CloseReason, ConnectionId, Handler, Listener, Message, Peer, PublishError,
-    PublishOptions, Server,
+    PublishOptions, Request, Server,
 };
 
 #[test]
@@ -194,7 +194,7 @@ impl Handler for Twice {
         &["twice"]
     }
 
-    fn open(&self, peer: &mut Peer<'_>) {
+    fn open(&self, peer: &mut Peer<'_>, _: &Request<'_>) {
         self.0.opened.fetch_add(1, Ordering::SeqCst);
         peer.send(Message::Text("hello")).expect("room");
     }

@@ -30,6 +30,7 @@ const FLOORS: &[&[&str]] = &[
     &["auth", "connection"],
     &["handler", "metrics", "route"],
     &["fanout", "shared"],
+    &["endpoint"],
     &["application"],
     &["net"],
     &["reactor"],

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::{Application, CommandContext, ConnectionContext, PeerIp};
+use super::{Application, CommandContext, ConnectionContext, PeerAddress};
 use crate::auth::access::{Action, Denied};
 use crate::auth::table::IdentityHandle;
 use crate::connection::{Answer, CloseReason, Hold, Message};
@@ -39,7 +39,7 @@ pub(super) struct CommandTurn<'t> {
     pub(super) id: ConnectionId,
     pub subscribed: Subscribed,
     pub(super) identity: IdentityHandle,
-    pub(super) peer_ip: PeerIp<'t>,
+    pub(super) peer_address: PeerAddress<'t>,
     encoding: Encoding,
     dialects: &'t Dialects,
     /// The payload of the message of replies that is being made.
@@ -101,7 +101,7 @@ impl Application {
             id: current.id,
             subscribed: *current.subscribed,
             identity: *current.identity,
-            peer_ip: current.peer_ip,
+            peer_address: current.peer_address,
             encoding,
             dialects: &dialects,
             message: Vec::new(),
@@ -149,7 +149,7 @@ impl Application {
             id: context.id,
             subscribed: *context.subscribed,
             identity: *context.identity,
-            peer_ip: &|| None,
+            peer_address: &|| None,
             encoding,
             dialects: &dialects,
             message: Vec::new(),

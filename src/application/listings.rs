@@ -196,7 +196,7 @@ impl Application {
         let settings = Arc::clone(&self.shared.settings);
         let mut current = CommandContext {
             id: context.id,
-            peer_ip: &|| None,
+            peer_address: &|| None,
             identity: context.identity,
             listener: context.listener,
             subscribed: context.subscribed,

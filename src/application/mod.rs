@@ -1,6 +1,7 @@
 //! Handling of connections' events: one function, [`Application::handle_event`], for all of them.
 
 mod commands;
+mod endpoints;
 mod hosts;
 mod joins;
 mod listings;
@@ -14,20 +15,18 @@ mod rights;
 mod work;
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::auth::table::{Identities, IdentityHandle};
-use crate::caught;
-use crate::connection::{
-    Answer, CloseReason, Connection, Deflation, Endpoint, Event, Message, Purpose,
-};
+use crate::connection::{Answer, Connection, Endpoint, Event, Purpose};
 use crate::dialect::Dialects;
+use crate::endpoint::Calls;
 use crate::fanout::patterns::Patterns;
 use crate::fanout::presence::PresenceChanges;
 use crate::fanout::subscribed::{MultiSubscriptions, Subscribed};
 use crate::fanout::topics::Topics;
-use crate::handler::{ConnectionId, Handler, Peer};
+use crate::handler::ConnectionId;
 use crate::http::escape::escape;
 use crate::http::refusal::Refusal;
 use crate::http::request::PROXY_HEADER;
@@ -40,14 +39,14 @@ use receipts::Receipts;
 use reload::ShardReload;
 
 /// Tells the address of a peer. None: it has none, or is gone.
-pub type PeerIp<'a> = &'a dyn Fn() -> Option<IpAddr>;
+pub type PeerAddress<'a> = &'a dyn Fn() -> Option<SocketAddr>;
 
 /// The connection whose event is being dealt with.
 pub struct CommandContext<'a> {
     /// Its name.
     pub id: ConnectionId,
     /// Address of its peer, which is asked for only where it matters.
-    pub peer_ip: PeerIp<'a>,
+    pub peer_address: PeerAddress<'a>,
     /// Identity of its opener, or of its request's sender.
     pub identity: &'a mut IdentityHandle,
     /// The number of the listener that it came by.
@@ -110,8 +109,8 @@ pub struct Application {
     pub deferred: VecDeque<(ConnectionId, Command)>,
     /// Bytes of publications in them.
     pub(crate) deferred_bytes: usize,
-    /// Compression for handler endpoints.
-    pub deflation: Deflation,
+    /// Calls of handlers.
+    pub calls: Calls,
     /// This tick's moment on the process's clock, for publications.
     pub now_us: u64,
     next_expiry_ms: u64,
@@ -142,7 +141,7 @@ impl Application {
             metrics: Arc::clone(shared.metrics.reactor(usize::from(reactor.0))),
             brought: CommandInbox::new(&shared.commands, reactor),
             dialects: shared.settings.dialects.detached(),
-            deflation: Deflation::new(&shared.settings),
+            calls: Calls::new(&shared),
             shared,
             identities: Identities::default(),
             work_left: 0,
@@ -159,10 +158,12 @@ impl Application {
 
     /// Ends the tick: of the write buffers at most so many bytes are kept, and the gauges are shown.
     pub fn finish_tick(&mut self, bytes_kept: usize) {
-        self.deflation.shrink_to(bytes_kept);
+        self.calls.deflation.shrink_to(bytes_kept);
         let metrics = &self.metrics;
-        metrics.messages_deflated.set(self.deflation.messages);
-        metrics.deflate_saved_bytes.set(self.deflation.saved_bytes);
+        metrics.messages_deflated.set(self.calls.deflation.messages);
+        metrics
+            .deflate_saved_bytes
+            .set(self.calls.deflation.saved_bytes);
         metrics.topics.set(self.topics.len() as u64);
         metrics.patterns.set(self.patterns.len() as u64);
         let bytes = self.subscription_bytes() as u64;
@@ -195,7 +196,10 @@ impl Application {
             Event::Body(Purpose::PublishLines { idempotency_key }, body) => {
                 self.handle_publish_lines(current, idempotency_key.as_deref(), body)
             }
-            Event::Opened(number) => self.handle_opened(current, number, out),
+            Event::Body(Purpose::Route(request), body) => {
+                self.handle_route_body(current, &request, body)
+            }
+            Event::Opened(number, head) => self.handle_opened(current, number, head, out),
             Event::Message(Endpoint::Topic { may_publish }, message) => {
                 self.metrics.messages_received.add(1);
                 self.handle_publication(current, may_publish, message)
@@ -211,7 +215,9 @@ impl Application {
             Event::Rest(..) => Answer::Proceed,
             Event::Message(Endpoint::Handler(number), message) => {
                 self.metrics.messages_received.add(1);
-                self.handle_message(current, number, message, out)
+                self.call(current, number, out, |handler, peer| {
+                    handler.message(peer, message);
+                })
             }
             Event::Refused(refusal) => {
                 self.count_refusal(current, refusal);
@@ -255,51 +261,6 @@ impl Application {
     /// Hands a command to the hub.
     pub fn submit(&self, command: Command) -> Result<(), Command> {
         self.shared.shards.submit(command, Some(self.reactor))
-    }
-
-    fn handle_opened(
-        &mut self,
-        current: &mut CommandContext<'_>,
-        number: u16,
-        out: &mut Vec<u8>,
-    ) -> Answer {
-        self.call(current, number, out, |handler, peer| handler.open(peer))
-    }
-
-    fn handle_message(
-        &mut self,
-        current: &mut CommandContext<'_>,
-        number: u16,
-        message: Message<'_>,
-        out: &mut Vec<u8>,
-    ) -> Answer {
-        self.call(current, number, out, |handler, peer| {
-            handler.message(peer, message);
-        })
-    }
-
-    fn call(
-        &mut self,
-        current: &CommandContext<'_>,
-        number: u16,
-        out: &mut Vec<u8>,
-        call: impl FnOnce(&dyn Handler, &mut Peer<'_>),
-    ) -> Answer {
-        let Some(route) = self.shared.routes.get(usize::from(number)) else {
-            return Answer::Proceed;
-        };
-        let bytes_max = self.shared.settings.limits.outbox_bytes_max;
-        let mut peer = Peer::new(current.id, out, bytes_max)
-            .with_deflation(&mut self.deflation, current.deflate);
-        let outcome = caught::call("a handler", || call(&*route.handler, &mut peer));
-        self.metrics.messages_sent.add(peer.sent());
-        if outcome.is_none() {
-            return Answer::End(CloseReason::EmbedderPanic);
-        }
-        match peer.take_close() {
-            Some((code, reason)) => Answer::Close(code, reason),
-            None => Answer::Proceed,
-        }
     }
 
     fn count_refusal(&mut self, current: &CommandContext<'_>, refusal: &Refusal) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::commands::CommandTurn;
-use super::{Application, CommandContext, ConnectionContext, PeerIp};
+use super::{Application, CommandContext, ConnectionContext, PeerAddress};
 use crate::auth::identity::{Identity, Source};
 use crate::connection::{Event, PublishAnswer};
 use crate::dialect::{CommandError, ErrorCode, Once, Reply};
@@ -17,7 +17,7 @@ impl Application {
     /// The sender of the request.
     pub(super) fn publisher(&self, current: &CommandContext<'_>) -> Publisher {
         let identity = self.identities.get(*current.identity);
-        publisher(identity, current.peer_ip)
+        publisher(identity, current.peer_address)
     }
 
     /// Key of a publish of a connection that sends commands.
@@ -28,7 +28,7 @@ impl Application {
         once: &Once<'_>,
     ) -> IdempotencyKey {
         let identity = self.identities.get(turn.identity);
-        let publisher = publisher(identity, turn.peer_ip);
+        let publisher = publisher(identity, turn.peer_address);
         let key = IdempotencyKey::new(publisher, topic, &once.key, None);
         let Some(before_ms) = once.first_sent_ms else {
             return key;
@@ -104,7 +104,7 @@ impl Application {
             Some(refusal) => {
                 let mut current = CommandContext {
                     id: context.id,
-                    peer_ip: &|| None,
+                    peer_address: &|| None,
                     identity: context.identity,
                     listener: context.listener,
                     subscribed: context.subscribed,
@@ -133,11 +133,11 @@ impl Application {
 }
 
 /// Whoever shows a credential is that; everybody else is the address.
-fn publisher(identity: &Identity<'_>, peer_ip: PeerIp<'_>) -> Publisher {
+fn publisher(identity: &Identity<'_>, peer_address: PeerAddress<'_>) -> Publisher {
     match identity.source() {
         Source::Token(digest) => Publisher::of_credential(digest.as_bytes()),
         Source::Anonymous | Source::Unknown | Source::OtherScheme | Source::Embedder(_) => {
-            Publisher::of_address(peer_ip())
+            Publisher::of_address(peer_address().map(|address| address.ip()))
         }
     }
 }

@@ -10,7 +10,6 @@ use super::refusals::{is_of_script, retry_ms};
 use super::{Application, CommandContext};
 use crate::auth::access::Action;
 use crate::auth::identity::Identity;
-use crate::caught;
 use crate::config::Surface;
 use crate::connection::event::ExtraHeaders;
 use crate::connection::{Admission, Answer, Endpoint, Purpose, ReadBody, Reply, Stream, Upgrade};
@@ -212,9 +211,9 @@ impl Application {
     }
 
     /// 404, with all that there is on a listener.
-    fn nothing_here(&self, listener: u8) -> Refusal {
+    pub(super) fn nothing_here(&self, listener: u8) -> Refusal {
         let surface = self.surface_of(listener);
-        let own = self.shared.routes.iter().map(|route| &*route.path);
+        let own = self.shared.routes.iter().map(|own| &*own.path);
         let dialects = &self.shared.settings.dialects;
         let shown = resources(dialects, own, |route| shows(surface, route));
         Refusal::not_found(format!("there is nothing here; try {}", shown.join(", ")))
@@ -268,7 +267,7 @@ impl Application {
         })
     }
 
-    fn asset(
+    pub(super) fn asset(
         &self,
         head: &Head<'_>,
         identity: &Identity<'_>,
@@ -301,41 +300,8 @@ impl Application {
         }))
     }
 
-    /// Own endpoints, and what is none.
-    fn answer_path(
-        &mut self,
-        current: &mut CommandContext<'_>,
-        head: &Head<'_>,
-        identity: &Identity<'_>,
-        path: &str,
-    ) -> Result<Answer, Refusal> {
-        if let Some(asset) = console::asset(path).filter(|_| head.method != Method::Options) {
-            Route::Asset(asset.path).check_method(head.method)?;
-            return self.asset(head, identity, path);
-        }
-        let number = self
-            .shared
-            .routes
-            .iter()
-            .position(|route| *route.path == *path);
-        let number = number.ok_or_else(|| self.nothing_here(current.listener))?;
-        Route::Path(path).check_method(head.method)?;
-        let upgrade = self.check_upgrade(head)?;
-        self.authorize(identity, Action::Open(path))?;
-        let handler = &self.shared.routes[number].handler;
-        let spoken = caught::call("a handler", || handler.subprotocols())
-            .ok_or_else(|| Refusal::internal("the program's code for this path panicked"))?;
-        Ok(Answer::Upgrade(Upgrade {
-            accept: upgrade.accept,
-            subprotocol: choose(&upgrade, |offer| spoken.contains(&offer)),
-            endpoint: Endpoint::Handler(number as u16),
-            deflate: self.choose_deflate(current, head)?,
-            greeting: None,
-        }))
-    }
-
     /// The compression to agree to.
-    fn choose_deflate(
+    pub(super) fn choose_deflate(
         &self,
         current: &mut CommandContext<'_>,
         head: &Head<'_>,
@@ -346,7 +312,10 @@ impl Application {
         Ok(current.deflate)
     }
 
-    fn check_upgrade<'a>(&self, head: &Head<'a>) -> Result<protocol::Upgrade<'a>, Refusal> {
+    pub(super) fn check_upgrade<'a>(
+        &self,
+        head: &Head<'a>,
+    ) -> Result<protocol::Upgrade<'a>, Refusal> {
         if head.method == Method::Head || !is_upgrade(head) {
             let reason = "this is a WebSocket endpoint, and the request asks for no upgrade: it needs \
                           Connection: Upgrade and Upgrade: websocket";

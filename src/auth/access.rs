@@ -53,11 +53,7 @@ impl<'a> AccessRequest<'a> {
 
     /// The value of a cookie.
     pub fn cookie(&self, name: &str) -> Option<&'a str> {
-        let pairs = self.head.headers("cookie").flat_map(|line| line.split(';'));
-        let mut found = pairs
-            .filter_map(|pair| pair.trim().split_once('='))
-            .filter(|(key, _)| *key == name);
-        found.next().map(|(_, value)| value)
+        self.head.cookie(name)
     }
 
     /// The token that the request shows: `Authorization: Bearer`, or else the query parameter `token` or

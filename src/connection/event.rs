@@ -7,6 +7,7 @@ use super::gathering::Gathering;
 use crate::dialect::ending::CloseReason;
 pub use crate::dialect::message::Message;
 use crate::dialect::{Encoding, Greeting};
+use crate::http::kept::KeptHead;
 use crate::http::refusal::Refusal;
 use crate::http::request::Head;
 use crate::hub::{Kind, PublishOptions};
@@ -25,8 +26,9 @@ pub enum Event<'a> {
     OverCap(&'a Head<'a>, &'a mut ExtraHeaders),
     /// The body that was asked for. Answer with `Respond`, `Refuse` or `Await`.
     Body(Purpose, &'a [u8]),
-    /// The opening handshake of an own endpoint is answered. Answer with `Proceed` or `Close`.
-    Opened(u16),
+    /// The opening handshake of an own endpoint, asked for by this request, is answered. Answer with `Proceed`, `Close` or
+    /// `End`.
+    Opened(u16, &'a Head<'a>),
     /// A message, whole. Answer with `Proceed`, `Hold`, `Keep` or `Close`.
     Message(Endpoint, Message<'a>),
     /// A message again of which a rest was kept, and the place of that. Answer as to a message.
@@ -56,6 +58,29 @@ pub enum Purpose {
         /// Idempotency key of the request, which each line has with its number.
         idempotency_key: Option<Arc<str>>,
     },
+    /// For a route of the embedding program's.
+    Route(Box<RouteRequest>),
+}
+
+impl Purpose {
+    /// Heap bytes that it holds and that others than publishes have not.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Purpose::Route(request) => size_of::<RouteRequest>() + request.head.view().bytes(),
+            Purpose::Publish { .. } | Purpose::PublishLines { .. } => 0,
+        }
+    }
+}
+
+/// Request to a route of the program's, until its body is here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteRequest {
+    /// The number of the route.
+    pub number: u16,
+    /// The method.
+    pub method: Box<str>,
+    /// The target and the header lines.
+    pub head: KeptHead,
 }
 
 /// Answer to one publication of a request.

@@ -118,7 +118,7 @@ impl Exchange {
 
     pub(super) fn inbound_bytes(&self) -> usize {
         let state = match &self.state {
-            RequestState::Body(body) => body.gathered.capacity(),
+            RequestState::Body(body) => body.gathered.capacity() + body.purpose.bytes(),
             RequestState::Gathering(gathering) => gathering.body.capacity(),
             RequestState::Joining(admission) => match &**admission {
                 Admission::Upgrade(upgrade) => context_bytes(upgrade.deflate),
@@ -327,7 +327,7 @@ impl Connection {
                     Err(refusal) => self.refuse(context, &refusal),
                 }
             }
-            Answer::Upgrade(upgrade) => self.upgrade(context, &upgrade),
+            Answer::Upgrade(upgrade) => self.upgrade(context, &upgrade, &head),
             Answer::RefuseHandshake(refused) => self.refuse_handshake(context, &refused),
             Answer::RefuseStream(refused) => self.refuse_stream(context, &refused),
             Answer::Stream(stream) => self.begin_stream(context, &stream),
@@ -461,10 +461,10 @@ impl Connection {
         }
     }
 
-    fn upgrade(&mut self, context: &mut InputContext<'_, '_>, upgrade: &Upgrade) {
+    fn upgrade(&mut self, context: &mut InputContext<'_, '_>, upgrade: &Upgrade, head: &Head<'_>) {
         self.open(context.settings, context.now_ms, upgrade, &[], context.out);
         if let Endpoint::Handler(number) = upgrade.endpoint {
-            let answer = (context.on_event)(Event::Opened(number), context.out);
+            let answer = (context.on_event)(Event::Opened(number, head), context.out);
             self.act(context.settings, context.now_ms, answer, context.out);
         }
     }

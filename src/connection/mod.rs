@@ -46,7 +46,7 @@ use compression::{Context, context_bytes};
 pub use deflation::Deflation;
 pub use event::{
     Admission, Answer, Awaited, Endpoint, Event, Hold, Label, Message, PublishAnswer, Purpose,
-    ReadBody, RefusedHandshake, RefusedStream, Reply, Stream, Upgrade,
+    ReadBody, RefusedHandshake, RefusedStream, Reply, RouteRequest, Stream, Upgrade,
 };
 use exchange::Exchange;
 pub use gathering::{Gathering, Page};

@@ -80,13 +80,13 @@ fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answ
         Event::Body(purpose, body) => {
             events.push(format!("body {}", String::from_utf8_lossy(body)));
             match purpose {
-                Purpose::Publish { .. } => Answer::Await(Awaited::One),
+                Purpose::Publish { .. } | Purpose::Route(_) => Answer::Await(Awaited::One),
                 Purpose::PublishLines { .. } => {
                     Answer::Await(Awaited::Lines(vec![None, Some(b"refused".to_vec()), None]))
                 }
             }
         }
-        Event::Opened(number) => {
+        Event::Opened(number, _) => {
             events.push(format!("opened {number}"));
             Answer::Proceed
         }

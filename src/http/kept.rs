@@ -1,5 +1,7 @@
 //! Part of a head that is kept after its request.
 
+use std::fmt;
+
 use super::field::{FieldLines, values};
 
 /// The target of a request and its header lines.
@@ -27,6 +29,16 @@ impl<'a> HeadView<'a> {
         values(self.lines, name).filter_map(|value| std::str::from_utf8(value).ok())
     }
 
+    /// The value of the first cookie with this name.
+    #[must_use]
+    pub fn cookie(&self, name: &str) -> Option<&'a str> {
+        let pairs = self.headers("cookie").flat_map(|line| line.split(';'));
+        let mut found = pairs
+            .filter_map(|pair| pair.trim().split_once('='))
+            .filter(|(key, _)| *key == name);
+        found.next().map(|(_, value)| value)
+    }
+
     /// Bytes that a copy takes.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -44,9 +56,18 @@ impl<'a> HeadView<'a> {
 }
 
 /// A copy of a request's target and header lines.
+#[derive(Clone, PartialEq, Eq)]
 pub struct KeptHead {
     target: Box<str>,
     lines: Box<[u8]>,
+}
+
+impl fmt::Debug for KeptHead {
+    /// Without the header lines, which may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.view().bytes();
+        f.debug_struct("KeptHead").field("bytes", &bytes).finish()
+    }
 }
 
 impl KeptHead {

@@ -1,7 +1,7 @@
 //! What a connection's bytes travel over. The reactor is generic over it, so everything above runs without a socket.
 
 use std::io::{self, IoSlice};
-use std::net::IpAddr;
+use std::net::SocketAddr;
 #[cfg(unix)]
 use std::os::fd::BorrowedFd;
 
@@ -48,7 +48,7 @@ pub trait ByteStream {
     }
 
     /// Address of the other end. None: it has none, or is gone.
-    fn peer_ip(&self) -> Option<IpAddr> {
+    fn peer_address(&self) -> Option<SocketAddr> {
         None
     }
 

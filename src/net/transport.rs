@@ -1,7 +1,7 @@
 //! The transports of a server: what its listeners accept.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::net::{Shutdown, SocketAddr};
 #[cfg(unix)]
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -69,9 +69,9 @@ impl ByteStream for Transport {
         }
     }
 
-    fn peer_ip(&self) -> Option<IpAddr> {
+    fn peer_address(&self) -> Option<SocketAddr> {
         match self {
-            Transport::Tcp(stream) => stream.peer_addr().ok().map(|address| address.ip()),
+            Transport::Tcp(stream) => stream.peer_addr().ok(),
             #[cfg(unix)]
             Transport::Unix(_) => None,
         }

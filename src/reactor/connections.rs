@@ -225,6 +225,7 @@ impl<T: ByteStream> Connections<T> {
         !self.ready.is_empty()
             || !self.working.is_empty()
             || self.judge_from.is_some()
+            || !self.application.calls.writable.is_empty()
             || self.has_leaving()
     }
 
@@ -415,7 +416,7 @@ impl<T: ByteStream> Connections<T> {
         let transport = &slot.transport;
         let mut current = CommandContext {
             id: slot.id(application.reactor, index),
-            peer_ip: &|| transport.peer_ip(),
+            peer_address: &|| transport.peer_address(),
             identity: &mut slot.identity,
             listener: slot.listener,
             subscribed: &mut slot.subscribed,
@@ -550,7 +551,7 @@ impl<T: ByteStream> Connections<T> {
         let refusal = over_cap();
         let mut current = CommandContext {
             id,
-            peer_ip: &|| None,
+            peer_address: &|| None,
             identity: &mut slot.identity,
             listener: slot.listener,
             subscribed: &mut slot.subscribed,

@@ -2,9 +2,9 @@
 
 use super::connections::Connections;
 use super::slot::Slot;
-use crate::caught;
 use crate::connection::{CloseReason, Label};
 use crate::dialect::{Class, Form};
+use crate::endpoint;
 use crate::fanout::subscribers::Subscription;
 use crate::handler::ConnectionId;
 use crate::metrics::label_index;
@@ -34,6 +34,10 @@ impl<T: ByteStream> Connections<T> {
         self.outbox_bytes = self.outbox_bytes - slot.outbox_bytes as usize + outbox as usize;
         let grew = (inbound > slot.inbound_bytes && self.inbound_bytes > self.inbound_bytes_max)
             || (outbox > slot.outbox_bytes && self.outbox_bytes > self.outbox_bytes_max);
+        if slot.outbox_bytes != outbox && slot.label == Label::Handler {
+            let id = slot.id(self.application.reactor, index);
+            self.application.calls.note_outbox(id, outbox as usize);
+        }
         (slot.inbound_bytes, slot.outbox_bytes) = (inbound, outbox);
         let is_closing = slot.connection.is_closing();
         if slot.connection.label() != slot.label {
@@ -87,13 +91,12 @@ impl<T: ByteStream> Connections<T> {
     }
 
     /// A connection is freed: its end is counted, and whoever owns its endpoint is told.
-    pub(crate) fn report_end(&self, id: ConnectionId, slot: &Slot<T>) {
+    pub(crate) fn report_end(&mut self, id: ConnectionId, slot: &Slot<T>) {
         let reason = slot.connection.ending().unwrap_or(CloseReason::PeerGone);
         self.metrics.closed[reason.index()].add(1);
-        if let Some(number) = slot.connection.handler()
-            && let Some(route) = self.application.shared.routes.get(usize::from(number))
-        {
-            caught::call("a handler", || route.handler.close(id, reason));
+        if let Some(number) = slot.connection.handler() {
+            self.application.calls.handles.forget(id);
+            endpoint::close(&self.application.shared, number, id, reason);
         }
         let code = slot.connection.close_code(&self.settings, reason).0.get();
         log::debug!(connection:% = id, reason = reason.label(), code; "closed");

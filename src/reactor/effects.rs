@@ -10,7 +10,7 @@ use crate::connection::Hold;
 use crate::handler::ConnectionId;
 use crate::hub::{Effect, Joined, LocalTopic, Outcome, Position, PresenceChange, Report};
 use crate::net::byte_stream::ByteStream;
-use crate::shared::brought::Fate;
+use crate::shared::brought::{Fate, Work};
 
 /// Subscriptions whose right is judged again in one tick after a reload.
 const SUBSCRIPTIONS_JUDGED_PER_TICK: usize = 1000;
@@ -279,14 +279,29 @@ impl<T: ByteStream> Connections<T> {
             let id = brought.connection();
             brought.carry_out(|command| {
                 let (application, context) = self.parts(id, now_ms);
-                let fate = match context {
-                    Some(mut context) => application.carry_out(&mut context, command),
-                    None => Fate::Gone,
+                let fate = match (context, command) {
+                    (Some(mut context), Work::Command(command)) => {
+                        application.carry_out(&mut context, command)
+                    }
+                    (Some(mut context), Work::Peer(command)) => {
+                        application.carry_out_of_handle(&mut context, command)
+                    }
+                    (None, _) => Fate::Gone,
                 };
                 if fate == Fate::CarriedOut {
                     self.settle(id.index, now_ms);
                 }
                 fate
+            });
+        }
+    }
+
+    /// Tells handlers of connections whose peers have taken all that waited.
+    pub fn poll_writable(&mut self, now_ms: u64) {
+        for id in std::mem::take(&mut self.application.calls.writable) {
+            self.with_connection(id, now_ms, |application, context| {
+                application.tell_writable(context);
+                true
             });
         }
     }

@@ -158,6 +158,7 @@ impl<D: Driver> Reactor<D> {
         self.connections
             .deliver(self.now_ms, || self.driver.now_us());
         self.connections.poll_brought(self.now_ms);
+        self.connections.poll_writable(self.now_ms);
         self.connections.poll_receipts(self.now_ms);
         self.connections.retry_commands();
         self.sweep(waited_from_ms, waited.is_caught_up);

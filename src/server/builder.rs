@@ -11,7 +11,7 @@ use crate::auth::tokens::TokenRights;
 use crate::config::{Additions, Config, ConfigError, Listener};
 use crate::dialect::Dialects;
 use crate::error::Error;
-use crate::handler::{Echo, Handler};
+use crate::handler::{Echo, Handler, Route};
 use crate::net::binding::InheritedSocket;
 use crate::route::check_own_path;
 use crate::shared::OwnEndpoint;
@@ -131,21 +131,37 @@ impl Builder {
         self
     }
 
-    /// Adds an endpoint of your own at this exact path. The path begins with `/`. At `/echo` it replaces the server's own.
+    /// Adds an endpoint of your own for WebSockets at a path. The path begins with `/`. One that ends with `*` stands for all
+    /// that begin as it does; the exact path comes before the longest beginning. At `/echo` it replaces the server's own.
     /// [`bind`](Builder::bind) refuses a path that has a handler already, and one that no request could reach: one of the
     /// server's own, such as those under `/ws/`, and one that no request line holds as it is written, such as `/a b` for
     /// `/a%20b`.
     #[must_use]
     pub fn handler(mut self, path: &str, handler: impl Handler) -> Builder {
-        if self.routes.iter().any(|route| *route.path == *path) {
-            let way_out = "there is a handler at this path already; take another one";
-            self.contradict("handler", path.escape_debug(), way_out);
-        }
-        self.routes.push(OwnEndpoint {
-            path: path.into(),
-            handler: Arc::new(handler),
-        });
+        self.add_endpoint(OwnEndpoint::handler(path, handler));
         self
+    }
+
+    /// Adds an HTTP route of your own, as [`handler`](Builder::handler) does for WebSockets: `respond` answers every request to
+    /// the path that asks for no upgrade. A path may have a handler and a route.
+    ///
+    /// The request's body is read first, up to `body_bytes_max`. The right to [open](crate::Action::Open) the path is asked
+    /// for. Pages of origins that may not connect get through by GET, HEAD and OPTIONS alone, and cannot read the answer.
+    #[must_use]
+    pub fn route(mut self, path: &str, respond: impl Route) -> Builder {
+        self.add_endpoint(OwnEndpoint::route(path, respond));
+        self
+    }
+
+    fn add_endpoint(&mut self, endpoint: OwnEndpoint) {
+        let is_same =
+            |own: &OwnEndpoint| own.path == endpoint.path && own.kind() == endpoint.kind();
+        if self.routes.iter().any(is_same) {
+            let (kind, path) = (endpoint.kind(), endpoint.path.escape_debug());
+            let way_out = format!("there is a {kind} at this path already; take another one");
+            self.contradict(kind, path, &way_out);
+        }
+        self.routes.push(endpoint);
     }
 
     /// Sets the code that decides about rights. The configuration's `publish`, `subscribe` and `observe` decide nothing
@@ -178,16 +194,16 @@ impl Builder {
             }
         }
         config.check()?;
-        for OwnEndpoint { path, .. } in &self.routes {
+        for endpoint in &self.routes {
+            let (kind, path) = (endpoint.kind(), &endpoint.path);
             check_own_path(path, config.limits.target_bytes_max, &self.dialects)
-                .map_err(|why| ConfigError::new("handler", path.escape_debug(), why))?;
+                .map_err(|why| ConfigError::new(kind, path.escape_debug(), why))?;
         }
         for warning in config.warnings() {
             log::warn!("{warning}");
         }
-        if !self.routes.iter().any(|route| *route.path == *ECHO_PATH) {
-            let (path, handler) = (ECHO_PATH.into(), Arc::new(Echo));
-            self.routes.push(OwnEndpoint { path, handler });
+        if !self.routes.iter().any(|own| *own.path == *ECHO_PATH) {
+            self.routes.push(OwnEndpoint::handler(ECHO_PATH, Echo));
         }
         let rights = config.rights()?;
         let policy = Policy {

@@ -14,8 +14,9 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::Shared;
 use crate::config::Limits;
 use crate::dialect::Command;
-use crate::handler::ConnectionId;
+use crate::handler::{ConnectionId, Done, PeerCommand, PeerError, PeerMail};
 use crate::hub::ReactorId;
+use crate::worker::Shards;
 
 /// Outcome of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,10 +30,19 @@ pub enum Fate {
 /// Callback for its fate. It runs on the reactor that owns the connection.
 pub type OnFate = dyn FnOnce(Fate) + Send;
 
+/// Work for a connection.
+#[derive(Debug)]
+pub enum Work {
+    /// A command of its dialect.
+    Command(Command<'static>),
+    /// Of the program's handle of it.
+    Peer(PeerCommand),
+}
+
 /// A command for a connection.
 pub struct BroughtCommand {
     connection: ConnectionId,
-    command: Option<Command<'static>>,
+    command: Option<Work>,
     bytes: usize,
     on_fate: Option<Box<OnFate>>,
 }
@@ -47,8 +57,18 @@ impl BroughtCommand {
         BroughtCommand {
             connection,
             bytes: command.bytes(),
-            command: Some(command),
+            command: Some(Work::Command(command)),
             on_fate: Some(Box::new(on_fate)),
+        }
+    }
+
+    /// One of a handle's. `done` is called once it is carried out, or never will be.
+    fn of_handle(connection: ConnectionId, command: PeerCommand, done: Done) -> BroughtCommand {
+        BroughtCommand {
+            connection,
+            bytes: command.bytes(),
+            command: Some(Work::Peer(command)),
+            on_fate: Some(Box::new(|_| done())),
         }
     }
 
@@ -58,7 +78,7 @@ impl BroughtCommand {
     }
 
     /// Carries it out by `work`, and tells the fate.
-    pub fn carry_out(mut self, work: impl FnOnce(Command<'static>) -> Fate) {
+    pub fn carry_out(mut self, work: impl FnOnce(Work) -> Fate) {
         let fate = self.command.take().map_or(Fate::Gone, work);
         self.tell(fate);
     }
@@ -201,7 +221,31 @@ impl Drop for CommandInbox {
     }
 }
 
+/// The way of handles' commands.
+struct Courier {
+    commands: Arc<CommandQueues>,
+    shards: Arc<Shards>,
+}
+
+impl PeerMail for Courier {
+    fn bring(&self, to: ConnectionId, command: PeerCommand, done: Done) -> Result<(), PeerError> {
+        let command = BroughtCommand::of_handle(to, command, done);
+        let outcome = self.commands.push(command);
+        outcome.map_err(|_| PeerError::Full)?;
+        self.shards.wake(ReactorId(to.reactor));
+        Ok(())
+    }
+}
+
 impl Shared {
+    /// The way to the reactors for handles of connections.
+    pub(crate) fn peer_mail(&self) -> Arc<dyn PeerMail> {
+        Arc::new(Courier {
+            commands: Arc::clone(&self.commands),
+            shards: Arc::clone(&self.shards),
+        })
+    }
+
     /// Brings a command to the reactor that owns its connection.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use crate::auth::Authority;
 use crate::config::{Hosts, Origins, Surface};
 use crate::connection::Settings;
-use crate::handler::Handler;
+use crate::handler::{Handler, Route};
 use crate::metrics::Metrics;
 use crate::worker::Shards;
 use brought::CommandQueues;
@@ -50,10 +50,45 @@ impl LifecycleCell {
 /// An own endpoint.
 #[derive(Clone)]
 pub struct OwnEndpoint {
-    /// The exact path.
+    /// The path; one that ends with `*` stands for all that begin as it does.
     pub path: Box<str>,
     /// Code of the endpoint.
-    pub handler: Arc<dyn Handler>,
+    pub code: OwnCode,
+}
+
+/// Code of an own endpoint.
+#[derive(Clone)]
+pub enum OwnCode {
+    /// For WebSockets.
+    Handler(Arc<dyn Handler>),
+    /// For other requests.
+    Route(Arc<dyn Route>),
+}
+
+impl OwnEndpoint {
+    /// One for WebSockets.
+    pub fn handler(path: &str, handler: impl Handler) -> OwnEndpoint {
+        OwnEndpoint {
+            path: path.into(),
+            code: OwnCode::Handler(Arc::new(handler)),
+        }
+    }
+
+    /// One for other requests.
+    pub fn route(path: &str, route: impl Route) -> OwnEndpoint {
+        OwnEndpoint {
+            path: path.into(),
+            code: OwnCode::Route(Arc::new(route)),
+        }
+    }
+
+    /// Its name in errors.
+    pub fn kind(&self) -> &'static str {
+        match self.code {
+            OwnCode::Handler(_) => "handler",
+            OwnCode::Route(_) => "route",
+        }
+    }
 }
 
 /// The part of a listener that concerns requests.

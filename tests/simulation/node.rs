@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crossbeam_channel::Receiver;
 use umbel::access::{AccessRequest, Authorizer, Denied};
 use umbel::config::{Hosts, Limits, Origins};
-use umbel::handler::{CloseReason, ConnectionId, Echo, Handler, Message, Peer};
+use umbel::handler::{CloseReason, ConnectionId, Echo, Handler, Message, Peer, Request};
 use umbel::internals::auth::Authority;
 use umbel::internals::connection::{Inflation, Label};
 use umbel::internals::hub::{Command, Effect, Kind, Origin, Publication, ReactorId};
@@ -46,7 +46,7 @@ pub struct CountedEcho {
 }
 
 impl Handler for CountedEcho {
-    fn open(&self, _: &mut Peer<'_>) {
+    fn open(&self, _: &mut Peer<'_>, _: &Request<'_>) {
         self.opened.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -63,8 +63,8 @@ impl Handler for CountedEcho {
 struct Forward(Arc<CountedEcho>);
 
 impl Handler for Forward {
-    fn open(&self, peer: &mut Peer<'_>) {
-        self.0.open(peer);
+    fn open(&self, peer: &mut Peer<'_>, request: &Request<'_>) {
+        self.0.open(peer, request);
     }
 
     fn message(&self, peer: &mut Peer<'_>, message: Message<'_>) {
@@ -160,10 +160,7 @@ impl Node {
             origins: Arc::new(Origins::Any),
             hosts: Arc::new(Hosts::Any),
             subprotocols: Arc::new([]),
-            routes: Arc::new([OwnEndpoint {
-                path: "/echo".into(),
-                handler: Arc::new(Forward(Arc::clone(&echo))),
-            }]),
+            routes: Arc::new([OwnEndpoint::handler("/echo", Forward(Arc::clone(&echo)))]),
             listeners: Arc::new([]),
             metrics,
             commands: Arc::new(CommandQueues::new(reactors, limits)),

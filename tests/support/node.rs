@@ -119,10 +119,7 @@ pub fn shared_by(settings: Settings, outlets: Vec<Box<dyn Outlet>>) -> Shared {
         origins: Arc::new(Origins::Any),
         hosts: Arc::new(Hosts::Any),
         subprotocols: Arc::new([]),
-        routes: Arc::new([OwnEndpoint {
-            path: "/echo".into(),
-            handler: Arc::new(Echo),
-        }]),
+        routes: Arc::new([OwnEndpoint::handler("/echo", Echo)]),
         listeners: Arc::new([]),
         metrics,
         commands,
