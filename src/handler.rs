@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+mod hooks;
 mod peer_handle;
 mod request;
 mod route;
@@ -13,6 +14,7 @@ pub use crate::connection::{CloseReason, Message};
 use crate::protocol::deflate::Agreement;
 pub use crate::protocol::{CloseCode, ProtocolError};
 use crate::protocol::{Opcode, encode_frame};
+pub use hooks::{Hooks, Publishing, SubscriptionEvent};
 pub(crate) use peer_handle::{Done, PeerCommand, PeerHandles, PeerMail};
 pub use peer_handle::{PeerError, PeerHandle};
 pub use request::Request;

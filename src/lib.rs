@@ -114,7 +114,7 @@ pub use handle::{
     Counts, Handle, PendingReceipt, PublishError, ReceiptError, ReloadError, Reloaded,
 };
 pub use handler::{CloseCode, CloseReason, ConnectionId, Handler, Message, Peer, PeerHandle};
-pub use handler::{PeerError, Request, Response, Route};
+pub use handler::{PeerError, Publishing, Request, Response, Route, SubscriptionEvent};
 pub use hub::{Position, PositionError, PublishOptions, Report};
 pub use net::binding::InheritedSocket;
 pub use protocol::{HostError, HostList, OriginError, OriginList, ProtocolError};

@@ -17,6 +17,7 @@ use crate::connection::Settings;
 use crate::dialect::Dialects;
 use crate::error::Error;
 use crate::handle::{Handle, Running};
+use crate::handler::Hooks;
 use crate::hub::ReactorId;
 use crate::metrics::Metrics;
 use crate::net;
@@ -57,10 +58,13 @@ struct Assembly<'a> {
     shared: Shared,
 }
 
+/// What the builder was given, checked.
+type Parts = (Rights, Authority, (Vec<OwnEndpoint>, Hooks), Dialects);
+
 impl<'a> Assembly<'a> {
     fn new(
         config: &'a Config,
-        (rights, authority, routes, dialects): (Rights, Authority, Vec<OwnEndpoint>, Dialects),
+        (rights, authority, (routes, hooks), dialects): Parts,
         listeners: &[BoundListener],
     ) -> Result<Assembly<'a>, Error> {
         let (limits, reactors) = (&config.limits, config.reactor_count());
@@ -106,6 +110,7 @@ impl<'a> Assembly<'a> {
                 .map(|name| name.as_str().into())
                 .collect(),
             routes: routes.into(),
+            hooks,
             listeners: listeners.iter().map(BoundListener::listening).collect(),
             metrics,
             commands: Arc::new(CommandQueues::new(reactors, limits)),

@@ -10,6 +10,7 @@ use crate::connection::{Answer, CloseReason, Hold, Message};
 use crate::dialect::{
     self, Closing, CommandError, CommandLimits, Dialects, Encoding, ErrorCode, Form, Reply, Target,
 };
+use crate::endpoint::hooks;
 use crate::fanout::patterns;
 use crate::fanout::subscribed::{Membership, Subscribed};
 use crate::fanout::topics::{SUBSCRIPTION_BYTES, SubscribeError};
@@ -76,6 +77,14 @@ impl CommandTurn<'_> {
             replay: &[],
         };
         self.reply(id, &Reply::Subscribed(subscribed));
+    }
+
+    /// What a command is told that was denied. If nobody could decide, the connection ends.
+    pub(super) fn denied(&mut self, id: Option<u32>, denied: Denied) -> CommandError {
+        if denied == Denied::Failed {
+            self.answer = Answer::End(CloseReason::EmbedderPanic);
+        }
+        CommandError::of_refusal(id, denied.into())
     }
 
     /// Whether the connection has been told to end.
@@ -302,6 +311,7 @@ impl Application {
         let target = Target::Pattern(joined.pattern);
         turn.reply_subscribed(id, &target);
         if let Some(many) = self.multi_subscriptions.get_mut(turn.subscribed) {
+            hooks::tell_began(&self.shared, turn.id, &target);
             let membership = Membership::Live { place, member };
             many.subscriptions.insert(target, membership);
         }
@@ -453,6 +463,9 @@ impl Application {
     /// Ends a subscription that a connection had. One to a topic that the hub has yet to answer ends when it does.
     pub fn leave(&mut self, id: ConnectionId, target: &Target, membership: Membership, form: Form) {
         self.multi_subscriptions.topics -= usize::from(matches!(target, Target::Topic(_)));
+        if let Membership::Live { .. } = membership {
+            hooks::tell_ended(&self.shared, id, target);
+        }
         match (target, membership) {
             (Target::Topic(topic), Membership::Live { place, member }) => {
                 self.topics.remove_member(place, member, form);
@@ -530,12 +543,7 @@ impl Application {
     ) -> Result<(), CommandError> {
         let identity = self.identities.get(turn.identity);
         let outcome = self.shared.authority.authorize(identity, action);
-        outcome.map_err(|denied| {
-            if denied == Denied::Failed {
-                turn.answer = Answer::End(CloseReason::EmbedderPanic);
-            }
-            CommandError::of_refusal(id, denied.into())
-        })
+        outcome.map_err(|denied| turn.denied(id, denied))
     }
 }
 

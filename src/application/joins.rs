@@ -8,6 +8,7 @@ use super::{Application, ConnectionContext};
 use crate::connection::Hold;
 use crate::connection::outbox::SEGMENT_OVERHEAD_BYTES;
 use crate::dialect::{self, Dialects, Encoding, JoinedAt, Reply, Target};
+use crate::endpoint::hooks;
 use crate::fanout::subscribed::{Membership, SubscribedKind};
 use crate::handler::ConnectionId;
 use crate::hub::{Joined, Member};
@@ -39,6 +40,15 @@ impl Application {
         }
         self.topics.end_join(place);
         is_taken
+    }
+
+    /// The program hears of a subscription of a connection of one topic.
+    pub(super) fn tell_began(&self, id: ConnectionId, place: u32) {
+        if self.shared.hooks.on_subscription.is_some()
+            && let Some(topic) = self.topics.topic_at(place)
+        {
+            hooks::tell_began(&self.shared, id, &Target::Topic(topic.clone()));
+        }
     }
 
     /// A question of a connection's is answered, and it may ask others.
@@ -125,6 +135,7 @@ impl Application {
         }
         let subscription = self.topics.add_subscriber(place, id.index);
         **subscribed = subscription.into();
+        self.tell_began(*id, place);
         true
     }
 
@@ -157,6 +168,7 @@ impl Application {
         };
         let member = self.topics.add_member(place, id.index, form);
         *membership = Membership::Live { place, member };
+        hooks::tell_began(&self.shared, *id, &target);
         self.presence.begin(place, id.index);
         let (dialects, encoding) = (&settings.dialects, connection.encoding());
         let dialect = dialects.get(encoding);

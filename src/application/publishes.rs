@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use super::commands::CommandTurn;
 use super::{Application, CommandContext, ConnectionContext};
-use crate::auth::access::Action;
+use crate::auth::access::{Action, Denied};
 use crate::auth::identity::Identity;
 use crate::connection::{self, Answer, Awaited, CloseReason, Hold, Message, PublishAnswer};
 use crate::dialect::{self, CommandError, CommandLimits, Encoding, ErrorCode, Reply};
+use crate::endpoint::hooks::{self, Draft};
 use crate::handler::ConnectionId;
 use crate::http::refusal::Refusal;
 use crate::hub::{
@@ -68,14 +69,15 @@ impl Application {
             return Answer::End(CloseReason::Forbidden);
         };
         let topic = self.topics.topic(subscription).clone();
-        let publication = Arc::new(Publication::new(
-            message.kind(),
-            message.payload(),
-            self.now_us,
-        ));
+        let message = (message.kind(), message.payload(), PublishOptions::default());
+        let publication = match self.admit(current.id, &topic, message) {
+            Ok(publication) => publication,
+            Err(Denied::Failed) => return Answer::End(CloseReason::EmbedderPanic),
+            Err(_) => return Answer::End(CloseReason::Forbidden),
+        };
         match self.submit(Command::Publish {
             topic,
-            publication,
+            publication: Arc::new(publication),
             origin: Origin::Detached,
         }) {
             Ok(()) => Answer::Proceed,
@@ -103,9 +105,13 @@ impl Application {
             None => Kind::Binary,
         };
         let once = once.map(|key| IdempotencyKey::new(self.publisher(current), &topic, key, None));
+        let publication = match self.admit(current.id, &topic, (kind, body, options)) {
+            Ok(publication) => publication,
+            Err(denied) => return Answer::Refuse(denied.into()),
+        };
         let pending = PendingPublication {
             topic,
-            publication: Publication::new(kind, body, self.now_us).with_options(options),
+            publication,
             wants_receipt,
             once,
         };
@@ -113,6 +119,23 @@ impl Application {
             Ok(()) => Answer::Await(Awaited::One),
             Err(refusal) => Answer::Refuse(refusal),
         }
+    }
+
+    /// Makes a publication of what came by a connection, as the program's hook lets it be.
+    fn admit(
+        &self,
+        connection: ConnectionId,
+        topic: &Topic,
+        (kind, payload, options): (Kind, &[u8], PublishOptions),
+    ) -> Result<Publication, Denied> {
+        let draft = Draft {
+            topic,
+            kind,
+            payload,
+            options,
+            connection: Some(connection),
+        };
+        hooks::admit(&self.shared, draft, self.now_us)
     }
 
     /// Hands a publication of a request to the hub.
@@ -205,11 +228,12 @@ impl Application {
         let once = once.map(|(publisher, key, number)| {
             IdempotencyKey::new(publisher, &line.topic, key, Some(number))
         });
+        let message = (line.kind, &*line.payload, line.options);
+        let publication = self.admit(current.id, &line.topic, message)?;
         let pending = PendingPublication {
             once,
             topic: line.topic,
-            publication: Publication::new(line.kind, &line.payload, self.now_us)
-                .with_options(line.options),
+            publication,
             wants_receipt: line.wants_receipt,
         };
         self.publish(current, pending, sequence)
@@ -234,7 +258,8 @@ impl Application {
             return Ok(());
         };
         self.authorize_command(turn, id, Action::Publish(topic.as_str()))?;
-        let mut publication = Publication::new(kind, &payload, self.now_us).with_options(options);
+        let admitted = self.admit(turn.id, &topic, (kind, &payload, options));
+        let mut publication = admitted.map_err(|denied| turn.denied(id, denied))?;
         let once = once.map(|once| self.key_of_command(turn, &topic, &once));
         let origin = match id {
             Some(id) if wants_receipt => {

@@ -466,7 +466,9 @@ impl Application {
         let (shards, reactor) = (Arc::clone(&self.shared.shards), self.reactor);
         let submit = |command| shards.submit(command, Some(reactor)).is_ok();
         let subscription = self.topics.subscribe(topic, current.id.index, submit);
-        *current.subscribed = subscription.map_err(refusal)?.into();
+        let subscription = subscription.map_err(refusal)?;
+        *current.subscribed = subscription.into();
+        self.tell_began(current.id, subscription.topic());
         Ok(match admission {
             Admission::Upgrade(upgrade) => Answer::Upgrade(upgrade),
             Admission::Stream(stream) => Answer::Stream(stream),

@@ -2,6 +2,8 @@
 //!
 //! Every call is made by [`caught`](crate::caught), so a panic ends its connection or request alone.
 
+pub mod hooks;
+
 use crate::caught;
 use crate::connection::{Answer, CloseReason, Deflation, Message, Reply, RouteRequest};
 use crate::handler::{

@@ -10,6 +10,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use super::Handle;
 use crate::connection::Message;
 use crate::dialect::check_key;
+use crate::endpoint::hooks::{self, Draft};
+use crate::http::refusal::Refusal;
 use crate::hub::{Command, Origin, Publication, PublishOptions, Report};
 use crate::topic::Topic;
 
@@ -72,10 +74,23 @@ impl Handle {
                 .check(&limits)
                 .map_err(|error| PublishError::InvalidOption(error.0.into_owned()))?;
         }
-        let publication = Publication::new(message.kind(), payload, now_us).with_options(options);
         if self.is_closed() {
             return Err(PublishError::Closed);
         }
+        let draft = Draft {
+            topic: &topic,
+            kind: message.kind(),
+            payload,
+            options,
+            connection: None,
+        };
+        let publication = hooks::admit(&self.shared, draft, now_us)
+            .map_err(|denied| PublishError::Refused(Refusal::from(denied).reason.into_owned()))?;
+        self.place(topic, publication)
+    }
+
+    /// Hands a publication to the hub.
+    fn place(&self, topic: Topic, publication: Publication) -> Result<(), PublishError> {
         let receipt = publication.receipt().cloned();
         if let Some(receipt) = &receipt
             && !self.receipts.note(receipt)
@@ -160,6 +175,8 @@ pub enum PublishError {
     },
     /// More is being published than is delivered; try again a little later.
     Full,
+    /// The program's [`on_publish`](crate::Builder::on_publish) refused it; the text says why.
+    Refused(String),
     /// The server has ended, or a thread of it has, and all of it does.
     Closed,
 }
@@ -168,6 +185,7 @@ impl fmt::Display for PublishError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PublishError::InvalidTopic(reason)
+            | PublishError::Refused(reason)
             | PublishError::InvalidKey(reason)
             | PublishError::InvalidOption(reason) => f.write_str(reason),
             PublishError::TooBig { bytes, bytes_max } => {

@@ -371,6 +371,14 @@ impl PublishOptions {
         self
     }
 
+    /// With this receipt, or without one.
+    pub(crate) fn with_receipt_of(mut self, receipt: Option<Arc<Receipt>>) -> PublishOptions {
+        if receipt.is_some() || self.extras.is_some() {
+            self.extras_mut().receipt = receipt;
+        }
+        self
+    }
+
     /// Sets the content type where it says more than the kind.
     pub(crate) fn set_content_type(&mut self, content_type: &str) {
         let content_type = content_type.trim();

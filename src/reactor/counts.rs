@@ -3,7 +3,7 @@
 use super::connections::Connections;
 use super::slot::Slot;
 use crate::connection::{CloseReason, Label};
-use crate::dialect::{Class, Form};
+use crate::dialect::{Class, Form, Target};
 use crate::endpoint;
 use crate::fanout::subscribers::Subscription;
 use crate::handler::ConnectionId;
@@ -83,9 +83,11 @@ impl<T: ByteStream> Connections<T> {
         subscription: Subscription,
         best_form: Form,
     ) {
-        if !self.settings.topic_rules.is_empty() {
+        let shared = &self.application.shared;
+        if !self.settings.topic_rules.is_empty() || shared.hooks.on_subscription.is_some() {
             let topic = self.application.topics.topic(subscription).clone();
             self.application.leave_presence(id, &topic);
+            endpoint::hooks::tell_ended(&self.application.shared, id, &Target::Topic(topic));
         }
         self.leave_topic(subscription, best_form);
     }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use super::{Assembly, Policy, Server, listening};
 use crate::auth::Authority;
-use crate::auth::access::Authorizer;
+use crate::auth::access::{Authorizer, Denied};
 use crate::auth::tokens::TokenRights;
 use crate::config::{Additions, Config, ConfigError, Listener};
 use crate::dialect::Dialects;
 use crate::error::Error;
-use crate::handler::{Echo, Handler, Route};
+use crate::handler::{Echo, Handler, Hooks, Publishing, Route, SubscriptionEvent};
 use crate::net::binding::InheritedSocket;
 use crate::route::check_own_path;
 use crate::shared::OwnEndpoint;
@@ -29,6 +29,7 @@ pub struct Builder {
     additions: Additions,
     authorizer: Option<Arc<dyn Authorizer>>,
     routes: Vec<OwnEndpoint>,
+    hooks: Hooks,
     dialects: Dialects,
     inherited: Vec<(String, InheritedSocket)>,
     /// The first setting that was given again.
@@ -43,6 +44,7 @@ impl Builder {
             additions: Additions::default(),
             authorizer: None,
             routes: Vec::new(),
+            hooks: Hooks::default(),
             dialects: Dialects::default(),
             inherited: Vec::new(),
             contradiction: None,
@@ -177,6 +179,81 @@ impl Builder {
         self
     }
 
+    /// Sets code that sees every publication before it is placed. It may [rewrite](Publishing) it or refuse it, whether it comes
+    /// by a request, by a connection or by a [`Handle`](crate::Handle).
+    ///
+    /// It runs on the thread that publishes, so it must answer at once. Who publishes may do so: rights are asked first. A
+    /// refusal is told as one of rights; a connection of one topic is closed with 1008, as it gets no answers. A publish
+    /// that is sent again with its idempotency key is seen again. A panic counts as [`Denied::Failed`].
+    ///
+    /// ```
+    /// use umbel::{Denied, Message, PublishOptions, Server};
+    ///
+    /// # fn main() -> Result<(), umbel::Error> {
+    /// let server = Server::builder()
+    ///     .listen(([127, 0, 0, 1], 0).into())
+    ///     .on_publish(|publishing| match publishing.message() {
+    ///         Message::Text(text) if publishing.topic().starts_with("chat/") => {
+    ///             let text = text.replace("damn", "****");
+    ///             publishing.set_text(text);
+    ///             publishing.change_options(|options| options.event("chat"));
+    ///             Ok(())
+    ///         }
+    ///         Message::Binary(_) => Err(Denied::Forbidden("text only".into())),
+    ///         Message::Text(_) => Ok(()),
+    ///     })
+    ///     .bind()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn on_publish(
+        mut self,
+        hook: impl Fn(&mut Publishing<'_>) -> Result<(), Denied> + Send + Sync + 'static,
+    ) -> Builder {
+        if self.hooks.on_publish.is_some() {
+            let way_out = "one hook sees publications; let it call the other";
+            self.contradict("on_publish", "given twice", way_out);
+        }
+        self.hooks.on_publish = Some(Arc::new(hook));
+        self
+    }
+
+    /// Sets code that hears when subscriptions of connections begin and end.
+    ///
+    /// It runs on the thread of the connection's reactor, so it must not wait. A panic is caught, logged and counted. At the
+    /// end of the server, every subscription that has begun ends.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicUsize, Ordering};
+    /// use umbel::{Server, SubscriptionEvent};
+    ///
+    /// let audience = Arc::new(AtomicUsize::new(0));
+    /// let count = Arc::clone(&audience);
+    /// let builder = Server::builder().on_subscription(move |event| match event {
+    ///     SubscriptionEvent::Began { target: "news", .. } => {
+    ///         count.fetch_add(1, Ordering::Relaxed);
+    ///     }
+    ///     SubscriptionEvent::Ended { target: "news", .. } => {
+    ///         count.fetch_sub(1, Ordering::Relaxed);
+    ///     }
+    ///     _ => {}
+    /// });
+    /// ```
+    #[must_use]
+    pub fn on_subscription(
+        mut self,
+        hook: impl Fn(&SubscriptionEvent<'_>) + Send + Sync + 'static,
+    ) -> Builder {
+        if self.hooks.on_subscription.is_some() {
+            let way_out = "one hook hears of subscriptions; let it call the other";
+            self.contradict("on_subscription", "given twice", way_out);
+        }
+        self.hooks.on_subscription = Some(Arc::new(hook));
+        self
+    }
+
     /// Takes the port. Connections that come from here on wait until [`Server::run`].
     ///
     /// # Errors
@@ -219,7 +296,7 @@ impl Builder {
         };
         let (listeners, acceptors) =
             listening::bind(&config, self.inherited, config.reactor_count())?;
-        let parts = (rights, authority, self.routes, self.dialects);
+        let parts = (rights, authority, (self.routes, self.hooks), self.dialects);
         let assembly = Assembly::new(&config, parts, &listeners)?;
         assembly.finish(policy, listeners, acceptors, self.additions)
     }
@@ -238,6 +315,7 @@ impl fmt::Debug for Builder {
             .field("config", &self.config)
             .field("additions", &self.additions)
             .field("handlers", &paths)
+            .field("hooks", &self.hooks)
             .field("inherited", &self.inherited)
             .finish_non_exhaustive()
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use crate::auth::Authority;
 use crate::config::{Hosts, Origins, Surface};
 use crate::connection::Settings;
-use crate::handler::{Handler, Route};
+use crate::handler::{Handler, Hooks, Route};
 use crate::metrics::Metrics;
 use crate::worker::Shards;
 use brought::CommandQueues;
@@ -117,6 +117,8 @@ pub struct Shared {
     pub subprotocols: Arc<[Box<str>]>,
     /// Own endpoints.
     pub routes: Arc<[OwnEndpoint]>,
+    /// The program's hooks.
+    pub hooks: Hooks,
     /// The listeners, each at its number.
     pub listeners: Arc<[Listening]>,
     /// Metrics of all threads.

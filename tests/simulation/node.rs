@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crossbeam_channel::Receiver;
 use umbel::access::{AccessRequest, Authorizer, Denied};
 use umbel::config::{Hosts, Limits, Origins};
-use umbel::handler::{CloseReason, ConnectionId, Echo, Handler, Message, Peer, Request};
+use umbel::handler::{CloseReason, ConnectionId, Echo, Handler, Hooks, Message, Peer, Request};
 use umbel::internals::auth::Authority;
 use umbel::internals::connection::{Inflation, Label};
 use umbel::internals::hub::{Command, Effect, Kind, Origin, Publication, ReactorId};
@@ -161,6 +161,7 @@ impl Node {
             hosts: Arc::new(Hosts::Any),
             subprotocols: Arc::new([]),
             routes: Arc::new([OwnEndpoint::handler("/echo", Forward(Arc::clone(&echo)))]),
+            hooks: Hooks::default(),
             listeners: Arc::new([]),
             metrics,
             commands: Arc::new(CommandQueues::new(reactors, limits)),

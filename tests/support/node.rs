@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use umbel::config::Hosts;
 use umbel::config::{Config, Limits};
-use umbel::handler::Echo;
+use umbel::handler::{Echo, Hooks};
 use umbel::internals::auth::Authority;
 use umbel::internals::auth::tokens::TokenRights;
 use umbel::internals::connection::Settings;
@@ -120,6 +120,7 @@ pub fn shared_by(settings: Settings, outlets: Vec<Box<dyn Outlet>>) -> Shared {
         hosts: Arc::new(Hosts::Any),
         subprotocols: Arc::new([]),
         routes: Arc::new([OwnEndpoint::handler("/echo", Echo)]),
+        hooks: Hooks::default(),
         listeners: Arc::new([]),
         metrics,
         commands,
