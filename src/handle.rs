@@ -3,11 +3,11 @@
 use std::fmt;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use crate::config::{Additions, Config};
 use crate::dialect::CommandLimits;
 use crate::hub::FieldLimits;
+use crate::net::clock::ProcessClock;
 use crate::reactor::mailbox::Mailbox;
 use crate::shared::brought::BroughtCommand;
 use crate::shared::{Lifecycle, Shared};
@@ -43,7 +43,7 @@ impl Running {
 pub struct Handle {
     shared: Shared,
     mailboxes: Arc<[Arc<Mailbox>]>,
-    started: Instant,
+    clock: ProcessClock,
     /// The configuration in force.
     running: Arc<Mutex<Running>>,
     publication_bytes_max: Arc<AtomicUsize>,
@@ -56,7 +56,7 @@ impl Handle {
     pub(crate) fn new(
         shared: Shared,
         mailboxes: Vec<Arc<Mailbox>>,
-        started: Instant,
+        clock: ProcessClock,
         running: Running,
     ) -> Handle {
         let reloads = &shared.metrics.reloads;
@@ -65,7 +65,7 @@ impl Handle {
         Handle {
             shared,
             mailboxes: mailboxes.into(),
-            started,
+            clock,
             publication_bytes_max: Arc::new(AtomicUsize::new(
                 running.config.limits.publication_bytes_max,
             )),

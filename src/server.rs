@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
@@ -22,6 +22,7 @@ use crate::hub::ReactorId;
 use crate::metrics::Metrics;
 use crate::net;
 use crate::net::balance::{Balance, Wake};
+use crate::net::clock::ProcessClock;
 use crate::net::mio_driver::{MioDriver, Selector};
 use crate::reactor::mailbox::{Inbox, Mailbox, mailbox};
 use crate::reactor::{Context, Reactor};
@@ -50,7 +51,7 @@ const SUPERVISE_INTERVAL: Duration = Duration::from_millis(100);
 /// The parts of a server while it is put together.
 struct Assembly<'a> {
     config: &'a Config,
-    started: Instant,
+    clock: ProcessClock,
     selectors: Vec<Selector>,
     inboxes: Vec<Inbox>,
     mailboxes: Vec<Arc<Mailbox>>,
@@ -89,7 +90,9 @@ impl<'a> Assembly<'a> {
             commands_max: limits.commands_max,
             bytes_max: limits.command_bytes_max,
         };
-        let settings = Settings::of(config, dialects);
+        let clock = ProcessClock::begin();
+        let mut settings = Settings::of(config, dialects);
+        settings.began_us = clock.began_us();
         let (shards, work) = Shards::new(
             &epochs,
             outlets.collect(),
@@ -119,7 +122,7 @@ impl<'a> Assembly<'a> {
         };
         Ok(Assembly {
             config,
-            started: Instant::now(),
+            clock,
             selectors,
             inboxes,
             mailboxes,
@@ -137,7 +140,7 @@ impl<'a> Assembly<'a> {
     ) -> Result<Server, Error> {
         let Assembly {
             config,
-            started,
+            clock,
             selectors,
             inboxes,
             mailboxes,
@@ -169,12 +172,12 @@ impl<'a> Assembly<'a> {
                 let balance = Arc::clone(&balance);
                 let listeners =
                     net::listener::Listeners::new(acceptors, handed, balance, id, &config.limits);
-                let driver = MioDriver::new(selector, listeners, id, &context.shared, started)
+                let driver = MioDriver::new(selector, listeners, id, &context.shared, clock)
                     .with_ring(config.io_uring && !config.portable);
                 Reactor::new(driver, inbox, id, context.clone())
             })
             .collect();
-        let handle = Handle::new(shared, mailboxes, started, Running::new(config, additions));
+        let handle = Handle::new(shared, mailboxes, clock, Running::new(config, additions));
         Ok(Server {
             ended: Ended(handle.clone()),
             handle,

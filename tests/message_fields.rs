@@ -7,6 +7,7 @@ mod support;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread::{self, JoinHandle};
+use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
@@ -27,6 +28,9 @@ impl Embedded {
         let mut config = Config::default();
         config.listeners = vec![Listener::new(SocketAddr::from(([127, 0, 0, 1], 0)))];
         config.reactors = 2;
+        for rule in ["timed/kept history=10 time=on", "timed/** time=on"] {
+            config.topic_rules.push(rule.parse().expect("a rule"));
+        }
         let server = Server::builder()
             .config(config)
             .bind()
@@ -305,6 +309,34 @@ fn every_way_in_by_every_way_out() {
             }
         }
     }
+}
+
+/// Times come where the topic's rule says so, to each form of umbel.v1, whoever else keeps the topic.
+#[test]
+fn time_by_the_rule_of_the_topic() {
+    let before = now_ms();
+    let server = Embedded::start();
+    let mut json = Peer::open(server.address);
+    let mut binary = Peer::open_at(server.address, "/ws", BINARY);
+    let mut http = Http::connect(server.address);
+    for (topic, is_timed) in [("timed/a", true), ("timed/kept", true), ("other", false)] {
+        json.subscribe(topic);
+        binary.subscribe_pattern(&format!("{topic}/*"));
+        http.publish(topic, b"x");
+        let shown = json.next()["time"].as_u64();
+        assert_eq!(shown.is_some(), is_timed, "{topic}");
+        if let Some(time) = shown {
+            assert!((before..=now_ms()).contains(&time), "{time}");
+        }
+        // Nobody keeps this one, but for the pattern.
+        http.publish(&format!("{topic}/deep"), b"x");
+        assert_eq!(binary.next()["time"].is_u64(), is_timed, "{topic}");
+    }
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::UNIX_EPOCH.elapsed().expect("after 1970");
+    since.as_millis() as u64
 }
 
 /// The server remembers that `data` was a JSON value; it never looks whether a string is one.

@@ -139,6 +139,14 @@ pub const TOPIC_FIELDS: &[FieldInfo] = &[
         is_required: false,
         doc: "Whether subscribers are told about each other.",
     },
+    FieldInfo {
+        name: "time",
+        kind: Kind::Bool,
+        unset: "false",
+        example: "true",
+        is_required: false,
+        doc: "Whether subscribers of umbel.v1 are told when each publication was published.",
+    },
 ];
 
 const _: () = {

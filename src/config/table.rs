@@ -359,6 +359,7 @@ const SETTINGS: &[SettingInfo] = &[
                    history_age_max_ms=MS       of those, at most [default: 5m]\n\
                    slow_consumer=WHAT          close, drop-oldest or latest [default: close]\n\
                    presence=on                 tell subscribers about each other\n\
+                   time=on                     tell subscribers when each publication was published\n\
                    At least one of them is said; history=0 says that they get nothing.",
         ..PLAIN
     },

@@ -30,6 +30,8 @@ pub struct Settings {
     pub date: http::date::AnswerDate,
     /// Dialects that are spoken.
     pub dialects: Dialects,
+    /// Moment at which the process's clock began, in its own microseconds.
+    pub began_us: u64,
 }
 
 impl Settings {
@@ -58,6 +60,7 @@ impl Settings {
             topic_rules: TopicRules::default(),
             date: http::date::AnswerDate::default(),
             dialects: Dialects::default(),
+            began_us: 0,
         }
     }
 
@@ -93,7 +96,7 @@ impl Settings {
             presence_max: self.limits.presence_max,
             keys: KeySettings {
                 age_us: self.limits.idempotency_age_ms * 1000,
-                since_us: 0,
+                since_us: self.began_us,
                 budget: Arc::new(KeyBudget::new(
                     self.limits.idempotency_bytes_total_max,
                     self.limits.idempotency_bytes_max,

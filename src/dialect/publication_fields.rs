@@ -27,6 +27,7 @@ impl<'a> PublicationFields<'a> {
     pub fn of(publication: &'a Publication) -> PublicationFields<'a> {
         PublicationFields {
             content_type: publication.content_type(),
+            time_ms: publication.shown_time_ms(),
             ..PublicationFields::default()
         }
         .with_extras(publication.extras())

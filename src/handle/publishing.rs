@@ -64,7 +64,7 @@ impl Handle {
                 bytes_max,
             });
         }
-        let now_us = self.started.elapsed().as_micros() as u64;
+        let now_us = self.clock.now_us();
         if let Some(extras) = options.extras() {
             let key = extras.key.as_deref();
             key.map_or(Ok(()), check_key)

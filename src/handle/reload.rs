@@ -89,6 +89,7 @@ impl Handle {
         // As a number: what the descriptors allow, if nothing is said.
         settings.limits.connections_max = connections_max(&config, self.mailboxes.len());
         settings.date = before.date.clone();
+        settings.began_us = before.began_us;
         let subprotocols = config.subprotocols.iter().map(|name| name.as_str().into());
         let live = Live {
             settings: Arc::new(settings),

@@ -120,6 +120,8 @@ pub struct Publication {
     kind: Kind,
     /// The publisher says that the payload is JSON.
     is_json: bool,
+    /// Its topic's rule shows when it was published.
+    shows_time: bool,
     position: Position,
     published_at_us: u64,
     topic: Option<Topic>,
@@ -190,6 +192,7 @@ impl Publication {
             payload_start: header_len as u8,
             kind,
             is_json: false,
+            shows_time: false,
             position: Position {
                 epoch: 0,
                 offset: 0,
@@ -240,6 +243,16 @@ impl Publication {
     /// Microseconds on the process's monotonic clock at which it was published.
     pub fn published_at_us(&self) -> u64 {
         self.published_at_us
+    }
+
+    /// Milliseconds since 1970 at which it was published, by the process's clock.
+    pub fn time_ms(&self) -> u64 {
+        self.published_at_us / 1000
+    }
+
+    /// That time, if its topic's rule shows it to subscribers.
+    pub fn shown_time_ms(&self) -> Option<u64> {
+        self.shows_time.then(|| self.time_ms())
     }
 
     /// Its topic. None until it has its place.
@@ -359,10 +372,12 @@ impl Publication {
         topic: Topic,
         position: Position,
         forms: Option<&Arc<FormBytes>>,
+        shows_time: bool,
     ) {
         debug_assert!(self.encoded.get().is_none());
         self.topic = Some(topic);
         self.position = position;
+        self.shows_time = shows_time;
         self.form_bytes = forms.cloned();
     }
 }

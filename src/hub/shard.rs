@@ -176,25 +176,25 @@ impl Shard {
         effects: &mut Vec<Effect>,
     ) -> usize {
         self.publications += 1;
-        let place = self.topics.find(&topic);
-        let place = place.or_else(|| self.insert_for_history(&topic));
-        let kept_at = place.filter(|&place| self.has_history(place));
+        let (mut shows_time, place) = (false, self.topics.find(&topic));
+        let place = place.or_else(|| self.insert_for_history(&topic, &mut shows_time));
+        let kept = place.and_then(|place| self.kept(place));
+        shows_time |= kept.is_some_and(|kept| kept.shows_time);
+        let kept_at = place.filter(|_| kept.is_some_and(|kept| kept.history.publications_max > 0));
         // All that a history keeps share one name.
         let known = kept_at.and_then(|place| self.topics.topic(place)).cloned();
         let topic = known.unwrap_or(topic);
         let state = place.and_then(|place| self.topics.get_mut(place));
-        let position = match &state {
-            Some(state) => state.position.next(),
-            // Nobody keeps this topic, so nothing vouches for what came before or comes after.
-            None => Position {
-                epoch: Shard::take_epoch(&mut self.next_epoch),
-                offset: 1,
-            },
-        };
+        // Nobody keeps a topic without a state, so nothing vouches for what came before or comes after.
+        let position = state.as_ref().map(|state| state.position.next());
+        let position = position.unwrap_or_else(|| Position {
+            epoch: Shard::take_epoch(&mut self.next_epoch),
+            offset: 1,
+        });
         let forms = kept_at.map(|_| self.histories.forms());
         let unshared = Arc::get_mut(&mut publication);
         let unshared = unshared.expect("a publication is shared only after it has its position");
-        unshared.place(topic, position, forms);
+        unshared.place(topic, position, forms, shows_time);
         let delivered_from = effects.len();
         let mut deliver = |(reactor, local): Subscriber| {
             effects.push(Effect::Deliver {
@@ -237,10 +237,10 @@ impl Shard {
         visits
     }
 
-    fn has_history(&self, place: u32) -> bool {
-        let state = self.topics.get(place).map(|(_, state)| state);
-        let kept = state.and_then(|state| state.reactors.kept_ref());
-        kept.is_some_and(|kept| kept.history.publications_max > 0)
+    /// What a topic has besides subscribers.
+    fn kept(&self, place: u32) -> Option<&Kept> {
+        let (_, state) = self.topics.get(place)?;
+        state.reactors.kept_ref()
     }
 
     /// Keeps a publication in the history of its topic, which has one.
@@ -273,8 +273,10 @@ impl Shard {
     }
 
     /// A topic that nobody knows comes into being with its first publication, if its rule gives it a history.
-    fn insert_for_history(&mut self, topic: &Topic) -> Option<u32> {
+    /// Sets `shows_time` if the rule says so, history or not.
+    fn insert_for_history(&mut self, topic: &Topic, shows_time: &mut bool) -> Option<u32> {
         let kept = self.begin_keeping(topic)?;
+        *shows_time = kept.shows_time;
         let has_history = kept.history.publications_max > 0;
         has_history.then(|| self.insert(topic.clone(), Reactors::Kept(kept)))
     }

@@ -29,7 +29,7 @@ pub(super) enum Reactors {
     Kept(Box<Kept>),
 }
 
-/// What a topic has whose rule gives it a history or presence.
+/// What a topic has whose rule gives it more than subscribers: a history, presence, times.
 #[derive(Debug)]
 pub(super) struct Kept {
     /// Reactors with subscribers. None while only history or members keep the topic.
@@ -39,18 +39,21 @@ pub(super) struct Kept {
     pub ring: Option<RingId>,
     /// None where the rule has no presence.
     pub presence: Option<Presence>,
+    /// Its publications show when they were published.
+    pub shows_time: bool,
 }
 
 impl Kept {
     /// State that a topic of this rule begins with. None if the rule gives it subscribers only.
     pub fn new(rule: &Rule) -> Option<Box<Kept>> {
         let has_history = rule.history.publications_max > 0;
-        (has_history || rule.presence).then(|| {
+        (has_history || rule.presence || rule.time).then(|| {
             Box::new(Kept {
                 reactors: Vec::new(),
                 history: rule.history,
                 ring: None,
                 presence: rule.presence.then(Presence::default),
+                shows_time: rule.time,
             })
         })
     }
@@ -175,6 +178,7 @@ mod tests {
             },
             slow_consumer: SlowConsumer::Close,
             presence: true,
+            time: false,
         };
         Reactors::Kept(Kept::new(&rule).expect("it has a history"))
     }
@@ -203,6 +207,7 @@ mod tests {
             },
             slow_consumer: SlowConsumer::Latest,
             presence: false,
+            time: false,
         };
         assert!(Kept::new(&rule).is_none());
     }

@@ -4,13 +4,13 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use log::Level;
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use super::clock::Clock;
+use super::clock::{Clock, ProcessClock};
 use super::driver::{Driver, EVENTS_MAX, Readiness, Waited, Wake};
 use super::listener::{Accepted, Listeners};
 use super::ring::Ring;
@@ -78,20 +78,20 @@ pub struct MioDriver {
 }
 
 impl MioDriver {
-    /// The driver of reactor `id`. The process's clock began at `started`.
+    /// The driver of reactor `id`.
     pub fn new(
         selector: Selector,
         listeners: Listeners,
         id: ReactorId,
         shared: &Shared,
-        started: Instant,
+        clock: ProcessClock,
     ) -> MioDriver {
         MioDriver {
             poll: selector.poll,
             events: Events::with_capacity(EVENTS_MAX),
             first_listening: LISTEN - listeners.len(),
             listeners,
-            clock: Clock::new(started),
+            clock: Clock::new(clock),
             reactor: id,
             settings: Arc::clone(&shared.settings),
             metrics: Arc::clone(shared.metrics.reactor(usize::from(id.0))),

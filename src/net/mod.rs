@@ -4,7 +4,7 @@ pub mod acceptor;
 pub mod balance;
 pub mod binding;
 pub mod byte_stream;
-mod clock;
+pub mod clock;
 pub mod descriptors;
 pub mod driver;
 pub mod listener;

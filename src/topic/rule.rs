@@ -20,7 +20,7 @@ pub const HISTORY_AGE_DEFAULT_MS: u64 = 300_000;
 
 /// What a rule can say, for whoever said something else.
 const FIELDS: &str =
-    "history=, history_bytes_max=, history_age_max_ms=, slow_consumer= and presence=";
+    "history=, history_bytes_max=, history_age_max_ms=, slow_consumer=, presence= and time=";
 
 /// Publications of a topic's history that a rule may ask for.
 pub const PUBLICATIONS_RANGE: RangeInclusive<u64> = 0..=10_000_000;
@@ -111,6 +111,8 @@ pub struct TopicRule {
     pub slow_consumer: SlowConsumer,
     /// Whether subscribers are told who else is there.
     pub presence: bool,
+    /// Whether subscribers are told when each publication was published.
+    pub time: bool,
 }
 
 impl TopicRule {
@@ -121,12 +123,14 @@ impl TopicRule {
             history,
             slow_consumer,
             presence,
+            time,
         } = Rule::default();
         TopicRule {
             pattern,
             history,
             slow_consumer,
             presence,
+            time,
         }
     }
 
@@ -237,15 +241,23 @@ impl TopicRule {
                 Ok("slow_consumer")
             }
             "presence" => {
-                self.presence = match value {
-                    "on" => true,
-                    "off" => false,
-                    _ => return Err(wrong("on or off")),
-                };
+                self.presence = is_on(value).ok_or_else(|| wrong("on or off"))?;
                 Ok("presence")
+            }
+            "time" => {
+                self.time = is_on(value).ok_or_else(|| wrong("on or off"))?;
+                Ok("time")
             }
             _ => Err(format!("`{word}` says nothing; there are {FIELDS}")),
         }
+    }
+}
+
+fn is_on(value: &str) -> Option<bool> {
+    match value {
+        "on" => Some(true),
+        "off" => Some(false),
+        _ => None,
     }
 }
 
@@ -269,7 +281,8 @@ impl fmt::Display for TopicRule {
         write!(f, "{}", self.pattern)?;
         let is_usual = history.publications_max == 0
             && self.slow_consumer == SlowConsumer::default()
-            && !self.presence;
+            && !self.presence
+            && !self.time;
         if is_usual {
             return f.write_str(" history=0");
         }
@@ -287,6 +300,9 @@ impl fmt::Display for TopicRule {
         }
         if self.presence {
             f.write_str(" presence=on")?;
+        }
+        if self.time {
+            f.write_str(" time=on")?;
         }
         Ok(())
     }
@@ -328,6 +344,8 @@ pub struct Rule {
     pub slow_consumer: SlowConsumer,
     /// Whether subscribers are told who else is there.
     pub presence: bool,
+    /// Whether subscribers are told when each publication was published.
+    pub time: bool,
 }
 
 /// All rules, in order. Cloning it copies a pointer.
@@ -351,6 +369,7 @@ impl TopicRules {
             history: rule.history,
             slow_consumer: rule.slow_consumer,
             presence: rule.presence,
+            time: rule.time,
         })
     }
 
@@ -379,7 +398,7 @@ mod tests {
 
     #[test]
     fn a_rule_says_what_its_topics_get() {
-        let text = "orders/** history=1000 history_bytes_max=1048576 history_age_max_ms=60000 slow_consumer=latest presence=on";
+        let text = "orders/** history=1000 history_bytes_max=1048576 history_age_max_ms=60000 slow_consumer=latest presence=on time=on";
         let rule = TopicRule::parse(text).expect("a rule");
         assert_eq!(
             rule,
@@ -392,6 +411,7 @@ mod tests {
                 },
                 slow_consumer: SlowConsumer::Latest,
                 presence: true,
+                time: true,
             }
         );
         assert_eq!(rule.to_string(), text);
@@ -444,6 +464,7 @@ mod tests {
             ("a history=1 history_age_max_ms=0", "from 1 to"),
             ("a slow_consumer=drop", "close, drop-oldest or latest"),
             ("a presence=yes", "it is on or off"),
+            ("a time=1", "it is on or off"),
         ] {
             let reason = reason(text);
             assert!(reason.contains(wanted), "{text}: {reason}");

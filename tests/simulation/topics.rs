@@ -105,6 +105,7 @@ pub fn rules(random: &mut Random) -> Vec<Rule> {
             SlowConsumer::Latest,
         ]),
         presence: random.chance(50),
+        time: false,
     };
     TOPICS.iter().map(|_| rule()).collect()
 }

@@ -11,7 +11,6 @@ use std::net::TcpStream as StdStream;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::time::Instant;
 
 use crossbeam_channel::{Sender, bounded};
 use mio::net::TcpStream;
@@ -20,6 +19,7 @@ use umbel::config::Limits;
 use umbel::internals::connection::Settings;
 use umbel::internals::hub::{Command, Kind, Origin, Publication, ReactorId};
 use umbel::internals::net::balance::{Balance, Incoming};
+use umbel::internals::net::clock::ProcessClock;
 use umbel::internals::net::listener::Listeners;
 use umbel::internals::net::mio_driver::{MioDriver, Selector};
 use umbel::internals::net::transport::Transport;
@@ -69,7 +69,7 @@ impl SocketNode {
         let listeners = Listeners::new(Vec::new(), handed, Arc::clone(&balance), id, limits);
         let shared = shared(Settings::new(limits), Box::new(outlet));
         let shards = Arc::clone(&shared.shards);
-        let driver = MioDriver::new(selector, listeners, id, &shared, Instant::now());
+        let driver = MioDriver::new(selector, listeners, id, &shared, ProcessClock::begin());
         let context = Context {
             shared,
             reactors: 1,

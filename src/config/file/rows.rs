@@ -209,8 +209,8 @@ fn read_topic_rule(
         .ok()?;
     let words = fields.iter().filter(|(name, _)| **name != "pattern");
     let words = words.map(|(name, (text, _))| match (*name, text.as_str()) {
-        ("presence", "true") => "presence=on".to_owned(),
-        ("presence", _) => "presence=off".to_owned(),
+        (name @ ("presence" | "time"), "true") => format!("{name}=on"),
+        (name @ ("presence" | "time"), _) => format!("{name}=off"),
         (name, text) => format!("{name}={text}"),
     });
     let words: Vec<_> = words.collect();

@@ -3,9 +3,9 @@
 //! ```text
 //!  fields:  u16 length of all that follows | field ...
 //!  field:   u8 what it is | u16 length | that many bytes
-//!  what it is:  1 event, 2 message id, 3 content type, 4 publisher, 5 tag, 6 time, 7 ttl
+//!  what it is:  1 event, 2 message id, 3 content type, 4 publisher, 5 tag, 6 time
 //!  a tag:   u8 length of its name | name | value
-//!  a time:  u64 milliseconds since 1970; a ttl: u64 milliseconds
+//!  a time:  u64 milliseconds since 1970
 //! ```
 //!
 //! Subscribers pass over fields that they do not know; one in a publish is refused.

@@ -116,7 +116,7 @@ fn with_form(histories: &Histories, text: &str, form_bytes: usize) -> Arc<Public
     let mut publication = Publication::new(Kind::Text, text.as_bytes(), 0);
     let topic = Topic::from_text("t").expect("a topic");
     let position = publication.position();
-    publication.place(topic, position, Some(histories.forms()));
+    publication.place(topic, position, Some(histories.forms()), false);
     publication.encoded(4, || vec![0; form_bytes].into());
     Arc::new(publication)
 }

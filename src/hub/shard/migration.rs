@@ -170,6 +170,7 @@ impl Shard {
         match (reactors.kept(), Kept::new(rule)) {
             (Some(kept), Some(_)) => {
                 kept.history = rule.history;
+                kept.shows_time = rule.time;
                 if rule.presence {
                     kept.presence.get_or_insert_with(Presence::default);
                 }
@@ -180,7 +181,10 @@ impl Shard {
             }
             (Some(kept), None) => match Reactors::of(std::mem::take(&mut kept.reactors)) {
                 Some(plain) => *reactors = plain,
-                None => kept.history = rule.history,
+                None => {
+                    kept.history = rule.history;
+                    kept.shows_time = false;
+                }
             },
             (None, None) => {}
         }
