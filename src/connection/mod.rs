@@ -65,6 +65,10 @@ use crate::protocol::{CloseCode, Decoder, Role};
 /// together.
 const SHUTDOWN_RETRY_MS: Range<u64> = 1000..5000;
 
+/// Answer to a request whose own was dropped.
+const ANSWER_LOST: &str =
+    "there was no room for the answer; whether the request was carried out is not known";
+
 /// No deadline.
 pub const NEVER_MS: u64 = u64::MAX;
 
@@ -298,22 +302,20 @@ impl Connection {
     /// Ends the connection for a reason that leaves no room to wait: what was queued and not begun is dropped, a
     /// WebSocket peer is told why, and nothing more is read for it than its Close; a request that has begun is refused.
     pub fn fail(&mut self, settings: &Settings, now_ms: u64, reason: CloseReason) {
-        let is_behind = !self.outbox.is_empty();
-        self.outbox.drop_unbegun();
+        // What found no room in the outbox is lost too.
+        let is_answer_lost = self.outbox.drop_unbegun() || reason.is_slow_consumer();
         self.unread = None;
         self.holds = 0;
-        if is_behind && matches!(self.phase, Phase::Http(_)) {
-            // An answer to what is unfinished would be taken for one of those that were dropped.
-            return self.linger(settings, now_ms, reason);
-        }
         let mut last = Vec::new();
         match &mut self.phase {
             Phase::Http(exchange) => {
+                // It is taken for the first answer that was dropped, so it must be true of that request too.
                 let words = match exchange.is_awaiting() {
+                    _ if is_answer_lost => ANSWER_LOST,
                     true => exchange.no_answer_in_time(),
                     false => reason.on_wire().1,
                 };
-                if !exchange.is_idle() {
+                if is_answer_lost || !exchange.is_idle() {
                     let refusal = Refusal::unavailable(words);
                     exchange.end_after_answer();
                     exchange.encode_refusal(&refusal, settings, &mut last);

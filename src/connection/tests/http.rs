@@ -200,17 +200,38 @@ fn what_does_not_fit_the_budget_is_refused_with_503() {
         .fail(&driver.settings, 0, CloseReason::OverBudget);
     assert!(driver.outbox().starts_with(b"HTTP/1.1 503 "));
     driver.assert_ending(Label::Closing, CloseReason::OverBudget);
-    let mut driver = Driver::new();
-    driver.queue(b"an answer before it", 3);
-    driver.feed(&GET[..9]);
-    driver
-        .connection
-        .fail(&driver.settings, 0, CloseReason::OverBudget);
-    assert_eq!(
-        driver.outbox(),
-        b"answer before it",
-        "none in the place of another"
-    );
+}
+
+/// Who lost answers is not left without one: it is told, for the first of them, that its fate is not known.
+#[test]
+fn dropped_answers_are_told() {
+    let of = |queued: &[&[u8]], begun: usize, input: &[u8], reason| {
+        let mut driver = Driver::new();
+        for (number, answer) in queued.iter().enumerate() {
+            driver.queue(answer, if number == 0 { begun } else { 0 });
+        }
+        driver.feed(input);
+        driver.connection.fail(&driver.settings, 0, reason);
+        driver.assert_ending(Label::Closing, reason);
+        String::from_utf8(driver.outbox()).expect("text")
+    };
+    let (budget, slow) = (CloseReason::OverBudget, CloseReason::SlowConsumerBytes);
+    let first: &[u8] = b"an answer before it";
+    for (queued, begun, input, reason, is_lost) in [
+        (&[first][..], 3, &GET[..9], budget, false),
+        (&[first, b"another"], 3, b"", budget, true),
+        (&[first], 0, b"", budget, true),
+        (&[first], 3, b"", slow, true),
+        (&[], 0, b"", slow, true),
+    ] {
+        let told = of(queued, begun, input, reason);
+        let rest = if begun > 0 { "answer before it" } else { "" };
+        let refusal = told.strip_prefix(rest).expect("what was begun is finished");
+        assert!(refusal.starts_with("HTTP/1.1 503 "), "{told}");
+        assert!(refusal.contains("Connection: close"), "{told}");
+        assert_eq!(refusal.contains("is not known"), is_lost, "{told}");
+    }
+    assert_eq!(of(&[first], 3, b"", budget), "answer before it");
 }
 
 #[test]
