@@ -1,6 +1,7 @@
 //! Peers that speak `umbel.v1`, `umbel.v1.bin` or the toy: many topics and patterns on one connection, commands in batches, and
 //! an account of what each answer must be.
 
+mod once;
 mod present;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +26,8 @@ enum Pending {
     Subscribe(Target, Start),
     Unsubscribe(Target),
     Publish(usize, bool),
+    /// One that reuses the key of another.
+    Misuse(usize),
     Presence(usize),
     Ping,
 }
@@ -52,6 +55,11 @@ pub struct Many {
     /// What it was subscribed to before it was cut off, and how far it had got.
     resume: Vec<(Target, Option<Place>)>,
     messages_sent: u32,
+    /// Each of its publishes has an idempotency key.
+    is_keyed: bool,
+    pub opened_ms: u64,
+    /// What it sends again, in order.
+    resend: Vec<usize>,
     /// What a probe was told: of each topic how many are present, and how many got a publish.
     pub probed: BTreeMap<usize, (Option<u64>, Option<u64>)>,
 }
@@ -113,7 +121,9 @@ impl Peer {
     pub(super) fn command(&mut self, around: &mut Surroundings<'_>) {
         let mut many = self.many.take().expect("it speaks umbel.v1");
         let mut batch = Vec::new();
-        if !many.resume.is_empty() {
+        if !many.resend.is_empty() {
+            self.send_again(&mut many, around);
+        } else if !many.resume.is_empty() {
             let count = match around.random.chance(50) {
                 true => 1,
                 false => many.resume.len(),
@@ -258,6 +268,9 @@ impl Peer {
         let (number, payload) = self.record(topic, true, key, around);
         let wants_receipt = around.random.chance(30);
         around.records.publishes[number].may_be_refused = wants_receipt;
+        if many.is_keyed {
+            return many.publish_once(number, wants_receipt, around);
+        }
         let is_named = wants_receipt || around.random.chance(70);
         let id = is_named.then(|| many.take_id(Pending::Publish(number, wants_receipt)));
         let text = String::from_utf8(payload).expect("as it was made");
@@ -275,6 +288,9 @@ impl Peer {
     }
 
     fn publish_binary(&mut self, many: &mut Many, around: &mut Surroundings<'_>) {
+        if many.is_keyed {
+            return self.publish_once_binary(many, around);
+        }
         let topic = around.random.below(around.topics);
         let key = *around.random.pick(KEYS);
         let (number, payload) = self.record(topic, true, key, around);
@@ -315,6 +331,9 @@ impl Peer {
                 place: None,
                 payload_bytes: 0,
                 may_be_refused: true,
+                once: None,
+                sent_ms: around.now_ms,
+                sendings: 1,
             };
             let (number, payload) = around.records.publish(publish, 20);
             let id = many.take_id(Pending::Publish(number, true));
@@ -411,15 +430,11 @@ impl Peer {
                 }
             }
             (Pending::Publish(number, wants_receipt), "published") => {
-                let place = parse_place(answer["position"].as_str().expect("a position"));
-                around.records.answer(number, place);
-                assert_eq!(wants_receipt, !answer["receipt"].is_null(), "{answer}");
-                if wants_receipt {
-                    let receipt = Receipt::parse(number, &answer["receipt"]);
-                    around.records.receipts.push(receipt);
-                    let topic = around.records.publishes[number].topic;
-                    many.probed.entry(topic).or_default().1 = Some(receipt.matched);
-                }
+                many.take_published(number, wants_receipt, answer, around);
+            }
+            // The key it took was forgotten, or never known.
+            (Pending::Misuse(number), "published") => {
+                many.take_published(number, false, answer, around);
             }
             (Pending::Presence(topic), "presence") => {
                 many.take_list(self.id, topic, answer, around);
@@ -556,6 +571,14 @@ impl Many {
                 assert!(!around.records.rules[*topic].presence, "{answer}");
             }
             (Pending::Publish(number, _), "unavailable") => around.records.refuse(*number),
+            (Pending::Publish(number, _), "fate_unknown") => {
+                assert!(around.records.publishes[*number].once.is_some(), "{answer}");
+                around.records.refuse(*number);
+            }
+            (
+                Pending::Misuse(number),
+                "unavailable" | "fate_unknown" | "idempotency_key_reused",
+            ) => around.records.refuse(*number),
             (Pending::Subscribe(..) | Pending::Presence(_), "unavailable") => {}
             _ => panic!("{answer} to {pending:?}"),
         }

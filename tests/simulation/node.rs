@@ -119,7 +119,7 @@ pub struct Node {
 
 impl Node {
     /// The node that takes this turn, from 1.
-    pub fn new(plan: &Plan, run: u64) -> Node {
+    pub fn new(plan: &Plan, run: u64, now_ms: u64) -> Node {
         let (limits, reactors, shards) = (&plan.limits, plan.reactors, plan.shards);
         let echo = Arc::new(CountedEcho::default());
         let (mut mailboxes, mut parts) = (Vec::new(), Vec::new());
@@ -145,11 +145,14 @@ impl Node {
             commands_max: limits.commands_max,
             bytes_max: limits.command_bytes_max,
         };
+        let mut shard_settings = settings.shard_settings();
+        // A node that begins later knows nothing of what came before.
+        shard_settings.keys.since_us = now_ms * 1000;
         let (shards, work) = Shards::new(
             &epochs,
             outlets.collect(),
             queue,
-            &settings.shard_settings(),
+            &shard_settings,
             plan.inline,
         );
         let metrics = Arc::new(Metrics::new(reactors, &settings.dialects.labels()));
@@ -352,7 +355,9 @@ impl Node {
         }
         let metrics = &self.shared.metrics;
         assert_eq!(self.shared.shards.queued(), 0);
-        assert_eq!(self.shared.shards.counts().topics, 0, "topics are left");
+        let counts = self.shared.shards.counts();
+        assert_eq!(counts.topics, 0, "topics are left");
+        assert_eq!(counts.idempotency_bytes, 0, "idempotency keys are left");
         assert_eq!(metrics.connection_count(), 0);
         assert_eq!(metrics.sum(|reactor| &reactor.topics), 0);
         assert_eq!(metrics.sum(|reactor| &reactor.outbox_bytes), 0);

@@ -119,7 +119,8 @@ impl Peer {
             slowness_ms: if slow { random.within(1, 120) } else { 0 },
             view: None,
             start: Start::Now,
-            many: (kind == Kind::Many).then(|| Box::new(Many::new(*random.pick(TONGUES)))),
+            many: (kind == Kind::Many)
+                .then(|| Box::new(Many::new(*random.pick(TONGUES)).keyed(random.chance(40)))),
             subscribes: false,
             is_succeeded: false,
             requests: VecDeque::new(),
@@ -243,7 +244,12 @@ impl Peer {
                 self.is_open = true;
                 self.begin_view(&response, around);
             }
-            (_, 101) => self.is_open = true,
+            (_, 101) => {
+                self.is_open = true;
+                if let Some(many) = &mut self.many {
+                    many.opened_ms = around.now_ms;
+                }
+            }
             (Kind::Rogue(_), _) => {}
             (_, 503) => self.closes = true,
             (_, 408) if self.is_excused(around.link) => self.closes = true,

@@ -75,9 +75,9 @@ impl Plan {
         }
     }
 
-    /// The node that takes this turn, from 1.
-    pub fn node(&self, run: u64) -> Node {
-        Node::new(self, run)
+    /// The node that takes this turn, from 1, at this moment.
+    pub fn node(&self, run: u64, now_ms: u64) -> Node {
+        Node::new(self, run, now_ms)
     }
 }
 
@@ -123,6 +123,8 @@ fn limits(random: &mut Random) -> Limits {
     limits.subscription_steps_per_tick_max = *random.pick(&[1, 1, 256]);
     limits.work_per_tick_max = *random.pick(&[1, 1, 100, 2048]);
     limits.receipts_max = *random.pick(&[1, 100]);
+    limits.idempotency_age_ms = *random.pick(&[60, 60_000, 60_000]);
+    limits.idempotency_bytes_max = *random.pick(&[300, 1 << 20, 1 << 20]);
     limits.presence_writes_per_second_max = *random.pick(&[2, 20, 20_000]);
     limits.presence_max = *random.pick(&[1, 2, 100]);
     limits

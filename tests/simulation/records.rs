@@ -17,6 +17,8 @@ pub enum Fate {
     Answered,
     /// Refused: it must not be seen.
     Refused,
+    /// Refused when it was sent again: what became of it before is not known.
+    Unsure,
 }
 
 #[derive(Debug)]
@@ -32,6 +34,12 @@ pub struct Publish {
     pub payload_bytes: usize,
     /// It may have been refused by an answer that did not come.
     pub may_be_refused: bool,
+    /// It has an idempotency key: that of this publish.
+    pub once: Option<usize>,
+    /// When it was first sent.
+    pub sent_ms: u64,
+    /// How often it was sent, by its key.
+    pub sendings: u32,
 }
 
 /// What a publisher was told of all subscribers.
@@ -71,6 +79,15 @@ fn padding(number: usize, place: usize) -> u8 {
     b'#' + ((mixed >> 32) % 57) as u8
 }
 
+/// The payload of a publish, padded to `len`.
+fn payload(number: usize, len: usize) -> Vec<u8> {
+    let mut payload = format!("{number}:").into_bytes();
+    while payload.len() < len {
+        payload.push(padding(number, payload.len()));
+    }
+    payload
+}
+
 #[derive(Default)]
 pub struct Records {
     pub publishes: Vec<Publish>,
@@ -87,6 +104,8 @@ pub struct Records {
     pub outbox_bytes_max: usize,
     /// The histories of all topics together are not bounded any further.
     pub keeps_all_histories: bool,
+    /// Idempotency keys are remembered for longer than a run.
+    pub keeps_keys: bool,
 }
 
 impl Records {
@@ -101,13 +120,16 @@ impl Records {
     /// A new publish; its payload, padded to `len`.
     pub fn publish(&mut self, mut publish: Publish, len: usize) -> (usize, Vec<u8>) {
         let number = self.publishes.len();
-        let mut payload = format!("{number}:").into_bytes();
-        while payload.len() < len {
-            payload.push(padding(number, payload.len()));
-        }
+        let payload = payload(number, len);
         publish.payload_bytes = payload.len();
         self.publishes.push(publish);
         (number, payload)
+    }
+
+    /// The text of a publish, to be sent again.
+    pub fn text(&self, number: usize) -> String {
+        let payload = payload(number, self.publishes[number].payload_bytes);
+        String::from_utf8(payload).expect("as it was made")
     }
 
     /// The last publish to a topic before the server is told to end; its payload.
@@ -122,6 +144,9 @@ impl Records {
             place: None,
             payload_bytes: 0,
             may_be_refused: false,
+            once: None,
+            sent_ms: 0,
+            sendings: 1,
         };
         let (number, payload) = self.publish(publish, FAREWELL_BYTES);
         self.farewells.push(number);
@@ -150,6 +175,12 @@ impl Records {
     /// A publisher was told that its publish is none.
     pub fn refuse(&mut self, number: usize) {
         let publish = &mut self.publishes[number];
+        if publish.sendings > 1 {
+            if publish.fate == Fate::Sent {
+                publish.fate = Fate::Unsure;
+            }
+            return;
+        }
         assert_eq!(
             publish.place, None,
             "{number} is refused, and was published"
@@ -209,7 +240,8 @@ impl Records {
                 }
                 let is_owed = |number: &&usize| {
                     let publish = &self.publishes[**number];
-                    let is_unsure = publish.may_be_refused && publish.fate == Fate::Sent;
+                    let is_unsure = publish.may_be_refused && publish.fate == Fate::Sent
+                        || publish.fate == Fate::Unsure;
                     !is_unsure || seen.contains(number)
                 };
                 let sent: Vec<usize> = sent[&key].iter().filter(is_owed).copied().collect();

@@ -188,6 +188,9 @@ impl Peer {
             place: None,
             payload_bytes: 0,
             may_be_refused: !by_websocket,
+            once: None,
+            sent_ms: around.now_ms,
+            sendings: 1,
         };
         around.records.publish(publish, len)
     }
@@ -215,16 +218,26 @@ impl Peer {
         if around.random.chance(30) {
             head.push_str("Umbel-Receipt: true\r\n");
         }
+        // Twice at once, so that it has to be found out which is the first.
+        let is_doubled = around.records.keeps_keys && around.random.chance(15);
+        if is_doubled {
+            let publish = &mut around.records.publishes[number];
+            (publish.once, publish.sendings) = (Some(number), 2);
+            head.push_str(&format!("Idempotency-Key: k{number}\r\n"));
+            around.cover.add("request that is sent twice", 1);
+        }
         let rest = match around.random.below(4) {
             0 => format!("Transfer-Encoding: chunked\r\n\r\n{len:x}\r\n{text}\r\n0\r\n\r\n"),
             1 => format!("Expect: 100-continue\r\nContent-Length: {len}\r\n\r\n{text}"),
             _ => format!("Content-Length: {len}\r\n\r\n{text}"),
         };
-        self.outgoing.extend(format!("{head}{rest}").into_bytes());
-        self.requests.push_back(Request {
-            publishes: vec![number],
-            many: false,
-        });
+        for _ in 0..1 + u8::from(is_doubled) {
+            self.outgoing.extend(format!("{head}{rest}").into_bytes());
+            self.requests.push_back(Request {
+                publishes: vec![number],
+                many: false,
+            });
+        }
     }
 
     fn request_lines(&mut self, around: &mut Surroundings<'_>) {

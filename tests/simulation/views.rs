@@ -283,7 +283,7 @@ impl Records {
                 let is_sure = match publish.fate {
                     Fate::Answered => true,
                     Fate::Sent => publish.by_websocket && is_open(publish.publisher),
-                    Fate::Refused => false,
+                    Fate::Refused | Fate::Unsure => false,
                 };
                 if view.target.matches(publish.topic) && is_later && is_sure {
                     checked += 1;

@@ -91,10 +91,9 @@ impl World {
         let plan = Plan::new(&mut random);
         let (limits, rules) = (plan.limits.clone(), plan.rules.clone());
         let mut cover = Cover::default();
-        let inline = plan.inline;
-        cover.add(if inline { "inline" } else { "by workers" }, 1);
+        cover.add(if plan.inline { "inline" } else { "by workers" }, 1);
         World {
-            node: plan.node(1),
+            node: plan.node(1, 0),
             plan,
             dies_ms: random
                 .chance(25)
@@ -112,6 +111,7 @@ impl World {
                 recovery_bytes_max: limits.recovery_bytes_max,
                 outbox_bytes_max: limits.outbox_bytes_max,
                 keeps_all_histories: limits.history_bytes_total_max > 1 << 20,
+                keeps_keys: limits.idempotency_age_ms > 10_000,
                 ..Records::new(rules)
             },
             cover,
@@ -128,7 +128,7 @@ impl World {
     /// The same run, in which some of the reactors' wakes are lost.
     pub fn losing_wakes(mut self, wakes: Wakes) -> World {
         self.plan.wakes = wakes;
-        self.node = self.plan.node(1);
+        self.node = self.plan.node(1, 0);
         self
     }
 
@@ -439,7 +439,8 @@ impl World {
                         Target::Pattern(_) => (target, None),
                     });
                     next.left += 2;
-                    next.many = Some(Box::new(Many::continuing(many.tongue, resume.collect())));
+                    let more = Many::continuing(many.tongue, resume.collect());
+                    next.many = Some(Box::new(more.resending(many, &self.records)));
                 }
                 _ => continue,
             }
@@ -454,7 +455,7 @@ impl World {
         self.count_node();
         self.node.die(&self.links);
         self.deaths += 1;
-        self.node = self.plan.node(1 + self.deaths);
+        self.node = self.plan.node(1 + self.deaths, self.now_ms);
         self.cover.add("restart", 1);
     }
 
@@ -500,8 +501,8 @@ impl World {
         let (mut by_topic, mut by_pattern) = (0, 0);
         for index in self.node.subscribers() {
             let peer = &self.peers[index];
-            let is_one = peer.subscribes || peer.view.is_some();
-            by_topic += u64::from(is_one && peer.topic == topic);
+            let is_here = peer.topic == topic && (peer.subscribes || peer.view.is_some());
+            by_topic += u64::from(is_here);
             for (target, _) in peer.many.iter().flat_map(|many| many.subscriptions()) {
                 match target {
                     Target::Topic(of) => by_topic += u64::from(of == topic),

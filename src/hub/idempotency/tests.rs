@@ -166,6 +166,19 @@ fn repetition_of_what_may_be_forgotten_is_not_carried_out() {
     );
 }
 
+/// A command may wait until another has let its key go.
+#[test]
+fn repetition_that_waited_too_long_is_not_carried_out() {
+    let mut keys = roomy();
+    let key = key(publisher(1), "k", "x");
+    assert_eq!(publish(&mut keys, &key, 0), Outcome::Placed);
+    keys.expire(AGE_US, 32);
+    let again = key.sent_before(0);
+    assert_eq!(keys.begin(&again, AGE_US - 1).0, Outcome::FateUnknown);
+    assert_eq!(keys.begin(&key, 0).0, Outcome::FateUnknown);
+    assert_eq!(keys.begin(&key, 1).0, Outcome::Placed);
+}
+
 #[test]
 fn room_is_given_back_with_age_and_with_the_shard() {
     let mut keys = roomy();
