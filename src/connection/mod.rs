@@ -302,8 +302,9 @@ impl Connection {
     /// Ends the connection for a reason that leaves no room to wait: what was queued and not begun is dropped, a
     /// WebSocket peer is told why, and nothing more is read for it than its Close; a request that has begun is refused.
     pub fn fail(&mut self, settings: &Settings, now_ms: u64, reason: CloseReason) {
-        // What found no room in the outbox is lost too.
-        let is_answer_lost = self.outbox.drop_unbegun() || reason.is_slow_consumer();
+        // What found no room in the outbox is lost too. And another request may be on its way behind what is there.
+        let is_answer_lost = !self.outbox.is_empty() || reason.is_slow_consumer();
+        self.outbox.drop_unbegun();
         self.unread = None;
         self.holds = 0;
         let mut last = Vec::new();

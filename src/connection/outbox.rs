@@ -281,14 +281,10 @@ impl Outbox {
     }
 
     /// Forgets all that was not begun: what stays is the front segment if part of it is written, for a frame that was
-    /// begun must be finished. False: there was nothing to forget.
-    pub fn drop_unbegun(&mut self) -> bool {
-        let Some(queue) = &mut self.queue else {
-            return false;
-        };
-        let begun = usize::from(queue.is_front_begun());
-        let has_dropped = queue.segments.len() > begun;
-        queue.segments.truncate(begun);
+    /// begun must be finished.
+    pub fn drop_unbegun(&mut self) {
+        let Some(queue) = &mut self.queue else { return };
+        queue.segments.truncate(usize::from(queue.is_front_begun()));
         queue.marks = None;
         queue.ping = None;
         match queue.segments.front() {
@@ -297,7 +293,6 @@ impl Outbox {
             }
             None => self.queue = None,
         }
-        has_dropped
     }
 
     /// Counts the age of what is queued from now on.
