@@ -60,15 +60,19 @@ impl Poster {
         }
     }
 
-    /// Posts one body and gives the body of the answer.
+    /// Posts one body and gives the body of the answer. `header`: one of this request alone.
     ///
     /// # Errors
     /// When the server answers with anything but 2xx; for 503 only after as many retries as are allowed.
-    pub fn post(&mut self, body: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
+    pub fn post(
+        &mut self,
+        body: &[u8],
+        header: Option<(&str, &str)>,
+    ) -> Result<Vec<u8>, Box<dyn Error>> {
         let mut retries = 0;
         loop {
             let response = self
-                .post_once(body)
+                .post_once(body, header)
                 .map_err(|error| format!("{}: {error}", self.url))?;
             match response.status {
                 200..=299 => return Ok(response.body),
@@ -88,13 +92,21 @@ impl Poster {
         }
     }
 
-    fn post_once(&mut self, body: &[u8]) -> Result<Response, Box<dyn Error>> {
+    fn post_once(
+        &mut self,
+        body: &[u8],
+        header: Option<(&str, &str)>,
+    ) -> Result<Response, Box<dyn Error>> {
         let mut stream = match self.stream.take().filter(is_alive) {
             Some(stream) => stream,
             None => connect_tcp(&self.url)?,
         };
         stream.set_read_timeout(Some(TICK))?;
-        let head = format!("{}Content-Length: {}\r\n\r\n", self.head, body.len());
+        let line = header.map_or(String::new(), |(name, value)| {
+            format!("{name}: {value}\r\n")
+        });
+        let (head, len) = (&self.head, body.len());
+        let head = format!("{head}{line}Content-Length: {len}\r\n\r\n");
         let sent = stream
             .write_all(&[head.as_bytes(), body].concat())
             .map_err(|error| lost(&error));

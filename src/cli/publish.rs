@@ -67,27 +67,10 @@ pub fn command() -> Command {
                 .long("whole")
                 .action(ArgAction::SetTrue)
                 .help("With `-`: all of standard input is one message"),
-            Arg::new("key")
-                .long("key")
+            Arg::new("idempotency-key")
+                .long("idempotency-key")
                 .value_name("KEY")
-                .help("What the message is about: for slow readers of a topic that keeps the latest, it replaces those of the same key that wait"),
-            Arg::new("event")
-                .long("event")
-                .value_name("NAME")
-                .help("A name of what the message tells: the type of the event on an event stream"),
-            Arg::new("id")
-                .long("id")
-                .value_name("ID")
-                .help("A name of your own for the message, for subscribers; it is no position"),
-            Arg::new("content-type")
-                .long("content-type")
-                .value_name("TYPE")
-                .help("What the message is, as in application/json"),
-            Arg::new("tag")
-                .long("tag")
-                .value_name("NAME=TEXT")
-                .action(ArgAction::Append)
-                .help("A tag of the message; may be repeated"),
+                .help("Publish once, however often it is sent with this key: the server remembers it for a minute. With `-`, each line has KEY.N, N being its number"),
             Arg::new("receipt")
                 .long("receipt")
                 .action(ArgAction::SetTrue)
@@ -101,7 +84,35 @@ pub fn command() -> Command {
                 .value_parser(count(0..=u32::MAX.into(), ""))
                 .help("How often a message that http:// answers with 503 is sent again, each time after its Retry-After [default: 10]"),
         ])
+        .args(field_arguments())
         .args(peer_arguments())
+}
+
+/// Arguments of the fields that a message has.
+fn field_arguments() -> [Arg; 5] {
+    [
+        Arg::new("key")
+            .long("key")
+            .value_name("KEY")
+            .help("What the message is about: for slow readers of a topic that keeps the latest, it replaces those of the same key that wait"),
+        Arg::new("event")
+            .long("event")
+            .value_name("NAME")
+            .help("A name of what the message tells: the type of the event on an event stream"),
+        Arg::new("id")
+            .long("id")
+            .value_name("ID")
+            .help("A name of your own for the message, for subscribers; it is no position"),
+        Arg::new("content-type")
+            .long("content-type")
+            .value_name("TYPE")
+            .help("What the message is, as in application/json"),
+        Arg::new("tag")
+            .long("tag")
+            .value_name("NAME=TEXT")
+            .action(ArgAction::Append)
+            .help("A tag of the message; may be repeated"),
+    ]
 }
 
 /// Publishes until there is nothing more.
@@ -205,9 +216,20 @@ fn post(matches: &ArgMatches, url: &Url, input: Input) -> Result<(), Box<dyn Err
     }
     let retries: u64 = *matches.get_one("retries").expect("it has a default");
     let mut poster = Poster::new(url, &headers, retries as u32);
+    let once = given("idempotency-key");
+    if once.is_some_and(|key| !is_header("Idempotency-Key", key)) {
+        return Err("--idempotency-key: it holds no control characters".into());
+    }
+    let (is_numbered, mut number) = (matches!(input, Input::Lines), 0_u64);
     let is_printed = wants_receipt || matches.get_flag("verbose");
     let mut post = |message: &[u8]| {
-        let answer = poster.post(message)?;
+        number += 1;
+        let key = once.map(|key| match is_numbered {
+            true => format!("{key}.{number}"),
+            false => key.to_owned(),
+        });
+        let header = key.as_deref().map(|key| ("Idempotency-Key", key));
+        let answer = poster.post(message, header)?;
         if is_printed {
             println_bytes(answer.trim_ascii())?;
         }
@@ -224,7 +246,7 @@ fn post(matches: &ArgMatches, url: &Url, input: Input) -> Result<(), Box<dyn Err
 fn send(matches: &ArgMatches, url: &Url, input: Input) -> Result<(), Box<dyn Error>> {
     let fields = FIELD_FLAGS.into_iter().map(|(flag, _)| flag);
     let mut flags = fields
-        .chain(["tag"])
+        .chain(["tag", "idempotency-key"])
         .filter(|flag| matches.contains_id(flag));
     let receipt = matches.get_flag("receipt").then_some("receipt");
     if let Some(flag) = receipt.or_else(|| flags.next()) {

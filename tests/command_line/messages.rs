@@ -46,6 +46,35 @@ fn http(server: &Server, topic: &str) -> String {
 }
 
 #[test]
+fn pub_publishes_once_with_idempotency_key() {
+    let server = Server::start(&[]);
+    let url = http(&server, "news");
+    let publish = |lines: &str| {
+        let mut command = umbel(&["pub", &url, "-", "--idempotency-key", "k", "--verbose"]);
+        let (_, out, _) = run_with_input(&mut command, lines.as_bytes());
+        let answers = out
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        answers
+            .map(|it| (it["offset"].clone(), it["duplicate"] == true))
+            .collect::<Vec<_>>()
+    };
+    let first = publish("a\nb\n");
+    assert!(
+        first.iter().all(|(_, is_duplicate)| !is_duplicate),
+        "{first:?}"
+    );
+    // The same file once more, with a line behind what was taken.
+    let again = publish("a\nb\nc\n");
+    let known: Vec<_> = again
+        .iter()
+        .map(|(_, is_duplicate)| *is_duplicate)
+        .collect();
+    assert_eq!(known, [true, true, false], "{again:?}");
+    assert_eq!((&again[0].0, &again[1].0), (&first[0].0, &first[1].0));
+}
+
+#[test]
 fn sub_prints_lines_until_count() {
     let server = Server::start(&[]);
     let url = ws(&server, "news");

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use umbel::internals::topic::SlowConsumer;
 
 use super::peer::{Peer, Surroundings};
-use super::records::{Fate, Publish, Receipt};
+use super::records::{Fate, Publish};
 use super::topics::{
     PATTERN_COUNT, Place, TOPICS, Target, parse_place, pattern_number, place_text, topic_number,
 };
