@@ -11,7 +11,7 @@ use umbel::internals::connection::Stream as EndlessAnswer;
 use umbel::internals::connection::event::ExtraHeaders;
 use umbel::internals::connection::{
     Admission, Answer, Awaited, CloseReason, Connection, Endpoint, Event, Hold, Inflation,
-    Purpose, ReadBody, Reply, Settings, Upgrade,
+    PublishAnswer, Purpose, ReadBody, Reply, Settings, Upgrade,
 };
 use umbel::internals::dialect::{Dialects, Encoding, Entrance, JoinedAt};
 use umbel::internals::http::refusal::Refusal;
@@ -207,7 +207,7 @@ impl Driver {
                     let (settings, out) = (&self.settings, &mut self.outcome.out);
                     let line = b"{}".to_vec();
                     self.connection
-                        .handle_line(settings, self.now_ms, sequence, line, out);
+                        .handle_line(settings, self.now_ms, sequence, PublishAnswer::placed(line), out);
                 }
                 let (settings, out) = (&self.settings, &mut self.outcome.out);
                 if self.connection.joining_encoding().is_some() {
