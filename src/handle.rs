@@ -13,11 +13,18 @@ use crate::shared::brought::BroughtCommand;
 use crate::shared::{Lifecycle, Shared};
 use crate::worker::Shards;
 
+mod inside;
 mod publishing;
+mod queries;
 mod receipts;
 mod reload;
 
+pub use inside::{
+    Delivery, QUEUE_BYTES_MAX, QUEUE_MAX, ReceivedPublication, SubscribeError, SubscribeOptions,
+    Subscription, SubscriptionEnd, WhenFull,
+};
 pub use publishing::{PendingReceipt, PublishError, ReceiptError};
+pub use queries::{History, Presence, PresentMember, QueryError, TopicInfo};
 use receipts::OpenReceipts;
 pub use reload::{ReloadError, Reloaded};
 
@@ -140,6 +147,7 @@ impl Handle {
         self.advance(Lifecycle::Stopping);
         self.shared.shards.forget_all();
         self.receipts.close_all();
+        self.shared.inside.close();
     }
 
     fn advance(&self, lifecycle: Lifecycle) {

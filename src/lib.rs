@@ -74,6 +74,7 @@ pub mod handler;
 mod hash_index;
 mod http;
 mod hub;
+mod inside;
 mod metrics;
 mod net;
 mod protocol;
@@ -113,6 +114,12 @@ pub use error::Error;
 pub use handle::{
     Counts, Handle, PendingReceipt, PublishError, ReceiptError, ReloadError, Reloaded,
 };
+pub use handle::{
+    Delivery, ReceivedPublication, SubscribeError, SubscribeOptions, Subscription, SubscriptionEnd,
+    WhenFull,
+};
+pub use handle::{History, Presence, PresentMember, QueryError, TopicInfo};
+pub use handle::{QUEUE_BYTES_MAX, QUEUE_MAX};
 pub use handler::{CloseCode, CloseReason, ConnectionId, Handler, Message, Peer, PeerHandle};
 pub use handler::{PeerError, Publishing, Request, Response, Route, SubscriptionEvent};
 pub use hub::{Position, PositionError, PublishOptions, Report};

@@ -19,6 +19,7 @@ use crate::error::Error;
 use crate::handle::{Handle, Running};
 use crate::handler::Hooks;
 use crate::hub::ReactorId;
+use crate::inside::Inside;
 use crate::metrics::Metrics;
 use crate::net;
 use crate::net::balance::{Balance, Wake};
@@ -100,10 +101,12 @@ impl<'a> Assembly<'a> {
             &settings.shard_settings(),
             config.inline_shards,
         );
+        let (inside, shards) = Inside::beside(shards);
         let metrics = Arc::new(Metrics::new(reactors, &settings.dialects.labels()));
         let shared = Shared {
             settings: Arc::new(settings),
-            shards: Arc::new(shards),
+            shards,
+            inside,
             authority: Arc::new(authority),
             origins: Arc::new(rights.origins),
             hosts: Arc::new(rights.hosts),

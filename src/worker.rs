@@ -58,6 +58,8 @@ pub struct QueueLimits {
 pub struct Shards {
     cells: Box<[Cell]>,
     outlets: Box<[Box<dyn Outlet>]>,
+    /// For subscriptions of the program itself.
+    inside: Option<Box<dyn Outlet>>,
     shard_map: ShardMap,
     bytes_max: usize,
     /// Room for idempotency keys.
@@ -191,6 +193,7 @@ impl Shards {
             tick_visits: outlets.iter().map(|_| TickVisits::default()).collect(),
             patterns: SharedPatterns::new(),
             outlets: outlets.into(),
+            inside: None,
             shard_map: ShardMap::Random(RandomState::new()),
             keys: Arc::clone(&settings.keys.budget),
             bytes_max: limits.bytes_max,
@@ -204,6 +207,13 @@ impl Shards {
     #[must_use]
     pub fn repeatable(mut self) -> Shards {
         self.shard_map = ShardMap::Fixed(BuildHasherDefault::default());
+        self
+    }
+
+    /// These shards with an outlet for [`ReactorId::INSIDE`], the program's own subscriptions.
+    #[must_use]
+    pub fn with_inside(mut self, outlet: Box<dyn Outlet>) -> Shards {
+        self.inside = Some(outlet);
         self
     }
 
@@ -400,7 +410,8 @@ impl Shards {
             let (run, has_room) = self.drain(cell, &mut state, from);
             drop(state);
             if has_room && cell.turned_away.swap(false, Ordering::SeqCst) {
-                self.outlets.iter().for_each(|outlet| outlet.wake());
+                let outlets = self.outlets.iter().chain(&self.inside);
+                outlets.for_each(|outlet| outlet.wake());
             }
             // Pairs with the fences of those who come: either this sees what for, or they find the lock free.
             fence(Ordering::SeqCst);
@@ -448,7 +459,10 @@ impl Shards {
     /// Hands effects over; false if an outlet is full.
     fn send(&self, cell: &Cell, state: &mut State, from: Option<ReactorId>) -> bool {
         while let Some(effect) = state.unsent.pop_front() {
-            let outlet = &self.outlets[usize::from(effect.reactor().0)];
+            let outlet = self.outlets.get(usize::from(effect.reactor().0));
+            let Some(outlet) = outlet.or(self.inside.as_ref()) else {
+                continue;
+            };
             let Err(effect) = outlet.offer(effect, from) else {
                 continue;
             };

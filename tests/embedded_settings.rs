@@ -138,13 +138,20 @@ fn positions_are_read_as_written() {
     assert!(error.to_string().contains("epoch:offset"));
 }
 
+/// Compiles if each of the types has `Debug`.
+macro_rules! have_debug {
+    ($($type:ty),+ $(,)?) => {{
+        fn check<T: Debug>() {}
+        $(check::<$type>();)+
+    }};
+}
+
 #[test]
 fn public_types_have_debug() {
-    fn check<T: Debug>() {}
-    macro_rules! check_all {
-        ($($type:ty),+ $(,)?) => { $(check::<$type>();)+ };
-    }
-    check_all!(
+    have_debug!(
+        handler::ConnectionIdError,
+        handler::Echo,
+        handler::PeerFull,
         umbel::Access,
         umbel::AccessRequest<'_>,
         umbel::Action<'_>,
@@ -157,9 +164,11 @@ fn public_types_have_debug() {
         umbel::ConnectionId,
         umbel::Counts,
         umbel::Deflate,
+        umbel::Delivery,
         umbel::Denied,
         umbel::Error,
         umbel::Handle,
+        umbel::History,
         umbel::HistoryLimits,
         umbel::HostError,
         umbel::HostList,
@@ -172,25 +181,44 @@ fn public_types_have_debug() {
         umbel::Origins,
         umbel::Pattern,
         umbel::PatternError,
+    );
+}
+
+#[test]
+fn more_public_types_have_debug() {
+    have_debug!(
         umbel::Peer<'_>,
+        umbel::PeerError,
+        umbel::PeerHandle,
         umbel::PendingReceipt,
         umbel::Position,
         umbel::PositionError,
+        umbel::Presence,
+        umbel::PresentMember,
         umbel::ProtocolError,
         umbel::PublishError,
         umbel::PublishOptions,
+        umbel::Publishing<'_>,
+        umbel::QueryError,
+        umbel::ReceiptError,
+        umbel::ReceivedPublication,
         umbel::ReloadError,
         umbel::Reloaded,
-        umbel::ReceiptError,
         umbel::Report,
+        umbel::Request<'_>,
+        umbel::Response,
         umbel::RunningServer,
         umbel::Server,
         umbel::SlowConsumer,
+        umbel::SubscribeError,
+        umbel::SubscribeOptions,
+        umbel::Subscription,
+        umbel::SubscriptionEnd,
+        umbel::SubscriptionEvent<'_>,
         umbel::Surface,
+        umbel::TopicInfo,
         umbel::TopicRule,
         umbel::TopicRuleError,
-        handler::ConnectionIdError,
-        handler::Echo,
-        handler::PeerFull,
+        umbel::WhenFull,
     );
 }

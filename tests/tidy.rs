@@ -29,6 +29,7 @@ const FLOORS: &[&[&str]] = &[
     &["compression"],
     &["auth", "connection"],
     &["handler", "metrics", "route"],
+    &["inside"],
     &["fanout", "shared"],
     &["endpoint"],
     &["application"],

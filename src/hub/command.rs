@@ -13,6 +13,11 @@ use crate::topic::Topic;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ReactorId(pub u16);
 
+impl ReactorId {
+    /// Stands for the program that embeds the server, where that subscribes.
+    pub const INSIDE: ReactorId = ReactorId(u16::MAX);
+}
+
 /// A topic or a pattern, as a place in one reactor's table. It spares the reactor a hash of the name for each
 /// publication. The generation tells a place from a later use of the same place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -339,7 +339,9 @@ impl Shard {
         };
         let place = self.subscribe(&topic, (reactor, local));
         let state = self.topics.get_mut(place);
-        if let Some(kept) = state.and_then(|state| state.reactors.kept())
+        // The program itself is nobody's company.
+        if reactor != ReactorId::INSIDE
+            && let Some(kept) = state.and_then(|state| state.reactors.kept())
             && let Some(presence) = &mut kept.presence
             && let Some(member) = presence.join(member, self.presence_max)
         {

@@ -10,6 +10,7 @@ use crate::auth::Authority;
 use crate::config::{Hosts, Origins, Surface};
 use crate::connection::Settings;
 use crate::handler::{Handler, Hooks, Route};
+use crate::inside::Inside;
 use crate::metrics::Metrics;
 use crate::worker::Shards;
 use brought::CommandQueues;
@@ -117,6 +118,8 @@ pub struct Shared {
     pub subprotocols: Arc<[Box<str>]>,
     /// Own endpoints.
     pub routes: Arc<[OwnEndpoint]>,
+    /// Subscriptions of the program.
+    pub inside: Arc<Inside>,
     /// The program's hooks.
     pub hooks: Hooks,
     /// The listeners, each at its number.

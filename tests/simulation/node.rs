@@ -164,6 +164,7 @@ impl Node {
             hosts: Arc::new(Hosts::Any),
             subprotocols: Arc::new([]),
             routes: Arc::new([OwnEndpoint::handler("/echo", Forward(Arc::clone(&echo)))]),
+            inside: Arc::default(),
             hooks: Hooks::default(),
             listeners: Arc::new([]),
             metrics,

@@ -120,6 +120,7 @@ pub fn shared_by(settings: Settings, outlets: Vec<Box<dyn Outlet>>) -> Shared {
         hosts: Arc::new(Hosts::Any),
         subprotocols: Arc::new([]),
         routes: Arc::new([OwnEndpoint::handler("/echo", Echo)]),
+        inside: Arc::default(),
         hooks: Hooks::default(),
         listeners: Arc::new([]),
         metrics,

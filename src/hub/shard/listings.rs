@@ -28,12 +28,14 @@ impl Shard {
                 next = (place < places_end).then_some(place);
             }
         }
-        let mut has_subscribers = Vec::new();
+        let (mut has_subscribers, mut is_inside) = (Vec::new(), false);
         for listed in &topics {
-            self.mark_reactors(listed.place, &mut has_subscribers);
+            is_inside |= self.mark_reactors(listed.place, &mut has_subscribers);
         }
+        let inside = is_inside.then_some(ReactorId::INSIDE);
         let reactors = has_subscribers.iter().zip(0..);
         let reactors = reactors.filter_map(|(has, number)| has.then_some(ReactorId(number)));
+        let reactors = reactors.chain(inside);
         let listing = Listing::new(asker, connection, topics, next, reactors);
         Effect::Listed {
             listing: Box::new(listing),
@@ -65,17 +67,23 @@ impl Shard {
         })
     }
 
-    /// Notes the reactors with subscribers of a topic, by their numbers.
-    fn mark_reactors(&self, place: u32, marks: &mut Vec<bool>) {
+    /// Notes the reactors with subscribers of a topic, by their numbers. True: the program subscribes to it too.
+    fn mark_reactors(&self, place: u32, marks: &mut Vec<bool>) -> bool {
         let Some((_, state)) = self.topics.get(place) else {
-            return;
+            return false;
         };
+        let mut is_inside = false;
         state.reactors.for_each(|reactor, _| {
+            if reactor == ReactorId::INSIDE {
+                is_inside = true;
+                return;
+            }
             let number = usize::from(reactor.0);
             if marks.len() <= number {
                 marks.resize(number + 1, false);
             }
             marks[number] = true;
         });
+        is_inside
     }
 }

@@ -1,0 +1,367 @@
+//! Subscriptions inside the process, and a program's questions about topics.
+
+mod support;
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
+use std::time::Duration;
+
+use support::PATIENCE;
+use support::embedded::{builder, config};
+use support::peers::{EventStream, WebSocket};
+use support::umbel_v1::Peer as ManyTopics;
+use support::wait_until;
+use umbel::{
+    Builder, Delivery, Handle, Message, Position, PublishError, PublishOptions, QueryError,
+    ReceivedPublication, RunningServer, Server, SubscribeError, SubscribeOptions, Subscription,
+    SubscriptionEnd, WhenFull,
+};
+
+const NOW: SubscribeOptions = SubscribeOptions::new();
+
+fn spawn(builder: Builder) -> RunningServer {
+    let server = builder.bind().expect("a free port");
+    server.spawn().expect("a thread")
+}
+
+fn with_rule(rule: &str) -> Builder {
+    builder().topic_rule(rule.parse().expect("a rule"))
+}
+
+fn publish(handle: &Handle, topic: &str, text: &str) {
+    while handle.publish(topic, Message::Text(text)) == Err(PublishError::Full) {
+        thread::yield_now();
+    }
+}
+
+fn next(subscription: &mut Subscription) -> Delivery {
+    let next = subscription.next_timeout(PATIENCE).expect("it goes on");
+    next.expect("something comes")
+}
+
+fn publication(subscription: &mut Subscription) -> ReceivedPublication {
+    match next(subscription) {
+        Delivery::Publication(publication) => publication,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn text(subscription: &mut Subscription) -> String {
+    match publication(subscription).message() {
+        Message::Text(text) => text.to_owned(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn began(subscription: &mut Subscription) -> (Option<Position>, Option<bool>) {
+    match next(subscription) {
+        Delivery::Began {
+            position,
+            recovered,
+            ..
+        } => (position, recovered),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn publications_of_all_ways_in() {
+    let server = spawn(builder());
+    let handle = server.handle();
+    let mut inside = handle.subscribe("a", NOW).expect("room");
+    let (position, recovered) = began(&mut inside);
+    assert_eq!(
+        (position.expect("of the topic").offset, recovered),
+        (0, None)
+    );
+    let mut outside = WebSocket::open(server.local_addr(), "/ws/a");
+    outside.send_text("by a peer");
+    assert_eq!(text(&mut inside), "by a peer");
+    let options = PublishOptions::new()
+        .key("k")
+        .event("e")
+        .id("i")
+        .tag("x", "y");
+    let (options, receipt) = options.with_receipt();
+    let published = handle.publish_with("a", Message::Text("by the program"), options);
+    published.expect("room");
+    let got = publication(&mut inside);
+    assert_eq!((got.topic(), got.position().offset), ("a", 2));
+    assert_eq!(
+        (got.key(), got.event(), got.id()),
+        (Some("k"), Some("e"), Some("i"))
+    );
+    assert_eq!(got.tags().collect::<Vec<_>>(), [("x", "y")]);
+    assert_eq!(got.message(), Message::Text("by the program"));
+    // The program counts in receipts like everybody else.
+    let report = receipt.wait(PATIENCE).expect("it is written");
+    assert_eq!((report.matched, report.written), (2, 2));
+    assert!(matches!(inside.try_next(), Ok(None)));
+    // Two of one topic share what the hub knows of them; each ends by itself.
+    let mut second = handle.subscribe("a", NOW).expect("room");
+    began(&mut second);
+    drop(inside);
+    publish(&handle, "a", "once more");
+    assert_eq!(text(&mut second), "once more");
+    drop(second);
+    drop(outside);
+    wait_until("nothing keeps the topic", || {
+        handle.topics(10, PATIENCE).expect("an answer").is_empty()
+    });
+}
+
+#[test]
+fn since_is_the_same_contract() {
+    let server = spawn(with_rule("log/** history=5"));
+    let handle = server.handle();
+    for number in 1..=10 {
+        publish(&handle, "log/a", &number.to_string());
+    }
+    let mut all = handle.subscribe("log/a", NOW.last(3)).expect("room");
+    let position = began(&mut all).0.expect("of the topic");
+    assert_eq!(position.offset, 10);
+    assert_eq!([(); 3].map(|()| text(&mut all)), ["8", "9", "10"]);
+    let at = |offset| Position { offset, ..position };
+    let mut since = handle.subscribe("log/a", NOW.since(at(7))).expect("room");
+    assert_eq!(began(&mut since), (Some(at(10)), Some(true)));
+    assert_eq!([(); 3].map(|()| text(&mut since)), ["8", "9", "10"]);
+    let mut lost = handle.subscribe("log/a", NOW.since(at(2))).expect("room");
+    assert_eq!(began(&mut lost), (Some(at(10)), Some(false)));
+    publish(&handle, "log/a", "11");
+    for subscription in [&mut all, &mut since, &mut lost] {
+        assert_eq!(text(subscription), "11");
+    }
+}
+
+/// History and what is live come without a hole, while others publish, whichever threads run the shards.
+#[test]
+fn no_hole_between_history_and_live() {
+    for inline in [true, false] {
+        let mut config = config();
+        config.inline_shards = inline;
+        let rule = "log/** history=100000".parse().expect("a rule");
+        let server = spawn(Server::builder().config(config).topic_rule(rule));
+        let publishers: Vec<_> = (0..2)
+            .map(|_| {
+                let handle = server.handle();
+                thread::spawn(move || (0..2000).for_each(|_| publish(&handle, "log/a", "x")))
+            })
+            .collect();
+        let options = NOW.last(100_000).queue_max(100_000);
+        let readers: Vec<_> = (0..20)
+            .map(|_| server.handle().subscribe("log/a", options).expect("room"))
+            .collect();
+        for publisher in publishers {
+            publisher.join().expect("no panic");
+        }
+        for mut reader in readers {
+            began(&mut reader);
+            for offset in 1..=4000 {
+                assert_eq!(publication(&mut reader).position().offset, offset);
+            }
+        }
+    }
+}
+
+#[test]
+fn pattern_matches_topics() {
+    let server = spawn(builder());
+    let handle = server.handle();
+    let mut inside = handle.subscribe_pattern("a/*", NOW).expect("room");
+    assert_eq!(began(&mut inside), (None, None));
+    for topic in ["a/1", "b/1", "a/2", "a/2/3"] {
+        publish(&handle, topic, topic);
+    }
+    assert_eq!(
+        (text(&mut inside), text(&mut inside)),
+        ("a/1".into(), "a/2".into())
+    );
+    assert!(matches!(inside.try_next(), Ok(None)));
+    drop(inside);
+    let metrics = handle.metrics();
+    assert!(metrics.contains("umbel_hub_patterns 0"), "{metrics}");
+    let refused = handle.subscribe_pattern("a/*", NOW.last(1));
+    assert_eq!(refused.err(), Some(SubscribeError::PatternHasNoPosition));
+    let refused = handle.subscribe("", NOW).err();
+    assert!(
+        matches!(refused, Some(SubscribeError::Invalid(_))),
+        "{refused:?}"
+    );
+}
+
+/// Nobody takes anything, and the shard goes on all the same: others get everything.
+#[test]
+fn slow_program_never_stalls_the_shard() {
+    let server = spawn(builder());
+    let handle = server.handle();
+    let mut gaps = handle.subscribe("a", NOW.queue_max(10)).expect("room");
+    let options = NOW.queue_max(10).when_full(WhenFull::End);
+    let mut ends = handle.subscribe("a", options).expect("room");
+    let mut stream = EventStream::open(server.local_addr(), "/sse/a");
+    for number in 0..500 {
+        publish(&handle, "a", &number.to_string());
+        assert_eq!(stream.data(), number.to_string());
+    }
+    began(&mut gaps);
+    assert!(matches!(next(&mut gaps), Delivery::Gap { missed: 490, .. }));
+    for number in 490..500 {
+        assert_eq!(text(&mut gaps), number.to_string());
+    }
+    publish(&handle, "a", "and on");
+    assert_eq!(text(&mut gaps), "and on");
+    began(&mut ends);
+    for number in 0..10 {
+        assert_eq!(text(&mut ends), number.to_string());
+    }
+    let end = ends.next_timeout(PATIENCE).err();
+    assert_eq!(end, Some(SubscriptionEnd::SlowConsumer));
+    // By bytes as well, of which one always fits.
+    let mut few = handle
+        .subscribe("a", NOW.queue_bytes_max(100))
+        .expect("room");
+    publish(&handle, "a", &"x".repeat(1000));
+    publish(&handle, "a", "y");
+    began(&mut few);
+    assert!(matches!(next(&mut few), Delivery::Gap { missed: 1, .. }));
+    assert_eq!(text(&mut few), "y");
+}
+
+#[test]
+fn end_of_the_server_ends_subscriptions() {
+    let server = spawn(builder());
+    let handle = server.handle();
+    let mut inside = handle.subscribe("a", NOW).expect("room");
+    began(&mut inside);
+    let waiting = thread::spawn(move || {
+        let next = inside.next_timeout(PATIENCE);
+        (next.err(), inside.try_next().err())
+    });
+    thread::sleep(Duration::from_millis(20));
+    server.shutdown().expect("nothing failed");
+    let ended = Some(SubscriptionEnd::Closed);
+    assert_eq!(waiting.join().expect("no panic"), (ended, ended));
+    let refused = handle.subscribe("a", NOW).err();
+    assert_eq!(refused, Some(SubscribeError::Closed));
+    let asked = handle.topics(1, PATIENCE);
+    assert_eq!(asked, Err(QueryError::Closed));
+}
+
+/// Polls a future on this thread, which is parked in between.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(thread::Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(value) => return value,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
+
+#[test]
+fn task_waits_without_a_thread() {
+    let server = spawn(builder());
+    let handle = server.handle();
+    let mut inside = handle.subscribe("a", NOW).expect("room");
+    let publisher = thread::spawn(move || {
+        for number in 0..100 {
+            publish(&handle, "a", &number.to_string());
+            thread::sleep(Duration::from_micros(100));
+        }
+    });
+    block_on(async {
+        assert!(matches!(inside.next().await, Ok(Delivery::Began { .. })));
+        for number in 0..100 {
+            let Ok(Delivery::Publication(publication)) = inside.next().await else {
+                panic!("a publication comes");
+            };
+            let expected = number.to_string();
+            assert_eq!(publication.message(), Message::Text(&expected));
+        }
+    });
+    publisher.join().expect("no panic");
+    drop(server);
+    assert!(matches!(
+        block_on(inside.next()),
+        Err(SubscriptionEnd::Closed)
+    ));
+}
+
+#[test]
+fn topics_history_and_presence() {
+    let server = spawn(with_rule("room/** history=5 presence=on"));
+    let handle = server.handle();
+    let address = server.local_addr();
+    for number in 1..=7 {
+        publish(&handle, "room/a", &number.to_string());
+    }
+    let mut many: Vec<_> = ["ann", "bob"]
+        .map(|name| ManyTopics::open_at(address, &format!("/ws?info={name}"), "umbel.v1"))
+        .into();
+    for peer in &mut many {
+        peer.subscribe("room/a");
+    }
+    let raw = WebSocket::open(address, "/ws/plain");
+    let mut inside = handle.subscribe("room/a", NOW).expect("room");
+    began(&mut inside);
+    let mut topics = handle.topics(10, PATIENCE).expect("an answer");
+    topics.sort_by(|one, other| one.topic.cmp(&other.topic));
+    let shown: Vec<_> = topics
+        .iter()
+        .map(|it| (&*it.topic, it.position.offset, it.subscribers, it.present))
+        .collect();
+    assert_eq!(shown, [("plain", 0, 1, None), ("room/a", 7, 3, Some(2))]);
+    assert_eq!(topics[1].history.expect("by its rule").0, 5);
+    assert_eq!(handle.topics(1, PATIENCE).expect("an answer").len(), 1);
+    // The program is nobody's company.
+    let presence = handle.presence("room/a", PATIENCE).expect("an answer");
+    assert_eq!(presence.total, 2);
+    let mut infos: Vec<_> = presence.members.iter().map(|it| it.info.clone()).collect();
+    infos.sort();
+    assert_eq!(
+        infos,
+        [Some("\"ann\"".to_owned()), Some("\"bob\"".to_owned())]
+    );
+    let nobody = handle.presence("plain", PATIENCE).expect("an answer");
+    assert_eq!((nobody.total, nobody.members.len()), (0, 0));
+    let history = handle.history("room/a", NOW.last(3), PATIENCE);
+    let history = history.expect("an answer");
+    let offsets = |history: &umbel::History| -> Vec<u64> {
+        let publications = history.publications.iter();
+        publications.map(|it| it.position().offset).collect()
+    };
+    assert_eq!(
+        (offsets(&history), history.recovered),
+        (vec![5, 6, 7], None)
+    );
+    let since = Position {
+        offset: 6,
+        ..history.position
+    };
+    let history = handle.history("room/a", NOW.since(since), PATIENCE);
+    let history = history.expect("an answer");
+    assert_eq!(
+        (offsets(&history), history.recovered),
+        (vec![7], Some(true))
+    );
+    let error = handle.history("", NOW, PATIENCE).err();
+    assert!(
+        matches!(error, Some(QueryError::InvalidTopic(_))),
+        "{error:?}"
+    );
+    // Also what is listed for others counts the program.
+    let mut http = support::peers::Http::connect(address);
+    let listed = http.get("/topics/room/a");
+    let listed = String::from_utf8(listed.body).expect("JSON");
+    assert!(listed.contains("\"subscribers\":3"), "{listed}");
+    drop((many, raw));
+}
