@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 mod hooks;
 mod peer_handle;
@@ -113,6 +114,28 @@ pub trait Handler: Send + Sync + 'static {
     /// The connection is gone. Called once for each `open`.
     fn close(&self, connection: ConnectionId, reason: CloseReason) {
         let _ = (connection, reason);
+    }
+}
+
+impl<H: Handler + ?Sized> Handler for Arc<H> {
+    fn subprotocols(&self) -> &[&str] {
+        (**self).subprotocols()
+    }
+
+    fn open(&self, peer: &mut Peer<'_>, request: &Request<'_>) {
+        (**self).open(peer, request);
+    }
+
+    fn message(&self, peer: &mut Peer<'_>, message: Message<'_>) {
+        (**self).message(peer, message);
+    }
+
+    fn writable(&self, peer: &mut Peer<'_>) {
+        (**self).writable(peer);
+    }
+
+    fn close(&self, connection: ConnectionId, reason: CloseReason) {
+        (**self).close(connection, reason);
     }
 }
 

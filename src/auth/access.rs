@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::http::kept::HeadView;
 use crate::http::query::Query;
@@ -134,4 +135,10 @@ pub trait Authorizer: Send + Sync + 'static {
     /// # Errors
     /// Why it may not.
     fn authorize(&self, request: &AccessRequest<'_>) -> Result<(), Denied>;
+}
+
+impl<A: Authorizer + ?Sized> Authorizer for Arc<A> {
+    fn authorize(&self, request: &AccessRequest<'_>) -> Result<(), Denied> {
+        (**self).authorize(request)
+    }
 }

@@ -3,7 +3,7 @@
 //! To run a server: [deploy], [configuration], [access], [limits], [metrics], [shutdown], [security].
 //! To use one: [http], [command_line], [event_streams], [messages], [umbel.v1](crate::umbel_v1), [umbel_js], [history], [patterns],
 //! [presence], [slow_consumers], [compression].
-//! To embed it: [embed]. To measure it: [measure]. To work on it: [contributing], [source_map].
+//! To embed it: [embed], and [chat] as a whole program. To measure it: [measure]. To work on it: [contributing], [source_map].
 
 /// Declares the pages. Links by name lead to modules here, and to the files where the text is read as Markdown: of two
 /// definitions of a link the first one counts, and each file has its own at its end.
@@ -63,3 +63,8 @@ pages! {
     /// The JavaScript client.
     umbel_js = "umbel_js.md";
 }
+
+/// A chat with a login of its own and a kick: a whole program.
+///
+#[doc = concat!("```no_run\n", include_str!("chat.rs"), "```")]
+pub mod chat {}
