@@ -128,7 +128,7 @@ pub struct ReactorMetrics {
     pub command_errors: Cell,
     /// Publications that went from outboxes, the oldest first, to make room.
     pub dropped_oldest: Cell,
-    /// Publications replaced in outboxes by newer ones of the same key.
+    /// Publications replaced in outboxes. A newer one of the same key did it, or their time to live.
     pub replaced: Cell,
     /// Gauge: bytes in outboxes.
     pub outbox_bytes: Cell,

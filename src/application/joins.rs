@@ -7,13 +7,16 @@
 use super::{Application, ConnectionContext};
 use crate::connection::Hold;
 use crate::connection::outbox::SEGMENT_OVERHEAD_BYTES;
-use crate::dialect::{self, Dialects, Encoding, JoinedAt, Reply, Target};
+use crate::dialect::{self, Dialects, Encoding, Gaps, JoinedAt, Reply, Target};
 use crate::endpoint::hooks;
 use crate::fanout::subscribed::{Membership, SubscribedKind};
 use crate::handler::ConnectionId;
-use crate::hub::{Joined, Member};
+use crate::hub::{Joined, Member, Position, Publication};
 use crate::protocol::SERVER_HEADER_BYTES_MAX;
 use crate::topic::Topic;
+
+/// Bytes of a gap marker in a replay besides its topic, at most.
+const GAP_BYTES: usize = 192;
 
 impl Application {
     /// Carries out the hub's answer to a join: the topic's position, and the missed publications. Without a context the
@@ -82,8 +85,10 @@ impl Application {
         context: &mut ConnectionContext<'_>,
         place: u32,
         request: u32,
-        joined: Joined,
+        mut joined: Joined,
     ) -> bool {
+        // What waited in the mailbox may be over.
+        joined.publications.retain(|it| !it.is_expired(self.now_us));
         match context.subscribed.kind() {
             SubscribedKind::Many(_) if context.connection.takes_deliveries() => {
                 self.join_many(context, place, request, joined)
@@ -120,6 +125,7 @@ impl Application {
             position,
             recovered,
             publications,
+            ..
         } = fit(joined, dialects, encoding, room_bytes);
         let joined = JoinedAt {
             position,
@@ -190,19 +196,14 @@ impl Application {
         let reply_bytes = SERVER_HEADER_BYTES_MAX + encode_reply(joined.recovered, &[]).len();
         let room_bytes = settings.limits.outbox_bytes_max;
         let room_bytes = room_bytes.saturating_sub(held + reply_bytes);
-        let Joined {
-            recovered,
-            publications,
-            ..
-        } = fit(joined, dialects, encoding, room_bytes);
+        let joined = fit(joined, dialects, encoding, room_bytes);
+        let (recovered, publications) = (joined.recovered, &joined.publications);
         self.metrics.count_recovery(recovered, publications.len());
         let holds_replay = dialect.holds_replay();
         let in_reply = if holds_replay { &publications[..] } else { &[] };
         dialects.frame_message(encoding, &encode_reply(recovered, in_reply), out);
-        if !holds_replay {
-            for publication in &publications {
-                out.extend_from_slice(dialects.encode(encoding, publication));
-            }
+        if !holds_replay && let Target::Topic(topic) = &target {
+            write_replay(out, dialects, encoding, topic, &joined);
         }
         true
     }
@@ -250,14 +251,64 @@ impl Application {
     }
 }
 
+/// Writes a replay. Where publications are left out of it whose time to live is over, a gap marker stands, in dialects that
+/// have one.
+fn write_replay(
+    out: &mut Vec<u8>,
+    dialects: &Dialects,
+    encoding: Encoding,
+    topic: &Topic,
+    joined: &Joined,
+) {
+    let encode_gap = match dialects.get(encoding).gaps() {
+        Gaps::Shown(encode_gap) => Some(encode_gap),
+        Gaps::Unseen | Gaps::Fatal => None,
+    };
+    // Without a position nobody expects anything before the first.
+    let first = joined.publications.first();
+    let first = first.map(|first| first.position().offset);
+    let mut next = joined.after.map(|after| after + 1).or(first);
+    let epoch = joined.position.epoch;
+    let mut tell_gap = |out: &mut Vec<u8>, end: u64| {
+        let start = next.replace(end + 1);
+        if let (Some(start), Some(encode_gap)) = (start, encode_gap)
+            && start < end
+        {
+            let at = |offset| Position { epoch, offset };
+            out.extend_from_slice(&encode_gap(topic, None, at(start), at(end - 1)));
+        }
+    };
+    for publication in &joined.publications {
+        tell_gap(out, publication.position().offset);
+        out.extend_from_slice(dialects.encode(encoding, publication));
+    }
+    if joined.after.is_some() || first.is_some() {
+        tell_gap(out, joined.position.offset + 1);
+    }
+}
+
+/// Bytes of a topic's name, of which escapes in a marker make at most six times as many.
+fn name_bytes(publication: &Publication) -> usize {
+    publication.topic().map_or(0, |topic| topic.as_str().len())
+}
+
 /// What of a replay fits so many bytes in the asker's dialect. Who asked for all since a position gets all of it or is
 /// told that it is not recovered; who asked for the last ones gets the newest that fit.
 fn fit(mut joined: Joined, dialects: &Dialects, encoding: Encoding, room_bytes: usize) -> Joined {
     let mut bytes_left = room_bytes;
     let newest_first = joined.publications.iter().rev();
+    let mut above = joined.position.offset + 1;
     let fitting = newest_first
         .take_while(|next| {
-            let left = bytes_left.checked_sub(dialects.encode(encoding, next).len());
+            let frame_bytes = dialects.encode(encoding, next).len();
+            let offset = next.position().offset;
+            let has_gap = std::mem::replace(&mut above, offset) > offset + 1;
+            let gap_bytes = if has_gap {
+                GAP_BYTES + 6 * name_bytes(next)
+            } else {
+                0
+            };
+            let left = bytes_left.checked_sub(frame_bytes + gap_bytes);
             bytes_left = left.unwrap_or(0);
             left.is_some()
         })
@@ -265,6 +316,7 @@ fn fit(mut joined: Joined, dialects: &Dialects, encoding: Encoding, room_bytes: 
     let missing = joined.publications.len() - fitting;
     if missing > 0 && joined.recovered.is_some() {
         joined.recovered = Some(false);
+        joined.after = None;
         joined.publications.clear();
     } else {
         joined.publications.drain(..missing);

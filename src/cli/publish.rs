@@ -71,6 +71,10 @@ pub fn command() -> Command {
                 .long("idempotency-key")
                 .value_name("KEY")
                 .help("Publish once, however often it is sent with this key: the server remembers it for a minute. With `-`, each line has KEY.N, N being its number"),
+            Arg::new("ttl-ms")
+                .long("ttl-ms")
+                .value_name("MS")
+                .help("How long the message is of use: after that it is in no history"),
             Arg::new("receipt")
                 .long("receipt")
                 .action(ArgAction::SetTrue)
@@ -166,11 +170,12 @@ fn check_place(url: &Url) -> Result<(), String> {
 }
 
 /// Flags of fields, and the header of each.
-const FIELD_FLAGS: [(&str, &str); 4] = [
+const FIELD_FLAGS: [(&str, &str); 5] = [
     ("key", "Umbel-Key"),
     ("event", "Umbel-Event"),
     ("id", "Umbel-Id"),
     ("content-type", "Content-Type"),
+    ("ttl-ms", "Umbel-Ttl-Ms"),
 ];
 
 /// The header of each tag, and its value.

@@ -133,6 +133,22 @@ impl Outbox {
         }
     }
 
+    /// Drops publications whose time to live is over. They are those that may go and are not begun; gaps say which, where
+    /// their rule has gaps. Gives the ping to answer if nothing waits any more.
+    pub fn expire_ttl(&mut self, now_ms: u64) -> (Dropped, Option<Box<[u8]>>) {
+        let Some(queue) = &mut self.queue else {
+            return Default::default();
+        };
+        let dropped = queue.expire_ttl(now_ms);
+        queue.advance_marks();
+        if cfg!(debug_assertions) {
+            queue.invariants();
+        }
+        let is_empty = queue.segments.is_empty();
+        let ended = if is_empty { self.queue.take() } else { None };
+        (dropped, ended.and_then(|queue| queue.ping))
+    }
+
     /// Queues a segment whose first `written` bytes the kernel already took. If there is no room, publications that may
     /// go to make some do.
     ///

@@ -208,6 +208,8 @@ export interface PublishOptions {
   contentType?: string;
   /** At most 16, with names of `a-z`, `0-9`, `_` and `-`. */
   tags?: { [name: string]: string };
+  /** How long it is of use, in milliseconds: after that it is in no history. */
+  ttlMs?: number;
   /** Whether to be answered only after the fan-out, with what became of it. */
   receipt?: boolean;
   /**

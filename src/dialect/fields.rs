@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 use super::{ErrorCode, Once};
 use crate::http::escape::escape;
 use crate::hub::idempotency::IDEMPOTENCY_KEY_BYTES_MAX;
-use crate::hub::options::check_key;
+use crate::hub::options::{check_key, parse_ttl_ms};
 use crate::hub::{FieldError, FieldLimits, Kind, PublishOptions, Tag};
 use crate::topic::Topic;
 
@@ -67,10 +67,11 @@ pub(crate) enum Field {
     MessageId,
     ContentType,
     Tags,
+    TtlMs,
 }
 
 impl Field {
-    const NAMES: [&'static str; 16] = [
+    const NAMES: [&'static str; 17] = [
         "type",
         "id",
         "topic",
@@ -87,6 +88,7 @@ impl Field {
         "message_id",
         "content_type",
         "tags",
+        "ttl_ms",
     ];
 
     fn name(self) -> &'static str {
@@ -196,6 +198,9 @@ impl<'a> Fields<'a> {
         }
         if let Some(tags) = self.take(Field::Tags) {
             options = options.tags(parse_tags(tags, limits)?);
+        }
+        if let Some(ttl_ms) = self.take(Field::TtlMs) {
+            options = options.ttl_ms(parse_ttl_ms(ttl_ms.get())?);
         }
         Ok(options)
     }

@@ -20,6 +20,8 @@ pub struct PublicationFields<'a> {
     pub tags: Cow<'a, [Tag]>,
     /// Moment of the publish, in milliseconds since 1970.
     pub time_ms: Option<u64>,
+    /// Time to live, in milliseconds. Publishers say it; subscribers are not told.
+    pub ttl_ms: Option<u64>,
 }
 
 impl<'a> PublicationFields<'a> {
@@ -37,6 +39,7 @@ impl<'a> PublicationFields<'a> {
     pub fn of_options(options: &'a PublishOptions) -> PublicationFields<'a> {
         PublicationFields {
             content_type: options.given_content_type(),
+            ttl_ms: options.extras().and_then(|extras| extras.ttl_ms),
             ..PublicationFields::default()
         }
         .with_extras(options.extras())
@@ -81,10 +84,12 @@ impl<'a> PublicationFields<'a> {
         if !self.tags.is_empty() {
             object = object.with("tags", |out| encode_tags(out, &self.tags));
         }
-        match self.time_ms {
-            Some(time_ms) => object.value("time", time_ms),
-            None => object,
+        for (name, number) in [("time", self.time_ms), ("ttl_ms", self.ttl_ms)] {
+            if let Some(number) = number {
+                object = object.value(name, number);
+            }
         }
+        object
     }
 }
 

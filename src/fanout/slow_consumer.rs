@@ -81,6 +81,7 @@ fn queue_each(
                     pattern: batch.pattern().cloned(),
                     position: publication.position(),
                     key: publication.key().cloned(),
+                    expires_ms: publication.expires_at_us().map(|end_us| end_us / 1000),
                     policy,
                     encode_gap,
                 };

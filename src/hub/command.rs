@@ -252,7 +252,9 @@ pub struct Joined {
     pub position: Position,
     /// Whether `publications` is all that was missed. None if no position was asked for. None if none was.
     pub recovered: Option<bool>,
-    /// The publications that were asked for, in order. It ends with the publication at `position`.
+    /// Offset after which was asked for all, if `recovered`.
+    pub after: Option<u64>,
+    /// The publications that were asked for and are not over, in order.
     pub publications: Vec<Arc<Publication>>,
 }
 

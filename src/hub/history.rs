@@ -7,8 +7,8 @@
 //! and may come back. It lives as long as publications since could be kept, and goes as a ring of its coldness goes.
 //!
 //! ```text
-//!  offsets of a topic:  1 2 3 4 5 6 7 8      a ring holds the newest ones, without a hole:
-//!                             [ 5 6 7 8 ]    the last one is the newest publication of the topic
+//!  offsets of a topic:  1 2 3 4 5 6 7 8      a ring holds the newest ones, but for those whose time to live is over:
+//!                             [ 5   7 8 ]    from `complete_from`, here 5, on nothing else is missing
 //! ```
 
 use std::collections::{BTreeSet, VecDeque};
@@ -40,6 +40,12 @@ pub(super) const HEAD_SLACK_US: u64 = 1_000_000;
 /// Stands for "no ring" where rings are linked.
 const NONE: u32 = u32::MAX;
 
+/// Stands for "no publication of its topic was kept yet".
+const NOTHING: u64 = u64::MAX;
+
+/// Publications that one [`Histories::expire`] looks at for their time to live. The rest waits for the next one.
+const TTL_LOOKS_MAX: usize = 65_536;
+
 /// How much is handed to one subscriber at once.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RecoveryLimits {
@@ -55,6 +61,10 @@ struct Ring {
     limits: HistoryLimits,
     publications: VecDeque<Arc<Publication>>,
     bytes: usize,
+    /// The first offset from which on everything is kept that is not over.
+    complete_from: u64,
+    /// The moment at which the first time to live of its publications is over, or earlier.
+    ttl_us: u64,
     /// The moment under which it stands in `expiries`: not after its oldest publication becomes too old.
     expiry_us: u64,
     /// It is kept until then even without publications.
@@ -115,8 +125,39 @@ impl Ring {
     fn next_expiry_us(&self) -> u64 {
         match self.publications.is_empty() {
             true => self.head_until_us,
-            false => self.oldest_expiry_us(),
+            false => self.oldest_expiry_us().min(self.ttl_us),
         }
+    }
+
+    /// Takes a publication in, which is the newest of its topic.
+    fn push(&mut self, publication: Arc<Publication>) {
+        if self.complete_from == NOTHING {
+            self.complete_from = publication.position().offset;
+        }
+        if let Some(end_us) = publication.expires_at_us() {
+            self.ttl_us = self.ttl_us.min(end_us);
+        }
+        self.publications.push_back(publication);
+    }
+
+    /// Lets go of publications whose time to live is over; gives their number and bytes.
+    fn sweep(&mut self, now_us: u64) -> (usize, usize) {
+        let (before, mut bytes) = (self.publications.len(), 0);
+        self.ttl_us = u64::MAX;
+        let next_us = &mut self.ttl_us;
+        self.publications.retain(|publication| {
+            let Some(end_us) = publication.expires_at_us() else {
+                return true;
+            };
+            let stays = end_us > now_us;
+            match stays {
+                true => *next_us = (*next_us).min(end_us),
+                false => bytes += publication.retained_bytes(),
+            }
+            stays
+        });
+        self.bytes -= bytes;
+        (before - self.publications.len(), bytes)
     }
 
     /// Takes the oldest publication out; gives its bytes.
@@ -126,6 +167,7 @@ impl Ring {
         };
         let bytes = oldest.retained_bytes();
         self.bytes -= bytes;
+        self.complete_from = oldest.position().offset + 1;
         let (len, capacity) = (self.publications.len(), self.publications.capacity());
         if capacity > PLACES_KEPT && len < capacity / 4 {
             self.publications.shrink_to(capacity / 2);
@@ -199,9 +241,9 @@ impl Histories {
         let id = match ring {
             Some(id) => {
                 let ring = &mut self.rings[id.0 as usize];
-                ring.publications.push_back(publication);
+                ring.push(publication);
                 ring.bytes += bytes;
-                if ring.publications.len() == 1 {
+                if ring.publications.len() == 1 || ring.ttl_us < ring.expiry_us {
                     self.schedule(id.0);
                 }
                 id
@@ -251,47 +293,65 @@ impl Histories {
         }
     }
 
-    /// Publications behind an offset, if all are kept and within the limits. `missed` says how many that must be.
-    pub fn newest_if_all(
+    /// Publications behind an offset. None if one that is not over is missing, or they exceed the limits.
+    pub fn all_after(
         &mut self,
         ring: RingId,
-        missed: u64,
+        offset: u64,
         limits: RecoveryLimits,
     ) -> Option<Vec<Arc<Publication>>> {
-        let missed = usize::try_from(missed).ok()?;
-        let newest = self.newest(ring, missed, limits);
-        (newest.len() == missed).then_some(newest)
+        let (newest, is_all) = self.newest_after(ring, offset, limits);
+        let ring = self.rings.get(ring.0 as usize)?;
+        (is_all && ring.complete_from <= offset.saturating_add(1)).then_some(newest)
     }
 
-    /// The last publications of a ring, as far as the limits allow.
-    pub fn newest(
+    /// The last publications of a ring behind an offset. Those that are over are left out. They are as many as the limits
+    /// allow; and it says whether these are all.
+    pub fn newest_after(
         &mut self,
         ring: RingId,
-        count: usize,
+        offset: u64,
         limits: RecoveryLimits,
-    ) -> Vec<Arc<Publication>> {
+    ) -> (Vec<Arc<Publication>>, bool) {
         if self.trim(ring.0) {
-            return Vec::new();
+            return (Vec::new(), false);
         }
         self.touch(ring.0);
         let publications = &self.rings[ring.0 as usize].publications;
-        let count = count.min(limits.publications_max);
-        let mut bytes_left = limits.bytes_max;
-        let fitting = publications.iter().rev().take(count).take_while(|next| {
+        let (now_us, mut bytes_left) = (self.now_us, limits.bytes_max);
+        let (mut newest, mut is_all) = (Vec::new(), true);
+        let behind = publications.iter().rev();
+        let behind = behind.take_while(|next| next.position().offset > offset);
+        for next in behind.filter(|next| !next.is_expired(now_us)) {
             let left = bytes_left.checked_sub(next.frame().len());
+            is_all = left.is_some() && newest.len() < limits.publications_max;
+            if !is_all {
+                break;
+            }
             bytes_left = left.unwrap_or(0);
-            left.is_some()
-        });
-        let first = publications.len() - fitting.count();
-        publications.range(first..).cloned().collect()
+            newest.push(Arc::clone(next));
+        }
+        newest.reverse();
+        (newest, is_all)
     }
 
-    /// Lets go of what is too old at this moment.
+    /// Lets go of what is too old at this moment, or over.
     pub fn expire(&mut self, now_us: u64) {
         self.now_us = self.now_us.max(now_us);
+        let mut looks_left = TTL_LOOKS_MAX;
         while let Some(&(expiry_us, ring)) = self.expiries.first() {
             if expiry_us > self.now_us {
                 break;
+            }
+            let entry = &mut self.rings[ring as usize];
+            if entry.ttl_us <= self.now_us {
+                if looks_left == 0 {
+                    break;
+                }
+                looks_left = looks_left.saturating_sub(entry.publications.len());
+                let (count, bytes) = entry.sweep(self.now_us);
+                self.publications -= count;
+                self.bytes -= bytes;
             }
             if self.trim(ring) {
                 continue;
@@ -373,13 +433,18 @@ impl Histories {
         let mut ring = Ring {
             topic,
             limits,
-            publications: publication.into_iter().collect(),
+            publications: VecDeque::new(),
             bytes,
+            complete_from: NOTHING,
+            ttl_us: u64::MAX,
             expiry_us: 0,
             head_until_us: 0,
             colder: NONE,
             hotter: NONE,
         };
+        if let Some(publication) = publication {
+            ring.push(publication);
+        }
         ring.expiry_us = ring.next_expiry_us();
         let expiry_us = ring.expiry_us;
         self.bytes += TOPIC_BYTES;

@@ -14,6 +14,12 @@ pub const KEY_BYTES_MAX: usize = 255;
 /// Bytes of a tag's name.
 const TAG_NAME_BYTES_MAX: usize = 32;
 
+/// The longest time to live: a year, as that of a history.
+pub const TTL_MS_MAX: u64 = 31_536_000_000;
+
+/// The times to live that there are.
+const TTL_RANGE: &str = "a time to live is from 1 to 31536000000 milliseconds";
+
 /// The content type of JSON.
 pub const JSON: &str = "application/json";
 
@@ -266,6 +272,28 @@ impl FieldLimits {
     }
 }
 
+/// The milliseconds of a time to live, from their digits.
+///
+/// # Errors
+/// When they are no number from 1 to [`TTL_MS_MAX`].
+pub fn parse_ttl_ms(digits: &str) -> Result<u64, FieldError> {
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+    let ttl_ms = digits.parse().ok().filter(|_| is_number);
+    let ttl_ms = ttl_ms.ok_or_else(|| error(TTL_RANGE))?;
+    check_ttl_ms(ttl_ms).map(|()| ttl_ms)
+}
+
+/// Whether so many milliseconds can be a time to live.
+///
+/// # Errors
+/// When they are none from 1 to [`TTL_MS_MAX`].
+pub fn check_ttl_ms(ttl_ms: u64) -> Result<(), FieldError> {
+    match (1..=TTL_MS_MAX).contains(&ttl_ms) {
+        true => Ok(()),
+        false => Err(error(TTL_RANGE)),
+    }
+}
+
 /// Whether a content type says that a message is JSON.
 pub fn is_json(content_type: &str) -> bool {
     let media_type = content_type.split(';').next().unwrap_or("").trim();
@@ -352,7 +380,9 @@ impl PublishOptions {
         self
     }
 
-    /// Sets the time to live, in milliseconds from the publish. After it the message is kept in no history.
+    /// Sets the time to live, in milliseconds from the publish: 1 to 31,536,000,000. After it the message is kept in no
+    /// history and recovered by nobody, and of what waits for slow consumers it goes where their topic's rule lets
+    /// publications go.
     #[must_use]
     pub fn ttl_ms(mut self, ttl_ms: u64) -> PublishOptions {
         self.extras_mut().ttl_ms = Some(ttl_ms);
@@ -428,6 +458,7 @@ impl PublishOptions {
         if let Some(content_type) = &extras.content_type {
             limits.check_content_type(content_type)?;
         }
+        extras.ttl_ms.map_or(Ok(()), check_ttl_ms)?;
         limits.check_tags(&extras.tags)
     }
 }

@@ -270,6 +270,20 @@ impl Publication {
         self.extras.as_deref()
     }
 
+    /// End of its time to live, in microseconds on the process's clock. None: it has no end.
+    pub fn expires_at_us(&self) -> Option<u64> {
+        let ttl_ms = self.extras.as_ref()?.ttl_ms?;
+        Some(
+            self.published_at_us
+                .saturating_add(ttl_ms.saturating_mul(1000)),
+        )
+    }
+
+    /// Whether its time to live is over.
+    pub fn is_expired(&self, now_us: u64) -> bool {
+        self.expires_at_us().is_some_and(|end_us| end_us <= now_us)
+    }
+
     /// Content type, where it says more than the kind.
     pub fn content_type(&self) -> Option<&str> {
         match self.is_json {

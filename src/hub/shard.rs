@@ -369,26 +369,30 @@ impl Shard {
         let (recovered, publications) = match start {
             Start::Now => (None, Vec::new()),
             Start::Last(count) => {
-                let newest = ring.map(|ring| histories.newest(ring, count as usize, limits));
+                let after = position.offset.saturating_sub(u64::from(count));
+                let newest = ring.map(|ring| histories.newest_after(ring, after, limits).0);
                 (None, newest.unwrap_or_default())
             }
             Start::Since(since) => {
                 let is_known = since.epoch == position.epoch && since.offset <= position.offset;
-                let missed = match is_known.then(|| position.offset - since.offset) {
-                    Some(0) => Some(Vec::new()),
-                    Some(missed) => {
-                        ring.and_then(|ring| histories.newest_if_all(ring, missed, limits))
-                    }
-                    None => None,
+                let missed = match (is_known, ring) {
+                    (true, _) if since.offset == position.offset => Some(Vec::new()),
+                    (true, Some(ring)) => histories.all_after(ring, since.offset, limits),
+                    _ => None,
                 };
                 (Some(missed.is_some()), missed.unwrap_or_default())
             }
         };
         // What was asked for may turn out to be too old.
         self.remove_emptied();
+        let after = match start {
+            Start::Since(since) if recovered == Some(true) => Some(since.offset),
+            _ => None,
+        };
         Joined {
             position,
             recovered,
+            after,
             publications,
         }
     }

@@ -89,7 +89,7 @@ pub(super) const COUNTERS: &[Described] = &[
     ),
     (
         "publications_replaced",
-        "Publications replaced for slow consumers by newer ones of the same key",
+        "Publications replaced for slow consumers by newer ones of the same key, or dropped for their time to live",
         |r| &r.replaced,
     ),
     (

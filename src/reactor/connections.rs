@@ -495,7 +495,7 @@ impl<T: ByteStream> Connections<T> {
             return out.clear();
         };
         let outcome = slot
-            .write_outbox(metrics, out)
+            .write_outbox(metrics, out, now_ms)
             .and_then(|()| slot.write_out(metrics, out, settings, now_ms));
         out.clear();
         if let Err(error) = outcome {

@@ -465,20 +465,23 @@ impl<T: ByteStream> Slot<T> {
         &mut self,
         metrics: &ReactorMetrics,
         out: &mut Vec<u8>,
+        now_ms: u64,
     ) -> io::Result<()> {
         while !self.connection.outbox.is_empty() && !self.flags.has(Flags::IS_BLOCKED) {
+            let (dropped, ping) = self.connection.outbox.expire_ttl(now_ms);
+            metrics.dropped_oldest.add(dropped.oldest as u64);
+            metrics.replaced.add(dropped.replaced as u64);
+            if self.connection.outbox.is_empty() {
+                self.put_pong(ping, out);
+                break;
+            }
             let mut pieces = [IoSlice::new(&[]); SEGMENTS_PER_WRITE];
             let count = self.connection.outbox.slices(&mut pieces);
             match self.transport.write_vectored(&pieces[..count]) {
                 Ok(written) => {
                     metrics.bytes_sent.add(written as u64);
-                    if let Some(ping) = self.connection.outbox.handle_written(written)
-                        && !self.connection.is_closing()
-                    {
-                        let mut pong = Vec::with_capacity(ping.len() + 2);
-                        encode_frame(&mut pong, Opcode::Pong, &ping, None);
-                        out.splice(..0, pong);
-                    }
+                    let ping = self.connection.outbox.handle_written(written);
+                    self.put_pong(ping, out);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.flags.set(Flags::IS_BLOCKED, true);
@@ -488,6 +491,17 @@ impl<T: ByteStream> Slot<T> {
             }
         }
         Ok(())
+    }
+
+    /// Puts the pong in front of `out` that waited for an empty outbox.
+    fn put_pong(&self, ping: Option<Box<[u8]>>, out: &mut Vec<u8>) {
+        if let Some(ping) = ping
+            && !self.connection.is_closing()
+        {
+            let mut pong = Vec::with_capacity(ping.len() + 2);
+            encode_frame(&mut pong, Opcode::Pong, &ping, None);
+            out.splice(..0, pong);
+        }
     }
 
     /// Queues what a write did not take, and counts what becomes of it.

@@ -7,6 +7,7 @@ use crate::dialect::check_idempotency_key;
 use crate::http::query::{POSITION_PARAMETERS, Query};
 use crate::http::refusal::Refusal;
 use crate::http::request::Head;
+use crate::hub::options::parse_ttl_ms;
 use crate::hub::{FieldLimits, Kind, Position, PublishOptions, Start};
 
 /// Headers of requests that pages of other origins may send, besides all whose names begin with `Umbel-`.
@@ -128,6 +129,12 @@ pub fn publish_options(
                 return twice();
             }
             options = options.id(text()?);
+        } else if name.eq_ignore_ascii_case("umbel-ttl-ms") {
+            if extras.is_some_and(|extras| extras.ttl_ms.is_some()) {
+                return twice();
+            }
+            let ttl_ms = parse_ttl_ms(text()?).map_err(|error| Refusal::bad_request(error.0))?;
+            options = options.ttl_ms(ttl_ms);
         } else if let Some(tag) = tag_of(name) {
             tags.push((tag.to_ascii_lowercase().into(), text()?.into()));
         }

@@ -37,6 +37,8 @@ pub struct Droppable {
     pub position: Position,
     /// Conflation key under [`SlowConsumer::Latest`]; None is a key as well.
     pub key: Option<Arc<str>>,
+    /// End of its time to live, in milliseconds.
+    pub expires_ms: Option<u64>,
     /// Rule by which it is dropped.
     pub policy: SlowConsumer,
     /// Encoder of a gap marker in its dialect. None: it cannot, so that [`SlowConsumer::DropOldest`] is
@@ -44,12 +46,15 @@ pub struct Droppable {
     pub encode_gap: Option<GapEncoder>,
 }
 
+// Its cost is counted.
+const _: () = assert!(size_of::<Droppable>() <= DROPPABLE_OVERHEAD_BYTES);
+
 /// Numbers of dropped publications.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dropped {
     /// Under [`SlowConsumer::DropOldest`]; gaps say which.
     pub oldest: usize,
-    /// Under [`SlowConsumer::Latest`], for a newer one.
+    /// Under [`SlowConsumer::Latest`], for a newer one or for their time to live.
     pub replaced: usize,
 }
 
@@ -157,6 +162,14 @@ impl Mark {
         }
     }
 
+    /// End of the time to live of the publication that it is.
+    fn expires_ms(&self) -> Option<u64> {
+        match self {
+            Mark::DropOldest(droppable, _) | Mark::Latest(droppable) => droppable.expires_ms,
+            _ => None,
+        }
+    }
+
     pub(super) fn overhead_bytes(&self) -> usize {
         match self {
             Mark::Shared | Mark::Own => SEGMENT_OVERHEAD_BYTES,
@@ -190,6 +203,8 @@ pub(super) struct Marks {
     counted: u64,
     /// Segments that are empty.
     empty: usize,
+    /// The moment at which the first time to live among them is over, or earlier.
+    ttl_ms: u64,
     /// Since when the kernel took nothing, as far as was looked. None: nobody had to look yet.
     stalled_ms: Option<u64>,
     /// The kernel took something since.
@@ -210,6 +225,7 @@ impl Marks {
             barrier: 0,
             counted: 1,
             empty: 0,
+            ttl_ms: u64::MAX,
             stalled_ms: None,
             has_progressed: false,
         }
@@ -221,6 +237,7 @@ impl Marks {
 
     fn push(&mut self, mark: Mark) {
         let number = self.first + self.marks.len() as u64;
+        self.ttl_ms = self.ttl_ms.min(mark.expires_ms().unwrap_or(u64::MAX));
         match &mark {
             Mark::Latest(latest) => {
                 let flow = Flow::of(latest, latest.key.clone());
@@ -356,19 +373,25 @@ impl Queue {
             return false;
         }
         let index = marks.index(number);
-        let mark = std::mem::replace(&mut marks.marks[index], Mark::Empty);
-        marks.empty += 1;
         marks.watch(now_ms);
-        let segment = std::mem::replace(
-            &mut self.segments[index].segment,
-            Segment::Own(Box::default()),
-        );
-        self.bytes -= segment.bytes().len() + mark.overhead_bytes();
+        self.take_out(index);
         if index == 0 {
             self.pop_front();
         }
         self.renumber_if_sparse();
         true
+    }
+
+    /// Leaves an empty segment in the place of one.
+    fn take_out(&mut self, index: usize) {
+        let Some(marks) = &mut self.marks else { return };
+        let mark = std::mem::replace(&mut marks.marks[index], Mark::Empty);
+        marks.empty += 1;
+        let segment = std::mem::replace(
+            &mut self.segments[index].segment,
+            Segment::Own(Box::default()),
+        );
+        self.bytes -= segment.bytes().len() + mark.overhead_bytes();
     }
 
     /// Drops the oldest publications that may go until there is room for `cost` more bytes, or none are left. Gives how
@@ -398,7 +421,7 @@ impl Queue {
         while let Some(index) = self.oldest_droppable()
             && is_due(self, index)
         {
-            self.drop_oldest(index, now_ms);
+            self.drop_oldest(index, true, now_ms);
             count += 1;
         }
         if count > 0 {
@@ -418,7 +441,8 @@ impl Queue {
         (index < marks.marks.len()).then_some(index)
     }
 
-    fn drop_oldest(&mut self, index: usize, now_ms: u64) {
+    /// Puts a gap in the place of a publication, or makes the one before it longer, if it may.
+    fn drop_oldest(&mut self, index: usize, may_lengthen: bool, now_ms: u64) {
         let is_begun = self.is_front_begun();
         let Some(marks) = &mut self.marks else { return };
         let mark = std::mem::replace(&mut marks.marks[index], Mark::Empty);
@@ -428,7 +452,7 @@ impl Queue {
         };
         let queued = &mut self.segments[index];
         self.bytes -= queued.segment.bytes().len() + overhead_bytes;
-        if let Some(gap) = marks.gap_before(&droppable, is_begun) {
+        if may_lengthen && let Some(gap) = marks.gap_before(&droppable, is_begun) {
             gap.to = droppable.position;
             gap.is_stale = true;
             queued.segment = Segment::Own(Box::default());
@@ -529,6 +553,8 @@ impl Queue {
         assert!(!marks.marks.front().is_some_and(is_empty));
     }
 }
+
+mod time_to_live;
 
 #[cfg(test)]
 mod tests;

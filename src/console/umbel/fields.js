@@ -3,7 +3,7 @@
 import { checkText } from "./messages.js";
 
 const JSON_TYPE = "application/json";
-const FIELD_TYPES = { event: 1, message_id: 2, content_type: 3, publisher: 4, tag: 5, time: 6 };
+const FIELD_TYPES = { event: 1, message_id: 2, content_type: 3, publisher: 4, tag: 5, time: 6, ttl_ms: 7 };
 const fieldsUtf8 = new TextEncoder();
 const fieldsParser = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
@@ -33,25 +33,35 @@ function parsedOr(text) {
 }
 
 /** The fields of a publish by their names on the wire. What is neither text nor bytes is JSON. */
-export function fieldsToSend(data, { event, id, contentType, tags }) {
+export function fieldsToSend(data, { event, id, contentType, tags, ttlMs }) {
   const isPlain = typeof data === "string" || data instanceof ArrayBuffer || ArrayBuffer.isView(data);
   const type = contentType ?? (isPlain ? undefined : JSON_TYPE);
-  const fields = { event, message_id: id, content_type: type, tags };
+  const fields = { event, message_id: id, content_type: type, tags, ttl_ms: ttlMs };
   for (const [name, value] of Object.entries(fields)) {
     if (value === undefined) delete fields[name];
+    else if (name === "ttl_ms") checkTtl(value);
     else if (name !== "tags") checkText(value, name);
   }
   for (const value of Object.values(tags ?? {})) if (value !== "") checkText(value, "a tag");
   return fields;
 }
 
+function checkTtl(ttlMs) {
+  if (!Number.isSafeInteger(ttlMs) || ttlMs < 1) throw new TypeError("ttlMs is a number of milliseconds");
+}
+
 /** The fields of a publish in the compact form, with their length; nothing where there are none. */
-export function encodeFields({ tags, ...texts }) {
+export function encodeFields({ tags, ttl_ms: ttlMs, ...texts }) {
   const lengthOf = (bytes) => [bytes.length >> 8, bytes.length & 0xff];
   const fieldOf = (type, bytes) => [type, ...lengthOf(bytes), ...bytes];
   const all = Object.entries(texts).flatMap(([name, text]) =>
     fieldOf(FIELD_TYPES[name], fieldsUtf8.encode(text)),
   );
+  if (ttlMs !== undefined) {
+    const bytes = new Uint8Array(8);
+    new DataView(bytes.buffer).setBigUint64(0, BigInt(ttlMs));
+    all.push(...fieldOf(FIELD_TYPES.ttl_ms, bytes));
+  }
   for (const [name, value] of Object.entries(tags ?? {})) {
     const bytes = fieldsUtf8.encode(name);
     all.push(...fieldOf(FIELD_TYPES.tag, [bytes.length, ...bytes, ...fieldsUtf8.encode(value)]));

@@ -3,15 +3,16 @@
 //! ```text
 //!  fields:  u16 length of all that follows | field ...
 //!  field:   u8 what it is | u16 length | that many bytes
-//!  what it is:  1 event, 2 message id, 3 content type, 4 publisher, 5 tag, 6 time
+//!  what it is:  1 event, 2 message id, 3 content type, 4 publisher, 5 tag, 6 time, 7 ttl
 //!  a tag:   u8 length of its name | name | value
-//!  a time:  u64 milliseconds since 1970
+//!  a time:  u64 milliseconds since 1970; a ttl: u64 milliseconds
 //! ```
 //!
 //! Subscribers pass over fields that they do not know; one in a publish is refused.
 
 use super::super::PublicationFields;
 use super::super::fields::Fault;
+use crate::hub::options::check_ttl_ms;
 use crate::hub::{FieldLimits, PublishOptions, Tag};
 use crate::protocol::parse_text;
 
@@ -21,6 +22,7 @@ const CONTENT_TYPE: u8 = 3;
 const PUBLISHER: u8 = 4;
 const TAG: u8 = 5;
 const TIME: u8 = 6;
+const TTL: u8 = 7;
 
 /// Appends the fields with their length in front. One that would exceed what the length can say is left out.
 pub fn encode_fields(out: &mut Vec<u8>, fields: &PublicationFields<'_>) {
@@ -46,8 +48,10 @@ pub fn encode_fields(out: &mut Vec<u8>, fields: &PublicationFields<'_>) {
             &[&name_len, name.as_bytes(), value.as_bytes()],
         );
     }
-    if let Some(time_ms) = fields.time_ms {
-        encode_field(out, start, TIME, &[&time_ms.to_be_bytes()]);
+    for (what, number) in [(TIME, fields.time_ms), (TTL, fields.ttl_ms)] {
+        if let Some(number) = number {
+            encode_field(out, start, what, &[&number.to_be_bytes()]);
+        }
     }
     let bytes = (out.len() - start - 2) as u16;
     out[start..start + 2].copy_from_slice(&bytes.to_be_bytes());
@@ -79,6 +83,7 @@ pub fn parse_fields<'a>(rest: &mut &'a [u8]) -> Option<PublicationFields<'a>> {
             PUBLISHER => fields.publisher = Some(text()?),
             TAG => tags.push(parse_tag(value)?),
             TIME => fields.time_ms = Some(u64::from_be_bytes(value.try_into().ok()?)),
+            TTL => fields.ttl_ms = Some(u64::from_be_bytes(value.try_into().ok()?)),
             _ => {}
         }
     }
@@ -102,7 +107,7 @@ pub fn take_options(
         let (what, value) = take_field(&mut each).ok_or_else(cut_short)?;
         let text = parse_text(value).map_err(|_| Fault::invalid("a field is not UTF-8"));
         options = match what {
-            EVENT | MESSAGE_ID | CONTENT_TYPE if seen & 1 << what != 0 => {
+            EVENT | MESSAGE_ID | CONTENT_TYPE | TTL if seen & 1 << what != 0 => {
                 return Err(Fault::invalid("a field stands twice"));
             }
             EVENT => {
@@ -126,6 +131,12 @@ pub fn take_options(
                 options
             }
             TAG => options,
+            TTL => {
+                let ttl_ms = value.try_into().map(u64::from_be_bytes);
+                let ttl_ms = ttl_ms.map_err(|_| Fault::invalid("a ttl has 8 bytes"))?;
+                check_ttl_ms(ttl_ms)?;
+                options.ttl_ms(ttl_ms)
+            }
             _ => return Err(Fault::invalid("there is a field that is not known")),
         };
         seen |= 1 << what;
@@ -171,6 +182,7 @@ mod tests {
             publisher: Some("anna"),
             tags: tags.clone().into(),
             time_ms: Some(1_700_000_000_123),
+            ttl_ms: Some(7),
         };
         let mut out = Vec::new();
         encode_fields(&mut out, &fields);
@@ -182,13 +194,15 @@ mod tests {
             .event("e")
             .id("i")
             .content_type("a/b")
-            .tags(tags);
+            .tags(tags)
+            .ttl_ms(9);
         let extras = options.extras().unwrap();
         let sent = PublicationFields {
             event: extras.event.as_deref(),
             message_id: extras.id.as_deref(),
             content_type: extras.content_type.as_deref(),
             tags: (&*extras.tags).into(),
+            ttl_ms: extras.ttl_ms,
             ..PublicationFields::default()
         };
         let mut out = Vec::new();

@@ -1,7 +1,9 @@
 //! Histories by themselves: what stays, what goes, and in which order.
 
+use std::cell::Cell;
+
 use super::*;
-use crate::hub::Kind;
+use crate::hub::{Kind, Position, PublishOptions};
 use crate::topic::Topic;
 
 const MANY: RecoveryLimits = RecoveryLimits {
@@ -15,8 +17,28 @@ const WIDE: HistoryLimits = HistoryLimits {
     age_max_ms: 1000,
 };
 
+thread_local! {
+    /// The offset of the newest publication of a test.
+    static OFFSET: Cell<u64> = const { Cell::new(0) };
+}
+
 fn publication(text: &str, at_us: u64) -> Arc<Publication> {
-    Arc::new(Publication::new(Kind::Text, text.as_bytes(), at_us))
+    placed(Publication::new(Kind::Text, text.as_bytes(), at_us))
+}
+
+/// One that is over after so many milliseconds.
+fn mortal(text: &str, at_us: u64, ttl_ms: u64) -> Arc<Publication> {
+    let options = PublishOptions::default().ttl_ms(ttl_ms);
+    placed(Publication::new(Kind::Text, text.as_bytes(), at_us).with_options(options))
+}
+
+/// Gives it the next offset.
+fn placed(mut publication: Publication) -> Arc<Publication> {
+    let offset = OFFSET.get() + 1;
+    OFFSET.set(offset);
+    let topic = Topic::from_text("t").expect("a topic");
+    publication.place(topic, Position { epoch: 1, offset }, None, false);
+    Arc::new(publication)
 }
 
 /// What one of [`publication`]'s costs.
@@ -25,8 +47,9 @@ fn cost() -> usize {
 }
 
 fn texts(histories: &mut Histories, ring: RingId, count: usize) -> String {
-    let newest = histories.newest(ring, count, MANY);
-    let texts = newest.iter().map(|next| next.payload().to_vec());
+    let (newest, _) = histories.newest_after(ring, 0, MANY);
+    let newest = newest.iter().skip(newest.len().saturating_sub(count));
+    let texts = newest.map(|next| next.payload().to_vec());
     String::from_utf8(texts.flatten().collect()).expect("text")
 }
 
@@ -115,7 +138,9 @@ fn the_coldest_ring_is_trimmed_first() {
 fn with_form(histories: &Histories, text: &str, form_bytes: usize) -> Arc<Publication> {
     let mut publication = Publication::new(Kind::Text, text.as_bytes(), 0);
     let topic = Topic::from_text("t").expect("a topic");
-    let position = publication.position();
+    let offset = OFFSET.get() + 1;
+    OFFSET.set(offset);
+    let position = Position { epoch: 1, offset };
     publication.place(topic, position, Some(histories.forms()), false);
     publication.encoded(4, || vec![0; form_bytes].into());
     Arc::new(publication)
@@ -169,6 +194,7 @@ fn recovery_hands_out_no_more_than_its_limits() {
     for text in ["b", "c"] {
         histories.push(Some(ring), 0, WIDE, publication(text, 0));
     }
+    let newest = OFFSET.get();
     let frame_bytes = publication("x", 0).frame().len();
     for limits in [
         RecoveryLimits {
@@ -180,13 +206,59 @@ fn recovery_hands_out_no_more_than_its_limits() {
             ..MANY
         },
     ] {
-        assert_eq!(histories.newest(ring, 3, limits).len(), 2);
-        assert!(histories.newest_if_all(ring, 3, limits).is_none());
+        assert_eq!(histories.newest_after(ring, newest - 3, limits).0.len(), 2);
+        assert!(histories.all_after(ring, newest - 3, limits).is_none());
         let two = histories
-            .newest_if_all(ring, 2, limits)
+            .all_after(ring, newest - 2, limits)
             .expect("within the limits");
         assert_eq!(two[0].payload(), b"b");
     }
+}
+
+#[test]
+fn what_is_over_is_kept_no_longer_and_recovered_by_nobody() {
+    let mut histories = Histories::new(usize::MAX);
+    let ring = histories.push(None, 0, WIDE, publication("a", 0));
+    for (text, ttl_ms) in [("b", 5), ("c", 300), ("d", 5)] {
+        histories.push(Some(ring), 0, WIDE, mortal(text, 0, ttl_ms));
+    }
+    histories.push(Some(ring), 0, WIDE, publication("e", 4_999));
+    assert_eq!(texts(&mut histories, ring, 10), "abcde");
+    // The moment is known by a publication; the memory goes with the next look.
+    histories.push(Some(ring), 0, WIDE, publication("f", 5_000));
+    assert_eq!(texts(&mut histories, ring, 10), "acef");
+    assert_eq!(histories.publications(), 6);
+    histories.expire(5_000);
+    assert_eq!(histories.publications(), 4);
+    assert_eq!(histories.size(ring).publications, 4);
+    let newest = OFFSET.get();
+    for (after, count) in [
+        (newest - 6, 4),
+        (newest - 5, 3),
+        (newest - 4, 3),
+        (newest - 1, 1),
+    ] {
+        let all = histories.all_after(ring, after, MANY);
+        assert_eq!(
+            all.map(|all| all.len()),
+            Some(count),
+            "nothing else is missing"
+        );
+    }
+    histories.expire(300_000);
+    assert_eq!(texts(&mut histories, ring, 10), "aef");
+    // What goes for its age is missing, what was over is not.
+    histories.expire(1_000_000);
+    assert_eq!(texts(&mut histories, ring, 10), "ef");
+    assert!(histories.all_after(ring, newest - 6, MANY).is_none());
+    assert_eq!(
+        histories
+            .all_after(ring, newest - 5, MANY)
+            .map(|all| all.len()),
+        Some(2)
+    );
+    let left = histories.bytes() - TOPIC_BYTES;
+    assert_eq!(left, 2 * cost());
 }
 
 #[test]

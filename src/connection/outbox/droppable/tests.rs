@@ -42,6 +42,7 @@ fn droppable(policy: SlowConsumer, flow: u8, offset: u64, key: u8) -> Droppable 
         pattern: pattern(flow),
         position: at(offset),
         key: (key > 0).then(|| key.to_string().into()),
+        expires_ms: None,
         policy,
         encode_gap: Some(encode_gap),
     }
@@ -267,4 +268,59 @@ fn what_was_not_begun_goes_with_its_marks() {
     assert_eq!(outbox.oldest_ms(), Some(0));
     assert_eq!(drain(&mut outbox), "ublication t 1 ;close;");
     assert_eq!(outbox.bytes(), 0);
+}
+
+/// One of which the time to live is over at this moment.
+fn mortal(policy: SlowConsumer, offset: u64, expires_ms: u64) -> Droppable {
+    Droppable {
+        expires_ms: Some(expires_ms),
+        ..droppable(policy, 0, offset, offset as u8)
+    }
+}
+
+#[test]
+fn a_time_to_live_ends_in_the_middle_and_spares_what_is_begun() {
+    let mut outbox = Outbox::default();
+    let push = |outbox: &mut Outbox, droppable: Droppable, written| {
+        let segment = shared(&frame(0, droppable.position.offset, 0));
+        let pushed = outbox.push_droppable(segment, written, droppable, 0, 10_000);
+        assert!(pushed.is_ok());
+    };
+    let oldest = SlowConsumer::DropOldest;
+    push(&mut outbox, mortal(oldest, 1, 10), 3);
+    push(&mut outbox, droppable(oldest, 0, 2, 0), 0);
+    push(&mut outbox, mortal(oldest, 3, 10), 0);
+    push(&mut outbox, mortal(oldest, 4, 10), 0);
+    push(&mut outbox, mortal(oldest, 5, 20), 0);
+    assert_eq!(outbox.expire_ttl(9).0, Dropped::default());
+    let (dropped, _) = outbox.expire_ttl(10);
+    assert_eq!((dropped.oldest, dropped.replaced), (2, 0));
+    let expected = [
+        frame(0, 1, 0)[3..].to_vec(),
+        frame(0, 2, 0),
+        encode_gap(&topic(0), pattern(0).as_ref(), at(3), at(4)).into(),
+        frame(0, 5, 0),
+    ];
+    assert_eq!(head(&mut outbox), expected.concat());
+    assert_eq!(outbox.expire_ttl(20).0.oldest, 1);
+    let last = encode_gap(&topic(0), pattern(0).as_ref(), at(3), at(5)).to_vec();
+    assert!(head(&mut outbox).ends_with(&last), "one gap for all");
+}
+
+#[test]
+fn an_outbox_may_end_with_a_time_to_live() {
+    let mut outbox = Outbox::default();
+    for offset in 1..=2 {
+        let segment = shared(&frame(0, offset, 0));
+        let mortal = mortal(SlowConsumer::Latest, offset, 10 * offset);
+        let pushed = outbox.push_droppable(segment, 0, mortal, 0, 10_000);
+        assert!(pushed.is_ok());
+    }
+    outbox.set_ping(b"p");
+    let (dropped, ping) = outbox.expire_ttl(10);
+    assert_eq!((dropped.replaced, ping), (1, None));
+    assert_eq!(head(&mut outbox), frame(0, 2, 0));
+    let (dropped, ping) = outbox.expire_ttl(20);
+    assert_eq!((dropped.replaced, ping.as_deref()), (1, Some(&b"p"[..])));
+    assert!(outbox.is_empty());
 }
