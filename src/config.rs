@@ -12,6 +12,7 @@ mod fields;
 pub mod file;
 mod limits;
 mod listener;
+mod named_token;
 mod reload;
 mod rights;
 mod secret;
@@ -21,6 +22,7 @@ mod tokens;
 
 pub use limits::{LimitInfo, Limits, Reload};
 pub use listener::{LISTENERS_MAX, ListenAddress, Listener, Listeners, Surface, UNIX_MODE};
+pub use named_token::{TOKEN_NAME_BYTES_MAX, TOKEN_PATTERNS_MAX, TOKENS_MAX, Token, TokenValue};
 pub(crate) use reload::Additions;
 pub use rights::{Hosts, Rights};
 pub use secret::Secret;
@@ -118,6 +120,9 @@ pub struct Config {
     /// Hosts that requests may be sent to, but for `/health` and `/ready`. None: those of this machine where `publish` is
     /// left out, and then nothing that a proxy passes on; else all.
     pub hosts: Option<HostList>,
+    /// Tokens with a name, and with rights to topics of their own. Where there is one, who shows a token that is none of
+    /// the server's is refused, and what is not allowed to anyone or to the token is denied.
+    pub tokens: Vec<Token>,
     /// Subprotocols that `/ws/{topic}` accepts. The first one that the peer offers is chosen.
     pub subprotocols: Vec<String>,
     /// Whether to leave open what is not set, on any address.
@@ -150,6 +155,7 @@ impl Default for Config {
             observe: None,
             origins: None,
             hosts: None,
+            tokens: Vec::new(),
             subprotocols: Vec::new(),
             insecure: false,
             deflate: Deflate::default(),
@@ -186,6 +192,7 @@ impl Config {
         errors.extend(self.threads_errors());
         errors.extend(self.size_errors());
         errors.extend(self.token_errors());
+        errors.extend(self.named_token_errors());
         errors.extend(self.topic_rule_errors());
         errors.extend(Listeners::of(&self.listeners).check().err());
         errors.extend(self.rights().err());

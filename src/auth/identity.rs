@@ -60,9 +60,15 @@ impl TokenDigest {
     }
 }
 
+impl From<[u8; 32]> for TokenDigest {
+    fn from(digest: [u8; 32]) -> TokenDigest {
+        TokenDigest(digest)
+    }
+}
+
 impl TokenDigest {
     /// Its bytes.
-    pub fn as_bytes(&self) -> &[u8] {
+    pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 }

@@ -41,12 +41,12 @@ impl Authority {
     /// Identity of a request's sender.
     ///
     /// # Errors
-    /// It shows a credential that is wrong whatever it is asked for. Of a token of the configuration that is never so: what
-    /// anyone may, may be done with a wrong one too.
+    /// It shows a credential that is wrong whatever it is asked for: a token that is none of the server's, where there are
+    /// tokens with rights of their own. Where there are none, what anyone may, may be done with a wrong one too.
     pub fn authenticate<'a>(&self, head: &Head<'a>) -> Result<Identity<'a>, Denied> {
         let head = head.view();
         Ok(match self {
-            Authority::Tokens(tokens) => tokens.authenticate(head),
+            Authority::Tokens(tokens) => tokens.authenticate(head)?,
             Authority::Embedder(_) => Identity::new(Source::Embedder(Judged::Now(head))),
         })
     }
@@ -132,6 +132,7 @@ mod tests {
             observe: Access::Nobody,
             origins: Origins::Any,
             hosts: Hosts::Any,
+            tokens: Vec::new(),
         }))
     }
 
@@ -180,6 +181,7 @@ mod tests {
             observe: Access::Token("old".into()),
             origins: Origins::Any,
             hosts: Hosts::Any,
+            tokens: Vec::new(),
         }));
         assert!(observers.still_knows(&kept));
         assert!(observers.authorize(&kept, Action::Observe).is_ok());

@@ -1,16 +1,21 @@
 //! The tokens of the configuration, and what each allows.
 
+use std::collections::HashMap;
+
 use super::access::{Action, Denied, Shown, shown};
 use super::identity::{Identity, Source, TokenDigest};
-use crate::config::{Access, Rights};
+use crate::config::{Access, Rights, Token, TokenValue};
 use crate::http::kept::HeadView;
+use crate::topic::Pattern;
 
 /// Rights to publish, subscribe and observe.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct TokenRights {
     publish: Allowed,
     subscribe: Allowed,
     observe: Allowed,
+    /// Tokens with rights of their own.
+    named: HashMap<TokenDigest, Token>,
 }
 
 /// Who may do something: [`Access`] without the tokens themselves.
@@ -73,6 +78,62 @@ impl Allowed {
     }
 }
 
+/// Answer to somebody without a token, or with one for something else.
+const NEEDS_TOKEN: &str =
+    "this needs a token that allows it: send it as Authorization: Bearer, or as ?token=";
+
+fn with_digest(token: &Token) -> (TokenDigest, Token) {
+    let digest = match &token.value {
+        TokenValue::Secret(secret) => TokenDigest::of(secret.expose()),
+        TokenValue::Sha256(digest) => TokenDigest::from(*digest),
+    };
+    let mut token = token.clone();
+    token.value = TokenValue::Sha256(*digest.as_bytes());
+    (digest, token)
+}
+
+/// Whether a token with rights of its own allows an action. `is_for_anyone`: everybody may do it.
+fn judge(token: &Token, action: Action<'_>, is_for_anyone: bool) -> Result<(), Denied> {
+    let matches = |patterns: &[Pattern], topic| patterns.iter().any(|it| it.matches_name(topic));
+    let (is_allowed, is_denied) = match action {
+        Action::Publish(topic) => (
+            matches(&token.publish, topic),
+            matches(&token.deny_publish, topic),
+        ),
+        Action::Subscribe(topic) => (
+            matches(&token.subscribe, topic),
+            matches(&token.deny_subscribe, topic),
+        ),
+        Action::SubscribePattern(pattern) => match Pattern::parse(pattern) {
+            Ok(wanted) => (
+                token.subscribe.iter().any(|it| it.covers(&wanted)),
+                token.deny_subscribe.iter().any(|it| it.meets(&wanted)),
+            ),
+            Err(_) => (false, true),
+        },
+        Action::PublishMany => (!token.publish.is_empty(), false),
+        Action::Open(_) => (!token.subscribe.is_empty(), false),
+        Action::Connect => (
+            !token.subscribe.is_empty() || !token.publish.is_empty(),
+            false,
+        ),
+        Action::Observe => (token.observe, false),
+    };
+    match (is_denied, is_allowed || is_for_anyone) {
+        (false, true) => Ok(()),
+        (true, _) => Err(Denied::Forbidden(
+            format!(
+                "a deny of the token {} closes it, or a part of it",
+                token.name
+            )
+            .into(),
+        )),
+        (false, false) => Err(Denied::Forbidden(
+            format!("the token {} does not allow it", token.name).into(),
+        )),
+    }
+}
+
 impl TokenRights {
     /// Rights of the configuration.
     pub fn new(rights: &Rights) -> TokenRights {
@@ -80,6 +141,7 @@ impl TokenRights {
             publish: (&rights.publish).into(),
             subscribe: (&rights.subscribe).into(),
             observe: (&rights.observe).into(),
+            named: rights.tokens.iter().map(with_digest).collect(),
         }
     }
 
@@ -89,25 +151,29 @@ impl TokenRights {
     }
 
     /// Who sent the request. Where no token is wanted, nobody looks for one.
-    pub(super) fn authenticate(&self, head: HeadView<'_>) -> Identity<'static> {
-        if self.tokens().next().is_none() {
-            return Identity::ANONYMOUS;
+    ///
+    /// # Errors
+    /// It shows a token that is none of the server's, where there are tokens with rights of their own.
+    pub(super) fn authenticate(&self, head: HeadView<'_>) -> Result<Identity<'static>, Denied> {
+        if self.tokens().next().is_none() && self.named.is_empty() {
+            return Ok(Identity::ANONYMOUS);
         }
         let shown = match shown(head) {
-            Shown::Nothing => return Identity::ANONYMOUS,
-            Shown::OtherScheme => return Identity::new(Source::OtherScheme),
+            Shown::Nothing => return Ok(Identity::ANONYMOUS),
+            Shown::OtherScheme => return Ok(Identity::new(Source::OtherScheme)),
             Shown::Token(token) => token,
         };
         let digest = TokenDigest::of(&shown);
         match self.has(digest) {
-            true => Identity::new(Source::Token(digest)),
-            false => Identity::UNKNOWN,
+            true => Ok(Identity::new(Source::Token(digest))),
+            false if self.named.is_empty() => Ok(Identity::UNKNOWN),
+            false => Err(Denied::Unauthenticated("this token is not valid".into())),
         }
     }
 
     /// Whether one of them is this token.
     pub(super) fn has(&self, digest: TokenDigest) -> bool {
-        self.tokens().any(|token| token == digest)
+        self.named.contains_key(&digest) || self.tokens().any(|token| token == digest)
     }
 
     /// What a token is for, of these.
@@ -124,6 +190,21 @@ impl TokenRights {
     }
 
     pub(super) fn authorize(&self, source: &Source<'_>, action: Action<'_>) -> Result<(), Denied> {
+        let named = match source {
+            Source::Token(digest) => self.named.get(digest),
+            _ => None,
+        };
+        match (named, self.authorize_by_settings(source, action)) {
+            // A token with rights of its own may also what anyone may, unless that is denied to it.
+            (Some(token), by_settings) => judge(token, action, by_settings.is_ok()),
+            (None, Err(Denied::Forbidden(_))) if !self.named.is_empty() => {
+                Err(Denied::Unauthenticated(NEEDS_TOKEN.into()))
+            }
+            (None, by_settings) => by_settings,
+        }
+    }
+
+    fn authorize_by_settings(&self, source: &Source<'_>, action: Action<'_>) -> Result<(), Denied> {
         let (allowed, what) = match action {
             Action::Publish(_) | Action::PublishMany => (self.publish, "publishing"),
             Action::Subscribe(_) | Action::SubscribePattern(_) => (self.subscribe, "subscribing"),
@@ -162,8 +243,9 @@ mod tests {
             observe: Access::Anyone,
             origins: Origins::Any,
             hosts: Hosts::Any,
+            tokens: Vec::new(),
         });
-        let identity = rights.authenticate(head(request).view());
+        let identity = rights.authenticate(head(request).view())?;
         rights.authorize(identity.source(), Action::Publish("a"))
     }
 
@@ -221,6 +303,7 @@ mod tests {
             observe: Access::Token("pub".into()),
             origins: Origins::Any,
             hosts: Hosts::Any,
+            tokens: Vec::new(),
         });
         let actions = [
             Action::Publish("a"),
@@ -237,7 +320,9 @@ mod tests {
             ("none", [false; 7]),
         ] {
             let request = format!("GET /?token={shown} HTTP/1.1\r\nHost: x\r\n\r\n");
-            let identity = rights.authenticate(head(&request).view());
+            let identity = rights
+                .authenticate(head(&request).view())
+                .expect("nobody is refused");
             let may = actions.map(|action| rights.authorize(identity.source(), action).is_ok());
             assert_eq!(may, allowed, "{shown}");
         }
@@ -252,6 +337,7 @@ mod tests {
                 observe: Access::Token(observe.into()),
                 origins: Origins::Any,
                 hosts: Hosts::Any,
+                tokens: Vec::new(),
             })
         };
         for (rights, action, reason) in [
@@ -290,7 +376,9 @@ mod tests {
                 "GET /?token=x HTTP/1.1\r\nHost: x\r\n\r\n",
                 "GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer x\r\n\r\n",
             ] {
-                let identity = rights.authenticate(head(request).view());
+                let identity = rights
+                    .authenticate(head(request).view())
+                    .expect("nobody is refused");
                 assert_eq!(
                     rights.authorize(identity.source(), action),
                     Err(Denied::Unauthenticated(reason.into()))

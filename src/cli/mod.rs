@@ -14,6 +14,7 @@
 //! | `bench` | `umbel bench`, a load generator |
 //! | `check`, `machine` | `umbel check`: the verdicts, and the facts they are about |
 //! | `check_settings` | `umbel check --config`: each value with its source, errors and warnings |
+//! | `token` | `umbel token new` |
 //! | `tips` | what to write instead of other programs' flags |
 //! | `documents` | completions, manual pages, the sample of a configuration file and its schema |
 
@@ -35,6 +36,7 @@ mod settings;
 mod signals;
 mod sub;
 mod tips;
+mod token;
 pub mod url;
 
 use std::error::Error;
@@ -77,6 +79,7 @@ pub fn run(extension: &Extension) -> Result<ExitCode, Box<dyn Error>> {
         Some(("pub", matches)) => publish::run(matches),
         Some(("check", matches)) => check::run(matches, &command()),
         Some(("completions", matches)) => documents::print_completions(matches, command()),
+        Some(("token", matches)) => token::run(matches),
         Some(("sample", matches)) => documents::print_sample(matches),
         Some(("man", matches)) => documents::write_pages(matches, command()),
         _ => unreachable!("clap asks for one of the subcommands above"),
@@ -102,6 +105,7 @@ fn command() -> Command {
         .subcommand(sub::command())
         .subcommand(publish::command())
         .subcommand(check::command())
+        .subcommand(token::command())
         .subcommand(documents::completions_command())
         .subcommand(documents::man_command())
         .subcommand(documents::sample_command())

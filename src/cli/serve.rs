@@ -136,6 +136,7 @@ fn print_settings(config: &Config) -> Result<(), Box<dyn Error>> {
         "publish": rights.publish.to_string(),
         "subscribe": rights.subscribe.to_string(),
         "observe": rights.observe.to_string(),
+        "token": rights.tokens.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "origin": origins,
         "hosts": hosts,
         "subprotocol": config.subprotocols,

@@ -36,8 +36,8 @@ const SERVE: &[(&[&str], &str)] = &[
         "set the pages that may connect with --origin",
     ),
     (
-        &["token", "api-key", "secret", "password", "auth"],
-        "there is a token for each right: --publish-token, --subscribe-token and --observe-token",
+        &["api-key", "secret", "password", "auth"],
+        "there is a token for each right: --publish-token, --subscribe-token and --observe-token; --token has rights by topic",
     ),
     (
         &["threads", "cpus", "cores"],

@@ -1,4 +1,4 @@
-//! Keys of `[[listener]]` and `[[topic]]`, as rows of tables.
+//! Keys of `[[listener]]`, `[[token]]` and `[[topic]]`, as rows of tables.
 
 use super::table::Kind;
 use crate::topic::SlowConsumer;
@@ -6,7 +6,7 @@ use crate::topic::rule::{
     AGE_RANGE_MS, BYTES_RANGE, HISTORY_AGE_DEFAULT_MS, HISTORY_BYTES_DEFAULT, PUBLICATIONS_RANGE,
 };
 
-/// One key of a row of `[[listener]]` or `[[topic]]`.
+/// One key of a row of `[[listener]]`, `[[token]]` or `[[topic]]`.
 #[derive(Clone, Copy, Debug)]
 pub struct FieldInfo {
     /// The key.
@@ -73,6 +73,73 @@ pub const LISTENER_FIELDS: &[FieldInfo] = &[
         example: "",
         is_required: false,
         doc: "Whether an IPv6 address takes no IPv4 peers, which [::] does otherwise.",
+    },
+];
+
+const fn patterns(name: &'static str, example: &'static str, doc: &'static str) -> FieldInfo {
+    FieldInfo {
+        name,
+        kind: Kind::Texts,
+        unset: "",
+        example,
+        is_required: false,
+        doc,
+    }
+}
+
+/// Keys of `[[token]]`.
+pub const TOKEN_FIELDS: &[FieldInfo] = &[
+    FieldInfo {
+        name: "name",
+        kind: Kind::Text,
+        unset: "",
+        example: "\"backend\"",
+        is_required: true,
+        doc: "Name in the log.",
+    },
+    FieldInfo {
+        name: "value",
+        kind: Kind::Secret,
+        unset: "",
+        example: "{ credential = \"backend-token\" }",
+        is_required: false,
+        doc: "The token: a string, or { file = \"PATH\" }, { credential = \"NAME\" } or { env = \"NAME\" }.",
+    },
+    FieldInfo {
+        name: "sha256",
+        kind: Kind::Text,
+        unset: "",
+        example: "",
+        is_required: false,
+        doc: "In place of the token, its SHA-256 in hexadecimal digits: `umbel token new NAME` prints both.",
+    },
+    patterns(
+        "publish",
+        "[\"**\"]",
+        "Patterns of topics that it may publish to.",
+    ),
+    patterns(
+        "subscribe",
+        "[\"news/**\"]",
+        "Patterns of topics that it may subscribe to.",
+    ),
+    patterns(
+        "deny.publish",
+        "",
+        "Patterns of topics that it may not publish to, whatever the others say.",
+    ),
+    patterns(
+        "deny.subscribe",
+        "[\"news/internal/**\"]",
+        "Patterns of topics that it may not subscribe to, whatever the others say.",
+    ),
+    FieldInfo {
+        name: "observe",
+        kind: Kind::Bool,
+        unset: "false",
+        example: "",
+        is_required: false,
+        doc: "Whether it may see the console, metrics and topics.",
     },
 ];
 

@@ -53,6 +53,7 @@ impl Config {
 #[cfg(all(test, feature = "config-file"))]
 mod tests {
     use super::*;
+    use crate::config::Token;
     use crate::config::file::{Source, Value, Values};
     use crate::config::table::{Kind, settings};
 
@@ -71,6 +72,10 @@ mod tests {
             Kind::Secret => Value::Secret("0123456789abcdef".into()),
             Kind::Listeners => Value::Listeners(vec!["127.0.0.1:1".parse().expect("a listener")]),
             Kind::TopicRules => Value::TopicRules(vec!["a history=1".parse().expect("a rule")]),
+            Kind::Tokens => {
+                let text = format!("a sha256={} publish=a", "0".repeat(64));
+                Value::Tokens(vec![Token::parse(&text).expect("a token")])
+            }
             Kind::Text | Kind::Texts if name == "origin" => {
                 Value::Texts(vec!["https://a.example".to_owned()])
             }

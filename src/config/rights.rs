@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Access, Config, ConfigError, Listeners, Origins};
+use super::{Access, Config, ConfigError, Listeners, Origins, Token};
 use crate::protocol::HostList;
 
 /// Hosts that requests may be sent to, by their `Host` header.
@@ -29,6 +29,8 @@ pub struct Rights {
     pub origins: Origins,
     /// Hosts that requests may be sent to.
     pub hosts: Hosts,
+    /// Tokens with rights of their own.
+    pub tokens: Vec<Token>,
 }
 
 impl Rights {
@@ -58,6 +60,9 @@ impl fmt::Display for Rights {
             f,
             "publish: {publish}, subscribe: {subscribe}, observe: {observe}, origins: {origins}"
         )?;
+        if !self.tokens.is_empty() {
+            write!(f, ", tokens: {}", self.tokens.len())?;
+        }
         match &self.hosts {
             Hosts::Loopback | Hosts::Any => Ok(()),
             Hosts::List(_) => f.write_str(", hosts: listed"),
@@ -89,6 +94,7 @@ impl Config {
                 None if listeners.are_loopback() => Origins::Loopback,
                 None => Origins::Any,
             },
+            tokens: self.tokens.clone(),
             hosts: match &self.hosts {
                 Some(hosts) => Hosts::List(hosts.clone()),
                 None if why.is_none() && !self.insecure => Hosts::Loopback,
@@ -105,6 +111,7 @@ impl Config {
             ("observe", self.observe.is_some()),
             ("origin", self.origins.is_some()),
             ("hosts", self.hosts.is_some()),
+            ("token", !self.tokens.is_empty()),
         ];
         settings
             .iter()
@@ -113,9 +120,11 @@ impl Config {
 
     /// Lists what is missing of what must be said.
     fn check_rights_are_set(&self, why: &str) -> Result<(), ConfigError> {
+        // Tokens say who may, and nobody else does.
+        let has_tokens = !self.tokens.is_empty();
         let said = [
-            ("publish", self.publish.is_some()),
-            ("subscribe", self.subscribe.is_some()),
+            ("publish", self.publish.is_some() || has_tokens),
+            ("subscribe", self.subscribe.is_some() || has_tokens),
             ("origin", self.origins.is_some()),
         ];
         let missing: Vec<_> = said

@@ -6,7 +6,7 @@ use std::fmt;
 use super::{LimitInfo, Limits, REACTORS_MAX, Reload, WORKERS_MAX};
 use crate::units::Unit;
 
-pub use super::fields::{FieldInfo, LISTENER_FIELDS, TOPIC_FIELDS};
+pub use super::fields::{FieldInfo, LISTENER_FIELDS, TOKEN_FIELDS, TOPIC_FIELDS};
 
 /// Kind of a setting's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +35,20 @@ pub enum Kind {
     Listeners,
     /// Topic rules: `--topic-rule`, `[[topic]]`.
     TopicRules,
+    /// Named tokens: `--token`, `[[token]]`.
+    Tokens,
+}
+
+impl Kind {
+    /// Keys of a row of it in the file. None: it has no rows of keys.
+    pub fn fields(self) -> Option<&'static [FieldInfo]> {
+        match self {
+            Kind::Listeners => Some(LISTENER_FIELDS),
+            Kind::TopicRules => Some(TOPIC_FIELDS),
+            Kind::Tokens => Some(TOKEN_FIELDS),
+            _ => None,
+        }
+    }
 }
 
 /// Value of a setting that nobody set.
@@ -103,6 +117,8 @@ impl SettingInfo {
     pub fn variable(&self) -> String {
         match self.kind {
             Kind::TopicRules => TOPIC_RULES_VARIABLE.to_owned(),
+            // UMBEL_TOKEN is the token that clients show.
+            Kind::Tokens => TOKENS_VARIABLE.to_owned(),
             _ => format!("UMBEL_{}", self.name.to_uppercase()),
         }
     }
@@ -123,6 +139,9 @@ impl SettingInfo {
 
 /// The variable of `--topic-rule`, which holds several.
 const TOPIC_RULES_VARIABLE: &str = "UMBEL_TOPIC_RULES";
+
+/// The variable of `--token`, which holds several.
+const TOKENS_VARIABLE: &str = "UMBEL_TOKENS";
 
 /// Headings of the help.
 pub mod heading {
@@ -341,6 +360,25 @@ const SETTINGS: &[SettingInfo] = &[
         value_name: "BOOL",
         doc: "Let peers that compress refer back to their earlier messages, for 48 KiB each: true or false",
         is_advanced: true,
+        ..PLAIN
+    },
+    SettingInfo {
+        name: "token",
+        key: key("token"),
+        heading: ACCESS,
+        kind: Kind::Tokens,
+        reload: Reload::Live,
+        value_name: "TOKEN",
+        doc: "A token with a name and rights of its own, as in \"feed sha256=... publish=prices/**\"; repeat it",
+        long_doc: "A token with a name and rights of its own; repeat it, or separate by ;. `umbel token new NAME` makes one. The \
+                   token itself can stand in [[token]] of the file alone. Behind the name, patterns with commas between them:\n\
+                   sha256=DIGEST               the SHA-256 of the token\n\
+                   publish=PATTERN,...         topics that it may publish to\n\
+                   subscribe=PATTERN,...       topics that it may subscribe to\n\
+                   deny.publish=PATTERN,...    of those, such that it may not\n\
+                   deny.subscribe=PATTERN,...  of those, such that it may not\n\
+                   observe=true                it may see the console, metrics and topics\n\
+                   What is not allowed is denied.",
         ..PLAIN
     },
     SettingInfo {

@@ -1,6 +1,8 @@
 //! Tokens of the configuration: those that can be guessed are for this machine alone.
 
-use super::{Access, Config, ConfigError, Listeners, Secret};
+use std::collections::HashSet;
+
+use super::{Access, Config, ConfigError, Listeners, Secret, TOKENS_MAX, TokenValue};
 
 /// Fewest bytes of a token that other machines can try.
 const TOKEN_BYTES_MIN: usize = 16;
@@ -22,6 +24,10 @@ impl Config {
                 Some(Access::Token(token)) => Some((name, token)),
                 _ => None,
             })
+            .chain(self.tokens.iter().filter_map(|token| match &token.value {
+                TokenValue::Secret(secret) => Some(("tokens", secret)),
+                TokenValue::Sha256(_) => None,
+            }))
     }
 
     pub(super) fn token_errors(&self) -> impl Iterator<Item = ConfigError> {
@@ -34,6 +40,30 @@ impl Config {
             };
             way_out.map(|way_out| ConfigError::new(name, "token", way_out))
         })
+    }
+
+    /// Named tokens that cannot stand.
+    pub(super) fn named_token_errors(&self) -> Vec<ConfigError> {
+        let tokens = &self.tokens;
+        if tokens.len() > TOKENS_MAX {
+            let way_out = format!("there can be at most {TOKENS_MAX}");
+            return vec![ConfigError::new("tokens", tokens.len(), way_out)];
+        }
+        let (mut names, mut errors) = (HashSet::new(), Vec::new());
+        for (row, token) in tokens.iter().enumerate() {
+            let twice = match tokens[..row].iter().any(|other| other.value == token.value) {
+                true => {
+                    Some("an earlier one is the same token; give it the rights of both".to_owned())
+                }
+                false if names.insert(&token.name) => None,
+                false => Some("an earlier one has the same name".to_owned()),
+            };
+            let problem = token.check().err().or(twice);
+            errors.extend(
+                problem.map(|way_out| ConfigError::new("tokens", &token.name, way_out).in_row(row)),
+            );
+        }
+        errors
     }
 
     /// What is an error on other addresses.

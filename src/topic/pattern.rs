@@ -96,7 +96,12 @@ impl Pattern {
     /// Whether it matches a topic. For one pattern, or few; many belong in a [`PatternTable`].
     #[must_use]
     pub fn matches(&self, topic: &Topic) -> bool {
-        let mut of_topic = segments_of(topic.as_str());
+        self.matches_name(topic.as_str())
+    }
+
+    /// As [`matches`](Pattern::matches), of a name in a topic's canonical form.
+    pub(crate) fn matches_name(&self, topic: &str) -> bool {
+        let mut of_topic = segments_of(topic);
         for (index, wanted) in segments_of(&self.0).enumerate() {
             let Some(segment) = of_topic.next() else {
                 return false;
@@ -131,6 +136,37 @@ impl Pattern {
             }
         }
         of_other.next().is_none()
+    }
+
+    /// Whether there may be a topic that both match.
+    #[must_use]
+    pub fn meets(&self, other: &Pattern) -> bool {
+        let (mut of_self, mut of_other) = (segments_of(&self.0), segments_of(&other.0));
+        let is_rest = |segment: Segment<'_>| segment.text == "**";
+        let mut is_first = true;
+        loop {
+            let (one, two) = match (of_self.next(), of_other.next()) {
+                (None, None) => return true,
+                (Some(one), Some(two)) => (one, two),
+                _ => return false,
+            };
+            let is_any = |it: Segment<'_>| is_first && is_rest(it) && it.separator.is_none();
+            if is_any(one) || is_any(two) {
+                return true;
+            }
+            if one.separator != two.separator {
+                return false;
+            }
+            if is_rest(one) || is_rest(two) {
+                return true;
+            }
+            let may_be =
+                |star: Segment<'_>, it: Segment<'_>| star.text == "*" && !it.text.is_empty();
+            if one.text != two.text && !may_be(one, two) && !may_be(two, one) {
+                return false;
+            }
+            is_first = false;
+        }
     }
 
     /// Canonical pattern to use instead, if its query can match no topic: its parameters are out of order, or some are
@@ -448,6 +484,33 @@ mod tests {
     }
 
     #[test]
+    fn what_meets_what() {
+        for (one, met, others) in [
+            ("**", &["a", "a/b", ".a/*", "**"][..], &[][..]),
+            (
+                "a/**",
+                &["a/*", "*/b", "**", "a/b/c", "*/**"],
+                &["a", "b/*", "a.b", "*.b"],
+            ),
+            (
+                "a/*",
+                &["*/b", "a/b", "*/*", "a/**"],
+                &["a/b/c", "a.b", "b/*", "a/."],
+            ),
+            ("*", &["a", "*", "**"], &["a/b", "*/a", ".a"]),
+        ] {
+            for text in met {
+                assert!(pattern(one).meets(&pattern(text)), "{one} {text}");
+                assert!(pattern(text).meets(&pattern(one)), "{text} {one}");
+            }
+            for text in others {
+                assert!(!pattern(one).meets(&pattern(text)), "{one} {text}");
+                assert!(!pattern(text).meets(&pattern(one)), "{text} {one}");
+            }
+        }
+    }
+
+    #[test]
     fn queries_out_of_order_have_another_form() {
         for (text, canonical) in [
             ("t?b=2&a=1", Some("t?a=1&b=2")),
@@ -469,6 +532,17 @@ mod tests {
                 && narrow.matches(&name)
             {
                 prop_assert!(wide.matches(&name));
+            }
+        }
+
+        #[test]
+        fn whoever_match_the_same_meet(one in "[ab*/.]{1,7}", other in "[ab*/.]{1,7}", name in "[ab/.]{1,6}") {
+            if let (Ok(one), Ok(other)) = (Pattern::parse(&one), Pattern::parse(&other))
+                && let Ok(name) = Topic::from_text(&name)
+                && one.matches(&name)
+                && other.matches(&name)
+            {
+                prop_assert!(one.meets(&other));
             }
         }
 

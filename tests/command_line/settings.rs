@@ -35,7 +35,7 @@ fn flags_of_other_programs_are_answered_with_ours() {
         (&["serve", "--verbose"], "--log-level debug"),
         (&["serve", "--debug"], "--log-level debug"),
         (&["serve", "--cors", "x"], "--origin"),
-        (&["serve", "--token", "x"], "--publish-token"),
+        (&["serve", "--api-key", "x"], "--publish-token"),
         (&["serve", "--threads", "x"], "--reactors"),
         (&["serve", "--tls"], "no TLS"),
         (&["serve", "--cert", "x"], "no TLS"),

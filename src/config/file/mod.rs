@@ -14,6 +14,7 @@ mod secrets;
 pub mod source;
 #[cfg(test)]
 mod tests;
+mod token_rows;
 mod value;
 mod values;
 mod variables;

@@ -9,9 +9,9 @@ use toml::de::{DeTable, DeValue};
 
 use super::nearest::{nearest, plain};
 use super::problem::{FileText, Place, Problem};
-use super::rows;
 use super::secrets::{SecretPlace, SecretSource};
 use super::value::Value;
+use super::{rows, token_rows};
 use crate::config::Secret;
 use crate::config::table::{Kind, SettingInfo, setting, settings};
 
@@ -111,7 +111,7 @@ impl<'a> Parser<'a> {
         let tip = if let Some(info) = elsewhere {
             let key = info.key;
             match (key.table, info.kind) {
-                (_, Kind::Listeners | Kind::TopicRules) => {
+                (_, kind) if kind.fields().is_some() => {
                     format!("; write [[{key}]], one for each")
                 }
                 ("", _) if !table.is_empty() => {
@@ -147,8 +147,15 @@ impl<'a> Parser<'a> {
         let (value, rows) = match info.kind {
             Kind::Listeners => rows::read_listeners(self, value),
             Kind::TopicRules => rows::read_topic_rules(self, value),
-            Kind::Secret => (self.read_secret(info, value).map(Value::Secret), Vec::new()),
-            Kind::Texts => self.read_texts(info, value),
+            Kind::Tokens => token_rows::read_tokens(self, value),
+            Kind::Secret => {
+                let secret = self.read_secret(info.key.name, value);
+                (secret.map(Value::Secret), Vec::new())
+            }
+            Kind::Texts => {
+                let (texts, rows) = self.read_texts(info.key.name, info.example, value);
+                (texts.map(Value::Texts), rows)
+            }
             _ => (self.read_plain(info, value), Vec::new()),
         };
         debug_assert_eq!(key.get_ref().as_ref(), info.key.name);
@@ -164,16 +171,16 @@ impl<'a> Parser<'a> {
         parsed.map_err(report).ok()
     }
 
-    fn read_texts(
+    pub(super) fn read_texts(
         &mut self,
-        info: &SettingInfo,
+        name: &str,
+        example: &str,
         value: &Spanned<DeValue<'_>>,
-    ) -> (Option<Value>, Vec<Place>) {
-        let name = info.key.name;
+    ) -> (Option<Vec<String>>, Vec<Place>) {
         let DeValue::Array(items) = value.get_ref() else {
             self.problem(
                 &value.span(),
-                format!("{name}: it must be a list, as in {name} = {}", info.example),
+                format!("{name}: it must be a list, as in {name} = {example}"),
             );
             return (None, Vec::new());
         };
@@ -193,11 +200,14 @@ impl<'a> Parser<'a> {
                 }
             }
         }
-        (Some(Value::Texts(texts)), rows)
+        (Some(texts), rows)
     }
 
-    fn read_secret(&mut self, info: &SettingInfo, value: &Spanned<DeValue<'_>>) -> Option<Secret> {
-        let name = info.key.name;
+    pub(super) fn read_secret(
+        &mut self,
+        name: &str,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Option<Secret> {
         const FORMS: &str =
             "a string, or { file = \"PATH\" }, { credential = \"NAME\" } or { env = \"NAME\" }";
         let place = match value.get_ref() {

@@ -99,15 +99,7 @@ fn read_fields(
     for (key, value) in entries {
         let name = key.get_ref().as_ref();
         let Some(field) = fields.iter().find(|field| field.name == name) else {
-            let tip = match nearest(&plain(name), fields.iter().map(|field| field.name)) {
-                Some(near) => format!(": did you mean \"{near}\"?"),
-                None => format!("; there are {}", names(fields)),
-            };
-            let name = name.escape_debug();
-            parser.problem(
-                &key.span(),
-                format!("unknown key \"{name}\" in [[{table}]]{tip}"),
-            );
+            unknown_field(parser, table, fields, name, &key.span());
             continue;
         };
         let checked =
@@ -120,6 +112,22 @@ fn read_fields(
         }
     }
     texts
+}
+
+/// Reports a key that a row of the table cannot have.
+pub(super) fn unknown_field(
+    parser: &mut Parser<'_>,
+    table: &str,
+    fields: &[FieldInfo],
+    name: &str,
+    span: &Range<usize>,
+) {
+    let tip = match nearest(&plain(name), fields.iter().map(|field| field.name)) {
+        Some(near) => format!(": did you mean \"{near}\"?"),
+        None => format!("; there are {}", names(fields)),
+    };
+    let name = name.escape_debug();
+    parser.problem(span, format!("unknown key \"{name}\" in [[{table}]]{tip}"));
 }
 
 fn names(fields: &[FieldInfo]) -> String {

@@ -3,9 +3,7 @@
 //! Settings are commented out by a `#` without a space behind it, so that words and settings can be told apart.
 
 use super::schema::{effect, sentence};
-use crate::config::table::{
-    FieldInfo, Kind, LISTENER_FIELDS, SettingInfo, TOPIC_FIELDS, Unset, settings,
-};
+use crate::config::table::{Kind, SettingInfo, Unset, settings};
 
 /// Columns of a line of words.
 const COLUMNS: usize = 100;
@@ -20,7 +18,7 @@ pub fn sample() -> String {
          or strings with one: \"64KiB\", \"2MB\", \"30s\", \"5m\". After `umbel check --config FILE`, SIGHUP has the server \
          read it again.",
     );
-    let is_repeated = |info: &SettingInfo| matches!(info.kind, Kind::Listeners | Kind::TopicRules);
+    let is_repeated = |info: &SettingInfo| info.kind.fields().is_some();
     let all: Vec<_> = settings().collect();
     let plain = all
         .iter()
@@ -70,10 +68,7 @@ fn value(info: &SettingInfo) -> String {
 }
 
 fn write_rows(text: &mut String, info: &SettingInfo) {
-    let fields: &[FieldInfo] = match info.kind {
-        Kind::Listeners => LISTENER_FIELDS,
-        _ => TOPIC_FIELDS,
-    };
+    let fields = info.kind.fields().unwrap_or_default();
     text.push_str(&format!("\n## {}\n\n", info.heading));
     let first = info.doc.split(['\n', ';']).next().unwrap_or_default();
     let first = first.split(", as in").next().unwrap_or(first);

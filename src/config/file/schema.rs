@@ -3,9 +3,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use crate::config::Reload;
-use crate::config::table::{
-    FieldInfo, Kind, LISTENER_FIELDS, SettingInfo, TOPIC_FIELDS, Unset, settings,
-};
+use crate::config::table::{FieldInfo, Kind, SettingInfo, Unset, settings};
 use crate::units::Unit;
 
 /// Schema of the configuration file.
@@ -35,12 +33,9 @@ pub fn schema() -> Json {
 }
 
 fn of_setting(info: &SettingInfo) -> Json {
-    let mut schema = match info.kind {
-        Kind::Secret => secret(),
-        Kind::Texts => json!({ "type": "array", "items": { "type": "string" } }),
-        Kind::Listeners => rows(LISTENER_FIELDS),
-        Kind::TopicRules => rows(TOPIC_FIELDS),
-        kind => plain(kind, info.unit()),
+    let mut schema = match info.kind.fields() {
+        Some(fields) => rows(fields),
+        None => plain(info.kind, info.unit()),
     };
     schema["description"] = format!(
         "{} A change holds {}.",
@@ -89,6 +84,8 @@ fn plain(kind: Kind, unit: Unit) -> Json {
         }
         Kind::Bool | Kind::Switch => json!({ "type": "boolean" }),
         Kind::Choice(words) => json!({ "type": "string", "enum": words }),
+        Kind::Secret => secret(),
+        Kind::Texts => json!({ "type": "array", "items": { "type": "string" } }),
         _ => json!({ "type": "string" }),
     }
 }
@@ -110,7 +107,16 @@ fn rows(fields: &[FieldInfo]) -> Json {
     for field in fields {
         let mut schema = plain(field.kind, Unit::of_setting(field.name));
         schema["description"] = field.doc.into();
-        properties.insert(field.name.to_owned(), schema);
+        match field.name.split_once('.') {
+            None => properties.insert(field.name.to_owned(), schema),
+            Some((table, name)) => {
+                let empty =
+                    || json!({ "type": "object", "additionalProperties": false, "properties": {} });
+                let inside = properties.entry(table).or_insert_with(empty);
+                inside["properties"][name] = schema;
+                None
+            }
+        };
     }
     let required = fields.iter().filter(|field| field.is_required);
     let required: Vec<_> = required.map(|field| field.name).collect();

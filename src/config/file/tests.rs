@@ -369,7 +369,8 @@ fn sample_parses_and_fits_the_schema() {
     let uncommented: Vec<_> = uncommented.collect();
     let all = uncommented
         .join("\n")
-        .replace("file = \"/etc/umbel/token\"", "env = \"PATH\"");
+        .replace("file = \"/etc/umbel/token\"", "env = \"PATH\"")
+        .replace("credential = \"backend-token\"", "env = \"PATH\"");
     for text in [&sample, &all] {
         assert_eq!(problems(text), [""; 0], "{text}");
         assert_eq!(validate(text), Ok(()));

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use crate::config::table::{Kind, SettingInfo, Unset};
-use crate::config::{Listener, Secret};
+use crate::config::{Listener, Secret, Token};
 use crate::topic::TopicRule;
 use crate::units::Unit;
 
@@ -24,6 +24,8 @@ pub enum Value {
     Listeners(Vec<Listener>),
     /// Topic rules.
     TopicRules(Vec<TopicRule>),
+    /// Named tokens.
+    Tokens(Vec<Token>),
 }
 
 impl Value {
@@ -67,6 +69,11 @@ impl Value {
                     rules.map(|rule| TopicRule::parse(rule).map_err(|error| error.to_string()));
                 rules.collect::<Result<_, _>>().map(Value::TopicRules)
             }
+            Kind::Tokens => {
+                let tokens = text.split(';').filter(|token| !token.trim().is_empty());
+                let tokens = tokens.map(Token::parse);
+                tokens.collect::<Result<_, _>>().map(Value::Tokens)
+            }
         }
     }
 
@@ -76,6 +83,7 @@ impl Value {
             (Value::Texts(texts), Value::Texts(more)) => texts.extend(more),
             (Value::Listeners(listeners), Value::Listeners(more)) => listeners.extend(more),
             (Value::TopicRules(rules), Value::TopicRules(more)) => rules.extend(more),
+            (Value::Tokens(tokens), Value::Tokens(more)) => tokens.extend(more),
             (value, other) => *value = other,
         }
     }
@@ -90,6 +98,7 @@ impl Value {
             Value::Texts(texts) => texts.join(","),
             Value::Listeners(listeners) => join(listeners, ","),
             Value::TopicRules(rules) => join(rules, "; "),
+            Value::Tokens(tokens) => join(tokens, "; "),
         }
     }
 }

@@ -171,6 +171,9 @@ impl Values {
         if let Some(Value::TopicRules(rules)) = self.given("topic_rule").map(|given| &given.value) {
             config.topic_rules.clone_from(rules);
         }
+        if let Some(Value::Tokens(tokens)) = self.given("token").map(|given| &given.value) {
+            config.tokens.clone_from(tokens);
+        }
         for (name, token, access) in [
             ("publish", "publish_token", &mut config.publish),
             ("subscribe", "subscribe_token", &mut config.subscribe),
@@ -315,6 +318,7 @@ impl Values {
         // Errors name the rules by their list.
         let name = match error.setting() {
             "topic_rules" => "topic_rule",
+            "tokens" => "token",
             name => name,
         };
         match self.place(name, error.row()) {
