@@ -1,11 +1,13 @@
 //! A running server's handle for any thread: publish, count, shut down.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::{Additions, Config};
 use crate::dialect::CommandLimits;
+use crate::handler::{CloseCode, ConnectionId, PeerError};
 use crate::hub::FieldLimits;
 use crate::net::clock::ProcessClock;
 use crate::reactor::mailbox::Mailbox;
@@ -125,6 +127,28 @@ impl Handle {
     #[doc(hidden)]
     pub fn bring(&self, command: BroughtCommand) -> Result<(), BroughtCommand> {
         self.shared.bring(command)
+    }
+
+    /// Ends a connection of whatever kind. A WebSocket is closed with this code and reason, behind what is queued for it, an
+    /// event stream and a request without a word. The reason is cut at 123 bytes; a code that may not stand on the wire
+    /// (RFC 6455 section 7.4.1) is sent as 1011. One that is gone already is no error.
+    ///
+    /// Names of connections come from [`Builder::on_subscription`](crate::Builder::on_subscription),
+    /// [`presence`](Handle::presence) and [`Peer::id`](crate::Peer::id). Whoever is to stay away has to lose the right too.
+    ///
+    /// # Errors
+    /// When too many commands wait for the connection's reactor, or the server has ended.
+    pub fn disconnect(
+        &self,
+        connection: ConnectionId,
+        code: CloseCode,
+        reason: impl Into<Cow<'static, str>>,
+    ) -> Result<(), PeerError> {
+        if self.is_closed() {
+            return Err(PeerError::Closed);
+        }
+        let command = BroughtCommand::disconnect(connection, code, reason.into());
+        self.shared.bring(command).map_err(|_| PeerError::Full)
     }
 
     /// Stops accepting, delivers what is queued and closes everybody within `drain_timeout_ms`.

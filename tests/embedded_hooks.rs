@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex};
 use serde_json::json;
 
 use support::embedded::builder;
-use support::peers::{EventStream, Http, Incoming, WebSocket};
+use support::peers::{Block, EventStream, Http, Incoming, WebSocket};
 use support::umbel_v1::Peer as ManyTopics;
 use support::wait_until;
 use umbel::{
-    Builder, Denied, Message, PublishError, PublishOptions, Publishing, RunningServer,
-    SubscriptionEvent,
+    Builder, CloseCode, Denied, Message, PeerError, PublishError, PublishOptions, Publishing,
+    RunningServer, SubscriptionEvent,
 };
 
 fn spawn(builder: Builder) -> RunningServer {
@@ -189,4 +189,46 @@ fn subscriptions_are_told_of() {
     drop(server);
     expect(&["- c false"]);
     drop(last);
+}
+
+/// Whoever a hook or presence has named can be disconnected, whatever the connection speaks.
+#[test]
+fn disconnect_by_name() {
+    let names = Arc::new(Mutex::new(Vec::new()));
+    let known = Arc::clone(&names);
+    let server = spawn(builder().on_subscription(move |event| {
+        if let SubscriptionEvent::Began { connection, .. } = event {
+            known.lock().expect("no panic").push(*connection);
+        }
+    }));
+    let (address, handle) = (server.local_addr(), server.handle());
+    let disconnect = || {
+        wait_until("it is named", || {
+            !names.lock().expect("no panic").is_empty()
+        });
+        let name = names.lock().expect("no panic").pop().expect("a name");
+        let ended = handle.disconnect(name, CloseCode::POLICY_VIOLATION, "go away");
+        ended.expect("room");
+        name
+    };
+    let mut raw = WebSocket::open(address, "/ws/a");
+    let name = disconnect();
+    let close = Incoming::Close(1008, "go away".into());
+    assert_eq!(raw.next(), close);
+    raw.answer_close(1008);
+    let mut many = ManyTopics::open(address);
+    many.subscribe("a");
+    disconnect();
+    assert_eq!(many.close_code(), 1008);
+    let mut stream = EventStream::open(address, "/sse/a");
+    disconnect();
+    while stream.next() != Block::End {}
+    // One that is gone is no error, and neither is nobody.
+    for name in [name, "9-9-9".parse().expect("a name")] {
+        let nobody = handle.disconnect(name, CloseCode::NORMAL, "");
+        nobody.expect("room");
+    }
+    drop(server);
+    let closed = handle.disconnect(name, CloseCode::NORMAL, "");
+    assert_eq!(closed, Err(PeerError::Closed));
 }

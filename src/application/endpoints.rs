@@ -1,12 +1,14 @@
 //! Endpoints of the embedding program: requests to them, and their connections.
 
+use std::borrow::Cow;
+
 use super::{Application, CommandContext, ConnectionContext};
 use crate::auth::access::Action;
 use crate::auth::identity::Identity;
-use crate::connection::{Answer, Endpoint, Purpose, ReadBody, RouteRequest, Upgrade};
+use crate::connection::{Answer, CloseReason, Endpoint, Purpose, ReadBody, RouteRequest, Upgrade};
 use crate::console;
 use crate::endpoint::{self, Callee};
-use crate::handler::{self, Handler, Peer, PeerCommand, Request};
+use crate::handler::{self, CloseCode, Handler, Peer, PeerCommand, Request};
 use crate::http::body::BodyLength;
 use crate::http::refusal::Refusal;
 use crate::http::request::{Head, Method};
@@ -160,6 +162,21 @@ impl Application {
         self.act_for(context, |calls, shared, metrics, callee| {
             calls.carry_out(shared, metrics, callee, command)
         })
+    }
+
+    /// Ends a connection of whatever kind, as the program wants it.
+    pub fn disconnect(
+        &self,
+        context: &mut ConnectionContext<'_>,
+        code: CloseCode,
+        reason: Cow<'static, str>,
+    ) -> Fate {
+        let (settings, now_ms) = (&self.shared.settings, context.now_ms);
+        let connection = &mut *context.connection;
+        connection.handle_answer(settings, now_ms, Answer::Close(code, reason), context.out);
+        // One that is no WebSocket has no Close.
+        connection.close(settings, now_ms, CloseReason::Handler(code), context.out);
+        Fate::CarriedOut
     }
 
     fn act_for(

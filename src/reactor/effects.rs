@@ -286,6 +286,9 @@ impl<T: ByteStream> Connections<T> {
                     (Some(mut context), Work::Peer(command)) => {
                         application.carry_out_of_handle(&mut context, command)
                     }
+                    (Some(mut context), Work::Disconnect(code, reason)) => {
+                        application.disconnect(&mut context, code, reason)
+                    }
                     (None, _) => Fate::Gone,
                 };
                 if fate == Fate::CarriedOut {

@@ -5,6 +5,7 @@
 //! connection. Each reactor has a bounded queue of them. Whoever finds it full gets the command back; whoever brings one
 //! for a connection that is gone, or that takes no commands, is told.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,7 +15,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::Shared;
 use crate::config::Limits;
 use crate::dialect::Command;
-use crate::handler::{ConnectionId, Done, PeerCommand, PeerError, PeerMail};
+use crate::handler::{CloseCode, ConnectionId, Done, PeerCommand, PeerError, PeerMail};
 use crate::hub::ReactorId;
 use crate::worker::Shards;
 
@@ -37,6 +38,8 @@ pub enum Work {
     Command(Command<'static>),
     /// Of the program's handle of it.
     Peer(PeerCommand),
+    /// The program ends it, whatever it is.
+    Disconnect(CloseCode, Cow<'static, str>),
 }
 
 /// A command for a connection.
@@ -59,6 +62,20 @@ impl BroughtCommand {
             bytes: command.bytes(),
             command: Some(Work::Command(command)),
             on_fate: Some(Box::new(on_fate)),
+        }
+    }
+
+    /// One that ends the connection, for the program.
+    pub(crate) fn disconnect(
+        connection: ConnectionId,
+        code: CloseCode,
+        reason: Cow<'static, str>,
+    ) -> BroughtCommand {
+        BroughtCommand {
+            connection,
+            bytes: reason.len(),
+            command: Some(Work::Disconnect(code, reason)),
+            on_fate: None,
         }
     }
 
