@@ -232,8 +232,15 @@ impl Records {
                 let key = (publish.publisher, publish.topic);
                 seen.entry(key).or_default().push(number);
             }
-            for (key, seen) in seen {
-                assert!(seen.is_sorted(), "out of order: {seen:?}");
+            for (key, mut seen) in seen {
+                // One that was refused at first, by an answer that was lost, stands behind later ones when it is sent again.
+                let mut greatest = 0;
+                for &number in &seen {
+                    let is_late = number < greatest && self.publishes[number].sendings > 1;
+                    assert!(number >= greatest || is_late, "out of order: {seen:?}");
+                    greatest = greatest.max(number);
+                }
+                seen.sort_unstable();
                 let is_whole = self.rules[key.1].slow_consumer == SlowConsumer::Close;
                 if !self.publishes[seen[0]].by_websocket || !is_whole {
                     continue;
