@@ -1,17 +1,85 @@
 //! A push server: holds very many WebSocket connections and fans messages out to them.
 //!
-//! Umbel is one binary, `umbel`, and this crate, for programs that embed the server. The [`guide`] describes both.
+//! Umbel is one binary, `umbel`, and this crate, for programs that embed the server. The [`guide`] describes both; this page
+//! leads through the crate in ten minutes.
 //!
-//! # Embedding
+//! # A server in a program
+//!
+//! ```toml
+//! [dependencies]
+//! umbel = { version = "0.1", default-features = false, features = ["io-uring"] }
+//! ```
+//!
+//! [`Server::builder`] takes the settings, [`bind`](Builder::bind) takes the port, and [`spawn`](Server::spawn) serves on
+//! threads of its own until the guard is dropped. ([`run`](Server::run) serves on the thread that calls it.) A [`Handle`] is
+//! for any thread, and publishing never blocks.
 //!
 //! ```
-//! use std::net::SocketAddr;
-//! use umbel::{CloseCode, Handler, Message, Peer, Server};
+//! use umbel::{Message, Server};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let server = Server::builder()
+//!     .listen(([127, 0, 0, 1], 0).into())
+//!     .topic_rule("prices/** history=100".parse()?)
+//!     .bind()?
+//!     .spawn()?;
+//! println!("curl -N http://{}/sse/prices/tea", server.local_addr());
+//!
+//! let handle = server.handle();
+//! for price in ["4.20", "4.30"] {
+//!     handle.publish("prices/tea", Message::Text(price))?;
+//! }
+//! server.shutdown()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Whoever subscribes to `prices/tea` gets both prices in this order, by WebSocket (`/ws/prices/tea`), as an event stream
+//! (`/sse/prices/tea`), or among many topics on one connection ([`umbel_v1`], with `/umbel.js` for browsers). The rule keeps a
+//! history, so who comes late or comes back gets what it missed. [`PublishOptions`] adds a key, an event, tags and a receipt.
+//!
+//! # Rights
+//!
+//! Without a word about rights a server is open to its own machine, and starts on no other address. The [`Config`] knows
+//! tokens and origins; an [`Authorizer`] decides by code.
+//!
+//! ```
+//! use umbel::{AccessRequest, Action, Authorizer, Denied, Server};
+//!
+//! /// Opens `public/` to everybody, and the rest to whoever has a cookie.
+//! struct Cookies;
+//!
+//! impl Authorizer for Cookies {
+//!     fn authorize(&self, request: &AccessRequest<'_>) -> Result<(), Denied> {
+//!         match (request.action(), request.cookie("user")) {
+//!             (Action::Subscribe(topic), _) if topic.starts_with("public/") => Ok(()),
+//!             (Action::Observe, _) => Err(Denied::Forbidden("closed".into())),
+//!             (_, Some(_)) => Ok(()),
+//!             (_, None) => Err(Denied::Unauthenticated("log in first".into())),
+//!         }
+//!     }
+//! }
+//!
+//! let builder = Server::builder().authorizer(Cookies);
+//! ```
+//!
+//! # Endpoints
+//!
+//! A [`Handler`] is code behind a path for WebSockets, a [`Route`] for plain requests; both see the [`Request`]. The calls come
+//! on the server's threads, so they must not wait. A [`PeerHandle`] talks to one connection from any thread.
+//!
+//! ```
+//! use umbel::{CloseCode, Handler, Message, Peer, Request, Response, Server};
 //!
 //! /// Answers each text in capitals, and takes nothing else.
 //! struct Shout;
 //!
 //! impl Handler for Shout {
+//!     fn open(&self, peer: &mut Peer<'_>, request: &Request<'_>) {
+//!         let hello = format!("you are in {}", request.rest());
+//!         peer.send(Message::Text(&hello)).unwrap();
+//!     }
+//!
 //!     fn message(&self, peer: &mut Peer<'_>, message: Message<'_>) {
 //!         match message {
 //!             // One message of a call is always taken; `send` fails only for those beyond outbox_bytes_max.
@@ -21,33 +89,50 @@
 //!     }
 //! }
 //!
+//! let builder = Server::builder()
+//!     .handler("/shout/*", Shout)
+//!     .route("/version", |_: &Request<'_>| Response::text(200, "1\n"));
+//! ```
+//!
+//! # The program in the middle
+//!
+//! - [`Handle::subscribe`] and [`subscribe_pattern`](Handle::subscribe_pattern) bring publications into the program, to a thread
+//!   or to an async task
+//! - [`Builder::on_publish`] refuses or rewrites publications before they are placed
+//! - [`Builder::on_subscription`] hears who comes and goes; [`Handle::disconnect`] ends a connection
+//! - [`Handle::topics`], [`history`](Handle::history) and [`presence`](Handle::presence) ask what there is
+//!
+//! ```
+//! use std::time::Duration;
+//! use umbel::{Delivery, Message, Server, SubscribeOptions};
+//!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let server = Server::builder()
-//!     .listen(SocketAddr::from(([127, 0, 0, 1], 0)))
-//!     .handler("/shout", Shout)
-//!     .bind()?;
-//! println!("listening on http://{}", server.local_addr());
-//!
-//! // A handle is for any thread. `publish` never blocks.
-//! let handle = server.handle();
-//! let ticker = std::thread::spawn(move || {
-//!     for price in 1..=3 {
-//!         handle.publish("prices/tea", Message::Text(&price.to_string())).unwrap();
+//! let server = Server::builder().listen(([127, 0, 0, 1], 0).into()).bind()?.spawn()?;
+//! let mut orders = server.handle().subscribe_pattern("orders/*", SubscribeOptions::new())?;
+//! server.handle().publish("orders/7", Message::Text("two teas"))?;
+//! let mut bought = None;
+//! while bought.is_none()
+//!     && let Some(delivery) = orders.next_timeout(Duration::from_secs(5))?
+//! {
+//!     if let Delivery::Publication(order) = delivery {
+//!         bought = Some(order.topic().to_owned());
 //!     }
-//!     handle.shutdown();
-//! });
-//!
-//! // Serves until the shutdown, and until every connection is closed.
-//! server.run()?;
-//! ticker.join().unwrap();
+//! }
+//! assert_eq!(bought.as_deref(), Some("orders/7"));
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! Rights by code, topic rules, receipts and features are on the page [`guide::embed`].
+//! # What can go wrong
+//!
+//! [`bind`](Builder::bind) says which setting cannot stand, and the way out. Every queue has a limit: what does not fit is an
+//! error that says `Full`, and never a wait. After the end of the server, handles say `Closed`. A panic in the program's code is
+//! caught at that call, and ends one connection; a panic of the server's own ends the server.
 //!
 //! # Where to go on
 //!
+//! - [`guide::chat`]: a whole program, with its own login, rooms and a kick
+//! - [`guide::embed`]: features, threads, panics, tokio, and all else that concerns an embedding program
 //! - [`guide`]: one page a task: HTTP requests, history, presence, limits, deployment and so on
 //! - [`umbel_v1`]: the protocol of many topics on one connection
 //! - [`guide::source_map`]: the rooms of the source and the way of a byte through them
