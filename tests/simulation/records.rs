@@ -248,7 +248,8 @@ impl Records {
                 let is_owed = |number: &&usize| {
                     let publish = &self.publishes[**number];
                     let is_unsure = publish.may_be_refused && publish.fate == Fate::Sent
-                        || publish.fate == Fate::Unsure;
+                        || publish.fate == Fate::Unsure
+                        || publish.sendings > 1;
                     !is_unsure || seen.contains(number)
                 };
                 let sent: Vec<usize> = sent[&key].iter().filter(is_owed).copied().collect();
