@@ -222,3 +222,29 @@ fn more_public_types_have_debug() {
         umbel::WhenFull,
     );
 }
+
+/// What the program's code decided stands: nothing of the request is left to judge by again.
+#[test]
+fn reload_leaves_decisions_of_authorizer() {
+    let builder = builder()
+        .authorizer(Anyone)
+        .handler("/own", Echo)
+        .topic_rule(rule("kept/** history=10"));
+    let server = Embedded::start(builder);
+    let mut own = WebSocket::open(server.address, "/own");
+    let mut topic = WebSocket::open(server.address, "/ws/a");
+    let mut other = config();
+    other.limits.publication_bytes_max = 2000;
+    server.handle.reload(other).expect("it stands");
+    support::wait_until("it has reached all", || !server.handle.is_reloading());
+    own.send_text("x");
+    assert_eq!(own.text(), "x");
+    topic.send_text("y");
+    assert_eq!(topic.text(), "y");
+    // Nor does it concern whoever comes later.
+    let mut late = WebSocket::open(server.address, "/ws/kept/a?last=1");
+    late.send_text("z");
+    assert_eq!(late.text(), "z");
+    drop((own, topic, late));
+    server.end();
+}

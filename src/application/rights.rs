@@ -11,6 +11,7 @@ impl Application {
     /// subscriptions that were looked at.
     pub fn judge_again(&mut self, context: &mut ConnectionContext<'_>) -> usize {
         match context.subscribed.kind() {
+            _ if !self.can_judge(context) => 1,
             SubscribedKind::Many(_) => self.judge_many(context),
             SubscribedKind::One(subscription) => {
                 if let Some(topic) = self.topics.topic_at(subscription.topic()) {
@@ -24,6 +25,11 @@ impl Application {
                 1
             }
         }
+    }
+
+    fn can_judge(&self, context: &ConnectionContext<'_>) -> bool {
+        let identity = self.identities.get(*context.identity);
+        self.shared.authority.can_judge(identity)
     }
 
     fn judge(&self, context: &ConnectionContext<'_>, action: Action<'_>) -> Result<(), Denied> {
@@ -50,7 +56,7 @@ impl Application {
 
     /// Whether it may still subscribe; and whether it may publish, which it may have learnt meanwhile.
     pub(super) fn judge_one(&self, context: &mut ConnectionContext<'_>, topic: &str) {
-        if !self.require(context, Action::Subscribe(topic)) {
+        if !self.can_judge(context) || !self.require(context, Action::Subscribe(topic)) {
             return;
         }
         let may_publish = self.may(context, Action::Publish(topic));

@@ -67,6 +67,15 @@ impl Authority {
         }
     }
 
+    /// Whether an identity that was kept or noted can be judged by. The embedding program's code can be asked only where the
+    /// request is kept; elsewhere, what it said then stands.
+    pub fn can_judge(&self, identity: &Identity<'_>) -> bool {
+        match self {
+            Authority::Tokens(_) => true,
+            Authority::Embedder(_) => matches!(identity.source(), Source::Embedder(_)),
+        }
+    }
+
     /// The identity as kept beyond its request, by its handle.
     pub fn note(&self, identity: &Identity<'_>) -> Identity<'static> {
         match identity.source() {
