@@ -2,8 +2,12 @@
 
 mod support;
 
+use std::io::Write;
+use std::net::TcpStream;
+
 use serde_json::{Value, json};
 
+use support::peers::reset;
 use support::umbel_v1::{BINARY, JSON, Peer, text};
 use support::{Response, Server};
 
@@ -157,6 +161,37 @@ fn command_again_is_a_duplicate() {
     other["data"] = "y".into();
     assert_eq!(again.error(&other), "idempotency_key_reused");
     assert_eq!(payloads(&mut subscriber), ["x"]);
+}
+
+/// The server reads what was sent before the reset, but can ask for the peer's address no more.
+#[test]
+fn publish_before_a_reset_is_carried_out_once() {
+    let server = Server::start(&[]);
+    let mut subscriber = open(&server, JSON);
+    subscriber.subscribe("t");
+    let command = json!({"type": "publish", "id": 1, "topic": "t", "data": "x",
+        "idempotency_key": "k"});
+    let request = "POST /pub/t HTTP/1.1\r\nHost: localhost\r\nIdempotency-Key: l\r\n\
+                   Content-Length: 1\r\n\r\ny";
+    let stream = TcpStream::connect(server.address()).expect("a connection");
+    reset(&stream);
+    let mut first = Peer::open_on(stream, "/ws", JSON);
+    let mut poster = TcpStream::connect(server.address()).expect("a connection");
+    reset(&poster);
+    server.signal("STOP");
+    first.send(&command);
+    drop(first);
+    poster
+        .write_all(request.as_bytes())
+        .expect("room in the socket");
+    drop(poster);
+    server.signal("CONT");
+    let mut again = open(&server, JSON);
+    assert_eq!(again.ask(&command)["type"], "published");
+    assert_eq!(publish(&server, "t", "l", "y").status, 200);
+    let mut payloads = payloads(&mut subscriber);
+    payloads.sort();
+    assert_eq!(payloads, ["x", "y"]);
 }
 
 #[test]

@@ -158,7 +158,7 @@ impl Application {
             id: context.id,
             subscribed: *context.subscribed,
             identity: *context.identity,
-            peer_address: &|| None,
+            peer_address: &|| Ok(None),
             encoding,
             dialects: &dialects,
             message: Vec::new(),

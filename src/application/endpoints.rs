@@ -79,7 +79,7 @@ impl Application {
                 &self.shared,
                 current.listener,
                 number,
-                (current.peer_address)(),
+                (current.peer_address)().ok().flatten(),
             );
             let request = Request::new(head.method.as_str(), head.view(), origin, b"");
             return endpoint::respond(route, &request);
@@ -101,7 +101,7 @@ impl Application {
         request: &RouteRequest,
         body: &[u8],
     ) -> Answer {
-        let peer = (current.peer_address)();
+        let peer = (current.peer_address)().ok().flatten();
         endpoint::respond_to_body(&self.shared, current.listener, peer, (request, body))
             .unwrap_or_else(Answer::Refuse)
     }
@@ -113,7 +113,7 @@ impl Application {
         head: &Head<'_>,
         out: &mut Vec<u8>,
     ) -> Answer {
-        let peer = (current.peer_address)();
+        let peer = (current.peer_address)().ok().flatten();
         let origin = endpoint::origin(&self.shared, current.listener, number, peer);
         let request = Request::new(head.method.as_str(), head.view(), origin, b"");
         let callee = Callee {

@@ -196,7 +196,7 @@ impl Application {
         let settings = Arc::clone(&self.shared.settings);
         let mut current = CommandContext {
             id: context.id,
-            peer_address: &|| None,
+            peer_address: &|| Ok(None),
             identity: context.identity,
             listener: context.listener,
             subscribed: context.subscribed,

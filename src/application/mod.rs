@@ -15,6 +15,7 @@ mod rights;
 mod work;
 
 use std::collections::VecDeque;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -38,8 +39,8 @@ use crate::shared::brought::CommandInbox;
 use receipts::Receipts;
 use reload::ShardReload;
 
-/// Tells the address of a peer. None: it has none, or is gone.
-pub type PeerAddress<'a> = &'a dyn Fn() -> Option<SocketAddr>;
+/// Tells the address of a peer. None: it has none. An error: it is gone.
+pub type PeerAddress<'a> = &'a dyn Fn() -> io::Result<Option<SocketAddr>>;
 
 /// The connection whose event is being dealt with.
 pub struct CommandContext<'a> {

@@ -15,7 +15,7 @@ use crate::topic::Topic;
 
 impl Application {
     /// The sender of the request.
-    pub(super) fn publisher(&self, current: &CommandContext<'_>) -> Publisher {
+    pub(super) fn publisher(&self, current: &CommandContext<'_>) -> Result<Publisher, Refusal> {
         let identity = self.identities.get(*current.identity);
         publisher(identity, current.peer_address)
     }
@@ -26,17 +26,17 @@ impl Application {
         turn: &CommandTurn<'_>,
         topic: &Topic,
         once: &Once<'_>,
-    ) -> IdempotencyKey {
+    ) -> Result<IdempotencyKey, Refusal> {
         let identity = self.identities.get(turn.identity);
-        let publisher = publisher(identity, turn.peer_address);
+        let publisher = publisher(identity, turn.peer_address)?;
         let key = IdempotencyKey::new(publisher, topic, &once.key, None);
         let Some(before_ms) = once.first_sent_ms else {
-            return key;
+            return Ok(key);
         };
         let many = self.multi_subscriptions.get(turn.subscribed);
         let opened_ms = many.map_or(0, |many| many.opened_ms());
         let sent_ms = i64::try_from(opened_ms).unwrap_or(i64::MAX) - i64::from(before_ms);
-        key.sent_before(sent_ms.saturating_mul(1000))
+        Ok(key.sent_before(sent_ms.saturating_mul(1000)))
     }
 
     /// Command to publish once.
@@ -104,7 +104,7 @@ impl Application {
             Some(refusal) => {
                 let mut current = CommandContext {
                     id: context.id,
-                    peer_address: &|| None,
+                    peer_address: &|| Ok(None),
                     identity: context.identity,
                     listener: context.listener,
                     subscribed: context.subscribed,
@@ -132,12 +132,16 @@ impl Application {
     }
 }
 
-/// Whoever shows a credential is that; everybody else is the address.
-fn publisher(identity: &Identity<'_>, peer_address: PeerAddress<'_>) -> Publisher {
+/// Whoever shows a credential is that; everybody else is the address. A peer that was cut off has none any more, though what
+/// it sent before is still there to read: as somebody else's, its publish would be carried out again when it is repeated.
+fn publisher(identity: &Identity<'_>, peer_address: PeerAddress<'_>) -> Result<Publisher, Refusal> {
     match identity.source() {
-        Source::Token(digest) => Publisher::of_credential(digest.as_bytes()),
+        Source::Token(digest) => Ok(Publisher::of_credential(digest.as_bytes())),
         Source::Anonymous | Source::Unknown | Source::OtherScheme | Source::Embedder(_) => {
-            Publisher::of_address(peer_address().map(|address| address.ip()))
+            let address = peer_address().map_err(|_| {
+                Refusal::unavailable("the connection broke before its publish was read")
+            })?;
+            Ok(Publisher::of_address(address.map(|address| address.ip())))
         }
     }
 }

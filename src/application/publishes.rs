@@ -104,7 +104,12 @@ impl Application {
             None if is_text() => Kind::Text,
             None => Kind::Binary,
         };
-        let once = once.map(|key| IdempotencyKey::new(self.publisher(current), &topic, key, None));
+        let publisher = once.map(|_| self.publisher(current)).transpose();
+        let once = match publisher {
+            Ok(publisher) => publisher.zip(once),
+            Err(refusal) => return Answer::Refuse(refusal),
+        };
+        let once = once.map(|(publisher, key)| IdempotencyKey::new(publisher, &topic, key, None));
         let publication = match self.admit(current.id, &topic, (kind, body, options)) {
             Ok(publication) => publication,
             Err(denied) => return Answer::Refuse(denied.into()),
@@ -177,7 +182,11 @@ impl Application {
         idempotency_key: Option<&str>,
         body: &[u8],
     ) -> Answer {
-        let once = idempotency_key.map(|key| (self.publisher(current), key));
+        let publisher = idempotency_key.map(|_| self.publisher(current)).transpose();
+        let once = match publisher {
+            Ok(publisher) => publisher.zip(idempotency_key),
+            Err(refusal) => return Answer::Refuse(refusal),
+        };
         let lines_max = self.shared.settings.limits.publish_lines_max;
         // Editors that put a byte order mark before a text mean nothing by it.
         let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
@@ -261,6 +270,8 @@ impl Application {
         let admitted = self.admit(turn.id, &topic, (kind, &payload, options));
         let mut publication = admitted.map_err(|denied| turn.denied(id, denied))?;
         let once = once.map(|once| self.key_of_command(turn, &topic, &once));
+        let once = once.transpose();
+        let once = once.map_err(|refusal| CommandError::of_refusal(id, refusal))?;
         let origin = match id {
             Some(id) if wants_receipt => {
                 let receipt = self.receipt(turn.id, id);

@@ -47,9 +47,13 @@ pub trait ByteStream {
         "unknown".to_owned()
     }
 
-    /// Address of the other end. None: it has none, or is gone.
-    fn peer_address(&self) -> Option<SocketAddr> {
-        None
+    /// Address of the other end. None: it has none.
+    ///
+    /// # Errors
+    ///
+    /// The other end is gone, though there may be bytes of it to read.
+    fn peer_address(&self) -> io::Result<Option<SocketAddr>> {
+        Ok(None)
     }
 
     /// The socket behind it, for sends by [`Ring`](super::ring::Ring). One without is written to one by one.

@@ -69,11 +69,11 @@ impl ByteStream for Transport {
         }
     }
 
-    fn peer_address(&self) -> Option<SocketAddr> {
+    fn peer_address(&self) -> io::Result<Option<SocketAddr>> {
         match self {
-            Transport::Tcp(stream) => stream.peer_addr().ok(),
+            Transport::Tcp(stream) => stream.peer_addr().map(Some),
             #[cfg(unix)]
-            Transport::Unix(_) => None,
+            Transport::Unix(_) => Ok(None),
         }
     }
 

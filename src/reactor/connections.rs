@@ -551,7 +551,7 @@ impl<T: ByteStream> Connections<T> {
         let refusal = over_cap();
         let mut current = CommandContext {
             id,
-            peer_address: &|| None,
+            peer_address: &|| Ok(None),
             identity: &mut slot.identity,
             listener: slot.listener,
             subscribed: &mut slot.subscribed,
