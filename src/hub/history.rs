@@ -142,7 +142,7 @@ impl Ring {
 
     /// Lets go of publications whose time to live is over; gives their number and bytes.
     fn sweep(&mut self, now_us: u64) -> (usize, usize) {
-        let (before, mut bytes) = (self.publications.len(), 0);
+        let (before, mut bytes, mut newest_us) = (self.publications.len(), 0, 0);
         self.ttl_us = u64::MAX;
         let next_us = &mut self.ttl_us;
         self.publications.retain(|publication| {
@@ -150,13 +150,20 @@ impl Ring {
                 return true;
             };
             let stays = end_us > now_us;
-            match stays {
-                true => *next_us = (*next_us).min(end_us),
-                false => bytes += publication.retained_bytes(),
+            if stays {
+                *next_us = (*next_us).min(end_us);
+            } else {
+                newest_us = publication.published_at_us();
+                bytes += publication.retained_bytes();
             }
             stays
         });
         self.bytes -= bytes;
+        if self.publications.is_empty() {
+            // Whoever has seen the last of them finds the topic where it stood, for as long as the history would be there.
+            let head_until_us = head_until_us(self.limits, newest_us);
+            self.head_until_us = self.head_until_us.max(head_until_us);
+        }
         (before - self.publications.len(), bytes)
     }
 

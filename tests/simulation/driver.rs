@@ -69,7 +69,7 @@ pub struct SimulatedDriver {
     /// Connections that were accepted over the cap.
     pub over_cap: u64,
     /// The publishes that the hub handed out, with their places.
-    observed: Vec<(usize, Place)>,
+    observed: Vec<(usize, Place, Option<u64>)>,
 }
 
 impl SimulatedDriver {
@@ -179,8 +179,9 @@ impl SimulatedDriver {
 
     /// Writes down where the publishes stand that the last tick saw.
     pub fn note_places(&mut self, records: &mut Records) {
-        for (number, place) in self.observed.drain(..) {
+        for (number, place, expires_ms) in self.observed.drain(..) {
             records.place_at(number, place);
+            records.publishes[number].expires_ms = expires_ms;
         }
     }
 }

@@ -21,6 +21,7 @@ mod random;
 mod records;
 mod rogue;
 mod speech;
+mod time_to_live;
 mod topics;
 #[path = "../support/toy.rs"]
 mod toy;
@@ -104,6 +105,7 @@ const PATHS: &[&str] = &[
     "fragmented message",
     "full mailbox",
     "gap by a pattern",
+    "gap for what is over",
     "gap in an event stream",
     "gap that is named",
     "greeting of the toy's",
@@ -125,6 +127,7 @@ const PATHS: &[&str] = &[
     "publication in a kept context",
     "publication on umbel.v1",
     "publish that is sent again",
+    "publish with a time to live",
     "publish with an idempotency key",
     "receipt of some that are closed",
     "receipt of some that wait",
@@ -132,6 +135,7 @@ const PATHS: &[&str] = &[
     "recovered false",
     "recovered false: a new epoch",
     "recovered false: a restart",
+    "recovered before the end of its time",
     "recovered something",
     "recovered true",
     "recovery from before the first publication",

@@ -11,6 +11,7 @@ use umbel::internals::topic::SlowConsumer;
 
 use super::peer::{Peer, Surroundings};
 use super::records::{Fate, Publish};
+use super::time_to_live::some_ttl_ms;
 use super::topics::{
     PATTERN_COUNT, Place, TOPICS, Target, parse_place, pattern_number, place_text, topic_number,
 };
@@ -48,6 +49,8 @@ pub struct Many {
     pub is_probe: bool,
     next_id: u32,
     pending: BTreeMap<u32, Pending>,
+    asked_ms: BTreeMap<u32, u64>,
+    pub now_ms: u64,
     /// Its subscriptions, with the numbers of their views.
     live: BTreeMap<Target, usize>,
     /// Who is present on a topic, once it was told.
@@ -105,6 +108,7 @@ impl Many {
 
     fn subscribe(&mut self, target: Target, start: Start) -> Value {
         let id = self.take_id(Pending::Subscribe(target, start));
+        self.asked_ms.insert(id, self.now_ms);
         let (field, name) = target.field();
         let mut command = json!({"type": "subscribe", "id": id, field: name});
         match start {
@@ -284,6 +288,9 @@ impl Peer {
         if wants_receipt {
             command["receipt"] = true.into();
         }
+        if let Some(ttl_ms) = some_ttl_ms(number, around) {
+            command["ttl_ms"] = ttl_ms.into();
+        }
         command
     }
 
@@ -334,6 +341,8 @@ impl Peer {
                 once: None,
                 sent_ms: around.now_ms,
                 sendings: 1,
+                ttl_ms: None,
+                expires_ms: None,
             };
             let (number, payload) = around.records.publish(publish, 20);
             let id = many.take_id(Pending::Publish(number, true));
@@ -453,6 +462,8 @@ impl Peer {
         answer: &Value,
         around: &mut Surroundings<'_>,
     ) -> usize {
+        let id = answer["id"].as_u64().unwrap_or_default() as u32;
+        let asked_ms = many.asked_ms.remove(&id).unwrap_or_default();
         let policy = match answer["slow_consumer"].as_str() {
             None => SlowConsumer::Close,
             Some("latest") => SlowConsumer::Latest,
@@ -468,6 +479,9 @@ impl Peer {
             target,
             subscriber: self.id,
             subscribed_step: around.step,
+            asked_ms,
+            began_ms: around.now_ms,
+            leaps: many.tongue == Tongue::Toy,
             start,
             told: answer["position"].as_str().map(parse_place),
             recovered: answer["recovered"].as_bool(),

@@ -76,6 +76,7 @@ pub struct Peer {
     pub(super) echoes: VecDeque<Vec<u8>>,
     /// Its request, where it makes one alone, was sent.
     pub(super) has_asked: bool,
+    pub(super) asked_ms: u64,
     /// It sent a Close, or ended its side.
     pub(super) has_left: bool,
     /// It ended its side without a Close.
@@ -126,6 +127,7 @@ impl Peer {
             requests: VecDeque::new(),
             echoes: VecDeque::new(),
             has_asked: false,
+            asked_ms: 0,
             has_left: false,
             has_vanished: false,
             wants_fin: false,
@@ -186,6 +188,9 @@ impl Peer {
     }
 
     pub fn act(&mut self, around: &mut Surroundings<'_>) {
+        if let Some(many) = &mut self.many {
+            many.now_ms = around.now_ms;
+        }
         if self.reads() && around.now_ms >= self.reads_from_ms {
             self.read(around);
         }
@@ -279,6 +284,9 @@ impl Peer {
             target: Target::Topic(self.topic),
             subscriber: self.id,
             subscribed_step: around.step,
+            asked_ms: self.asked_ms,
+            began_ms: around.now_ms,
+            leaps: true,
             start: self.start,
             told,
             recovered,

@@ -40,6 +40,9 @@ pub struct Publish {
     pub sent_ms: u64,
     /// How often it was sent, by its key.
     pub sendings: u32,
+    /// Its time to live, and when that is over, once it is known when it was published.
+    pub ttl_ms: Option<u64>,
+    pub expires_ms: Option<u64>,
 }
 
 /// What a publisher was told of all subscribers.
@@ -147,6 +150,8 @@ impl Records {
             once: None,
             sent_ms: 0,
             sendings: 1,
+            ttl_ms: None,
+            expires_ms: None,
         };
         let (number, payload) = self.publish(publish, FAREWELL_BYTES);
         self.farewells.push(number);
@@ -249,7 +254,8 @@ impl Records {
                     let publish = &self.publishes[**number];
                     let is_unsure = publish.may_be_refused && publish.fate == Fate::Sent
                         || publish.fate == Fate::Unsure
-                        || publish.sendings > 1;
+                        || publish.sendings > 1
+                        || publish.ttl_ms.is_some();
                     !is_unsure || seen.contains(number)
                 };
                 let sent: Vec<usize> = sent[&key].iter().filter(is_owed).copied().collect();

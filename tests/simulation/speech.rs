@@ -6,6 +6,7 @@ use umbel::internals::protocol::deflate::payload_bytes_max;
 use super::many::{KEYS, Tongue};
 use super::peer::{Kind, Leaving, Peer, Request, Surroundings};
 use super::records::{Fate, Publish};
+use super::time_to_live::some_ttl_ms;
 use super::topics::{TOPICS, place_text};
 use super::views::Start;
 use super::wire;
@@ -57,6 +58,7 @@ impl Peer {
 
     fn ask(&mut self, around: &mut Surroundings<'_>) {
         self.has_asked = true;
+        self.asked_ms = around.now_ms;
         let offer = self.offer.as_ref().map_or(String::new(), |offer| {
             format!("Sec-WebSocket-Extensions: {}\r\n", offer.encode())
         });
@@ -191,6 +193,8 @@ impl Peer {
             once: None,
             sent_ms: around.now_ms,
             sendings: 1,
+            ttl_ms: None,
+            expires_ms: None,
         };
         around.records.publish(publish, len)
     }
@@ -214,6 +218,9 @@ impl Peer {
         let mut head = format!("POST /pub/{} HTTP/1.1\r\nHost: sim\r\n", TOPICS[topic]);
         if let Some(key) = key {
             head.push_str(&format!("Umbel-Key: {key}\r\n"));
+        }
+        if let Some(ttl_ms) = some_ttl_ms(number, around) {
+            head.push_str(&format!("Umbel-Ttl-Ms: {ttl_ms}\r\n"));
         }
         if around.random.chance(30) {
             head.push_str("Umbel-Receipt: true\r\n");

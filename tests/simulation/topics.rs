@@ -75,11 +75,13 @@ pub fn place_of(position: Position) -> Place {
     (position.epoch, position.offset)
 }
 
-/// The number of the publish that a publication is, and where it stands.
-pub fn placed(publication: &Publication) -> Option<(usize, Place)> {
+/// The number of the publish that a publication is, where it stands, and when it is over.
+pub fn placed(publication: &Publication) -> Option<(usize, Place, Option<u64>)> {
     let text = std::str::from_utf8(publication.payload()).ok()?;
     let number = text.split_once(':')?.0.parse().ok()?;
-    Some((number, place_of(publication.position())))
+    let expires_us = publication.expires_at_us();
+    let expires_ms = expires_us.map(|end_us| end_us.div_ceil(1000));
+    Some((number, place_of(publication.position()), expires_ms))
 }
 
 /// What each topic gets, in the order of [`TOPICS`]. Small enough that every bound is met.

@@ -34,11 +34,16 @@ pub struct View {
     pub subscriber: usize,
     pub subscribed_step: u64,
     pub start: Start,
+    /// When it was asked for, or earlier, and when that was answered, or later.
+    pub asked_ms: u64,
+    pub began_ms: u64,
     /// Where the topic stood, if that was said.
     pub told: Option<Place>,
     pub recovered: Option<bool>,
     /// What may happen to a slow consumer here.
     pub policy: SlowConsumer,
+    /// It is told nothing of what is over, as by raw payloads and event streams.
+    pub leaps: bool,
     /// Nothing else stood in the way of a recovery on this connection.
     pub is_alone: bool,
     pub items: Vec<Item>,
@@ -103,6 +108,7 @@ impl Records {
                 Target::Topic(topic) => {
                     self.check_recovery(view, topic, cover);
                     self.check_run(view, topic);
+                    self.check_mortals(view, topic, cover);
                 }
                 Target::Pattern(_) => self.check_by_pattern(view),
             }
@@ -153,18 +159,14 @@ impl Records {
     /// From one place in a topic to the one that came next.
     fn check_step(&self, view: &View, topic: usize, last: Place, next: Place) {
         assert!(next.1 > last.1, "{next:?} behind {last:?} in {view:?}");
-        if view.policy != SlowConsumer::Latest {
-            assert_eq!(
-                last.1 + 1,
-                next.1,
-                "a silent gap behind {last:?} in {view:?}"
-            );
-        }
+        let may_leap = view.leaps || view.policy == SlowConsumer::Latest;
         for offset in last.1 + 1..next.1 {
             let missing = (next.0, offset);
+            let is_replaced =
+                view.policy == SlowConsumer::Latest && self.is_replaced(topic, missing);
             assert!(
-                self.is_replaced(topic, missing),
-                "{missing:?} went, and nothing newer came: {view:?}"
+                is_replaced || may_leap && self.may_be_over(view, topic, missing),
+                "a silent gap behind {last:?}, or {missing:?} went and nothing newer came: {view:?}"
             );
         }
     }
@@ -248,11 +250,15 @@ impl Records {
         let bytes: Option<usize> = numbers
             .map(|number| number.map(|number| self.publishes[*number].payload_bytes))
             .sum();
-        let is_in_limits = missed <= u64::from(history.publications_max)
-            && missed <= u64::from(self.recovery_publications_max)
-            && bytes.is_none_or(|bytes| bytes <= self.recovery_bytes_max.min(history.bytes_max));
+        let are_in_limits = |missed, bytes: Option<usize>| {
+            missed <= u64::from(history.publications_max)
+                && missed <= u64::from(self.recovery_publications_max)
+                && bytes.is_none_or(|bytes| bytes <= self.recovery_bytes_max.min(history.bytes_max))
+        };
+        let is_in_limits = are_in_limits(missed, bytes);
+        let (lasting, lasting_bytes) = self.lasting(topic, view, since.1 + 1..=told.1, told.0);
         assert!(
-            !recovered || missed == 0 || is_in_limits,
+            !recovered || missed == 0 || are_in_limits(lasting, lasting_bytes),
             "{missed} missed are over a limit: {view:?}"
         );
         let fits = bytes.is_some_and(|bytes| {
@@ -316,7 +322,10 @@ impl Records {
             let publish = &self.publishes[seen];
             publish.topic == topic && publish.key == key && self.place(seen) > place
         };
-        is_named || policy == SlowConsumer::Latest && view.seen().any(is_same)
+        let is_over = matches!(view.target, Target::Topic(_))
+            && self.may_be_over(view, topic, place)
+            || policy == SlowConsumer::Latest && self.publishes[number].ttl_ms.is_some();
+        is_named || is_over || policy == SlowConsumer::Latest && view.seen().any(is_same)
     }
 
     /// Whoever was subscribed when the server was told to end, and was not closed before, has seen what came last.

@@ -1,0 +1,98 @@
+//! Publishes that are of use for a while only: who may miss them, and who must not get them any more.
+
+use super::cover::Cover;
+use super::peer::Surroundings;
+use super::records::Records;
+use super::topics::Place;
+use super::views::{Item, Start, View};
+use umbel::internals::topic::SlowConsumer;
+
+/// Gives some publishes a time to live, which is to be sent with them.
+pub fn some_ttl_ms(number: usize, around: &mut Surroundings<'_>) -> Option<u64> {
+    let ttl_ms = around
+        .random
+        .chance(20)
+        .then(|| around.random.within(1, 150))?;
+    around.records.publishes[number].ttl_ms = Some(ttl_ms);
+    around.cover.add("publish with a time to live", 1);
+    Some(ttl_ms)
+}
+
+impl Records {
+    /// The end of the time to live of what stands at a place. Of what nobody was given it is not known when it came in,
+    /// and so it is the earliest.
+    fn expires_ms(&self, topic: usize, place: Place) -> Option<u64> {
+        let number = *self.places[topic].get(&place)?;
+        let publish = &self.publishes[number];
+        let earliest_ms = publish.ttl_ms.map(|ttl_ms| publish.sent_ms + ttl_ms);
+        publish.expires_ms.or(earliest_ms)
+    }
+
+    fn is_mortal(&self, topic: usize, place: Place) -> bool {
+        let number = self.places[topic].get(&place);
+        number.is_some_and(|number| self.publishes[*number].ttl_ms.is_some())
+    }
+
+    /// Whether what stands at a place may be missing from a view without a word: it was over when the view began, or may go
+    /// while it waits.
+    pub fn may_be_over(&self, view: &View, topic: usize, place: Place) -> bool {
+        let is_replayed = |told: Place| told.0 == place.0 && place.1 <= told.1;
+        let expires_ms = self.expires_ms(topic, place);
+        let was_over = expires_ms.is_some_and(|end_ms| end_ms <= view.began_ms);
+        was_over && view.told.is_some_and(is_replayed)
+            || view.policy == SlowConsumer::Latest && self.is_mortal(topic, place)
+    }
+
+    /// What came out of the history was not over when it was asked for; and what a gap names where nothing else may go was.
+    pub fn check_mortals(&self, view: &View, topic: usize, cover: &mut Cover) {
+        let Some(told) = view.told else { return };
+        for item in &view.items {
+            match *item {
+                Item::Seen(number) => {
+                    let publish = &self.publishes[number];
+                    let place = publish.place.expect("what is seen has its place");
+                    let is_replayed = view.start != Start::Now && place <= told;
+                    let Some(end_ms) = publish.expires_ms.filter(|_| is_replayed) else {
+                        continue;
+                    };
+                    cover.add("recovered before the end of its time", 1);
+                    assert!(end_ms > view.asked_ms, "{publish:?} was over: {view:?}");
+                }
+                Item::Gap(_, from, to) if view.policy == SlowConsumer::Close => {
+                    cover.add("gap for what is over", 1);
+                    for offset in from.1..=to.1 {
+                        let place = (from.0, offset);
+                        assert!(
+                            self.may_be_over(view, topic, place),
+                            "{place:?} was not over: {view:?}"
+                        );
+                    }
+                }
+                Item::Gap(..) => {}
+            }
+        }
+    }
+
+    /// Publishes of a topic that were certainly not over when a view began.
+    pub fn lasting(
+        &self,
+        topic: usize,
+        view: &View,
+        offsets: impl Iterator<Item = u64>,
+        epoch: u64,
+    ) -> (u64, Option<usize>) {
+        let (mut count, mut bytes) = (0, Some(0));
+        for offset in offsets {
+            let place = (epoch, offset);
+            let expires_ms = self.expires_ms(topic, place);
+            if expires_ms.is_some_and(|end_ms| end_ms <= view.began_ms) {
+                continue;
+            }
+            count += 1;
+            let number = self.places[topic].get(&place);
+            let more = number.map(|number| self.publishes[*number].payload_bytes);
+            bytes = bytes.zip(more).map(|(bytes, more)| bytes + more);
+        }
+        (count, bytes)
+    }
+}
