@@ -244,6 +244,8 @@ limits! {
     presence_max: usize = 10000 in 1..=1048576;
     /// Writes of joins and leaves to the members of one topic in one second, on each reactor; each KiB counts as one more. What changes faster is told together, later; what was undone meanwhile is not told, and of very much only that it was left out.
     presence_writes_per_second_max: u32 = 20000 in 1..=1000000000;
+    /// Bytes of joins and leaves of one topic that wait for the end of their tick, or for their rate. Beyond it members are told at once, or that some were left out.
+    presence_changes_bytes_max: usize = 16384 in 256..=16777216;
     /// Topics in one answer of `GET /topics`, and the largest `limit=` it takes. The rest is on the next page. A page ends early at half of outbox_bytes_max.
     topics_listed_max: usize = 10000 in 1..=1000000;
     /// Bytes of the `info` that a connection shows to others by presence. More is refused with 400.

@@ -11,13 +11,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use crate::config::Limits;
 use crate::connection::NEVER_MS;
 use crate::dialect::{Dialects, Encoding, Push};
 use crate::hub::{LocalTopic, PresenceChange, ReactorId};
 use crate::topic::Topic;
-
-/// Bytes of one topic's changes that wait. More are told at once, or left out if that may not be.
-const CHANGES_BYTES_MAX: usize = 16 * 1024;
 
 /// Bytes of a change besides its names.
 const CHANGE_BYTES: usize = 64;
@@ -145,17 +143,28 @@ pub struct PresenceChanges {
     /// thousands of topics in one tick cost no look at all of them for each.
     paid_max: usize,
     writes_per_second_max: u64,
+    /// Bytes of one topic's changes that wait. More are told at once, or left out if that may not be.
+    changes_bytes_max: usize,
 }
 
 impl PresenceChanges {
-    /// None yet. So many writes a second are made for a topic.
-    pub fn new(writes_per_second_max: u32) -> PresenceChanges {
-        PresenceChanges {
+    /// None yet.
+    pub fn new(limits: &Limits) -> PresenceChanges {
+        let mut changes = PresenceChanges {
             waiting: BTreeMap::new(),
             paid_until_us: BTreeMap::new(),
             paid_max: PAID_MIN,
-            writes_per_second_max: u64::from(writes_per_second_max.max(1)),
-        }
+            writes_per_second_max: 1,
+            changes_bytes_max: 0,
+        };
+        changes.take_limits(limits);
+        changes
+    }
+
+    /// Goes on by these limits.
+    pub fn take_limits(&mut self, limits: &Limits) {
+        self.writes_per_second_max = u64::from(limits.presence_writes_per_second_max.max(1));
+        self.changes_bytes_max = limits.presence_changes_bytes_max;
     }
 
     /// Adds a change. True if no more may wait, and none has to.
@@ -167,7 +176,7 @@ impl PresenceChanges {
             *changes = new();
         }
         changes.push(change);
-        if changes.bytes < CHANGES_BYTES_MAX {
+        if changes.bytes < self.changes_bytes_max {
             return false;
         }
         let is_due = self.due_ms(local.index) <= now_ms;
@@ -296,6 +305,12 @@ mod tests {
         }
     }
 
+    fn with_rate(writes_per_second_max: u32) -> PresenceChanges {
+        let mut limits = Limits::default();
+        limits.presence_writes_per_second_max = writes_per_second_max;
+        PresenceChanges::new(&limits)
+    }
+
     fn local(generation: u32) -> LocalTopic {
         LocalTopic {
             index: 3,
@@ -309,7 +324,7 @@ mod tests {
 
     #[test]
     fn rates_that_are_over_are_forgotten() {
-        let mut presence = PresenceChanges::new(1000);
+        let mut presence = with_rate(1000);
         for place in 0..10_000 {
             presence.count(place, 10, 1, 0);
         }
@@ -323,7 +338,7 @@ mod tests {
     #[test]
     fn rate_of_a_topic_and_marker() {
         let dialects = Dialects::default();
-        let mut presence = PresenceChanges::new(100);
+        let mut presence = with_rate(100);
         let encoding = dialects
             .choose("/ws", ["umbel.v1"].into_iter())
             .expect("a dialect")

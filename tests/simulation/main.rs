@@ -113,6 +113,7 @@ const PATHS: &[&str] = &[
     "id alone in an event stream",
     "inline",
     "join",
+    "joins and leaves left out",
     "last before what is new",
     "leave",
     "list of those present",

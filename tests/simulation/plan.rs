@@ -125,6 +125,7 @@ fn limits(random: &mut Random) -> Limits {
     limits.receipts_max = *random.pick(&[1, 100]);
     limits.idempotency_age_ms = *random.pick(&[60, 60_000, 60_000]);
     limits.idempotency_bytes_max = *random.pick(&[300, 1 << 20, 1 << 20]);
+    limits.presence_changes_bytes_max = *random.pick(&[256, 16_384]);
     limits.presence_writes_per_second_max = *random.pick(&[2, 20, 20_000]);
     limits.presence_max = *random.pick(&[1, 2, 100]);
     limits

@@ -73,6 +73,10 @@ fn answer(line: &Fields<'_>) -> Value {
                 answer["slow_consumer"] = rule.into();
             }
         }
+        "skipped" => {
+            answer["type"] = "presence_skipped".into();
+            answer["members"] = line.number("members").into();
+        }
         "published" => {
             if let Some(receipt) = text("receipt") {
                 answer["receipt"] = serde_json::from_str(&receipt).expect("JSON");
