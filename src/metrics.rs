@@ -124,6 +124,8 @@ pub struct ReactorMetrics {
     pub recovery_failures: Cell,
     /// Publications handed to subscribers out of the history.
     pub replayed: Cell,
+    /// Pages of histories that were read.
+    pub history_pages: Cell,
     /// Commands on connections of many topics that were answered by an error.
     pub command_errors: Cell,
     /// Publications that went from outboxes, the oldest first, to make room.

@@ -195,6 +195,12 @@ impl Application {
             }
             dialect::Command::Publish { .. } => self.publish_many(turn, command),
             dialect::Command::Presence { id, topic } => self.ask_presence(turn, id, topic),
+            dialect::Command::History {
+                id,
+                topic,
+                start,
+                limit,
+            } => self.ask_history(turn, id, topic, (start, limit)),
             dialect::Command::Ping { id } => {
                 turn.reply(id, &Reply::Pong);
                 Ok(())
@@ -512,7 +518,7 @@ impl Application {
         let (subscribed, asked) = (turn.subscribed, self.presence_work());
         let many = self.multi_subscriptions.get_mut(subscribed);
         let request = many.and_then(|many| {
-            let request = many.ask_presence(topic.clone(), id, questions_max)?;
+            let request = many.ask_question(topic.clone(), id, questions_max)?;
             many.begin_question(request, asked);
             Some(request)
         });

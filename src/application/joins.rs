@@ -55,7 +55,7 @@ impl Application {
     }
 
     /// A question of a connection's is answered, and it may ask others.
-    fn end_question(&mut self, context: &mut ConnectionContext<'_>, request: u32) {
+    pub(super) fn end_question(&mut self, context: &mut ConnectionContext<'_>, request: u32) {
         if let Some(many) = self.multi_subscriptions.get_mut(*context.subscribed) {
             many.end_question(request);
         }

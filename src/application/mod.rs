@@ -2,6 +2,7 @@
 
 mod commands;
 mod endpoints;
+mod history;
 mod hosts;
 mod joins;
 mod listings;

@@ -162,6 +162,7 @@ impl Application {
             Route::Topics => self.list_topics(current, head, identity),
             Route::Topic(topic) => self.show_topic(current, head, identity, topic),
             Route::Asset(path) => self.asset(head, identity, path),
+            Route::History(topic) => self.read_history(current, head, identity, topic),
             Route::TopicUpgrade(topic) => self.subscribe_websocket(current, head, identity, topic),
             Route::Commands(path) => self.open_many(current, head, identity, path),
             Route::TopicStream(encoding, topic) => {

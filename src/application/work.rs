@@ -58,10 +58,23 @@ impl Application {
             }) => Application::replay_work(&self.shared.settings, topic, *start),
             Ok(Command::Subscribe { .. }) => 0,
             Ok(Command::Presence { .. }) => self.presence_work(),
+            Ok(Command::History {
+                topic,
+                start,
+                limit,
+                ..
+            }) => {
+                let limit = limit.unwrap_or(u32::MAX);
+                Application::page_work(&self.shared.settings, topic, *start, limit)
+            }
             Ok(Command::Unsubscribe { .. }) => 0,
             Ok(Command::Publish { .. } | Command::Ping { .. }) | Err(_) => return None,
         };
-        let is_step = !matches!(command, Ok(Command::Presence { .. }));
+        let is_question = matches!(
+            command,
+            Ok(Command::Presence { .. } | Command::History { .. })
+        );
+        let is_step = !is_question;
         let work_max = self.shared.settings.limits.work_per_tick_max;
         let hold = if self.work_left == 0 || is_step && self.steps_left == 0 {
             Hold::Work
@@ -98,6 +111,15 @@ impl Application {
         let bytes = limits.recovery_bytes_max.min(kept.bytes_max);
         let bytes = u32::try_from(bytes / BYTES).unwrap_or(u32::MAX);
         publications.saturating_add(bytes).max(COMMAND)
+    }
+
+    /// The most that a page of a history may be.
+    pub(super) fn page_work(settings: &Settings, topic: &Topic, start: Start, limit: u32) -> u32 {
+        let start = match start {
+            Start::Now | Start::Since(_) => Start::Last(limit),
+            Start::Last(count) => Start::Last(count.min(limit)),
+        };
+        Application::replay_work(settings, topic, start)
     }
 
     /// The most that the answer to a question about members may be.

@@ -238,6 +238,8 @@ pub enum Awaited {
     One,
     /// The answers line by line; those that are there already, in their places.
     Lines(Vec<Option<Vec<u8>>>),
+    /// A page of this topic's history; the answer comes by [`end_reading`](super::Connection::end_reading).
+    History(Topic),
     /// What the hub knows of topics; the answer comes by [`end_gathering`](super::Connection::end_gathering).
     Topics(Gathering),
 }

@@ -15,6 +15,7 @@ use crate::http::refusal::Refusal;
 use crate::http::request::{Head, HeadScanner, Method};
 use crate::http::response::{self, Response};
 use crate::protocol::{Decoder, EXTENSIONS, Role, encode_switching_protocols};
+use crate::topic::Topic;
 
 /// Requests of one connection and their answers.
 #[derive(Debug, Default)]
@@ -40,6 +41,8 @@ pub(super) enum RequestState {
     Awaiting(Replies),
     /// The hub is asked what it knows of topics.
     Gathering(Box<Gathering>),
+    /// The hub is asked for a page of this topic's history.
+    Reading(Topic),
     /// The hub is asked where the topic stands.
     Joining(Box<Admission>),
 }
@@ -79,7 +82,10 @@ impl Exchange {
     pub(super) fn is_awaiting(&self) -> bool {
         matches!(
             self.state,
-            RequestState::Awaiting(_) | RequestState::Gathering(_) | RequestState::Joining(_)
+            RequestState::Awaiting(_)
+                | RequestState::Gathering(_)
+                | RequestState::Reading(_)
+                | RequestState::Joining(_)
         )
     }
 
@@ -89,7 +95,9 @@ impl Exchange {
             RequestState::Gathering(_) => {
                 "not every reactor counted its subscribers in time; try again"
             }
-            RequestState::Joining(_) => "the hub did not answer in time; try again",
+            RequestState::Reading(_) | RequestState::Joining(_) => {
+                "the hub did not answer in time; try again"
+            }
             _ => "the hub did not answer in time; whether it was published is not known",
         }
     }
@@ -124,7 +132,7 @@ impl Exchange {
                 Admission::Upgrade(upgrade) => context_bytes(upgrade.deflate),
                 Admission::Stream(_) => 0,
             },
-            RequestState::Head | RequestState::Awaiting(_) => 0,
+            RequestState::Head | RequestState::Awaiting(_) | RequestState::Reading(_) => 0,
         };
         self.head.capacity() + state
     }
@@ -230,7 +238,10 @@ impl Connection {
         match exchange.state {
             RequestState::Head => self.handle_head(context, rest),
             RequestState::Body(_) => self.handle_body(context, rest),
-            RequestState::Awaiting(_) | RequestState::Gathering(_) | RequestState::Joining(_) => {
+            RequestState::Awaiting(_)
+            | RequestState::Gathering(_)
+            | RequestState::Reading(_)
+            | RequestState::Joining(_) => {
                 self.hold(Hold::Answer);
             }
         }
@@ -419,6 +430,9 @@ impl Connection {
                 let (lines, many) = match awaited {
                     Awaited::One => (vec![None], false),
                     Awaited::Lines(lines) => (lines, true),
+                    Awaited::History(topic) => {
+                        return self.begin_reading(context.settings, context.now_ms, topic);
+                    }
                     Awaited::Topics(gathering) => {
                         return self.begin_gathering(context.settings, context.now_ms, gathering);
                     }

@@ -3,6 +3,7 @@
 use super::exchange::RequestState;
 use super::{Answer, Connection, Hold, Inflation, InputContext, OnEvent, Phase, Settings};
 use crate::http::refusal::Refusal;
+use crate::topic::Topic;
 
 /// The gathered part of an answer.
 #[derive(Debug)]
@@ -67,6 +68,41 @@ impl Connection {
             return;
         }
         self.end_waiting(settings, now_ms, answer, out, on_event);
+    }
+
+    /// Waits for a page of a history.
+    pub(super) fn begin_reading(&mut self, settings: &Settings, now_ms: u64, topic: Topic) {
+        let Phase::Http(exchange) = &mut self.phase else {
+            return;
+        };
+        exchange.state = RequestState::Reading(topic);
+        self.phase_deadline_ms = now_ms + settings.limits.handshake_timeout_ms;
+        self.hold(Hold::Answer);
+    }
+
+    /// Topic whose history the request waits for.
+    pub fn reading(&self) -> Option<&Topic> {
+        match &self.phase {
+            Phase::Http(exchange) => match &exchange.state {
+                RequestState::Reading(topic) => Some(topic),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Answers the request for a page of a history. Does nothing if it does not wait any more.
+    pub fn end_reading(
+        &mut self,
+        settings: &Settings,
+        now_ms: u64,
+        answer: Answer,
+        out: &mut Vec<u8>,
+        on_event: &mut OnEvent<'_>,
+    ) {
+        if self.reading().is_some() {
+            self.end_waiting(settings, now_ms, answer, out, on_event);
+        }
     }
 
     /// Refuses the one publication that the request waits for.

@@ -97,6 +97,17 @@ pub enum Command<'a> {
         /// Which.
         topic: Topic,
     },
+    /// Ask for a page of a topic's history.
+    History {
+        /// For the reply.
+        id: Option<u32>,
+        /// Which.
+        topic: Topic,
+        /// From where on; [`Start::Now`] is with the newest ones.
+        start: Start,
+        /// Publications of the page, if the peer says how many.
+        limit: Option<u32>,
+    },
     /// Ask for a pong.
     Ping {
         /// For the reply.

@@ -63,6 +63,7 @@ pub(crate) enum Field {
     Receipt,
     IdempotencyKey,
     FirstSentMs,
+    Limit,
     Event,
     MessageId,
     ContentType,
@@ -71,7 +72,7 @@ pub(crate) enum Field {
 }
 
 impl Field {
-    const NAMES: [&'static str; 17] = [
+    const NAMES: [&'static str; 18] = [
         "type",
         "id",
         "topic",
@@ -84,6 +85,7 @@ impl Field {
         "receipt",
         "idempotency_key",
         "first_sent_ms",
+        "limit",
         "event",
         "message_id",
         "content_type",

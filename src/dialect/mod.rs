@@ -16,6 +16,7 @@ pub mod command;
 pub mod ending;
 pub(crate) mod fields;
 mod form;
+mod history;
 mod info;
 pub mod message;
 pub(crate) mod object;
@@ -35,6 +36,7 @@ pub use command::{Command, CommandError, CommandLimits, ErrorCode, Once, Target}
 pub use ending::CloseReason;
 pub use fields::check_idempotency_key;
 pub use form::{Class, Encoding, Form, Place, RecentDeliveries};
+pub use history::History;
 pub use info::info_json;
 pub use message::Message;
 pub use publication_fields::PublicationFields;

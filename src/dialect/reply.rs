@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{CommandError, Target};
+use super::{CommandError, History, Target};
 use crate::hub::{Member, Position, PresenceChange, Publication, Report};
 use crate::topic::{SlowConsumer, Topic};
 
@@ -26,6 +26,8 @@ pub enum Reply<'a> {
         /// Some of them, or all.
         members: &'a [Member],
     },
+    /// A page of a topic's history.
+    History(History<'a>),
     /// A ping has arrived.
     Pong,
     /// The command is not carried out.

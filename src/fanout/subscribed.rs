@@ -222,9 +222,9 @@ impl MultiSubscription {
         request
     }
 
-    /// Notes that the hub is asked who is on a topic; gives the number of the question. None: `questions_max` of them are
+    /// Notes that the hub is asked about a topic; gives the number of the question. None: `questions_max` of them are
     /// unanswered.
-    pub fn ask_presence(
+    pub fn ask_question(
         &mut self,
         topic: Topic,
         id: Option<u32>,

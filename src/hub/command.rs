@@ -84,6 +84,36 @@ pub struct Join {
     pub info: Option<Arc<str>>,
 }
 
+/// Fields of [`Command::Read`].
+#[derive(Debug)]
+pub struct Read {
+    /// The topic.
+    pub topic: Topic,
+    /// The reactor that owns the connection.
+    pub reactor: ReactorId,
+    /// The reactor's own name for the connection.
+    pub connection: u64,
+    /// Tells the requests of one connection apart.
+    pub request: u32,
+    /// Start of the page. [`Start::Now`] is behind the newest publication, where nothing is.
+    pub start: Start,
+    /// Publications of the page.
+    pub publications_max: u32,
+}
+
+/// A part of a topic's history.
+#[derive(Debug, Default)]
+pub struct HistoryPage {
+    /// Position of the topic. None: nobody knows the topic.
+    pub position: Option<Position>,
+    /// Whether the page begins right behind the position that was asked for. None if none was.
+    pub recovered: Option<bool>,
+    /// Publications, the oldest first.
+    pub publications: Vec<Arc<Publication>>,
+    /// More publications follow.
+    pub has_more: bool,
+}
+
 /// Fields of [`Command::PublishOnce`].
 #[derive(Debug)]
 pub struct PublishOnce {
@@ -157,6 +187,8 @@ pub enum Command {
         /// Tells the requests of one connection apart.
         request: u32,
     },
+    /// Give a connection a part of a topic's history: answered by [`Effect::Read`].
+    Read(Box<Read>),
     /// Tell a connection what the hub knows of topics: answered by [`Effect::Listed`].
     List {
         /// Which topics.
@@ -218,6 +250,7 @@ impl Command {
             } => CommandRoute::Topic(topic),
             Command::PublishOnce(once) => CommandRoute::Topic(&once.topic),
             Command::Join(join) => CommandRoute::Topic(&join.topic),
+            Command::Read(read) => CommandRoute::Topic(&read.topic),
             // Any shard would do; so each passes on what is its own.
             Command::PassOn { listing } => match listing.topics.first() {
                 Some(listed) => CommandRoute::Topic(&listed.topic),
@@ -322,6 +355,17 @@ pub enum Effect {
         /// How many are present in all.
         total: u32,
     },
+    /// Give a connection a part of a topic's history.
+    Read {
+        /// The reactor that owns the connection.
+        reactor: ReactorId,
+        /// The reactor's own name for the connection.
+        connection: u64,
+        /// The request that it answers.
+        request: u32,
+        /// The part.
+        page: Box<HistoryPage>,
+    },
     /// Add the reactor's counts to the listing and [pass it on](Command::PassOn), or answer the connection that asked if
     /// all have added theirs.
     Listed {
@@ -349,6 +393,7 @@ impl Effect {
             | Effect::Joined { reactor, .. }
             | Effect::PresenceChanged { reactor, .. }
             | Effect::Present { reactor, .. }
+            | Effect::Read { reactor, .. }
             | Effect::Migrated { reactor, .. } => *reactor,
             Effect::Listed { listing } => listing.reactor(),
         }
@@ -360,6 +405,10 @@ impl Effect {
             Effect::Deliver { publication, .. } => publication.frame().len(),
             Effect::Joined { joined, .. } => {
                 let frames = joined.publications.iter();
+                frames.map(|publication| publication.frame().len()).sum()
+            }
+            Effect::Read { page, .. } => {
+                let frames = page.publications.iter();
                 frames.map(|publication| publication.frame().len()).sum()
             }
             Effect::Present { members, .. } => size_of_val(&**members),

@@ -342,6 +342,37 @@ impl Histories {
         (newest, is_all)
     }
 
+    /// The first publications of a ring behind an offset. Those that are over are left out. They are as many as the limits
+    /// allow, but one at least; and it says whether more follow. None if one that is not over is missing, where `is_exact`.
+    pub fn first_after(
+        &mut self,
+        ring: RingId,
+        (offset, is_exact): (u64, bool),
+        limits: RecoveryLimits,
+    ) -> Option<(Vec<Arc<Publication>>, bool)> {
+        if self.trim(ring.0) {
+            return None;
+        }
+        self.touch(ring.0);
+        let ring = &self.rings[ring.0 as usize];
+        if is_exact && ring.complete_from > offset.saturating_add(1) {
+            return None;
+        }
+        let publications = &ring.publications;
+        let first = publications.partition_point(|it| it.position().offset <= offset);
+        let (mut page, mut bytes) = (Vec::new(), 0);
+        let behind = publications.range(first..);
+        for next in behind.filter(|next| !next.is_expired(self.now_us)) {
+            bytes += next.frame().len();
+            let fits = page.len() < limits.publications_max && bytes <= limits.bytes_max;
+            if !fits && !page.is_empty() {
+                return Some((page, true));
+            }
+            page.push(Arc::clone(next));
+        }
+        Some((page, false))
+    }
+
     /// Lets go of what is too old at this moment, or over.
     pub fn expire(&mut self, now_us: u64) {
         self.now_us = self.now_us.max(now_us);

@@ -18,7 +18,8 @@ pub mod shard;
 mod topic_state;
 
 pub use command::{
-    Command, CommandRoute, Effect, Join, Joined, LocalTopic, Origin, PublishOnce, ReactorId, Start,
+    Command, CommandRoute, Effect, HistoryPage, Join, Joined, LocalTopic, Origin, PublishOnce,
+    ReactorId, Read, Start,
 };
 pub use idempotency::{IdempotencyKey, KeyBudget, KeySettings, Outcome, Publisher};
 pub use listing::{HistorySize, Listed, Listing, PLACES_PER_LISTING, Scope};

@@ -16,6 +16,7 @@ use crate::topic::table::TopicTable;
 mod listings;
 mod migration;
 mod once;
+mod read;
 
 /// Settings of a shard: rules and limits of its topics.
 #[derive(Clone, Debug)]
@@ -151,6 +152,7 @@ impl Shard {
                 connection,
                 request,
             } => effects.push(self.present(&topic, reactor, connection, request)),
+            Command::Read(read) => effects.push(self.read(*read)),
             Command::List {
                 scope,
                 reactor,

@@ -287,9 +287,11 @@ impl Inside {
                 ..
             } => self.answer(connection, Reply::Present(members, total)),
             Effect::Listed { listing } => self.pass_on(listing),
-            // Nobody inside is told who comes and goes, publishes by a connection, or reloads.
-            Effect::PresenceChanged { .. } | Effect::Published { .. } | Effect::Migrated { .. } => {
-            }
+            // Nobody inside is told who comes and goes, publishes or reads by a connection, or reloads.
+            Effect::PresenceChanged { .. }
+            | Effect::Published { .. }
+            | Effect::Read { .. }
+            | Effect::Migrated { .. } => {}
         }
     }
 }

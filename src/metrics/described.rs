@@ -74,6 +74,9 @@ pub(super) const COUNTERS: &[Described] = &[
         "Publications delivered from a history",
         |r| &r.replayed,
     ),
+    ("history_pages", "Pages of histories read", |r| {
+        &r.history_pages
+    }),
     ("command_errors", "Commands answered with an error", |r| {
         &r.command_errors
     }),

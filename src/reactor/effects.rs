@@ -65,6 +65,15 @@ impl<T: ByteStream> Connections<T> {
                 application.handle_present(context, request, &members, total);
                 true
             }),
+            Effect::Read {
+                connection,
+                request,
+                page,
+                ..
+            } => self.with_connection(self.id(connection), now_ms, |application, context| {
+                application.handle_page(context, request, &page);
+                true
+            }),
             Effect::Migrated { is_done, .. } => self.application.handle_migrated(is_done),
             Effect::Listed { listing } => {
                 if let Some((id, listing)) = self.application.handle_listed(listing) {

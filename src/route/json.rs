@@ -16,7 +16,7 @@ use std::borrow::Cow;
 
 use crate::dialect::fields::{Fault, Field, Fields};
 use crate::dialect::object::{Object, encode_report};
-use crate::dialect::{CommandLimits, ErrorCode};
+use crate::dialect::{CommandLimits, ErrorCode, History};
 use crate::http::refusal::Refusal;
 use crate::hub::{HistorySize, Kind, Listed, Position, PublishOptions, Report};
 use crate::protocol::parse_text;
@@ -96,6 +96,11 @@ pub fn encode_refusal(out: &mut Vec<u8>, refusal: &Refusal) {
         .value("status", refusal.status)
         .text("error", &refusal.reason)
         .end();
+}
+
+/// Appends a page of a topic's history.
+pub fn encode_history(out: &mut Vec<u8>, history: &History<'_>) {
+    history.encode(Object::new(out)).end();
 }
 
 /// Appends what is known of one topic.

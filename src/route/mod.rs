@@ -30,6 +30,8 @@ pub enum Route<'a> {
     Topics,
     /// `GET /topics/{topic}`: where one topic stands, and how many subscribers it has.
     Topic(Topic),
+    /// `GET /history/{topic}`: a page of the topic's history.
+    History(Topic),
     /// `GET /health`: whether the process runs.
     Health,
     /// `GET /ready`: whether it takes connections.
@@ -57,8 +59,9 @@ static AT_PATHS: [(&str, Route<'static>); 7] = [
 type OfTopic = fn(Topic) -> Route<'static>;
 
 /// Resources behind a prefix each, which a topic follows, and their methods.
-const BEFORE_TOPICS: [(&str, &str, OfTopic); 2] = [
+const BEFORE_TOPICS: [(&str, &str, OfTopic); 3] = [
     ("/pub/", "POST", Route::Publish),
+    ("/history/", "GET", Route::History),
     ("/topics/", "GET", Route::Topic),
 ];
 
@@ -149,6 +152,7 @@ impl<'a> Route<'a> {
             Route::TopicUpgrade(topic)
             | Route::TopicStream(_, topic)
             | Route::Publish(topic)
+            | Route::History(topic)
             | Route::Topic(topic) => Some(topic),
             _ => None,
         }
@@ -262,6 +266,7 @@ pub fn check_own_path(path: &str, bytes_max: usize, dialects: &Dialects) -> Resu
         Ok(Route::TopicStream(..)) => "all of /sse/ is event streams of topics",
         Ok(Route::Publish(_)) => "all of /pub/ is publishing to topics",
         Ok(Route::Topic(_)) => "all of /topics/ is what is known of topics",
+        Ok(Route::History(_)) => "all of /history/ is histories of topics",
         Ok(_) | Err(_) => "the server answers there itself",
     };
     Err(format!(
@@ -307,6 +312,10 @@ mod tests {
             (
                 "/topics/tokens?chain_id=100000&token=x",
                 Route::Topic(topic("tokens?chain_id=100000")),
+            ),
+            (
+                "/history/a?since=x&last=3&umbel_limit=5&b=1",
+                Route::History(topic("a?b=1")),
             ),
             ("/health", Route::Health),
             ("/health?x", Route::Health),

@@ -67,6 +67,15 @@ pub fn start_of(head: &Head<'_>) -> Result<Start, Refusal> {
     }
 }
 
+/// Publications of a page of a history, by the query: `default` where it does not say how many.
+pub fn page_limit(head: &Head<'_>, default: u32) -> Result<u32, Refusal> {
+    let Some(text) = query_of(head.target).get("umbel_limit")? else {
+        return Ok(default);
+    };
+    let limit = text.parse().ok().filter(|limit| *limit > 0);
+    limit.ok_or_else(|| Refusal::bad_request("umbel_limit is how many publications come at most"))
+}
+
 /// A topic with the names alone of its parameters, for the log: one that was meant for the request may be a secret.
 pub fn without_values(topic: &str) -> String {
     let (path, query) = topic.split_once('?').unwrap_or((topic, ""));

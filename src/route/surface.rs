@@ -15,6 +15,7 @@ pub fn shows(surface: Surface, route: &Route<'_>) -> bool {
         ),
         Route::Asset(_) => (false, true),
         Route::TopicUpgrade(_)
+        | Route::History(_)
         | Route::Commands("/ws")
         | Route::Publish(_)
         | Route::PublishMany => (true, true),
@@ -32,7 +33,11 @@ pub fn is_for_observers(surface: Surface, route: &Route<'_>) -> bool {
     surface == Surface::Admin
         && matches!(
             route,
-            Route::TopicUpgrade(_) | Route::Commands(_) | Route::Publish(_) | Route::PublishMany
+            Route::TopicUpgrade(_)
+                | Route::History(_)
+                | Route::Commands(_)
+                | Route::Publish(_)
+                | Route::PublishMany
         )
 }
 
@@ -62,6 +67,7 @@ mod tests {
             ("/ws/a", true, true),
             ("/pub", true, true),
             ("/pub/a", true, true),
+            ("/history/a", true, true),
             ("/sse/a", true, false),
             ("/echo", true, false),
         ] {
@@ -70,7 +76,9 @@ mod tests {
             assert_eq!(shown, [on_public, on_admin], "{target}");
             assert!(shows(Surface::All, &route));
             let for_observers = is_for_observers(Surface::Admin, &route);
-            let is_spoken = target.starts_with("/ws") || target.starts_with("/pub");
+            let is_spoken = ["/ws", "/pub", "/history"]
+                .iter()
+                .any(|it| target.starts_with(it));
             assert_eq!(for_observers, is_spoken, "{target}");
             assert!(!is_for_observers(Surface::Public, &route));
         }

@@ -292,6 +292,11 @@ impl Driver for SimulatedDriver {
                 self.observed
                     .extend(publications.filter_map(|it| placed(it)));
             }
+            Effect::Read { page, .. } => {
+                let publications = page.publications.iter();
+                self.observed
+                    .extend(publications.filter_map(|it| placed(it)));
+            }
             _ => {}
         }
     }

@@ -172,6 +172,7 @@ impl Dialect for Toy {
                 });
                 line.field_if("receipt", receipt);
             }
+            Reply::History(_) => {}
             Reply::Present {
                 topic,
                 total,

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use super::super::object::{Object, encode_report};
-use super::super::{CommandError, Target};
+use super::super::{CommandError, History, Target};
 use super::code_text;
 use super::command::encode_target;
 use crate::hub::{Member, Position, PresenceChange, Report};
@@ -149,6 +149,12 @@ fn encode_member<'o>(object: Object<'o>, member: &Member) -> Object<'o> {
 fn connection_name(member: &Member) -> impl Display {
     let (index, generation) = (member.connection as u32, member.connection >> 32);
     format!("{}-{index}-{generation}", member.reactor.0)
+}
+
+/// Appends a page of a topic's history.
+pub fn encode_history(out: &mut Vec<u8>, id: u32, history: &History<'_>) {
+    let object = Object::of_type(out, "history").value("id", id);
+    history.encode(object).end();
 }
 
 /// Answers a ping.

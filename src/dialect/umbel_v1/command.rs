@@ -166,6 +166,12 @@ fn parse_fields<'a>(
             id,
             topic: fields.take_topic()?,
         },
+        "history" => Command::History {
+            id,
+            topic: fields.take_topic()?,
+            start: parse_start(&mut fields)?,
+            limit: parse_limit(&mut fields)?,
+        },
         "ping" => Command::Ping { id },
         _ => return Err(Fault::invalid("there is no command of this type")),
     };
@@ -180,6 +186,13 @@ fn parse_target(fields: &mut Fields<'_>) -> Result<Target, Fault> {
     Pattern::parse(&pattern)
         .map(Target::Pattern)
         .map_err(|error| Fault::new(ErrorCode::InvalidPattern, error.as_str()))
+}
+
+fn parse_limit(fields: &mut Fields<'_>) -> Result<Option<u32>, Fault> {
+    match fields.take_u32(Field::Limit)? {
+        Some(0) => Err(Fault::invalid("\"limit\" is 1 at least")),
+        limit => Ok(limit),
+    }
 }
 
 fn parse_start(fields: &mut Fields<'_>) -> Result<Start, Fault> {
@@ -201,12 +214,7 @@ fn parse_start(fields: &mut Fields<'_>) -> Result<Start, Fault> {
 pub fn encode_command(out: &mut Vec<u8>, command: &Command<'_>) {
     match command {
         Command::Subscribe { id, target, start } => {
-            let object = encode_target(begin(out, "subscribe", *id), target);
-            match start {
-                Start::Now => object,
-                Start::Since(position) => object.plain("since", position),
-                Start::Last(count) => object.value("last", count),
-            }
+            encode_start(encode_target(begin(out, "subscribe", *id), target), *start)
         }
         Command::Unsubscribe { id, target } => {
             encode_target(begin(out, "unsubscribe", *id), target)
@@ -236,9 +244,30 @@ pub fn encode_command(out: &mut Vec<u8>, command: &Command<'_>) {
         Command::Presence { id, topic } => {
             begin(out, "presence", *id).text("topic", topic.as_str())
         }
+        Command::History {
+            id,
+            topic,
+            start,
+            limit,
+        } => {
+            let object = begin(out, "history", *id).text("topic", topic.as_str());
+            let object = encode_start(object, *start);
+            match limit {
+                Some(limit) => object.value("limit", limit),
+                None => object,
+            }
+        }
         Command::Ping { id } => begin(out, "ping", *id),
     }
     .end();
+}
+
+fn encode_start(object: Object<'_>, start: Start) -> Object<'_> {
+    match start {
+        Start::Now => object,
+        Start::Since(position) => object.plain("since", position),
+        Start::Last(count) => object.value("last", count),
+    }
 }
 
 fn encode_once<'o>(object: Object<'o>, once: &Once<'_>) -> Object<'o> {

@@ -11,9 +11,9 @@ mod delivery;
 
 #[doc(hidden)]
 pub use answer::{
-    encode_duplicate, encode_error, encode_forbidden, encode_gap, encode_pong, encode_presence,
-    encode_presence_change, encode_presence_skipped, encode_published, encode_subscribed,
-    encode_unsubscribed, gap_frame,
+    encode_duplicate, encode_error, encode_forbidden, encode_gap, encode_history, encode_pong,
+    encode_presence, encode_presence_change, encode_presence_skipped, encode_published,
+    encode_subscribed, encode_unsubscribed, gap_frame,
 };
 #[doc(hidden)]
 pub use command::{encode_command, parse_commands, take_commands};
@@ -126,6 +126,7 @@ impl Dialect for UmbelV1 {
                 },
                 Some(id),
             ) => encode_presence(message, id, topic, *total, members),
+            (Reply::History(history), Some(id)) => encode_history(message, id, history),
             (Reply::Pong, Some(id)) => encode_pong(message, id),
         }
     }

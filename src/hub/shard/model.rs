@@ -64,6 +64,7 @@ pub(super) enum Seen {
     Changed(u16, u32, u64, bool),
     Present(Vec<(u16, u64)>, u32),
     Published(u64),
+    Read(Option<u64>, Option<bool>, Vec<u64>, bool),
 }
 
 #[derive(Debug, Default)]
@@ -338,6 +339,46 @@ impl Model {
             reactor, connection, newest, recovered, offsets,
         ));
         seen
+    }
+
+    pub(super) fn read(&mut self, topic: usize, start: JoinStart, limit: u32) -> Vec<Seen> {
+        let (rule, settings) = (self.rule(topic), self.settings.clone());
+        let Some(state) = self.topics.get_mut(&topic) else {
+            let recovered = matches!(start, JoinStart::Since(_)).then_some(false);
+            return vec![Seen::Read(None, recovered, Vec::new(), false)];
+        };
+        let (wanted, is_exact) = match start {
+            JoinStart::Nothing => (None, false),
+            JoinStart::Last(count) => (Some(count), false),
+            JoinStart::Since(missed) => (missed, true),
+        };
+        let (mut offsets, mut has_more, mut recovered) = (Vec::new(), false, wanted.is_some());
+        if let Some(wanted) = wanted.filter(|wanted| *wanted > 0 || !is_exact) {
+            state.trim(&rule, self.now_us);
+            let kept = state.history.len();
+            recovered = wanted <= kept as u64;
+            if recovered || !is_exact {
+                let wanted = kept.min(wanted as usize);
+                let limit = settings.recovery_publications_max.min(limit as usize);
+                let mut bytes = 0;
+                for next in state.history[kept - wanted..].iter().take(limit) {
+                    bytes += next.2;
+                    if offsets.is_empty() || bytes <= settings.recovery_bytes_max {
+                        offsets.push(next.0);
+                    } else {
+                        break;
+                    }
+                }
+                has_more = offsets.len() < wanted;
+            }
+            if state.is_kept {
+                self.touch(topic);
+            }
+        }
+        let newest = self.topics.get(&topic).map(|state| state.newest);
+        self.collect();
+        let recovered = matches!(start, JoinStart::Since(_)).then_some(recovered);
+        vec![Seen::Read(newest, recovered, offsets, has_more)]
     }
 
     pub(super) fn leave(&mut self, topic: usize, reactor: u16, connection: u64) -> Vec<Seen> {

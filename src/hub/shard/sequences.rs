@@ -12,7 +12,7 @@ use super::model::{
     JoinStart, Model, PATTERNS, RELOADS, Seen, TOPICS, TopicModel, name, rules, settings,
 };
 use super::*;
-use crate::hub::{Kind, PatternPart, Scope};
+use crate::hub::{Kind, PatternPart, Read, Scope};
 use crate::topic::Pattern;
 
 /// Payload of the longest publication.
@@ -35,6 +35,8 @@ enum Step {
     /// The flag: by an older name.
     Unsubscribe(usize, u16, bool),
     Join(usize, u16, u64, Beginning),
+    /// The number: publications of the page.
+    Read(usize, Beginning, u32),
     Leave(usize, u16, u64),
     Present(usize),
     SubscribePattern(usize, u16),
@@ -47,21 +49,24 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let topic = || 0..TOPICS.len();
     let pattern = || 0..PATTERNS.len();
-    let beginning = prop_oneof![
-        Just(Beginning::Now),
-        (0..8u32).prop_map(Beginning::Last),
-        (-1..8i8).prop_map(Beginning::Back),
-        (0..40u64).prop_map(Beginning::OtherEpoch),
-    ];
+    let beginning = || {
+        prop_oneof![
+            Just(Beginning::Now),
+            (0..8u32).prop_map(Beginning::Last),
+            (-1..8i8).prop_map(Beginning::Back),
+            (0..40u64).prop_map(Beginning::OtherEpoch),
+        ]
+    };
     let step = prop_oneof![
         12 => (topic(), 4..PAYLOAD_BYTES_MAX).prop_map(|(topic, bytes)| Step::Publish(topic, bytes)),
         2 => (topic(), 0..3u16).prop_map(|(topic, reactor)| Step::Subscribe(topic, reactor)),
         4 => (topic(), 0..3u16, prop::bool::weighted(0.2))
             .prop_map(|(topic, reactor, old)| Step::Unsubscribe(topic, reactor, old)),
-        6 => (topic(), 0..3u16, 0..4u64, beginning)
+        6 => (topic(), 0..3u16, 0..4u64, beginning())
             .prop_map(|(topic, reactor, connection, beginning)| Step::Join(topic, reactor, connection, beginning)),
         3 => (topic(), 0..3u16, 0..4u64)
             .prop_map(|(topic, reactor, connection)| Step::Leave(topic, reactor, connection)),
+        3 => (topic(), beginning(), 1..6u32).prop_map(|(topic, beginning, limit)| Step::Read(topic, beginning, limit)),
         1 => topic().prop_map(Step::Present),
         1 => (pattern(), 0..3u16).prop_map(|(pattern, reactor)| Step::SubscribePattern(pattern, reactor)),
         1 => (pattern(), 0..3u16).prop_map(|(pattern, reactor)| Step::UnsubscribePattern(pattern, reactor)),
@@ -260,6 +265,12 @@ impl World {
                 let names = names.map(|member| (member.reactor.0, member.connection));
                 Seen::Present(names.collect(), *total)
             }
+            Effect::Read { page, .. } => {
+                let publications = page.publications.iter();
+                let offsets = publications.map(|next| next.position().offset).collect();
+                let newest = page.position.map(|position| position.offset);
+                Seen::Read(newest, page.recovered, offsets, page.has_more)
+            }
             Effect::Listed { .. } | Effect::Migrated { .. } => {
                 panic!("it was not asked for")
             }
@@ -285,6 +296,7 @@ impl World {
             Step::Join(topic, reactor, connection, beginning) => {
                 self.join(topic, reactor, connection, beginning);
             }
+            Step::Read(topic, beginning, limit) => self.read(topic, beginning, limit),
             Step::Leave(topic, reactor, connection) => {
                 self.ledger.streams.remove(&(topic, reactor, connection));
                 let expected = self.model.leave(topic, reactor, connection);
@@ -403,19 +415,29 @@ impl World {
         self.run(topic, command, vec![]);
     }
 
-    fn join(&mut self, topic: usize, reactor: u16, connection: u64, beginning: Beginning) {
+    fn read(&mut self, topic: usize, beginning: Beginning, limit: u32) {
+        let (start, wanted) = self.start(topic, beginning);
+        let expected = self.model.read(topic, wanted, limit);
+        let command = Command::Read(Box::new(Read {
+            topic: name(topic),
+            reactor: ReactorId(0),
+            connection: 0,
+            request: 0,
+            start,
+            publications_max: limit,
+        }));
+        self.run(topic, command, expected);
+    }
+
+    /// What a beginning is for the shard, and for the model.
+    fn start(&self, topic: usize, beginning: Beginning) -> (Start, JoinStart) {
         let newest = self
             .model
             .topics
             .get(&topic)
             .map_or(0, |topic| topic.newest);
         let life = self.ledger.lives.get(&topic).copied();
-        let local = match self.known_name(topic, reactor) {
-            Some(local) => local,
-            None => self.new_name(topic, reactor),
-        };
-        self.model.subscribe(topic, reactor, local);
-        let (start, wanted) = match beginning {
+        match beginning {
             Beginning::Now => (Start::Now, JoinStart::Nothing),
             Beginning::Last(count) => (Start::Last(count), JoinStart::Last(count.into())),
             Beginning::Back(back) => {
@@ -434,7 +456,16 @@ impl World {
                 let missed = (!is_other).then_some(newest);
                 (Start::Since(position), JoinStart::Since(missed))
             }
+        }
+    }
+
+    fn join(&mut self, topic: usize, reactor: u16, connection: u64, beginning: Beginning) {
+        let (start, wanted) = self.start(topic, beginning);
+        let local = match self.known_name(topic, reactor) {
+            Some(local) => local,
+            None => self.new_name(topic, reactor),
         };
+        self.model.subscribe(topic, reactor, local);
         let expected = self.model.join(topic, reactor, connection, wanted);
         let command = Command::Join(Box::new(Join {
             topic: name(topic),
