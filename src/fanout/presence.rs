@@ -306,9 +306,10 @@ mod tests {
     }
 
     fn with_rate(writes_per_second_max: u32) -> PresenceChanges {
-        let mut limits = Limits::default();
-        limits.presence_writes_per_second_max = writes_per_second_max;
-        PresenceChanges::new(&limits)
+        PresenceChanges::new(&Limits {
+            presence_writes_per_second_max: writes_per_second_max,
+            ..Limits::default()
+        })
     }
 
     fn local(generation: u32) -> LocalTopic {
