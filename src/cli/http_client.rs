@@ -1,4 +1,4 @@
-//! `POST` with keep-alive on a blocking socket, retried on 503: RFC 9112, RFC 9110 section 10.2.3.
+//! `POST` with keep-alive on a blocking socket, retried on 503, and `GET`: RFC 9112, RFC 9110 section 10.2.3.
 
 use std::error::Error;
 use std::io::{self, ErrorKind, Read, Write};
@@ -12,7 +12,7 @@ use super::client::{RESPONSE_TIMEOUT, TICK, connect_tcp, is_tick, refusal};
 use super::url::Url;
 
 /// Bytes of a response, head and body.
-const RESPONSE_BYTES_MAX: usize = 256 * 1024;
+const RESPONSE_BYTES_MAX: usize = 64 << 20;
 /// Header lines of a response.
 pub const HEADERS_MAX: usize = 100;
 /// The longest wait that a `Retry-After` is granted; also what a date in it counts as.
@@ -123,6 +123,33 @@ impl Poster {
     }
 }
 
+/// Gets a resource over a connection of its own.
+///
+/// # Errors
+/// When the server answers with anything but 2xx.
+pub fn get(url: &Url, authorization: Option<&str>) -> Result<Vec<u8>, Box<dyn Error>> {
+    let authorization =
+        authorization.map_or(String::new(), |value| format!("Authorization: {value}\r\n"));
+    let head = format!(
+        "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: umbel/{}\r\nConnection: close\r\n{authorization}\r\n",
+        url.target,
+        url.authority(),
+        env!("CARGO_PKG_VERSION")
+    );
+    let response = connect_tcp(url)
+        .map_err(Into::into)
+        .and_then(|mut stream| {
+            stream.set_read_timeout(Some(TICK))?;
+            stream.write_all(head.as_bytes())?;
+            read_response(&mut stream)
+        })
+        .map_err(|error: Box<dyn Error>| format!("{url}: {error}"))?;
+    match response.status {
+        200..=299 => Ok(response.body),
+        status => Err(format!("{url}: {}", refusal(status, &response.body)).into()),
+    }
+}
+
 /// Whether the server has kept an idle connection: there is nothing to read on one, not even its end.
 fn is_alive(stream: &TcpStream) -> bool {
     let peeked = stream
@@ -140,7 +167,7 @@ fn lost(error: &io::Error) -> Box<dyn Error> {
 fn read_response(stream: &mut TcpStream) -> Result<Response, Box<dyn Error>> {
     let deadline = Instant::now() + RESPONSE_TIMEOUT;
     let mut bytes = Vec::new();
-    let mut piece = [0; 4096];
+    let mut piece = vec![0; 64 * 1024];
     loop {
         let is_end = match stream.read(&mut piece) {
             Ok(len) => {

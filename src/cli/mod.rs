@@ -8,7 +8,7 @@
 //! | `reload` | the file again, for a server that runs |
 //! | `settings` | flags and variables of all settings, and the file under them |
 //! | `log_output` | log lines, for people or as JSON |
-//! | `sub`, `publish` | `umbel sub` and `umbel pub` |
+//! | `sub`, `publish`, `history` | `umbel sub`, `umbel pub` and `umbel history` |
 //! | `url`, `client`, `http_client`, `event_stream` | where those two go, and the protocols that they speak |
 //! | `ending` | how connections end, and whether to come back |
 //! | `bench` | `umbel bench`, a load generator |
@@ -24,6 +24,7 @@ mod client;
 mod documents;
 mod ending;
 mod event_stream;
+mod history;
 mod http_client;
 #[cfg(unix)]
 mod inherited;
@@ -77,6 +78,7 @@ pub fn run(extension: &Extension) -> Result<ExitCode, Box<dyn Error>> {
         Some(("serve", matches)) => serve::run(matches, &command()),
         Some(("sub", matches)) => sub::run(matches),
         Some(("pub", matches)) => publish::run(matches),
+        Some(("history", matches)) => history::run(matches),
         Some(("check", matches)) => check::run(matches, &command()),
         Some(("completions", matches)) => documents::print_completions(matches, command()),
         Some(("token", matches)) => token::run(matches),
@@ -104,6 +106,7 @@ fn command() -> Command {
         .subcommand(serve::command())
         .subcommand(sub::command())
         .subcommand(publish::command())
+        .subcommand(history::command())
         .subcommand(check::command())
         .subcommand(token::command())
         .subcommand(documents::completions_command())

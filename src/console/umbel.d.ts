@@ -228,6 +228,26 @@ export interface Presence {
   readonly members: ReadonlyArray<{ readonly connection: string; readonly info?: unknown }>;
 }
 
+export interface HistoryPart {
+  /** The position behind which the page begins. */
+  since?: Position;
+  /** Of how many of the latest publications it is the first part. Not together with `since`. */
+  last?: number;
+  /** How many publications it has at most (1000). */
+  limit?: number;
+}
+
+export interface HistoryPage {
+  /** Where the topic stands; null if nobody knows it. */
+  readonly position: Position | null;
+  /** With `since`: whether the page begins right behind it. If not, it is empty. */
+  readonly recovered?: boolean;
+  /** The oldest first. Their `time` is always there. */
+  readonly publications: ReadonlyArray<Publication>;
+  /** The `since` of the next page; null if this is the last. */
+  readonly next: Position | null;
+}
+
 export interface Umbel {
   readonly state: State;
   /** Hears of each later change of the state. Returns what ends that. */
@@ -252,6 +272,11 @@ export interface Umbel {
   ): Promise<Published>;
   /** Who is on a topic. Rejects with an {@link UmbelError}. */
   presence(topic: string): Promise<Presence>;
+  /**
+   * A page of what a topic keeps, without a subscription; without `since` and `last` the newest. Rejects with an
+   * {@link UmbelError}.
+   */
+  history(topic: string, part?: HistoryPart): Promise<HistoryPage>;
   /** Closes for good. What was not sent is rejected with `closed`. */
   close(): void;
 }

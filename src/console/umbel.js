@@ -20,6 +20,7 @@ export function connect(url, options = {}) {
     subscribe: (target, handlers = {}) => link.subscribe(target, handlers),
     publish: async (topic, data, publishOptions = {}) => link.publish(topic, data, publishOptions),
     presence: async (topic) => link.presence(topic),
+    history: async (topic, part = {}) => link.history(topic, part),
     close: () => link.close(),
   };
 }

@@ -148,6 +148,10 @@ export class FakePeer {
       this.send({ type: "published", id, position, receipt, duplicate });
     } else if (type === "presence") {
       this.send({ type: "presence", id, topic, total: 1, members: [{ connection: "0-1-1", info: { a: 1 } }] });
+    } else if (type === "history") {
+      const { epoch, offset, history } = this.hub.topic(topic);
+      const publications = history.slice(-(command.limit ?? 1000)).map(({ topic: _, ...each }) => each);
+      this.send({ type: "history", id, topic, position: positionOf(epoch, offset), publications });
     } else if (type === "ping") this.send({ type: "pong", id });
     else throw new Error(`what is ${JSON.stringify(command)}?`);
   }

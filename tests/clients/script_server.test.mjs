@@ -196,6 +196,34 @@ for (const binary of [false, true]) {
   });
 }
 
+for (const binary of [false, true]) {
+  test(`a history is read page by page: binary is ${binary}`, limits, async (t) => {
+    const umbel = open(t, { binary });
+    const topic = freshTopic();
+    const bytes = Uint8Array.of(0, 255, 7);
+    const sent = ["text", bytes, { json: [1] }, "last"];
+    const positions = [];
+    for (const data of sent) positions.push((await umbel.publish(topic, data)).position);
+    const all = await umbel.history(topic);
+    assert.deepEqual(all.publications.map(({ data }) => data), sent);
+    assert.deepEqual(all.publications.map(({ position }) => position), positions);
+    assert.deepEqual([all.position, all.recovered, all.next], [positions[3], undefined, null]);
+    assert.ok(all.publications.every((each) => each.topic === topic && Math.abs(each.time - Date.now()) < 60_000));
+    const seen = [];
+    for (let since = positions[0]; since !== null; ) {
+      const page = await umbel.history(topic, { since, limit: 2 });
+      assert.equal(page.recovered, true);
+      seen.push(...page.publications.map(({ data }) => data));
+      since = page.next;
+    }
+    assert.deepEqual(seen, sent.slice(1));
+    const unknown = await umbel.history(`${topic}/none`, { last: 1 });
+    assert.deepEqual(unknown, { position: null, recovered: undefined, publications: [], next: null });
+    await assert.rejects(umbel.history(topic, { since: positions[0], last: 1 }), { code: "invalid_command" });
+    await assert.rejects(umbel.history(topic, { since: "x" }), TypeError);
+  });
+}
+
 test("those who come and go are seen by the others", limits, async (t) => {
   const topic = freshTopic();
   const [stays, goes] = [open(t, { info: { name: "ü" } }), open(t, { info: "goes" })];

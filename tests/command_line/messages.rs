@@ -46,6 +46,52 @@ fn http(server: &Server, topic: &str) -> String {
 }
 
 #[test]
+fn history_prints_all_pages() {
+    let server = Server::start(&[
+        "--topic-rule",
+        "kept history=100",
+        "--recovery-publications-max",
+        "3",
+    ]);
+    let mut positions = Vec::new();
+    for number in 0..10 {
+        let response = server.publish("kept", "text/plain", number.to_string().as_bytes());
+        let answer: Value = serde_json::from_str(response.text()).expect("JSON");
+        positions.push(format!(
+            "{}:{}",
+            answer["epoch"].as_str().expect("text"),
+            answer["offset"]
+        ));
+    }
+    server.publish("kept", "application/octet-stream", &[0, 255]);
+    let url = format!("http://{}/history/kept", server.address());
+    let print = |arguments: &[&str]| run(&mut umbel(&[&["history", &url], arguments].concat()));
+    let lines =
+        |numbers: std::ops::Range<u32>| numbers.map(|it| format!("{it}\n")).collect::<String>();
+    let (code, out, error) = print(&["--since", &positions[0]]);
+    assert_eq!(
+        (code, out, &*error),
+        (0, lines(1..10) + "base64:AP8=\n", "")
+    );
+    assert_eq!(print(&["--last", "5"]).1, lines(6..10) + "base64:AP8=\n");
+    assert_eq!(print(&["--last", "7", "-n", "4"]).1, lines(4..8));
+    // Of the newest there is one page.
+    assert_eq!(print(&[]).1, lines(0..3));
+    let (_, out, _) = print(&["--last", "2", "--json", "-n", "1"]);
+    let line: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(
+        (&line["position"], &line["data"]),
+        (&positions[9].clone().into(), &"9".into())
+    );
+    assert!(line["published"].is_string(), "{line}");
+    let (code, out, error) = print(&["--since", "0000000000000001:7"]);
+    assert_eq!((code, &*out), (1, ""));
+    assert!(error.contains("does not reach back"), "{error}");
+    let (code, _, error) = print(&["--since", "x"]);
+    assert_eq!(code, 2, "{error}");
+}
+
+#[test]
 fn pub_publishes_once_with_idempotency_key() {
     let server = Server::start(&[]);
     let url = http(&server, "news");

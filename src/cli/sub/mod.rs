@@ -10,8 +10,8 @@
 
 mod feed;
 mod many;
-mod output;
-mod source;
+pub(super) mod output;
+pub(super) mod source;
 mod stream;
 mod target;
 mod topic;

@@ -1,7 +1,7 @@
 import { ABNORMAL, GIVEN_UP, NORMAL, PROTOCOL_ERROR, TOO_BIG } from "./ending.js";
 import { codeOfRefusal, endingOf } from "./ending.js";
 import { UmbelError, tell } from "./error.js";
-import { fieldsToSend } from "./fields.js";
+import { fieldsToSend, publicationOf } from "./fields.js";
 import { BINARY_DIALECT, TEXT_DIALECT, encodePublish, parsePublication, parseText } from "./messages.js";
 import { checkText, payloadOf, routeOf, sizeOf } from "./messages.js";
 import { idempotencyKeys } from "./keys.js";
@@ -105,6 +105,18 @@ export class Link {
     checkText(topic, "a topic");
     const encode = (id) => JSON.stringify({ type: "presence", id, topic });
     return this.#request("presence", encode, true, ({ total, members }) => ({ total, members }));
+  }
+
+  history(topic, { since, last, limit }) {
+    checkText(topic, "a topic");
+    if (since !== undefined) parsePosition(since);
+    const encode = (id) => JSON.stringify({ type: "history", id, topic, since, last, limit });
+    return this.#request("history", encode, true, (page) => {
+      const publications = page.publications.map((each) => publicationOf({ ...each, topic: page.topic }));
+      for (const { position } of publications) parsePosition(position);
+      const { position = null, recovered, next = null } = page;
+      return { position, recovered, publications, next };
+    });
   }
 
   close() {

@@ -40,11 +40,15 @@ const bytesOf = (number) => [24, 16, 8, 0].map((shift) => (number >>> shift) & 0
 export function parseText(text) {
   const message = JSON.parse(text);
   if (typeof message?.type !== "string") throw new Error("a message without a type");
-  if (message.type === "publication" && typeof message.data !== "string") {
-    const binary = atob(message.base64);
-    message.data = new Uint8Array(binary.length).map((_, index) => binary.charCodeAt(index));
-  }
+  if (message.type === "publication") parsePayload(message);
+  if (message.type === "history") message.publications.forEach(parsePayload);
   return message;
+}
+
+function parsePayload(message) {
+  if (typeof message.data === "string") return;
+  const binary = atob(message.base64);
+  message.data = new Uint8Array(binary.length).map((_, index) => binary.charCodeAt(index));
 }
 
 /** The binary framing: type, flags, epoch, offset, topic, perhaps pattern, key and fields, payload. */
