@@ -5,6 +5,7 @@ mod support;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
@@ -364,4 +365,73 @@ fn topics_history_and_presence() {
     let listed = String::from_utf8(listed.body).expect("JSON");
     assert!(listed.contains("\"subscribers\":3"), "{listed}");
     drop((many, raw));
+}
+
+/// Subscriptions come and go while others publish, with a hub that is mostly full: each gets an unbroken run, and nothing is
+/// left behind.
+#[test]
+fn subscriptions_come_and_go() {
+    for inline in [true, false] {
+        let mut config = config();
+        config.inline_shards = inline;
+        config.limits.commands_max = 16;
+        let server = spawn(Server::builder().config(config));
+        let is_over = Arc::new(AtomicBool::new(false));
+        let publishers = ["a/1", "a/2"].map(|topic| {
+            let (handle, is_over) = (server.handle(), Arc::clone(&is_over));
+            thread::spawn(move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    publish(&handle, topic, "x");
+                }
+            })
+        });
+        let readers: Vec<_> = (0..4)
+            .map(|reader| {
+                let handle = server.handle();
+                thread::spawn(move || (0..100).for_each(|round| read_some(&handle, reader + round)))
+            })
+            .collect();
+        for reader in readers {
+            reader.join().expect("no panic");
+        }
+        is_over.store(true, Ordering::Relaxed);
+        for publisher in publishers {
+            publisher.join().expect("no panic");
+        }
+        let handle = server.handle();
+        wait_until("nothing is left", || {
+            let topics = handle.topics(10, PATIENCE);
+            let patterns = handle.metrics().contains("umbel_hub_patterns 0");
+            topics == Ok(Vec::new()) && patterns
+        });
+    }
+}
+
+/// Takes a few publications of one topic, or of all, and leaves.
+fn read_some(handle: &Handle, seed: usize) {
+    let mut subscription = loop {
+        let subscription = match seed % 3 {
+            0 => handle.subscribe_pattern("a/*", NOW),
+            number => handle.subscribe(&format!("a/{number}"), NOW),
+        };
+        match subscription {
+            Err(SubscribeError::Full) => thread::yield_now(),
+            subscription => break subscription.expect("it can be had"),
+        }
+    };
+    let mut last = began(&mut subscription).0;
+    for _ in 0..seed % 7 {
+        match next(&mut subscription) {
+            Delivery::Publication(publication) => {
+                let position = publication.position();
+                if let Some(last) = last.filter(|_| seed % 3 != 0) {
+                    assert_eq!(position.offset, last.offset + 1);
+                }
+                last = Some(position);
+            }
+            // It was slow on a busy machine.
+            Delivery::Gap { .. } => return,
+            other => panic!("{other:?}"),
+        }
+    }
 }
