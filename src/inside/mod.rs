@@ -364,3 +364,105 @@ fn local_of(index: usize, generation: u32, is_pattern: bool) -> LocalTopic {
         generation,
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::queue::{Delivery, QueueRules, WhenFull};
+    use super::*;
+    use crate::hub::{Kind, Origin, Publication, ShardSettings};
+    use crate::worker::{QueueLimits, WorkQueue};
+
+    /// One shard that runs when it is told to, with room for one command.
+    fn hub() -> (Arc<Inside>, Arc<Shards>, WorkQueue) {
+        let limits = QueueLimits {
+            commands_max: 1,
+            bytes_max: 1000,
+        };
+        let settings = ShardSettings::default();
+        let (shards, work) = Shards::new(&[1], Vec::new(), limits, &settings, false);
+        let (inside, shards) = Inside::beside(shards);
+        (inside, shards, work)
+    }
+
+    fn run(shards: &Shards, work: &WorkQueue) {
+        while let Ok(shard) = work.try_recv() {
+            shards.run_scheduled(shard);
+        }
+    }
+
+    fn queue() -> Queue {
+        Queue::new(QueueRules {
+            publications_max: 10,
+            bytes_max: 1000,
+            when_full: WhenFull::Gap,
+        })
+    }
+
+    fn publish(topic: &Topic) -> Command {
+        Command::Publish {
+            topic: topic.clone(),
+            publication: Arc::new(Publication::new(Kind::Text, b"x", 0)),
+            origin: Origin::Detached,
+        }
+    }
+
+    #[test]
+    fn full_hub_is_told_later_that_nobody_subscribes() {
+        let (inside, shards, work) = hub();
+        let topic = Topic::from_text("a").expect("a topic");
+        let subscription = inside.subscribe(&topic, Start::Now, queue());
+        let subscription = subscription.expect("room for one");
+        let refused = inside.subscribe(&topic, Start::Now, queue());
+        assert_eq!(refused.err(), Some(Refused::HubFull));
+        drop(subscription);
+        assert_eq!(inside.lock().forsaken.len(), 1);
+        run(&shards, &work);
+        assert!(inside.lock().forsaken.is_empty());
+        assert_eq!(shards.counts().topics, 0);
+    }
+
+    #[test]
+    fn publications_before_the_answer_are_nobodys() {
+        let (inside, shards, work) = hub();
+        let topic = Topic::from_text("a").expect("a topic");
+        let first = inside.subscribe(&topic, Start::Now, queue());
+        let first = first.expect("room for one");
+        run(&shards, &work);
+        shards.submit(publish(&topic), None).expect("room");
+        run(&shards, &work);
+        // The hub knows the topic already, but not yet this subscription.
+        let (number, local) = {
+            let second = Arc::new(queue());
+            let mut table = inside.lock();
+            table
+                .add(Name::Topic(topic.clone()), &second)
+                .expect("room")
+        };
+        assert_eq!(inside.lock().live_queues(local).len(), 1);
+        inside.lock().remove(number);
+        let seen = std::iter::from_fn(|| first.queue().try_next());
+        let seen: Vec<_> = seen.map(|next| next.expect("it goes on")).collect();
+        assert!(matches!(
+            &seen[..],
+            [Delivery::Began { .. }, Delivery::Publication(_)]
+        ));
+    }
+
+    #[test]
+    fn end_of_the_hub_ends_all() {
+        let (inside, shards, work) = hub();
+        let topic = Topic::from_text("a").expect("a topic");
+        let subscription = inside.subscribe(&topic, Start::Now, queue());
+        let subscription = subscription.expect("room for one");
+        run(&shards, &work);
+        let question = inside.ask(|number| present(topic.clone(), number));
+        let question = question.expect("room");
+        inside.close();
+        assert!(question.wait(Duration::from_secs(5)).is_none());
+        assert!(matches!(subscription.queue().try_next(), Some(Ok(_))));
+        let ended = subscription.queue().try_next();
+        assert!(matches!(ended, Some(Err(SubscriptionEnd::Closed))));
+        let refused = inside.subscribe(&topic, Start::Now, queue());
+        assert_eq!(refused.err(), Some(Refused::HubFull));
+    }
+}
