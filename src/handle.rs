@@ -148,7 +148,7 @@ impl Handle {
             return Err(PeerError::Closed);
         }
         let command = BroughtCommand::disconnect(connection, code, reason.into());
-        self.shared.bring(command).map_err(|_| PeerError::Full)
+        self.shared.bring(command).map_err(|_| PeerError::Busy)
     }
 
     /// Stops accepting, delivers what is queued and closes everybody within `drain_timeout_ms`.

@@ -105,8 +105,8 @@ pub trait Handler: Send + Sync + 'static {
     /// A message has arrived. It borrows the read buffer where it came in one piece: copy what must outlive the call.
     fn message(&self, peer: &mut Peer<'_>, message: Message<'_>);
 
-    /// The peer has taken all that waited for it. Called whenever bytes had to wait in the outbox, once none do: a sender
-    /// that stopped because too much [waited](PeerHandle::queued_bytes) can go on.
+    /// The peer has taken all that waited for it. Called whenever bytes had to wait in the outbox, or a [`PeerHandle`] was
+    /// [`Full`](PeerError::Full), once nothing waits: a sender that stopped can go on.
     fn writable(&self, peer: &mut Peer<'_>) {
         let _ = peer;
     }

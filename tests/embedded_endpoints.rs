@@ -152,7 +152,10 @@ fn handles_send_and_close_from_any_thread() {
         thread::spawn(move || {
             for number in 0..100 {
                 let text = format!("{name} {number}");
-                while handle.send(Message::Text(&text)) == Err(PeerError::Full) {
+                while matches!(
+                    handle.send(Message::Text(&text)),
+                    Err(PeerError::Full | PeerError::Busy)
+                ) {
                     thread::yield_now();
                 }
             }
@@ -319,5 +322,49 @@ fn handler_and_route_at_one_path() {
     assert!(peer.text().starts_with("room GET /room/1 rest=1 "));
     let stream = connect(server.local_addr(), 0);
     assert_eq!(WebSocket::try_open_on(stream, "/room/1").0, 401);
+    drop(server);
+}
+
+/// A handle that was full hears of room also where its reactor was slow, and the peer was not.
+#[test]
+fn full_handle_hears_of_room_without_outbox() {
+    struct Refill {
+        names: Arc<Names>,
+        told: std::sync::mpsc::Sender<()>,
+    }
+    impl Handler for Refill {
+        fn open(&self, peer: &mut Peer<'_>, _: &Request<'_>) {
+            self.names.lock().insert("it".to_owned(), peer.handle());
+        }
+        fn message(&self, peer: &mut Peer<'_>, _: Message<'_>) {
+            // On the reactor's thread nothing is carried out meanwhile.
+            let handle = peer.handle();
+            while handle.send(Message::Text("x")).is_ok() {}
+            assert_eq!(handle.send(Message::Text("x")), Err(PeerError::Full));
+        }
+        fn writable(&self, _: &mut Peer<'_>) {
+            self.told.send(()).expect("somebody waits");
+        }
+    }
+    let names = Arc::new(Names::default());
+    let (told, writable) = std::sync::mpsc::channel();
+    let mut config = config();
+    config.limits.publication_bytes_max = 1024;
+    config.limits.outbox_bytes_max = 1024;
+    let refill = Refill {
+        names: Arc::clone(&names),
+        told,
+    };
+    let server = spawn(Server::builder().config(config).handler("/r", refill));
+    let mut peer = WebSocket::open(server.local_addr(), "/r");
+    for _ in 0..20 {
+        peer.send_text("fill");
+        for _ in 0..1024 {
+            assert_eq!(peer.text(), "x");
+        }
+        let heard = writable.recv_timeout(support::PATIENCE);
+        heard.expect("its handler hears of it");
+    }
+    drop(peer);
     drop(server);
 }

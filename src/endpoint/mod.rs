@@ -77,6 +77,13 @@ impl Calls {
         }
     }
 
+    /// A command of a handle's is carried out. Nothing may have waited in the outbox for it.
+    pub fn note_carried_out(&mut self, id: ConnectionId) {
+        if self.handles.take_starved(id) {
+            self.writable.push(id);
+        }
+    }
+
     /// Calls a connection's handler. The answer is to be acted on.
     pub fn call(
         &mut self,

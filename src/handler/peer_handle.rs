@@ -52,6 +52,8 @@ struct Gauge {
     brought: AtomicUsize,
     /// In the outbox.
     outbox: AtomicUsize,
+    /// Somebody was told that it is full, and waits to hear that it is not.
+    starved: AtomicBool,
     closed: AtomicBool,
 }
 
@@ -105,8 +107,11 @@ pub struct PeerHandle {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PeerError {
-    /// As much waits for the connection as `outbox_bytes_max` allows, or as many commands wait for its reactor as it takes.
+    /// As much waits for the connection as `outbox_bytes_max` allows. [`Handler::writable`](super::Handler::writable) is called
+    /// once nothing does.
     Full,
+    /// As many commands wait for the connection's reactor as it takes; try again a little later.
+    Busy,
     /// The connection is gone.
     Closed,
 }
@@ -114,7 +119,8 @@ pub enum PeerError {
 impl fmt::Display for PeerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            PeerError::Full => "more is queued for the peer than it takes; try again",
+            PeerError::Full => "more is queued for the peer than it takes",
+            PeerError::Busy => "more is asked of the connection's thread than it takes; try again",
             PeerError::Closed => "the connection is gone",
         })
     }
@@ -131,19 +137,28 @@ impl PeerHandle {
     /// Sends a message, behind what waits. Never blocks. What several handles send at the same time comes in some order.
     ///
     /// # Errors
-    /// When so much waits already that it would be more than `outbox_bytes_max`; a single message always goes. When the
-    /// connection is gone: the message may be lost too if it ends before the message is written.
+    /// When so much waits already that it would be more than `outbox_bytes_max`; a single message always goes. When too many
+    /// commands wait for the connection's reactor. When the connection is gone; a message is lost too if it ends before the
+    /// message is written.
     pub fn send(&self, message: Message<'_>) -> Result<(), PeerError> {
         let bytes = message.payload().len();
-        let waiting = self.queued_bytes();
-        if waiting > 0 && waiting + bytes > self.bytes_max {
-            return Err(PeerError::Full);
+        if !self.has_room(bytes) {
+            self.gauge.starved.store(true, Ordering::SeqCst);
+            // All may have gone before the flag was seen.
+            if !self.has_room(bytes) {
+                return Err(PeerError::Full);
+            }
         }
         let command = match message {
             Message::Text(text) => PeerCommand::Text(text.into()),
             Message::Binary(bytes) => PeerCommand::Binary(bytes.into()),
         };
         self.bring(command, bytes)
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        let waiting = self.queued_bytes();
+        waiting == 0 || waiting + bytes <= self.bytes_max
     }
 
     /// Starts the closing handshake, behind what waits. The reason is cut at 123 bytes. A code that may not stand on the
@@ -162,7 +177,7 @@ impl PeerHandle {
     /// Bytes that wait for the peer: on their way to its reactor, and in its outbox as of the last write. What the kernel
     /// took is not among them.
     pub fn queued_bytes(&self) -> usize {
-        self.gauge.brought.load(Ordering::Relaxed) + self.gauge.outbox.load(Ordering::Relaxed)
+        self.gauge.brought.load(Ordering::SeqCst) + self.gauge.outbox.load(Ordering::SeqCst)
     }
 
     /// Whether the connection is gone.
@@ -175,9 +190,9 @@ impl PeerHandle {
             return Err(PeerError::Closed);
         };
         let gauge = Arc::clone(&self.gauge);
-        gauge.brought.fetch_add(bytes, Ordering::Relaxed);
+        gauge.brought.fetch_add(bytes, Ordering::SeqCst);
         let done = move || {
-            gauge.brought.fetch_sub(bytes, Ordering::Relaxed);
+            gauge.brought.fetch_sub(bytes, Ordering::SeqCst);
         };
         mail.bring(self.id, command, Box::new(done))
     }
@@ -221,8 +236,19 @@ impl PeerHandles {
     /// The connection's outbox holds so much now.
     pub(crate) fn note_outbox(&self, id: ConnectionId, bytes: usize) {
         if let Some(gauge) = self.gauges.get(&id) {
-            gauge.outbox.store(bytes, Ordering::Relaxed);
+            gauge.outbox.store(bytes, Ordering::SeqCst);
         }
+    }
+
+    /// Whether nothing waits for the connection any more, and somebody was told that it is full.
+    pub(crate) fn take_starved(&self, id: ConnectionId) -> bool {
+        self.gauges.get(&id).is_some_and(|gauge| {
+            let waiting = [&gauge.brought, &gauge.outbox];
+            waiting
+                .iter()
+                .all(|bytes| bytes.load(Ordering::SeqCst) == 0)
+                && gauge.starved.swap(false, Ordering::SeqCst)
+        })
     }
 
     /// The connection is gone.

@@ -305,6 +305,7 @@ impl<T: ByteStream> Connections<T> {
                 }
                 fate
             });
+            self.application.calls.note_carried_out(id);
         }
     }
 

@@ -248,7 +248,7 @@ impl PeerMail for Courier {
     fn bring(&self, to: ConnectionId, command: PeerCommand, done: Done) -> Result<(), PeerError> {
         let command = BroughtCommand::of_handle(to, command, done);
         let outcome = self.commands.push(command);
-        outcome.map_err(|_| PeerError::Full)?;
+        outcome.map_err(|_| PeerError::Busy)?;
         self.shards.wake(ReactorId(to.reactor));
         Ok(())
     }
