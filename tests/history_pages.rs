@@ -2,6 +2,9 @@
 
 mod support;
 
+use std::thread;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use support::umbel_v1::{BINARY, JSON, Peer, text};
@@ -120,6 +123,24 @@ fn publications_have_their_fields_and_time() {
     assert_eq!(*json_message, expected);
     assert!(time > 1_700_000_000_000, "milliseconds since 1970: {time}");
     assert_eq!(binary["base64"], "AP8=");
+}
+
+#[test]
+fn page_leaves_out_what_is_over() {
+    let server = Server::start(&["--topic-rule", RULE]);
+    publish(&server, "kept/a", 1);
+    let headers = "Umbel-Ttl-Ms: 1\r\nContent-Length: 4\r\n";
+    let short = server.request(&format!(
+        "POST /pub/kept/a HTTP/1.1\r\nHost: localhost\r\n{headers}\r\nover"
+    ));
+    assert_eq!(short.status, 200, "{short:?}");
+    // The clocks of reactors stand still within a tick.
+    thread::sleep(Duration::from_millis(5));
+    let page = page(&server, "/history/kept/a");
+    assert_eq!(data(&page), ["0"], "{page}");
+    let mut peer = Peer::open(server.address());
+    let page = peer.ask(&json!({"type": "history", "id": 1, "topic": "kept/a"}));
+    assert_eq!(data(&page), ["0"], "{page}");
 }
 
 #[test]

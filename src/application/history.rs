@@ -88,6 +88,7 @@ impl Application {
             request,
             start,
             publications_max,
+            now_us: self.now_us,
         })))
     }
 

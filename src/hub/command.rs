@@ -99,6 +99,8 @@ pub struct Read {
     pub start: Start,
     /// Publications of the page.
     pub publications_max: u32,
+    /// Moment of the request, in microseconds on the process's clock: what is over by then is not read.
+    pub now_us: u64,
 }
 
 /// A part of a topic's history.

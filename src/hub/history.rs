@@ -373,9 +373,14 @@ impl Histories {
         Some((page, false))
     }
 
+    /// Tells of a moment that has come.
+    pub fn advance(&mut self, now_us: u64) {
+        self.now_us = self.now_us.max(now_us);
+    }
+
     /// Lets go of what is too old at this moment, or over.
     pub fn expire(&mut self, now_us: u64) {
-        self.now_us = self.now_us.max(now_us);
+        self.advance(now_us);
         let mut looks_left = TTL_LOOKS_MAX;
         while let Some(&(expiry_us, ring)) = self.expiries.first() {
             if expiry_us > self.now_us {

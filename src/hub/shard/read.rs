@@ -14,7 +14,9 @@ impl Shard {
             request,
             start,
             publications_max,
+            now_us,
         } = read;
+        self.histories.advance(now_us);
         let limits = RecoveryLimits {
             publications_max: self
                 .recovery

@@ -425,6 +425,7 @@ impl World {
             request: 0,
             start,
             publications_max: limit,
+            now_us: 0,
         }));
         self.run(topic, command, expected);
     }
