@@ -49,6 +49,7 @@ fn command(words: &[&str]) -> Command<'static> {
         ["subscribe", name] => Command::Subscribe {
             id: Some(70),
             target: Target::Topic(topic(name)),
+            echo: true,
             start: Start::Now,
         },
         ["publish", name, text] => Command::Publish {

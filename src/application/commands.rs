@@ -68,12 +68,13 @@ impl CommandTurn<'_> {
     }
 
     /// Tells of a subscription by a pattern, which has no position.
-    fn reply_subscribed(&mut self, id: Option<u32>, target: &Target) {
+    fn reply_subscribed(&mut self, id: Option<u32>, target: &Target, echo: bool) {
         let subscribed = dialect::Subscribed {
             target,
             position: None,
             recovered: None,
             slow_consumer: SlowConsumer::Close,
+            echo,
             replay: &[],
         };
         self.reply(id, &Reply::Subscribed(subscribed));
@@ -187,9 +188,12 @@ impl Application {
             return;
         }
         let outcome = command.and_then(|command| match command {
-            dialect::Command::Subscribe { id, target, start } => {
-                self.subscribe_many(turn, id, target, start)
-            }
+            dialect::Command::Subscribe {
+                id,
+                target,
+                start,
+                echo,
+            } => self.subscribe_many(turn, id, target, (start, echo)),
             dialect::Command::Unsubscribe { id, target } => {
                 self.unsubscribe_many(turn, id, &target)
             }
@@ -217,7 +221,7 @@ impl Application {
         turn: &mut CommandTurn<'_>,
         id: Option<u32>,
         target: Target,
-        start: Start,
+        (start, echo): (Start, bool),
     ) -> Result<(), CommandError> {
         let error = |code, reason: &'static str| CommandError::new(id, code, reason);
         if self.shared.lifecycle.get() != Lifecycle::Ready {
@@ -230,6 +234,8 @@ impl Application {
         self.authorize_command(turn, id, action)?;
         self.check_room(turn.subscribed, &target)
             .map_err(|(code, reason)| error(code, reason))?;
+        self.multi_subscriptions
+            .set_echo(turn.subscribed, &target, echo);
         let topic = match target {
             Target::Topic(topic) => topic,
             Target::Pattern(pattern) => return self.subscribe_pattern(turn, id, &pattern),
@@ -315,7 +321,8 @@ impl Application {
         })?;
         let (place, member) = (joined.place, joined.member);
         let target = Target::Pattern(joined.pattern);
-        turn.reply_subscribed(id, &target);
+        let echo = self.multi_subscriptions.has_echo(turn.subscribed, &target);
+        turn.reply_subscribed(id, &target, echo);
         if let Some(many) = self.multi_subscriptions.get_mut(turn.subscribed) {
             hooks::tell_began(&self.shared, turn.id, &target);
             let membership = Membership::Live { place, member };
@@ -459,6 +466,7 @@ impl Application {
         let Some((membership, form)) = removed else {
             return false;
         };
+        self.multi_subscriptions.set_echo(subscribed, target, true);
         if let Target::Pattern(pattern) = target {
             self.discount_pattern(subscribed, pattern);
         }

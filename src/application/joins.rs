@@ -163,11 +163,12 @@ impl Application {
         let Some(topic) = self.topics.topic_at(place).cloned() else {
             return false;
         };
+        let slow_consumer = settings.topic_rules.rule(&topic).slow_consumer;
+        let target = Target::Topic(topic);
+        let echo = self.multi_subscriptions.has_echo(**subscribed, &target);
         let Some(many) = self.multi_subscriptions.get_mut(**subscribed) else {
             return false;
         };
-        let slow_consumer = settings.topic_rules.rule(&topic).slow_consumer;
-        let target = Target::Topic(topic);
         let form = many.best_form;
         let Some((membership, command)) = many.joining(&target, request) else {
             return false;
@@ -186,6 +187,7 @@ impl Application {
                 position,
                 recovered,
                 slow_consumer,
+                echo,
                 replay,
             };
             dialect.encode_reply(&mut message, command, &Reply::Subscribed(subscribed));

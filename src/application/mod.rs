@@ -202,9 +202,9 @@ impl Application {
                 self.handle_route_body(current, &request, body)
             }
             Event::Opened(number, head) => self.handle_opened(current, number, head, out),
-            Event::Message(Endpoint::Topic { may_publish }, message) => {
+            Event::Message(Endpoint::Topic { may_publish, echo }, message) => {
                 self.metrics.messages_received.add(1);
-                self.handle_publication(current, may_publish, message)
+                self.handle_publication(current, (may_publish, echo), message)
             }
             Event::Message(Endpoint::Commands(encoding), message) => {
                 self.metrics.messages_received.add(1);

@@ -62,7 +62,7 @@ impl Application {
     pub(super) fn handle_publication(
         &mut self,
         current: &mut CommandContext<'_>,
-        may_publish: bool,
+        (may_publish, echo): (bool, bool),
         message: Message<'_>,
     ) -> Answer {
         let (true, Some(subscription)) = (may_publish, current.subscribed.one()) else {
@@ -71,6 +71,9 @@ impl Application {
         let topic = self.topics.topic(subscription).clone();
         let message = (message.kind(), message.payload(), PublishOptions::default());
         let publication = match self.admit(current.id, &topic, message) {
+            Ok(publication) if !echo => {
+                publication.without_echo(self.reactor, current.id.to_bits())
+            }
             Ok(publication) => publication,
             Err(Denied::Failed) => return Answer::End(CloseReason::EmbedderPanic),
             Err(_) => return Answer::End(CloseReason::Forbidden),
@@ -269,6 +272,9 @@ impl Application {
         self.authorize_command(turn, id, Action::Publish(topic.as_str()))?;
         let admitted = self.admit(turn.id, &topic, (kind, &payload, options));
         let mut publication = admitted.map_err(|denied| turn.denied(id, denied))?;
+        if self.multi_subscriptions.has_silent(turn.subscribed) {
+            publication = publication.without_echo(self.reactor, turn.id.to_bits());
+        }
         let once = once.map(|once| self.key_of_command(turn, &topic, &once));
         let once = once.transpose();
         let once = once.map_err(|refusal| CommandError::of_refusal(id, refusal))?;

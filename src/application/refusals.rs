@@ -93,7 +93,10 @@ impl Application {
         let upgrade = Upgrade {
             accept: upgrade.accept,
             subprotocol: Some(subprotocol.into()),
-            endpoint: Endpoint::Topic { may_publish: false },
+            endpoint: Endpoint::Topic {
+                may_publish: false,
+                echo: true,
+            },
             deflate: None,
             greeting: None,
         };

@@ -24,8 +24,8 @@ use crate::hub::Start;
 use crate::protocol::deflate::Agreement;
 use crate::protocol::{self, choose_deflate, is_upgrade, parse_upgrade};
 use crate::route::parameters::{
-    allowed_headers, check_content_encoding, content_kind, idempotency_key, is_among_known,
-    last_event_position, publish_options, start_of, without_values,
+    allowed_headers, check_content_encoding, content_kind, has_echo, idempotency_key,
+    is_among_known, last_event_position, publish_options, start_of, without_values,
 };
 use crate::route::surface::{is_for_observers, shows};
 use crate::route::{Route, allowed_methods, query_of, resources};
@@ -352,7 +352,10 @@ impl Application {
         let admission = Admission::Upgrade(Upgrade {
             accept: upgrade.accept,
             subprotocol,
-            endpoint: Endpoint::Topic { may_publish },
+            endpoint: Endpoint::Topic {
+                may_publish,
+                echo: has_echo(head)?,
+            },
             deflate: self.choose_deflate(current, head)?,
             greeting: None,
         });
@@ -369,6 +372,10 @@ impl Application {
     ) -> Result<Answer, Refusal> {
         self.check_origin(head)?;
         self.authorize(identity, Action::Subscribe(topic.as_str()))?;
+        if query_of(head.target).get("umbel_echo")?.is_some() {
+            let reason = "an event stream publishes nothing that could come back, so umbel_echo is for WebSockets";
+            return Err(Refusal::bad_request(reason));
+        }
         let stream = Stream {
             encoding,
             retry_ms: retry_ms(current.id, head),

@@ -112,6 +112,8 @@ pub enum Endpoint {
     Topic {
         /// Whether it may publish.
         may_publish: bool,
+        /// Whether its own publications come back to it.
+        echo: bool,
     },
     /// Many topics: what it sends are commands of this dialect.
     Commands(Encoding),

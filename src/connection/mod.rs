@@ -157,7 +157,10 @@ impl Connection {
             last_received_ms: now_ms,
             phase_deadline_ms: now_ms + settings.limits.handshake_timeout_ms,
             message_deadline_ms: NEVER_MS,
-            endpoint: Endpoint::Topic { may_publish: false },
+            endpoint: Endpoint::Topic {
+                may_publish: false,
+                echo: true,
+            },
             ping_offset: PingOffset::scatter(salt),
             holds: 0,
             eof: false,
@@ -408,9 +411,14 @@ impl Connection {
         }
     }
 
+    /// Whether it subscribes to one topic, without its own publications.
+    pub fn is_without_echo(&self) -> bool {
+        matches!(self.endpoint, Endpoint::Topic { echo: false, .. })
+    }
+
     /// Sets whether messages are published to its topic.
     pub fn set_may_publish(&mut self, allowed: bool) {
-        if let Endpoint::Topic { may_publish } = &mut self.endpoint {
+        if let Endpoint::Topic { may_publish, .. } = &mut self.endpoint {
             *may_publish = allowed;
         }
     }

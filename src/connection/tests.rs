@@ -38,13 +38,19 @@ fn stream_encoding() -> Encoding {
     found.expect("there is one").0
 }
 
+/// That of a subscriber who may publish.
+const TOPIC: Endpoint = Endpoint::Topic {
+    may_publish: true,
+    echo: true,
+};
+
 /// What the tests' server does, by path and by message.
 fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answer {
     match event {
         Event::Request(head, _) => {
             events.push(format!("{} {}", head.method.as_str(), head.target));
             let endpoint = match head.target {
-                "/ws" | "/deflate" | "/takeover" => Endpoint::Topic { may_publish: true },
+                "/ws" | "/deflate" | "/takeover" => TOPIC,
                 "/own" => Endpoint::Handler(3),
                 "/sse" => return Answer::Stream(stream(None)),
                 "/joining" => return Answer::Join(Admission::Stream(stream(None))),

@@ -144,6 +144,11 @@ export interface PresenceEvent {
 }
 
 export interface Handlers {
+  /**
+   * Whether publications of this client come to it (yes). False concerns what it publishes by the present connection:
+   * what it published by an earlier one may come with what was missed.
+   */
+  echo?: boolean;
   onPublication?(publication: Publication): void;
   /** Publications were missed: what was built from them is to be loaded anew. */
   onGap?(gap: Gap): void;

@@ -65,6 +65,8 @@ pub enum Command<'a> {
         target: Target,
         /// From where on; of a pattern always from now on.
         start: Start,
+        /// Whether publications of this connection's own come too.
+        echo: bool,
     },
     /// Hear of them no more.
     Unsubscribe {

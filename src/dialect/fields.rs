@@ -64,6 +64,7 @@ pub(crate) enum Field {
     IdempotencyKey,
     FirstSentMs,
     Limit,
+    Echo,
     Event,
     MessageId,
     ContentType,
@@ -72,7 +73,7 @@ pub(crate) enum Field {
 }
 
 impl Field {
-    const NAMES: [&'static str; 18] = [
+    const NAMES: [&'static str; 19] = [
         "type",
         "id",
         "topic",
@@ -86,6 +87,7 @@ impl Field {
         "idempotency_key",
         "first_sent_ms",
         "limit",
+        "echo",
         "event",
         "message_id",
         "content_type",
@@ -162,6 +164,14 @@ impl<'a> Fields<'a> {
                 "\"{}\" is neither true nor false",
                 field.name()
             ))),
+        }
+    }
+
+    /// Whether a subscription has an echo: it has unless it says that it has not.
+    pub fn take_echo(&mut self) -> Result<bool, Fault> {
+        match self.values[Field::Echo as usize] {
+            None => Ok(true),
+            Some(_) => self.take_bool(Field::Echo),
         }
     }
 

@@ -45,6 +45,8 @@ pub struct Subscribed<'a> {
     pub recovered: Option<bool>,
     /// Treatment of the peer if it is slow.
     pub slow_consumer: SlowConsumer,
+    /// Whether publications of the peer's own connection come.
+    pub echo: bool,
     /// Missed publications, in order. A dialect that does not hold it in the reply leaves it alone.
     pub replay: &'a [Arc<Publication>],
 }

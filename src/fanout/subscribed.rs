@@ -1,5 +1,6 @@
 //! Subscriptions of a connection.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use slab::Slab;
@@ -72,6 +73,8 @@ impl From<Subscription> for Subscribed {
 #[derive(Debug, Default)]
 pub struct MultiSubscriptions {
     entries: Slab<MultiSubscription>,
+    /// The subscriptions without an echo, by the places of those that have any.
+    silent: HashMap<u32, BTreeSet<Target>>,
     shrink: Shrink,
     /// Their subscriptions to topics, those included that are on their way out.
     pub topics: usize,
@@ -109,9 +112,43 @@ impl MultiSubscriptions {
         let SubscribedKind::Many(place) = subscribed.kind() else {
             return None;
         };
+        self.silent.remove(&place);
         let many = self.entries.try_remove(place as usize);
         self.shrink.shrink(&mut self.entries);
         many
+    }
+
+    /// Notes whether a subscription of a connection has an echo.
+    pub fn set_echo(&mut self, subscribed: Subscribed, target: &Target, echo: bool) {
+        let SubscribedKind::Many(place) = subscribed.kind() else {
+            return;
+        };
+        if !echo {
+            let silent = self.silent.entry(place).or_default();
+            silent.insert(target.clone());
+        } else if let Some(silent) = self.silent.get_mut(&place) {
+            silent.remove(target);
+            if silent.is_empty() {
+                self.silent.remove(&place);
+            }
+        }
+    }
+
+    /// Whether a subscription of a connection has an echo.
+    pub fn has_echo(&self, subscribed: Subscribed, target: &Target) -> bool {
+        let SubscribedKind::Many(place) = subscribed.kind() else {
+            return true;
+        };
+        let silent = self.silent.get(&place);
+        silent.is_none_or(|silent| !silent.contains(target))
+    }
+
+    /// Whether a connection has a subscription without an echo.
+    pub fn has_silent(&self, subscribed: Subscribed) -> bool {
+        if self.silent.is_empty() {
+            return false;
+        }
+        matches!(subscribed.kind(), SubscribedKind::Many(place) if self.silent.contains_key(&place))
     }
 
     /// Number of connections with many subscriptions.

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use super::command::ReactorId;
 use super::publication::REFERENCE_COUNTS_BYTES;
 use super::receipt::{Receipt, Report};
 use crate::caught;
@@ -71,6 +72,8 @@ pub struct Extras {
     pub tags: Box<[Tag]>,
     /// Time after the publish for which it is of use, in milliseconds.
     pub ttl_ms: Option<u64>,
+    /// The connection that published it, if that wants no echo: its reactor, and the reactor's own name for it.
+    pub own: Option<(ReactorId, u64)>,
 }
 
 impl Extras {

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use super::command::ReactorId;
 use super::options::{Extras, JSON, PublishOptions};
 use super::receipt::{Receipt, Share};
 use crate::protocol::{Opcode, encode_server_header};
@@ -218,6 +219,25 @@ impl Publication {
     pub fn with_receipt(mut self, receipt: Arc<Receipt>) -> Publication {
         self.extras.get_or_insert_default().receipt = Some(receipt);
         self
+    }
+
+    /// This publication without an echo. Its own connection does not get it where it wants none.
+    #[must_use]
+    pub fn without_echo(mut self, reactor: ReactorId, connection: u64) -> Publication {
+        self.extras.get_or_insert_default().own = Some((reactor, connection));
+        self
+    }
+
+    /// The connection that wants no echo of it.
+    pub fn own(&self) -> Option<(ReactorId, u64)> {
+        self.extras.as_ref()?.own
+    }
+
+    /// Whether somebody wants its receipt, or no echo of it.
+    pub fn needs_care(&self) -> bool {
+        self.extras
+            .as_ref()
+            .is_some_and(|extras| extras.receipt.is_some() || extras.own.is_some())
     }
 
     /// Whether the payload is text or binary.

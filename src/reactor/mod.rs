@@ -20,6 +20,7 @@
 pub mod connections;
 mod counts;
 mod drain;
+mod echo;
 mod effects;
 mod leaving;
 pub mod mailbox;

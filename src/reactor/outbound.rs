@@ -10,7 +10,6 @@ use crate::connection::outbox::{OutboxFull, SEGMENTS_PER_WRITE};
 use crate::connection::{CloseReason, Segment, Settings};
 use crate::dialect::Form;
 use crate::fanout::batch::{Batch, batches};
-use crate::fanout::members::Members;
 use crate::fanout::presence::Changes;
 use crate::fanout::slow_consumer::{self, Waiting};
 use crate::fanout::tally::Tally;
@@ -114,11 +113,11 @@ impl<T: ByteStream> Connections<T> {
         let (publications, subscribers) = topics.take_delivery(topic);
         let members = topics.take_members(topic);
         for batch in batches(&publications) {
-            let wants_receipt = batch.iter().any(|it| it.receipt().is_some());
-            let first_us = if wants_receipt { now_us() } else { 0 };
-            let tally = self.deliver_batch(topic, batch, &subscribers, &members, now_ms);
-            if wants_receipt {
-                tally.report(batch, first_us, now_us());
+            let all = (&*subscribers, members.connections());
+            if batch.iter().any(|it| it.needs_care()) {
+                self.deliver_with_care(topic, batch, all, now_ms, now_us);
+            } else {
+                self.deliver_batch(topic, batch, all, now_ms);
             }
         }
         self.record_fan_out(&publications, now_us());
@@ -143,31 +142,30 @@ impl<T: ByteStream> Connections<T> {
             return;
         };
         for publications in batches(&publications) {
-            let batch = Batch::new(publications).with_pattern(&pattern);
-            let wants_receipt = publications.iter().any(|it| it.receipt().is_some());
-            let first_us = if wants_receipt { now_us() } else { 0 };
-            let tally = self.deliver_to::<false>(&batch, subscribers.connections(), now_ms);
-            if wants_receipt {
-                tally.report(publications, first_us, now_us());
+            if publications.iter().any(|it| it.needs_care()) {
+                let all = subscribers.connections();
+                self.deliver_pattern_with_care(&pattern, publications, all, now_ms, now_us);
+            } else {
+                let batch = Batch::new(publications).with_pattern(&pattern);
+                self.deliver_to::<false>(&batch, subscribers.connections(), now_ms);
             }
         }
         self.record_fan_out(&publications, now_us());
         self.application.patterns.put_back(place, subscribers);
     }
 
-    fn deliver_batch(
+    pub(super) fn deliver_batch(
         &mut self,
         topic: u32,
         publications: &[Arc<Publication>],
-        subscribers: &[u32],
-        members: &Members,
+        all: (&[u32], &[u32]),
         now_ms: u64,
     ) -> Tally {
         let (audience, mut compression) = match self.application.topics.audience(topic) {
             Some(audience) => (audience, self.compression.take()),
             None => {
                 let batch = Batch::new(publications);
-                return self.deliver_to_all::<false>(&batch, subscribers, members, now_ms);
+                return self.deliver_to_all::<false>(&batch, all, now_ms);
             }
         };
         let may_share = match publications.first().and_then(|first| first.topic()) {
@@ -183,8 +181,8 @@ impl<T: ByteStream> Connections<T> {
             None => Batch::new(publications),
         };
         let tally = match batch.is_compressed() {
-            true => self.deliver_to_all::<true>(&batch, subscribers, members, now_ms),
-            false => self.deliver_to_all::<false>(&batch, subscribers, members, now_ms),
+            true => self.deliver_to_all::<true>(&batch, all, now_ms),
+            false => self.deliver_to_all::<false>(&batch, all, now_ms),
         };
         if let Some(compressed) = batch.into_compressed() {
             let (members, waiters) = compressed.counts();
@@ -196,22 +194,21 @@ impl<T: ByteStream> Connections<T> {
         tally
     }
 
-    fn deliver_to_all<const COMPRESSED: bool>(
+    pub(super) fn deliver_to_all<const COMPRESSED: bool>(
         &mut self,
         batch: &Batch<'_>,
-        subscribers: &[u32],
-        members: &Members,
+        (subscribers, members): (&[u32], &[u32]),
         now_ms: u64,
     ) -> Tally {
         let mut tally = self.deliver_to::<COMPRESSED>(batch, subscribers, now_ms);
         if !members.is_empty() {
-            tally.add(&self.deliver_to::<COMPRESSED>(batch, members.connections(), now_ms));
+            tally.add(&self.deliver_to::<COMPRESSED>(batch, members, now_ms));
         }
         tally
     }
 
     /// `COMPRESSED`: the batch is. Who takes no compression must not pay for those who do, so these are two functions.
-    fn deliver_to<const COMPRESSED: bool>(
+    pub(super) fn deliver_to<const COMPRESSED: bool>(
         &mut self,
         batch: &Batch<'_>,
         subscribers: &[u32],

@@ -67,6 +67,15 @@ pub fn start_of(head: &Head<'_>) -> Result<Start, Refusal> {
     }
 }
 
+/// Whether a subscriber gets what it publishes itself, by the query.
+pub fn has_echo(head: &Head<'_>) -> Result<bool, Refusal> {
+    match query_of(head.target).get("umbel_echo")?.as_deref() {
+        None | Some("true") => Ok(true),
+        Some("false") => Ok(false),
+        Some(_) => Err(Refusal::bad_request("umbel_echo is true or false")),
+    }
+}
+
 /// Publications of a page of a history, by the query: `default` where it does not say how many.
 pub fn page_limit(head: &Head<'_>, default: u32) -> Result<u32, Refusal> {
     let Some(text) = query_of(head.target).get("umbel_limit")? else {

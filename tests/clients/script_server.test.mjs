@@ -196,6 +196,22 @@ for (const binary of [false, true]) {
   });
 }
 
+test("without an echo a client does not get what it publishes, and takes no leap for a fault", limits, async (t) => {
+  const topic = freshTopic();
+  const [publisher, other] = [open(t), open(t)];
+  const silent = listen(publisher, topic, { echo: false });
+  const byPattern = listen(publisher, { pattern: `${topic.slice(0, topic.lastIndexOf("/"))}/*` }, { echo: false });
+  const heard = listen(other, topic);
+  await areLive([silent, byPattern, heard]);
+  for (let number = 0; number < 20; number += 1) {
+    await (number % 5 === 4 ? other : publisher).publish(topic, `${number}`);
+  }
+  await until(() => heard.data.length === 20 && silent.data.length >= 4 && byPattern.data.length >= 4);
+  assert.deepEqual(silent.data, ["4", "9", "14", "19"]);
+  assert.deepEqual(byPattern.data, silent.data);
+  assert.deepEqual([silent.gaps, byPattern.gaps, heard.gaps], [[], [], []]);
+});
+
 for (const binary of [false, true]) {
   test(`a history is read page by page: binary is ${binary}`, limits, async (t) => {
     const umbel = open(t, { binary });

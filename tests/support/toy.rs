@@ -280,6 +280,7 @@ fn parse_command<'a>(fields: &Fields<'a>, id: Option<u32>) -> Result<Command<'a>
         "subscribe" => Command::Subscribe {
             id,
             target: target()?,
+            echo: true,
             start: match (fields.get("since"), fields.number("last")) {
                 (Some(since), _) => {
                     Start::Since(parse_position(&since).ok_or(ErrorCode::InvalidPosition)?)

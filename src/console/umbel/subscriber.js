@@ -45,7 +45,8 @@ export class Subscriber {
     const since = formatPosition(this.#position) ?? undefined;
     const last = since === undefined ? (this.handlers.last ?? undefined) : undefined;
     this.state = "subscribing";
-    return (this.command = { [this.kind]: this.name, since, last });
+    const echo = this.handlers.echo === false ? false : undefined;
+    return (this.command = { [this.kind]: this.name, since, last, echo });
   }
 
   handleSubscribed(answer) {
@@ -56,7 +57,7 @@ export class Subscriber {
     const isGap = recovered === false || (this.kind === "pattern" && this.#wasLive);
     this.state = "live";
     this.#wasLive = true;
-    this.#mayDrop = (answer.slow_consumer ?? "close") !== "close";
+    this.#mayDrop = (answer.slow_consumer ?? "close") !== "close" || answer.echo === false;
     if (last !== undefined) {
       this.#newest = newest;
       // The pong comes behind all that is replayed: it tells where nothing was.

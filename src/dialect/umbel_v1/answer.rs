@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use super::super::object::{Object, encode_report};
-use super::super::{CommandError, History, Target};
+use super::super::{CommandError, History, Subscribed, Target};
 use super::code_text;
 use super::command::encode_target;
 use crate::hub::{Member, Position, PresenceChange, Report};
@@ -12,25 +12,21 @@ use crate::topic::Pattern;
 use crate::topic::SlowConsumer;
 use crate::topic::Topic;
 
-/// The subscription stands. `position`: of a topic; everything after it comes. `recovered`: whether the publications
-/// after the position that the client gave are complete, if it gave one.
-pub fn encode_subscribed(
-    out: &mut Vec<u8>,
-    id: u32,
-    target: &Target,
-    position: Option<Position>,
-    recovered: Option<bool>,
-    slow_consumer: SlowConsumer,
-) {
-    let mut object = encode_target(Object::of_type(out, "subscribed").value("id", id), target);
-    if let Some(position) = position {
+/// The subscription stands.
+pub fn encode_subscribed(out: &mut Vec<u8>, id: u32, it: &Subscribed<'_>) {
+    let object = Object::of_type(out, "subscribed").value("id", id);
+    let mut object = encode_target(object, it.target);
+    if let Some(position) = it.position {
         object = object.plain("position", position);
     }
-    if let Some(recovered) = recovered {
+    if let Some(recovered) = it.recovered {
         object = object.value("recovered", recovered);
     }
-    if slow_consumer != SlowConsumer::Close {
-        object = object.plain("slow_consumer", slow_consumer.as_str());
+    if it.slow_consumer != SlowConsumer::Close {
+        object = object.plain("slow_consumer", it.slow_consumer.as_str());
+    }
+    if !it.echo {
+        object = object.value("echo", false);
     }
     object.end();
 }
@@ -197,23 +193,47 @@ mod tests {
         text
     }
 
+    fn subscribed(
+        target: &Target,
+        position: Option<Position>,
+        recovered: Option<bool>,
+        slow_consumer: SlowConsumer,
+    ) -> Subscribed<'_> {
+        Subscribed {
+            target,
+            position,
+            recovered,
+            slow_consumer,
+            echo: slow_consumer == SlowConsumer::Close,
+            replay: &[],
+        }
+    }
+
     #[test]
     fn subscriptions_and_their_ends() {
         let orders = Target::Topic(topic("orders/eu"));
         let all = Target::Pattern(Pattern::parse("orders/*").unwrap());
         let close = SlowConsumer::Close;
         assert_eq!(
-            written(|out| encode_subscribed(out, 1, &orders, Some(at(19)), Some(true), close)),
+            written(|out| encode_subscribed(
+                out,
+                1,
+                &subscribed(&orders, Some(at(19)), Some(true), close)
+            )),
             r#"{"type":"subscribed","id":1,"topic":"orders/eu","position":"00000000000000a1:19","recovered":true}"#
         );
         assert_eq!(
-            written(|out| encode_subscribed(out, 2, &all, None, None, close)),
+            written(|out| encode_subscribed(out, 2, &subscribed(&all, None, None, close))),
             r#"{"type":"subscribed","id":2,"pattern":"orders/*"}"#
         );
         let latest = SlowConsumer::Latest;
         assert_eq!(
-            written(|out| encode_subscribed(out, 1, &orders, Some(at(0)), None, latest)),
-            r#"{"type":"subscribed","id":1,"topic":"orders/eu","position":"00000000000000a1:0","slow_consumer":"latest"}"#
+            written(|out| encode_subscribed(
+                out,
+                1,
+                &subscribed(&orders, Some(at(0)), None, latest)
+            )),
+            r#"{"type":"subscribed","id":1,"topic":"orders/eu","position":"00000000000000a1:0","slow_consumer":"latest","echo":false}"#
         );
         assert_eq!(
             written(|out| encode_unsubscribed(out, 3, &orders)),

@@ -143,7 +143,12 @@ fn parse_fields<'a>(
                 // A start that was given is left over, and so a fault.
                 Target::Pattern(_) => Start::Now,
             };
-            Command::Subscribe { id, target, start }
+            Command::Subscribe {
+                id,
+                target,
+                start,
+                echo: fields.take_echo()?,
+            }
         }
         "unsubscribe" => Command::Unsubscribe {
             id,
@@ -213,8 +218,18 @@ fn parse_start(fields: &mut Fields<'_>) -> Result<Start, Fault> {
 /// Appends the command as a text message holds it.
 pub fn encode_command(out: &mut Vec<u8>, command: &Command<'_>) {
     match command {
-        Command::Subscribe { id, target, start } => {
-            encode_start(encode_target(begin(out, "subscribe", *id), target), *start)
+        Command::Subscribe {
+            id,
+            target,
+            start,
+            echo,
+        } => {
+            let object = encode_target(begin(out, "subscribe", *id), target);
+            let object = encode_start(object, *start);
+            match echo {
+                true => object,
+                false => object.value("echo", false),
+            }
         }
         Command::Unsubscribe { id, target } => {
             encode_target(begin(out, "unsubscribe", *id), target)

@@ -105,14 +105,7 @@ impl Dialect for UmbelV1 {
         match (reply, id) {
             (Reply::Refused(error), _) => encode_error(message, error),
             (_, None) => {}
-            (Reply::Subscribed(it), Some(id)) => encode_subscribed(
-                message,
-                id,
-                it.target,
-                it.position,
-                it.recovered,
-                it.slow_consumer,
-            ),
+            (Reply::Subscribed(it), Some(id)) => encode_subscribed(message, id, it),
             (Reply::Unsubscribed(target), Some(id)) => encode_unsubscribed(message, id, target),
             (Reply::Published(position, report), Some(id)) => {
                 encode_published(message, id, *position, *report);

@@ -358,7 +358,10 @@ fn answer_request(head: &Head<'_>) -> Answer {
         })
     };
     let endpoint = match head.target {
-        "/ws" | "/ws?last=1" => Endpoint::Topic { may_publish: true },
+        "/ws" | "/ws?last=1" => Endpoint::Topic {
+            may_publish: true,
+            echo: true,
+        },
         "/own" => Endpoint::Handler(0),
         "/many" => Endpoint::Commands(encoding(|it| matches!(it, Entrance::Commands { .. }))),
         "/sse" => return Answer::Stream(stream()),

@@ -54,7 +54,13 @@ fn publish<'a>(kind: Kind, payload: &'a [u8]) -> Command<'a> {
 fn subscriptions() {
     let target = Target::Topic(topic("orders/eu"));
     let (id, start) = (Some(1), Start::Now);
-    let mut subscribe = Command::Subscribe { id, target, start };
+    let echo = true;
+    let mut subscribe = Command::Subscribe {
+        id,
+        target,
+        start,
+        echo,
+    };
     assert_eq!(
         one(r#"{"type":"subscribe","id":1,"topic":"orders/eu"}"#),
         Ok(subscribe.clone())
@@ -87,7 +93,12 @@ fn subscriptions() {
     let start = Start::Now;
     assert_eq!(
         one(r#"{"type":"subscribe","id":4294967295,"pattern":"orders/*"}"#),
-        Ok(Command::Subscribe { id, target, start })
+        Ok(Command::Subscribe {
+            id,
+            target,
+            start,
+            echo
+        })
     );
     let escaped = r#"{"\u0074ype":"p\u0069ng","i\u0064":7}"#;
     assert_eq!(one(escaped), Ok(Command::Ping { id: Some(7) }));
@@ -357,10 +368,17 @@ fn command() -> impl Strategy<Value = Command<'static>> {
         },
     ));
     prop_oneof![
-        (id(), target(), start()).prop_map(|(id, target, start)| match target {
-            Target::Topic(_) => Command::Subscribe { id, target, start },
-            Target::Pattern(_) => Command::Unsubscribe { id, target },
-        }),
+        (id(), target(), start(), any::<bool>()).prop_map(
+            |(id, target, start, echo)| match target {
+                Target::Topic(_) => Command::Subscribe {
+                    id,
+                    target,
+                    start,
+                    echo
+                },
+                Target::Pattern(_) => Command::Unsubscribe { id, target },
+            }
+        ),
         (id(), "[a-z]{1,3}", payload(), key, any::<bool>(), once).prop_map(
             |(id, name, (kind, payload), key, wants_receipt, once)| Command::Publish {
                 id,
