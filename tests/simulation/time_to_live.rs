@@ -28,6 +28,15 @@ impl Records {
         publish.expires_ms.or(earliest_ms)
     }
 
+    /// Whether a publish that nobody was told the place of may have been over by a moment.
+    fn may_be_unseen(&self, topic: usize, by_ms: u64) -> bool {
+        self.publishes.iter().any(|publish| {
+            let end_ms = publish.ttl_ms.map(|ttl_ms| publish.sent_ms + ttl_ms);
+            let is_unseen = publish.topic == topic && publish.place.is_none();
+            is_unseen && end_ms.is_some_and(|end_ms| end_ms <= by_ms)
+        })
+    }
+
     fn is_mortal(&self, topic: usize, place: Place) -> bool {
         let number = self.places[topic].get(&place);
         number.is_some_and(|number| self.publishes[*number].ttl_ms.is_some())
@@ -37,8 +46,12 @@ impl Records {
     /// while it waits.
     pub fn may_be_over(&self, view: &View, topic: usize, place: Place) -> bool {
         let is_replayed = |told: Place| told.0 == place.0 && place.1 <= told.1;
-        let expires_ms = self.expires_ms(topic, place);
-        let was_over = expires_ms.is_some_and(|end_ms| end_ms <= view.began_ms);
+        let was_over = match self.places[topic].contains_key(&place) {
+            true => self
+                .expires_ms(topic, place)
+                .is_some_and(|end_ms| end_ms <= view.began_ms),
+            false => self.may_be_unseen(topic, view.began_ms),
+        };
         was_over && view.told.is_some_and(is_replayed)
             || view.policy == SlowConsumer::Latest && self.is_mortal(topic, place)
     }
