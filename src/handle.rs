@@ -26,7 +26,7 @@ pub use inside::{
     Subscription, SubscriptionEnd, WhenFull,
 };
 pub use publishing::{PendingReceipt, PublishError, ReceiptError};
-pub use queries::{History, Presence, PresentMember, QueryError, TopicInfo};
+pub use queries::{History, HistoryStart, Presence, PresentMember, QueryError, TopicInfo};
 use receipts::OpenReceipts;
 pub use reload::{ReloadError, Reloaded};
 

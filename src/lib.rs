@@ -203,7 +203,7 @@ pub use handle::{
     Delivery, ReceivedPublication, SubscribeError, SubscribeOptions, Subscription, SubscriptionEnd,
     WhenFull,
 };
-pub use handle::{History, Presence, PresentMember, QueryError, TopicInfo};
+pub use handle::{History, HistoryStart, Presence, PresentMember, QueryError, TopicInfo};
 pub use handle::{QUEUE_BYTES_MAX, QUEUE_MAX};
 pub use handler::{CloseCode, CloseReason, ConnectionId, Handler, Message, Peer, PeerHandle};
 pub use handler::{PeerError, Publishing, Request, Response, Route, SubscriptionEvent};

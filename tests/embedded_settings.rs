@@ -169,6 +169,7 @@ fn public_types_have_debug() {
         umbel::Error,
         umbel::Handle,
         umbel::History,
+        umbel::HistoryStart,
         umbel::HistoryLimits,
         umbel::HostError,
         umbel::HostList,

@@ -16,9 +16,9 @@ use support::peers::{EventStream, WebSocket};
 use support::umbel_v1::Peer as ManyTopics;
 use support::wait_until;
 use umbel::{
-    Builder, Delivery, Handle, Message, Position, PublishError, PublishOptions, QueryError,
-    ReceivedPublication, RunningServer, Server, SubscribeError, SubscribeOptions, Subscription,
-    SubscriptionEnd, WhenFull,
+    Builder, Delivery, Handle, HistoryStart, Message, Position, PublishError, PublishOptions,
+    QueryError, ReceivedPublication, RunningServer, Server, SubscribeError, SubscribeOptions,
+    Subscription, SubscriptionEnd, WhenFull,
 };
 
 const NOW: SubscribeOptions = SubscribeOptions::new();
@@ -334,7 +334,22 @@ fn topics_history_and_presence() {
     );
     let nobody = handle.presence("plain", PATIENCE).expect("an answer");
     assert_eq!((nobody.total, nobody.members.len()), (0, 0));
-    let history = handle.history("room/a", NOW.last(3), PATIENCE);
+    // Also what is listed for others counts the program.
+    let mut http = support::peers::Http::connect(address);
+    let listed = http.get("/topics/room/a");
+    let listed = String::from_utf8(listed.body).expect("JSON");
+    assert!(listed.contains("\"subscribers\":3"), "{listed}");
+    drop((many, raw));
+}
+
+#[test]
+fn history_in_pages() {
+    let server = spawn(with_rule("room/** history=5"));
+    let handle = server.handle();
+    for number in 1..=7 {
+        publish(&handle, "room/a", &number.to_string());
+    }
+    let history = handle.history("room/a", HistoryStart::Last(3), 10, PATIENCE);
     let history = history.expect("an answer");
     let offsets = |history: &umbel::History| -> Vec<u64> {
         let publications = history.publications.iter();
@@ -346,25 +361,35 @@ fn topics_history_and_presence() {
     );
     let since = Position {
         offset: 6,
-        ..history.position
+        ..history.position.expect("it is known")
     };
-    let history = handle.history("room/a", NOW.since(since), PATIENCE);
+    let history = handle.history("room/a", HistoryStart::Since(since), 10, PATIENCE);
     let history = history.expect("an answer");
     assert_eq!(
         (offsets(&history), history.recovered),
         (vec![7], Some(true))
     );
-    let error = handle.history("", NOW, PATIENCE).err();
+    // In parts, of which each begins behind the one before.
+    let mut start = HistoryStart::Last(5);
+    let mut parts = Vec::new();
+    loop {
+        let part = handle.history("room/a", start, 2, PATIENCE);
+        let part = part.expect("an answer");
+        parts.push(offsets(&part));
+        let last = part.publications.last().expect("it is not empty");
+        start = HistoryStart::Since(last.position());
+        if !part.has_more {
+            break;
+        }
+    }
+    assert_eq!(parts, [vec![3, 4], vec![5, 6], vec![7]]);
+    let unknown = handle.history("nobody", HistoryStart::Last(1), 1, PATIENCE);
+    assert_eq!(unknown.expect("an answer").position, None);
+    let error = handle.history("", HistoryStart::Last(1), 1, PATIENCE).err();
     assert!(
         matches!(error, Some(QueryError::InvalidTopic(_))),
         "{error:?}"
     );
-    // Also what is listed for others counts the program.
-    let mut http = support::peers::Http::connect(address);
-    let listed = http.get("/topics/room/a");
-    let listed = String::from_utf8(listed.body).expect("JSON");
-    assert!(listed.contains("\"subscribers\":3"), "{listed}");
-    drop((many, raw));
 }
 
 /// Subscriptions come and go while others publish, with a hub that is mostly full: each gets an unbroken run, and nothing is

@@ -47,6 +47,18 @@ impl<'a> AccessRequest<'a> {
         self.action
     }
 
+    /// The path, as it was sent: percent escapes are not decoded.
+    pub fn path(&self) -> &'a str {
+        let target = self.head.target;
+        target.split_once('?').map_or(target, |(path, _)| path)
+    }
+
+    /// The first value of a parameter of the query, decoded. None also where it cannot be decoded.
+    pub fn parameter(&self, name: &str) -> Option<Cow<'a, str>> {
+        let (_, query) = self.head.target.split_once('?')?;
+        Query(query).get(name).ok().flatten()
+    }
+
     /// The first value of a header, its name in any case. None also where the value is not UTF-8.
     pub fn header(&self, name: &str) -> Option<&'a str> {
         self.head.header(name)

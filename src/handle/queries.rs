@@ -4,11 +4,9 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::Handle;
-use super::inside::{
-    Delivery, ReceivedPublication, SubscribeError, SubscribeOptions, SubscriptionEnd,
-};
+use super::inside::ReceivedPublication;
 use crate::handler::ConnectionId;
-use crate::hub::{Listed, Position};
+use crate::hub::{Listed, Position, Start};
 use crate::inside::{self, Refused, Reply};
 use crate::topic::Topic;
 
@@ -94,12 +92,24 @@ pub struct PresentMember {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct History {
-    /// Position of the topic's newest publication; offset 0: there was none.
-    pub position: Position,
-    /// Whether `publications` is all since the position that was asked for. None: none was asked for.
+    /// Position of the topic's newest publication; offset 0: there was none. None: nobody knows the topic.
+    pub position: Option<Position>,
+    /// Whether `publications` begins right behind the position that was asked for. None: none was asked for.
     pub recovered: Option<bool>,
     /// Publications, the oldest first.
     pub publications: Vec<ReceivedPublication>,
+    /// More publications follow.
+    pub has_more: bool,
+}
+
+/// Start of a part of a topic's history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HistoryStart {
+    /// Behind this position.
+    Since(Position),
+    /// With the last so many publications, or as many as there are.
+    Last(u32),
 }
 
 impl Handle {
@@ -153,17 +163,18 @@ impl Handle {
                     .collect(),
                 total,
             }),
-            Reply::Listing(_) => Err(QueryError::Timeout),
+            Reply::Listing(_) | Reply::Page(_) => Err(QueryError::Timeout),
         }
     }
 
-    /// Reads the history of a topic: what `options` ask to begin with ([`last`](SubscribeOptions::last),
-    /// [`since`](SubscribeOptions::since)), within the server's limits of a recovery. Waits for the answer, at most for
-    /// `timeout`.
+    /// Reads a part of a topic's history: the publications behind a position ([`since`](HistoryStart::Since)), or the last so
+    /// many ([`last`](HistoryStart::Last)), at most `publications_max` and what the limits of a recovery allow. Where
+    /// [`has_more`](History::has_more) is set, the next part begins behind the last one's position. Waits for the answer, at
+    /// most for `timeout`.
     ///
     /// ```
     /// use std::time::Duration;
-    /// use umbel::{Message, Server, SubscribeOptions};
+    /// use umbel::{HistoryStart, Message, Server};
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let server = Server::builder()
@@ -175,10 +186,11 @@ impl Handle {
     /// for line in ["one", "two", "three"] {
     ///     handle.publish("log/a", Message::Text(line))?;
     /// }
-    /// let history = handle.history("log/a", SubscribeOptions::new().last(2), timeout)?;
+    /// let history = handle.history("log/a", HistoryStart::Last(2), 10, timeout)?;
     /// assert_eq!(history.publications[0].message(), Message::Text("two"));
-    /// let since = SubscribeOptions::new().since(history.position);
-    /// assert!(handle.history("log/a", since, timeout)?.publications.is_empty());
+    /// let start = HistoryStart::Since(history.publications[0].position());
+    /// let history = handle.history("log/a", start, 10, timeout)?;
+    /// assert_eq!((history.publications.len(), history.recovered), (1, Some(true)));
     /// assert_eq!(handle.topics(10, timeout)?[0].history.unwrap().0, 3);
     /// assert_eq!(handle.presence("log/a", timeout)?.total, 0);
     /// # Ok(())
@@ -190,40 +202,27 @@ impl Handle {
     pub fn history(
         &self,
         topic: &str,
-        options: SubscribeOptions,
+        start: HistoryStart,
+        publications_max: u32,
         timeout: Duration,
     ) -> Result<History, QueryError> {
-        // All of the answer fits, and is bounded by the limits of a recovery.
-        let options = options.queue_max(usize::MAX).queue_bytes_max(usize::MAX);
-        let subscription = self.subscribe(topic, options);
-        let mut subscription = subscription.map_err(|error| match error {
-            SubscribeError::Invalid(reason) => QueryError::InvalidTopic(reason),
-            SubscribeError::Closed => QueryError::Closed,
-            _ => QueryError::Full,
-        })?;
-        let closed = |_: SubscriptionEnd| QueryError::Closed;
-        let began = subscription.next_timeout(timeout).map_err(closed)?;
-        let Some(Delivery::Began {
-            position: Some(position),
-            recovered,
-        }) = began
-        else {
+        let topic = Topic::from_text(topic)
+            .map_err(|refusal| QueryError::InvalidTopic(refusal.reason.into_owned()))?;
+        let start = match start {
+            HistoryStart::Since(position) => Start::Since(position),
+            HistoryStart::Last(count) => Start::Last(count),
+        };
+        let (page, now_us) = ((start, publications_max), self.clock.now_us());
+        let read = |number| inside::read(topic, page, now_us, number);
+        let Reply::Page(page) = self.ask(read, Instant::now() + timeout)? else {
             return Err(QueryError::Timeout);
         };
-        let mut publications = Vec::new();
-        while let Some(Delivery::Publication(publication)) =
-            subscription.try_next().map_err(closed)?
-        {
-            // What was published meanwhile is not what was asked for.
-            if publication.position().offset > position.offset {
-                break;
-            }
-            publications.push(publication);
-        }
+        let publications = page.publications.into_iter();
         Ok(History {
-            position,
-            recovered,
-            publications,
+            position: page.position,
+            recovered: page.recovered,
+            publications: publications.map(ReceivedPublication::from).collect(),
+            has_more: page.has_more,
         })
     }
 

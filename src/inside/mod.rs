@@ -17,7 +17,8 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, bounded};
 
 use crate::hub::{
-    Command, Effect, Join, Listing, LocalTopic, Member, ReactorId, Scope, Share, Start,
+    Command, Effect, HistoryPage, Join, Listing, LocalTopic, Member, ReactorId, Read, Scope, Share,
+    Start,
 };
 use crate::topic::{Pattern, Topic};
 use crate::worker::{Outlet, Shards};
@@ -47,6 +48,8 @@ pub struct Inside {
 pub enum Reply {
     /// What it knows of topics.
     Listing(Box<Listing>),
+    /// A part of a history.
+    Page(Box<HistoryPage>),
     /// Who is present, as far as others are told, and how many are in all.
     Present(Arc<[Member]>, u32),
 }
@@ -287,11 +290,12 @@ impl Inside {
                 ..
             } => self.answer(connection, Reply::Present(members, total)),
             Effect::Listed { listing } => self.pass_on(listing),
-            // Nobody inside is told who comes and goes, publishes or reads by a connection, or reloads.
-            Effect::PresenceChanged { .. }
-            | Effect::Published { .. }
-            | Effect::Read { .. }
-            | Effect::Migrated { .. } => {}
+            Effect::Read {
+                connection, page, ..
+            } => self.answer(connection, Reply::Page(page)),
+            // Nobody inside is told who comes and goes, publishes by a connection, or reloads.
+            Effect::PresenceChanged { .. } | Effect::Published { .. } | Effect::Migrated { .. } => {
+            }
         }
     }
 }
@@ -340,6 +344,24 @@ pub fn list(shard: u32, first: u32, topics_max: u32, question: u64) -> Command {
         reactor: ReactorId::INSIDE,
         connection: question,
     }
+}
+
+/// Command to read a part of a history, of so many publications.
+pub fn read(
+    topic: Topic,
+    (start, publications_max): (Start, u32),
+    now_us: u64,
+    question: u64,
+) -> Command {
+    Command::Read(Box::new(Read {
+        now_us,
+        topic,
+        reactor: ReactorId::INSIDE,
+        connection: question,
+        request: 0,
+        start,
+        publications_max,
+    }))
 }
 
 /// Command to tell who is present.

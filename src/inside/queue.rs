@@ -44,6 +44,12 @@ pub enum Delivery {
 #[derive(Clone)]
 pub struct ReceivedPublication(Arc<Publication>);
 
+impl From<Arc<Publication>> for ReceivedPublication {
+    fn from(publication: Arc<Publication>) -> ReceivedPublication {
+        ReceivedPublication(publication)
+    }
+}
+
 impl ReceivedPublication {
     pub(crate) fn publication(&self) -> &Publication {
         &self.0
