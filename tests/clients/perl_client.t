@@ -95,6 +95,19 @@ my %tests = (
         publish_range($client, "$topic/a", 2, 3);
         equal([data_until($client, 3)], [2, 3]);
     },
+    subscriptions_without_echo => sub {
+        my ($topic, $client, $other) = (topic(), client(), client());
+        $client->subscribe(topic => $topic, echo => JSON::PP::false);
+        publish_range($client, $topic, 1, 2);
+        publish_range($other, $topic, 3, 3);
+        equal([data_until($client, 3)], [3]);
+        publish_range($client, $topic, 4, 4);
+        $client->cut;
+        equal([data_until($client, 4)], [4]);
+        publish_range($client, $topic, 5, 5);
+        publish_range($other, $topic, 6, 6);
+        equal([data_until($client, 6)], [6]);
+    },
     starts_and_histories => sub {
         my ($topic, $publisher, $latest, $later) = (topic(), map { client() } 1 .. 3);
         my @positions = publish_range($publisher, $topic, 1, 5);

@@ -29,7 +29,7 @@ sub new ($class, %of) {
     }, $class;
 }
 
-# Subscribes to a `topic` or a `pattern`; `since` and `last` are the page's. Returns the answer.
+# Subscribes to a `topic` or a `pattern`; `since`, `last` and `echo` are the page's. Returns the answer.
 sub subscribe ($self, %what) {
     my $id = ++$self->{last_id};
     $self->{subscriptions}{$id} = { %what, position => $what{since} };
@@ -153,8 +153,9 @@ sub _percent ($text) {
 }
 
 sub _subscribe_command ($id, %it) {
-    my %start = defined $it{position} ? (since => $it{position}) : defined $it{last} ? (last => $it{last}) : ();
-    return { type => 'subscribe', id => $id, defined $it{topic} ? (topic => $it{topic}, %start) : (pattern => $it{pattern}) };
+    delete $it{last} if defined $it{position};
+    my %said = (%it, since => $it{position});
+    return { type => 'subscribe', id => $id, map { defined $said{$_} ? ($_, $said{$_}) : () } qw(topic pattern since last echo) };
 }
 
 # Takes one message, or waits for it, or for the time to connect.
@@ -205,7 +206,7 @@ sub _take_subscribed ($self, $said) {
     $self->_settle($said) if !$is_anew;
     return if defined $said->{pattern};
     $self->{by_name}{ $said->{topic} } = $subscription;
-    $subscription->{may_leap} = defined $said->{slow_consumer};
+    $subscription->{may_leap} = defined $said->{slow_consumer} || exists $said->{echo};
     # Of what is behind this message nothing has come yet.
     return if $said->{recovered} || defined $subscription->{last} && !defined $subscription->{position};
     $self->_event({ type => 'lost', topic => $said->{topic}, position => $said->{position} }) if $is_anew;
