@@ -149,6 +149,15 @@ impl Carried {
             (None, true) => value["bytes"] = self.payload().into(),
         }
         self.add_fields(&mut value);
+        // The compact form tells of JSON beside other fields alone.
+        let others = ["event", "message_id", "publisher", "tags", "time", "ttl_ms"];
+        let has_others = others.iter().any(|name| !value[*name].is_null());
+        if is_binary && !has_others && value["content_type"] == "application/json" {
+            value
+                .as_object_mut()
+                .expect("an object")
+                .remove("content_type");
+        }
         value
     }
 

@@ -21,7 +21,7 @@ use super::super::command::{Command, CommandError, CommandLimits, ErrorCode, Onc
 use super::super::fields::{Fault, check_once, parse_topic};
 use super::Delivery;
 use super::binary_fields::{encode_fields, parse_fields, take_options};
-use crate::hub::options::check_key;
+use crate::hub::options::{JSON, check_key};
 use crate::hub::{Kind, Position, PublishOptions};
 use crate::protocol::parse_text;
 
@@ -178,7 +178,12 @@ pub fn encode_publish(out: &mut Vec<u8>, command: &Command<'_>) -> bool {
 
 /// Appends a publication as the payload of a binary message.
 pub fn encode_delivery(out: &mut Vec<u8>, delivery: &Delivery<'_>) {
-    let has_fields = delivery.fields != PublicationFields::default();
+    // That a payload is JSON is told beside other fields alone: messages with nothing else new stay as they always were.
+    let has_fields = delivery.fields
+        != PublicationFields {
+            content_type: delivery.fields.content_type.filter(|it| *it == JSON),
+            ..PublicationFields::default()
+        };
     out.push(match delivery.kind {
         Kind::Text => DELIVER_TEXT,
         Kind::Binary => DELIVER_BINARY,
