@@ -73,6 +73,7 @@ impl CommandTurn<'_> {
             target,
             position: None,
             recovered: None,
+            snapshot: None,
             slow_consumer: SlowConsumer::Close,
             echo,
             replay: &[],

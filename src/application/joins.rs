@@ -13,7 +13,7 @@ use crate::fanout::subscribed::{Membership, SubscribedKind};
 use crate::handler::ConnectionId;
 use crate::hub::{Joined, Member, Position, Publication};
 use crate::protocol::SERVER_HEADER_BYTES_MAX;
-use crate::topic::Topic;
+use crate::topic::{SlowConsumer, Topic};
 
 /// Bytes of a gap marker in a replay besides its topic, at most.
 const GAP_BYTES: usize = 192;
@@ -126,7 +126,7 @@ impl Application {
             recovered,
             publications,
             ..
-        } = fit(joined, dialects, encoding, room_bytes);
+        } = fit(joined, dialects, encoding, room_bytes, false);
         let joined = JoinedAt {
             position,
             recovered,
@@ -180,12 +180,13 @@ impl Application {
         let (dialects, encoding) = (&settings.dialects, connection.encoding());
         let dialect = dialects.get(encoding);
         let position = Some(joined.position);
-        let encode_reply = |recovered, replay: &[_]| {
+        let encode_reply = |(recovered, snapshot), replay: &[_]| {
             let mut message = Vec::with_capacity(128);
             let subscribed = dialect::Subscribed {
                 target: &target,
                 position,
                 recovered,
+                snapshot,
                 slow_consumer,
                 echo,
                 replay,
@@ -195,17 +196,21 @@ impl Application {
         };
         // Who recovers many topics at once must not be closed for what it asked for.
         let held = connection.outbox.bytes() + SEGMENT_OVERHEAD_BYTES;
-        let reply_bytes = SERVER_HEADER_BYTES_MAX + encode_reply(joined.recovered, &[]).len();
+        let reply_bytes =
+            SERVER_HEADER_BYTES_MAX + encode_reply((joined.recovered, joined.snapshot), &[]).len();
         let room_bytes = settings.limits.outbox_bytes_max;
         let room_bytes = room_bytes.saturating_sub(held + reply_bytes);
-        let joined = fit(joined, dialects, encoding, room_bytes);
+        // Under this rule offsets leap anyway, and nobody is told.
+        let has_gaps = slow_consumer != SlowConsumer::Latest;
+        let joined = fit(joined, dialects, encoding, room_bytes, has_gaps);
         let (recovered, publications) = (joined.recovered, &joined.publications);
+        let outcome = (recovered, joined.snapshot);
         self.metrics.count_recovery(recovered, publications.len());
         let holds_replay = dialect.holds_replay();
         let in_reply = if holds_replay { &publications[..] } else { &[] };
-        dialects.frame_message(encoding, &encode_reply(recovered, in_reply), out);
+        dialects.frame_message(encoding, &encode_reply(outcome, in_reply), out);
         if !holds_replay && let Target::Topic(topic) = &target {
-            write_replay(out, dialects, encoding, topic, &joined);
+            write_replay(out, dialects, encoding, topic, &joined, has_gaps);
         }
         true
     }
@@ -261,10 +266,11 @@ fn write_replay(
     encoding: Encoding,
     topic: &Topic,
     joined: &Joined,
+    has_gaps: bool,
 ) {
     let encode_gap = match dialects.get(encoding).gaps() {
-        Gaps::Shown(encode_gap) => Some(encode_gap),
-        Gaps::Unseen | Gaps::Fatal => None,
+        Gaps::Shown(encode_gap) if has_gaps => Some(encode_gap),
+        _ => None,
     };
     // Without a position nobody expects anything before the first.
     let first = joined.publications.first();
@@ -296,7 +302,13 @@ fn name_bytes(publication: &Publication) -> usize {
 
 /// What of a replay fits so many bytes in the asker's dialect. Who asked for all since a position gets all of it or is
 /// told that it is not recovered; who asked for the last ones gets the newest that fit.
-fn fit(mut joined: Joined, dialects: &Dialects, encoding: Encoding, room_bytes: usize) -> Joined {
+fn fit(
+    mut joined: Joined,
+    dialects: &Dialects,
+    encoding: Encoding,
+    room_bytes: usize,
+    has_gaps: bool,
+) -> Joined {
     let mut bytes_left = room_bytes;
     let newest_first = joined.publications.iter().rev();
     let mut above = joined.position.offset + 1;
@@ -305,7 +317,7 @@ fn fit(mut joined: Joined, dialects: &Dialects, encoding: Encoding, room_bytes: 
             let frame_bytes = dialects.encode(encoding, next).len();
             let offset = next.position().offset;
             let has_gap = std::mem::replace(&mut above, offset) > offset + 1;
-            let gap_bytes = if has_gap {
+            let gap_bytes = if has_gaps && has_gap {
                 GAP_BYTES + 6 * name_bytes(next)
             } else {
                 0
@@ -316,7 +328,10 @@ fn fit(mut joined: Joined, dialects: &Dialects, encoding: Encoding, room_bytes: 
         })
         .count();
     let missing = joined.publications.len() - fitting;
-    if missing > 0 && joined.recovered.is_some() {
+    if missing > 0 && joined.snapshot.is_some() {
+        joined.snapshot = Some(false);
+        joined.publications.drain(..missing);
+    } else if missing > 0 && joined.recovered.is_some() {
         joined.recovered = Some(false);
         joined.after = None;
         joined.publications.clear();

@@ -96,7 +96,9 @@ impl Application {
 
     /// The most that the answer to a subscription may be.
     pub(super) fn replay_work(settings: &Settings, topic: &Topic, start: Start) -> u32 {
+        let latest_only = settings.topic_rules.rule(topic).history.latest_only;
         let asked_max = match start {
+            Start::Now if latest_only => u32::MAX,
             Start::Now => return 0,
             Start::Last(count) => count,
             Start::Since(_) => u32::MAX,

@@ -75,6 +75,10 @@ pub fn command() -> Command {
                 .long("ttl-ms")
                 .value_name("MS")
                 .help("How long the message is of use: after that it is in no history"),
+            Arg::new("tombstone")
+                .long("tombstone")
+                .action(ArgAction::SetTrue)
+                .help("Say that the key is deleted, on a topic that keeps the latest of each key"),
             Arg::new("receipt")
                 .long("receipt")
                 .action(ArgAction::SetTrue)
@@ -219,6 +223,9 @@ fn post(matches: &ArgMatches, url: &Url, input: Input) -> Result<(), Box<dyn Err
     if wants_receipt {
         headers.push(("Umbel-Receipt", "true"));
     }
+    if matches.get_flag("tombstone") {
+        headers.push(("Umbel-Tombstone", "true"));
+    }
     let retries: u64 = *matches.get_one("retries").expect("it has a default");
     let mut poster = Poster::new(url, &headers, retries as u32);
     let once = given("idempotency-key");
@@ -253,8 +260,9 @@ fn send(matches: &ArgMatches, url: &Url, input: Input) -> Result<(), Box<dyn Err
     let mut flags = fields
         .chain(["tag", "idempotency-key"])
         .filter(|flag| matches.contains_id(flag));
-    let receipt = matches.get_flag("receipt").then_some("receipt");
-    if let Some(flag) = receipt.or_else(|| flags.next()) {
+    let mut switches = ["receipt", "tombstone"].into_iter();
+    let switch = switches.find(|switch| matches.get_flag(switch));
+    if let Some(flag) = switch.or_else(|| flags.next()) {
         let http = Url {
             scheme: Scheme::Http,
             target: url.target.replacen("/ws/", "/pub/", 1),

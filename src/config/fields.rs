@@ -187,6 +187,14 @@ pub const TOPIC_FIELDS: &[FieldInfo] = &[
         doc: "Age of those.",
     },
     FieldInfo {
+        name: "keep",
+        kind: Kind::Choice(&["all", "latest"]),
+        unset: "\"all\"",
+        example: "\"all\"",
+        is_required: false,
+        doc: "Of those, all, or the newest of each key, which come first to whoever subscribes.",
+    },
+    FieldInfo {
         name: "slow_consumer",
         kind: Kind::Choice(&[
             SlowConsumer::Close.as_str(),

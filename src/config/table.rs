@@ -395,6 +395,7 @@ const SETTINGS: &[SettingInfo] = &[
                    history=COUNT               publications that are kept for recovery\n\
                    history_bytes_max=BYTES     of those, at most [default: 16MiB]\n\
                    history_age_max_ms=MS       of those, at most [default: 5m]\n\
+                   keep=latest                 of those, the newest of each key; whoever subscribes gets them first\n\
                    slow_consumer=WHAT          close, drop-oldest or latest [default: close]\n\
                    presence=on                 tell subscribers about each other\n\
                    time=on                     tell subscribers when each publication was published\n\

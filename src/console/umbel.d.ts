@@ -110,6 +110,8 @@ export interface Publication {
   readonly publisher?: string;
   /** When it was published, in milliseconds since 1970, where the topic's rule shows it. */
   readonly time?: number;
+  /** Its key is deleted. */
+  readonly tombstone?: true;
   /**
    * What was published: the value, if it is JSON by its content type (as what `publish` makes of an object is);
    * a string if it is other text; else bytes.
@@ -156,7 +158,12 @@ export interface Handlers {
    * After each subscribing, so after each reconnect too. `recovered` says whether all that was missed
    * follows; it is undefined where nothing was asked for.
    */
-  onSubscribed?(subscribed: { position: Position | null; recovered: boolean | undefined }): void;
+  onSubscribed?(subscribed: {
+    position: Position | null;
+    recovered: boolean | undefined;
+    /** The newest of each key come first, where the topic's rule keeps them; false: only some of them, the newest. */
+    snapshot?: boolean;
+  }): void;
   /** The subscription was refused. It is over unless `error.isRetried`. */
   onError?(error: UmbelError): void;
   /** Somebody else came, on topics with presence. */
@@ -215,6 +222,8 @@ export interface PublishOptions {
   tags?: { [name: string]: string };
   /** How long it is of use, in milliseconds: after that it is in no history. */
   ttlMs?: number;
+  /** Says that the key is deleted: who subscribes from now on gets nothing of it, where the newest of each key come first. */
+  tombstone?: boolean;
   /** Whether to be answered only after the fan-out, with what became of it. */
   receipt?: boolean;
   /**

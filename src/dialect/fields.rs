@@ -70,10 +70,11 @@ pub(crate) enum Field {
     ContentType,
     Tags,
     TtlMs,
+    Tombstone,
 }
 
 impl Field {
-    const NAMES: [&'static str; 19] = [
+    const NAMES: [&'static str; 20] = [
         "type",
         "id",
         "topic",
@@ -93,6 +94,7 @@ impl Field {
         "content_type",
         "tags",
         "ttl_ms",
+        "tombstone",
     ];
 
     fn name(self) -> &'static str {
@@ -213,6 +215,9 @@ impl<'a> Fields<'a> {
         }
         if let Some(ttl_ms) = self.take(Field::TtlMs) {
             options = options.ttl_ms(parse_ttl_ms(ttl_ms.get())?);
+        }
+        if self.take_bool(Field::Tombstone)? {
+            options = options.tombstone();
         }
         Ok(options)
     }

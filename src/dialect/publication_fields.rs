@@ -20,6 +20,8 @@ pub struct PublicationFields<'a> {
     pub tags: Cow<'a, [Tag]>,
     /// Moment of the publish, in milliseconds since 1970.
     pub time_ms: Option<u64>,
+    /// It says that its key is deleted.
+    pub is_tombstone: bool,
     /// Time to live, in milliseconds. Publishers say it; subscribers are not told.
     pub ttl_ms: Option<u64>,
 }
@@ -30,6 +32,7 @@ impl<'a> PublicationFields<'a> {
         PublicationFields {
             content_type: publication.content_type(),
             time_ms: publication.shown_time_ms(),
+            is_tombstone: publication.is_tombstone(),
             ..PublicationFields::default()
         }
         .with_extras(publication.extras())
@@ -39,6 +42,7 @@ impl<'a> PublicationFields<'a> {
     pub fn of_options(options: &'a PublishOptions) -> PublicationFields<'a> {
         PublicationFields {
             content_type: options.given_content_type(),
+            is_tombstone: options.is_tombstone(),
             ttl_ms: options.extras().and_then(|extras| extras.ttl_ms),
             ..PublicationFields::default()
         }
@@ -89,7 +93,10 @@ impl<'a> PublicationFields<'a> {
                 object = object.value(name, number);
             }
         }
-        object
+        match self.is_tombstone {
+            true => object.value("tombstone", true),
+            false => object,
+        }
     }
 }
 

@@ -43,6 +43,8 @@ pub struct Subscribed<'a> {
     pub position: Option<Position>,
     /// Whether the publications after the peer's position are complete.
     pub recovered: Option<bool>,
+    /// The replay is the newest of each key; whether none is missing. None: it is not that.
+    pub snapshot: Option<bool>,
     /// Treatment of the peer if it is slow.
     pub slow_consumer: SlowConsumer,
     /// Whether publications of the peer's own connection come.

@@ -289,6 +289,9 @@ pub struct Joined {
     pub recovered: Option<bool>,
     /// Offset after which was asked for all, if `recovered`.
     pub after: Option<u64>,
+    /// Whether the newest of each key are whole, if `publications` are these. None: the topic keeps no such, or something
+    /// else was asked for.
+    pub snapshot: Option<bool>,
     /// The publications that were asked for and are not over, in order.
     pub publications: Vec<Arc<Publication>>,
 }

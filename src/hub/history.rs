@@ -21,6 +21,7 @@ use super::publication::{FormBytes, Publication};
 use super::topic_state::{Kept, TopicState};
 use crate::shrink::Shrink;
 use crate::topic::HistoryLimits;
+use latest::{Change, Newest};
 
 /// A ring, by its place among the rings of its shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +66,10 @@ struct Ring {
     complete_from: u64,
     /// The moment at which the first time to live of its publications is over, or earlier.
     ttl_us: u64,
+    /// Where only the newest of each key stay, their offsets.
+    newest: Option<Box<Newest>>,
+    /// Nothing went for a limit since its topic came into being, but for tombstones.
+    is_whole: bool,
     /// The moment under which it stands in `expiries`: not after its oldest publication becomes too old.
     expiry_us: u64,
     /// It is kept until then even without publications.
@@ -133,6 +138,7 @@ impl Ring {
     fn push(&mut self, publication: Arc<Publication>) {
         if self.complete_from == NOTHING {
             self.complete_from = publication.position().offset;
+            self.is_whole = self.complete_from == 1;
         }
         if let Some(end_us) = publication.expires_at_us() {
             self.ttl_us = self.ttl_us.min(end_us);
@@ -145,6 +151,7 @@ impl Ring {
         let (before, mut bytes, mut newest_us) = (self.publications.len(), 0, 0);
         self.ttl_us = u64::MAX;
         let next_us = &mut self.ttl_us;
+        let mut over = Vec::new();
         self.publications.retain(|publication| {
             let Some(end_us) = publication.expires_at_us() else {
                 return true;
@@ -154,10 +161,14 @@ impl Ring {
                 *next_us = (*next_us).min(end_us);
             } else {
                 newest_us = publication.published_at_us();
-                bytes += publication.retained_bytes();
+                over.push(Arc::clone(publication));
             }
             stays
         });
+        for gone in over {
+            bytes += self.bytes_of(&gone);
+            self.forget_entry(&gone);
+        }
         self.bytes -= bytes;
         if self.publications.is_empty() {
             // Whoever has seen the last of them finds the topic where it stood, for as long as the history would be there.
@@ -172,8 +183,9 @@ impl Ring {
         let Some(oldest) = self.publications.pop_front() else {
             return 0;
         };
-        let bytes = oldest.retained_bytes();
+        let bytes = self.bytes_of(&oldest);
         self.bytes -= bytes;
+        self.forget_key(&oldest);
         self.complete_from = oldest.position().offset + 1;
         let (len, capacity) = (self.publications.len(), self.publications.capacity());
         if capacity > PLACES_KEPT && len < capacity / 4 {
@@ -244,10 +256,13 @@ impl Histories {
         publication: Arc<Publication>,
     ) -> RingId {
         self.now_us = self.now_us.max(publication.published_at_us());
-        let bytes = publication.retained_bytes();
+        let mut bytes = publication.retained_bytes();
+        let mut change = Change::default();
         let id = match ring {
             Some(id) => {
                 let ring = &mut self.rings[id.0 as usize];
+                change = ring.make_latest(&publication);
+                bytes = ring.bytes_of(&publication);
                 ring.push(publication);
                 ring.bytes += bytes;
                 if ring.publications.len() == 1 || ring.ttl_us < ring.expiry_us {
@@ -259,6 +274,7 @@ impl Histories {
         };
         self.bytes += bytes;
         self.publications += 1;
+        self.note(change);
         self.touch(id.0);
         self.trim(id.0);
         self.keep_bytes_max();
@@ -417,6 +433,7 @@ impl Histories {
         let RingId(id) = ring;
         let entry = &mut self.rings[id as usize];
         let old = std::mem::replace(&mut entry.limits, limits);
+        self.bytes -= entry.adapt_latest();
         let mut left = publications_max;
         while left > 0 && entry.is_over(self.now_us) {
             self.bytes -= entry.pop();
@@ -479,6 +496,8 @@ impl Histories {
             publications: VecDeque::new(),
             bytes,
             complete_from: NOTHING,
+            newest: None,
+            is_whole: false,
             ttl_us: u64::MAX,
             expiry_us: 0,
             head_until_us: 0,
@@ -557,6 +576,8 @@ impl Histories {
         }
     }
 }
+
+mod latest;
 
 #[cfg(test)]
 mod tests;

@@ -110,6 +110,9 @@ impl IdempotencyKey {
             tags.iter()
                 .flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]),
         );
+        if publication.is_tombstone() {
+            parts.push(b"tombstone");
+        }
         self.body = short(digest_of(&parts));
         self
     }

@@ -126,6 +126,7 @@ impl Extras {
 pub struct PublishOptions {
     pub(super) extras: Option<Box<Extras>>,
     pub(super) is_json: bool,
+    pub(super) is_tombstone: bool,
 }
 
 /// Limits of the fields of a publication.
@@ -362,6 +363,19 @@ impl PublishOptions {
     pub fn json(mut self) -> PublishOptions {
         self.is_json = true;
         self
+    }
+
+    /// Says that the message's key is deleted. Where a topic's rule keeps the newest of each key, whoever subscribes from now on
+    /// gets nothing of it.
+    #[must_use]
+    pub fn tombstone(mut self) -> PublishOptions {
+        self.is_tombstone = true;
+        self
+    }
+
+    /// Whether the message says that its key is deleted.
+    pub fn is_tombstone(&self) -> bool {
+        self.is_tombstone
     }
 
     /// Adds a tag. Its name is 1 to 32 of `a-z`, `0-9`, `_` and `-`.

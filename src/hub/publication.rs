@@ -121,6 +121,8 @@ pub struct Publication {
     kind: Kind,
     /// The publisher says that the payload is JSON.
     is_json: bool,
+    /// It says that its key is deleted.
+    is_tombstone: bool,
     /// Its topic's rule shows when it was published.
     shows_time: bool,
     position: Position,
@@ -193,6 +195,7 @@ impl Publication {
             payload_start: header_len as u8,
             kind,
             is_json: false,
+            is_tombstone: false,
             shows_time: false,
             position: Position {
                 epoch: 0,
@@ -211,6 +214,7 @@ impl Publication {
     pub fn with_options(mut self, options: PublishOptions) -> Publication {
         self.extras = options.extras;
         self.is_json = options.is_json;
+        self.is_tombstone = options.is_tombstone;
         self
     }
 
@@ -302,6 +306,11 @@ impl Publication {
     /// Whether its time to live is over.
     pub fn is_expired(&self, now_us: u64) -> bool {
         self.expires_at_us().is_some_and(|end_us| end_us <= now_us)
+    }
+
+    /// Whether it says that its key is deleted.
+    pub fn is_tombstone(&self) -> bool {
+        self.is_tombstone
     }
 
     /// Content type, where it says more than the kind.

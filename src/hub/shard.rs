@@ -366,9 +366,11 @@ impl Shard {
             .get_mut(place)
             .expect("a topic with a subscriber is in the table");
         let position = state.position;
-        let ring = state.reactors.kept().and_then(|kept| kept.ring);
+        let kept = state.reactors.kept_ref();
+        let latest_only = kept.is_some_and(|kept| kept.history.latest_only);
+        let ring = kept.and_then(|kept| kept.ring);
         let (histories, limits) = (&mut self.histories, self.recovery);
-        let (recovered, publications) = match start {
+        let (recovered, mut publications) = match start {
             Start::Now => (None, Vec::new()),
             Start::Last(count) => {
                 let after = position.offset.saturating_sub(u64::from(count));
@@ -385,6 +387,15 @@ impl Shard {
                 (Some(missed.is_some()), missed.unwrap_or_default())
             }
         };
+        let wants_snapshot = start == Start::Now || recovered == Some(false);
+        let mut snapshot = None;
+        if latest_only && wants_snapshot {
+            let (newest, is_whole) = ring.map_or_else(
+                || (Vec::new(), position.offset == 0),
+                |ring| histories.snapshot(ring, limits),
+            );
+            (publications, snapshot) = (newest, Some(is_whole));
+        }
         // What was asked for may turn out to be too old.
         self.remove_emptied();
         let after = match start {
@@ -395,6 +406,7 @@ impl Shard {
             position,
             recovered,
             after,
+            snapshot,
             publications,
         }
     }

@@ -153,6 +153,12 @@ pub fn publish_options(
             }
             let ttl_ms = parse_ttl_ms(text()?).map_err(|error| Refusal::bad_request(error.0))?;
             options = options.ttl_ms(ttl_ms);
+        } else if name.eq_ignore_ascii_case("umbel-tombstone") {
+            match value {
+                b"true" => options = options.tombstone(),
+                b"false" => {}
+                _ => return Err(Refusal::bad_request("Umbel-Tombstone is true or false")),
+            }
         } else if let Some(tag) = tag_of(name) {
             tags.push((tag.to_ascii_lowercase().into(), text()?.into()));
         }

@@ -20,7 +20,7 @@ pub const HISTORY_AGE_DEFAULT_MS: u64 = 300_000;
 
 /// What a rule can say, for whoever said something else.
 const FIELDS: &str =
-    "history=, history_bytes_max=, history_age_max_ms=, slow_consumer=, presence= and time=";
+    "history=, history_bytes_max=, history_age_max_ms=, keep=, slow_consumer=, presence= and time=";
 
 /// Publications of a topic's history that a rule may ask for.
 pub const PUBLICATIONS_RANGE: RangeInclusive<u64> = 0..=10_000_000;
@@ -31,6 +31,9 @@ pub const BYTES_RANGE: RangeInclusive<u64> = 1..=1 << 36;
 /// Age of a topic's history that a rule may ask for: up to a year.
 pub const AGE_RANGE_MS: RangeInclusive<u64> = 1..=31_536_000_000;
 
+/// Keys of a history that keeps only the newest of each.
+pub const KEYS_MAX: u32 = 100_000;
+
 /// Limits of a topic's history. What exceeds any of the three goes, the oldest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HistoryLimits {
@@ -40,6 +43,8 @@ pub struct HistoryLimits {
     pub bytes_max: usize,
     /// Time since a publication was published.
     pub age_max_ms: u64,
+    /// Of publications with one key, only the newest is kept; whoever subscribes gets these first.
+    pub latest_only: bool,
 }
 
 impl HistoryLimits {
@@ -50,6 +55,7 @@ impl HistoryLimits {
             publications_max,
             bytes_max: HISTORY_BYTES_DEFAULT,
             age_max_ms: HISTORY_AGE_DEFAULT_MS,
+            latest_only: false,
         }
     }
 }
@@ -182,6 +188,11 @@ impl TopicRule {
                 "{name} needs a history; say history=COUNT, how many publications there are in it at most"
             ));
         }
+        if rule.history.latest_only && !seen.contains(&"history_age_max_ms") {
+            // A key that nobody changes stays.
+            rule.history.age_max_ms = *AGE_RANGE_MS.end();
+        }
+        rule.check_keep()?;
         Ok(rule)
     }
 
@@ -194,7 +205,9 @@ impl TopicRule {
             publications_max,
             bytes_max,
             age_max_ms,
+            ..
         } = self.history;
+        self.check_keep()?;
         for (name, value, range) in [
             ("history", u64::from(publications_max), PUBLICATIONS_RANGE),
             ("history_bytes_max", bytes_max as u64, BYTES_RANGE),
@@ -203,6 +216,27 @@ impl TopicRule {
             if !range.contains(&value) {
                 return Err(format!("{name} must be {}", wanted(&range)));
             }
+        }
+        Ok(())
+    }
+
+    /// Checks that what is kept goes with the rest.
+    fn check_keep(&self) -> Result<(), String> {
+        let HistoryLimits {
+            publications_max,
+            latest_only,
+            ..
+        } = self.history;
+        if latest_only && publications_max == 0 {
+            let reason =
+                "keep=latest needs a history; say history=COUNT, how many keys there are at most";
+            return Err(reason.to_owned());
+        }
+        if latest_only && self.slow_consumer != SlowConsumer::Latest {
+            return Err("keep=latest needs slow_consumer=latest: who is slow gets the newest of each key, too".to_owned());
+        }
+        if latest_only && publications_max > KEYS_MAX {
+            return Err(format!("keep=latest keeps at most history={KEYS_MAX}"));
         }
         Ok(())
     }
@@ -239,6 +273,14 @@ impl TopicRule {
                     .find(|policy| policy.as_str() == value)
                     .ok_or_else(|| wrong("close, drop-oldest or latest"))?;
                 Ok("slow_consumer")
+            }
+            "keep" => {
+                self.history.latest_only = match value {
+                    "latest" => true,
+                    "all" => false,
+                    _ => return Err(wrong("all or latest")),
+                };
+                Ok("keep")
             }
             "presence" => {
                 self.presence = is_on(value).ok_or_else(|| wrong("on or off"))?;
@@ -291,9 +333,16 @@ impl fmt::Display for TopicRule {
             if history.bytes_max != usual.bytes_max {
                 write!(f, " history_bytes_max={}", history.bytes_max)?;
             }
-            if history.age_max_ms != usual.age_max_ms {
+            let usual_age_ms = match history.latest_only {
+                true => *AGE_RANGE_MS.end(),
+                false => usual.age_max_ms,
+            };
+            if history.age_max_ms != usual_age_ms {
                 write!(f, " history_age_max_ms={}", history.age_max_ms)?;
             }
+        }
+        if history.latest_only {
+            f.write_str(" keep=latest")?;
         }
         if self.slow_consumer != SlowConsumer::default() {
             write!(f, " slow_consumer={}", self.slow_consumer)?;
@@ -398,7 +447,7 @@ mod tests {
 
     #[test]
     fn a_rule_says_what_its_topics_get() {
-        let text = "orders/** history=1000 history_bytes_max=1048576 history_age_max_ms=60000 slow_consumer=latest presence=on time=on";
+        let text = "orders/** history=1000 history_bytes_max=1048576 history_age_max_ms=60000 keep=latest slow_consumer=latest presence=on time=on";
         let rule = TopicRule::parse(text).expect("a rule");
         assert_eq!(
             rule,
@@ -408,6 +457,7 @@ mod tests {
                     publications_max: 1000,
                     bytes_max: 1 << 20,
                     age_max_ms: 60_000,
+                    latest_only: true,
                 },
                 slow_consumer: SlowConsumer::Latest,
                 presence: true,
@@ -465,6 +515,13 @@ mod tests {
             ("a slow_consumer=drop", "close, drop-oldest or latest"),
             ("a presence=yes", "it is on or off"),
             ("a time=1", "it is on or off"),
+            ("a keep=newest", "it is all or latest"),
+            ("a keep=latest slow_consumer=latest", "needs a history"),
+            ("a keep=latest history=1", "needs slow_consumer=latest"),
+            (
+                "a keep=latest history=100001 slow_consumer=latest",
+                "at most history=100000",
+            ),
         ] {
             let reason = reason(text);
             assert!(reason.contains(wanted), "{text}: {reason}");

@@ -207,6 +207,7 @@ fn add_fields(value: &mut Value, mut fields: &[u8]) {
                 value["tags"][name] = std::str::from_utf8(tag).expect("UTF-8").into();
             }
             6 => value["time"] = u64::from_be_bytes(bytes.try_into().expect("8 bytes")).into(),
+            8 => value["tombstone"] = true.into(),
             other => panic!("a field of type {other}"),
         }
     }

@@ -50,6 +50,7 @@ struct Said<'a> {
     publisher: Option<Cow<'a, str>>,
     tags: Option<Value>,
     time: Option<u64>,
+    tombstone: Option<bool>,
     from: Option<Cow<'a, str>>,
     to: Option<Cow<'a, str>>,
     code: Option<Cow<'a, str>>,
@@ -215,6 +216,7 @@ impl Many {
             publisher: said.publisher.as_deref(),
             tags: said.tags.as_ref(),
             published_ms: said.time,
+            is_tombstone: said.tombstone == Some(true),
             payload: match &decoded {
                 Some(bytes) => Payload::Binary(bytes),
                 None => Payload::Text(said.data.as_deref().unwrap_or_default()),

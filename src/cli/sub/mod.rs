@@ -84,7 +84,7 @@ pub fn command() -> Command {
                 .help(
                     "Print a JSON object a line: time, bytes, kind (text or binary), data (binary as base64); and \
                      where it is known topic, pattern, position, key, event, message_id, content_type, \
-                     publisher, tags and published. An object of kind gap has name, from \
+                     publisher, tags, tombstone and published. An object of kind gap has name, from \
                      and to of what does not come, null if that is not known",
                 ),
             Arg::new("hex")

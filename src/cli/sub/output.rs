@@ -83,6 +83,9 @@ impl Output<'_> {
         if let Some(tags) = publication.tags {
             line["tags"] = tags.clone();
         }
+        if publication.is_tombstone {
+            line["tombstone"] = true.into();
+        }
         if let Some(published_ms) = publication.published_ms {
             line["published"] = moment(published_ms).into();
         }

@@ -41,6 +41,8 @@ pub struct Publication<'a> {
     pub publisher: Option<&'a str>,
     /// Its tags, an object.
     pub tags: Option<&'a Value>,
+    /// It says that its key is deleted.
+    pub is_tombstone: bool,
     /// Moment of the publish, in milliseconds since 1970.
     pub published_ms: Option<u64>,
     /// Payload of a publication.
@@ -60,6 +62,7 @@ impl<'a> Publication<'a> {
             content_type: None,
             publisher: None,
             tags: None,
+            is_tombstone: false,
             published_ms: None,
             payload,
         }

@@ -3,7 +3,7 @@
 import { checkText } from "./messages.js";
 
 const JSON_TYPE = "application/json";
-const FIELD_TYPES = { event: 1, message_id: 2, content_type: 3, publisher: 4, tag: 5, time: 6, ttl_ms: 7 };
+const FIELD_TYPES = { event: 1, message_id: 2, content_type: 3, publisher: 4, tag: 5, time: 6, ttl_ms: 7, tombstone: 8 };
 const fieldsUtf8 = new TextEncoder();
 const fieldsParser = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
@@ -13,8 +13,8 @@ const isJson = (contentType) => /^application\/json$|\+json$/i.test(contentType.
 /** What the program hears of a message; fields that it has not are not there. JSON is parsed. */
 export function publicationOf({ topic, pattern, position, key, data, ...message }) {
   const publication = { topic, pattern, position, key, data };
-  const { event, message_id: id, content_type: contentType, publisher, tags, time } = message;
-  for (const [name, value] of Object.entries({ event, id, contentType, publisher, tags, time })) {
+  const { event, message_id: id, content_type: contentType, publisher, tags, time, tombstone } = message;
+  for (const [name, value] of Object.entries({ event, id, contentType, publisher, tags, time, tombstone })) {
     if (value !== undefined) publication[name] = value;
   }
   if (typeof data !== "string") return publication;
@@ -33,13 +33,14 @@ function parsedOr(text) {
 }
 
 /** The fields of a publish by their names on the wire. What is neither text nor bytes is JSON. */
-export function fieldsToSend(data, { event, id, contentType, tags, ttlMs }) {
+export function fieldsToSend(data, { event, id, contentType, tags, ttlMs, tombstone }) {
   const isPlain = typeof data === "string" || data instanceof ArrayBuffer || ArrayBuffer.isView(data);
   const type = contentType ?? (isPlain ? undefined : JSON_TYPE);
-  const fields = { event, message_id: id, content_type: type, tags, ttl_ms: ttlMs };
+  const fields = { event, message_id: id, content_type: type, tags, ttl_ms: ttlMs, tombstone: tombstone || undefined };
   for (const [name, value] of Object.entries(fields)) {
     if (value === undefined) delete fields[name];
     else if (name === "ttl_ms") checkTtl(value);
+    else if (name === "tombstone") fields.tombstone = true;
     else if (name !== "tags") checkText(value, name);
   }
   for (const value of Object.values(tags ?? {})) if (value !== "") checkText(value, "a tag");
@@ -51,12 +52,13 @@ function checkTtl(ttlMs) {
 }
 
 /** The fields of a publish in the compact form, with their length; nothing where there are none. */
-export function encodeFields({ tags, ttl_ms: ttlMs, ...texts }) {
+export function encodeFields({ tags, ttl_ms: ttlMs, tombstone, ...texts }) {
   const lengthOf = (bytes) => [bytes.length >> 8, bytes.length & 0xff];
   const fieldOf = (type, bytes) => [type, ...lengthOf(bytes), ...bytes];
   const all = Object.entries(texts).flatMap(([name, text]) =>
     fieldOf(FIELD_TYPES[name], fieldsUtf8.encode(text)),
   );
+  if (tombstone) all.push(...fieldOf(FIELD_TYPES.tombstone, []));
   if (ttlMs !== undefined) {
     const bytes = new Uint8Array(8);
     new DataView(bytes.buffer).setBigUint64(0, BigInt(ttlMs));
@@ -82,6 +84,8 @@ export function parseFields(buffer, start, length) {
     if (name === "tag") {
       const nameBytes = view.getUint8(at);
       tags.push([textOf(at + 1, nameBytes), textOf(at + 1 + nameBytes, bytes - 1 - nameBytes)]);
+    } else if (name === "tombstone") {
+      fields.tombstone = true;
     } else if (name === "time") {
       fields.time = Number(view.getBigUint64(at));
     } else if (name !== undefined) {

@@ -18,6 +18,8 @@ export class Subscriber {
   #newest = null;
   #wasLive = false;
   #mayDrop = false;
+  /** The newest of each key come first, wherever they stand. */
+  #hasSnapshot = false;
 
   constructor(target, handlers, link) {
     this.kind = target?.pattern === undefined ? "topic" : "pattern";
@@ -58,7 +60,8 @@ export class Subscriber {
     this.state = "live";
     this.#wasLive = true;
     this.#mayDrop = (answer.slow_consumer ?? "close") !== "close" || answer.echo === false;
-    if (last !== undefined) {
+    this.#hasSnapshot = answer.snapshot !== undefined;
+    if (last !== undefined || this.#hasSnapshot) {
       this.#newest = newest;
       // The pong comes behind all that is replayed: it tells where nothing was.
       this.#link.ping(() => this.#newest === newest && this.#moveTo(newest));
@@ -66,7 +69,8 @@ export class Subscriber {
       this.#position = newest;
     }
     const position = formatPosition(newest);
-    tell(this.handlers.onSubscribed, { position, recovered });
+    const { snapshot } = answer;
+    tell(this.handlers.onSubscribed, { position, recovered, ...(this.#hasSnapshot && { snapshot }) });
     if (isGap) this.#tellGap("unrecovered", expected, position);
   }
 
@@ -86,7 +90,8 @@ export class Subscriber {
   /** Nothing may be left out without a gap, but where the server declared that it may drop. */
   #isInOrder({ epoch, offset }) {
     const { epoch: expected, offset: before } = this.#newest ?? this.#position;
-    const replayed = this.#newest === null ? 0n : BigInt(this.command.last);
+    const all = this.#hasSnapshot ? before : BigInt(this.command.last ?? 0);
+    const replayed = this.#newest === null ? 0n : all;
     const isLate = offset > before + 1n && !this.#mayDrop;
     return epoch === expected && offset > before - replayed && !isLate;
   }

@@ -22,6 +22,9 @@ pub fn encode_subscribed(out: &mut Vec<u8>, id: u32, it: &Subscribed<'_>) {
     if let Some(recovered) = it.recovered {
         object = object.value("recovered", recovered);
     }
+    if let Some(snapshot) = it.snapshot {
+        object = object.value("snapshot", snapshot);
+    }
     if it.slow_consumer != SlowConsumer::Close {
         object = object.plain("slow_consumer", it.slow_consumer.as_str());
     }
@@ -203,6 +206,7 @@ mod tests {
             target,
             position,
             recovered,
+            snapshot: (slow_consumer == SlowConsumer::Latest).then_some(true),
             slow_consumer,
             echo: slow_consumer == SlowConsumer::Close,
             replay: &[],
@@ -233,7 +237,7 @@ mod tests {
                 1,
                 &subscribed(&orders, Some(at(0)), None, latest)
             )),
-            r#"{"type":"subscribed","id":1,"topic":"orders/eu","position":"00000000000000a1:0","slow_consumer":"latest","echo":false}"#
+            r#"{"type":"subscribed","id":1,"topic":"orders/eu","position":"00000000000000a1:0","snapshot":true,"slow_consumer":"latest","echo":false}"#
         );
         assert_eq!(
             written(|out| encode_unsubscribed(out, 3, &orders)),

@@ -3,7 +3,8 @@
 //! ```text
 //!  fields:  u16 length of all that follows | field ...
 //!  field:   u8 what it is | u16 length | that many bytes
-//!  what it is:  1 event, 2 message id, 3 content type, 4 publisher, 5 tag, 6 time, 7 ttl
+//!  what it is:  1 event, 2 message id, 3 content type, 4 publisher, 5 tag, 6 time, 7 ttl,
+//!               8 tombstone, which is empty
 //!  a tag:   u8 length of its name | name | value
 //!  a time:  u64 milliseconds since 1970; a ttl: u64 milliseconds
 //! ```
@@ -23,6 +24,7 @@ const PUBLISHER: u8 = 4;
 const TAG: u8 = 5;
 const TIME: u8 = 6;
 const TTL: u8 = 7;
+const TOMBSTONE: u8 = 8;
 
 /// Appends the fields with their length in front. One that would exceed what the length can say is left out.
 pub fn encode_fields(out: &mut Vec<u8>, fields: &PublicationFields<'_>) {
@@ -52,6 +54,9 @@ pub fn encode_fields(out: &mut Vec<u8>, fields: &PublicationFields<'_>) {
         if let Some(number) = number {
             encode_field(out, start, what, &[&number.to_be_bytes()]);
         }
+    }
+    if fields.is_tombstone {
+        encode_field(out, start, TOMBSTONE, &[]);
     }
     let bytes = (out.len() - start - 2) as u16;
     out[start..start + 2].copy_from_slice(&bytes.to_be_bytes());
@@ -83,6 +88,7 @@ pub fn parse_fields<'a>(rest: &mut &'a [u8]) -> Option<PublicationFields<'a>> {
             PUBLISHER => fields.publisher = Some(text()?),
             TAG => tags.push(parse_tag(value)?),
             TIME => fields.time_ms = Some(u64::from_be_bytes(value.try_into().ok()?)),
+            TOMBSTONE => fields.is_tombstone = true,
             TTL => fields.ttl_ms = Some(u64::from_be_bytes(value.try_into().ok()?)),
             _ => {}
         }
@@ -102,7 +108,7 @@ pub fn take_options(
 ) -> Result<PublishOptions, Fault> {
     let cut_short = || Fault::invalid("the message ends too early");
     let mut each = take_all(rest).ok_or_else(cut_short)?;
-    let (mut tags, mut seen) = (Vec::new(), 0u8);
+    let (mut tags, mut seen) = (Vec::new(), 0u16);
     while !each.is_empty() {
         let (what, value) = take_field(&mut each).ok_or_else(cut_short)?;
         let text = parse_text(value).map_err(|_| Fault::invalid("a field is not UTF-8"));
@@ -137,6 +143,7 @@ pub fn take_options(
                 check_ttl_ms(ttl_ms)?;
                 options.ttl_ms(ttl_ms)
             }
+            TOMBSTONE if value.is_empty() => options.tombstone(),
             _ => return Err(Fault::invalid("there is a field that is not known")),
         };
         seen |= 1 << what;
@@ -182,6 +189,7 @@ mod tests {
             publisher: Some("anna"),
             tags: tags.clone().into(),
             time_ms: Some(1_700_000_000_123),
+            is_tombstone: true,
             ttl_ms: Some(7),
         };
         let mut out = Vec::new();

@@ -15,6 +15,7 @@ const WIDE: HistoryLimits = HistoryLimits {
     publications_max: 1000,
     bytes_max: usize::MAX,
     age_max_ms: 1000,
+    latest_only: false,
 };
 
 thread_local! {
@@ -272,4 +273,78 @@ fn a_queue_that_has_shrunk_gives_its_memory_back() {
     let queue = &histories.rings[ring.0 as usize].publications;
     assert_eq!(queue.len(), 2);
     assert!(queue.capacity() <= 2 * PLACES_KEPT, "{}", queue.capacity());
+}
+
+/// One of a key; without a text, the key is deleted.
+fn keyed(key: &str, text: Option<&str>) -> Arc<Publication> {
+    let mut options = PublishOptions::default().key(key);
+    if text.is_none() {
+        options = options.tombstone();
+    }
+    let payload = text.unwrap_or_default().as_bytes();
+    placed(Publication::new(Kind::Text, payload, 0).with_options(options))
+}
+
+fn snapshot(histories: &mut Histories, ring: RingId) -> (String, bool) {
+    let (newest, is_whole) = histories.snapshot(ring, MANY);
+    let texts = newest.iter().map(|next| next.payload().to_vec());
+    let texts = String::from_utf8(texts.flatten().collect());
+    (texts.expect("text"), is_whole)
+}
+
+#[test]
+fn the_newest_of_each_key_stays_and_deleted_ones_go() {
+    let latest = HistoryLimits {
+        publications_max: 3,
+        latest_only: true,
+        ..WIDE
+    };
+    let mut histories = Histories::new(usize::MAX);
+    let ring = histories.push(None, 0, latest, keyed("a", Some("1")));
+    let push = |histories: &mut Histories, key, text| {
+        histories.push(Some(ring), 0, latest, keyed(key, text));
+    };
+    for (key, text) in [("b", "2"), ("a", "3"), ("c", "4"), ("b", "5")] {
+        push(&mut histories, key, Some(text));
+    }
+    assert_eq!(snapshot(&mut histories, ring), ("345".to_owned(), true));
+    assert_eq!(histories.publications(), 3);
+    // Who was there before gets what is newest since, and the tombstone.
+    push(&mut histories, "a", None);
+    assert_eq!(snapshot(&mut histories, ring), ("45".to_owned(), true));
+    let newest = OFFSET.get();
+    let since = histories.all_after(ring, newest - 3, MANY).expect("all");
+    assert_eq!(since.len(), 3, "4, 5 and the tombstone");
+    // A tombstone that goes leaves nothing missing; a key that goes does.
+    push(&mut histories, "d", Some("6"));
+    push(&mut histories, "d", Some("7"));
+    assert_eq!(snapshot(&mut histories, ring), ("57".to_owned(), false));
+    let bytes = histories.size(ring).bytes;
+    assert_eq!(histories.bytes(), bytes + TOPIC_BYTES);
+    histories.expire(1_000_000);
+    assert_eq!(emptied(&mut histories), [0]);
+    assert_eq!(histories.bytes(), 0);
+    assert_eq!(histories.publications(), 0);
+}
+
+#[test]
+fn a_rule_that_becomes_latest_lets_earlier_ones_of_a_key_go() {
+    let mut histories = Histories::new(usize::MAX);
+    let ring = histories.push(None, 0, WIDE, keyed("a", Some("1")));
+    for (key, text) in [("b", "2"), ("a", "3")] {
+        histories.push(Some(ring), 0, WIDE, keyed(key, Some(text)));
+    }
+    let latest = HistoryLimits {
+        latest_only: true,
+        ..WIDE
+    };
+    assert!(histories.approach(ring, latest, 100));
+    assert_eq!(snapshot(&mut histories, ring).0, "23");
+    assert!(histories.approach(ring, WIDE, 100));
+    histories.push(Some(ring), 0, WIDE, keyed("a", Some("4")));
+    assert_eq!(texts(&mut histories, ring, 10), "234");
+    let bytes = histories.size(ring).bytes;
+    assert_eq!(histories.bytes(), bytes + TOPIC_BYTES);
+    histories.expire(1_000_000);
+    assert_eq!((histories.bytes(), histories.publications()), (0, 0));
 }

@@ -13,7 +13,7 @@ use umbel::internals::dialect::umbel_v1::{
     parse_commands,
 };
 use umbel::internals::dialect::{
-    Command, CommandError, CommandLimits, PublicationFields, Target, info_json,
+    Command, CommandError, CommandLimits, PublicationFields, Subscribed, Target, info_json,
 };
 use umbel::internals::hub::{FieldLimits, Kind, Position};
 use umbel::internals::topic::SlowConsumer;
@@ -160,7 +160,16 @@ fn check_answers(target: &Target) {
     };
     let mut out = Vec::new();
     let policy = SlowConsumer::Latest;
-    encode_subscribed(&mut out, 7, target, Some(position), Some(true), policy);
+    let subscribed = Subscribed {
+        target,
+        position: Some(position),
+        recovered: Some(true),
+        snapshot: None,
+        slow_consumer: policy,
+        echo: true,
+        replay: &[],
+    };
+    encode_subscribed(&mut out, 7, &subscribed);
     let value = parse_json(&out);
     let (field, name) = match target {
         Target::Topic(topic) => ("topic", topic.as_str()),
