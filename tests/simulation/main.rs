@@ -152,6 +152,7 @@ const PATHS: &[&str] = &[
     "slot kept for memberships",
     "slow consumer with a kept context",
     "subscription that is changed at once",
+    "subscription without an echo",
     "turn carried over",
     "unsubscribed before subscribed",
     "unsubscribed",

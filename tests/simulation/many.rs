@@ -1,13 +1,13 @@
 //! Peers that speak `umbel.v1`, `umbel.v1.bin` or the toy: many topics and patterns on one connection, commands in batches, and
 //! an account of what each answer must be.
 
+mod echo;
 mod once;
 mod present;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
-use umbel::internals::topic::SlowConsumer;
 
 use super::peer::{Peer, Surroundings};
 use super::records::{Fate, Publish};
@@ -16,7 +16,7 @@ use super::topics::{
     PATTERN_COUNT, Place, TOPICS, Target, parse_place, pattern_number, place_text, topic_number,
 };
 use super::toy_speech;
-use super::views::{Item, Start, View};
+use super::views::{Item, Start};
 
 /// Keys of publishes; None is one as well.
 pub const KEYS: &[Option<&str>] = &[None, None, Some("EURUSD"), Some("a \"b\"")];
@@ -60,6 +60,8 @@ pub struct Many {
     messages_sent: u32,
     /// Each of its publishes has an idempotency key.
     is_keyed: bool,
+    /// None of its subscriptions has an echo.
+    is_silent: bool,
     pub opened_ms: u64,
     /// What it sends again, in order.
     resend: Vec<usize>,
@@ -115,6 +117,9 @@ impl Many {
             Start::Now => {}
             Start::Since(place) => command["since"] = place_text(place).into(),
             Start::Last(count) => command["last"] = count.into(),
+        }
+        if self.is_silent {
+            command["echo"] = false.into();
         }
         command
     }
@@ -452,46 +457,6 @@ impl Peer {
             (pending, "error") => many.take_error(id, &pending, answer, around),
             (pending, _) => panic!("{answer} to {pending:?}"),
         }
-    }
-
-    fn begin_subscription(
-        &self,
-        many: &mut Many,
-        target: Target,
-        start: Start,
-        answer: &Value,
-        around: &mut Surroundings<'_>,
-    ) -> usize {
-        let id = answer["id"].as_u64().unwrap_or_default() as u32;
-        let asked_ms = many.asked_ms.remove(&id).unwrap_or_default();
-        let policy = match answer["slow_consumer"].as_str() {
-            None => SlowConsumer::Close,
-            Some("latest") => SlowConsumer::Latest,
-            Some("drop-oldest") => SlowConsumer::DropOldest,
-            Some(other) => panic!("no such rule: {other}"),
-        };
-        if let Target::Topic(topic) = target {
-            assert_eq!(policy, around.records.rules[topic].slow_consumer);
-            assert!(answer["position"].is_string(), "{answer}");
-            many.present.remove(&topic);
-        }
-        around.records.views.push(View {
-            target,
-            subscriber: self.id,
-            subscribed_step: around.step,
-            asked_ms,
-            began_ms: around.now_ms,
-            leaps: many.tongue == Tongue::Toy,
-            start,
-            told: answer["position"].as_str().map(parse_place),
-            recovered: answer["recovered"].as_bool(),
-            policy,
-            is_alone: many.messages_sent == 1 && many.pending.is_empty() && many.live.is_empty(),
-            items: Vec::new(),
-            ended: false,
-            close_code: None,
-        });
-        around.records.views.len() - 1
     }
 
     /// A binary message of the node: a publication.

@@ -120,8 +120,13 @@ impl Peer {
             slowness_ms: if slow { random.within(1, 120) } else { 0 },
             view: None,
             start: Start::Now,
-            many: (kind == Kind::Many)
-                .then(|| Box::new(Many::new(*random.pick(TONGUES)).keyed(random.chance(40)))),
+            many: (kind == Kind::Many).then(|| {
+                Box::new(
+                    Many::new(*random.pick(TONGUES))
+                        .keyed(random.chance(40))
+                        .silent(random.chance(20)),
+                )
+            }),
             subscribes: false,
             is_succeeded: false,
             requests: VecDeque::new(),
@@ -287,6 +292,7 @@ impl Peer {
             asked_ms: self.asked_ms,
             began_ms: around.now_ms,
             leaps: true,
+            has_echo: true,
             start: self.start,
             told,
             recovered,

@@ -44,6 +44,8 @@ pub struct View {
     pub policy: SlowConsumer,
     /// It is told nothing of what is over, as by raw payloads and event streams.
     pub leaps: bool,
+    /// What its own connection publishes comes too.
+    pub has_echo: bool,
     /// Nothing else stood in the way of a recovery on this connection.
     pub is_alone: bool,
     pub items: Vec<Item>,
@@ -104,6 +106,7 @@ impl Records {
                 view.seen().all(|number| once.insert(number)),
                 "repeated: {view:?}"
             );
+            self.check_echo(view);
             match view.target {
                 Target::Topic(topic) => {
                     self.check_recovery(view, topic, cover);
@@ -140,7 +143,8 @@ impl Records {
             assert_eq!(first.0, told.0, "another epoch than was said: {view:?}");
             let earliest = (told.1 + 1).saturating_sub(count);
             let is_near = (earliest..=told.1 + 1).contains(&first.1);
-            let is_newer = view.policy != SlowConsumer::Close && first.1 > told.1;
+            let may_leap = view.policy != SlowConsumer::Close || !view.has_echo;
+            let is_newer = may_leap && first.1 > told.1;
             assert!(
                 is_near || is_newer,
                 "{first:?} is not among the last: {view:?}"
@@ -151,8 +155,10 @@ impl Records {
     /// What stands before the first that came was published before the answer, as far as anybody knows.
     fn check_before(&self, view: &View, topic: usize, first: Place) {
         let mut earlier = self.places[topic].range(..first);
-        let missed =
-            earlier.find(|(_, number)| self.publishes[**number].sent_step > view.subscribed_step);
+        let missed = earlier.find(|(_, number)| {
+            let is_later = self.publishes[**number].sent_step > view.subscribed_step;
+            is_later && !self.may_be_own(view, **number)
+        });
         assert_eq!(missed, None, "missed by {view:?}");
     }
 
@@ -162,6 +168,10 @@ impl Records {
         let may_leap = view.leaps || view.policy == SlowConsumer::Latest;
         for offset in last.1 + 1..next.1 {
             let missing = (next.0, offset);
+            let number = self.places[topic].get(&missing);
+            if number.is_some_and(|number| self.may_be_own(view, *number)) {
+                continue;
+            }
             let is_replaced =
                 view.policy == SlowConsumer::Latest && self.is_replaced(topic, missing);
             assert!(
@@ -200,10 +210,33 @@ impl Records {
                 continue;
             }
             let between = self.places[topic].range((last.0, last.1 + 1)..from);
-            let between: Vec<_> = between.collect();
+            let (own, between): (Vec<_>, Vec<_>) =
+                between.partition(|(_, number)| self.may_be_own(view, **number));
             assert!(between.is_empty(), "{between:?} left out of {view:?}");
-            let expected = if from.0 == last.0 { last.1 + 1 } else { 1 };
+            let own_before = own.iter().filter(|(place, _)| place.0 == from.0).count() as u64;
+            let expected = if from.0 == last.0 { last.1 + 1 } else { 1 } + own_before;
             assert_eq!(from.1, expected, "a silent gap before {from:?} in {view:?}");
+        }
+    }
+
+    /// Whether a publish may be missing because the view's connection made it, and has no echo. Of one that was sent again
+    /// nobody knows by which connection it came.
+    fn may_be_own(&self, view: &View, number: usize) -> bool {
+        let publish = &self.publishes[number];
+        !view.has_echo && (publish.publisher == view.subscriber || publish.sendings > 1)
+    }
+
+    /// A view without an echo has nothing that its connection published while it was subscribed.
+    fn check_echo(&self, view: &View) {
+        for number in view.seen().filter(|_| !view.has_echo) {
+            let publish = &self.publishes[number];
+            let is_own = publish.publisher == view.subscriber && publish.sendings == 1;
+            // By a pattern, one may come that was on its way before.
+            let is_live = match view.told {
+                Some(told) => publish.place > Some(told),
+                None => publish.sent_step > view.subscribed_step,
+            };
+            assert!(!is_own || !is_live, "an echo of {publish:?} in {view:?}");
         }
     }
 
@@ -294,7 +327,9 @@ impl Records {
                 if view.target.matches(publish.topic) && is_later && is_sure {
                     checked += 1;
                     assert!(
-                        seen.contains(&number) || self.is_excused(view, number),
+                        seen.contains(&number)
+                            || self.is_excused(view, number)
+                            || self.may_be_own(view, number),
                         "publish {number} is missing: {publish:?} in {view:?}"
                     );
                 }
@@ -351,7 +386,8 @@ impl Records {
 
     /// A view that lasts has got to where its topic stands, and of each key has the newest.
     fn check_end(&self, view: &View, topic: usize) {
-        let newest = self.places[topic].last_key_value();
+        let mut places = self.places[topic].iter().rev();
+        let newest = places.find(|(_, number)| !self.may_be_own(view, **number));
         let (Some(reached), Some((newest, number))) = (self.reached(view), newest) else {
             return;
         };
@@ -363,7 +399,9 @@ impl Records {
         let seen: HashSet<usize> = view.seen().collect();
         for (place, number) in self.places[topic].range((base.0, base.1 + 1)..) {
             assert!(
-                seen.contains(number) || self.is_excused(view, *number),
+                seen.contains(number)
+                    || self.is_excused(view, *number)
+                    || self.may_be_own(view, *number),
                 "{place:?} is missing in {view:?}"
             );
         }

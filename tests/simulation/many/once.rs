@@ -21,7 +21,7 @@ impl Many {
     /// One that sends again what another was not answered.
     #[must_use]
     pub fn resending(mut self, other: &Many, records: &Records) -> Many {
-        self.is_keyed = other.is_keyed;
+        (self.is_keyed, self.is_silent) = (other.is_keyed, other.is_silent);
         self.resend = other.resend.clone();
         let pending = other.pending.values().filter_map(|it| match it {
             Pending::Publish(number, _) => Some(*number),
