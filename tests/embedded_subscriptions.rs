@@ -444,7 +444,7 @@ fn read_some(handle: &Handle, seed: usize) {
             subscription => break subscription.expect("it can be had"),
         }
     };
-    let is_one_topic = seed % 3 > 0;
+    let is_one_topic = !seed.is_multiple_of(3);
     let mut last = began(&mut subscription).0;
     for _ in 0..seed % 7 {
         match next(&mut subscription) {

@@ -109,6 +109,8 @@ pub struct Records {
     pub keeps_all_histories: bool,
     /// Idempotency keys are remembered for longer than a run.
     pub keeps_keys: bool,
+    /// Joins and leaves may be left out, and whoever asks for the list then is not told so.
+    pub skips_presence: bool,
 }
 
 impl Records {

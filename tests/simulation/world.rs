@@ -112,6 +112,7 @@ impl World {
                 outbox_bytes_max: limits.outbox_bytes_max,
                 keeps_all_histories: limits.history_bytes_total_max > 1 << 20,
                 keeps_keys: limits.idempotency_age_ms > 10_000,
+                skips_presence: limits.presence_changes_bytes_max < 10_000,
                 ..Records::new(rules)
             },
             cover,
