@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use umbel::config::Limits;
 use umbel::internals::topic::{Rule, SlowConsumer};
 
 use super::cover::Cover;
@@ -114,6 +115,19 @@ pub struct Records {
 }
 
 impl Records {
+    /// None yet, of a run under these limits.
+    pub fn under(limits: &Limits, rules: Vec<Rule>) -> Records {
+        Records {
+            recovery_publications_max: limits.recovery_publications_max,
+            recovery_bytes_max: limits.recovery_bytes_max,
+            outbox_bytes_max: limits.outbox_bytes_max,
+            keeps_all_histories: limits.history_bytes_total_max > 1 << 20,
+            keeps_keys: limits.idempotency_age_ms > 10_000,
+            skips_presence: limits.presence_changes_bytes_max < 10_000,
+            ..Records::new(rules)
+        }
+    }
+
     pub fn new(rules: Vec<Rule>) -> Records {
         Records {
             places: vec![BTreeMap::new(); TOPICS.len()],

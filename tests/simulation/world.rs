@@ -106,15 +106,7 @@ impl World {
             homes: Vec::new(),
             peers: Vec::new(),
             arrivals_ms: (0..peers).map(|_| random.within(0, 200)).collect(),
-            records: Records {
-                recovery_publications_max: limits.recovery_publications_max,
-                recovery_bytes_max: limits.recovery_bytes_max,
-                outbox_bytes_max: limits.outbox_bytes_max,
-                keeps_all_histories: limits.history_bytes_total_max > 1 << 20,
-                keeps_keys: limits.idempotency_age_ms > 10_000,
-                skips_presence: limits.presence_changes_bytes_max < 10_000,
-                ..Records::new(rules)
-            },
+            records: Records::under(&limits, rules),
             cover,
             trace: DefaultHasher::new(),
             topics: *random.pick(&[1, 2, 3, 5]),
