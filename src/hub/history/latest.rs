@@ -128,7 +128,11 @@ impl Histories {
         ring: RingId,
         limits: RecoveryLimits,
     ) -> (Vec<Arc<Publication>>, bool) {
-        let change = self.rings[ring.0 as usize].begin_latest();
+        let Some(entry) = self.rings.get_mut(ring.0 as usize) else {
+            // It has gone with what was too old.
+            return (Vec::new(), false);
+        };
+        let change = entry.begin_latest();
         self.note(change);
         let (mut newest, is_all) = self.newest_after(ring, 0, limits);
         newest.retain(|publication| !publication.is_tombstone());

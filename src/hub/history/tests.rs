@@ -348,3 +348,16 @@ fn a_rule_that_becomes_latest_lets_earlier_ones_of_a_key_go() {
     histories.expire(1_000_000);
     assert_eq!((histories.bytes(), histories.publications()), (0, 0));
 }
+
+#[test]
+fn a_ring_that_a_recovery_found_too_old_has_no_snapshot() {
+    let latest = HistoryLimits {
+        latest_only: true,
+        ..WIDE
+    };
+    let mut histories = Histories::new(usize::MAX);
+    let ring = histories.push(None, 0, latest, keyed("a", Some("1")));
+    histories.push(None, 1, WIDE, publication("x", 1_000_000));
+    assert!(histories.all_after(ring, 0, MANY).is_none());
+    assert_eq!(snapshot(&mut histories, ring), (String::new(), false));
+}
