@@ -20,6 +20,7 @@ mod plan;
 mod random;
 mod records;
 mod rogue;
+mod snapshot;
 mod speech;
 mod time_to_live;
 mod topics;
@@ -118,6 +119,8 @@ const PATHS: &[&str] = &[
     "leave",
     "list of those present",
     "list that was foretold",
+    "newest of a key for who comes",
+    "newest of all keys",
     "peer closes",
     "peer ends its side",
     "ping answered",
@@ -153,6 +156,7 @@ const PATHS: &[&str] = &[
     "slow consumer with a kept context",
     "subscription that is changed at once",
     "subscription without an echo",
+    "tombstone",
     "turn carried over",
     "unsubscribed before subscribed",
     "unsubscribed",

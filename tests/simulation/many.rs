@@ -3,6 +3,7 @@
 
 mod echo;
 mod once;
+mod plain;
 mod present;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +12,6 @@ use serde_json::{Value, json};
 
 use super::peer::{Peer, Surroundings};
 use super::records::{Fate, Publish};
-use super::time_to_live::some_ttl_ms;
 use super::topics::{
     PATTERN_COUNT, Place, TOPICS, Target, parse_place, pattern_number, place_text, topic_number,
 };
@@ -267,63 +267,6 @@ impl Peer {
         around.cover.add("subscription that is changed at once", 1);
     }
 
-    fn publish_command(
-        &self,
-        many: &mut Many,
-        topic: usize,
-        around: &mut Surroundings<'_>,
-    ) -> Value {
-        let key = *around.random.pick(KEYS);
-        let (number, payload) = self.record(topic, true, key, around);
-        let wants_receipt = around.random.chance(30);
-        around.records.publishes[number].may_be_refused = wants_receipt;
-        if many.is_keyed {
-            return many.publish_once(number, wants_receipt, around);
-        }
-        let is_named = wants_receipt || around.random.chance(70);
-        let id = is_named.then(|| many.take_id(Pending::Publish(number, wants_receipt)));
-        let text = String::from_utf8(payload).expect("as it was made");
-        let mut command = json!({"type": "publish", "topic": TOPICS[topic], "data": text});
-        if let Some(id) = id {
-            command["id"] = id.into();
-        }
-        if let Some(key) = key {
-            command["key"] = key.into();
-        }
-        if wants_receipt {
-            command["receipt"] = true.into();
-        }
-        if let Some(ttl_ms) = some_ttl_ms(number, around) {
-            command["ttl_ms"] = ttl_ms.into();
-        }
-        command
-    }
-
-    fn publish_binary(&mut self, many: &mut Many, around: &mut Surroundings<'_>) {
-        if many.is_keyed {
-            return self.publish_once_binary(many, around);
-        }
-        let topic = around.random.below(around.topics);
-        let key = *around.random.pick(KEYS);
-        let (number, payload) = self.record(topic, true, key, around);
-        let wants_receipt = around.random.chance(30);
-        around.records.publishes[number].may_be_refused = wants_receipt;
-        let is_named = wants_receipt || around.random.chance(70);
-        let id = is_named.then(|| many.take_id(Pending::Publish(number, wants_receipt)));
-        let flags =
-            u8::from(id.is_some()) | u8::from(key.is_some()) << 1 | u8::from(wants_receipt) << 2;
-        let mut message = vec![3, flags];
-        message.extend(id.iter().flat_map(|id| id.to_be_bytes()));
-        for name in [Some(TOPICS[topic]), key].into_iter().flatten() {
-            message.push(name.len() as u8);
-            message.extend(name.as_bytes());
-        }
-        message.extend(&payload);
-        many.messages_sent += 1;
-        self.send_message(0x82, &message, around);
-        around.cover.add("binary publish", 1);
-    }
-
     /// Asks how many are on each topic, and publishes to each.
     pub(super) fn probe(&mut self, around: &mut Surroundings<'_>) {
         let mut many = self.many.take().expect("it speaks umbel.v1");
@@ -346,6 +289,7 @@ impl Peer {
                 once: None,
                 sent_ms: around.now_ms,
                 sendings: 1,
+                is_tombstone: false,
                 ttl_ms: None,
                 expires_ms: None,
             };
@@ -484,6 +428,10 @@ impl Peer {
             _ => Target::Pattern(pattern_number(take_name())),
         };
         let key = (head[1] & 2 != 0).then(take_name);
+        if head[1] & 4 != 0 {
+            let (len, tail) = rest.split_first_chunk().expect("a length");
+            rest = &tail[usize::from(u16::from_be_bytes(*len))..];
+        }
         let view = many.live.get(&target);
         let view = *view.unwrap_or_else(|| panic!("of no subscription: {target:?}"));
         see(view, rest, (number(2), number(10)), key, around);

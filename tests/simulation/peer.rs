@@ -293,6 +293,10 @@ impl Peer {
             began_ms: around.now_ms,
             leaps: true,
             has_echo: true,
+            is_state: around
+                .records
+                .begins_with_state(self.topic, self.start, recovered),
+            snapshot: None,
             start: self.start,
             told,
             recovered,

@@ -42,6 +42,7 @@ pub struct Publish {
     /// How often it was sent, by its key.
     pub sendings: u32,
     /// Its time to live, and when that is over, once it is known when it was published.
+    pub is_tombstone: bool,
     pub ttl_ms: Option<u64>,
     pub expires_ms: Option<u64>,
 }
@@ -166,6 +167,7 @@ impl Records {
             once: None,
             sent_ms: 0,
             sendings: 1,
+            is_tombstone: false,
             ttl_ms: None,
             expires_ms: None,
         };

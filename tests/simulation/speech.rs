@@ -193,6 +193,7 @@ impl Peer {
             once: None,
             sent_ms: around.now_ms,
             sendings: 1,
+            is_tombstone: false,
             ttl_ms: None,
             expires_ms: None,
         };

@@ -56,6 +56,16 @@ impl Records {
             || view.policy == SlowConsumer::Latest && self.is_mortal(topic, place)
     }
 
+    /// Whether what stands at a place, or a newer one of its key that took its place, may have gone while it waited.
+    pub fn may_have_gone(&self, topic: usize, place: Place) -> bool {
+        let key_of = |number: &usize| self.publishes[*number].key;
+        let mut newer = self.places[topic].range(place..);
+        let Some(key) = self.places[topic].get(&place).map(key_of) else {
+            return false;
+        };
+        newer.any(|(_, number)| key_of(number) == key && self.publishes[*number].ttl_ms.is_some())
+    }
+
     /// What came out of the history was not over when it was asked for; and what a gap names where nothing else may go was.
     pub fn check_mortals(&self, view: &View, topic: usize, cover: &mut Cover) {
         let Some(told) = view.told else { return };

@@ -86,7 +86,18 @@ pub fn placed(publication: &Publication) -> Option<(usize, Place, Option<u64>)> 
 
 /// What each topic gets, in the order of [`TOPICS`]. Small enough that every bound is met.
 pub fn rules(random: &mut Random) -> Vec<Rule> {
-    let mut rule = || Rule {
+    let mut rule = || {
+        let mut rule = some_rule(random);
+        let may_keep_latest =
+            rule.slow_consumer == SlowConsumer::Latest && rule.history.publications_max > 0;
+        rule.history.latest_only = may_keep_latest && random.chance(60);
+        rule
+    };
+    TOPICS.iter().map(|_| rule()).collect()
+}
+
+fn some_rule(random: &mut Random) -> Rule {
+    Rule {
         history: match random.below(6) {
             0 | 1 => HistoryLimits::of(0),
             2 => HistoryLimits::of(random.within(1, 4) as u32),
@@ -108,8 +119,7 @@ pub fn rules(random: &mut Random) -> Vec<Rule> {
         ]),
         presence: random.chance(50),
         time: false,
-    };
-    TOPICS.iter().map(|_| rule()).collect()
+    }
 }
 
 /// The same, for the node.

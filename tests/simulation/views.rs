@@ -46,6 +46,9 @@ pub struct View {
     pub leaps: bool,
     /// What its own connection publishes comes too.
     pub has_echo: bool,
+    /// The newest of each key come first; and whether they are said to be whole.
+    pub is_state: bool,
+    pub snapshot: Option<bool>,
     /// Nothing else stood in the way of a recovery on this connection.
     pub is_alone: bool,
     pub items: Vec<Item>,
@@ -67,6 +70,7 @@ impl View {
         match (self.start, self.recovered) {
             (Start::Since(since), Some(true)) => Some(since),
             (Start::Last(_), _) => None,
+            _ if self.is_state => None,
             _ => self.told,
         }
     }
@@ -112,6 +116,7 @@ impl Records {
                     self.check_recovery(view, topic, cover);
                     self.check_run(view, topic);
                     self.check_mortals(view, topic, cover);
+                    self.check_state(view, topic, cover);
                 }
                 Target::Pattern(_) => self.check_by_pattern(view),
             }
@@ -175,7 +180,9 @@ impl Records {
             let is_replaced =
                 view.policy == SlowConsumer::Latest && self.is_replaced(topic, missing);
             assert!(
-                is_replaced || may_leap && self.may_be_over(view, topic, missing),
+                is_replaced
+                    || self.is_left_out(view, topic, missing)
+                    || may_leap && self.may_be_over(view, topic, missing),
                 "a silent gap behind {last:?}, or {missing:?} went and nothing newer came: {view:?}"
             );
         }
@@ -291,7 +298,10 @@ impl Records {
         let is_in_limits = are_in_limits(missed, bytes);
         let (lasting, lasting_bytes) = self.lasting(topic, view, since.1 + 1..=told.1, told.0);
         assert!(
-            !recovered || missed == 0 || are_in_limits(lasting, lasting_bytes),
+            !recovered
+                || missed == 0
+                || history.latest_only
+                || are_in_limits(lasting, lasting_bytes),
             "{missed} missed are over a limit: {view:?}"
         );
         let fits = bytes.is_some_and(|bytes| {
@@ -359,7 +369,7 @@ impl Records {
         };
         let is_over = matches!(view.target, Target::Topic(_))
             && self.may_be_over(view, topic, place)
-            || policy == SlowConsumer::Latest && self.publishes[number].ttl_ms.is_some();
+            || policy == SlowConsumer::Latest && self.may_have_gone(topic, place);
         is_named || is_over || policy == SlowConsumer::Latest && view.seen().any(is_same)
     }
 

@@ -44,6 +44,11 @@ impl Peer {
             assert!(answer["position"].is_string(), "{answer}");
             many.present.remove(&topic);
         }
+        let recovered = answer["recovered"].as_bool();
+        let is_state = match target {
+            Target::Topic(topic) => around.records.begins_with_state(topic, start, recovered),
+            Target::Pattern(_) => false,
+        };
         around.records.views.push(View {
             target,
             subscriber: self.id,
@@ -52,9 +57,11 @@ impl Peer {
             began_ms: around.now_ms,
             leaps: many.tongue == Tongue::Toy,
             has_echo: !many.is_silent,
+            is_state,
+            snapshot: answer["snapshot"].as_bool(),
             start,
             told: answer["position"].as_str().map(parse_place),
-            recovered: answer["recovered"].as_bool(),
+            recovered,
             policy,
             is_alone: many.messages_sent == 1 && many.pending.is_empty() && many.live.is_empty(),
             items: Vec::new(),
