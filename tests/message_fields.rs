@@ -28,7 +28,11 @@ impl Embedded {
         let mut config = Config::default();
         config.listeners = vec![Listener::new(SocketAddr::from(([127, 0, 0, 1], 0)))];
         config.reactors = 2;
-        for rule in ["timed/kept history=10 time=on", "timed/** time=on"] {
+        for rule in [
+            "orders/** history=1",
+            "timed/kept history=10 time=on",
+            "timed/** time=on",
+        ] {
             config.topic_rules.push(rule.parse().expect("a rule"));
         }
         let server = Server::builder()
@@ -154,6 +158,9 @@ impl WaysIn {
         for (name, value) in carried.tags {
             head += &format!("Umbel-Tag-{}: {value}\r\n", name.to_uppercase());
         }
+        if carried.is_tombstone {
+            head += "Umbel-Tombstone: true\r\n";
+        }
         head += &format!("Content-Length: {}\r\n\r\n", carried.payload().len());
         self.http
             .send(&[head.as_bytes(), carried.payload()].concat());
@@ -179,6 +186,9 @@ fn options(carried: Carried) -> PublishOptions {
     for (name, value) in carried.tags {
         options = options.tag(*name, *value);
     }
+    if carried.is_tombstone {
+        options = options.tombstone();
+    }
     options
 }
 
@@ -203,6 +213,9 @@ fn compact_publish(topic: &str, carried: Carried) -> Vec<u8> {
             5,
             &[&[name.len() as u8][..], name.as_bytes(), value.as_bytes()].concat(),
         );
+    }
+    if carried.is_tombstone {
+        fields.extend([8, 0, 0]);
     }
     let has_fields = !fields.is_empty();
     let flags = 1 | u8::from(carried.key.is_some()) << 1 | u8::from(has_fields) << 4;
@@ -265,11 +278,30 @@ impl Lines {
 
     /// The lines of the next event behind its id.
     fn event(&mut self) -> String {
-        let block = self.block_by("\n\n");
+        let mut block = self.block_by("\n\n");
+        if block.lines().nth(1) == Some("") {
+            // An id alone says where the stream begins.
+            block = self.block_by("\n\n");
+        }
         let (id, rest) = block.split_once('\n').expect("lines");
         assert!(id.starts_with("id: "), "{block}");
         rest.strip_suffix('\n').expect("a last line").to_owned()
     }
+}
+
+/// The one publication that a topic keeps, as a page of its history has it, but for what every page says of it.
+fn kept(pages: &mut Http, topic: &str) -> Value {
+    let answer = pages.get(&format!("/history/{topic}"));
+    assert_eq!(answer.status, 200, "{}", answer.body.escape_ascii());
+    let page: Value = serde_json::from_slice(&answer.body).expect("JSON");
+    let mut publication = page["publications"][0].clone();
+    let object = publication.as_object_mut().expect("a publication");
+    assert!(
+        object.remove("time").is_some_and(|time| time.is_u64()),
+        "{page}"
+    );
+    (publication["type"], publication["topic"]) = ("publication".into(), topic.into());
+    without_position(publication)
 }
 
 fn without_position(mut publication: Value) -> Value {
@@ -291,6 +323,7 @@ fn every_way_in_by_every_way_out() {
     by_pattern.subscribe_pattern(pattern);
     let mut raw = WebSocket::open(server.address, &format!("/ws/{topic}"));
     let mut events = Lines::open(server.address, &format!("/sse/{topic}"));
+    let mut pages = Http::connect(server.address);
     for carried in table() {
         for way in WAYS {
             let sent = ways.publish(way, topic, carried);
@@ -307,6 +340,11 @@ fn every_way_in_by_every_way_out() {
                 (Incoming::Binary(bytes), None) => assert_eq!(bytes, sent.payload(), "{way}"),
                 (other, _) => panic!("{way}: {other:?}"),
             }
+            assert_eq!(
+                kept(&mut pages, topic),
+                sent.delivered(topic, false),
+                "{way}"
+            );
         }
     }
 }

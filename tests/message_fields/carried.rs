@@ -14,6 +14,7 @@ pub struct Carried {
     pub id: Option<&'static str>,
     pub content_type: Option<&'static str>,
     pub tags: &'static [(&'static str, &'static str)],
+    pub is_tombstone: bool,
 }
 
 const BARE_TEXT: Carried = Carried {
@@ -24,6 +25,7 @@ const BARE_TEXT: Carried = Carried {
     id: None,
     content_type: None,
     tags: &[],
+    is_tombstone: false,
 };
 
 const BARE_BINARY: Carried = Carried {
@@ -89,6 +91,12 @@ pub fn table() -> Vec<Carried> {
             tags: &[("only", "")],
             ..BARE_TEXT
         },
+        Carried {
+            is_tombstone: true,
+            key: Some("k"),
+            text: Some(""),
+            ..BARE_TEXT
+        },
         ALL,
         Carried {
             text: None,
@@ -137,6 +145,9 @@ impl Carried {
         }
         for (name, tag) in self.tags {
             value["tags"][name] = (*tag).into();
+        }
+        if self.is_tombstone {
+            value["tombstone"] = true.into();
         }
     }
 
