@@ -32,15 +32,16 @@ fn open(server: &Server, subprotocol: &str) -> Peer {
     Peer::open_at(server.address(), "/ws", subprotocol)
 }
 
-/// The payloads that a subscriber got up to here.
-fn payloads(peer: &mut Peer) -> Vec<String> {
-    peer.send(&json!({"type": "ping", "id": 77}));
+/// The payloads that a subscriber of `t` got up to here.
+fn payloads(server: &Server, peer: &mut Peer) -> Vec<String> {
+    server.publish("t", "text/plain", b"end");
     let mut payloads = Vec::new();
     loop {
         let message = peer.next();
-        match message["type"].as_str() {
-            Some("publication") => payloads.push(text(&message["data"])),
-            _ => return payloads,
+        assert_eq!(message["type"], "publication", "{message}");
+        match text(&message["data"]) {
+            end if end == "end" => return payloads,
+            payload => payloads.push(payload),
         }
     }
 }
@@ -73,12 +74,12 @@ fn request_again_is_a_replay() {
         let fresh = json_of(&publish(&server, topic, key, "y"));
         assert_eq!(fresh["duplicate"], Value::Null);
     }
-    assert_eq!(payloads(&mut subscriber), ["x", "y"]);
+    assert_eq!(payloads(&server, &mut subscriber), ["x", "y"]);
     let page = server.request("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
     for row in [
         "umbel_publish_replays_total 2",
         "umbel_idempotency_refusals_total 1",
-        "umbel_publications_total 3",
+        "umbel_publications_total 4",
     ] {
         assert!(page.text().contains(row), "{row}: {}", page.text());
     }
@@ -135,7 +136,7 @@ fn lines_have_the_key_with_their_number() {
     );
     let none = post(&server, "/pub", header, &lines(&["b", "c"]));
     assert_eq!(none.status, 422, "{none:?}");
-    assert_eq!(payloads(&mut subscriber), ["a", "a", "b"]);
+    assert_eq!(payloads(&server, &mut subscriber), ["a", "a", "b"]);
 }
 
 #[test]
@@ -160,7 +161,7 @@ fn command_again_is_a_duplicate() {
     let mut other = command.clone();
     other["data"] = "y".into();
     assert_eq!(again.error(&other), "idempotency_key_reused");
-    assert_eq!(payloads(&mut subscriber), ["x"]);
+    assert_eq!(payloads(&server, &mut subscriber), ["x"]);
 }
 
 /// The server reads what was sent before the reset, but can ask for the peer's address no more.
@@ -189,7 +190,7 @@ fn publish_before_a_reset_is_carried_out_once() {
     let mut again = open(&server, JSON);
     assert_eq!(again.ask(&command)["type"], "published");
     assert_eq!(publish(&server, "t", "l", "y").status, 200);
-    let mut payloads = payloads(&mut subscriber);
+    let mut payloads = payloads(&server, &mut subscriber);
     payloads.sort();
     assert_eq!(payloads, ["x", "y"]);
 }
