@@ -90,7 +90,14 @@ impl WaysIn {
     /// Publishes. What a way cannot say is left out, and what is left is given back.
     fn publish(&mut self, way: &str, topic: &str, carried: Carried) -> Carried {
         match way {
-            "request" => self.publish_by_request(topic, carried),
+            "request" => {
+                self.publish_by_request(topic, carried);
+                self.raw.next();
+                return Carried {
+                    names_json: false,
+                    ..carried
+                };
+            }
             "line" => {
                 let line = carried.json(topic).to_string();
                 let answer = self.http.publish_lines(&line);

@@ -14,6 +14,8 @@ pub struct PublicationFields<'a> {
     pub message_id: Option<&'a str>,
     /// Content type, where it says more than text or binary.
     pub content_type: Option<&'a str>,
+    /// That content type is JSON's, and the publisher named it.
+    pub names_json: bool,
     /// Subject of who published.
     pub publisher: Option<&'a str>,
     /// Names and values, in the publisher's order.
@@ -31,6 +33,7 @@ impl<'a> PublicationFields<'a> {
     pub fn of(publication: &'a Publication) -> PublicationFields<'a> {
         PublicationFields {
             content_type: publication.content_type(),
+            names_json: publication.names_json(),
             time_ms: publication.shown_time_ms(),
             is_tombstone: publication.is_tombstone(),
             ..PublicationFields::default()

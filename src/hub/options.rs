@@ -122,11 +122,21 @@ impl Extras {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct PublishOptions {
     pub(super) extras: Option<Box<Extras>>,
     pub(super) is_json: bool,
+    /// Somebody named the content type of JSON, so that clients which know no fields are not those who are meant.
+    pub(super) names_json: bool,
     pub(super) is_tombstone: bool,
+}
+
+impl PartialEq for PublishOptions {
+    /// Whether they say the same, in whatever way.
+    fn eq(&self, other: &PublishOptions) -> bool {
+        let said = |it: &PublishOptions| (it.is_json, it.is_tombstone);
+        self.extras == other.extras && said(self) == said(other)
+    }
 }
 
 /// Limits of the fields of a publication.
@@ -426,6 +436,13 @@ impl PublishOptions {
         self
     }
 
+    /// Sets the content type of a request's body, as [`PublishOptions::set_content_type`]. That of JSON says no more here
+    /// than that the body is JSON, as it always did.
+    pub(crate) fn set_body_type(&mut self, content_type: &str) {
+        self.set_content_type(content_type);
+        self.names_json = false;
+    }
+
     /// Sets the content type where it says more than the kind.
     pub(crate) fn set_content_type(&mut self, content_type: &str) {
         let content_type = content_type.trim();
@@ -440,6 +457,7 @@ impl PublishOptions {
                         .any(|known| value.trim().trim_matches('"').eq_ignore_ascii_case(known))
             });
         self.is_json = is(JSON) && says_utf8;
+        self.names_json = self.is_json;
         let says_no_more = self.is_json
             || PLAIN_CONTENT_TYPES.into_iter().any(is) && (says_utf8 || !is("text/plain"));
         if says_no_more {

@@ -121,6 +121,8 @@ pub struct Publication {
     kind: Kind,
     /// The publisher says that the payload is JSON.
     is_json: bool,
+    /// The publisher named the content type of JSON.
+    names_json: bool,
     /// It says that its key is deleted.
     is_tombstone: bool,
     /// Its topic's rule shows when it was published.
@@ -195,6 +197,7 @@ impl Publication {
             payload_start: header_len as u8,
             kind,
             is_json: false,
+            names_json: false,
             is_tombstone: false,
             shows_time: false,
             position: Position {
@@ -214,6 +217,7 @@ impl Publication {
     pub fn with_options(mut self, options: PublishOptions) -> Publication {
         self.extras = options.extras;
         self.is_json = options.is_json;
+        self.names_json = options.names_json;
         self.is_tombstone = options.is_tombstone;
         self
     }
@@ -311,6 +315,11 @@ impl Publication {
     /// Whether it says that its key is deleted.
     pub fn is_tombstone(&self) -> bool {
         self.is_tombstone
+    }
+
+    /// Whether the publisher named the content type of JSON. A JSON value alone does not.
+    pub fn names_json(&self) -> bool {
+        self.names_json
     }
 
     /// Content type, where it says more than the kind.

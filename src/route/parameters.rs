@@ -165,7 +165,7 @@ pub fn publish_options(
     }
     options = options.tags(tags);
     if let Some(content_type) = head.known.content_type.text() {
-        options = options.content_type(content_type);
+        options.set_body_type(content_type);
     }
     options
         .check(limits)

@@ -12,6 +12,7 @@ import { UmbelProcess } from "./umbel_process.mjs";
 
 const limits = { timeout: 60_000 };
 const RULE = "kept/** history=10000 presence=on";
+const LATEST_RULE = "latest/** history=100 keep=latest slow_consumer=latest";
 
 let server;
 let proxy;
@@ -19,7 +20,7 @@ let proxy;
 let script;
 let topicsMade = 0;
 before(async () => {
-  server = await UmbelProcess.start("--topic-rule", RULE);
+  server = await UmbelProcess.start("--topic-rule", RULE, "--topic-rule", LATEST_RULE);
   proxy = await CuttingProxy.start(server.port);
   const text = await (await fetch(`${server.url}/umbel.js`)).text();
   script = await import(`data:text/javascript,${encodeURIComponent(text)}`);
@@ -105,6 +106,37 @@ for (const binary of [false, true]) {
       await assert.rejects(umbel.publish(topic, "x", { event: "binary" }), { code: "invalid_command" });
       await assert.rejects(umbel.publish(topic, "x", { tags: { A: "x" } }), { code: "invalid_command" });
       await assert.rejects(umbel.publish(topic, "x", { event: 1 }), TypeError);
+    });
+
+    test("the newest of each key come first, then what is live", limits, async (t) => {
+      const umbel = open(t, { binary });
+      const topic = `latest/${process.pid}/${(topicsMade += 1)}`;
+      for (const [key, data] of [["a", 1], ["b", 2], ["a", 3], ["c", 4]]) await umbel.publish(topic, data, { key });
+      await umbel.publish(topic, "", { key: "b", tombstone: true });
+      const heard = listen(umbel, topic);
+      await areLive([heard]);
+      assert.equal(heard.subscribed[0].snapshot, true);
+      await umbel.publish(topic, 5, { key: "a" });
+      await umbel.publish(topic, "", { key: "c", tombstone: true });
+      await until(() => heard.data.length === 4);
+      assert.deepEqual(heard.publications.map(({ key, data }) => [key, data]), [["a", 3], ["c", 4], ["a", 5], ["c", ""]]);
+      assert.deepEqual(heard.publications.map(({ tombstone }) => tombstone), [undefined, undefined, undefined, true]);
+      assert.deepEqual(heard.gaps, []);
+    });
+
+    test("what is over is not recovered, and a gap says so", limits, async (t) => {
+      const umbel = open(t, { binary });
+      const topic = freshTopic();
+      const { position: since } = await umbel.publish(topic, "0");
+      await umbel.publish(topic, "1", { ttlMs: 1 });
+      await umbel.publish(topic, "2", { ttlMs: 60_000 });
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      const heard = listen(umbel, topic, { since });
+      await until(() => heard.data.length === 1);
+      assert.deepEqual(heard.data, ["2"]);
+      assert.equal(heard.subscribed[0].recovered, true);
+      assert.deepEqual(heard.gaps.map(({ reason }) => reason), ["dropped"]);
+      await assert.rejects(async () => umbel.publish(topic, "x", { ttlMs: 0 }), TypeError);
     });
 
     test("payloads come back as they went, by topic and by pattern", limits, async (t) => {

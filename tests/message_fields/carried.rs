@@ -15,6 +15,8 @@ pub struct Carried {
     pub content_type: Option<&'static str>,
     pub tags: &'static [(&'static str, &'static str)],
     pub is_tombstone: bool,
+    /// The way in names the content type of JSON, and does not only show that the message is JSON.
+    pub names_json: bool,
 }
 
 const BARE_TEXT: Carried = Carried {
@@ -26,6 +28,7 @@ const BARE_TEXT: Carried = Carried {
     content_type: None,
     tags: &[],
     is_tombstone: false,
+    names_json: true,
 };
 
 const BARE_BINARY: Carried = Carried {
@@ -160,10 +163,14 @@ impl Carried {
             (None, true) => value["bytes"] = self.payload().into(),
         }
         self.add_fields(&mut value);
-        // The compact form tells of JSON beside other fields alone.
+        // The compact form tells of JSON beside other fields alone, unless it was named.
         let others = ["event", "message_id", "publisher", "tags", "time", "ttl_ms"];
         let has_others = others.iter().any(|name| !value[*name].is_null());
-        if is_binary && !has_others && value["content_type"] == "application/json" {
+        if is_binary
+            && !has_others
+            && !self.names_json
+            && value["content_type"] == "application/json"
+        {
             value
                 .as_object_mut()
                 .expect("an object")

@@ -178,7 +178,8 @@ pub fn encode_publish(out: &mut Vec<u8>, command: &Command<'_>) -> bool {
 
 /// Appends a publication as the payload of a binary message.
 pub fn encode_delivery(out: &mut Vec<u8>, delivery: &Delivery<'_>) {
-    // That a payload is JSON is told beside other fields alone: messages with nothing else new stay as they always were.
+    // That a payload is JSON is told beside other fields alone, unless the publisher named its content type: messages with
+    // nothing new stay as they always were.
     let has_fields = delivery.fields
         != PublicationFields {
             content_type: delivery.fields.content_type.filter(|it| *it == JSON),

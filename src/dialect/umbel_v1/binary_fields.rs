@@ -13,7 +13,7 @@
 
 use super::super::PublicationFields;
 use super::super::fields::Fault;
-use crate::hub::options::check_ttl_ms;
+use crate::hub::options::{JSON, check_ttl_ms};
 use crate::hub::{FieldLimits, PublishOptions, Tag};
 use crate::protocol::parse_text;
 
@@ -84,7 +84,10 @@ pub fn parse_fields<'a>(rest: &mut &'a [u8]) -> Option<PublicationFields<'a>> {
         match what {
             EVENT => fields.event = Some(text()?),
             MESSAGE_ID => fields.message_id = Some(text()?),
-            CONTENT_TYPE => fields.content_type = Some(text()?),
+            CONTENT_TYPE => {
+                fields.content_type = Some(text()?);
+                fields.names_json = fields.content_type == Some(JSON);
+            }
             PUBLISHER => fields.publisher = Some(text()?),
             TAG => tags.push(parse_tag(value)?),
             TIME => fields.time_ms = Some(u64::from_be_bytes(value.try_into().ok()?)),
@@ -186,6 +189,7 @@ mod tests {
             event: Some("price"),
             message_id: Some("m\u{e9}"),
             content_type: Some("text/csv"),
+            names_json: false,
             publisher: Some("anna"),
             tags: tags.clone().into(),
             time_ms: Some(1_700_000_000_123),
