@@ -100,6 +100,10 @@ impl Records {
     /// The last place that a view of one topic has got to.
     pub fn reached(&self, view: &View) -> Option<Place> {
         let last = view.items.last().map(|item| self.span(item).2);
+        if view.is_state {
+            // What was kept of each key comes first, and may end before the position that is told with it.
+            return last.max(view.told);
+        }
         last.or(view.base()).or(view.told)
     }
 
