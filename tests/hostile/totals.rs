@@ -159,8 +159,8 @@ impl Full {
             .map(|it| self.server.metric(&format!("umbel_{it}_bytes")))
             .sum();
         let grown = rss_bytes(self.server.pid()).saturating_sub(self.base_bytes) as f64;
-        println!(
-            "{what}: grown {grown}, counted {counted}, {:.3}",
+        eprintln!(
+            "hostile: totals, {what}: grown {grown}, counted {counted}, ratio {:.3}",
             grown / counted
         );
         assert!(
