@@ -329,6 +329,9 @@ impl Records {
             }
             if let Target::Topic(topic) = view.target {
                 self.check_end(view, topic);
+                if let Some(told) = view.told {
+                    self.check_snapshot(view, topic, told);
+                }
             }
             let seen: HashSet<usize> = view.seen().collect();
             for (number, publish) in self.publishes.iter().enumerate() {
