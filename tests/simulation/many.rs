@@ -145,9 +145,8 @@ impl Peer {
             self.change(&mut many, &mut batch, around);
             if around.random.chance(50) {
                 // As messages of their own, between which the hub may come to have room.
-                many.messages_sent += batch.len() as u32;
                 for command in batch.drain(..) {
-                    self.send_commands(many.tongue, &command, around);
+                    many.messages_sent += self.send_commands(many.tongue, &command, around);
                 }
             }
         } else if around.random.chance(10) {
@@ -172,19 +171,30 @@ impl Peer {
             _ => Some(Value::Array(batch)),
         };
         if let Some(message) = message {
-            many.messages_sent += 1;
-            self.send_commands(many.tongue, &message, around);
+            many.messages_sent += self.send_commands(many.tongue, &message, around);
         }
         self.many = Some(many);
     }
 
-    /// Sends a command, or an array of them.
-    fn send_commands(&mut self, tongue: Tongue, commands: &Value, around: &mut Surroundings<'_>) {
+    /// Sends a command, or an array of them: one by one if they are too long for a message. Gives the number of messages.
+    fn send_commands(
+        &mut self,
+        tongue: Tongue,
+        commands: &Value,
+        around: &mut Surroundings<'_>,
+    ) -> u32 {
         let message = match tongue {
             Tongue::Json | Tongue::Binary => commands.to_string(),
             Tongue::Toy => toy_speech::message(commands),
         };
+        if let Some(each) = commands.as_array()
+            && message.len() > around.message_max
+        {
+            let sent = each.iter().map(|it| self.send_commands(tongue, it, around));
+            return sent.sum();
+        }
         self.send_message(0x81, message.as_bytes(), around);
+        1
     }
 
     fn one_command(&self, many: &mut Many, around: &mut Surroundings<'_>) -> Value {
