@@ -138,7 +138,7 @@ impl Application {
             patterns: Patterns::new(shared.settings.limits.topics_max),
             steps_left: shared.settings.limits.subscription_steps_per_tick_max,
             multi_subscriptions: MultiSubscriptions::default(),
-            presence: PresenceChanges::new(&shared.settings.limits),
+            presence: PresenceChanges::new(&shared.settings.limits, shared.metrics.reactor_count()),
             receipts: Receipts::new(shared.settings.limits.receipts_max),
             metrics: Arc::clone(shared.metrics.reactor(usize::from(reactor.0))),
             brought: CommandInbox::new(&shared.commands, reactor),

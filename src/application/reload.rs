@@ -44,7 +44,8 @@ impl Application {
         self.topics.set_topics_max(limits.topics_max);
         self.patterns.set_patterns_max(limits.topics_max);
         self.receipts.set_outstanding_max(limits.receipts_max);
-        self.presence.take_limits(limits);
+        let reactors = self.shared.metrics.reactor_count();
+        self.presence.take_limits(limits, reactors);
         self.calls.deflation.take_settings(&self.shared.settings);
         self.shared.live.taken();
         if self.reactor == ReactorId(0) {

@@ -242,7 +242,7 @@ limits! {
     idempotency_bytes_total_max: usize = 67108864 in 0..=1099511627776, at restart;
     /// Members of a topic that others are told about, in answers, joins and leaves. Members beyond it are only counted.
     presence_max: usize = 10000 in 1..=1048576;
-    /// Writes of joins and leaves to the members of one topic in one second, on each reactor; each KiB counts as one more. What changes faster is told together, later; what was undone meanwhile is not told, and of very much only that it was left out.
+    /// Writes of joins and leaves to the members of one topic in one second; reactors have equal parts of it, and each KiB counts as one more. What changes faster is told together, later; what was undone meanwhile is not told, and of very much only that it was left out.
     presence_writes_per_second_max: u32 = 20000 in 1..=1000000000;
     /// Bytes of joins and leaves of one topic that wait for the end of their tick, or for their rate. Beyond it members are told at once, or that some were left out.
     presence_changes_bytes_max: usize = 16384 in 256..=16777216;

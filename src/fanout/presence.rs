@@ -148,8 +148,8 @@ pub struct PresenceChanges {
 }
 
 impl PresenceChanges {
-    /// None yet.
-    pub fn new(limits: &Limits) -> PresenceChanges {
+    /// None yet, on one of so many reactors.
+    pub fn new(limits: &Limits, reactors: usize) -> PresenceChanges {
         let mut changes = PresenceChanges {
             waiting: BTreeMap::new(),
             paid_until_us: BTreeMap::new(),
@@ -157,13 +157,14 @@ impl PresenceChanges {
             writes_per_second_max: 1,
             changes_bytes_max: 0,
         };
-        changes.take_limits(limits);
+        changes.take_limits(limits, reactors);
         changes
     }
 
-    /// Goes on by these limits.
-    pub fn take_limits(&mut self, limits: &Limits) {
-        self.writes_per_second_max = u64::from(limits.presence_writes_per_second_max.max(1));
+    /// Goes on by these limits, of which each reactor has its part.
+    pub fn take_limits(&mut self, limits: &Limits, reactors: usize) {
+        let writes = u64::from(limits.presence_writes_per_second_max);
+        self.writes_per_second_max = (writes / reactors.max(1) as u64).max(1);
         self.changes_bytes_max = limits.presence_changes_bytes_max;
     }
 
@@ -306,10 +307,11 @@ mod tests {
     }
 
     fn with_rate(writes_per_second_max: u32) -> PresenceChanges {
-        PresenceChanges::new(&Limits {
+        let limits = Limits {
             presence_writes_per_second_max: writes_per_second_max,
             ..Limits::default()
-        })
+        };
+        PresenceChanges::new(&limits, 1)
     }
 
     fn local(generation: u32) -> LocalTopic {
@@ -334,6 +336,14 @@ mod tests {
             presence.count(place, 10, 1, 100 * u64::from(place));
         }
         assert!(presence.paid_until_us.len() <= PAID_MIN, "one at a time is");
+    }
+
+    #[test]
+    fn rate_is_shared_by_reactors() {
+        for (reactors, rate) in [(1, 20_000), (64, 312), (100_000, 1)] {
+            let presence = PresenceChanges::new(&Limits::default(), reactors);
+            assert_eq!(presence.writes_per_second_max, rate, "{reactors} reactors");
+        }
     }
 
     #[test]
