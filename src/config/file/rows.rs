@@ -43,22 +43,7 @@ fn read_rows<T>(
     value: &Spanned<DeValue<'_>>,
     read: fn(&mut Parser<'_>, &Fields, &Range<usize>) -> Option<T>,
 ) -> (Option<Vec<T>>, Vec<Place>) {
-    let DeValue::Array(items) = value.get_ref() else {
-        let message = format!("there may be several of them: write [[{table}]], one for each");
-        parser.problem(&value.span(), message);
-        return (None, Vec::new());
-    };
-    let (mut values, mut rows) = (Vec::new(), Vec::new());
-    for item in items {
-        let span = item.span();
-        let DeValue::Table(entries) = item.get_ref() else {
-            let kind = kind_of(item.get_ref());
-            parser.problem(
-                &span,
-                format!("each [[{table}]] is a table, and this is {kind}"),
-            );
-            continue;
-        };
+    each_row(parser, table, value, |parser, entries, span| {
         let before = parser.problems.len();
         let texts = read_fields(parser, table, fields, entries);
         // What is missing may be what was misspelt.
@@ -75,13 +60,38 @@ fn read_rows<T>(
                     "this [[{table}]] has no {}, as in {} = {}",
                     field.name, field.name, field.example
                 );
-                parser.problem(&span, message);
+                parser.problem(span, message);
             }
         }
-        if parser.problems.len() > before {
-            continue;
+        match parser.problems.len() > before {
+            true => None,
+            false => read(parser, &texts, span),
         }
-        if let Some(value) = read(parser, &texts, &span) {
+    })
+}
+
+/// Reads the rows of a table that repeats; gives those that can be read, and their places.
+pub(super) fn each_row<T>(
+    parser: &mut Parser<'_>,
+    table: &str,
+    value: &Spanned<DeValue<'_>>,
+    mut read: impl FnMut(&mut Parser<'_>, &DeTable<'_>, &Range<usize>) -> Option<T>,
+) -> (Option<Vec<T>>, Vec<Place>) {
+    let DeValue::Array(items) = value.get_ref() else {
+        let message = format!("there may be several of them: write [[{table}]], one for each");
+        parser.problem(&value.span(), message);
+        return (None, Vec::new());
+    };
+    let (mut values, mut rows) = (Vec::new(), Vec::new());
+    for item in items {
+        let span = item.span();
+        let DeValue::Table(entries) = item.get_ref() else {
+            let kind = kind_of(item.get_ref());
+            let message = format!("each [[{table}]] is a table, and this is {kind}");
+            parser.problem(&span, message);
+            continue;
+        };
+        if let Some(value) = read(parser, entries, &span) {
             values.push(value);
             rows.push(parser.place(&span));
         }

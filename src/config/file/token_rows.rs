@@ -7,7 +7,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::parse::{Entry, Parser, kind_of};
 use super::problem::Place;
-use super::rows::unknown_field;
+use super::rows::{each_row, unknown_field};
 use super::value::Value;
 use crate::config::named_token::{Token, TokenValue, parse_sha256};
 use crate::config::table::TOKEN_FIELDS;
@@ -17,30 +17,11 @@ pub(super) fn read_tokens(
     parser: &mut Parser<'_>,
     value: &Spanned<DeValue<'_>>,
 ) -> (Option<Value>, Vec<Place>) {
-    let DeValue::Array(items) = value.get_ref() else {
-        let message = "there may be several of them: write [[token]], one for each";
-        parser.problem(&value.span(), message);
-        return (None, Vec::new());
-    };
-    let (mut tokens, mut rows) = (Vec::new(), Vec::new());
-    for item in items {
-        let span = item.span();
-        let DeValue::Table(entries) = item.get_ref() else {
-            let kind = kind_of(item.get_ref());
-            parser.problem(
-                &span,
-                format!("each [[token]] is a table, and this is {kind}"),
-            );
-            continue;
-        };
+    let (tokens, rows) = each_row(parser, "token", value, |parser, entries, span| {
         let before = parser.problems.len();
-        let token = read_token(parser, entries, &span);
-        if let Some(token) = token.filter(|_| parser.problems.len() == before) {
-            tokens.push(token);
-            rows.push(parser.place(&span));
-        }
-    }
-    (Some(Value::Tokens(tokens)), rows)
+        read_token(parser, entries, span).filter(|_| parser.problems.len() == before)
+    });
+    (tokens.map(Value::Tokens), rows)
 }
 
 fn read_token(
