@@ -512,6 +512,11 @@ impl Many {
                 assert!(around.records.publishes[*number].once.is_some(), "{answer}");
                 around.records.refuse(*number);
             }
+            // Whoever took its key was first: this one was refused before, by an answer that was lost.
+            (Pending::Publish(number, _), "idempotency_key_reused") => {
+                assert!(around.records.is_key_misused(*number), "{answer}");
+                around.records.refuse(*number);
+            }
             (
                 Pending::Misuse(number),
                 "unavailable" | "fate_unknown" | "idempotency_key_reused",

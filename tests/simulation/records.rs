@@ -211,6 +211,14 @@ impl Records {
         publish.fate = Fate::Refused;
     }
 
+    /// Whether another publish was sent with the idempotency key of a publish that was sent again.
+    pub fn is_key_misused(&self, number: usize) -> bool {
+        let own = &self.publishes[number];
+        let mut others = self.publishes.iter().enumerate();
+        own.sendings > 1
+            && others.any(|(other, publish)| other != number && publish.once == Some(number))
+    }
+
     /// A subscriber received a payload; gives the number of the publish.
     pub fn see(&mut self, view: usize, payload: &[u8]) -> usize {
         let text = std::str::from_utf8(payload).expect("payloads here are text");
