@@ -96,25 +96,27 @@ impl Records {
         }
     }
 
-    /// Publishes of a topic that were certainly not over when a view began.
+    /// Publishes of a topic that were certainly not over when a view began, and their bytes. One whose publisher was not told
+    /// its place may have had a time to live.
     pub fn lasting(
         &self,
         topic: usize,
         view: &View,
         offsets: impl Iterator<Item = u64>,
         epoch: u64,
-    ) -> (u64, Option<usize>) {
-        let (mut count, mut bytes) = (0, Some(0));
+    ) -> (u64, usize) {
+        let (mut count, mut bytes) = (0, 0);
         for offset in offsets {
             let place = (epoch, offset);
             let expires_ms = self.expires_ms(topic, place);
             if expires_ms.is_some_and(|end_ms| end_ms <= view.began_ms) {
                 continue;
             }
+            let Some(number) = self.places[topic].get(&place) else {
+                continue;
+            };
             count += 1;
-            let number = self.places[topic].get(&place);
-            let more = number.map(|number| self.publishes[*number].payload_bytes);
-            bytes = bytes.zip(more).map(|(bytes, more)| bytes + more);
+            bytes += self.publishes[*number].payload_bytes;
         }
         (count, bytes)
     }

@@ -305,7 +305,7 @@ impl Records {
             !recovered
                 || missed == 0
                 || history.latest_only
-                || are_in_limits(lasting, lasting_bytes),
+                || are_in_limits(lasting, Some(lasting_bytes)),
             "{missed} missed are over a limit: {view:?}"
         );
         let fits = bytes.is_some_and(|bytes| {
