@@ -233,6 +233,9 @@ impl Application {
             Target::Pattern(pattern) => Action::SubscribePattern(pattern.as_str()),
         };
         self.authorize_command(turn, id, action)?;
+        if let (Start::Last(_), Target::Topic(topic)) = (start, &target) {
+            self.authorize_command(turn, id, Action::History(topic.as_str()))?;
+        }
         self.check_room(turn.subscribed, &target)
             .map_err(|(code, reason)| error(code, reason))?;
         self.multi_subscriptions
@@ -518,7 +521,7 @@ impl Application {
         id: Option<u32>,
         topic: Topic,
     ) -> Result<(), CommandError> {
-        self.authorize_command(turn, id, Action::Subscribe(topic.as_str()))?;
+        self.authorize_command(turn, id, Action::Presence(topic.as_str()))?;
         if !self.shared.settings.topic_rules.rule(&topic).presence {
             let reason = "the rule of this topic has no presence";
             return Err(CommandError::new(id, ErrorCode::Unsupported, reason));
@@ -556,8 +559,8 @@ impl Application {
         id: Option<u32>,
         action: Action<'_>,
     ) -> Result<(), CommandError> {
-        let identity = self.identities.get(turn.identity);
-        let outcome = self.shared.authority.authorize(identity, action);
+        let caller = self.identities.get(turn.identity);
+        let outcome = self.shared.authority.authorize(caller, action);
         outcome.map_err(|denied| turn.denied(id, denied))
     }
 }

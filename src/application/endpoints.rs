@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{Application, CommandContext, ConnectionContext};
 use crate::auth::access::Action;
-use crate::auth::identity::Identity;
+use crate::auth::caller::Caller;
 use crate::connection::{Answer, CloseReason, Endpoint, Purpose, ReadBody, RouteRequest, Upgrade};
 use crate::console;
 use crate::endpoint::{self, Callee};
@@ -23,22 +23,22 @@ impl Application {
         &mut self,
         current: &mut CommandContext<'_>,
         head: &Head<'_>,
-        identity: &Identity<'_>,
+        caller: &Caller<'_>,
         path: &str,
     ) -> Result<Answer, Refusal> {
         if let Some(asset) = console::asset(path).filter(|_| head.method != Method::Options) {
             Route::Asset(asset.path).check_method(head.method)?;
-            return self.asset(head, identity, path);
+            return self.asset(head, caller, path);
         }
         let number = endpoint::find(&self.shared.routes, path, is_upgrade(head))
             .ok_or_else(|| self.nothing_here(current.listener))?;
         match self.shared.routes[number].code.clone() {
             OwnCode::Handler(handler) => {
                 Route::Path(path).check_method(head.method)?;
-                self.open_handler(current, head, identity, (number as u16, &*handler))
+                self.open_handler(current, head, caller, (number as u16, &*handler))
             }
             OwnCode::Route(route) => {
-                self.answer_route(current, head, identity, (number as u16, &*route))
+                self.answer_route(current, head, caller, (number as u16, &*route))
             }
         }
     }
@@ -47,11 +47,11 @@ impl Application {
         &mut self,
         current: &mut CommandContext<'_>,
         head: &Head<'_>,
-        identity: &Identity<'_>,
+        caller: &Caller<'_>,
         (number, handler): (u16, &dyn Handler),
     ) -> Result<Answer, Refusal> {
         let upgrade = self.check_upgrade(head)?;
-        self.authorize(identity, Action::Open(path_of(head)))?;
+        self.authorize(caller, Action::Open(path_of(head)))?;
         let subprotocol = endpoint::choose_subprotocol(handler, upgrade.offers())?;
         Ok(Answer::Upgrade(Upgrade {
             accept: upgrade.accept,
@@ -66,14 +66,14 @@ impl Application {
         &self,
         current: &CommandContext<'_>,
         head: &Head<'_>,
-        identity: &Identity<'_>,
+        caller: &Caller<'_>,
         (number, route): (u16, &dyn handler::Route),
     ) -> Result<Answer, Refusal> {
         // Whatever the program's answer to a page is, a page of another site changes nothing here.
         if !matches!(head.method, Method::Get | Method::Head | Method::Options) {
             self.check_origin(head)?;
         }
-        self.authorize(identity, Action::Open(path_of(head)))?;
+        self.authorize(caller, Action::Open(path_of(head)))?;
         if matches!(head.body(), Ok(BodyLength::None | BodyLength::Length(0))) {
             let origin = endpoint::origin(
                 &self.shared,

@@ -7,7 +7,7 @@ use super::commands::CommandTurn;
 use super::publishes::hub_is_full;
 use super::{Application, CommandContext, ConnectionContext};
 use crate::auth::access::Action;
-use crate::auth::identity::Identity;
+use crate::auth::caller::Caller;
 use crate::connection::{Answer, Awaited, Event, Reply};
 use crate::dialect::{self, CommandError, ErrorCode, History};
 use crate::handler::ConnectionId;
@@ -30,11 +30,11 @@ impl Application {
         &mut self,
         current: &CommandContext<'_>,
         head: &Head<'_>,
-        identity: &Identity<'_>,
+        caller: &Caller<'_>,
         topic: Topic,
     ) -> Result<Answer, Refusal> {
         self.check_origin(head)?;
-        self.authorize(identity, Action::Subscribe(topic.as_str()))?;
+        self.authorize(caller, Action::History(topic.as_str()))?;
         let limit = page_limit(head, PUBLICATIONS_DEFAULT)?;
         let part = (start_of_page(start_of(head)?, limit), limit);
         self.ask_for_page(current.id, 0, topic.clone(), part)
@@ -50,7 +50,7 @@ impl Application {
         topic: Topic,
         (start, limit): (Start, Option<u32>),
     ) -> Result<(), CommandError> {
-        self.authorize_command(turn, id, Action::Subscribe(topic.as_str()))?;
+        self.authorize_command(turn, id, Action::History(topic.as_str()))?;
         let limit = limit.unwrap_or(PUBLICATIONS_DEFAULT);
         let start = start_of_page(start, limit);
         let asked = Application::page_work(&self.shared.settings, &topic, start, limit);

@@ -9,7 +9,7 @@ use super::{Application, CommandContext, ConnectionContext};
 use std::sync::Arc;
 
 use crate::auth::access::Action;
-use crate::auth::identity::Identity;
+use crate::auth::caller::Caller;
 use crate::connection::{Answer, Awaited, Gathering, Page, Reply};
 use crate::handler::ConnectionId;
 use crate::http::refusal::Refusal;
@@ -77,10 +77,10 @@ impl Application {
         &mut self,
         current: &CommandContext<'_>,
         head: &Head<'_>,
-        identity: &Identity<'_>,
+        caller: &Caller<'_>,
     ) -> Result<Answer, Refusal> {
         self.check_origin(head)?;
-        self.authorize(identity, Action::Observe)?;
+        self.authorize(caller, Action::Observe)?;
         let query = query_of(head.target);
         let topics_max = self.shared.settings.limits.topics_listed_max;
         let topics_max = u32::try_from(topics_max).unwrap_or(u32::MAX);
@@ -117,11 +117,11 @@ impl Application {
         &mut self,
         current: &CommandContext<'_>,
         head: &Head<'_>,
-        identity: &Identity<'_>,
+        caller: &Caller<'_>,
         topic: Topic,
     ) -> Result<Answer, Refusal> {
         self.check_origin(head)?;
-        self.authorize(identity, Action::Observe)?;
+        self.authorize(caller, Action::Observe)?;
         self.ask_for_topics(current.id, Scope::Topic(topic))?;
         Ok(Answer::Await(Awaited::Topics(Gathering {
             body: Vec::new(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::commands::CommandTurn;
 use super::{Application, CommandContext, ConnectionContext, PeerAddress};
-use crate::auth::identity::{Identity, Source};
+use crate::auth::caller::Caller;
 use crate::connection::{Event, PublishAnswer};
 use crate::dialect::{CommandError, ErrorCode, Once, Reply};
 use crate::handler::ConnectionId;
@@ -16,8 +16,8 @@ use crate::topic::Topic;
 impl Application {
     /// The sender of the request.
     pub(super) fn publisher(&self, current: &CommandContext<'_>) -> Result<Publisher, Refusal> {
-        let identity = self.identities.get(*current.identity);
-        publisher(identity, current.peer_address)
+        let caller = self.identities.get(*current.identity);
+        publisher(caller, current.peer_address)
     }
 
     /// Key of a publish of a connection that sends commands.
@@ -27,8 +27,8 @@ impl Application {
         topic: &Topic,
         once: &Once<'_>,
     ) -> Result<IdempotencyKey, Refusal> {
-        let identity = self.identities.get(turn.identity);
-        let publisher = publisher(identity, turn.peer_address)?;
+        let caller = self.identities.get(turn.identity);
+        let publisher = publisher(caller, turn.peer_address)?;
         let key = IdempotencyKey::new(publisher, topic, &once.key, None);
         let Some(before_ms) = once.first_sent_ms else {
             return Ok(key);
@@ -132,18 +132,20 @@ impl Application {
     }
 }
 
-/// Whoever shows a credential is that; everybody else is the address. A peer that was cut off has none any more, though what
+/// Whoever has a subject is that, whoever shows a static token is the token; everybody else is the address. A peer that was cut off has none any more, though what
 /// it sent before is still there to read: as somebody else's, its publish would be carried out again when it is repeated.
-fn publisher(identity: &Identity<'_>, peer_address: PeerAddress<'_>) -> Result<Publisher, Refusal> {
-    match identity.source() {
-        Source::Token(digest) => Ok(Publisher::of_credential(digest.as_bytes())),
-        Source::Anonymous | Source::Unknown | Source::OtherScheme | Source::Embedder(_) => {
-            let address = peer_address().map_err(|_| {
-                Refusal::unavailable("the connection broke before its publish was read")
-            })?;
-            Ok(Publisher::of_address(address.map(|address| address.ip())))
+fn publisher(caller: &Caller<'_>, peer_address: PeerAddress<'_>) -> Result<Publisher, Refusal> {
+    if let Some(identity) = caller.identity() {
+        if let Some(subject) = identity.subject() {
+            return Ok(Publisher::of_subject(subject));
+        }
+        if let Some(digest) = identity.credential() {
+            return Ok(Publisher::of_credential(digest.as_bytes()));
         }
     }
+    let address = peer_address()
+        .map_err(|_| Refusal::unavailable("the connection broke before its publish was read"))?;
+    Ok(Publisher::of_address(address.map(|address| address.ip())))
 }
 
 /// What a publisher is told of a publication that is not carried out. None: it was carried out.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::commands::CommandTurn;
 use super::{Application, CommandContext, ConnectionContext};
 use crate::auth::access::{Action, Denied};
-use crate::auth::identity::Identity;
+use crate::auth::caller::Caller;
 use crate::connection::{self, Answer, Awaited, CloseReason, Hold, Message, PublishAnswer};
 use crate::dialect::{self, CommandError, CommandLimits, Encoding, ErrorCode, Reply};
 use crate::endpoint::hooks::{self, Draft};
@@ -218,8 +218,7 @@ impl Application {
             }));
         }
         // Nothing else is asked of who sent the request.
-        self.identities
-            .replace(current.identity, Identity::ANONYMOUS);
+        self.identities.replace(current.identity, Caller::Anonymous);
         match tally.refused > 0 && tally.refused == answers.len() {
             true => Answer::Respond(tally.nothing_published(answers)),
             false => Answer::Await(Awaited::Lines(answers)),
@@ -235,8 +234,8 @@ impl Application {
     ) -> Result<(), Refusal> {
         let limits = CommandLimits::of(&self.shared.settings.limits);
         let line = json::parse_publish_line(line, &limits)?;
-        let identity = self.identities.get(*current.identity);
-        self.authorize(identity, Action::Publish(line.topic.as_str()))?;
+        let caller = self.identities.get(*current.identity);
+        self.authorize(caller, Action::Publish(line.topic.as_str()))?;
         let once = once.map(|(publisher, key, number)| {
             IdempotencyKey::new(publisher, &line.topic, key, Some(number))
         });

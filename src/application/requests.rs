@@ -9,7 +9,7 @@ use super::publishes::hub_is_full;
 use super::refusals::{is_of_script, retry_ms};
 use super::{Application, CommandContext};
 use crate::auth::access::Action;
-use crate::auth::identity::Identity;
+use crate::auth::caller::Caller;
 use crate::config::Surface;
 use crate::connection::event::ExtraHeaders;
 use crate::connection::{Admission, Answer, Endpoint, Purpose, ReadBody, Reply, Stream, Upgrade};
@@ -87,12 +87,12 @@ impl Application {
             }
             route.check_method(head.method)?;
         }
-        let identity = match route {
+        let caller = match route {
             // These are for everybody, whatever they show.
-            Route::Health | Route::Ready => Identity::ANONYMOUS,
+            Route::Health | Route::Ready => Caller::Anonymous,
             _ => self.authenticate(current, head)?,
         };
-        self.answer_identified(current, head, &identity, route)
+        self.answer_identified(current, head, &caller, route)
     }
 
     /// Says which topic was taken where the query is part of it, for that may not be what was meant.
@@ -119,21 +119,21 @@ impl Application {
         &mut self,
         current: &mut CommandContext<'_>,
         head: &Head<'a>,
-    ) -> Result<Identity<'a>, Refusal> {
+    ) -> Result<Caller<'a>, Refusal> {
         let authority = &self.shared.authority;
-        let identity = authority.authenticate(head)?;
-        let noted = authority.note(&identity);
+        let caller = authority.authenticate(head, self.now_us / 1000)?;
+        let noted = authority.note(&caller);
         self.identities.replace(current.identity, noted);
-        Ok(identity)
+        Ok(caller)
     }
 
     /// Keeps who sent the request, to be asked about actions when it is over.
     fn keep_identity(
         &mut self,
         current: &mut CommandContext<'_>,
-        identity: &Identity<'_>,
+        caller: &Caller<'_>,
     ) -> Result<(), Refusal> {
-        let kept = self.shared.authority.keep(identity)?;
+        let kept = self.shared.authority.keep(caller)?;
         self.identities.replace(current.identity, kept);
         Ok(())
     }
@@ -143,11 +143,11 @@ impl Application {
         &mut self,
         current: &mut CommandContext<'_>,
         head: &Head<'_>,
-        identity: &Identity<'_>,
+        caller: &Caller<'_>,
         route: Route<'_>,
     ) -> Result<Answer, Refusal> {
         if is_for_observers(self.surface_of(current.listener), &route) {
-            self.authorize(identity, Action::Observe)?;
+            self.authorize(caller, Action::Observe)?;
         }
         match route {
             Route::Health => Ok(text(200, "ok\n")),
@@ -156,21 +156,21 @@ impl Application {
                 Lifecycle::Draining | Lifecycle::Stopping => text(503, "draining\n"),
             }),
             Route::Metrics => {
-                self.authorize(identity, Action::Observe)?;
+                self.authorize(caller, Action::Observe)?;
                 Ok(self.metrics_page(head))
             }
-            Route::Topics => self.list_topics(current, head, identity),
-            Route::Topic(topic) => self.show_topic(current, head, identity, topic),
-            Route::Asset(path) => self.asset(head, identity, path),
-            Route::History(topic) => self.read_history(current, head, identity, topic),
-            Route::TopicUpgrade(topic) => self.subscribe_websocket(current, head, identity, topic),
-            Route::Commands(path) => self.open_many(current, head, identity, path),
+            Route::Topics => self.list_topics(current, head, caller),
+            Route::Topic(topic) => self.show_topic(current, head, caller, topic),
+            Route::Asset(path) => self.asset(head, caller, path),
+            Route::History(topic) => self.read_history(current, head, caller, topic),
+            Route::TopicUpgrade(topic) => self.subscribe_websocket(current, head, caller, topic),
+            Route::Commands(path) => self.open_many(current, head, caller, path),
             Route::TopicStream(encoding, topic) => {
-                self.subscribe_stream(current, head, identity, encoding, topic)
+                self.subscribe_stream(current, head, caller, encoding, topic)
             }
             Route::Publish(topic) => {
                 self.check_origin(head)?;
-                self.authorize(identity, Action::Publish(topic.as_str()))?;
+                self.authorize(caller, Action::Publish(topic.as_str()))?;
                 check_content_encoding(head)?;
                 let limits = CommandLimits::of(&self.shared.settings.limits);
                 let (options, wants_receipt, idempotency_key) =
@@ -187,9 +187,9 @@ impl Application {
             }
             Route::PublishMany => {
                 self.check_origin(head)?;
-                self.authorize(identity, Action::PublishMany)?;
+                self.authorize(caller, Action::PublishMany)?;
                 check_content_encoding(head)?;
-                self.keep_identity(current, identity)?;
+                self.keep_identity(current, caller)?;
                 let purpose = Purpose::PublishLines {
                     idempotency_key: idempotency_key(head)?,
                 };
@@ -201,7 +201,7 @@ impl Application {
                 "Allow",
                 "GET, HEAD, POST, OPTIONS".to_owned(),
             )])),
-            Route::Path(path) => self.answer_path(current, head, identity, path),
+            Route::Path(path) => self.answer_path(current, head, caller, path),
         }
     }
 
@@ -221,12 +221,21 @@ impl Application {
     }
 
     /// Whether somebody may do something.
-    pub(super) fn authorize(
+    pub(super) fn authorize(&self, caller: &Caller<'_>, action: Action<'_>) -> Result<(), Refusal> {
+        Ok(self.shared.authority.authorize(caller, action)?)
+    }
+
+    /// Whether a subscription may begin there: what was published before it is history, but for what its subscriber missed.
+    fn authorize_start(
         &self,
-        identity: &Identity<'_>,
-        action: Action<'_>,
+        caller: &Caller<'_>,
+        topic: &Topic,
+        start: Start,
     ) -> Result<(), Refusal> {
-        Ok(self.shared.authority.authorize(identity, action)?)
+        match start {
+            Start::Last(_) => self.authorize(caller, Action::History(topic.as_str())),
+            _ => Ok(()),
+        }
     }
 
     /// What a browser asks before it lets a page of another origin publish or read a stream.
@@ -271,14 +280,14 @@ impl Application {
     pub(super) fn asset(
         &self,
         head: &Head<'_>,
-        identity: &Identity<'_>,
+        caller: &Caller<'_>,
         path: &str,
     ) -> Result<Answer, Refusal> {
         let asset = console::asset(path);
         match asset {
             // Scripts that a page of another origin imports are fetched as its own requests are.
             Some(asset) if asset.is_public => self.check_origin(head)?,
-            _ => self.authorize(identity, Action::Observe)?,
+            _ => self.authorize(caller, Action::Observe)?,
         }
         let asset = asset.ok_or_else(|| Refusal::not_found("there is no such page"))?;
         let tag = format!("\"{:016x}\"", asset.tag);
@@ -331,15 +340,16 @@ impl Application {
         &mut self,
         current: &mut CommandContext<'_>,
         head: &Head<'_>,
-        identity: &Identity<'_>,
+        caller: &Caller<'_>,
         topic: Topic,
     ) -> Result<Answer, Refusal> {
         let upgrade = self.check_upgrade(head)?;
-        self.authorize(identity, Action::Subscribe(topic.as_str()))?;
+        self.authorize(caller, Action::Subscribe(topic.as_str()))?;
         let may_publish = self
-            .authorize(identity, Action::Publish(topic.as_str()))
+            .authorize(caller, Action::Publish(topic.as_str()))
             .is_ok();
         let start = start_of(head)?;
+        self.authorize_start(caller, &topic, start)?;
         let agreed = &self.shared.subprotocols;
         let subprotocol = choose(&upgrade, |offer| agreed.iter().any(|name| **name == *offer));
         // A browser fails a handshake whose offers were all passed over, and does not say so.
@@ -366,12 +376,12 @@ impl Application {
         &mut self,
         current: &mut CommandContext<'_>,
         head: &Head<'_>,
-        identity: &Identity<'_>,
+        caller: &Caller<'_>,
         encoding: Encoding,
         topic: Topic,
     ) -> Result<Answer, Refusal> {
         self.check_origin(head)?;
-        self.authorize(identity, Action::Subscribe(topic.as_str()))?;
+        self.authorize(caller, Action::Subscribe(topic.as_str()))?;
         if query_of(head.target).get("umbel_echo")?.is_some() {
             let reason = "an event stream publishes nothing that could come back, so umbel_echo is for WebSockets";
             return Err(Refusal::bad_request(reason));
@@ -390,6 +400,7 @@ impl Application {
             None | Some(b"") => start_of(head)?,
             Some(_) => Start::Since(last_event_position(head.known.last_event_id.text())),
         };
+        self.authorize_start(caller, &topic, start)?;
         self.subscribe(current, topic, start, Admission::Stream(stream))
     }
 
@@ -398,11 +409,11 @@ impl Application {
         &mut self,
         current: &mut CommandContext<'_>,
         head: &Head<'_>,
-        identity: &Identity<'_>,
+        caller: &Caller<'_>,
         path: &str,
     ) -> Result<Answer, Refusal> {
         let upgrade = self.check_upgrade(head)?;
-        self.authorize(identity, Action::Connect)?;
+        self.authorize(caller, Action::Connect)?;
         let dialects = &self.shared.settings.dialects;
         let chosen = dialects.choose(path, upgrade.offers());
         let (encoding, subprotocol) = chosen.map_err(Refusal::bad_request)?;
@@ -415,7 +426,7 @@ impl Application {
             info => info.map(|info| info_json(&info)),
         };
         let deflate = self.choose_deflate(current, head)?;
-        self.keep_identity(current, identity)?;
+        self.keep_identity(current, caller)?;
         let dialects = &self.shared.settings.dialects;
         let greeting = dialects.get(encoding).open(&Opening {
             target: head.target,

@@ -28,13 +28,13 @@ impl Application {
     }
 
     fn can_judge(&self, context: &ConnectionContext<'_>) -> bool {
-        let identity = self.identities.get(*context.identity);
-        self.shared.authority.can_judge(identity)
+        let caller = self.identities.get(*context.identity);
+        self.shared.authority.can_judge(caller)
     }
 
     fn judge(&self, context: &ConnectionContext<'_>, action: Action<'_>) -> Result<(), Denied> {
-        let identity = self.identities.get(*context.identity);
-        self.shared.authority.authorize(identity, action)
+        let caller = self.identities.get(*context.identity);
+        self.shared.authority.authorize(caller, action)
     }
 
     fn may(&self, context: &ConnectionContext<'_>, action: Action<'_>) -> bool {

@@ -19,6 +19,11 @@ pub enum Action<'a> {
     /// Open a connection for many topics. Each subscription and each publication on it is asked about in turn, with the
     /// same request, which is kept for that: see `authorizer_head_bytes_total_max` in [`Limits`](crate::config::Limits).
     Connect,
+    /// See who is present on this topic. An [`Authorizer`] is asked to [subscribe](Action::Subscribe) instead.
+    Presence(&'a str),
+    /// Read what was published to this topic: the history, or the last publications of it before a subscription begins. An
+    /// [`Authorizer`] is asked to [subscribe](Action::Subscribe) instead.
+    History(&'a str),
     /// Publish to this topic. Asked for each line of `POST /pub`, and once, at its opening, for a WebSocket connection
     /// that subscribes.
     Publish(&'a str),
@@ -28,6 +33,8 @@ pub enum Action<'a> {
     Open(&'a str),
     /// See the server's figures, its topics and its console.
     Observe,
+    /// Use the control API for this topic. None: for what concerns no topic, or all.
+    Manage(Option<&'a str>),
 }
 
 /// A request as an [`Authorizer`] sees it.

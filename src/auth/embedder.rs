@@ -72,6 +72,10 @@ impl Embedder {
             Judged::Now(head) => *head,
             Judged::Kept(counted) => counted.head.view(),
         };
+        let action = match action {
+            Action::Presence(topic) | Action::History(topic) => Action::Subscribe(topic),
+            action => action,
+        };
         let request = AccessRequest::new(head, action);
         caught::call("the authorizer", || self.authorizer.authorize(&request))
             .unwrap_or(Err(Denied::Failed))

@@ -4,14 +4,17 @@
 //! [`IdentityHandle`](table::IdentityHandle) of four bytes into the table of its reactor, [`Identities`](table::Identities).
 //! [`Authority::authorize`] is asked about each action from then on, and looks at nothing but the identity.
 //!
-//! A source of identities is a variant of [`Source`] and a file here, which reads its credential and says what it allows.
+//! A source of identities is a variant of [`Source`](identity::Source) and a file here, which reads its credential and makes
+//! an [`Identity`] of it, with the [`Rights`](rights::Rights) that it brings.
 //! All of a request that is not answered yet still stands where it was read, so a source that first has to ask elsewhere
 //! makes the request wait as the hub does, by [`Awaited`](crate::connection::Awaited), and a subscription as one that waits
 //! for its topic's position.
 
 pub mod access;
+pub mod caller;
 pub mod embedder;
 pub mod identity;
+pub mod rights;
 pub mod table;
 pub mod tokens;
 
@@ -20,8 +23,9 @@ use std::sync::Arc;
 use crate::http::refusal::Refusal;
 use crate::http::request::Head;
 use access::{Action, Authorizer, Denied};
+use caller::Caller;
 use embedder::{Embedder, Judged};
-use identity::{Identity, Source};
+use identity::Identity;
 use tokens::TokenRights;
 
 /// Authority that decides for a server.
@@ -38,27 +42,45 @@ impl Authority {
         Authority::Embedder(Embedder::new(authorizer, kept_bytes_max))
     }
 
-    /// Identity of a request's sender.
+    /// Caller of a request. `now_ms`: milliseconds of the Unix epoch.
     ///
     /// # Errors
     /// It shows a credential that is wrong whatever it is asked for: a token that is none of the server's, where there are
     /// tokens with rights of their own. Where there are none, what anyone may, may be done with a wrong one too.
-    pub fn authenticate<'a>(&self, head: &Head<'a>) -> Result<Identity<'a>, Denied> {
+    pub fn authenticate<'a>(&self, head: &Head<'a>, now_ms: u64) -> Result<Caller<'a>, Denied> {
         let head = head.view();
         Ok(match self {
-            Authority::Tokens(tokens) => tokens.authenticate(head)?,
-            Authority::Embedder(_) => Identity::new(Source::Embedder(Judged::Now(head))),
+            Authority::Tokens(tokens) => tokens.authenticate(head, now_ms)?,
+            Authority::Embedder(_) => Caller::Embedder(Judged::Now(head)),
         })
+    }
+
+    /// Identity of a bearer token. For one that was shown anywhere but in a head, as in the first message of a connection.
+    ///
+    /// # Errors
+    /// It is none of this server's, or not valid now. An embedding program's authorizer knows no tokens.
+    pub fn identify(&self, token: &str, now_ms: u64) -> Result<Arc<Identity>, Denied> {
+        match self {
+            Authority::Tokens(tokens) => tokens.identify(token, now_ms),
+            Authority::Embedder(_) => Err(Denied::Unauthenticated(
+                "the program that this server is part of takes no tokens here".into(),
+            )),
+        }
+    }
+
+    /// Names of the claims that grants and templates ask for.
+    pub fn wanted_claims(&self) -> &[Box<str>] {
+        &[]
     }
 
     /// Whether somebody may do something.
     ///
     /// # Errors
-    /// Why not. An identity of a source that this server does not have may do nothing.
-    pub fn authorize(&self, identity: &Identity<'_>, action: Action<'_>) -> Result<(), Denied> {
-        match (self, identity.source()) {
-            (Authority::Tokens(tokens), source) => tokens.authorize(source, action),
-            (Authority::Embedder(embedder), Source::Embedder(judged)) => {
+    /// Why not. A caller of another kind than this server has may do nothing.
+    pub fn authorize(&self, caller: &Caller<'_>, action: Action<'_>) -> Result<(), Denied> {
+        match (self, caller) {
+            (Authority::Tokens(tokens), caller) => tokens.authorize(caller, action),
+            (Authority::Embedder(embedder), Caller::Embedder(judged)) => {
                 embedder.authorize(judged, action)
             }
             (Authority::Embedder(_), _) => Err(Denied::Forbidden(
@@ -67,51 +89,51 @@ impl Authority {
         }
     }
 
-    /// Whether an identity that was kept or noted can be judged by. The embedding program's code can be asked only where the
+    /// Whether a caller that was kept or noted can be judged by. The embedding program's code can be asked only where the
     /// request is kept; elsewhere, what it said then stands.
-    pub fn can_judge(&self, identity: &Identity<'_>) -> bool {
+    pub fn can_judge(&self, caller: &Caller<'_>) -> bool {
         match self {
             Authority::Tokens(_) => true,
-            Authority::Embedder(_) => matches!(identity.source(), Source::Embedder(_)),
+            Authority::Embedder(_) => matches!(caller, Caller::Embedder(_)),
         }
     }
 
-    /// The identity as kept beyond its request, by its handle.
-    pub fn note(&self, identity: &Identity<'_>) -> Identity<'static> {
-        match identity.source() {
-            Source::Anonymous | Source::Embedder(_) => Identity::ANONYMOUS,
-            Source::Unknown | Source::OtherScheme => Identity::UNKNOWN,
-            Source::Token(digest) => Identity::new(Source::Token(*digest)),
+    /// The caller as kept beyond its request, by its handle.
+    pub fn note(&self, caller: &Caller<'_>) -> Caller<'static> {
+        match caller {
+            Caller::Anonymous | Caller::Embedder(_) => Caller::Anonymous,
+            Caller::Unknown | Caller::OtherScheme => Caller::Unknown,
+            Caller::Known(identity) => Caller::Known(Arc::clone(identity)),
         }
     }
 
-    /// The identity to ask about actions after its request.
+    /// The caller to ask about actions after its request.
     ///
     /// # Errors
     /// 503 where no more may be kept for that.
-    pub fn keep(&self, identity: &Identity<'_>) -> Result<Identity<'static>, Refusal> {
-        match (self, identity.source()) {
-            (Authority::Embedder(embedder), Source::Embedder(Judged::Now(head))) => {
+    pub fn keep(&self, caller: &Caller<'_>) -> Result<Caller<'static>, Refusal> {
+        match (self, caller) {
+            (Authority::Embedder(embedder), Caller::Embedder(Judged::Now(head))) => {
                 let head = embedder.keep(head)?;
-                Ok(Identity::new(Source::Embedder(Judged::Kept(Box::new(
-                    head,
-                )))))
+                Ok(Caller::Embedder(Judged::Kept(Box::new(head))))
             }
-            _ => Ok(self.note(identity)),
+            _ => Ok(self.note(caller)),
         }
     }
 
-    /// Whether an older identity would be found out again under these settings. What it may do is what these say.
-    pub fn still_knows(&self, identity: &Identity<'_>) -> bool {
-        match (self, identity.source()) {
-            (Authority::Tokens(tokens), Source::Token(digest)) => tokens.has(*digest),
-            (Authority::Tokens(_), Source::Embedder(_)) => false,
-            (Authority::Embedder(_), Source::Token(_) | Source::Unknown | Source::OtherScheme) => {
+    /// Whether an older caller would be found out again under these settings. What it may do is what these say.
+    pub fn still_knows(&self, caller: &Caller<'_>) -> bool {
+        match (self, caller) {
+            (Authority::Tokens(tokens), Caller::Known(identity)) => {
+                identity.credential().is_none_or(|it| tokens.has(it))
+            }
+            (Authority::Tokens(_), Caller::Embedder(_)) => false,
+            (Authority::Embedder(_), Caller::Known(_) | Caller::Unknown | Caller::OtherScheme) => {
                 false
             }
-            (_, Source::Anonymous)
-            | (Authority::Tokens(_), Source::Unknown | Source::OtherScheme)
-            | (Authority::Embedder(_), Source::Embedder(_)) => true,
+            (_, Caller::Anonymous)
+            | (Authority::Tokens(_), Caller::Unknown | Caller::OtherScheme)
+            | (Authority::Embedder(_), Caller::Embedder(_)) => true,
         }
     }
 }
@@ -174,7 +196,7 @@ mod tests {
     #[test]
     fn reload_judges_an_identity_by_its_token() {
         let (old, rotated) = (publishers("old"), publishers("new"));
-        let identity = old.authenticate(&head(WITH_TOKEN)).expect("it is shown");
+        let identity = old.authenticate(&head(WITH_TOKEN), 0).expect("it is shown");
         let kept = old.keep(&identity).expect("nothing is counted");
         let publish = Action::Publish("a");
         assert!(old.still_knows(&kept) && old.authorize(&kept, publish).is_ok());
@@ -195,7 +217,7 @@ mod tests {
         assert!(observers.still_knows(&kept));
         assert!(observers.authorize(&kept, Action::Observe).is_ok());
         assert!(observers.authorize(&kept, publish).is_err());
-        for anonymous in [Identity::ANONYMOUS, Identity::UNKNOWN] {
+        for anonymous in [Caller::Anonymous, Caller::Unknown] {
             assert!(rotated.still_knows(&anonymous));
         }
     }
@@ -204,17 +226,15 @@ mod tests {
     fn other_source_may_do_nothing() {
         let authority = embedder(1000);
         let request = head(WITH_TOKEN);
-        let token = publishers("old").authenticate(&request);
-        for identity in [
-            Identity::ANONYMOUS,
-            Identity::UNKNOWN,
-            token.expect("shown"),
-        ] {
+        let token = publishers("old").authenticate(&request, 0);
+        for identity in [Caller::Anonymous, Caller::Unknown, token.expect("shown")] {
             let denied = authority.authorize(&identity, Action::Observe);
             assert!(matches!(denied, Err(Denied::Forbidden(_))));
         }
         let honest = head(HONEST);
-        let honest = authority.authenticate(&honest).expect("nobody is refused");
+        let honest = authority
+            .authenticate(&honest, 0)
+            .expect("nobody is refused");
         let tokens = publishers("old");
         assert!(tokens.authorize(&honest, Action::Publish("a")).is_err());
         assert!(!tokens.still_knows(&honest));
@@ -226,7 +246,9 @@ mod tests {
         for (request, may) in [(HONEST, true), (WITH_TOKEN, false)] {
             let request = request.to_owned();
             let request = head(&request);
-            let identity = authority.authenticate(&request).expect("nobody is refused");
+            let identity = authority
+                .authenticate(&request, 0)
+                .expect("nobody is refused");
             let kept = authority.keep(&identity).expect("there is room");
             for identity in [&identity, &kept] {
                 let outcome = authority.authorize(identity, Action::Subscribe("a"));
@@ -244,7 +266,9 @@ mod tests {
         let request = head(HONEST);
         let bytes = request.view().bytes();
         let authority = embedder(2 * bytes + 1);
-        let identity = authority.authenticate(&request).expect("nobody is refused");
+        let identity = authority
+            .authenticate(&request, 0)
+            .expect("nobody is refused");
         let first = authority.keep(&identity).expect("room for two");
         let second = authority.keep(&identity).expect("room for two");
         assert_eq!(kept_bytes(&authority), 2 * bytes);

@@ -7,7 +7,8 @@ use std::collections::HashMap;
 
 use slab::Slab;
 
-use super::identity::{Identity, Source, TokenDigest};
+use super::caller::Caller;
+use super::identity::TokenDigest;
 use crate::shrink::Shrink;
 
 /// The place of an identity in its reactor's table.
@@ -34,7 +35,7 @@ impl IdentityHandle {
 }
 
 struct Entry {
-    identity: Identity<'static>,
+    caller: Caller<'static>,
     /// Handles that stand for it.
     handles: u32,
 }
@@ -47,8 +48,8 @@ pub struct Identities {
     shrink: Shrink,
 }
 
-static ANONYMOUS: Identity<'static> = Identity::ANONYMOUS;
-static UNKNOWN: Identity<'static> = Identity::UNKNOWN;
+static ANONYMOUS: Caller<'static> = Caller::Anonymous;
+static UNKNOWN: Caller<'static> = Caller::Unknown;
 
 impl Identities {
     /// Entries. Who is anonymous or unknown has none.
@@ -61,22 +62,25 @@ impl Identities {
         self.entries.is_empty()
     }
 
-    /// Identity of a handle. A handle that stands for nothing is that of somebody unknown.
-    pub fn get(&self, handle: IdentityHandle) -> &Identity<'static> {
+    /// Caller of a handle. A handle that stands for nothing is that of somebody unknown.
+    pub fn get(&self, handle: IdentityHandle) -> &Caller<'static> {
         if handle == IdentityHandle::ANONYMOUS {
             return &ANONYMOUS;
         }
         let entry = handle.entry().and_then(|index| self.entries.get(index));
-        entry.map_or(&UNKNOWN, |entry| &entry.identity)
+        entry.map_or(&UNKNOWN, |entry| &entry.caller)
     }
 
-    /// Makes a handle stand for this identity, not its former one.
-    pub fn replace(&mut self, handle: &mut IdentityHandle, identity: Identity<'static>) {
-        let new = match identity.source() {
-            Source::Anonymous => IdentityHandle::ANONYMOUS,
-            Source::Unknown | Source::OtherScheme => IdentityHandle::UNKNOWN,
-            Source::Token(digest) => self.share(*digest, identity),
-            Source::Embedder(_) => self.insert(identity),
+    /// Makes a handle stand for this caller, not its former one.
+    pub fn replace(&mut self, handle: &mut IdentityHandle, caller: Caller<'static>) {
+        let new = match &caller {
+            Caller::Anonymous => IdentityHandle::ANONYMOUS,
+            Caller::Unknown | Caller::OtherScheme => IdentityHandle::UNKNOWN,
+            Caller::Known(identity) => match identity.credential() {
+                Some(digest) => self.share(digest, caller),
+                None => self.insert(caller),
+            },
+            Caller::Embedder(_) => self.insert(caller),
         };
         self.release(std::mem::replace(handle, new));
     }
@@ -92,46 +96,47 @@ impl Identities {
             return;
         }
         let entry = self.entries.remove(index);
-        if let Source::Token(digest) = entry.identity.source() {
-            self.by_token.remove(digest);
+        if let Some(digest) = entry.caller.identity().and_then(|it| it.credential()) {
+            self.by_token.remove(&digest);
         }
         self.shrink.shrink(&mut self.entries);
     }
 
-    fn share(&mut self, digest: TokenDigest, identity: Identity<'static>) -> IdentityHandle {
+    fn share(&mut self, digest: TokenDigest, caller: Caller<'static>) -> IdentityHandle {
         let known = self.by_token.get(&digest).copied();
         let entry = known.and_then(|handle| self.entries.get_mut(handle.entry()?));
         if let (Some(handle), Some(entry)) = (known, entry) {
             entry.handles += 1;
+            // After a reload the same token may be a newer identity.
+            entry.caller = caller;
             return handle;
         }
-        let handle = self.insert(identity);
+        let handle = self.insert(caller);
         self.by_token.insert(digest, handle);
         handle
     }
 
-    fn insert(&mut self, identity: Identity<'static>) -> IdentityHandle {
-        let entry = Entry {
-            identity,
-            handles: 1,
-        };
+    fn insert(&mut self, caller: Caller<'static>) -> IdentityHandle {
+        let entry = Entry { caller, handles: 1 };
         IdentityHandle::of_entry(self.entries.insert(entry))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::identity::{Identity, IdentityParts, Source};
     use super::*;
 
-    fn token(text: &str) -> Identity<'static> {
-        Identity::new(Source::Token(TokenDigest::of(text)))
+    fn token(text: &str) -> Caller<'static> {
+        let identity = Identity::new(IdentityParts {
+            credential: Some(TokenDigest::of(text)),
+            ..IdentityParts::of(Source::Token(text.into()))
+        });
+        Caller::Known(identity.expect("an identity"))
     }
 
     fn digest(identities: &Identities, handle: IdentityHandle) -> Option<TokenDigest> {
-        match identities.get(handle).source() {
-            Source::Token(digest) => Some(*digest),
-            _ => None,
-        }
+        identities.get(handle).identity()?.credential()
     }
 
     #[test]
@@ -178,13 +183,13 @@ mod tests {
     fn who_shows_nothing_or_nothing_known_has_no_entry() {
         let mut identities = Identities::default();
         let mut handle = IdentityHandle::ANONYMOUS;
-        let shown = |identities: &Identities, handle| match identities.get(handle).source() {
-            Source::Anonymous => "anonymous",
-            Source::Unknown => "unknown",
+        let shown = |identities: &Identities, handle| match identities.get(handle) {
+            Caller::Anonymous => "anonymous",
+            Caller::Unknown => "unknown",
             _ => "known",
         };
         assert_eq!(shown(&identities, handle), "anonymous");
-        identities.replace(&mut handle, Identity::UNKNOWN);
+        identities.replace(&mut handle, Caller::Unknown);
         assert_eq!(shown(&identities, handle), "unknown");
         assert!(identities.is_empty());
         identities.release(handle);

@@ -1,10 +1,13 @@
 //! The tokens of the configuration, and what each allows.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::access::{Action, Denied, Shown, shown};
-use super::identity::{Identity, Source, TokenDigest};
-use crate::config::{Access, Rights, Token, TokenValue};
+use super::caller::Caller;
+use super::identity::{Identity, IdentityParts, Source, TokenDigest};
+use super::rights::{Decision, DenyLists, Part, Rights, RightsLists, decide};
+use crate::config::{self, Access, Token, TokenValue};
 use crate::http::kept::HeadView;
 use crate::topic::Pattern;
 
@@ -15,7 +18,9 @@ pub struct TokenRights {
     subscribe: Allowed,
     observe: Allowed,
     /// Tokens with rights of their own.
-    named: HashMap<TokenDigest, Token>,
+    named: HashMap<TokenDigest, Arc<Identity>>,
+    /// Tokens of the settings, which have these rights alone.
+    of_settings: HashMap<TokenDigest, Arc<Identity>>,
 }
 
 /// Who may do something: [`Access`] without the tokens themselves.
@@ -47,29 +52,34 @@ impl Allowed {
     /// `what` is said of what is asked for, `own` of what a token is for that is known.
     fn authorize(
         self,
-        source: &Source<'_>,
+        caller: &Caller<'_>,
         what: &str,
         own: impl Fn(TokenDigest) -> &'static str,
     ) -> Result<(), Denied> {
-        match (self, source) {
+        let shown = caller.identity().and_then(|it| it.credential());
+        match (self, caller) {
             (Allowed::Anyone, _) => Ok(()),
             (Allowed::Nobody, _) => Err(Denied::Forbidden(
                 format!("{what} is closed to everybody here").into(),
             )),
-            (Allowed::Token(wanted), Source::Token(shown)) if wanted == *shown => Ok(()),
-            (Allowed::Token(_), Source::Anonymous) => Err(Denied::Unauthenticated(
+            (Allowed::Token(wanted), _) if Some(wanted) == shown => Ok(()),
+            (Allowed::Token(_), Caller::Anonymous) => Err(Denied::Unauthenticated(
                 format!("{what} needs a token: send it as Authorization: Bearer, or as ?token=")
                     .into(),
             )),
-            (Allowed::Token(_), Source::OtherScheme) => Err(Denied::Unauthenticated(
+            (Allowed::Token(_), Caller::OtherScheme) => Err(Denied::Unauthenticated(
                 format!(
                     "{what} needs a token, and the Authorization header, which counts before ?token=, is not Bearer and a \
                      token"
                 )
                 .into(),
             )),
-            (Allowed::Token(_), Source::Token(shown)) => Err(Denied::Unauthenticated(
-                format!("this token is for {}, and {what} has another", own(*shown)).into(),
+            (Allowed::Token(_), Caller::Known(_)) => Err(Denied::Unauthenticated(
+                match shown {
+                    Some(shown) => format!("this token is for {}, and {what} has another", own(shown)),
+                    None => format!("this token does not allow {what}"),
+                }
+                .into(),
             )),
             (Allowed::Token(_), _) => Err(Denied::Unauthenticated(
                 format!("the token for {what} is wrong").into(),
@@ -82,62 +92,79 @@ impl Allowed {
 const NEEDS_TOKEN: &str =
     "this needs a token that allows it: send it as Authorization: Bearer, or as ?token=";
 
-fn with_digest(token: &Token) -> (TokenDigest, Token) {
+/// A token of the configuration, and the identity of whoever shows it.
+fn with_digest(token: &Token) -> (TokenDigest, Arc<Identity>) {
     let digest = match &token.value {
         TokenValue::Secret(secret) => TokenDigest::of(secret.expose()),
         TokenValue::Sha256(digest) => TokenDigest::from(*digest),
     };
-    let mut token = token.clone();
-    token.value = TokenValue::Sha256(*digest.as_bytes());
-    (digest, token)
+    let texts = |patterns: &[Pattern]| patterns.iter().map(ToString::to_string).collect();
+    let lists = RightsLists {
+        subscribe: texts(&token.subscribe),
+        publish: texts(&token.publish),
+        observe: token.observe,
+        deny: DenyLists {
+            subscribe: texts(&token.deny_subscribe),
+            publish: texts(&token.deny_publish),
+            ..DenyLists::default()
+        },
+        ..RightsLists::default()
+    };
+    (digest, identity_of(&token.name, digest, &lists))
 }
 
-/// Whether a token with rights of its own allows an action. `is_for_anyone`: everybody may do it.
-fn judge(token: &Token, action: Action<'_>, is_for_anyone: bool) -> Result<(), Denied> {
-    let matches = |patterns: &[Pattern], topic| patterns.iter().any(|it| it.matches_name(topic));
-    let (is_allowed, is_denied) = match action {
-        Action::Publish(topic) => (
-            matches(&token.publish, topic),
-            matches(&token.deny_publish, topic),
-        ),
-        Action::Subscribe(topic) => (
-            matches(&token.subscribe, topic),
-            matches(&token.deny_subscribe, topic),
-        ),
-        Action::SubscribePattern(pattern) => match Pattern::parse(pattern) {
-            Ok(wanted) => (
-                token.subscribe.iter().any(|it| it.covers(&wanted)),
-                token.deny_subscribe.iter().any(|it| it.meets(&wanted)),
-            ),
-            Err(_) => (false, true),
-        },
-        Action::PublishMany => (!token.publish.is_empty(), false),
-        Action::Open(_) => (!token.subscribe.is_empty(), false),
-        Action::Connect => (
-            !token.subscribe.is_empty() || !token.publish.is_empty(),
-            false,
-        ),
-        Action::Observe => (token.observe, false),
-    };
-    match (is_denied, is_allowed || is_for_anyone) {
-        (false, true) => Ok(()),
-        (true, _) => Err(Denied::Forbidden(
-            format!(
-                "a deny of the token {} closes it, or a part of it",
-                token.name
-            )
-            .into(),
+fn identity_of(name: &str, digest: TokenDigest, lists: &RightsLists) -> Arc<Identity> {
+    let rights = Rights::from_lists(lists);
+    debug_assert!(rights.is_ok(), "the configuration was checked");
+    let identity = Identity::new(IdentityParts {
+        // Where there are none, nothing is allowed.
+        rights: rights.unwrap_or_else(|_| Rights::none()),
+        credential: Some(digest),
+        ..IdentityParts::of(Source::Token(name.into()))
+    });
+    identity.expect("a name alone makes an identity")
+}
+
+/// Whether rights of an identity's own allow an action. `is_for_anyone`: everybody may do it.
+fn judge(
+    identity: &Identity,
+    rights: &Rights,
+    action: Action<'_>,
+    is_for_anyone: bool,
+) -> Result<(), Denied> {
+    let parts = std::iter::once(Part { owner: (), rights });
+    let name = identity.source().name();
+    match decide(&parts, action, identity) {
+        Decision::Allowed(..) => Ok(()),
+        Decision::Denied(..) => Err(Denied::Forbidden(
+            format!("a deny of the token {name} closes it, or a part of it").into(),
         )),
-        (false, false) => Err(Denied::Forbidden(
-            format!("the token {} does not allow it", token.name).into(),
+        Decision::NotAllowed if is_for_anyone => Ok(()),
+        Decision::NotAllowed => Err(Denied::Forbidden(
+            format!("the token {name} does not allow it").into(),
         )),
     }
 }
 
 impl TokenRights {
     /// Rights of the configuration.
-    pub fn new(rights: &Rights) -> TokenRights {
+    pub fn new(rights: &config::Rights) -> TokenRights {
+        let settings = [
+            ("publish", &rights.publish),
+            ("subscribe", &rights.subscribe),
+            ("observe", &rights.observe),
+        ];
+        let mut of_settings = HashMap::new();
+        for (name, access) in settings {
+            if let Some(digest) = Allowed::from(access).token() {
+                let lists = RightsLists::default();
+                of_settings
+                    .entry(digest)
+                    .or_insert_with(|| identity_of(name, digest, &lists));
+            }
+        }
         TokenRights {
+            of_settings,
             publish: (&rights.publish).into(),
             subscribe: (&rights.subscribe).into(),
             observe: (&rights.observe).into(),
@@ -145,35 +172,55 @@ impl TokenRights {
         }
     }
 
-    fn tokens(&self) -> impl Iterator<Item = TokenDigest> {
-        let all = [self.publish, self.subscribe, self.observe];
-        all.into_iter().filter_map(Allowed::token)
-    }
-
-    /// Who sent the request. Where no token is wanted, nobody looks for one.
+    /// Caller of a request. Where no token is wanted, nobody looks for one.
     ///
     /// # Errors
     /// It shows a token that is none of the server's, where there are tokens with rights of their own.
-    pub(super) fn authenticate(&self, head: HeadView<'_>) -> Result<Identity<'static>, Denied> {
-        if self.tokens().next().is_none() && self.named.is_empty() {
-            return Ok(Identity::ANONYMOUS);
+    pub(super) fn authenticate(
+        &self,
+        head: HeadView<'_>,
+        now_ms: u64,
+    ) -> Result<Caller<'static>, Denied> {
+        if self.of_settings.is_empty() && self.named.is_empty() {
+            return Ok(Caller::Anonymous);
         }
         let shown = match shown(head) {
-            Shown::Nothing => return Ok(Identity::ANONYMOUS),
-            Shown::OtherScheme => return Ok(Identity::new(Source::OtherScheme)),
+            Shown::Nothing => return Ok(Caller::Anonymous),
+            Shown::OtherScheme => return Ok(Caller::OtherScheme),
             Shown::Token(token) => token,
         };
-        let digest = TokenDigest::of(&shown);
-        match self.has(digest) {
-            true => Ok(Identity::new(Source::Token(digest))),
-            false if self.named.is_empty() => Ok(Identity::UNKNOWN),
-            false => Err(Denied::Unauthenticated("this token is not valid".into())),
+        match self.identify(&shown, now_ms) {
+            Ok(identity) => Ok(Caller::Known(identity)),
+            Err(_) if self.named.is_empty() => Ok(Caller::Unknown),
+            Err(denied) => Err(denied),
         }
+    }
+
+    /// Identity of a token.
+    ///
+    /// # Errors
+    /// It is none of these, or is over.
+    pub(super) fn identify(&self, token: &str, now_ms: u64) -> Result<Arc<Identity>, Denied> {
+        let digest = TokenDigest::of(token);
+        let identity = self
+            .find(digest)
+            .ok_or(Denied::Unauthenticated("this token is not valid".into()))?;
+        match identity.expires_at_ms() {
+            Some(end_ms) if end_ms <= now_ms => {
+                Err(Denied::Unauthenticated("the token has expired".into()))
+            }
+            _ => Ok(Arc::clone(identity)),
+        }
+    }
+
+    fn find(&self, digest: TokenDigest) -> Option<&Arc<Identity>> {
+        let named = self.named.get(&digest);
+        named.or_else(|| self.of_settings.get(&digest))
     }
 
     /// Whether one of them is this token.
     pub(super) fn has(&self, digest: TokenDigest) -> bool {
-        self.named.contains_key(&digest) || self.tokens().any(|token| token == digest)
+        self.find(digest).is_some()
     }
 
     /// What a token is for, of these.
@@ -189,14 +236,20 @@ impl TokenRights {
         }
     }
 
-    pub(super) fn authorize(&self, source: &Source<'_>, action: Action<'_>) -> Result<(), Denied> {
-        let named = match source {
-            Source::Token(digest) => self.named.get(digest),
-            _ => None,
-        };
-        match (named, self.authorize_by_settings(source, action)) {
+    pub(super) fn authorize(&self, caller: &Caller<'_>, action: Action<'_>) -> Result<(), Denied> {
+        // What a static token may is what the newest configuration says.
+        let own = caller.identity().and_then(|identity| {
+            let newest = match identity.credential() {
+                Some(digest) => self.named.get(&digest)?,
+                None => identity,
+            };
+            Some((identity, newest.rights()))
+        });
+        match (own, self.authorize_by_settings(caller, action)) {
             // A token with rights of its own may also what anyone may, unless that is denied to it.
-            (Some(token), by_settings) => judge(token, action, by_settings.is_ok()),
+            (Some((identity, rights)), by_settings) => {
+                judge(identity, rights, action, by_settings.is_ok())
+            }
             (None, Err(Denied::Forbidden(_))) if !self.named.is_empty() => {
                 Err(Denied::Unauthenticated(NEEDS_TOKEN.into()))
             }
@@ -204,24 +257,32 @@ impl TokenRights {
         }
     }
 
-    fn authorize_by_settings(&self, source: &Source<'_>, action: Action<'_>) -> Result<(), Denied> {
+    fn authorize_by_settings(&self, caller: &Caller<'_>, action: Action<'_>) -> Result<(), Denied> {
         let (allowed, what) = match action {
             Action::Publish(_) | Action::PublishMany => (self.publish, "publishing"),
-            Action::Subscribe(_) | Action::SubscribePattern(_) => (self.subscribe, "subscribing"),
+            Action::Subscribe(_)
+            | Action::SubscribePattern(_)
+            | Action::Presence(_)
+            | Action::History(_) => (self.subscribe, "subscribing"),
             // Who may publish, or subscribe, has something to connect for.
             Action::Connect => {
                 let own = |shown| self.own_of(shown);
-                let denied = match self.subscribe.authorize(source, "subscribing", own) {
+                let denied = match self.subscribe.authorize(caller, "subscribing", own) {
                     Ok(()) => return Ok(()),
                     Err(denied) => denied,
                 };
-                let publishes = self.publish.authorize(source, "publishing", own);
+                let publishes = self.publish.authorize(caller, "publishing", own);
                 return publishes.map_err(|_| denied);
             }
             Action::Open(_) => (self.subscribe, "this endpoint"),
             Action::Observe => (self.observe, "this page"),
+            Action::Manage(_) => {
+                return Err(Denied::Forbidden(
+                    "this needs a token that may manage: `umbel token new` makes one".into(),
+                ));
+            }
         };
-        allowed.authorize(source, what, |shown| self.own_of(shown))
+        allowed.authorize(caller, what, |shown| self.own_of(shown))
     }
 }
 
@@ -237,7 +298,7 @@ mod tests {
 
     /// Whether a request may publish where these may.
     fn publish(request: &str, access: Access) -> Result<(), Denied> {
-        let rights = TokenRights::new(&Rights {
+        let rights = TokenRights::new(&config::Rights {
             publish: access,
             subscribe: Access::Nobody,
             observe: Access::Anyone,
@@ -245,8 +306,8 @@ mod tests {
             hosts: Hosts::Any,
             tokens: Vec::new(),
         });
-        let identity = rights.authenticate(head(request).view())?;
-        rights.authorize(identity.source(), Action::Publish("a"))
+        let identity = rights.authenticate(head(request).view(), 0)?;
+        rights.authorize(&identity, Action::Publish("a"))
     }
 
     #[test]
@@ -297,7 +358,7 @@ mod tests {
     /// Each token allows what its setting is about, and who has any of both has something to connect for.
     #[test]
     fn token_allows_its_own_setting() {
-        let rights = TokenRights::new(&Rights {
+        let rights = TokenRights::new(&config::Rights {
             publish: Access::Token("pub".into()),
             subscribe: Access::Token("sub".into()),
             observe: Access::Token("pub".into()),
@@ -321,9 +382,9 @@ mod tests {
         ] {
             let request = format!("GET /?token={shown} HTTP/1.1\r\nHost: x\r\n\r\n");
             let identity = rights
-                .authenticate(head(&request).view())
+                .authenticate(head(&request).view(), 0)
                 .expect("nobody is refused");
-            let may = actions.map(|action| rights.authorize(identity.source(), action).is_ok());
+            let may = actions.map(|action| rights.authorize(&identity, action).is_ok());
             assert_eq!(may, allowed, "{shown}");
         }
     }
@@ -331,7 +392,7 @@ mod tests {
     #[test]
     fn token_of_another_kind_is_named() {
         let with = |publish: &str, subscribe: &str, observe: &str| {
-            TokenRights::new(&Rights {
+            TokenRights::new(&config::Rights {
                 publish: Access::Token(publish.into()),
                 subscribe: Access::Token(subscribe.into()),
                 observe: Access::Token(observe.into()),
@@ -377,10 +438,10 @@ mod tests {
                 "GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer x\r\n\r\n",
             ] {
                 let identity = rights
-                    .authenticate(head(request).view())
+                    .authenticate(head(request).view(), 0)
                     .expect("nobody is refused");
                 assert_eq!(
-                    rights.authorize(identity.source(), action),
+                    rights.authorize(&identity, action),
                     Err(Denied::Unauthenticated(reason.into()))
                 );
             }

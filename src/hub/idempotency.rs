@@ -46,6 +46,11 @@ impl Publisher {
         Publisher(digest_of(&[b"credential", digest]))
     }
 
+    /// The one with this subject, whatever the credential.
+    pub fn of_subject(subject: &str) -> Publisher {
+        Publisher(digest_of(&[b"subject", subject.as_bytes()]))
+    }
+
     /// The one without a credential at an address. None: at the other end of a unix socket. Of an IPv6 address the first
     /// 64 bits count, for the others are the host's own choice.
     pub fn of_address(address: Option<IpAddr>) -> Publisher {

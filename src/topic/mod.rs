@@ -4,6 +4,7 @@ pub mod name;
 pub mod pattern;
 pub mod rule;
 pub mod table;
+pub mod template;
 
 pub use name::{TOPIC_BYTES_MAX, Topic};
 pub use pattern::{PATTERN_BYTES_MAX, Pattern, PatternError, PatternTable};

@@ -101,20 +101,7 @@ impl Pattern {
 
     /// As [`matches`](Pattern::matches), of a name in a topic's canonical form.
     pub(crate) fn matches_name(&self, topic: &str) -> bool {
-        let mut of_topic = segments_of(topic);
-        for (index, wanted) in segments_of(&self.0).enumerate() {
-            let Some(segment) = of_topic.next() else {
-                return false;
-            };
-            let is_behind_same = segment.separator == wanted.separator;
-            match wanted.text {
-                "**" => return is_behind_same || (index == 0 && wanted.separator.is_none()),
-                "*" if is_behind_same && !segment.text.is_empty() => {}
-                text if is_behind_same && text == segment.text => {}
-                _ => return false,
-            }
-        }
-        of_topic.next().is_none()
+        matches_text(&self.0, topic)
     }
 }
 
@@ -122,51 +109,13 @@ impl Pattern {
     /// Whether every topic that `other` matches is one that this matches.
     #[must_use]
     pub fn covers(&self, other: &Pattern) -> bool {
-        let mut of_other = segments_of(&other.0);
-        for (index, wanted) in segments_of(&self.0).enumerate() {
-            let Some(segment) = of_other.next() else {
-                return false;
-            };
-            let is_behind_same = segment.separator == wanted.separator;
-            match wanted.text {
-                "**" => return is_behind_same || (index == 0 && wanted.separator.is_none()),
-                "*" if is_behind_same && !matches!(segment.text, "" | "**") => {}
-                text if is_behind_same && text == segment.text => {}
-                _ => return false,
-            }
-        }
-        of_other.next().is_none()
+        covers_text(&self.0, &other.0)
     }
 
     /// Whether there may be a topic that both match.
     #[must_use]
     pub fn meets(&self, other: &Pattern) -> bool {
-        let (mut of_self, mut of_other) = (segments_of(&self.0), segments_of(&other.0));
-        let is_rest = |segment: Segment<'_>| segment.text == "**";
-        let mut is_first = true;
-        loop {
-            let (one, two) = match (of_self.next(), of_other.next()) {
-                (None, None) => return true,
-                (Some(one), Some(two)) => (one, two),
-                _ => return false,
-            };
-            let is_any = |it: Segment<'_>| is_first && is_rest(it) && it.separator.is_none();
-            if is_any(one) || is_any(two) {
-                return true;
-            }
-            if one.separator != two.separator {
-                return false;
-            }
-            if is_rest(one) || is_rest(two) {
-                return true;
-            }
-            let may_be =
-                |star: Segment<'_>, it: Segment<'_>| star.text == "*" && !it.text.is_empty();
-            if one.text != two.text && !may_be(one, two) && !may_be(two, one) {
-                return false;
-            }
-            is_first = false;
-        }
+        meets_text(&self.0, &other.0)
     }
 
     /// Canonical pattern to use instead, if its query can match no topic: its parameters are out of order, or some are
@@ -178,6 +127,71 @@ impl Pattern {
         let topic = Topic::from_text(&format!("x?{query}")).ok()?;
         let canonical = format!("{path}{}", &topic.as_str()["x".len()..]);
         (canonical != *self.0).then_some(canonical)
+    }
+}
+
+/// [`Pattern::matches`], of the text of a pattern and of a topic.
+pub(crate) fn matches_text(pattern: &str, topic: &str) -> bool {
+    let mut of_topic = segments_of(topic);
+    for (index, wanted) in segments_of(pattern).enumerate() {
+        let Some(segment) = of_topic.next() else {
+            return false;
+        };
+        let is_behind_same = segment.separator == wanted.separator;
+        match wanted.text {
+            "**" => return is_behind_same || (index == 0 && wanted.separator.is_none()),
+            "*" if is_behind_same && !segment.text.is_empty() => {}
+            text if is_behind_same && text == segment.text => {}
+            _ => return false,
+        }
+    }
+    of_topic.next().is_none()
+}
+
+/// [`Pattern::covers`], of the texts of two patterns.
+pub(crate) fn covers_text(one: &str, other: &str) -> bool {
+    let mut of_other = segments_of(other);
+    for (index, wanted) in segments_of(one).enumerate() {
+        let Some(segment) = of_other.next() else {
+            return false;
+        };
+        let is_behind_same = segment.separator == wanted.separator;
+        match wanted.text {
+            "**" => return is_behind_same || (index == 0 && wanted.separator.is_none()),
+            "*" if is_behind_same && !matches!(segment.text, "" | "**") => {}
+            text if is_behind_same && text == segment.text => {}
+            _ => return false,
+        }
+    }
+    of_other.next().is_none()
+}
+
+/// [`Pattern::meets`], of the texts of two patterns.
+pub(crate) fn meets_text(one: &str, other: &str) -> bool {
+    let (mut of_one, mut of_other) = (segments_of(one), segments_of(other));
+    let is_rest = |segment: Segment<'_>| segment.text == "**";
+    let mut is_first = true;
+    loop {
+        let (one, two) = match (of_one.next(), of_other.next()) {
+            (None, None) => return true,
+            (Some(one), Some(two)) => (one, two),
+            _ => return false,
+        };
+        let is_any = |it: Segment<'_>| is_first && is_rest(it) && it.separator.is_none();
+        if is_any(one) || is_any(two) {
+            return true;
+        }
+        if one.separator != two.separator {
+            return false;
+        }
+        if is_rest(one) || is_rest(two) {
+            return true;
+        }
+        let may_be = |star: Segment<'_>, it: Segment<'_>| star.text == "*" && !it.text.is_empty();
+        if one.text != two.text && !may_be(one, two) && !may_be(two, one) {
+            return false;
+        }
+        is_first = false;
     }
 }
 

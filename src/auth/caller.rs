@@ -1,0 +1,38 @@
+//! Callers: who a request is from, as far as it is known.
+
+use std::sync::Arc;
+
+use super::embedder::Judged;
+use super::identity::Identity;
+
+/// Sender of a request, or opener of a connection.
+///
+/// It borrows the request only where the embedding program judges by that.
+#[derive(Debug)]
+pub enum Caller<'a> {
+    /// Nobody: there was no credential.
+    Anonymous,
+    /// Nobody: what was shown is no credential of this server. It may what is open to everybody.
+    Unknown,
+    /// Nobody: the `Authorization` that was shown is of another scheme than `Bearer`. As good as unknown.
+    OtherScheme,
+    /// Somebody by a credential that was checked.
+    Known(Arc<Identity>),
+    /// Whoever the embedding program takes it for, which is asked about each action with the request.
+    Embedder(Judged<'a>),
+}
+
+impl Caller<'_> {
+    /// Its identity, if it showed a credential.
+    pub fn identity(&self) -> Option<&Arc<Identity>> {
+        match self {
+            Caller::Known(identity) => Some(identity),
+            _ => None,
+        }
+    }
+
+    /// Its subject, if it has one.
+    pub fn subject(&self) -> Option<&str> {
+        self.identity()?.subject()
+    }
+}

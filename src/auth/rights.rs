@@ -1,0 +1,460 @@
+//! Rights: for each action the topics that are allowed, and those that are denied.
+//!
+//! A deny wins over an allow, whatever the order; what is not allowed is denied. [`decide`] judges by several [`Rights`] at
+//! once: those of a token, and those of the grants that it gets.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+
+use sha2::{Digest, Sha256};
+
+use super::access::Action;
+use crate::topic::Pattern;
+use crate::topic::pattern::{covers_text, matches_text, meets_text};
+use crate::topic::template::{Template, TemplateError, Values};
+
+/// Most patterns of one [`Rights`].
+pub const RIGHTS_PATTERNS_MAX: usize = 256;
+
+/// Bytes of all patterns of one [`Rights`].
+pub const RIGHTS_BYTES_MAX: usize = 16 * 1024;
+
+/// Rights as texts: what a token, a hook's answer or the configuration says. Each text is a pattern of topics, which may
+/// have variables such as `{sub}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RightsLists {
+    /// Topics to subscribe to.
+    pub subscribe: Vec<String>,
+    /// Topics to publish to.
+    pub publish: Vec<String>,
+    /// Topics whose members may be asked for. None: those that may be subscribed to.
+    pub presence: Option<Vec<String>>,
+    /// Topics whose history may be read without subscribing. None: those that may be subscribed to.
+    pub history: Option<Vec<String>>,
+    /// Topics that the control API may be used for. `**` also means all that concerns no topic.
+    pub manage: Vec<String>,
+    /// Whether metrics, topics and console may be seen.
+    pub observe: bool,
+    /// Topics that are closed, whatever is allowed here or elsewhere.
+    pub deny: DenyLists,
+}
+
+/// Topics that are closed, as texts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DenyLists {
+    /// To subscriptions. Presence and history are closed too where they follow the subscription.
+    pub subscribe: Vec<String>,
+    /// To publications.
+    pub publish: Vec<String>,
+    /// To questions about members.
+    pub presence: Vec<String>,
+    /// To readers of the history.
+    pub history: Vec<String>,
+    /// To the control API.
+    pub manage: Vec<String>,
+}
+
+impl RightsLists {
+    /// Whether it allows anything at all.
+    pub fn allows_anything(&self) -> bool {
+        let lists = [&self.subscribe, &self.publish, &self.manage];
+        let optional = [&self.presence, &self.history];
+        self.observe
+            || lists.iter().any(|list| !list.is_empty())
+            || optional.into_iter().flatten().any(|list| !list.is_empty())
+    }
+
+    /// All lists with their names: those that are denied, and those that are allowed.
+    fn named(&self) -> [(&'static str, &[String]); 10] {
+        let deny = &self.deny;
+        [
+            ("subscribe", &self.subscribe),
+            ("publish", &self.publish),
+            ("presence", self.presence.as_deref().unwrap_or_default()),
+            ("history", self.history.as_deref().unwrap_or_default()),
+            ("manage", &self.manage),
+            ("deny.subscribe", &deny.subscribe),
+            ("deny.publish", &deny.publish),
+            ("deny.presence", &deny.presence),
+            ("deny.history", &deny.history),
+            ("deny.manage", &deny.manage),
+        ]
+    }
+
+    /// SHA-256 over all that it says.
+    fn digest(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        hash.update([
+            u8::from(self.observe),
+            u8::from(self.presence.is_some()),
+            u8::from(self.history.is_some()),
+        ]);
+        for (_, list) in self.named() {
+            hash.update((list.len() as u32).to_le_bytes());
+            for text in list {
+                hash.update((text.len() as u32).to_le_bytes());
+                hash.update(text);
+            }
+        }
+        hash.finalize().into()
+    }
+}
+
+/// Reason that lists are no rights.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RightsError {
+    /// Name of the list, as in `deny.subscribe`. Empty: it is about all lists together.
+    pub list: &'static str,
+    /// Number of the text in the list, from 0.
+    pub index: usize,
+    /// Problem and remedy, with the text.
+    pub problem: String,
+}
+
+impl fmt::Display for RightsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.list {
+            "" => f.write_str(&self.problem),
+            list => write!(f, "{list}: {}", self.problem),
+        }
+    }
+}
+
+impl std::error::Error for RightsError {}
+
+/// Compiled rights. A clone copies a pointer, and rights of the same text share one memory.
+#[derive(Clone)]
+pub struct Rights(Arc<Table>);
+
+#[derive(Default)]
+struct Table {
+    subscribe: PatternList,
+    publish: PatternList,
+    presence: Option<PatternList>,
+    history: Option<PatternList>,
+    manage: PatternList,
+    observe: bool,
+    deny_subscribe: PatternList,
+    deny_publish: PatternList,
+    deny_presence: PatternList,
+    deny_history: PatternList,
+    deny_manage: PatternList,
+    /// Whether a pattern has variables.
+    has_variables: bool,
+}
+
+/// Rights in use by the digest of their texts. What nobody uses any more is swept out as the map grows.
+static IN_USE: Mutex<Option<InUse>> = Mutex::new(None);
+
+#[derive(Default)]
+struct InUse {
+    tables: HashMap<[u8; 32], Weak<Table>>,
+    /// Entries at which the map is swept.
+    sweep_at: usize,
+}
+
+/// Entries below which the map is not swept.
+const SWEEP_MIN: usize = 64;
+
+impl Rights {
+    /// Compiles rights. Costs a lookup where rights of the same text are in use.
+    ///
+    /// # Errors
+    /// The first list and text that is no template; or there are over [`RIGHTS_PATTERNS_MAX`] patterns or
+    /// [`RIGHTS_BYTES_MAX`] bytes.
+    pub fn from_lists(lists: &RightsLists) -> Result<Rights, RightsError> {
+        let named = lists.named();
+        let count: usize = named.iter().map(|(_, list)| list.len()).sum();
+        let bytes = named.iter().flat_map(|(_, list)| *list).map(String::len);
+        let too_much = |problem| RightsError {
+            list: "",
+            index: 0,
+            problem,
+        };
+        if count > RIGHTS_PATTERNS_MAX {
+            return Err(too_much(format!(
+                "there are {count} patterns, and may be {RIGHTS_PATTERNS_MAX}"
+            )));
+        }
+        if bytes.sum::<usize>() > RIGHTS_BYTES_MAX {
+            return Err(too_much(format!(
+                "the patterns have over {RIGHTS_BYTES_MAX} bytes"
+            )));
+        }
+        let digest = lists.digest();
+        let mut in_use = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
+        let in_use = in_use.get_or_insert_default();
+        if let Some(table) = in_use.tables.get(&digest).and_then(Weak::upgrade) {
+            return Ok(Rights(table));
+        }
+        let table = Arc::new(Table::compile(lists)?);
+        if in_use.tables.len() >= in_use.sweep_at.max(SWEEP_MIN) {
+            in_use.tables.retain(|_, table| table.strong_count() > 0);
+            in_use.sweep_at = 2 * in_use.tables.len();
+            in_use.tables.shrink_to(in_use.sweep_at);
+        }
+        in_use.tables.insert(digest, Arc::downgrade(&table));
+        Ok(Rights(table))
+    }
+
+    /// Rights that allow and deny nothing.
+    pub fn none() -> Rights {
+        static NONE: OnceLock<Rights> = OnceLock::new();
+        NONE.get_or_init(|| Rights(Arc::default())).clone()
+    }
+
+    /// Whether a pattern has variables. What it allows depends on the identity then.
+    pub fn has_variables(&self) -> bool {
+        self.0.has_variables
+    }
+
+    /// Whether each variable has a value that can stand. If not, nothing is allowed, and denies hold for every value.
+    pub fn can_be_filled(&self, values: &dyn Values) -> bool {
+        let table = &*self.0;
+        !table.has_variables
+            || table
+                .lists()
+                .all(|list| list.others.iter().all(|it| it.can_be_filled(values)))
+    }
+
+    /// Whether both are the same memory. Rights of the same text are.
+    #[cfg(test)]
+    pub fn is_shared_with(&self, other: &Rights) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    fn denied(&self, action: Action<'_>, values: &dyn Values) -> Option<&str> {
+        let table = &*self.0;
+        match action {
+            Action::Subscribe(topic) => table.deny_subscribe.find_denied(topic, values),
+            Action::SubscribePattern(pattern) => table.deny_subscribe.find_meeting(pattern, values),
+            Action::Publish(topic) => table.deny_publish.find_denied(topic, values),
+            Action::Presence(topic) => table.deny_presence.find_denied(topic, values),
+            Action::History(topic) => table.deny_history.find_denied(topic, values),
+            Action::Manage(Some(topic)) => table.deny_manage.find_denied(topic, values),
+            Action::Manage(None) => table.deny_manage.find_meeting("**", values),
+            Action::Connect | Action::PublishMany | Action::Open(_) | Action::Observe => None,
+        }
+    }
+
+    fn allowed(&self, action: Action<'_>, values: &dyn Values) -> Option<&str> {
+        let table = &*self.0;
+        let any = |list: &'_ PatternList| list.first().is_some();
+        match action {
+            Action::Subscribe(topic) => table.subscribe.find(topic, values),
+            Action::SubscribePattern(pattern) => table.subscribe.find_covering(pattern, values),
+            Action::Publish(topic) => table.publish.find(topic, values),
+            Action::Presence(topic) => table.presence.as_ref()?.find(topic, values),
+            Action::History(topic) => table.history.as_ref()?.find(topic, values),
+            Action::Manage(Some(topic)) => table.manage.find(topic, values),
+            Action::Manage(None) => table.manage.find_covering("**", values),
+            Action::PublishMany => table.publish.first(),
+            Action::Open(_) => table.subscribe.first(),
+            Action::Connect if any(&table.subscribe) => table.subscribe.first(),
+            Action::Connect => table.publish.first(),
+            Action::Observe => table.observe.then_some("observe"),
+        }
+    }
+
+    /// The topic, where this action follows the subscription here.
+    fn followed<'a>(&self, action: Action<'a>) -> Option<&'a str> {
+        match action {
+            Action::Presence(topic) if self.0.presence.is_none() => Some(topic),
+            Action::History(topic) if self.0.history.is_none() => Some(topic),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Debug for Rights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rights").finish_non_exhaustive()
+    }
+}
+
+/// One of the rights that an identity has, with its owner.
+#[derive(Clone, Copy, Debug)]
+pub struct Part<'r, L> {
+    /// Owner: its own, or a grant.
+    pub owner: L,
+    /// The rights.
+    pub rights: &'r Rights,
+}
+
+/// Answer to a question about an action. It has the owner and the pattern that decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision<'r, L> {
+    /// It is allowed by this pattern.
+    Allowed(L, &'r str),
+    /// It is denied by this pattern.
+    Denied(L, &'r str),
+    /// Nothing allows it.
+    NotAllowed,
+}
+
+/// Judges an action by all of these rights together.
+pub fn decide<'r, L: Copy>(
+    parts: &(impl Iterator<Item = Part<'r, L>> + Clone),
+    action: Action<'_>,
+    values: &dyn Values,
+) -> Decision<'r, L> {
+    let denied = |action| {
+        parts
+            .clone()
+            .find_map(|part| Some((part.owner, part.rights.denied(action, values)?)))
+    };
+    if let Some((owner, pattern)) = denied(action) {
+        return Decision::Denied(owner, pattern);
+    }
+    let made = || {
+        parts
+            .clone()
+            .filter(|part| part.rights.can_be_filled(values))
+    };
+    let allowed = made().find_map(|part| Some((part.owner, part.rights.allowed(action, values)?)));
+    if let Some((owner, pattern)) = allowed {
+        return Decision::Allowed(owner, pattern);
+    }
+    let followed = made().find_map(|part| {
+        let action = Action::Subscribe(part.rights.followed(action)?);
+        Some((part.owner, part.rights.allowed(action, values)?, action))
+    });
+    match followed {
+        None => Decision::NotAllowed,
+        Some((owner, pattern, action)) => match denied(action) {
+            Some((owner, pattern)) => Decision::Denied(owner, pattern),
+            None => Decision::Allowed(owner, pattern),
+        },
+    }
+}
+
+impl Table {
+    fn compile(lists: &RightsLists) -> Result<Table, RightsError> {
+        let list = PatternList::compile;
+        let optional = |name, texts: &Option<Vec<String>>| {
+            texts.as_deref().map(|texts| list(name, texts)).transpose()
+        };
+        let deny = &lists.deny;
+        let mut table = Table {
+            subscribe: list("subscribe", &lists.subscribe)?,
+            publish: list("publish", &lists.publish)?,
+            presence: optional("presence", &lists.presence)?,
+            history: optional("history", &lists.history)?,
+            manage: list("manage", &lists.manage)?,
+            observe: lists.observe,
+            deny_subscribe: list("deny.subscribe", &deny.subscribe)?,
+            deny_publish: list("deny.publish", &deny.publish)?,
+            deny_presence: list("deny.presence", &deny.presence)?,
+            deny_history: list("deny.history", &deny.history)?,
+            deny_manage: list("deny.manage", &deny.manage)?,
+            has_variables: false,
+        };
+        let has_variables = table
+            .lists()
+            .flat_map(|list| &list.others)
+            .any(|it| it.variables().next().is_some());
+        table.has_variables = has_variables;
+        Ok(table)
+    }
+
+    fn lists(&self) -> impl Iterator<Item = &PatternList> {
+        let lists = [
+            Some(&self.subscribe),
+            Some(&self.publish),
+            self.presence.as_ref(),
+            self.history.as_ref(),
+            Some(&self.manage),
+            Some(&self.deny_subscribe),
+            Some(&self.deny_publish),
+            Some(&self.deny_presence),
+            Some(&self.deny_history),
+            Some(&self.deny_manage),
+        ];
+        lists.into_iter().flatten()
+    }
+}
+
+/// Patterns of one list.
+#[derive(Default)]
+struct PatternList {
+    /// Those that match one topic.
+    literals: HashSet<Box<str>>,
+    /// All others.
+    others: Box<[Template]>,
+}
+
+impl PatternList {
+    fn compile(list: &'static str, texts: &[String]) -> Result<PatternList, RightsError> {
+        let (mut literals, mut others) = (HashSet::new(), Vec::new());
+        for (index, text) in texts.iter().enumerate() {
+            let refused = |error: TemplateError| RightsError {
+                list,
+                index,
+                problem: format!("`{}`: {error}", text.escape_debug()),
+            };
+            let template = Template::parse(text).map_err(refused)?;
+            if template.is_literal() {
+                literals.insert(text.as_str().into());
+            } else {
+                others.push(template);
+            }
+        }
+        Ok(PatternList {
+            literals,
+            others: others.into(),
+        })
+    }
+
+    /// Any of its patterns.
+    fn first(&self) -> Option<&str> {
+        let literal = self.literals.iter().next().map(|text| &**text);
+        literal.or_else(|| self.others.first().map(Template::as_str))
+    }
+
+    /// The pattern that matches a topic.
+    fn find(&self, topic: &str, values: &dyn Values) -> Option<&str> {
+        self.search(topic, values, None, |pattern| matches_text(pattern, topic))
+    }
+
+    /// As [`find`](PatternList::find), where a variable without a value stands for every segment.
+    fn find_denied(&self, topic: &str, values: &dyn Values) -> Option<&str> {
+        self.search(topic, values, Some("*"), |pattern| {
+            matches_text(pattern, topic)
+        })
+    }
+
+    /// The pattern that covers another. What is no pattern is covered by none.
+    fn find_covering(&self, wanted: &str, values: &dyn Values) -> Option<&str> {
+        Pattern::parse(wanted).ok()?;
+        self.search(wanted, values, None, |pattern| covers_text(pattern, wanted))
+    }
+
+    /// The pattern that meets another.
+    fn find_meeting(&self, wanted: &str, values: &dyn Values) -> Option<&str> {
+        let literal = self.literals.iter().find(|it| meets_text(it, wanted));
+        literal.map(|text| &**text).or_else(|| {
+            self.search(wanted, values, Some("*"), |pattern| {
+                meets_text(pattern, wanted)
+            })
+        })
+    }
+
+    fn search(
+        &self,
+        literal: &str,
+        values: &dyn Values,
+        unknown: Option<&str>,
+        is_it: impl Fn(&str) -> bool,
+    ) -> Option<&str> {
+        if let Some(found) = self.literals.get(literal) {
+            return Some(found);
+        }
+        let mut others = self.others.iter();
+        let found = others.find(|it| it.fill(values, unknown).is_some_and(|text| is_it(&text)));
+        found.map(Template::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests;
