@@ -1,16 +1,21 @@
 //! Handling of connections' events: one function, [`Application::handle_event`], for all of them.
 
 mod commands;
+#[path = "../requests/endpoints.rs"]
 mod endpoints;
 mod history;
+#[path = "../requests/hosts.rs"]
 mod hosts;
 mod joins;
+#[path = "../requests/listings.rs"]
 mod listings;
 mod once;
 mod publishes;
 pub mod receipts;
+#[path = "../requests/refusals.rs"]
 pub mod refusals;
 mod reload;
+#[path = "../requests/answer.rs"]
 mod requests;
 mod rights;
 mod work;
