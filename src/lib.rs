@@ -164,6 +164,7 @@ mod metrics;
 mod net;
 mod protocol;
 mod reactor;
+mod requests;
 mod route;
 mod server;
 mod shared;
@@ -186,7 +187,7 @@ pub mod internals {
     }
 
     rooms! {
-        application auth compression connection console dialect fanout http hub metrics net protocol reactor route shared topic units
+        application auth compression connection console dialect fanout http hub metrics net protocol reactor requests route shared topic units
         worker
     }
 }

@@ -33,6 +33,7 @@ const FLOORS: &[&[&str]] = &[
     &["fanout", "shared"],
     &["endpoint"],
     &["application"],
+    &["requests"],
     &["net"],
     &["reactor"],
     &["handle"],

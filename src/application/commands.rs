@@ -27,9 +27,11 @@ const HUB_IS_FULL: &str = "more is being asked of the hub than it takes; try aga
 
 /// A question to the hub for a future subscriber.
 pub struct Question {
+    /// The future subscriber.
     pub connection: ConnectionId,
     /// Tells the questions of one connection apart.
     pub request: u32,
+    /// Start of its deliveries.
     pub start: Start,
     /// Information that members see of the connection.
     pub info: Option<Arc<str>>,
@@ -81,8 +83,8 @@ impl CommandTurn<'_> {
         self.reply(id, &Reply::Subscribed(subscribed));
     }
 
-    /// What a command is told that was denied. If nobody could decide, the connection ends.
-    pub(super) fn denied(&mut self, id: Option<u32>, denied: Denied) -> CommandError {
+    /// Error of a command that was denied. If nobody could decide, the connection ends.
+    pub fn denied(&mut self, id: Option<u32>, denied: Denied) -> CommandError {
         if denied == Denied::Failed {
             self.answer = Answer::End(CloseReason::EmbedderPanic);
         }
@@ -90,14 +92,14 @@ impl CommandTurn<'_> {
     }
 
     /// Whether the connection has been told to end.
-    pub(super) fn is_ending(&self) -> bool {
+    pub fn is_ending(&self) -> bool {
         matches!(self.answer, Answer::End(_))
     }
 }
 
 impl Application {
-    /// Carries out the commands of one message from a place on, in order: all, or as many as may be now.
-    pub(super) fn handle_commands(
+    /// Carries out a message's commands from a place on, in order. All, or as many as may be now.
+    pub fn handle_commands(
         &mut self,
         current: &mut CommandContext<'_>,
         encoding: Encoding,
@@ -299,7 +301,7 @@ impl Application {
     }
 
     /// Bytes that the subscriptions to topics here count as.
-    pub(super) fn subscription_bytes(&self) -> usize {
+    pub fn subscription_bytes(&self) -> usize {
         self.topics.bytes() + self.multi_subscriptions.topics * SUBSCRIPTION_BYTES
     }
 
@@ -335,12 +337,12 @@ impl Application {
         Ok(())
     }
 
-    /// Asks the hub about a topic, and notes in the table that somebody does; gives its place there. `answer`: the connection can be held until
+    /// Asks the hub about a topic. The table notes that somebody does; gives its place there. `answer`: the connection can be held until
     /// the hub takes the question, and is if it does not; or has been held already.
     ///
     /// # Errors
     /// The question is not asked then.
-    pub(super) fn ask_to_join(
+    pub fn ask_to_join(
         &mut self,
         topic: &Topic,
         question: Question,
@@ -456,7 +458,7 @@ impl Application {
     }
 
     /// Ends one of the subscriptions of a connection that has many. False: it has no such subscription.
-    pub(super) fn end_subscription(
+    pub fn end_subscription(
         &mut self,
         connection: ConnectionId,
         subscribed: Subscribed,

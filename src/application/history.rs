@@ -1,47 +1,23 @@
 //! Histories to read: `GET /history/{topic}`, and the command of connections of many topics.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::commands::CommandTurn;
 use super::publishes::hub_is_full;
-use super::{Application, CommandContext, ConnectionContext};
+use super::{Application, ConnectionContext};
 use crate::auth::access::Action;
-use crate::auth::caller::Caller;
-use crate::connection::{Answer, Awaited, Event, Reply};
 use crate::dialect::{self, CommandError, ErrorCode, History};
 use crate::handler::ConnectionId;
-use crate::http::refusal::Refusal;
-use crate::http::request::Head;
 use crate::hub::{Command, HistoryPage, Read, Start};
-use crate::route::json;
-use crate::route::parameters::{page_limit, start_of};
 use crate::topic::Topic;
 
 /// Publications of a page, where nobody says how many.
-const PUBLICATIONS_DEFAULT: u32 = 1000;
+pub const PUBLICATIONS_DEFAULT: u32 = 1000;
 
-/// What is told where not even one publication fits the connection's outbox.
-const NO_ROOM: &str = "the page has no room behind what waits for this connection; try again";
+/// Words where not even one publication fits the connection's outbox.
+pub const NO_ROOM: &str = "the page has no room behind what waits for this connection; try again";
 
 impl Application {
-    /// Asks for a page, for a request.
-    pub(super) fn read_history(
-        &mut self,
-        current: &CommandContext<'_>,
-        head: &Head<'_>,
-        caller: &Caller<'_>,
-        topic: Topic,
-    ) -> Result<Answer, Refusal> {
-        self.check_origin(head)?;
-        self.authorize(caller, Action::History(topic.as_str()))?;
-        let limit = page_limit(head, PUBLICATIONS_DEFAULT)?;
-        let part = (start_of_page(start_of(head)?, limit), limit);
-        self.ask_for_page(current.id, 0, topic.clone(), part)
-            .map_err(|_| hub_is_full())?;
-        Ok(Answer::Await(Awaited::History(topic)))
-    }
-
     /// Asks for a page, for a command.
     pub(super) fn ask_history(
         &mut self,
@@ -74,7 +50,8 @@ impl Application {
             })
     }
 
-    fn ask_for_page(
+    /// Asks the hub for a page.
+    pub fn ask_for_page(
         &self,
         id: ConnectionId,
         request: u32,
@@ -92,17 +69,13 @@ impl Application {
         })))
     }
 
-    /// Carries out the hub's answer to who reads a history.
+    /// Carries out the hub's answer to a command that reads a history.
     pub fn handle_page(
         &mut self,
         context: &mut ConnectionContext<'_>,
         request: u32,
         page: &HistoryPage,
     ) {
-        self.metrics.history_pages.add(1);
-        if let Some(topic) = context.connection.reading().cloned() {
-            return self.respond_page(context, &topic, page);
-        }
         self.end_question(context, request);
         let many = self.multi_subscriptions.get_mut(*context.subscribed);
         let question = many.and_then(|many| many.take_question(request));
@@ -129,52 +102,10 @@ impl Application {
                 .frame_message(encoding, &message, context.out);
         }
     }
-
-    fn respond_page(
-        &mut self,
-        context: &mut ConnectionContext<'_>,
-        topic: &Topic,
-        page: &HistoryPage,
-    ) {
-        let settings = Arc::clone(&self.shared.settings);
-        // A page that the peer is slow to take has to fit into its outbox.
-        let room_bytes = settings.limits.outbox_bytes_max / 2;
-        let history = History::new(topic, page);
-        let body = encode_fitting(history, room_bytes, json::encode_history);
-        let answer = match body {
-            Some(mut body) => {
-                body.push(b'\n');
-                Answer::Respond(Reply {
-                    status: 200,
-                    content_type: "application/json",
-                    headers: vec![("Cache-Control", "no-store".to_owned())],
-                    body: Cow::Owned(body),
-                })
-            }
-            None => Answer::Refuse(Refusal::unavailable(NO_ROOM)),
-        };
-        let mut current = CommandContext {
-            id: context.id,
-            peer_address: &|| Ok(None),
-            identity: context.identity,
-            listener: context.listener,
-            subscribed: context.subscribed,
-            deflate: None,
-            may_keep_context: false,
-        };
-        let (now_ms, connection) = (context.now_ms, &mut *context.connection);
-        connection.end_reading(
-            &settings,
-            now_ms,
-            answer,
-            context.out,
-            &mut |event: Event<'_>, out: &mut Vec<u8>| self.handle_event(&mut current, event, out),
-        );
-    }
 }
 
-/// Who says nothing gets the newest.
-fn start_of_page(start: Start, limit: u32) -> Start {
+/// Start of a page: the newest, for who says nothing.
+pub fn start_of_page(start: Start, limit: u32) -> Start {
     match start {
         Start::Now => Start::Last(limit),
         start => start,
@@ -183,7 +114,7 @@ fn start_of_page(start: Start, limit: u32) -> Start {
 
 /// Encodes as much of a page as there is room for: all, or the first half, or of that the half. None if one publication alone
 /// does not fit.
-fn encode_fitting(
+pub fn encode_fitting(
     mut history: History<'_>,
     room_bytes: usize,
     encode: impl Fn(&mut Vec<u8>, &History<'_>),

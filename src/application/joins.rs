@@ -46,7 +46,7 @@ impl Application {
     }
 
     /// The program hears of a subscription of a connection of one topic.
-    pub(super) fn tell_began(&self, id: ConnectionId, place: u32) {
+    pub fn tell_began(&self, id: ConnectionId, place: u32) {
         if self.shared.hooks.on_subscription.is_some()
             && let Some(topic) = self.topics.topic_at(place)
         {
@@ -55,7 +55,7 @@ impl Application {
     }
 
     /// A question of a connection's is answered, and it may ask others.
-    pub(super) fn end_question(&mut self, context: &mut ConnectionContext<'_>, request: u32) {
+    pub fn end_question(&mut self, context: &mut ConnectionContext<'_>, request: u32) {
         if let Some(many) = self.multi_subscriptions.get_mut(*context.subscribed) {
             many.end_question(request);
         }

@@ -1,22 +1,13 @@
 //! Handling of connections' events: one function, [`Application::handle_event`], for all of them.
 
-mod commands;
-#[path = "../requests/endpoints.rs"]
+pub mod commands;
 mod endpoints;
-mod history;
-#[path = "../requests/hosts.rs"]
-mod hosts;
+pub mod history;
 mod joins;
-#[path = "../requests/listings.rs"]
-mod listings;
-mod once;
-mod publishes;
+pub mod once;
+pub mod publishes;
 pub mod receipts;
-#[path = "../requests/refusals.rs"]
-pub mod refusals;
 mod reload;
-#[path = "../requests/answer.rs"]
-mod requests;
 mod rights;
 mod work;
 
@@ -26,7 +17,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::auth::table::{Identities, IdentityHandle};
-use crate::connection::{Answer, Connection, Endpoint, Event, Purpose};
+use crate::connection::Connection;
 use crate::dialect::Dialects;
 use crate::endpoint::Calls;
 use crate::fanout::patterns::Patterns;
@@ -34,9 +25,6 @@ use crate::fanout::presence::PresenceChanges;
 use crate::fanout::subscribed::{MultiSubscriptions, Subscribed};
 use crate::fanout::topics::Topics;
 use crate::handler::ConnectionId;
-use crate::http::escape::escape;
-use crate::http::refusal::Refusal;
-use crate::http::request::PROXY_HEADER;
 use crate::hub::{Command, LocalTopic, Publication, ReactorId, Share};
 use crate::metrics::ReactorMetrics;
 use crate::protocol::deflate::Agreement;
@@ -126,9 +114,9 @@ pub struct Application {
     /// On reactor 0: a reload on its way to the shards.
     shard_reload: Option<ShardReload>,
     /// The log has the hint about PROXY headers already: once is enough.
-    is_proxy_logged: bool,
+    pub(crate) is_proxy_logged: bool,
     /// The log has the hint about queries of topics already.
-    is_query_logged: bool,
+    pub(crate) is_query_logged: bool,
 }
 
 /// How often the hub is told the time.
@@ -177,62 +165,6 @@ impl Application {
         metrics.subscription_bytes.set(bytes);
     }
 
-    /// The one place where events become actions.
-    pub fn handle_event(
-        &mut self,
-        current: &mut CommandContext<'_>,
-        event: Event<'_>,
-        out: &mut Vec<u8>,
-    ) -> Answer {
-        match event {
-            Event::Request(head, headers) => self.handle_request(current, head, headers),
-            Event::OverCap(head, headers) => self.refuse_over_cap(current.id, head, headers),
-            Event::Body(
-                Purpose::Publish {
-                    topic,
-                    kind,
-                    options,
-                    wants_receipt,
-                    idempotency_key,
-                },
-                body,
-            ) => {
-                let once = idempotency_key.as_deref();
-                self.handle_publish_body(current, topic, kind, (options, wants_receipt, once), body)
-            }
-            Event::Body(Purpose::PublishLines { idempotency_key }, body) => {
-                self.handle_publish_lines(current, idempotency_key.as_deref(), body)
-            }
-            Event::Body(Purpose::Route(request), body) => {
-                self.handle_route_body(current, &request, body)
-            }
-            Event::Opened(number, head) => self.handle_opened(current, number, head, out),
-            Event::Message(Endpoint::Topic { may_publish, echo }, message) => {
-                self.metrics.messages_received.add(1);
-                self.handle_publication(current, (may_publish, echo), message)
-            }
-            Event::Message(Endpoint::Commands(encoding), message) => {
-                self.metrics.messages_received.add(1);
-                self.handle_commands(current, encoding, (message, 0), out)
-            }
-            Event::Rest(Endpoint::Commands(encoding), message, place) => {
-                self.handle_commands(current, encoding, (message, place), out)
-            }
-            // Of messages of other endpoints nothing is kept.
-            Event::Rest(..) => Answer::Proceed,
-            Event::Message(Endpoint::Handler(number), message) => {
-                self.metrics.messages_received.add(1);
-                self.call(current, number, out, |handler, peer| {
-                    handler.message(peer, message);
-                })
-            }
-            Event::Refused(refusal) => {
-                self.count_refusal(current, refusal);
-                Answer::Proceed
-            }
-        }
-    }
-
     /// Whether the hub has yet to take something.
     pub fn has_backpressure(&self) -> bool {
         !self.deferred.is_empty() || self.shard_reload.is_some() || self.topics.has_forsaken()
@@ -268,19 +200,5 @@ impl Application {
     /// Hands a command to the hub.
     pub fn submit(&self, command: Command) -> Result<(), Command> {
         self.shared.shards.submit(command, Some(self.reactor))
-    }
-
-    fn count_refusal(&mut self, current: &CommandContext<'_>, refusal: &Refusal) {
-        if let Some(index) = Refusal::LABELS
-            .iter()
-            .position(|label| *label == refusal.label)
-        {
-            self.metrics.refused[index].add(1);
-        }
-        if refusal.reason == PROXY_HEADER && !std::mem::replace(&mut self.is_proxy_logged, true) {
-            log::warn!(connection:% = current.id; "a connection began with a PROXY header: {}", refusal.reason);
-        }
-        let (id, status, reason) = (current.id, refusal.status, refusal.label);
-        log::debug!(connection:% = id, status, reason; "refused: {}", escape(&*refusal.reason));
     }
 }

@@ -3,19 +3,17 @@
 use std::sync::Arc;
 
 use super::commands::CommandTurn;
-use super::{Application, CommandContext, ConnectionContext, PeerAddress};
+use super::{Application, CommandContext, PeerAddress};
 use crate::auth::caller::Caller;
-use crate::connection::{Event, PublishAnswer};
-use crate::dialect::{CommandError, ErrorCode, Once, Reply};
+use crate::dialect::Once;
 use crate::handler::ConnectionId;
 use crate::http::refusal::Refusal;
-use crate::hub::{Command, IdempotencyKey, Outcome, Position, Publication, PublishOnce, Publisher};
-use crate::route::json;
+use crate::hub::{Command, IdempotencyKey, Outcome, Publication, PublishOnce, Publisher};
 use crate::topic::Topic;
 
 impl Application {
     /// The sender of the request.
-    pub(super) fn publisher(&self, current: &CommandContext<'_>) -> Result<Publisher, Refusal> {
+    pub fn publisher(&self, current: &CommandContext<'_>) -> Result<Publisher, Refusal> {
         let caller = self.identities.get(*current.identity);
         publisher(caller, current.peer_address)
     }
@@ -40,7 +38,7 @@ impl Application {
     }
 
     /// Command to publish once.
-    pub(super) fn publish_once(
+    pub fn publish_once(
         &self,
         connection: ConnectionId,
         sequence: u32,
@@ -56,84 +54,11 @@ impl Application {
             sequence,
         }))
     }
-
-    /// Tells a publisher that nothing was published now.
-    pub fn handle_not_placed(
-        &mut self,
-        context: &mut ConnectionContext<'_>,
-        sequence: u32,
-        outcome: Outcome,
-        position: Position,
-    ) {
-        let refusal = refusal_of(outcome);
-        match refusal {
-            Some(_) => self.metrics.key_refusals.add(1),
-            None => self.metrics.publish_replays.add(1),
-        }
-        let Some(encoding) = context.connection.command_encoding() else {
-            return self.answer_not_placed(context, sequence, position, refusal);
-        };
-        let Some(refusal) = refusal else {
-            let reply = Reply::Duplicate(position);
-            return self.reply(encoding, Some(sequence), &reply, context.out);
-        };
-        self.metrics.command_errors.add(1);
-        let mut error = CommandError::of_refusal(Some(sequence), refusal);
-        if outcome == Outcome::FateUnknown {
-            error.code = ErrorCode::FateUnknown;
-        }
-        let reply = Reply::Refused(&error);
-        self.reply(encoding, Some(sequence), &reply, context.out);
-    }
-
-    /// Answers a request, or one of its lines.
-    fn answer_not_placed(
-        &mut self,
-        context: &mut ConnectionContext<'_>,
-        sequence: u32,
-        position: Position,
-        refusal: Option<Refusal>,
-    ) {
-        let (settings, now_ms) = (Arc::clone(&self.shared.settings), context.now_ms);
-        let mut text = Vec::with_capacity(64);
-        let status = match refusal {
-            None => {
-                json::encode_duplicate(&mut text, position);
-                200
-            }
-            Some(refusal) => {
-                let mut current = CommandContext {
-                    id: context.id,
-                    peer_address: &|| Ok(None),
-                    identity: context.identity,
-                    listener: context.listener,
-                    subscribed: context.subscribed,
-                    deflate: None,
-                    may_keep_context: false,
-                };
-                let mut on_event = |event: Event<'_>, out: &mut Vec<u8>| {
-                    self.handle_event(&mut current, event, out)
-                };
-                let (connection, out) = (&mut *context.connection, &mut *context.out);
-                let refused =
-                    connection.refuse_publish(&settings, now_ms, refusal, out, &mut on_event);
-                let Err(refusal) = refused else { return };
-                json::encode_refusal(&mut text, &refusal);
-                refusal.status
-            }
-        };
-        let answer = PublishAnswer {
-            text,
-            status,
-            is_replay: status == 200,
-        };
-        let (connection, out) = (&mut *context.connection, &mut *context.out);
-        connection.handle_line(&settings, now_ms, sequence, answer, out);
-    }
 }
 
-/// Whoever has a subject is that, whoever shows a static token is the token; everybody else is the address. A peer that was cut off has none any more, though what
-/// it sent before is still there to read: as somebody else's, its publish would be carried out again when it is repeated.
+/// Whoever has a subject is that, whoever shows a static token is the token; everybody else is the address. A peer that was
+/// cut off has none any more, though what it sent before is still there to read: as somebody else's, its publish would be
+/// carried out again when it is repeated.
 fn publisher(caller: &Caller<'_>, peer_address: PeerAddress<'_>) -> Result<Publisher, Refusal> {
     if let Some(identity) = caller.identity() {
         if let Some(subject) = identity.subject() {
@@ -148,8 +73,8 @@ fn publisher(caller: &Caller<'_>, peer_address: PeerAddress<'_>) -> Result<Publi
     Ok(Publisher::of_address(address.map(|address| address.ip())))
 }
 
-/// What a publisher is told of a publication that is not carried out. None: it was carried out.
-fn refusal_of(outcome: Outcome) -> Option<Refusal> {
+/// Refusal of a publication that is not carried out. None: it was carried out.
+pub fn refusal_of(outcome: Outcome) -> Option<Refusal> {
     Some(match outcome {
         Outcome::Placed | Outcome::Duplicate => return None,
         Outcome::KeyReused => {

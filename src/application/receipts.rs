@@ -70,11 +70,7 @@ impl Receipts {
 
 impl Application {
     /// A receipt for a publication of this connection; None if too many are outstanding.
-    pub(super) fn receipt(
-        &mut self,
-        connection: ConnectionId,
-        sequence: u32,
-    ) -> Option<Arc<Receipt>> {
+    pub fn receipt(&mut self, connection: ConnectionId, sequence: u32) -> Option<Arc<Receipt>> {
         let receipts = &mut self.receipts;
         if receipts.outstanding >= receipts.outstanding_max {
             return None;

@@ -1,12 +1,30 @@
-//! Rights of open connections, judged again after a reload.
+//! Rights: of who asks for something, and of open connections, judged again after a reload.
 
-use super::{Application, ConnectionContext};
+use super::{Application, CommandContext, ConnectionContext};
 use crate::auth::access::{Action, Denied};
+use crate::auth::caller::Caller;
 use crate::connection::CloseReason;
 use crate::dialect::{Push, Target};
 use crate::fanout::subscribed::SubscribedKind;
+use crate::http::refusal::Refusal;
 
 impl Application {
+    /// Whether somebody may do something.
+    pub fn authorize(&self, caller: &Caller<'_>, action: Action<'_>) -> Result<(), Refusal> {
+        Ok(self.shared.authority.authorize(caller, action)?)
+    }
+
+    /// Keeps the sender of a request, for actions that come after it.
+    pub fn keep_identity(
+        &mut self,
+        current: &mut CommandContext<'_>,
+        caller: &Caller<'_>,
+    ) -> Result<(), Refusal> {
+        let kept = self.shared.authority.keep(caller)?;
+        self.identities.replace(current.identity, kept);
+        Ok(())
+    }
+
     /// Judges again what a connection may. What it may no longer ends: its subscriptions, or itself. Gives the number of
     /// subscriptions that were looked at.
     pub fn judge_again(&mut self, context: &mut ConnectionContext<'_>) -> usize {

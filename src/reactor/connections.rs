@@ -16,7 +16,6 @@ use super::drain::Drain;
 use super::leaving::Leaving;
 use super::slot::{Flags, Slot};
 use super::sweep::Deadlines;
-use crate::application::refusals::over_cap;
 use crate::application::{Application, CommandContext};
 use crate::compression::places::Places;
 use crate::connection::{CloseReason, Connection, Event, Hold, Inflation, NEVER_MS, Settings};
@@ -27,6 +26,7 @@ use crate::metrics::{ReactorMetrics, label_index};
 use crate::net::byte_stream::ByteStream;
 use crate::net::driver::Readiness;
 use crate::net::ring::Ring;
+use crate::requests::{handle_event, refusals::over_cap};
 use crate::shared::{Lifecycle, Shared};
 use crate::shrink::Shrink;
 
@@ -425,7 +425,7 @@ impl<T: ByteStream> Connections<T> {
                 <= self.inbound_bytes_max / 2,
         };
         let mut on_event = |event: Event<'_>, out: &mut Vec<u8>| {
-            application.handle_event(&mut current, event, out)
+            handle_event(application, &mut current, event, out)
         };
         let connection = &mut slot.connection;
         match bytes {
@@ -560,7 +560,7 @@ impl<T: ByteStream> Connections<T> {
         };
         slot.connection
             .refuse_admission(settings, now_ms, &refusal, out, &mut |event, out| {
-                application.handle_event(&mut current, event, out)
+                handle_event(application, &mut current, event, out)
             });
         self.settle(id.index, now_ms);
     }

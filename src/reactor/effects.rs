@@ -10,6 +10,7 @@ use crate::connection::Hold;
 use crate::handler::ConnectionId;
 use crate::hub::{Effect, Joined, LocalTopic, Outcome, Position, PresenceChange, Report};
 use crate::net::byte_stream::ByteStream;
+use crate::requests;
 use crate::shared::brought::{Fate, Work};
 
 /// Subscriptions whose right is judged again in one tick after a reload.
@@ -41,7 +42,7 @@ impl<T: ByteStream> Connections<T> {
                     self.application.receipts.give_back();
                 }
                 self.with_connection(self.id(connection), now_ms, |application, context| {
-                    application.handle_not_placed(context, sequence, outcome, position);
+                    requests::handle_not_placed(application, context, sequence, outcome, position);
                     true
                 });
             }
@@ -71,14 +72,15 @@ impl<T: ByteStream> Connections<T> {
                 page,
                 ..
             } => self.with_connection(self.id(connection), now_ms, |application, context| {
-                application.handle_page(context, request, &page);
+                requests::handle_page(application, context, request, &page);
                 true
             }),
             Effect::Migrated { is_done, .. } => self.application.handle_migrated(is_done),
             Effect::Listed { listing } => {
-                if let Some((id, listing)) = self.application.handle_listed(listing) {
+                if let Some((id, listing)) = requests::handle_listed(&mut self.application, listing)
+                {
                     self.with_connection(id, now_ms, |application, context| {
-                        application.gather(context, &listing);
+                        requests::gather(application, context, &listing);
                         true
                     });
                 }

@@ -1,12 +1,17 @@
 //! Hosts and origins: requests that a browser or a proxy brings, though they are not meant for this server.
 
-use super::Application;
+use crate::application::Application;
 use crate::config::{Hosts, Origins};
+use crate::connection::event::ExtraHeaders;
 use crate::console;
 use crate::http::refusal::Refusal;
 use crate::http::request::{Head, Method, Version};
 use crate::protocol::{is_loopback_host, is_loopback_origin};
 use crate::route::Route;
+
+/// Headers of answers that pages of other origins may read.
+const EXPOSED_HEADERS: &str = "Umbel-Position, Umbel-Recovered, Umbel-Topic, Retry-After, WWW-Authenticate, \
+                               Idempotency-Replayed";
 
 /// Answer to what does not come from this machine, as far as can be told, where everything is open to it.
 const PROXIED: &str = "this came through a proxy, and Umbel is open to this machine only: say who may publish and subscribe \
@@ -43,49 +48,51 @@ fn is_probe(head: &Head<'_>) -> bool {
     matches!(head.target, "/health" | "/ready")
 }
 
-impl Application {
-    /// Whether the page that the request comes from may connect; true if it comes from none.
-    pub(super) fn may_connect(&self, head: &Head<'_>) -> bool {
-        let origin = head.known.origin;
-        if !origin.is_there() {
-            return true;
-        }
-        let allowed = |origin: &str| match &*self.shared.origins {
-            Origins::Any => true,
-            Origins::Loopback => is_loopback_origin(origin),
-            Origins::List(list) => list.matches(origin),
-        };
-        !origin.is_repeated() && origin.text().is_some_and(allowed)
+/// Whether the page that the request comes from may connect; true if it comes from none.
+pub(super) fn may_connect(application: &Application, head: &Head<'_>) -> bool {
+    let origin = head.known.origin;
+    if !origin.is_there() {
+        return true;
     }
+    let allowed = |origin: &str| match &*application.shared.origins {
+        Origins::Any => true,
+        Origins::Loopback => is_loopback_origin(origin),
+        Origins::List(list) => list.matches(origin),
+    };
+    !origin.is_repeated() && origin.text().is_some_and(allowed)
+}
 
-    /// Checks the page that the request comes from, if it comes from one.
-    pub(super) fn check_origin(&self, head: &Head<'_>) -> Result<(), Refusal> {
-        match self.may_connect(head) {
-            true => Ok(()),
-            false => Err(Refusal::forbidden(
-                "this origin may not connect; the server's --origin says which may",
-            )),
-        }
+/// Checks the page that the request comes from, if it comes from one.
+pub(super) fn check_origin(application: &Application, head: &Head<'_>) -> Result<(), Refusal> {
+    match may_connect(application, head) {
+        true => Ok(()),
+        false => Err(Refusal::forbidden(
+            "this origin may not connect; the server's --origin says which may",
+        )),
     }
+}
 
-    /// Checks that no page of another site asks for what is not for everybody, unless its origin may connect.
-    ///
-    /// A picture or a form asks without an origin to judge by. Browsers say from where; where they do not, nothing is
-    /// known. What opens in a tab of its own shows its answer to the person alone, so a link to the console works.
-    pub(super) fn check_site(&self, head: &Head<'_>, route: &Route<'_>) -> Result<(), Refusal> {
-        let is_cross_site = head.known.sec_fetch_site.bytes() == Some(b"cross-site");
-        if !is_cross_site || is_public(route) {
-            return Ok(());
-        }
-        let is_link = head.known.sec_fetch_dest.bytes() == Some(b"document");
-        if head.known.origin.is_there() || (is_link && matches!(route, Route::Asset(_))) {
-            return self.check_origin(head);
-        }
-        Err(Refusal::forbidden(
-            "a page of another site asks for this and does not say which; pages that --origin lists get it by fetch, \
-             EventSource or WebSocket",
-        ))
+/// Checks that no page of another site asks for what is not for everybody, unless its origin may connect.
+///
+/// A picture or a form asks without an origin to judge by. Browsers say from where; where they do not, nothing is
+/// known. What opens in a tab of its own shows its answer to the person alone, so a link to the console works.
+pub(super) fn check_site(
+    application: &Application,
+    head: &Head<'_>,
+    route: &Route<'_>,
+) -> Result<(), Refusal> {
+    let is_cross_site = head.known.sec_fetch_site.bytes() == Some(b"cross-site");
+    if !is_cross_site || is_public(route) {
+        return Ok(());
     }
+    let is_link = head.known.sec_fetch_dest.bytes() == Some(b"document");
+    if head.known.origin.is_there() || (is_link && matches!(route, Route::Asset(_))) {
+        return check_origin(application, head);
+    }
+    Err(Refusal::forbidden(
+        "a page of another site asks for this and does not say which; pages that --origin lists get it by fetch, \
+         EventSource or WebSocket",
+    ))
 }
 
 /// Whether everybody gets it, whatever page asks.
@@ -96,5 +103,23 @@ fn is_public(route: &Route<'_>) -> bool {
             console::asset(path).is_some_and(|asset| asset.is_public)
         }
         _ => false,
+    }
+}
+
+/// Lets a page read the answer, if it may connect.
+pub(super) fn allow_reading(
+    application: &Application,
+    head: &Head<'_>,
+    headers: &mut ExtraHeaders,
+) {
+    if let Some(origin) = head
+        .known
+        .origin
+        .text()
+        .filter(|_| may_connect(application, head))
+    {
+        headers.push(("Access-Control-Allow-Origin", origin.to_owned()));
+        headers.push(("Vary", "Origin".to_owned()));
+        headers.push(("Access-Control-Expose-Headers", EXPOSED_HEADERS.to_owned()));
     }
 }

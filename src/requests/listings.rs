@@ -4,10 +4,12 @@
 //! its work however many topics there are. Topics keep their places, and the cursor is a place: whatever comes and goes
 //! meanwhile, a topic that is there all the time is listed once.
 
-use super::publishes::hub_is_full;
-use super::{Application, CommandContext, ConnectionContext};
 use std::sync::Arc;
 
+use super::handle_event;
+use super::hosts::check_origin;
+use crate::application::publishes::hub_is_full;
+use crate::application::{Application, CommandContext, ConnectionContext};
 use crate::auth::access::Action;
 use crate::auth::caller::Caller;
 use crate::connection::{Answer, Awaited, Gathering, Page, Reply};
@@ -71,147 +73,151 @@ enum Step {
     More(Cursor),
 }
 
-impl Application {
-    /// Begins a page.
-    pub(super) fn list_topics(
-        &mut self,
-        current: &CommandContext<'_>,
-        head: &Head<'_>,
-        caller: &Caller<'_>,
-    ) -> Result<Answer, Refusal> {
-        self.check_origin(head)?;
-        self.authorize(caller, Action::Observe)?;
-        let query = query_of(head.target);
-        let topics_max = self.shared.settings.limits.topics_listed_max;
-        let topics_max = u32::try_from(topics_max).unwrap_or(u32::MAX);
-        let limit = match query.get("limit")? {
-            None => LIMIT_DEFAULT.min(topics_max),
-            Some(text) => parse_limit(&text, topics_max)?,
-        };
-        let shards = self.shared.shards.shard_count();
-        let cursor = match query.get("cursor")? {
-            None => Cursor::default(),
-            Some(text) => Cursor::parse(&text)
-                .filter(|cursor| cursor.shard < shards)
-                .ok_or_else(|| {
-                    Refusal::bad_request(
-                        "the cursor is none: it is what \"next\" of an answer says",
-                    )
-                })?,
-        };
-        let page = Page {
-            shard: cursor.shard,
-            topics_left: limit,
-            steps_left: shards + STEPS_SPARE,
-        };
-        let gathering = Gathering {
-            body: b"{\"topics\":[".to_vec(),
-            page: Some(page),
-        };
-        self.ask_for_topics(current.id, cursor.scope(limit))?;
-        Ok(Answer::Await(Awaited::Topics(gathering)))
-    }
-
-    /// Asks about one topic.
-    pub(super) fn show_topic(
-        &mut self,
-        current: &CommandContext<'_>,
-        head: &Head<'_>,
-        caller: &Caller<'_>,
-        topic: Topic,
-    ) -> Result<Answer, Refusal> {
-        self.check_origin(head)?;
-        self.authorize(caller, Action::Observe)?;
-        self.ask_for_topics(current.id, Scope::Topic(topic))?;
-        Ok(Answer::Await(Awaited::Topics(Gathering {
-            body: Vec::new(),
-            page: None,
-        })))
-    }
-
-    fn ask_for_topics(&self, id: ConnectionId, scope: Scope) -> Result<(), Refusal> {
-        let command = Command::List {
-            scope,
-            reactor: self.reactor,
-            connection: id.to_bits(),
-        };
-        self.submit(command).map_err(|_| hub_is_full())
-    }
+/// Begins a page.
+pub(super) fn list_topics(
+    application: &mut Application,
+    current: &CommandContext<'_>,
+    head: &Head<'_>,
+    caller: &Caller<'_>,
+) -> Result<Answer, Refusal> {
+    check_origin(application, head)?;
+    application.authorize(caller, Action::Observe)?;
+    let query = query_of(head.target);
+    let topics_max = application.shared.settings.limits.topics_listed_max;
+    let topics_max = u32::try_from(topics_max).unwrap_or(u32::MAX);
+    let limit = match query.get("limit")? {
+        None => LIMIT_DEFAULT.min(topics_max),
+        Some(text) => parse_limit(&text, topics_max)?,
+    };
+    let shards = application.shared.shards.shard_count();
+    let cursor = match query.get("cursor")? {
+        None => Cursor::default(),
+        Some(text) => Cursor::parse(&text)
+            .filter(|cursor| cursor.shard < shards)
+            .ok_or_else(|| {
+                Refusal::bad_request("the cursor is none: it is what \"next\" of an answer says")
+            })?,
+    };
+    let page = Page {
+        shard: cursor.shard,
+        topics_left: limit,
+        steps_left: shards + STEPS_SPARE,
+    };
+    let gathering = Gathering {
+        body: b"{\"topics\":[".to_vec(),
+        page: Some(page),
+    };
+    ask_for_topics(application, current.id, cursor.scope(limit))?;
+    Ok(Answer::Await(Awaited::Topics(gathering)))
 }
 
-impl Application {
-    /// Adds this reactor's counts to a listing. It is handed on unless it has those of all. Gives one that is whole,
-    /// and the connection that asked.
-    pub fn handle_listed(
-        &mut self,
-        mut listing: Box<Listing>,
-    ) -> Option<(ConnectionId, Box<Listing>)> {
-        let topics = &self.topics;
-        let is_whole = listing.add(|topic| topics.subscriber_count(topic));
-        let id = ConnectionId::from_bits(listing.asker().0, listing.connection);
-        if is_whole {
-            return Some((id, listing));
-        }
-        if let Err(command) = self.submit(Command::PassOn { listing }) {
-            self.defer(id, command);
-        }
-        None
-    }
+/// Asks about one topic.
+pub(super) fn show_topic(
+    application: &mut Application,
+    current: &CommandContext<'_>,
+    head: &Head<'_>,
+    caller: &Caller<'_>,
+    topic: Topic,
+) -> Result<Answer, Refusal> {
+    check_origin(application, head)?;
+    application.authorize(caller, Action::Observe)?;
+    ask_for_topics(application, current.id, Scope::Topic(topic))?;
+    Ok(Answer::Await(Awaited::Topics(Gathering {
+        body: Vec::new(),
+        page: None,
+    })))
+}
 
-    /// Adds a whole listing to its connection's answer, which it may end.
-    pub fn gather(&mut self, context: &mut ConnectionContext<'_>, listing: &Listing) {
-        let shards = self.shared.shards.shard_count();
-        // A page that the peer is slow to take has to fit into its outbox.
-        let bytes_max = self.shared.settings.limits.outbox_bytes_max / 2;
-        // One that waited for too long has been closed, so this is the request that was asked for.
-        let Some(gathering) = context.connection.gathering() else {
-            return;
-        };
-        let Some(page) = &mut gathering.page else {
-            return self.end_gathering(context, show(listing));
-        };
-        let end = match take_in(page, &mut gathering.body, listing, shards, bytes_max) {
-            Step::End(next) => Some(next),
-            Step::More(next) if page.steps_left == 0 => Some(Some(next)),
-            Step::More(next) => {
-                page.steps_left -= 1;
-                page.shard = next.shard;
-                let scope = next.scope(page.topics_left);
-                // A full hub ends the page early.
-                let asked = self.ask_for_topics(context.id, scope);
-                asked.is_err().then_some(Some(next))
-            }
-        };
-        let Some(next) = end else { return };
-        let mut body = std::mem::take(&mut gathering.body);
-        body.push(b']');
-        if let Some(next) = next {
-            body.extend_from_slice(format!(",\"next\":\"{}\"", next.encode()).as_bytes());
-        }
-        body.push(b'}');
-        self.end_gathering(context, respond(body));
-    }
+fn ask_for_topics(
+    application: &Application,
+    id: ConnectionId,
+    scope: Scope,
+) -> Result<(), Refusal> {
+    let command = Command::List {
+        scope,
+        reactor: application.reactor,
+        connection: id.to_bits(),
+    };
+    application.submit(command).map_err(|_| hub_is_full())
+}
 
-    fn end_gathering(&mut self, context: &mut ConnectionContext<'_>, answer: Answer) {
-        let settings = Arc::clone(&self.shared.settings);
-        let mut current = CommandContext {
-            id: context.id,
-            peer_address: &|| Ok(None),
-            identity: context.identity,
-            listener: context.listener,
-            subscribed: context.subscribed,
-            deflate: None,
-            may_keep_context: false,
-        };
-        let now_ms = context.now_ms;
-        context.connection.end_gathering(
-            &settings,
-            now_ms,
-            answer,
-            context.out,
-            &mut |event, out| self.handle_event(&mut current, event, out),
-        );
+/// Adds this reactor's counts to a listing. It is handed on unless it has those of all. Gives one that is whole,
+/// and the connection that asked.
+pub fn handle_listed(
+    application: &mut Application,
+    mut listing: Box<Listing>,
+) -> Option<(ConnectionId, Box<Listing>)> {
+    let topics = &application.topics;
+    let is_whole = listing.add(|topic| topics.subscriber_count(topic));
+    let id = ConnectionId::from_bits(listing.asker().0, listing.connection);
+    if is_whole {
+        return Some((id, listing));
     }
+    if let Err(command) = application.submit(Command::PassOn { listing }) {
+        application.defer(id, command);
+    }
+    None
+}
+
+/// Adds a whole listing to its connection's answer, which it may end.
+pub fn gather(
+    application: &mut Application,
+    context: &mut ConnectionContext<'_>,
+    listing: &Listing,
+) {
+    let shards = application.shared.shards.shard_count();
+    // A page that the peer is slow to take has to fit into its outbox.
+    let bytes_max = application.shared.settings.limits.outbox_bytes_max / 2;
+    // One that waited for too long has been closed, so this is the request that was asked for.
+    let Some(gathering) = context.connection.gathering() else {
+        return;
+    };
+    let Some(page) = &mut gathering.page else {
+        return end_gathering(application, context, show(listing));
+    };
+    let end = match take_in(page, &mut gathering.body, listing, shards, bytes_max) {
+        Step::End(next) => Some(next),
+        Step::More(next) if page.steps_left == 0 => Some(Some(next)),
+        Step::More(next) => {
+            page.steps_left -= 1;
+            page.shard = next.shard;
+            let scope = next.scope(page.topics_left);
+            // A full hub ends the page early.
+            let asked = ask_for_topics(application, context.id, scope);
+            asked.is_err().then_some(Some(next))
+        }
+    };
+    let Some(next) = end else { return };
+    let mut body = std::mem::take(&mut gathering.body);
+    body.push(b']');
+    if let Some(next) = next {
+        body.extend_from_slice(format!(",\"next\":\"{}\"", next.encode()).as_bytes());
+    }
+    body.push(b'}');
+    end_gathering(application, context, respond(body));
+}
+
+fn end_gathering(
+    application: &mut Application,
+    context: &mut ConnectionContext<'_>,
+    answer: Answer,
+) {
+    let settings = Arc::clone(&application.shared.settings);
+    let mut current = CommandContext {
+        id: context.id,
+        peer_address: &|| Ok(None),
+        identity: context.identity,
+        listener: context.listener,
+        subscribed: context.subscribed,
+        deflate: None,
+        may_keep_context: false,
+    };
+    let now_ms = context.now_ms;
+    context
+        .connection
+        .end_gathering(&settings, now_ms, answer, context.out, &mut |event, out| {
+            handle_event(application, &mut current, event, out)
+        });
 }
 
 /// Adds what a listing brought to a page.

@@ -9,7 +9,8 @@
 
 use std::ops::Range;
 
-use super::Application;
+use super::hosts::{allow_reading, check_origin};
+use crate::application::Application;
 use crate::connection::event::ExtraHeaders;
 use crate::connection::{Answer, Endpoint, RefusedHandshake, RefusedStream, Upgrade, scatter};
 use crate::dialect::Encoding;
@@ -39,71 +40,81 @@ pub fn over_cap() -> Refusal {
     Refusal::unavailable("as many connections as connections_max allows are open")
 }
 
-impl Application {
-    /// Refuses a request: by a status, or where that cannot be seen, by a Close.
-    pub(super) fn refuse(&self, id: ConnectionId, head: &Head<'_>, refusal: Refusal) -> Answer {
-        if let Some((encoding, retry_ms)) = self.refusable_stream(id, head, &refusal) {
-            return Answer::RefuseStream(Box::new(RefusedStream {
-                encoding,
-                retry_ms,
-                refusal,
-            }));
-        }
-        match self.refuse_handshake(head, &refusal) {
-            Some(refused) => Answer::RefuseHandshake(Box::new(refused)),
-            None => Answer::Refuse(refusal),
-        }
+/// Refuses a request: by a status, or where that cannot be seen, by a Close.
+pub(super) fn refuse(
+    application: &Application,
+    id: ConnectionId,
+    head: &Head<'_>,
+    refusal: Refusal,
+) -> Answer {
+    if let Some((encoding, retry_ms)) = refusable_stream(application, id, head, &refusal) {
+        return Answer::RefuseStream(Box::new(RefusedStream {
+            encoding,
+            retry_ms,
+            refusal,
+        }));
     }
+    match refuse_handshake(application, head, &refusal) {
+        Some(refused) => Answer::RefuseHandshake(Box::new(refused)),
+        None => Answer::Refuse(refusal),
+    }
+}
 
-    /// Refuses whatever is asked for on a connection that is too many.
-    pub(super) fn refuse_over_cap(
-        &self,
-        id: ConnectionId,
-        head: &Head<'_>,
-        headers: &mut ExtraHeaders,
-    ) -> Answer {
-        self.allow_reading(head, headers);
-        self.refuse(id, head, over_cap().closing())
-    }
+/// Refuses whatever is asked for on a connection that is too many.
+pub(super) fn refuse_over_cap(
+    application: &Application,
+    id: ConnectionId,
+    head: &Head<'_>,
+    headers: &mut ExtraHeaders,
+) -> Answer {
+    allow_reading(application, head, headers);
+    refuse(application, id, head, over_cap().closing())
+}
 
-    /// The stream that a page asks for, if this refusal is for now.
-    fn refusable_stream(
-        &self,
-        id: ConnectionId,
-        head: &Head<'_>,
-        refusal: &Refusal,
-    ) -> Option<(Encoding, u32)> {
-        if !refusal.is_for_now() || head.method != Method::Get || self.check_origin(head).is_err() {
-            return None;
-        }
-        match Route::parse(head.target, &self.shared.settings.dialects) {
-            Ok(Route::TopicStream(encoding, _)) => Some((encoding, retry_ms(id, head)?)),
-            _ => None,
-        }
+/// The stream that a page asks for, if this refusal is for now.
+fn refusable_stream(
+    application: &Application,
+    id: ConnectionId,
+    head: &Head<'_>,
+    refusal: &Refusal,
+) -> Option<(Encoding, u32)> {
+    if !refusal.is_for_now()
+        || head.method != Method::Get
+        || check_origin(application, head).is_err()
+    {
+        return None;
     }
+    match Route::parse(head.target, &application.shared.settings.dialects) {
+        Ok(Route::TopicStream(encoding, _)) => Some((encoding, retry_ms(id, head)?)),
+        _ => None,
+    }
+}
 
-    /// The completed handshake of a script. A page that may not connect learns nothing.
-    fn refuse_handshake(&self, head: &Head<'_>, refusal: &Refusal) -> Option<RefusedHandshake> {
-        if !is_upgrade(head) || !is_of_script(head) || self.check_origin(head).is_err() {
-            return None;
-        }
-        let upgrade = parse_upgrade(head).ok()?;
-        let dialects = &self.shared.settings.dialects;
-        let (subprotocol, code) = dialects.refusal_code(upgrade.offers(), refusal.status)?;
-        let upgrade = Upgrade {
-            accept: upgrade.accept,
-            subprotocol: Some(subprotocol.into()),
-            endpoint: Endpoint::Topic {
-                may_publish: false,
-                echo: true,
-            },
-            deflate: None,
-            greeting: None,
-        };
-        Some(RefusedHandshake {
-            upgrade,
-            code,
-            refusal: refusal.clone(),
-        })
+/// The completed handshake of a script. A page that may not connect learns nothing.
+fn refuse_handshake(
+    application: &Application,
+    head: &Head<'_>,
+    refusal: &Refusal,
+) -> Option<RefusedHandshake> {
+    if !is_upgrade(head) || !is_of_script(head) || check_origin(application, head).is_err() {
+        return None;
     }
+    let upgrade = parse_upgrade(head).ok()?;
+    let dialects = &application.shared.settings.dialects;
+    let (subprotocol, code) = dialects.refusal_code(upgrade.offers(), refusal.status)?;
+    let upgrade = Upgrade {
+        accept: upgrade.accept,
+        subprotocol: Some(subprotocol.into()),
+        endpoint: Endpoint::Topic {
+            may_publish: false,
+            echo: true,
+        },
+        deflate: None,
+        greeting: None,
+    };
+    Some(RefusedHandshake {
+        upgrade,
+        code,
+        refusal: refusal.clone(),
+    })
 }

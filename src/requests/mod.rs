@@ -1,0 +1,107 @@
+//! Events of connections: HTTP requests, what each wants and whether it may, and messages, which go on to `application`.
+//!
+//! [`handle_event`] is the one place where events become actions. A request that waits for the hub is answered here too, for
+//! what the peer sent behind it is read then.
+
+mod answer;
+mod endpoints;
+mod history;
+mod hosts;
+mod listings;
+mod publishes;
+pub mod refusals;
+mod resources;
+mod subscriptions;
+
+use answer::handle_request;
+use endpoints::{call, handle_opened, handle_route_body};
+use publishes::{handle_publish_body, handle_publish_lines};
+use refusals::refuse_over_cap;
+
+use crate::application::{Application, CommandContext};
+use crate::connection::{Answer, Endpoint, Event, Purpose};
+use crate::http::escape::escape;
+use crate::http::refusal::Refusal;
+use crate::http::request::PROXY_HEADER;
+
+pub use history::handle_page;
+pub use listings::{gather, handle_listed};
+pub use publishes::handle_not_placed;
+
+/// The one place where events become actions.
+pub fn handle_event(
+    application: &mut Application,
+    current: &mut CommandContext<'_>,
+    event: Event<'_>,
+    out: &mut Vec<u8>,
+) -> Answer {
+    match event {
+        Event::Request(head, headers) => handle_request(application, current, head, headers),
+        Event::OverCap(head, headers) => refuse_over_cap(application, current.id, head, headers),
+        Event::Body(
+            Purpose::Publish {
+                topic,
+                kind,
+                options,
+                wants_receipt,
+                idempotency_key,
+            },
+            body,
+        ) => {
+            let once = idempotency_key.as_deref();
+            handle_publish_body(
+                application,
+                current,
+                topic,
+                kind,
+                (options, wants_receipt, once),
+                body,
+            )
+        }
+        Event::Body(Purpose::PublishLines { idempotency_key }, body) => {
+            handle_publish_lines(application, current, idempotency_key.as_deref(), body)
+        }
+        Event::Body(Purpose::Route(request), body) => {
+            handle_route_body(application, current, &request, body)
+        }
+        Event::Opened(number, head) => handle_opened(application, current, number, head, out),
+        Event::Message(Endpoint::Topic { may_publish, echo }, message) => {
+            application.metrics.messages_received.add(1);
+            application.handle_publication(current, (may_publish, echo), message)
+        }
+        Event::Message(Endpoint::Commands(encoding), message) => {
+            application.metrics.messages_received.add(1);
+            application.handle_commands(current, encoding, (message, 0), out)
+        }
+        Event::Rest(Endpoint::Commands(encoding), message, place) => {
+            application.handle_commands(current, encoding, (message, place), out)
+        }
+        // Of messages of other endpoints nothing is kept.
+        Event::Rest(..) => Answer::Proceed,
+        Event::Message(Endpoint::Handler(number), message) => {
+            application.metrics.messages_received.add(1);
+            call(application, current, number, out, |handler, peer| {
+                handler.message(peer, message);
+            })
+        }
+        Event::Refused(refusal) => {
+            count_refusal(application, current, refusal);
+            Answer::Proceed
+        }
+    }
+}
+
+fn count_refusal(application: &mut Application, current: &CommandContext<'_>, refusal: &Refusal) {
+    if let Some(index) = Refusal::LABELS
+        .iter()
+        .position(|label| *label == refusal.label)
+    {
+        application.metrics.refused[index].add(1);
+    }
+    if refusal.reason == PROXY_HEADER && !std::mem::replace(&mut application.is_proxy_logged, true)
+    {
+        log::warn!(connection:% = current.id; "a connection began with a PROXY header: {}", refusal.reason);
+    }
+    let (id, status, reason) = (current.id, refusal.status, refusal.label);
+    log::debug!(connection:% = id, status, reason; "refused: {}", escape(&*refusal.reason));
+}
