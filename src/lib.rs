@@ -162,6 +162,7 @@ mod hub;
 mod inside;
 mod metrics;
 mod net;
+mod presence;
 mod protocol;
 mod reactor;
 mod requests;

@@ -28,7 +28,7 @@ const FLOORS: &[&[&str]] = &[
     &["error", "dialect", "worker"],
     &["compression"],
     &["auth", "connection"],
-    &["handler", "metrics", "route"],
+    &["handler", "metrics", "presence", "route"],
     &["inside"],
     &["fanout", "shared"],
     &["endpoint"],
@@ -55,6 +55,7 @@ const PURE: &[&str] = &[
     "auth",
     "connection",
     "route",
+    "presence",
     "fanout",
 ];
 

@@ -4,7 +4,6 @@ pub mod batch;
 pub mod compression;
 pub mod members;
 pub mod patterns;
-pub mod presence;
 pub mod slow_consumer;
 pub mod subscribed;
 pub mod subscribers;

@@ -10,13 +10,13 @@ use crate::connection::outbox::{OutboxFull, SEGMENTS_PER_WRITE};
 use crate::connection::{CloseReason, Segment, Settings};
 use crate::dialect::Form;
 use crate::fanout::batch::{Batch, batches};
-use crate::fanout::presence::Changes;
 use crate::fanout::slow_consumer::{self, Waiting};
 use crate::fanout::tally::Tally;
 use crate::hub::Publication;
 use crate::metrics::ReactorMetrics;
 use crate::net::byte_stream::ByteStream;
 use crate::net::ring::{Ring, SENDS_MAX};
+use crate::presence::Changes;
 use crate::protocol::{Opcode, encode_frame};
 use crate::topic::SlowConsumer;
 
