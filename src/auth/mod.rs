@@ -14,6 +14,7 @@ pub mod access;
 pub mod caller;
 pub mod embedder;
 pub mod identity;
+pub mod jwt;
 pub mod rights;
 pub mod table;
 pub mod tokens;

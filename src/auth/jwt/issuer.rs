@@ -1,0 +1,174 @@
+//! Issuers of tokens, and the order in which a token is judged.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::algorithm::Algorithm;
+use super::claims::Claims;
+use super::compact::Compact;
+use super::error::JwtError;
+use super::keys::KeySet;
+use super::remote::RemoteKeys;
+use super::rules::Rules;
+
+/// One `[[jwt]]`.
+#[derive(Debug)]
+pub struct Issuer {
+    /// Name in logs, metrics and grants.
+    pub name: Box<str>,
+    /// Algorithms that its tokens may have.
+    pub algorithms: Vec<Algorithm>,
+    /// Keys that verify its tokens. They are never those of another issuer.
+    pub keys: Keys,
+    /// Rules for its tokens.
+    pub rules: Rules,
+}
+
+/// Keys of an issuer.
+#[derive(Clone, Debug)]
+pub enum Keys {
+    /// Those of the configuration.
+    Configured(Arc<KeySet>),
+    /// Those that are fetched.
+    Remote(Arc<RemoteKeys>),
+}
+
+/// All issuers that tokens are taken from.
+#[derive(Debug, Default)]
+pub struct Issuers {
+    all: Vec<Issuer>,
+    by_name: HashMap<Box<str>, usize>,
+    /// The one without an `issuer`, which gets what is no other's.
+    other: Option<usize>,
+    token_bytes_max: usize,
+}
+
+/// A token that is taken.
+#[derive(Clone, Debug)]
+pub struct Verified {
+    /// Number of its issuer.
+    pub issuer: usize,
+    /// Generation of the keys that verified it.
+    pub generation: u64,
+    /// What it says.
+    pub claims: Arc<Claims>,
+}
+
+/// A token that is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Number of the issuer that it names. It may be forged.
+    pub issuer: Option<usize>,
+    /// Reason.
+    pub error: JwtError,
+}
+
+impl Issuers {
+    /// These issuers, of which at most one has no `issuer`, and no two have the same.
+    #[must_use]
+    pub fn new(all: Vec<Issuer>) -> Issuers {
+        let named = all.iter().enumerate();
+        let named = named.filter_map(|(at, it)| Some((it.rules.issuer.clone()?, at)));
+        Issuers {
+            by_name: named.collect(),
+            other: all.iter().position(|it| it.rules.issuer.is_none()),
+            token_bytes_max: all
+                .iter()
+                .map(|it| it.rules.token_bytes_max)
+                .max()
+                .unwrap_or(0),
+            all,
+        }
+    }
+
+    /// An issuer by its number.
+    #[must_use]
+    pub fn get(&self, issuer: usize) -> Option<&Issuer> {
+        self.all.get(issuer)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Issuer> {
+        self.all.iter()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Judges a token at a time in milliseconds since 1970.
+    ///
+    /// The order is that of cost, and nothing of the payload but `iss` is looked at before the signature is verified.
+    ///
+    /// # Errors
+    /// It is refused, or cannot be decided yet.
+    pub fn verify(&self, token: &[u8], now_ms: u64) -> Result<Verified, Refused> {
+        let unknown = |error| Refused {
+            issuer: None,
+            error,
+        };
+        let compact = Compact::read(token, self.token_bytes_max).map_err(unknown)?;
+        let named = compact.issuer.as_deref();
+        let named = named.and_then(|name| self.by_name.get(name).copied());
+        let number = named.or(self.other);
+        let number = number.ok_or_else(|| unknown(JwtError::UnknownIssuer))?;
+        let issuer = &self.all[number];
+        let judged = issuer.judge(token.len(), &compact, now_ms);
+        let (generation, claims) = judged.map_err(|error| Refused {
+            issuer: Some(number),
+            error,
+        })?;
+        Ok(Verified {
+            issuer: number,
+            generation,
+            claims: Arc::new(claims),
+        })
+    }
+}
+
+impl Issuer {
+    fn judge(
+        &self,
+        bytes: usize,
+        token: &Compact<'_>,
+        now_ms: u64,
+    ) -> Result<(u64, Claims), JwtError> {
+        if bytes > self.rules.token_bytes_max {
+            return Err(JwtError::Length);
+        }
+        let header = &token.header;
+        let algorithm = header.algorithm.ok_or(JwtError::UnknownAlgorithm)?;
+        if !self.algorithms.contains(&algorithm) {
+            return Err(JwtError::Algorithm(algorithm));
+        }
+        if let Some(wanted) = &self.rules.token_type
+            && !header.is_type(wanted)
+        {
+            return Err(JwtError::Type);
+        }
+        let set = self.keys.set().ok_or(JwtError::KeysUnavailable)?;
+        let verified = set.verify(header, (token.signed, &token.signature), now_ms);
+        verified.map_err(|error| match &self.keys {
+            Keys::Remote(_) if RemoteKeys::may_come(&set, header, &error) => {
+                JwtError::KeyNotKnownYet
+            }
+            _ => error,
+        })?;
+        let claims = Claims::read(&token.payload, &self.rules)?;
+        claims.check_time(&self.rules, now_ms)?;
+        Ok((set.generation(), claims))
+    }
+}
+
+impl Keys {
+    /// The keys that there are now.
+    #[must_use]
+    pub fn set(&self) -> Option<Arc<KeySet>> {
+        match self {
+            Keys::Configured(set) => Some(Arc::clone(set)),
+            Keys::Remote(keys) => keys.set(),
+        }
+    }
+}

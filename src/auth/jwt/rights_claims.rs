@@ -1,0 +1,266 @@
+//! Claims of the server's own: rights, roles, and what else a token may say of a connection.
+
+use std::fmt;
+
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use super::json::{Name, object, present};
+use super::numeric_date::NumericDate;
+use crate::topic::Pattern;
+
+/// Patterns in all lists of a token together.
+pub const PATTERNS_MAX: usize = 256;
+
+/// Bytes of all patterns of a token together.
+pub const PATTERN_BYTES_TOTAL_MAX: usize = 16 << 10;
+
+/// Roles of a token, and topics that it joins: so many of each.
+pub const NAMES_MAX: usize = 64;
+
+/// Bytes of the name of a role.
+const ROLE_BYTES_MAX: usize = 128;
+
+/// Bytes of the name of a topic, its templates not filled in.
+const JOIN_BYTES_MAX: usize = 255;
+
+/// Version of these claims.
+const VERSION: u64 = 1;
+
+/// Rights as a token lists them. A pattern may hold templates.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RightsClaims {
+    /// What is allowed.
+    pub allow: RightLists,
+    /// What is denied, whatever is allowed.
+    pub deny: RightLists,
+}
+
+/// A list of patterns for each action.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RightLists {
+    /// Topics to subscribe.
+    pub subscribe: Vec<Pattern>,
+    /// Topics to publish to.
+    pub publish: Vec<Pattern>,
+    /// Topics whose members may be seen. None: those that are subscribed.
+    pub presence: Option<Vec<Pattern>>,
+    /// Topics whose history may be read. None: those that are subscribed.
+    pub history: Option<Vec<Pattern>>,
+    /// Topics that may be steered by the control API.
+    pub manage: Vec<Pattern>,
+    /// Whether figures and console may be seen.
+    pub observe: bool,
+}
+
+impl RightLists {
+    fn patterns(&self) -> impl Iterator<Item = &Pattern> {
+        let [presence, history] = [&self.presence, &self.history].map(|it| it.as_deref());
+        let lists = [
+            &self.subscribe,
+            &self.publish,
+            presence.unwrap_or_default(),
+            history.unwrap_or_default(),
+            &self.manage,
+        ];
+        lists.into_iter().flatten()
+    }
+}
+
+impl RightsClaims {
+    /// All patterns of it.
+    fn patterns(&self) -> impl Iterator<Item = &Pattern> {
+        self.allow.patterns().chain(self.deny.patterns())
+    }
+
+    /// Bytes that it keeps, about.
+    pub(super) fn bytes(&self) -> usize {
+        self.patterns().map(|it| it.as_str().len() + 40).sum()
+    }
+}
+
+/// All that may stand there. Any other member refuses the token, for it might have been meant to deny something.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Members {
+    #[serde(default, deserialize_with = "present")]
+    v: Option<u64>,
+    #[serde(default, deserialize_with = "patterns")]
+    subscribe: Vec<Pattern>,
+    #[serde(default, deserialize_with = "patterns")]
+    publish: Vec<Pattern>,
+    #[serde(default, deserialize_with = "some_patterns")]
+    presence: Option<Vec<Pattern>>,
+    #[serde(default, deserialize_with = "some_patterns")]
+    history: Option<Vec<Pattern>>,
+    #[serde(default, deserialize_with = "patterns")]
+    manage: Vec<Pattern>,
+    #[serde(default)]
+    observe: bool,
+    #[serde(default, deserialize_with = "object")]
+    deny: Option<Denied>,
+    #[serde(default, deserialize_with = "names")]
+    roles: Vec<Box<str>>,
+    #[serde(default, deserialize_with = "names")]
+    join: Vec<Box<str>>,
+    info: Option<Box<RawValue>>,
+    meta: Option<Box<RawValue>>,
+    #[serde(default, deserialize_with = "object")]
+    limits: Option<LimitClaims>,
+    #[serde(default, deserialize_with = "present")]
+    connection_expires_at: Option<NumericDate>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Denied {
+    #[serde(default, deserialize_with = "patterns")]
+    subscribe: Vec<Pattern>,
+    #[serde(default, deserialize_with = "patterns")]
+    publish: Vec<Pattern>,
+    #[serde(default, deserialize_with = "some_patterns")]
+    presence: Option<Vec<Pattern>>,
+    #[serde(default, deserialize_with = "some_patterns")]
+    history: Option<Vec<Pattern>>,
+    #[serde(default, deserialize_with = "patterns")]
+    manage: Vec<Pattern>,
+}
+
+/// Limits that a token may lower. A field is here once the server enforces it; any other refuses the token.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LimitClaims {}
+
+/// The server's own claims, read but not weighed.
+#[derive(Debug)]
+pub(super) struct UmbelClaims {
+    version: u64,
+    pub(super) rights: RightsClaims,
+    pub(super) roles: Vec<Box<str>>,
+    pub(super) join: Vec<Box<str>>,
+    pub(super) info: Option<Box<RawValue>>,
+    pub(super) meta: Option<Box<RawValue>>,
+    pub(super) connection_expires_at: Option<NumericDate>,
+}
+
+impl<'de> Deserialize<'de> for UmbelClaims {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<UmbelClaims, D::Error> {
+        let members = Members::deserialize(deserializer)?;
+        let deny = members.deny.unwrap_or_default();
+        // An object without members is all that can be read, so that nothing is left to obey.
+        let _: Option<LimitClaims> = members.limits;
+        Ok(UmbelClaims {
+            version: members.v.unwrap_or(VERSION),
+            rights: RightsClaims {
+                allow: RightLists {
+                    subscribe: members.subscribe,
+                    publish: members.publish,
+                    presence: members.presence,
+                    history: members.history,
+                    manage: members.manage,
+                    observe: members.observe,
+                },
+                deny: RightLists {
+                    subscribe: deny.subscribe,
+                    publish: deny.publish,
+                    presence: deny.presence,
+                    history: deny.history,
+                    manage: deny.manage,
+                    observe: false,
+                },
+            },
+            roles: members.roles,
+            join: members.join,
+            info: members.info,
+            meta: members.meta,
+            connection_expires_at: members.connection_expires_at,
+        })
+    }
+}
+
+impl UmbelClaims {
+    /// Whether all of it can stand.
+    pub(super) fn check(&self, may_manage: bool) -> Result<(), String> {
+        if self.version != VERSION {
+            return Err(format!("v is {}, and only 1 is known", self.version));
+        }
+        let allow = &self.rights.allow;
+        if !may_manage && (allow.observe || !allow.manage.is_empty()) {
+            return Err("manage and observe are taken only with may_manage = true".to_owned());
+        }
+        let count = self.rights.patterns().count();
+        if count > PATTERNS_MAX {
+            return Err(format!("{count} patterns are over {PATTERNS_MAX}"));
+        }
+        let bytes: usize = self.rights.patterns().map(|it| it.as_str().len()).sum();
+        if bytes > PATTERN_BYTES_TOTAL_MAX {
+            return Err(format!("{bytes} bytes of patterns are over 16 KiB"));
+        }
+        check_names("roles", &self.roles, ROLE_BYTES_MAX)?;
+        check_names("join", &self.join, JOIN_BYTES_MAX)?;
+        match self.join.iter().any(|topic| topic.contains('*')) {
+            true => Err("join lists topics, not patterns".to_owned()),
+            false => Ok(()),
+        }
+    }
+}
+
+fn check_names(list: &str, names: &[Box<str>], bytes_max: usize) -> Result<(), String> {
+    let is_good = |name: &str| {
+        (1..=bytes_max).contains(&name.len()) && !name.chars().any(|letter| letter.is_control())
+    };
+    match names.iter().all(|name| is_good(name)) {
+        true => Ok(()),
+        false => Err(format!(
+            "{list} has one of 0 bytes, of over {bytes_max}, or with a control character"
+        )),
+    }
+}
+
+fn patterns<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Pattern>, D::Error> {
+    let parse = |text: &str| Pattern::parse(text).map_err(|problem| problem.to_string());
+    deserializer.deserialize_seq(ListVisitor {
+        count_max: PATTERNS_MAX,
+        read: parse,
+    })
+}
+
+fn some_patterns<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Vec<Pattern>>, D::Error> {
+    patterns(deserializer).map(Some)
+}
+
+fn names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Box<str>>, D::Error> {
+    deserializer.deserialize_seq(ListVisitor {
+        count_max: NAMES_MAX,
+        read: |text: &str| Ok(text.into()),
+    })
+}
+
+/// Reads a list of strings, of which there may be so many.
+struct ListVisitor<T> {
+    count_max: usize,
+    read: fn(&str) -> Result<T, String>,
+}
+
+impl<'de, T> Visitor<'de> for ListVisitor<T> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of strings")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<T>, A::Error> {
+        let mut list = Vec::new();
+        while let Some(Name(text)) = seq.next_element::<Name<'de>>()? {
+            if list.len() == self.count_max {
+                let problem = format_args!("a list has over {} entries", self.count_max);
+                return Err(A::Error::custom(problem));
+            }
+            list.push((self.read)(&text).map_err(A::Error::custom)?);
+        }
+        Ok(list)
+    }
+}
