@@ -25,7 +25,7 @@ pub const INFO_BYTES_MAX: usize = 1024;
 /// Bytes of the `meta` that only the server sees.
 pub const META_BYTES_MAX: usize = 4096;
 
-/// What a token says, its signature verified. Times are in seconds since 1970.
+/// Claims of a token whose signature is verified. Times are in seconds since 1970.
 #[derive(Debug, Default)]
 pub struct Claims {
     /// `sub`: 1 to 255 bytes without control characters.
@@ -47,9 +47,9 @@ pub struct Claims {
     pub roles: Vec<Box<str>>,
     /// Topics to subscribe the connection to, templates among them.
     pub join: Vec<Box<str>>,
-    /// What presence shows of the subject.
+    /// JSON that presence shows of the subject.
     pub info: Option<Box<RawValue>>,
-    /// What only the server sees of it.
+    /// JSON that only the server sees of it.
     pub meta: Option<Box<RawValue>>,
     /// Claims that the grants ask for, by name.
     pub kept: Vec<(Box<str>, Box<RawValue>)>,
@@ -65,7 +65,7 @@ pub enum ConnectionEnd {
 }
 
 impl Claims {
-    /// Reads the payload of a token whose signature is verified, and asks all but the time.
+    /// Reads a verified payload, and asks all but the time.
     ///
     /// # Errors
     /// It is not what it has to be by RFC 7519 or by `rules`.

@@ -25,7 +25,7 @@ pub struct Compact<'a> {
     pub header: Header,
     /// `iss` of the payload. Unverified: it only chooses who verifies.
     pub issuer: Option<Box<str>>,
-    /// What the signature is of: header and payload with the dot between them, as they were sent.
+    /// Text that is signed: header and payload with the dot between them, as they were sent.
     pub signed: &'a [u8],
     /// Payload, decoded.
     pub payload: String,

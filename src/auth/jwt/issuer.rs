@@ -50,7 +50,7 @@ pub struct Verified {
     pub issuer: usize,
     /// Generation of the keys that verified it.
     pub generation: u64,
-    /// What it says.
+    /// Its claims.
     pub claims: Arc<Claims>,
 }
 
@@ -64,7 +64,7 @@ pub struct Refused {
 }
 
 impl Issuers {
-    /// These issuers, of which at most one has no `issuer`, and no two have the same.
+    /// These issuers. At most one has no `issuer`, and no two have the same.
     #[must_use]
     pub fn new(all: Vec<Issuer>) -> Issuers {
         let named = all.iter().enumerate();

@@ -47,7 +47,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
     }
 }
 
-/// A value that is handed on as it is, without blanks between its parts. None: it is null.
+/// A value to hand on, without blanks between its parts. None: it is null.
 ///
 /// # Errors
 /// It is too long or too deep, or has a member twice.

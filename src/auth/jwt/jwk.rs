@@ -11,7 +11,7 @@ use super::keys::{KEYS_MAX, Key, PublicParts};
 /// Bytes of a set of keys.
 pub const KEY_SET_BYTES_MAX: usize = 1 << 20;
 
-/// Keys of a set that can be used, and what is to be said of the others.
+/// Keys of a set that fit, and what is wrong with others.
 #[derive(Default)]
 pub struct ReadKeys {
     /// Keys that fit.

@@ -72,7 +72,7 @@ impl Key {
         }
     }
 
-    /// The same key until a time in milliseconds since 1970.
+    /// Ends the key at a time in milliseconds since 1970.
     #[must_use]
     pub fn until_ms(mut self, until_ms: Option<u64>) -> Key {
         self.until_ms = until_ms;

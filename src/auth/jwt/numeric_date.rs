@@ -20,7 +20,7 @@ impl NumericDate {
         self.seconds
     }
 
-    /// The second that it lies in, or the next if it does not begin one.
+    /// The second that it lies in, or the next behind a fraction.
     #[must_use]
     pub fn ceil(self) -> u64 {
         self.seconds + u64::from(self.has_fraction)

@@ -31,9 +31,9 @@ const VERSION: u64 = 1;
 /// Rights as a token lists them. A pattern may hold templates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RightsClaims {
-    /// What is allowed.
+    /// Topics that are allowed.
     pub allow: RightLists,
-    /// What is denied, whatever is allowed.
+    /// Topics that are denied, whatever is allowed.
     pub deny: RightLists,
 }
 
