@@ -170,6 +170,7 @@ mod route;
 mod server;
 mod shared;
 mod shrink;
+mod signature;
 mod sync;
 mod topic;
 mod units;
@@ -188,7 +189,7 @@ pub mod internals {
     }
 
     rooms! {
-        application auth compression connection console dialect fanout http hub metrics net protocol reactor requests route shared topic units
+        application auth compression connection console dialect fanout http hub metrics net protocol reactor requests route shared signature topic units
         worker
     }
 }

@@ -8,13 +8,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde_json::Value;
-use umbel::internals::auth::jwt::algorithm::{Algorithm, Family};
+use umbel::Action;
+use umbel::internals::auth::identity::Nobody;
 use umbel::internals::auth::jwt::error::JwtError;
 use umbel::internals::auth::jwt::issuer::{Issuer, Issuers, Keys};
-use umbel::internals::auth::jwt::jwk::read_key_set;
-use umbel::internals::auth::jwt::keys::{Key, KeySet};
 use umbel::internals::auth::jwt::remote::RemoteKeys;
 use umbel::internals::auth::jwt::rules::{RequiredClaim, Rules};
+use umbel::internals::auth::rights::{Decision, Part, decide};
+use umbel::internals::signature::algorithm::{Algorithm, Family};
+use umbel::internals::signature::jwk::read_key_set;
+use umbel::internals::signature::keys::{Key, KeySet};
 
 /// The clock of these tests: 15 January 2027, 08:00:00 UTC.
 const NOW_MS: u64 = 1_800_000_000_000;
@@ -222,9 +225,16 @@ fn good_token_says_who_and_what() {
             assert_eq!(claims.subject.as_deref(), Some("42"));
             assert_eq!(claims.issued_at, Some(1_800_000_000));
             assert_eq!(claims.expires_at, Some(1_800_003_600));
-            let subscribe = &claims.rights.allow.subscribe;
-            assert_eq!(subscribe.len(), 1);
-            assert_eq!(subscribe[0].as_str(), "news/**");
+            let rights = Part {
+                owner: (),
+                rights: &claims.rights,
+            };
+            let decided = decide(
+                &std::iter::once(rights),
+                Action::Subscribe("news/x"),
+                &Nobody,
+            );
+            assert_eq!(decided, Decision::Allowed((), "news/**"));
         }
     }
 }

@@ -10,23 +10,13 @@ use super::compact::read_object;
 use super::error::JwtError;
 use super::json::{Name, handed_on, object};
 use super::numeric_date::NumericDate;
-use super::rights_claims::{RightsClaims, UmbelClaims};
+use super::rights_claims::UmbelClaims;
 use super::rules::{RequiredClaim, Rules};
-
-/// Bytes of a subject.
-pub const SUBJECT_BYTES_MAX: usize = 255;
-
-/// Bytes of a `jti`.
-pub const TOKEN_ID_BYTES_MAX: usize = 255;
-
-/// Bytes of the `info` that presence shows.
-pub const INFO_BYTES_MAX: usize = 1024;
-
-/// Bytes of the `meta` that only the server sees.
-pub const META_BYTES_MAX: usize = 4096;
+use crate::auth::identity::{Claim, INFO_BYTES_MAX, META_BYTES_MAX, is_subject};
+use crate::auth::rights::Rights;
 
 /// Claims of a token whose signature is verified. Times are in seconds since 1970.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Claims {
     /// `sub`: 1 to 255 bytes without control characters.
     pub subject: Option<Box<str>>,
@@ -41,8 +31,8 @@ pub struct Claims {
     issued: Option<u64>,
     /// End of the connection, where that is not `exp`.
     pub connection_end: Option<ConnectionEnd>,
-    /// Rights.
-    pub rights: RightsClaims,
+    /// Rights that it brings, without those of grants.
+    pub rights: Rights,
     /// Names of roles, for grants.
     pub roles: Vec<Box<str>>,
     /// Topics to subscribe the connection to, templates among them.
@@ -52,7 +42,7 @@ pub struct Claims {
     /// JSON that only the server sees of it.
     pub meta: Option<Box<RawValue>>,
     /// Claims that the grants ask for, by name.
-    pub kept: Vec<(Box<str>, Box<RawValue>)>,
+    pub kept: Vec<(Box<str>, Claim)>,
 }
 
 /// End of a connection that outlives its token.
@@ -106,13 +96,12 @@ impl Claims {
         let kept = self
             .kept
             .iter()
-            .map(|(name, raw)| name.len() + raw.get().len() + 32);
+            .map(|(name, claim)| name.len() + claim_bytes(claim) + 32);
         size_of::<Claims>()
             + texts.map(|text| text.len()).sum::<usize>()
             + raws.map(|raw| raw.get().len()).sum::<usize>()
             + lists.map(|text| text.len() + 16).sum::<usize>()
             + kept.sum::<usize>()
-            + self.rights.bytes()
     }
 }
 
@@ -163,8 +152,14 @@ impl Found {
                 return Err(JwtError::Missing(required.name()));
             }
         }
-        check_text("sub", self.subject.as_deref(), SUBJECT_BYTES_MAX)?;
-        check_text("jti", self.token_id.as_deref(), TOKEN_ID_BYTES_MAX)?;
+        for (claim, text) in [("sub", &self.subject), ("jti", &self.token_id)] {
+            if !text.as_deref().is_none_or(is_subject) {
+                return Err(refused(
+                    claim,
+                    "must have 1 to 255 bytes, and no control character",
+                ));
+            }
+        }
         let [issued_at, expires_at] =
             [self.issued_at, self.expires_at].map(|it| it.map(NumericDate::floor));
         if rules.life_max_ms > 0 {
@@ -175,6 +170,8 @@ impl Found {
                 return Err(JwtError::Life);
             }
         }
+        let kept = self.kept.into_iter();
+        let kept = kept.filter_map(|(name, raw)| Some((name, claim_of(&raw)?)));
         let mut claims = Claims {
             subject: self.subject,
             token_id: self.token_id,
@@ -182,12 +179,16 @@ impl Found {
             expires_at,
             not_before: self.not_before.map(NumericDate::ceil),
             issued: self.issued_at.map(NumericDate::ceil),
-            kept: self.kept,
-            ..Claims::default()
+            connection_end: None,
+            rights: Rights::none(),
+            roles: Vec::new(),
+            join: Vec::new(),
+            info: None,
+            meta: None,
+            kept: kept.collect(),
         };
-        match self.umbel {
-            Some(umbel) => claims.take(umbel, rules)?,
-            None => claims.rights = RightsClaims::default(),
+        if let Some(umbel) = self.umbel {
+            claims.take(umbel, rules)?;
         }
         Ok(claims)
     }
@@ -195,9 +196,8 @@ impl Found {
 
 impl Claims {
     fn take(&mut self, umbel: UmbelClaims, rules: &Rules) -> Result<(), JwtError> {
-        umbel
-            .check(rules.may_manage)
-            .map_err(|it| claims_error(&it))?;
+        let rights = umbel.rights(rules.may_manage);
+        self.rights = rights.map_err(|problem| claims_error(&problem))?;
         let handed = |name, raw: &Option<Box<RawValue>>, bytes_max| match raw {
             Some(raw) => handed_on(raw, bytes_max).map_err(|problem| refused(name, problem)),
             None => Ok(None),
@@ -215,21 +215,29 @@ impl Claims {
         };
         self.roles = umbel.roles;
         self.join = umbel.join;
-        self.rights = umbel.rights;
         Ok(())
     }
 }
 
-/// Whether a name is one of 1 to so many bytes, and no control character is in it.
-fn check_text(claim: &str, text: Option<&str>, bytes_max: usize) -> Result<(), JwtError> {
-    match text {
-        Some(text) if !(1..=bytes_max).contains(&text.len()) => {
-            Err(refused(claim, "has 0 bytes, or over 255"))
+/// Bytes of a claim's text.
+fn claim_bytes(claim: &Claim) -> usize {
+    match claim {
+        Claim::Text(text) => text.len(),
+        Claim::List(texts) => texts.iter().map(|text| text.len() + 16).sum(),
+    }
+}
+
+/// A claim as grants compare it. None: it is neither a string, a number nor a list of strings.
+fn claim_of(raw: &RawValue) -> Option<Claim> {
+    let text = raw.get();
+    match text.as_bytes().first()? {
+        b'"' => serde_json::from_str(text).ok().map(Claim::Text),
+        b'[' => {
+            let texts: Option<Vec<Box<str>>> = serde_json::from_str(text).ok();
+            texts.map(|texts| Claim::List(texts.into()))
         }
-        Some(text) if text.chars().any(char::is_control) => {
-            Err(refused(claim, "holds a control character"))
-        }
-        _ => Ok(()),
+        b'-' | b'0'..=b'9' => Some(Claim::Text(text.into())),
+        _ => None,
     }
 }
 

@@ -8,15 +8,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserializer as _;
 use serde::de::{Error, IgnoredAny, MapAccess, Visitor};
 
-use super::algorithm::Algorithm;
 use super::error::JwtError;
 use super::json::Name;
+use crate::signature::KID_BYTES_MAX;
+use crate::signature::algorithm::Algorithm;
 
 /// Bytes of a header, decoded.
 pub const HEADER_BYTES_MAX: usize = 1024;
-
-/// Bytes of a `kid`.
-pub const KID_BYTES_MAX: usize = 256;
 
 /// A token whose signature nobody has looked at.
 #[derive(Debug)]

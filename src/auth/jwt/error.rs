@@ -1,8 +1,7 @@
 //! Reasons to refuse a token.
 
+use crate::signature::algorithm::Algorithm;
 use std::fmt;
-
-use super::algorithm::Algorithm;
 
 /// Reason that a token is refused: the precise one, for log and metric. The peer is told [`description`](Self::description).
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::algorithm::Algorithm;
 use super::claims::Claims;
 use super::compact::Compact;
 use super::error::JwtError;
-use super::keys::KeySet;
 use super::remote::RemoteKeys;
 use super::rules::Rules;
+use crate::signature::algorithm::Algorithm;
+use crate::signature::keys::{KeyError, KeySet};
 
 /// One `[[jwt]]`.
 #[derive(Debug)]
@@ -149,12 +149,20 @@ impl Issuer {
             return Err(JwtError::Type);
         }
         let set = self.keys.set().ok_or(JwtError::KeysUnavailable)?;
-        let verified = set.verify(header, (token.signed, &token.signature), now_ms);
-        verified.map_err(|error| match &self.keys {
-            Keys::Remote(_) if RemoteKeys::may_come(&set, header, &error) => {
+        let signed = (token.signed, &token.signature[..]);
+        let kid = header.kid.as_deref();
+        let verified = set.verify(algorithm, kid, signed, now_ms);
+        verified.map_err(|error| match error {
+            // A set that comes may have what this one lacks.
+            KeyError::Unknown
+                if matches!(self.keys, Keys::Remote(_))
+                    && kid.is_some_and(|kid| !set.has_kid(kid)) =>
+            {
                 JwtError::KeyNotKnownYet
             }
-            _ => error,
+            KeyError::Unknown => JwtError::UnknownKey,
+            KeyError::Ambiguous => JwtError::AmbiguousKey,
+            KeyError::Signature => JwtError::Signature,
         })?;
         let claims = Claims::read(&token.payload, &self.rules)?;
         claims.check_time(&self.rules, now_ms)?;

@@ -3,17 +3,12 @@
 //! A token is judged in this order: length, dots, header, issuer by the unverified `iss`, algorithm, key, signature, and
 //! only then its claims. Reading needs no cryptography; verifying is behind the feature `jwt`.
 
-pub mod algorithm;
 pub mod claims;
 pub mod compact;
 pub mod error;
 #[cfg(feature = "jwt")]
 pub mod issuer;
 mod json;
-#[cfg(feature = "jwt")]
-pub mod jwk;
-#[cfg(feature = "jwt")]
-pub mod keys;
 pub mod numeric_date;
 #[cfg(feature = "jwt")]
 pub mod remote;

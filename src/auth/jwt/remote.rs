@@ -2,14 +2,12 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::compact::Header;
-use super::error::JwtError;
-use super::keys::KeySet;
+use crate::signature::keys::KeySet;
 
 /// Keys of an issuer that come from outside, at any time.
 ///
 /// The fetcher [puts](RemoteKeys::put) each set that it gets, and [takes the keys away](RemoteKeys::expire) once they are
-/// too old. It fetches again when told that a `kid` is [not known yet](JwtError::KeyNotKnownYet), and decides by
+/// too old. It fetches again when told that a `kid` is [not known yet](super::error::JwtError::KeyNotKnownYet), and decides by
 /// [`fetched`](RemoteKeys::fetched) for how long.
 #[derive(Debug, Default)]
 pub struct RemoteKeys {
@@ -49,11 +47,5 @@ impl RemoteKeys {
     pub fn fetched(&self) -> u64 {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         state.fetched
-    }
-
-    /// Whether a newer set may have what this one lacks: no key has the token's `kid`.
-    pub(super) fn may_come(set: &KeySet, header: &Header, error: &JwtError) -> bool {
-        let is_unknown = header.kid.as_deref().is_some_and(|kid| !set.has_kid(kid));
-        *error == JwtError::UnknownKey && is_unknown
     }
 }

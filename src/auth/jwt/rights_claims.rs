@@ -8,13 +8,7 @@ use serde_json::value::RawValue;
 
 use super::json::{Name, object, present};
 use super::numeric_date::NumericDate;
-use crate::topic::Pattern;
-
-/// Patterns in all lists of a token together.
-pub const PATTERNS_MAX: usize = 256;
-
-/// Bytes of all patterns of a token together.
-pub const PATTERN_BYTES_TOTAL_MAX: usize = 16 << 10;
+use crate::auth::rights::{DenyLists, RIGHTS_PATTERNS_MAX, Rights, RightsLists};
 
 /// Roles of a token, and topics that it joins: so many of each.
 pub const NAMES_MAX: usize = 64;
@@ -28,58 +22,6 @@ const JOIN_BYTES_MAX: usize = 255;
 /// Version of these claims.
 const VERSION: u64 = 1;
 
-/// Rights as a token lists them. A pattern may hold templates.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RightsClaims {
-    /// Topics that are allowed.
-    pub allow: RightLists,
-    /// Topics that are denied, whatever is allowed.
-    pub deny: RightLists,
-}
-
-/// A list of patterns for each action.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RightLists {
-    /// Topics to subscribe.
-    pub subscribe: Vec<Pattern>,
-    /// Topics to publish to.
-    pub publish: Vec<Pattern>,
-    /// Topics whose members may be seen. None: those that are subscribed.
-    pub presence: Option<Vec<Pattern>>,
-    /// Topics whose history may be read. None: those that are subscribed.
-    pub history: Option<Vec<Pattern>>,
-    /// Topics that may be steered by the control API.
-    pub manage: Vec<Pattern>,
-    /// Whether figures and console may be seen.
-    pub observe: bool,
-}
-
-impl RightLists {
-    fn patterns(&self) -> impl Iterator<Item = &Pattern> {
-        let [presence, history] = [&self.presence, &self.history].map(|it| it.as_deref());
-        let lists = [
-            &self.subscribe,
-            &self.publish,
-            presence.unwrap_or_default(),
-            history.unwrap_or_default(),
-            &self.manage,
-        ];
-        lists.into_iter().flatten()
-    }
-}
-
-impl RightsClaims {
-    /// All patterns of it.
-    fn patterns(&self) -> impl Iterator<Item = &Pattern> {
-        self.allow.patterns().chain(self.deny.patterns())
-    }
-
-    /// Bytes that it keeps, about.
-    pub(super) fn bytes(&self) -> usize {
-        self.patterns().map(|it| it.as_str().len() + 40).sum()
-    }
-}
-
 /// All that may stand there. Any other member refuses the token, for it might have been meant to deny something.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -87,15 +29,15 @@ struct Members {
     #[serde(default, deserialize_with = "present")]
     v: Option<u64>,
     #[serde(default, deserialize_with = "patterns")]
-    subscribe: Vec<Pattern>,
+    subscribe: Vec<String>,
     #[serde(default, deserialize_with = "patterns")]
-    publish: Vec<Pattern>,
+    publish: Vec<String>,
     #[serde(default, deserialize_with = "some_patterns")]
-    presence: Option<Vec<Pattern>>,
+    presence: Option<Vec<String>>,
     #[serde(default, deserialize_with = "some_patterns")]
-    history: Option<Vec<Pattern>>,
+    history: Option<Vec<String>>,
     #[serde(default, deserialize_with = "patterns")]
-    manage: Vec<Pattern>,
+    manage: Vec<String>,
     #[serde(default)]
     observe: bool,
     #[serde(default, deserialize_with = "object")]
@@ -116,15 +58,15 @@ struct Members {
 #[serde(deny_unknown_fields)]
 struct Denied {
     #[serde(default, deserialize_with = "patterns")]
-    subscribe: Vec<Pattern>,
+    subscribe: Vec<String>,
     #[serde(default, deserialize_with = "patterns")]
-    publish: Vec<Pattern>,
-    #[serde(default, deserialize_with = "some_patterns")]
-    presence: Option<Vec<Pattern>>,
-    #[serde(default, deserialize_with = "some_patterns")]
-    history: Option<Vec<Pattern>>,
+    publish: Vec<String>,
     #[serde(default, deserialize_with = "patterns")]
-    manage: Vec<Pattern>,
+    presence: Vec<String>,
+    #[serde(default, deserialize_with = "patterns")]
+    history: Vec<String>,
+    #[serde(default, deserialize_with = "patterns")]
+    manage: Vec<String>,
 }
 
 /// Limits that a token may lower. A field is here once the server enforces it; any other refuses the token.
@@ -136,7 +78,7 @@ struct LimitClaims {}
 #[derive(Debug)]
 pub(super) struct UmbelClaims {
     version: u64,
-    pub(super) rights: RightsClaims,
+    lists: RightsLists,
     pub(super) roles: Vec<Box<str>>,
     pub(super) join: Vec<Box<str>>,
     pub(super) info: Option<Box<RawValue>>,
@@ -152,22 +94,19 @@ impl<'de> Deserialize<'de> for UmbelClaims {
         let _: Option<LimitClaims> = members.limits;
         Ok(UmbelClaims {
             version: members.v.unwrap_or(VERSION),
-            rights: RightsClaims {
-                allow: RightLists {
-                    subscribe: members.subscribe,
-                    publish: members.publish,
-                    presence: members.presence,
-                    history: members.history,
-                    manage: members.manage,
-                    observe: members.observe,
-                },
-                deny: RightLists {
+            lists: RightsLists {
+                subscribe: members.subscribe,
+                publish: members.publish,
+                presence: members.presence,
+                history: members.history,
+                manage: members.manage,
+                observe: members.observe,
+                deny: DenyLists {
                     subscribe: deny.subscribe,
                     publish: deny.publish,
                     presence: deny.presence,
                     history: deny.history,
                     manage: deny.manage,
-                    observe: false,
                 },
             },
             roles: members.roles,
@@ -180,29 +119,24 @@ impl<'de> Deserialize<'de> for UmbelClaims {
 }
 
 impl UmbelClaims {
-    /// Whether all of it can stand.
-    pub(super) fn check(&self, may_manage: bool) -> Result<(), String> {
+    /// Rights that it brings.
+    ///
+    /// # Errors
+    /// A part of it cannot stand.
+    pub(super) fn rights(&self, may_manage: bool) -> Result<Rights, String> {
         if self.version != VERSION {
             return Err(format!("v is {}, and only 1 is known", self.version));
         }
-        let allow = &self.rights.allow;
-        if !may_manage && (allow.observe || !allow.manage.is_empty()) {
+        let lists = &self.lists;
+        if !may_manage && (lists.observe || !lists.manage.is_empty()) {
             return Err("manage and observe are taken only with may_manage = true".to_owned());
-        }
-        let count = self.rights.patterns().count();
-        if count > PATTERNS_MAX {
-            return Err(format!("{count} patterns are over {PATTERNS_MAX}"));
-        }
-        let bytes: usize = self.rights.patterns().map(|it| it.as_str().len()).sum();
-        if bytes > PATTERN_BYTES_TOTAL_MAX {
-            return Err(format!("{bytes} bytes of patterns are over 16 KiB"));
         }
         check_names("roles", &self.roles, ROLE_BYTES_MAX)?;
         check_names("join", &self.join, JOIN_BYTES_MAX)?;
-        match self.join.iter().any(|topic| topic.contains('*')) {
-            true => Err("join lists topics, not patterns".to_owned()),
-            false => Ok(()),
+        if self.join.iter().any(|topic| topic.contains('*')) {
+            return Err("join lists topics, not patterns".to_owned());
         }
+        Rights::from_lists(lists).map_err(|problem| problem.to_string())
     }
 }
 
@@ -218,31 +152,30 @@ fn check_names(list: &str, names: &[Box<str>], bytes_max: usize) -> Result<(), S
     }
 }
 
-fn patterns<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Pattern>, D::Error> {
-    let parse = |text: &str| Pattern::parse(text).map_err(|problem| problem.to_string());
+fn patterns<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     deserializer.deserialize_seq(ListVisitor {
-        count_max: PATTERNS_MAX,
-        read: parse,
+        count_max: RIGHTS_PATTERNS_MAX,
+        read: |text: &str| text.to_owned(),
     })
 }
 
 fn some_patterns<'de, D: Deserializer<'de>>(
     deserializer: D,
-) -> Result<Option<Vec<Pattern>>, D::Error> {
+) -> Result<Option<Vec<String>>, D::Error> {
     patterns(deserializer).map(Some)
 }
 
 fn names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Box<str>>, D::Error> {
     deserializer.deserialize_seq(ListVisitor {
         count_max: NAMES_MAX,
-        read: |text: &str| Ok(text.into()),
+        read: |text: &str| text.into(),
     })
 }
 
 /// Reads a list of strings, of which there may be so many.
 struct ListVisitor<T> {
     count_max: usize,
-    read: fn(&str) -> Result<T, String>,
+    read: fn(&str) -> T,
 }
 
 impl<'de, T> Visitor<'de> for ListVisitor<T> {
@@ -259,7 +192,7 @@ impl<'de, T> Visitor<'de> for ListVisitor<T> {
                 let problem = format_args!("a list has over {} entries", self.count_max);
                 return Err(A::Error::custom(problem));
             }
-            list.push((self.read)(&text).map_err(A::Error::custom)?);
+            list.push((self.read)(&text));
         }
         Ok(list)
     }

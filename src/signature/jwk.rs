@@ -4,8 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
+use super::KID_BYTES_MAX;
 use super::algorithm::{Algorithm, Family};
-use super::compact::KID_BYTES_MAX;
 use super::keys::{KEYS_MAX, Key, PublicParts};
 
 /// Bytes of a set of keys.

@@ -13,8 +13,6 @@ use aws_lc_rs::signature::{
 use rustls_pki_types::pem::{PemObject, SectionKind};
 
 use super::algorithm::{Algorithm, Family};
-use super::compact::Header;
-use super::error::JwtError;
 
 /// Keys of one set.
 pub const KEYS_MAX: usize = 100;
@@ -237,6 +235,17 @@ fn key_words(family: Family) -> &'static str {
     }
 }
 
+/// Reason that no key of a set verifies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyError {
+    /// None has this name and algorithm.
+    Unknown,
+    /// There is no name, and several fit.
+    Ambiguous,
+    /// The signature is wrong.
+    Signature,
+}
+
 /// Keys of one issuer, as they were at one time.
 pub struct KeySet {
     generation: u64,
@@ -280,13 +289,13 @@ impl KeySet {
     /// No key fits, several do, or the signature is wrong.
     pub fn verify(
         &self,
-        header: &Header,
+        algorithm: Algorithm,
+        kid: Option<&str>,
         (signed, signature): (&[u8], &[u8]),
         now_ms: u64,
-    ) -> Result<(), JwtError> {
-        let algorithm = header.algorithm.ok_or(JwtError::UnknownAlgorithm)?;
+    ) -> Result<(), KeyError> {
         let are_named = self.keys.iter().any(|key| key.kid.is_some());
-        let is_meant = |key: &&Key| match &header.kid {
+        let is_meant = |key: &&Key| match kid {
             Some(kid) if are_named => key.kid() == Some(kid),
             _ => true,
         };
@@ -296,12 +305,12 @@ impl KeySet {
             .take(2)
             .collect();
         match fitting[..] {
-            [] => Err(JwtError::UnknownKey),
-            [_, _] if are_named && header.kid.is_none() => Err(JwtError::AmbiguousKey),
+            [] => Err(KeyError::Unknown),
+            [_, _] if are_named && kid.is_none() => Err(KeyError::Ambiguous),
             // Two are a secret and the one before it, or keys of one name.
             _ => match fitting.iter().any(|it| it.verifies(signed, signature)) {
                 true => Ok(()),
-                false => Err(JwtError::Signature),
+                false => Err(KeyError::Signature),
             },
         }
     }
