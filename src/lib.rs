@@ -142,6 +142,7 @@ pub mod access {
     //! Rights: those of the configuration, or the embedding program's own [`Authorizer`].
     pub use crate::auth::access::{AccessRequest, Action, Authorizer, Denied};
 }
+mod api;
 mod application;
 mod auth;
 mod caught;

@@ -230,6 +230,25 @@ impl Metrics {
             .sum()
     }
 
+    /// Connections of every kind on one reactor.
+    pub fn connection_count_of(&self, reactor: usize) -> u64 {
+        let counts = self.reactors[reactor].connections.iter();
+        counts.map(Cell::get).sum()
+    }
+
+    /// Connections by dialect, and those without one as `http`, `endpoint` and `closing`.
+    pub fn connections_by_dialect(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let others = [
+            ("http", label_index(Label::Http)),
+            ("endpoint", label_index(Label::Handler)),
+            ("closing", label_index(Label::Closing)),
+        ];
+        let dialects = self.dialects.iter().enumerate();
+        let dialects = dialects.map(|(at, name)| (*name, OTHER_KINDS + at));
+        let all = others.into_iter().chain(dialects);
+        all.map(|(name, index)| (name, self.sum(|reactor| &reactor.connections[index])))
+    }
+
     /// The text of a scrape in the Prometheus format, version 0.0.4.
     ///
     /// It is OpenMetrics, but for the names of counters in the lines that describe them: there the older format wants

@@ -32,6 +32,7 @@ const FLOORS: &[&[&str]] = &[
     &["inside"],
     &["fanout", "shared"],
     &["endpoint"],
+    &["api"],
     &["application"],
     &["requests"],
     &["net"],

@@ -50,6 +50,8 @@ pub(super) struct CommandTurn<'t> {
     out: &'t mut Vec<u8>,
     /// Instruction to the connection about the message.
     pub answer: Answer,
+    /// Whoever manages the server brings the commands, and no right is asked for.
+    is_managed: bool,
 }
 
 impl CommandTurn<'_> {
@@ -120,6 +122,7 @@ impl Application {
             message: Vec::new(),
             out,
             answer: Answer::Proceed,
+            is_managed: false,
         };
         let limits = CommandLimits::of(&self.shared.settings.limits);
         let dialect = dialects.get(encoding);
@@ -143,11 +146,13 @@ impl Application {
         }
     }
 
-    /// Carries out a command that others bring for a connection. Its peer gets the reply.
+    /// Carries out a command that others bring for a connection. Its peer gets the reply. `is_managed`: no right is asked
+    /// for.
     pub fn carry_out(
         &mut self,
         context: &mut ConnectionContext<'_>,
         command: dialect::Command<'_>,
+        is_managed: bool,
     ) -> Fate {
         let Some(encoding) = context.connection.command_encoding() else {
             return Fate::Gone;
@@ -172,6 +177,7 @@ impl Application {
             } else {
                 Answer::Proceed
             },
+            is_managed,
         };
         self.handle_command(&mut turn, Ok(command));
         turn.finish_message();
@@ -561,6 +567,9 @@ impl Application {
         id: Option<u32>,
         action: Action<'_>,
     ) -> Result<(), CommandError> {
+        if turn.is_managed {
+            return Ok(());
+        }
         let caller = self.identities.get(turn.identity);
         let outcome = self.shared.authority.authorize(caller, action);
         outcome.map_err(|denied| turn.denied(id, denied))

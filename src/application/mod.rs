@@ -4,6 +4,7 @@ pub mod commands;
 mod endpoints;
 pub mod history;
 mod joins;
+mod managed;
 pub mod once;
 pub mod publishes;
 pub mod receipts;

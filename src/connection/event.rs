@@ -60,19 +60,23 @@ pub enum Purpose {
     },
     /// For a route of the embedding program's.
     Route(Box<RouteRequest>),
+    /// For an operation of the control API, by its number. What is refused is refused in JSON.
+    Call(Box<RouteRequest>),
 }
 
 impl Purpose {
     /// Heap bytes that it holds and that others than publishes have not.
     pub(super) fn bytes(&self) -> usize {
         match self {
-            Purpose::Route(request) => size_of::<RouteRequest>() + request.head.view().bytes(),
+            Purpose::Route(request) | Purpose::Call(request) => {
+                size_of::<RouteRequest>() + request.head.view().bytes()
+            }
             Purpose::Publish { .. } | Purpose::PublishLines { .. } => 0,
         }
     }
 }
 
-/// Request to a route of the program's, until its body is here.
+/// Request that waits for its body: to a route of the program's, or an operation of the control API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteRequest {
     /// The number of the route.
@@ -154,6 +158,17 @@ pub enum Answer {
     End(CloseReason),
     /// Start the closing handshake, as an own endpoint wants it.
     Close(CloseCode, Cow<'static, str>),
+}
+
+impl Answer {
+    /// Whether the request that it answers is one of the control API, and is not answered yet.
+    pub(super) fn is_to_call(&self) -> bool {
+        match self {
+            Answer::ReadBody(wanted) => matches!(wanted.purpose, Purpose::Call(_)),
+            Answer::Await(awaited) => matches!(awaited, Awaited::Call(_)),
+            _ => false,
+        }
+    }
 }
 
 /// A body that is wanted.
@@ -240,10 +255,15 @@ pub enum Awaited {
     One,
     /// The answers line by line; those that are there already, in their places.
     Lines(Vec<Option<Vec<u8>>>),
+    /// As lines, and the answer is one object with a list of them.
+    Results(Vec<Option<Vec<u8>>>),
     /// A page of this topic's history; the answer comes by [`end_reading`](super::Connection::end_reading).
     History(Topic),
     /// What the hub knows of topics; the answer comes by [`end_gathering`](super::Connection::end_gathering).
     Topics(Gathering),
+    /// The outcome of an operation of the control API, for so many milliseconds at most; it comes by
+    /// [`end_call`](super::Connection::end_call).
+    Call(u64),
 }
 
 /// Headers in addition to those that every answer has.

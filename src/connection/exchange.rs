@@ -3,6 +3,7 @@
 use std::mem;
 
 use super::event::{ExtraHeaders, ReadBody, Stream};
+use super::replies::{Replies, RepliesForm};
 use super::{
     Admission, Answer, Awaited, CloseReason, Connection, Context, Endpoint, Event, Gathering, Hold,
     InputContext, Phase, PublishAnswer, Purpose, Reply, Settings, Upgrade, context_bytes,
@@ -28,6 +29,8 @@ pub(super) struct Exchange {
     pub(super) is_over_cap: bool,
     pub(super) keep_alive: bool,
     pub(super) head_only: bool,
+    /// The request is one of the control API: what is refused is refused in JSON.
+    pub(super) is_call: bool,
     /// Headers of the answer to the request that is being dealt with.
     pub(super) headers: ExtraHeaders,
     answered: u64,
@@ -43,6 +46,8 @@ pub(super) enum RequestState {
     Gathering(Box<Gathering>),
     /// The hub is asked for a page of this topic's history.
     Reading(Topic),
+    /// Reactors, or the hub, are asked to carry out an operation.
+    Calling,
     /// The hub is asked where the topic stands.
     Joining(Box<Admission>),
 }
@@ -53,22 +58,6 @@ pub(super) struct Body {
     purpose: Purpose,
     /// What has arrived; empty for a body that arrives in one piece.
     gathered: Vec<u8>,
-}
-
-/// Publications whose positions are awaited.
-#[derive(Debug)]
-pub(super) struct Replies {
-    /// The answer to each line; of a single publication, one.
-    lines: Vec<Option<Vec<u8>>>,
-    missing: usize,
-    /// How many were published before.
-    replayed: usize,
-    /// How many are refused.
-    refused: usize,
-    /// Of these, how many may be taken a little later.
-    unavailable: usize,
-    /// Whether the request was one of many lines.
-    many: bool,
 }
 
 /// What the end of a request's head says about its body.
@@ -85,6 +74,7 @@ impl Exchange {
             RequestState::Awaiting(_)
                 | RequestState::Gathering(_)
                 | RequestState::Reading(_)
+                | RequestState::Calling
                 | RequestState::Joining(_)
         )
     }
@@ -98,13 +88,14 @@ impl Exchange {
             RequestState::Reading(_) | RequestState::Joining(_) => {
                 "the hub did not answer in time; try again"
             }
+            RequestState::Calling => "not every reactor answered in time; try again",
             _ => "the hub did not answer in time; whether it was published is not known",
         }
     }
 
     /// One publication alone is awaited.
     pub(super) fn awaits_one(&self) -> bool {
-        matches!(&self.state, RequestState::Awaiting(replies) if !replies.many)
+        matches!(&self.state, RequestState::Awaiting(replies) if replies.form == RepliesForm::One)
     }
 
     pub(super) fn is_in_body(&self) -> bool {
@@ -132,7 +123,10 @@ impl Exchange {
                 Admission::Upgrade(upgrade) => context_bytes(upgrade.deflate),
                 Admission::Stream(_) => 0,
             },
-            RequestState::Head | RequestState::Awaiting(_) | RequestState::Reading(_) => 0,
+            RequestState::Head
+            | RequestState::Awaiting(_)
+            | RequestState::Reading(_)
+            | RequestState::Calling => 0,
         };
         self.head.capacity() + state
     }
@@ -167,11 +161,15 @@ impl Exchange {
         let RequestState::Awaiting(replies) = mem::take(&mut self.state) else {
             return;
         };
-        let mut body = Vec::new();
-        for line in replies.lines.iter().flatten() {
-            body.extend_from_slice(line);
-            body.push(b'\n');
-        }
+        let body = match replies.form {
+            RepliesForm::Results => replies.joined(),
+            RepliesForm::One | RepliesForm::Lines => {
+                let lines = replies.lines.iter().flatten();
+                lines
+                    .flat_map(|line| line.iter().copied().chain([b'\n']))
+                    .collect()
+            }
+        };
         let refused_all = replies.refused > 0 && replies.refused == replies.lines.len();
         let mut headers = ExtraHeaders::new();
         if replies.replayed > 0 && replies.replayed + replies.refused == replies.lines.len() {
@@ -183,10 +181,9 @@ impl Exchange {
                 true => 422,
                 false => 200,
             },
-            content_type: if replies.many {
-                "application/x-ndjson"
-            } else {
-                "application/json"
+            content_type: match replies.form {
+                RepliesForm::Lines => "application/x-ndjson",
+                RepliesForm::One | RepliesForm::Results => "application/json",
             },
             headers,
             body: body.into(),
@@ -194,7 +191,7 @@ impl Exchange {
         self.encode_reply(&reply, settings, out);
     }
 
-    fn encode_reply(&mut self, reply: &Reply, settings: &Settings, out: &mut Vec<u8>) {
+    pub(super) fn encode_reply(&mut self, reply: &Reply, settings: &Settings, out: &mut Vec<u8>) {
         let (date, own) = (settings.date.get(), mem::take(&mut self.headers));
         let headers: Vec<_> = lines_of(date.as_ref(), &own)
             .chain(lines_of(None, &reply.headers))
@@ -241,6 +238,7 @@ impl Connection {
             RequestState::Awaiting(_)
             | RequestState::Gathering(_)
             | RequestState::Reading(_)
+            | RequestState::Calling
             | RequestState::Joining(_) => {
                 self.hold(Hold::Answer);
             }
@@ -316,11 +314,13 @@ impl Connection {
         let has_body = !matches!(framing.length, Ok(BodyLength::None | BodyLength::Length(0)));
         exchange.keep_alive = head.keep_alive();
         exchange.headers.clear();
+        exchange.is_call = false;
         let event = match exchange.is_over_cap {
             false => Event::Request(&head, &mut exchange.headers),
             true => Event::OverCap(&head, &mut exchange.headers),
         };
         let answer = (context.on_event)(event, context.out);
+        exchange.is_call = answer.is_to_call();
         if has_body && !matches!(answer, Answer::ReadBody(..)) {
             // A body that nobody reads must not be taken for the next request.
             exchange.keep_alive = false;
@@ -427,15 +427,17 @@ impl Connection {
             }
             Answer::Refuse(refusal) => self.refuse(context, &refusal),
             Answer::Await(awaited) => {
-                let (lines, many) = match awaited {
-                    Awaited::One => (vec![None], false),
-                    Awaited::Lines(lines) => (lines, true),
+                let (lines, form) = match awaited {
+                    Awaited::One => (vec![None], RepliesForm::One),
+                    Awaited::Lines(lines) => (lines, RepliesForm::Lines),
+                    Awaited::Results(lines) => (lines, RepliesForm::Results),
                     Awaited::History(topic) => {
                         return self.begin_reading(context.settings, context.now_ms, topic);
                     }
                     Awaited::Topics(gathering) => {
                         return self.begin_gathering(context.settings, context.now_ms, gathering);
                     }
+                    Awaited::Call(wait_ms) => return self.begin_call(context.now_ms, wait_ms),
                 };
                 let missing = lines.iter().filter(|line| line.is_none()).count();
                 let refused = lines.len() - missing;
@@ -445,7 +447,7 @@ impl Connection {
                     replayed: 0,
                     refused,
                     unavailable: 0,
-                    many,
+                    form,
                 });
                 if missing == 0 {
                     exchange.encode_replies(context.settings, context.out);

@@ -105,6 +105,33 @@ impl Connection {
         }
     }
 
+    /// Waits for the outcome of an operation, so long at most.
+    pub(super) fn begin_call(&mut self, now_ms: u64, wait_ms: u64) {
+        let Phase::Http(exchange) = &mut self.phase else {
+            return;
+        };
+        exchange.state = RequestState::Calling;
+        self.phase_deadline_ms = now_ms + wait_ms;
+        self.hold(Hold::Answer);
+    }
+
+    /// Answers the request for an operation, by [`Answer::Respond`]. Does nothing if it does not wait any more: one that
+    /// waited for too long has been closed.
+    pub fn end_call(
+        &mut self,
+        settings: &Settings,
+        now_ms: u64,
+        answer: Answer,
+        out: &mut Vec<u8>,
+        on_event: &mut OnEvent<'_>,
+    ) {
+        if let Phase::Http(exchange) = &self.phase
+            && matches!(exchange.state, RequestState::Calling)
+        {
+            self.end_waiting(settings, now_ms, answer, out, on_event);
+        }
+    }
+
     /// Refuses the one publication that the request waits for.
     ///
     /// # Errors

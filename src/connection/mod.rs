@@ -34,6 +34,7 @@ pub mod joining;
 mod liveness;
 pub mod outbox;
 mod refusing;
+mod replies;
 mod settings;
 mod unread;
 mod websocket;

@@ -5,7 +5,7 @@ use std::mem;
 use super::exchange::{Exchange, RequestState, lines_of};
 use super::{
     Admission, CloseReason, Connection, Event, Inflation, InputContext, OnEvent, Phase,
-    RefusedHandshake, RefusedStream, Settings, Stream,
+    RefusedHandshake, RefusedStream, Reply, Settings, Stream,
 };
 use crate::dialect::{Encoding, StreamEnd, StreamStart};
 use crate::http::refusal::Refusal;
@@ -21,6 +21,17 @@ impl Exchange {
     ) {
         if let Some((encoding, retry_ms)) = self.refusable_stream(refusal) {
             return self.encode_refused_stream((encoding, retry_ms, refusal), settings, out);
+        }
+        if self.is_call {
+            self.keep_alive &= !refusal.close;
+            let (headers, body) = (refusal.header_lines(), refusal.encode_json().into());
+            let reply = Reply {
+                status: refusal.status,
+                content_type: "application/json",
+                headers,
+                body,
+            };
+            return self.encode_reply(&reply, settings, out);
         }
         let (date, own) = (settings.date.get(), mem::take(&mut self.headers));
         let headers: Vec<_> = lines_of(date.as_ref(), &own).collect();

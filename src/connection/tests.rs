@@ -86,10 +86,10 @@ fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answ
         Event::Body(purpose, body) => {
             events.push(format!("body {}", String::from_utf8_lossy(body)));
             match purpose {
-                Purpose::Publish { .. } | Purpose::Route(_) => Answer::Await(Awaited::One),
                 Purpose::PublishLines { .. } => {
                     Answer::Await(Awaited::Lines(vec![None, Some(b"refused".to_vec()), None]))
                 }
+                _ => Answer::Await(Awaited::One),
             }
         }
         Event::Opened(number, _) => {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{CommandError, History, Target};
-use crate::hub::{Member, Position, PresenceChange, Publication, Report};
+use crate::hub::{Kind, Member, Position, PresenceChange, Publication, Report};
 use crate::topic::{SlowConsumer, Topic};
 
 /// The reply to a command.
@@ -60,6 +60,10 @@ pub enum Push<'a> {
     Presence(&'a PresenceChange),
     /// The right to a subscription is gone, and the subscription with it.
     Unsubscribed(&'a Target),
+    /// A subscription is ended by whoever manages the server: this one, with a code and a reason.
+    Ended(&'a Target, &'a str, Option<&'a str>),
+    /// A message for this connection alone, without a topic and a position.
+    Message(Kind, &'a [u8]),
     /// Of a topic on which so much changes that it is not told, so many are there now.
     PresenceSkipped {
         /// Which.

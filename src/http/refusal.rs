@@ -59,6 +59,60 @@ impl Refusal {
         "version_not_supported",
     ];
 
+    /// Code of it in the control API's answers.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self.status {
+            400 => "invalid_request",
+            401 => "unauthorized",
+            403 => "forbidden",
+            404 => "not_found",
+            409 | 422 => "conflict",
+            413 => "too_large",
+            429 => "rate_limited",
+            500 => "internal",
+            503 => "unavailable",
+            _ => self.label,
+        }
+    }
+
+    /// It as a JSON object, as the control API answers.
+    #[must_use]
+    pub fn encode_json(&self) -> Vec<u8> {
+        let reason = serde_json::Value::from(&*self.reason);
+        let code = self.code();
+        format!("{{\"error\":{{\"code\":\"{code}\",\"reason\":{reason}}}}}\n").into_bytes()
+    }
+
+    /// Its header lines, to be kept.
+    #[must_use]
+    pub fn header_lines(&self) -> Vec<(&'static str, String)> {
+        let lines = self.headers.iter();
+        lines
+            .map(|(name, value)| (*name, (*value).to_owned()))
+            .collect()
+    }
+
+    /// One for the count and the log alone. What was answered is not it, but has this status.
+    #[must_use]
+    pub fn of_status(status: u16, reason: impl Into<Cow<'static, str>>) -> Refusal {
+        let label = match status {
+            401 => "unauthorized",
+            403 => "forbidden",
+            404 => "not_found",
+            405 => "method_not_allowed",
+            409 => "conflict",
+            413 => "body_too_large",
+            415 => "unsupported_media_type",
+            422 => "unprocessable",
+            429 => "too_many_requests",
+            500 => "internal",
+            503 => "unavailable",
+            _ => "bad_request",
+        };
+        Refusal::new(status, label, reason.into())
+    }
+
     const fn new(status: u16, label: &'static str, reason: Cow<'static, str>) -> Refusal {
         Refusal {
             status,

@@ -54,6 +54,9 @@ pub enum Reply {
     Present(Arc<[Member]>, u32),
 }
 
+/// Callback for an answer. It runs on the thread that knows it, and must not wait.
+pub type OnReply = dyn FnOnce(Reply) + Send;
+
 /// Reason that nothing was begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
@@ -165,8 +168,29 @@ impl Inside {
         self: &Arc<Inside>,
         command: impl FnOnce(u64) -> Command,
     ) -> Result<Question, Refused> {
-        let shards = self.shards().ok_or(Refused::HubFull)?;
         let (sender, receiver) = bounded(1);
+        let on_reply = move |reply| {
+            // It fails only if nobody waits any more.
+            let _ = sender.try_send(reply);
+        };
+        let number = self.ask_for(command, Box::new(on_reply))?;
+        Ok(Question {
+            inside: Arc::clone(self),
+            number,
+            receiver,
+        })
+    }
+
+    /// Asks the hub, which calls `on_reply`. Where there is no answer, that is dropped. Gives the question's number.
+    ///
+    /// # Errors
+    /// As [`ask`](Inside::ask).
+    pub fn ask_for(
+        &self,
+        command: impl FnOnce(u64) -> Command,
+        on_reply: Box<OnReply>,
+    ) -> Result<u64, Refused> {
+        let shards = self.shards().ok_or(Refused::HubFull)?;
         let number = {
             let mut table = self.lock();
             if table.questions.len() >= QUESTIONS_MAX {
@@ -174,17 +198,20 @@ impl Inside {
             }
             table.next_question += 1;
             let number = table.next_question;
-            table.questions.insert(number, sender);
+            table.questions.insert(number, on_reply);
             number
         };
-        let question = Question {
-            inside: Arc::clone(self),
-            number,
-            receiver,
-        };
-        let submitted = shards.submit(command(number), None);
-        submitted.map_err(|_| Refused::HubFull)?;
-        Ok(question)
+        if shards.submit(command(number), None).is_err() {
+            self.forget(number);
+            return Err(Refused::HubFull);
+        }
+        Ok(number)
+    }
+
+    /// Lets go of whoever waits for an answer.
+    fn forget(&self, question: u64) {
+        let on_reply = self.lock().questions.remove(&question);
+        drop(on_reply);
     }
 
     /// The hub has ended: so do all subscriptions, and all questions are without an answer.
@@ -238,10 +265,9 @@ impl Inside {
     }
 
     fn answer(&self, question: u64, reply: Reply) {
-        let sender = self.lock().questions.remove(&question);
-        if let Some(sender) = sender {
-            // It fails only if nobody waits any more.
-            let _ = sender.try_send(reply);
+        let on_reply = self.lock().questions.remove(&question);
+        if let Some(on_reply) = on_reply {
+            on_reply(reply);
         }
     }
 
@@ -253,9 +279,13 @@ impl Inside {
         if is_done {
             return self.answer(listing.connection, Reply::Listing(listing));
         }
-        // What the hub does not take now is asked again by whoever misses the answer.
-        if let Some(shards) = self.shards() {
-            let _ = shards.submit(Command::PassOn { listing }, None);
+        let question = listing.connection;
+        let passed = self
+            .shards()
+            .map(|shards| shards.submit(Command::PassOn { listing }, None));
+        if !matches!(passed, Some(Ok(()))) {
+            // What the hub does not take now is asked again by whoever misses the answer.
+            self.forget(question);
         }
     }
 
@@ -329,7 +359,7 @@ impl Question {
 
 impl Drop for Question {
     fn drop(&mut self) {
-        self.inside.lock().questions.remove(&self.number);
+        self.inside.forget(self.number);
     }
 }
 

@@ -3,11 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crossbeam_channel::Sender;
 use slab::Slab;
 
 use super::queue::Queue;
-use super::{Refused, Reply, SUBSCRIPTIONS_MAX, local_of};
+use super::{OnReply, Refused, SUBSCRIPTIONS_MAX, local_of};
 use crate::hub::LocalTopic;
 use crate::topic::{Pattern, Topic};
 
@@ -36,7 +35,7 @@ struct Subscriber {
     is_live: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Table {
     entries: Slab<Entry>,
     places: HashMap<Name, usize>,
@@ -44,7 +43,7 @@ pub(super) struct Table {
     next_generation: u32,
     /// Topics and patterns that nobody subscribes to here. The hub has yet to be told of them.
     pub forsaken: Vec<(Name, LocalTopic)>,
-    pub questions: HashMap<u64, Sender<Reply>>,
+    pub questions: HashMap<u64, Box<OnReply>>,
     pub next_question: u64,
     is_closed: bool,
 }
@@ -128,8 +127,8 @@ impl Table {
         place.map_or(0, |&place| self.entries[place].subscribers.len())
     }
 
-    /// Takes no more. Gives the queues of all subscriptions, and the senders of all answers.
-    pub fn close(&mut self) -> (Vec<Arc<Queue>>, HashMap<u64, Sender<Reply>>) {
+    /// Takes no more. Gives the queues of all subscriptions, and whoever waits for answers.
+    pub fn close(&mut self) -> (Vec<Arc<Queue>>, HashMap<u64, Box<OnReply>>) {
         self.is_closed = true;
         let subscribers = self.subscribers.iter();
         let queues = subscribers.map(|(_, subscriber)| Arc::clone(&subscriber.queue));

@@ -27,6 +27,7 @@ use crate::net::byte_stream::ByteStream;
 use crate::net::driver::Readiness;
 use crate::net::ring::Ring;
 use crate::requests::{handle_event, refusals::over_cap};
+use crate::shared::jobs::Job;
 use crate::shared::{Lifecycle, Shared};
 use crate::shrink::Shrink;
 
@@ -71,6 +72,8 @@ pub struct Connections<T> {
     pub(crate) reactors: usize,
     /// After a reload: the next slot whose rights are to be judged again.
     pub(crate) judge_from: Option<usize>,
+    /// Work on many connections that is under way here.
+    pub(crate) jobs: VecDeque<Box<Job>>,
     /// Slots touched by deliveries, to be looked at afterwards.
     pub(crate) touched: Vec<u32>,
     due: Vec<u32>,
@@ -111,6 +114,7 @@ impl<T: ByteStream> Connections<T> {
             outbox_bytes_max: 0,
             reactors: reactors.max(1),
             judge_from: None,
+            jobs: VecDeque::new(),
             touched: Vec::new(),
             due: Vec::new(),
             drain: None,
@@ -225,6 +229,7 @@ impl<T: ByteStream> Connections<T> {
         !self.ready.is_empty()
             || !self.working.is_empty()
             || self.judge_from.is_some()
+            || !self.jobs.is_empty()
             || !self.application.calls.writable.is_empty()
             || self.has_leaving()
     }
@@ -563,14 +568,6 @@ impl<T: ByteStream> Connections<T> {
                 handle_event(application, &mut current, event, out)
             });
         self.settle(id.index, now_ms);
-    }
-
-    /// What the listener of a number is called.
-    pub fn listener_name(&self, listener: u8) -> &str {
-        let listeners = &self.application.shared.listeners;
-        listeners
-            .get(usize::from(listener))
-            .map_or("", |listening| &listening.name)
     }
 
     /// Which reactor this is.

@@ -169,7 +169,7 @@ impl<T: ByteStream> Connections<T> {
     }
 
     /// Lets the application work on a connection, unless that is gone, and writes what comes of it if `work` says so.
-    fn with_connection(
+    pub(super) fn with_connection(
         &mut self,
         id: ConnectionId,
         now_ms: u64,
@@ -288,27 +288,40 @@ impl<T: ByteStream> Connections<T> {
                 break;
             };
             let id = brought.connection();
-            brought.carry_out(|command| {
-                let (application, context) = self.parts(id, now_ms);
-                let fate = match (context, command) {
-                    (Some(mut context), Work::Command(command)) => {
-                        application.carry_out(&mut context, command)
-                    }
-                    (Some(mut context), Work::Peer(command)) => {
-                        application.carry_out_of_handle(&mut context, command)
-                    }
-                    (Some(mut context), Work::Disconnect(code, reason)) => {
-                        application.disconnect(&mut context, code, reason)
-                    }
-                    (None, _) => Fate::Gone,
-                };
-                if fate == Fate::CarriedOut {
-                    self.settle(id.index, now_ms);
-                }
-                fate
-            });
+            brought.carry_out(|work| self.carry_out(id, work, now_ms));
             self.application.calls.note_carried_out(id);
         }
+    }
+
+    fn carry_out(&mut self, id: ConnectionId, work: Work, now_ms: u64) -> Fate {
+        let work = match work {
+            Work::Job(job) => {
+                self.take_job(job);
+                return Fate::CarriedOut;
+            }
+            work => work,
+        };
+        let (application, context) = self.parts(id, now_ms);
+        let fate = match (context, work) {
+            (Some(mut context), Work::Command(command)) => {
+                application.carry_out(&mut context, command, false)
+            }
+            (Some(mut context), Work::Peer(command)) => {
+                application.carry_out_of_handle(&mut context, command)
+            }
+            (Some(mut context), Work::Disconnect(code, reason)) => {
+                application.disconnect(&mut context, code, reason)
+            }
+            (Some(mut context), Work::Respond(reply)) => {
+                requests::end_call(application, &mut context, reply);
+                Fate::CarriedOut
+            }
+            (None, _) | (_, Work::Job(_)) => Fate::Gone,
+        };
+        if fate == Fate::CarriedOut {
+            self.settle(id.index, now_ms);
+        }
+        fate
     }
 
     /// Tells handlers of connections whose peers have taken all that waited.

@@ -22,6 +22,7 @@ mod counts;
 mod drain;
 mod echo;
 mod effects;
+mod jobs;
 mod leaving;
 pub mod mailbox;
 mod outbound;
@@ -159,6 +160,7 @@ impl<D: Driver> Reactor<D> {
         self.connections
             .deliver(self.now_ms, || self.driver.now_us());
         self.connections.poll_brought(self.now_ms);
+        self.connections.poll_jobs(self.now_ms);
         self.connections.poll_writable(self.now_ms);
         self.connections.poll_receipts(self.now_ms);
         self.connections.retry_commands();

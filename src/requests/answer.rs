@@ -1,5 +1,6 @@
 //! Requests: which resource, whether the request may, and what it is answered with.
 
+use super::calls::begin_call;
 use super::endpoints::answer_path;
 use super::history::read_history;
 use super::hosts::{allow_reading, check_host, check_origin, check_site};
@@ -54,6 +55,11 @@ fn answer(
         return Err(nothing_here(application, current.listener));
     }
     check_site(application, head, &route)?;
+    if let Route::Call(_) = route {
+        // No page of another origin reads what is answered here.
+        headers.clear();
+        return Ok(begin_call(application, current, head));
+    }
     if let Some(topic) = route.topic().filter(|topic| topic.has_query()) {
         name_topic(application, current, topic, headers);
     }
@@ -92,7 +98,7 @@ fn name_topic(
 }
 
 /// Finds out who sent the request. The connection is theirs until the next one.
-fn authenticate<'a>(
+pub(super) fn authenticate<'a>(
     application: &mut Application,
     current: &mut CommandContext<'_>,
     head: &Head<'a>,
@@ -168,6 +174,7 @@ fn answer_identified(
             "Allow",
             "GET, HEAD, POST, OPTIONS".to_owned(),
         )])),
+        Route::Call(_) => Ok(begin_call(application, current, head)),
         Route::Path(path) => answer_path(application, current, head, caller, path),
     }
 }

@@ -4,6 +4,7 @@
 //! what the peer sent behind it is read then.
 
 mod answer;
+mod calls;
 mod endpoints;
 mod history;
 mod hosts;
@@ -14,6 +15,7 @@ mod resources;
 mod subscriptions;
 
 use answer::handle_request;
+use calls::handle_call_body;
 use endpoints::{call, handle_opened, handle_route_body};
 use publishes::{handle_publish_body, handle_publish_lines};
 use refusals::refuse_over_cap;
@@ -24,6 +26,7 @@ use crate::http::escape::escape;
 use crate::http::refusal::Refusal;
 use crate::http::request::PROXY_HEADER;
 
+pub use calls::end_call;
 pub use history::handle_page;
 pub use listings::{gather, handle_listed};
 pub use publishes::handle_not_placed;
@@ -63,6 +66,9 @@ pub fn handle_event(
         }
         Event::Body(Purpose::Route(request), body) => {
             handle_route_body(application, current, &request, body)
+        }
+        Event::Body(Purpose::Call(request), body) => {
+            handle_call_body(application, current, &request, body)
         }
         Event::Opened(number, head) => handle_opened(application, current, number, head, out),
         Event::Message(Endpoint::Topic { may_publish, echo }, message) => {

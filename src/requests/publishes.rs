@@ -71,6 +71,27 @@ pub(super) fn handle_publish_body(
     }
 }
 
+/// Publishes to one of the topics of a request to the control API.
+pub(super) fn publish_to(
+    application: &mut Application,
+    current: &CommandContext<'_>,
+    topic: Topic,
+    (message, wants_receipt, once): ((Kind, &[u8], PublishOptions), bool, Option<&str>),
+    sequence: u32,
+) -> Result<(), Refusal> {
+    let publisher = once.map(|_| application.publisher(current)).transpose()?;
+    let once = publisher.zip(once);
+    let once = once.map(|(publisher, key)| IdempotencyKey::new(publisher, &topic, key, None));
+    let publication = application.admit(current.id, &topic, message)?;
+    let pending = PendingPublication {
+        topic,
+        publication,
+        wants_receipt,
+        once,
+    };
+    publish(application, current, pending, sequence)
+}
+
 /// Hands a publication of a request to the hub.
 fn publish(
     application: &mut Application,

@@ -38,6 +38,8 @@ pub enum Route<'a> {
     Ready,
     /// `GET /metrics`.
     Metrics,
+    /// An operation of the control API, whose path this is: all of `/api/`.
+    Call(&'a str),
     /// The console: `/`, `/console` and whatever lies under it, as a path.
     Asset(&'a str),
     /// Any other path: an endpoint of the embedding program's, or nothing.
@@ -85,6 +87,7 @@ pub fn resources<'o>(
     let before_topics = BEFORE_TOPICS.iter().map(|(prefix, ..)| *prefix);
     paths.extend(before_topics.map(|prefix| format!("{prefix}{{topic}}")));
     paths.extend(AT_PATHS.iter().map(|(path, _)| (*path).to_owned()));
+    paths.push("/api/v1/openapi.json".to_owned());
     paths.extend(console::public_paths().map(str::to_owned));
     paths.extend(own.map(str::to_owned));
     let line = |path: String| {
@@ -141,6 +144,8 @@ impl<'a> Route<'a> {
         }
         if path.starts_with("/console/") {
             Ok(Route::Asset(path))
+        } else if path.starts_with("/api/") {
+            Ok(Route::Call(path))
         } else {
             Ok(Route::Path(path))
         }
@@ -262,6 +267,7 @@ pub fn check_own_path(path: &str, bytes_max: usize, dialects: &Dialects) -> Resu
         Ok(Route::Path(_)) if console::asset(path).is_some() => "a file of the server's is there",
         Ok(Route::Path(_)) => return Ok(()),
         Ok(Route::Asset(_)) => "the console is there",
+        Ok(Route::Call(_)) => "all of /api/ is the control API",
         Ok(Route::TopicUpgrade(_)) => "all of /ws/ is WebSockets of topics",
         Ok(Route::TopicStream(..)) => "all of /sse/ is event streams of topics",
         Ok(Route::Publish(_)) => "all of /pub/ is publishing to topics",
@@ -326,6 +332,8 @@ mod tests {
             ("/?a", Route::Asset("/")),
             ("/console", Route::Asset("/console")),
             ("/console/app.js?v=1", Route::Asset("/console/app.js")),
+            ("/api/v1/stats?x", Route::Call("/api/v1/stats")),
+            ("/api", Route::Path("/api")),
             ("/echo", Route::Path("/echo")),
             ("/%77s/a", Route::Path("/%77s/a")),
             ("/WS/a", Route::Path("/WS/a")),

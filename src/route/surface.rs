@@ -13,7 +13,7 @@ pub fn shows(surface: Surface, route: &Route<'_>) -> bool {
             console::asset(path).is_some_and(|asset| asset.is_public),
             true,
         ),
-        Route::Asset(_) => (false, true),
+        Route::Asset(_) | Route::Call(_) => (false, true),
         Route::TopicUpgrade(_)
         | Route::History(_)
         | Route::Commands("/ws")
@@ -58,6 +58,7 @@ mod tests {
             ("/metrics", false, true),
             ("/topics", false, true),
             ("/topics/a", false, true),
+            ("/api/v1/stats", false, true),
             ("/umbel.js", true, true),
             ("/umbel.d.ts", true, true),
             ("/health", true, true),

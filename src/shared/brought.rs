@@ -13,7 +13,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::Shared;
+use super::jobs::Job;
 use crate::config::Limits;
+use crate::connection::Reply;
 use crate::dialect::Command;
 use crate::handler::{CloseCode, ConnectionId, Done, PeerCommand, PeerError, PeerMail};
 use crate::hub::ReactorId;
@@ -40,6 +42,10 @@ pub enum Work {
     Peer(PeerCommand),
     /// The program ends it, whatever it is.
     Disconnect(CloseCode, Cow<'static, str>),
+    /// The answer to the request that it waits with.
+    Respond(Reply),
+    /// Work on connections of its reactor, whether there is one of its name or not.
+    Job(Box<Job>),
 }
 
 /// A command for a connection.
@@ -75,6 +81,26 @@ impl BroughtCommand {
             connection,
             bytes: reason.len(),
             command: Some(Work::Disconnect(code, reason)),
+            on_fate: None,
+        }
+    }
+
+    /// One that answers a request of the connection's.
+    pub(crate) fn respond(connection: ConnectionId, reply: Reply) -> BroughtCommand {
+        BroughtCommand {
+            connection,
+            bytes: reply.body.len(),
+            command: Some(Work::Respond(reply)),
+            on_fate: None,
+        }
+    }
+
+    /// A job for a reactor, which holds so many bytes.
+    pub(super) fn job(reactor: u16, job: Box<Job>, bytes: usize) -> BroughtCommand {
+        BroughtCommand {
+            connection: ConnectionId::from_bits(reactor, 0),
+            bytes,
+            command: Some(Work::Job(job)),
             on_fate: None,
         }
     }

@@ -1,6 +1,7 @@
 //! State that all reactors share, and what reaches them besides mail.
 
 pub mod brought;
+pub mod jobs;
 pub mod live;
 
 use std::sync::Arc;

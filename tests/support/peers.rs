@@ -341,6 +341,11 @@ impl Http {
         }
     }
 
+    /// Address of the other end.
+    pub fn peer(&self) -> SocketAddr {
+        self.inbound.stream.peer_addr().expect("connected")
+    }
+
     /// Sends bytes as they are.
     pub fn send(&mut self, bytes: &[u8]) {
         self.inbound.stream.write_all(bytes).expect("sent");

@@ -9,7 +9,7 @@
 pub mod event;
 
 use super::object::Object;
-use super::{Dialect, Framing, StreamEnd, StreamStart};
+use super::{Dialect, Framing, Push, StreamEnd, StreamStart};
 use crate::hub::{Kind, Publication};
 use crate::topic::Pattern;
 
@@ -69,6 +69,16 @@ impl Dialect for Sse {
                 .end();
             let data = String::from_utf8_lossy(&data);
             event::encode_event(out, None, Some(UNAVAILABLE_EVENT), &data);
+        }
+    }
+
+    /// What has no position has no id.
+    fn encode_push(&self, out: &mut Vec<u8>, push: &Push<'_>) {
+        if let Push::Message(kind, payload) = push {
+            match (kind, std::str::from_utf8(payload)) {
+                (Kind::Text, Ok(text)) => event::encode_event(out, None, None, text),
+                _ => event::encode_binary_event(out, None, None, payload),
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use super::super::object::{Object, encode_report};
 use super::super::{CommandError, History, Subscribed, Target};
 use super::code_text;
 use super::command::encode_target;
-use crate::hub::{Member, Position, PresenceChange, Report};
+use crate::hub::{Kind, Member, Position, PresenceChange, Report};
 use crate::protocol::{Opcode, SERVER_HEADER_BYTES_MAX, encode_frame};
 use crate::topic::Pattern;
 use crate::topic::SlowConsumer;
@@ -44,6 +44,19 @@ pub fn encode_forbidden(out: &mut Vec<u8>, target: &Target) {
     encode_target(Object::of_type(out, "unsubscribed"), target)
         .text("code", "forbidden")
         .end();
+}
+
+/// The subscription is ended by whoever manages the server.
+pub fn encode_ended(out: &mut Vec<u8>, target: &Target, code: &str, reason: Option<&str>) {
+    encode_target(Object::of_type(out, "unsubscribed"), target)
+        .text("code", code)
+        .text_if("reason", reason)
+        .end();
+}
+
+/// A message for this connection alone.
+pub fn encode_message(out: &mut Vec<u8>, kind: Kind, payload: &[u8]) {
+    Object::of_type(out, "message").payload(kind, payload).end();
 }
 
 /// The publication has its place; and if a receipt was asked for, this became of it.

@@ -11,9 +11,9 @@ mod delivery;
 
 #[doc(hidden)]
 pub use answer::{
-    encode_duplicate, encode_error, encode_forbidden, encode_gap, encode_history, encode_pong,
-    encode_presence, encode_presence_change, encode_presence_skipped, encode_published,
-    encode_subscribed, encode_unsubscribed, gap_frame,
+    encode_duplicate, encode_ended, encode_error, encode_forbidden, encode_gap, encode_history,
+    encode_message, encode_pong, encode_presence, encode_presence_change, encode_presence_skipped,
+    encode_published, encode_subscribed, encode_unsubscribed, gap_frame,
 };
 #[doc(hidden)]
 pub use command::{encode_command, parse_commands, take_commands};
@@ -128,6 +128,8 @@ impl Dialect for UmbelV1 {
         match push {
             Push::Presence(change) => encode_presence_change(message, change),
             Push::Unsubscribed(target) => encode_forbidden(message, target),
+            Push::Ended(target, code, reason) => encode_ended(message, target, code, *reason),
+            Push::Message(kind, payload) => encode_message(message, *kind, payload),
             Push::PresenceSkipped { topic, members } => {
                 encode_presence_skipped(message, topic, *members);
             }

@@ -1,0 +1,147 @@
+//! Operations on the subscriptions of connections, and messages to them.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+
+use super::body::Fields;
+use super::connections::{count, selector, wait};
+use super::error::ApiError;
+use super::{CallContext, Input, Step};
+use crate::dialect::Target;
+use crate::hub::{Kind, Position, Start};
+use crate::shared::jobs::{Job, Notice, Task};
+use crate::topic::{Pattern, Topic};
+
+/// Names of connections in these operations.
+const WHO: [&str; 2] = ["connection", "subject"];
+
+/// Longest code of a notice, in bytes.
+const CODE_BYTES_MAX: usize = 64;
+
+/// Longest reason of a notice, in bytes.
+const REASON_BYTES_MAX: usize = 123;
+
+/// Sends a job on its way, whose answer is one number.
+fn start(
+    call: &CallContext<'_>,
+    input: &Input<'_>,
+    task: Task,
+    (name, target): (&'static str, String),
+) -> Step {
+    let responder = call.responder(input.operation, target);
+    let job = Job::new(task, move |outcome| {
+        let Some(outcome) = outcome else { return };
+        responder.respond(count(name, outcome.count));
+    });
+    call.shared.send_job(job);
+    wait(call.shared.settings.limits.handshake_timeout_ms)
+}
+
+fn topic(fields: &Fields<'_>) -> Result<Option<Topic>, ApiError> {
+    let topic = fields.text("topic")?.map(|text| Topic::from_text(&text));
+    let topic = topic.transpose();
+    topic.map_err(|refusal| ApiError::invalid_field("topic", refusal.reason))
+}
+
+/// `POST /unsubscribe`.
+pub(super) fn unsubscribe(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step, ApiError> {
+    let fields = &input.fields;
+    let pattern = fields.text("pattern")?.map(|text| Pattern::parse(&text));
+    let pattern = pattern
+        .transpose()
+        .map_err(|error| ApiError::invalid_field("pattern", error.to_string()))?;
+    let target = match (topic(fields)?, pattern) {
+        (Some(topic), None) => Target::Topic(topic),
+        (None, Some(pattern)) => Target::Pattern(pattern),
+        (None, None) => {
+            let reason = "\"topic\" or \"pattern\" says which subscription ends";
+            return Err(ApiError::missing_field("topic", reason));
+        }
+        (Some(_), Some(_)) => {
+            let reason = "\"topic\" and \"pattern\" do not stand together";
+            return Err(ApiError::invalid_field("pattern", reason));
+        }
+    };
+    match &target {
+        Target::Topic(topic) => call.may_manage(Some(topic.as_str()))?,
+        Target::Pattern(_) => call.may_manage(None)?,
+    }
+    let (selector, who) = selector(fields, &WHO)?;
+    let notice = Notice {
+        code: fields
+            .text("code")?
+            .unwrap_or_else(|| "forbidden".to_owned()),
+        reason: fields.text("reason")?,
+    };
+    if notice.code.is_empty() || notice.code.len() > CODE_BYTES_MAX {
+        let reason = format!("\"code\" is a word of at most {CODE_BYTES_MAX} bytes");
+        return Err(ApiError::invalid_field("code", reason));
+    }
+    if notice
+        .reason
+        .as_ref()
+        .is_some_and(|it| it.len() > REASON_BYTES_MAX)
+    {
+        let reason = format!("\"reason\" has over {REASON_BYTES_MAX} bytes");
+        return Err(ApiError::invalid_field("reason", reason));
+    }
+    let task = Task::Unsubscribe(selector, target, notice);
+    Ok(start(call, input, task, ("unsubscribed", who)))
+}
+
+/// `POST /subscribe`.
+pub(super) fn subscribe(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step, ApiError> {
+    let fields = &input.fields;
+    let Some(topic) = topic(fields)? else {
+        let reason = "\"topic\" says what is subscribed to";
+        return Err(ApiError::missing_field("topic", reason));
+    };
+    call.may_manage(Some(topic.as_str()))?;
+    let since = fields.text("since")?.map(|text| {
+        let position = Position::parse(&text).map(Start::Since);
+        position.ok_or_else(|| {
+            let reason = "\"since\" is a position, epoch:offset, as an answer has it";
+            ApiError::invalid_field("since", reason)
+        })
+    });
+    let from = since.transpose()?.unwrap_or(Start::Now);
+    let (selector, who) = selector(fields, &WHO)?;
+    let task = Task::Subscribe(selector, topic, from);
+    Ok(start(call, input, task, ("subscribed", who)))
+}
+
+/// `POST /send`.
+pub(super) fn send(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step, ApiError> {
+    let fields = &input.fields;
+    let (selector, who) = selector(fields, &WHO)?;
+    let (kind, payload) = match (fields.raw("data"), fields.text("base64")?) {
+        (Some(data), None) => {
+            // A string is the message; the text of any other value is.
+            let text = serde_json::from_str::<String>(data.get());
+            let text = text.unwrap_or_else(|_| data.get().to_owned());
+            (Kind::Text, text.into_bytes())
+        }
+        (None, Some(text)) => {
+            let bytes = BASE64_STANDARD.decode(text);
+            let bytes = bytes.map_err(|_| {
+                ApiError::invalid_field("base64", "\"base64\" is not base64 with its padding")
+            })?;
+            (Kind::Binary, bytes)
+        }
+        (None, None) => {
+            let reason = "\"data\" or \"base64\" is the message";
+            return Err(ApiError::missing_field("data", reason));
+        }
+        (Some(_), Some(_)) => {
+            let reason = "\"data\" and \"base64\" do not stand together";
+            return Err(ApiError::invalid_field("base64", reason));
+        }
+    };
+    let bytes_max = call.shared.settings.limits.publication_bytes_max;
+    if payload.len() > bytes_max {
+        let reason = format!("the message has over {bytes_max} bytes");
+        return Err(crate::http::refusal::Refusal::body_too_large(reason).into());
+    }
+    let task = Task::Send(selector, kind, payload.into());
+    Ok(start(call, input, task, ("sent", who)))
+}

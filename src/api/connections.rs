@@ -1,0 +1,242 @@
+//! Operations on connections.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::body::{Fields, Parameters};
+use super::error::ApiError;
+use super::{CallContext, Input, READ_WAIT_MS, Step};
+use crate::connection::{Answer, Awaited};
+use crate::dialect::Target;
+use crate::dialect::object::{Object, encode_string};
+use crate::handler::{CloseCode, ConnectionId};
+use crate::http::refusal::Refusal;
+use crate::shared::jobs::{ConnectionInfo, Cursor, Filter, Job, Outcome, Selector, Task};
+use crate::topic::Topic;
+
+/// Longest reason of a Close, in bytes (RFC 6455 section 5.5).
+const REASON_BYTES_MAX: usize = 123;
+
+/// Names that a disconnect may leave out.
+const EXCEPT_MAX: usize = 1000;
+
+/// `GET /connections`.
+pub(super) fn list(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step, ApiError> {
+    let parameters = &input.parameters;
+    let filter = Filter {
+        subject: parameters.text("subject").map(str::to_owned),
+        topic: topic(parameters)?,
+        peer: parameters
+            .text("peer")
+            .map(|text| network("peer", text))
+            .transpose()?,
+        dialect: parameters.text("dialect").map(str::to_owned),
+    };
+    let cursor = match parameters.text("cursor") {
+        None => Cursor::default(),
+        Some(text) => Cursor::parse(text).ok_or_else(|| {
+            let reason = "the cursor is none: it is what \"next\" of an answer says";
+            ApiError::invalid_field("cursor", reason)
+        })?,
+    };
+    let responder = call.responder(input.operation, String::new());
+    let task = Task::List(filter, parameters.limit()?);
+    let job = Job::new(task, move |outcome| {
+        let Some(outcome) = outcome else { return };
+        responder.respond(encode_list(&outcome));
+    });
+    call.shared.send_job(job.from(cursor));
+    Ok(wait(READ_WAIT_MS))
+}
+
+/// `GET /connections/{id}`.
+pub(super) fn show(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step, ApiError> {
+    let responder = call.responder(input.operation, input.id.to_owned());
+    let not_found = || Refusal::not_found("there is no connection of this name");
+    let id: ConnectionId = input.id.parse().map_err(|_| not_found())?;
+    let job = Job::new(Task::Show(id), move |outcome| {
+        let Some(outcome) = outcome else { return };
+        match outcome.rows.first() {
+            None => responder.fail(not_found().into()),
+            Some(row) => {
+                let mut body = Vec::with_capacity(512);
+                encode_row(&mut body, row, true);
+                responder.respond(body);
+            }
+        }
+    });
+    call.shared.send_job(job);
+    Ok(wait(READ_WAIT_MS))
+}
+
+/// `POST /disconnect`.
+pub(super) fn disconnect(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step, ApiError> {
+    let fields = &input.fields;
+    let (selector, target) = selector(fields, &["connection", "subject", "token_id", "peer"])?;
+    let close = close_of(fields)?;
+    let except = fields.texts("except")?.unwrap_or_default();
+    if except.len() > EXCEPT_MAX {
+        let reason = format!("\"except\" has over {EXCEPT_MAX} names");
+        return Err(ApiError::invalid_field("except", reason));
+    }
+    let except: Result<Vec<ConnectionId>, _> = except.iter().map(|it| it.parse()).collect();
+    let except = except.map_err(|error| ApiError::invalid_field("except", format!("{error}")))?;
+    let responder = call.responder(input.operation, target);
+    let job = Job::new(Task::Disconnect(selector, close, except), move |outcome| {
+        let Some(outcome) = outcome else { return };
+        responder.respond(count("closed", outcome.count));
+    });
+    call.shared.send_job(job);
+    Ok(wait(call.shared.settings.limits.handshake_timeout_ms))
+}
+
+/// The request waits for the outcome, so many milliseconds at most.
+pub(super) fn wait(wait_ms: u64) -> Step {
+    Step::Answer(Answer::Await(Awaited::Call(wait_ms)))
+}
+
+/// An object with one number.
+pub(super) fn count(name: &str, count: u64) -> Vec<u8> {
+    let mut body = Vec::with_capacity(32);
+    Object::new(&mut body).value(name, count).end();
+    body
+}
+
+/// The one selector of a body among these fields, and it as the log says it.
+pub(super) fn selector(
+    fields: &Fields<'_>,
+    allowed: &[&str],
+) -> Result<(Selector, String), ApiError> {
+    let mut given = allowed.iter().filter(|name| fields.raw(name).is_some());
+    let names = allowed.join(", ");
+    let Some(name) = given.next() else {
+        let reason = format!("one of {names} says which connections are meant");
+        return Err(ApiError::missing_field(allowed[0], reason));
+    };
+    if let Some(other) = given.next() {
+        let reason = format!("exactly one of {names} says which connections are meant");
+        return Err(ApiError::invalid_field(other, reason));
+    }
+    let text = fields.text(name)?.unwrap_or_default();
+    let target = format!("{name} {text}");
+    let selector = match *name {
+        "connection" => Selector::Connection(text.parse().map_err(|error| {
+            let reason = format!("\"connection\" is none: {error}");
+            ApiError::invalid_field("connection", reason)
+        })?),
+        "subject" => Selector::Subject(text),
+        "token_id" => Selector::TokenId(text),
+        _ => Selector::Peer(network(name, &text)?),
+    };
+    Ok((selector, target))
+}
+
+/// Code and reason of the Close that a body asks for.
+fn close_of(fields: &Fields<'_>) -> Result<(CloseCode, String), ApiError> {
+    let code = fields.number("code")?.unwrap_or(4403);
+    let is_allowed = matches!(code, 1000 | 1001 | 1008 | 1012 | 1013 | 4000..=4999);
+    if !is_allowed {
+        let reason = "\"code\" is 1000, 1001, 1008, 1012, 1013, or one from 4000 to 4999";
+        return Err(ApiError::invalid_field("code", reason));
+    }
+    let reason = fields.text("reason")?.unwrap_or_default();
+    if reason.len() > REASON_BYTES_MAX {
+        let words = format!("\"reason\" has over {REASON_BYTES_MAX} bytes");
+        return Err(ApiError::invalid_field("reason", words));
+    }
+    Ok((CloseCode::new(code as u16), reason))
+}
+
+/// A network: `10.0.0.0/8`, or an address alone.
+pub(super) fn network(field: &str, text: &str) -> Result<IpNet, ApiError> {
+    let network: Result<IpNet, _> = text.parse();
+    let network = network.or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    network.map(|network| network.trunc()).map_err(|_| {
+        let reason = format!("\"{field}\" is an address, or a network as 10.0.0.0/8");
+        ApiError::invalid_field(field, reason)
+    })
+}
+
+/// The topic that a query names.
+pub(super) fn topic(parameters: &Parameters<'_>) -> Result<Option<Topic>, ApiError> {
+    let topic = parameters.text("topic").map(Topic::from_text).transpose();
+    topic.map_err(|refusal| ApiError::invalid_field("topic", refusal.reason))
+}
+
+fn encode_list(outcome: &Outcome) -> Vec<u8> {
+    let mut body = Vec::with_capacity(64 + 256 * outcome.rows.len());
+    let object = Object::new(&mut body).with("connections", |out| {
+        out.push(b'[');
+        for (at, row) in outcome.rows.iter().enumerate() {
+            if at > 0 {
+                out.push(b',');
+            }
+            encode_row(out, row, false);
+        }
+        out.push(b']');
+    });
+    match outcome.next {
+        Some(next) => object.plain("next", next),
+        None => object,
+    }
+    .end();
+    body
+}
+
+fn encode_row(out: &mut Vec<u8>, row: &ConnectionInfo, with_targets: bool) {
+    let mut object = Object::new(out);
+    if let Some(id) = row.connection {
+        object = object.plain("connection", id);
+    }
+    object = object
+        .text_if("subject", row.subject.as_deref())
+        .text_if("token_id", row.token_id.as_deref());
+    if let Some(peer) = row.peer {
+        object = object.plain("peer", peer);
+    }
+    object = object
+        .text("listener", &row.listener)
+        .plain("dialect", row.dialect);
+    for (name, value) in [
+        ("opened_at_ms", row.opened_at_ms),
+        ("expires_at_ms", row.expires_at_ms),
+    ] {
+        if let Some(value) = value {
+            object = object.value(name, value);
+        }
+    }
+    object = object
+        .value("subscriptions", row.subscriptions)
+        .value("queued_bytes", row.queued_bytes);
+    for (name, value) in [("info", &row.info), ("meta", &row.meta)] {
+        if let Some(value) = value {
+            object = object.value(name, value);
+        }
+    }
+    if with_targets {
+        let topics = row.targets.iter().filter_map(|target| match target {
+            Target::Topic(topic) => Some(topic.as_str()),
+            Target::Pattern(_) => None,
+        });
+        let patterns = row.targets.iter().filter_map(|target| match target {
+            Target::Pattern(pattern) => Some(pattern.as_str()),
+            Target::Topic(_) => None,
+        });
+        object = object
+            .with("topics", |out| encode_strings(out, topics))
+            .with("patterns", |out| encode_strings(out, patterns));
+    }
+    object.end();
+}
+
+fn encode_strings<'t>(out: &mut Vec<u8>, texts: impl Iterator<Item = &'t str>) {
+    out.push(b'[');
+    for (at, text) in texts.enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        encode_string(out, text);
+    }
+    out.push(b']');
+}

@@ -1,0 +1,55 @@
+//! `POST /may`: whether somebody may do something.
+
+use super::error::ApiError;
+use super::{CallContext, Input, Step, json};
+use crate::auth::access::{Action, Denied};
+use crate::auth::caller::Caller;
+use crate::connection::Answer;
+use crate::dialect::object::Object;
+
+/// `POST /may`.
+pub(super) fn may(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step, ApiError> {
+    let fields = &input.fields;
+    let Some(token) = fields.text("token")? else {
+        let reason = "\"token\" is the credential that is asked about";
+        return Err(ApiError::missing_field("token", reason));
+    };
+    let topic = fields.text("topic")?;
+    let name = fields.text("action")?.unwrap_or_default();
+    let action = action(&name, topic.as_deref())?;
+    let authority = &call.shared.authority;
+    let outcome = authority
+        .identify(&token, call.now_us / 1000)
+        .and_then(|identity| authority.authorize(&Caller::Known(identity), action));
+    let reason = match &outcome {
+        Ok(()) => None,
+        Err(Denied::Unauthenticated(reason) | Denied::Forbidden(reason)) => Some(&**reason),
+        Err(_) => Some("it cannot be decided"),
+    };
+    let mut body = Vec::with_capacity(128);
+    Object::new(&mut body)
+        .value("allowed", outcome.is_ok())
+        .text_if("by", reason)
+        .end();
+    Ok(Step::Answer(Answer::Respond(json(200, body))))
+}
+
+fn action<'a>(name: &str, topic: Option<&'a str>) -> Result<Action<'a>, ApiError> {
+    let needed = || {
+        let reason = "\"topic\" says where, for this action";
+        topic.ok_or_else(|| ApiError::missing_field("topic", reason))
+    };
+    Ok(match name {
+        "subscribe" if needed()?.contains('*') => Action::SubscribePattern(needed()?),
+        "subscribe" => Action::Subscribe(needed()?),
+        "publish" => Action::Publish(needed()?),
+        "presence" => Action::Presence(needed()?),
+        "history" => Action::History(needed()?),
+        "manage" => Action::Manage(topic),
+        "observe" => Action::Observe,
+        _ => {
+            let reason = "\"action\" is subscribe, publish, presence, history, manage or observe";
+            return Err(ApiError::invalid_field("action", reason));
+        }
+    })
+}

@@ -1,0 +1,97 @@
+//! Changes that whoever manages the server makes to connections of others.
+
+use super::{Application, ConnectionContext};
+use crate::dialect::{Command, Encoding, Push, Target};
+use crate::fanout::subscribed::SubscribedKind;
+use crate::hub::{Kind, Start};
+use crate::protocol::{CloseCode, Opcode, encode_frame};
+use crate::shared::brought::Fate;
+use crate::shared::jobs::Notice;
+use crate::topic::Topic;
+
+impl Application {
+    /// Ends a subscription of a connection. One that lives by it ends with it. False: it has no such subscription.
+    pub fn unsubscribe(
+        &mut self,
+        context: &mut ConnectionContext<'_>,
+        target: &Target,
+        notice: &Notice,
+    ) -> bool {
+        let (code, reason) = (notice.code.as_str(), notice.reason.as_deref());
+        match context.subscribed.kind() {
+            SubscribedKind::One(one) => {
+                let is_meant =
+                    matches!(target, Target::Topic(topic) if self.topics.topic(one) == topic);
+                if is_meant {
+                    let words = reason.unwrap_or(code).to_owned();
+                    self.disconnect(context, CloseCode::FORBIDDEN, words.into());
+                }
+                is_meant
+            }
+            SubscribedKind::Many(_) => {
+                let is_ended = self.end_subscription(context.id, *context.subscribed, target);
+                if is_ended {
+                    self.push(context, &Push::Ended(target, code, reason));
+                }
+                is_ended
+            }
+            SubscribedKind::None => false,
+        }
+    }
+
+    /// Subscribes a connection that may have many subscriptions, whatever its rights are. False: it may not have many, or
+    /// has this one.
+    pub fn subscribe_for(
+        &mut self,
+        context: &mut ConnectionContext<'_>,
+        topic: &Topic,
+        start: Start,
+    ) -> bool {
+        let target = Target::Topic(topic.clone());
+        let many = self.multi_subscriptions.get(*context.subscribed);
+        if many.is_none_or(|many| many.subscriptions.get(&target).is_some()) {
+            return false;
+        }
+        let command = Command::Subscribe {
+            id: None,
+            target,
+            start,
+            echo: true,
+        };
+        self.carry_out(context, command, true) == Fate::CarriedOut
+    }
+
+    /// Sends a message to a subscriber, without a topic and a position. False: it is none.
+    pub fn send(
+        &mut self,
+        context: &mut ConnectionContext<'_>,
+        kind: Kind,
+        payload: &[u8],
+    ) -> bool {
+        if !context.connection.takes_deliveries() {
+            return false;
+        }
+        match context.connection.encoding() {
+            Encoding::PAYLOAD => {
+                let opcode = match kind {
+                    Kind::Text => Opcode::Text,
+                    Kind::Binary => Opcode::Binary,
+                };
+                encode_frame(context.out, opcode, payload, None);
+            }
+            _ => self.push(context, &Push::Message(kind, payload)),
+        }
+        true
+    }
+
+    /// Tells a connection something unasked.
+    fn push(&self, context: &mut ConnectionContext<'_>, push: &Push<'_>) {
+        let (dialects, encoding) = (
+            &self.shared.settings.dialects,
+            context.connection.encoding(),
+        );
+        let mut message = Vec::new();
+        dialects.get(encoding).encode_push(&mut message, push);
+        dialects.frame_message(encoding, &message, context.out);
+    }
+}

@@ -1,0 +1,478 @@
+//! The control API, as an operator's program meets it.
+
+mod support;
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use support::embedded::{Embedded, builder};
+use support::peers::{Answer, Block, EventStream, Http, Incoming, WebSocket};
+use support::umbel_v1::Peer;
+use support::{Server, wait_until};
+use umbel::{AccessRequest, Action, Authorizer, Denied};
+
+/// Lets everybody connect and publish, and whoever has the token manage.
+struct Operators;
+
+impl Authorizer for Operators {
+    fn authorize(&self, request: &AccessRequest<'_>) -> Result<(), Denied> {
+        let token = request.token();
+        match (request.action(), token.as_deref()) {
+            (Action::Manage(_) | Action::Observe, Some("operator")) => Ok(()),
+            (Action::Manage(Some("rooms/a")), Some("host")) => Ok(()),
+            (Action::Observe, Some("viewer")) => Ok(()),
+            (Action::Manage(_) | Action::Observe, Some(_)) => {
+                Err(Denied::Forbidden("not allowed".into()))
+            }
+            (Action::Manage(_) | Action::Observe, None) => {
+                Err(Denied::Unauthenticated("a token is needed".into()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn start() -> Embedded {
+    let builder = builder().authorizer(Operators);
+    let rule = "rooms/** history=10 presence=on".parse().expect("a rule");
+    Embedded::start(builder.topic_rule(rule))
+}
+
+/// A client of the API with this token.
+struct Api {
+    http: Http,
+    token: &'static str,
+}
+
+impl Api {
+    fn of(address: SocketAddr, token: &'static str) -> Api {
+        let http = Http::connect(address);
+        Api { http, token }
+    }
+
+    fn ask(&mut self, method: &str, target: &str, body: Option<&Value>) -> (Answer, Value) {
+        let body = body.map_or(String::new(), Value::to_string);
+        let (token, len) = (self.token, body.len());
+        let lines = match method {
+            "POST" => format!("Content-Type: application/json\r\nContent-Length: {len}\r\n"),
+            _ => String::new(),
+        };
+        let head = format!("{method} /api/v1{target} HTTP/1.1\r\nHost: localhost\r\n");
+        let shown = match token {
+            "" => String::new(),
+            token => format!("Authorization: Bearer {token}\r\n"),
+        };
+        let head = format!("{head}{shown}{lines}\r\n");
+        self.http.send(head.as_bytes());
+        self.http.send(body.as_bytes());
+        let answer = self.http.answer().expect("an answer");
+        let value = serde_json::from_slice(&answer.body).expect("JSON");
+        (answer, value)
+    }
+
+    /// Asks until the machine was fast enough for the 100 ms of a page.
+    fn get(&mut self, target: &str) -> Value {
+        for _ in 0..20 {
+            let (answer, value) = self.ask("GET", target, None);
+            match answer.status {
+                200 => return value,
+                503 => self.http = Http::connect(self.http.peer()),
+                status => panic!("{target}: {status} {value}"),
+            }
+        }
+        panic!("{target}: there was no answer in time");
+    }
+
+    fn post(&mut self, target: &str, body: &Value) -> Value {
+        let (answer, value) = self.ask("POST", target, Some(body));
+        assert_eq!(answer.status, 200, "{target} {body}: {value}");
+        value
+    }
+
+    fn error(&mut self, method: &str, target: &str, body: Option<&Value>) -> (u16, String) {
+        let (answer, value) = self.ask(method, target, body);
+        let code = value["error"]["code"].as_str().unwrap_or_default();
+        assert!(value["error"]["reason"].is_string(), "{value}");
+        (answer.status, code.to_owned())
+    }
+
+    /// Rows of all pages.
+    fn connections(&mut self, query: &str) -> Vec<Value> {
+        let (mut rows, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page = self.get(&format!("/connections?limit=2{query}{cursor}"));
+            rows.extend(
+                page["connections"]
+                    .as_array()
+                    .expect("a list")
+                    .iter()
+                    .cloned(),
+            );
+            match page["next"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return rows,
+            }
+        }
+    }
+}
+
+#[test]
+fn connections_by_pages_and_filters() {
+    let server = start();
+    let mut api = Api::of(server.address, "operator");
+    let mut peers: Vec<Peer> = (0..5).map(|_| Peer::open(server.address)).collect();
+    for (at, peer) in peers.iter_mut().enumerate() {
+        peer.subscribe(&format!("rooms/{at}"));
+    }
+    let _raw = WebSocket::open(server.address, "/ws/rooms/1");
+    let _stream = EventStream::open(server.address, "/sse/rooms/2");
+    let all = api.connections("");
+    let mut names: Vec<&str> = all
+        .iter()
+        .filter_map(|row| row["connection"].as_str())
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    // The one that asks is among them.
+    assert_eq!((all.len(), names.len()), (8, 8), "{all:?}");
+    for (query, count) in [
+        ("&dialect=umbel.v1", 5),
+        ("&dialect=raw", 1),
+        ("&dialect=sse", 1),
+        ("&dialect=none", 0),
+        ("&topic=rooms%2F1", 2),
+        ("&topic=rooms%2F1&dialect=raw", 1),
+        ("&topic=rooms%2F9", 0),
+        ("&peer=127.0.0.0%2F8", 8),
+        ("&peer=127.0.0.1", 8),
+        ("&peer=10.0.0.0%2F8", 0),
+        ("&subject=42", 0),
+    ] {
+        assert_eq!(api.connections(query).len(), count, "{query}");
+    }
+    let row = &api.connections("&topic=rooms%2F3")[0];
+    let shown = api.get(&format!(
+        "/connections/{}",
+        row["connection"].as_str().expect("a name")
+    ));
+    assert_eq!(shown["topics"], json!(["rooms/3"]));
+    assert_eq!(shown["peer"], "127.0.0.1");
+    assert_eq!(shown["subscriptions"], 1);
+    assert!(
+        shown["opened_at_ms"].as_u64() > Some(1_700_000_000_000),
+        "{shown}"
+    );
+    for name in ["0-0-99999", "9-0-0", "nobody"] {
+        let error = api.error("GET", &format!("/connections/{name}"), None);
+        assert_eq!(error, (404, "not_found".to_owned()), "{name}");
+    }
+    server.end();
+}
+
+#[test]
+fn disconnect_by_connection_and_peer() {
+    let server = start();
+    let mut api = Api::of(server.address, "operator");
+    let mut gone = WebSocket::open(server.address, "/ws/rooms/1");
+    let mut stays = Peer::open(server.address);
+    stays.subscribe("rooms/2");
+    let mut stream = EventStream::open(server.address, "/sse/rooms/3");
+    let name = |api: &mut Api, topic: &str| {
+        let rows = api.connections(&format!("&topic=rooms%2F{topic}"));
+        rows[0]["connection"].as_str().expect("a name").to_owned()
+    };
+    let (first, kept) = (name(&mut api, "1"), name(&mut api, "2"));
+    let closed = api.post(
+        "/disconnect",
+        &json!({"connection": first, "reason": "flood"}),
+    );
+    assert_eq!(closed, json!({"closed": 1}));
+    assert_eq!(gone.next(), Incoming::Close(4403, "flood".to_owned()));
+    gone.answer_close(4403);
+    wait_until("it is gone", || {
+        api.post("/disconnect", &json!({"connection": first})) == json!({"closed": 0})
+    });
+    // Whoever asks is told before its own connection ends.
+    let body = json!({"peer": "127.0.0.0/8", "code": 4000, "except": [kept]});
+    let closed = api.post("/disconnect", &body);
+    assert!(closed["closed"].as_u64() >= Some(2), "{closed}");
+    loop {
+        match stream.next() {
+            Block::End => break,
+            _ => continue,
+        }
+    }
+    stays.expect_nothing_before_pong();
+    server.end();
+}
+
+#[test]
+fn thousand_connections_are_closed_at_once() {
+    let server = start();
+    let mut api = Api::of(server.address, "operator");
+    let mut peers: Vec<WebSocket> = (0..1000)
+        .map(|_| WebSocket::open(server.address, "/ws/crowd"))
+        .collect();
+    let begin = Instant::now();
+    let closed = api.post("/disconnect", &json!({"peer": "127.0.0.1", "code": 1001}));
+    println!("1,000 closed in {:?}", begin.elapsed());
+    assert!(closed["closed"].as_u64() >= Some(1000), "{closed}");
+    for peer in &mut peers {
+        assert_eq!(peer.next(), Incoming::Close(1001, String::new()));
+    }
+    server.end();
+}
+
+#[test]
+fn subscriptions_are_ended_and_begun_for_others() {
+    let server = start();
+    let mut api = Api::of(server.address, "operator");
+    let mut peer = Peer::open(server.address);
+    peer.subscribe("rooms/1");
+    peer.subscribe_pattern("news/*");
+    let name = api.connections("&dialect=umbel.v1")[0]["connection"].clone();
+    let who = |fields: Value| {
+        let mut body = fields;
+        body["connection"] = name.clone();
+        body
+    };
+    let ended = api.post(
+        "/unsubscribe",
+        &who(json!({"topic": "rooms/1", "reason": "full"})),
+    );
+    assert_eq!(ended, json!({"unsubscribed": 1}));
+    peer.expect(
+        &json!({"type": "unsubscribed", "topic": "rooms/1", "code": "forbidden", "reason": "full"}),
+    );
+    assert_eq!(
+        api.post("/unsubscribe", &who(json!({"topic": "rooms/1"}))),
+        json!({"unsubscribed": 0})
+    );
+    let ended = api.post(
+        "/unsubscribe",
+        &who(json!({"pattern": "news/*", "code": "moved"})),
+    );
+    assert_eq!(ended, json!({"unsubscribed": 1}));
+    peer.expect(&json!({"type": "unsubscribed", "pattern": "news/*", "code": "moved"}));
+    assert_eq!(
+        api.post("/subscribe", &who(json!({"topic": "rooms/2"}))),
+        json!({"subscribed": 1})
+    );
+    assert_eq!(
+        api.post("/subscribe", &who(json!({"topic": "rooms/2"}))),
+        json!({"subscribed": 0})
+    );
+    wait_until("it is present", || {
+        api.get("/presence?topic=rooms%2F2")["total"] == 1
+    });
+    let members = api.get("/presence?topic=rooms%2F2");
+    assert_eq!(members["members"][0]["connection"], name);
+    api.post("/publish", &json!({"topic": "rooms/2", "data": "hello"}));
+    assert_eq!(peer.publication().1, "hello");
+    assert_eq!(
+        api.post("/send", &who(json!({"data": {"only": "you"}}))),
+        json!({"sent": 1})
+    );
+    peer.expect(&json!({"type": "message", "data": "{\"only\":\"you\"}"}));
+    assert_eq!(
+        api.post("/send", &who(json!({"base64": "AAE="}))),
+        json!({"sent": 1})
+    );
+    peer.expect(&json!({"type": "message", "base64": "AAE="}));
+    server.end();
+}
+
+#[test]
+fn topics_history_and_publishing() {
+    let server = start();
+    let mut api = Api::of(server.address, "operator");
+    let placed = api.post(
+        "/publish",
+        &json!({"topic": "rooms/a", "data": "one", "key": "k"}),
+    );
+    assert_eq!(placed["offset"], 1);
+    let many = api.post(
+        "/publish",
+        &json!({"topics": ["rooms/a", "rooms/b", "other"], "data": [2]}),
+    );
+    let offsets: Vec<_> = (0..3)
+        .map(|at| many["results"][at]["offset"].as_u64())
+        .collect();
+    assert_eq!(offsets, [Some(2), Some(1), Some(1)], "{many}");
+    let history = api.get("/history?topic=rooms%2Fa");
+    assert_eq!(history["publications"][0]["data"], "one");
+    assert_eq!(history["publications"][1]["data"], "[2]");
+    let since = history["publications"][0]["position"]
+        .as_str()
+        .expect("a position");
+    let rest = api.get(&format!("/history?topic=rooms%2Fa&since={since}"));
+    assert_eq!(
+        (
+            rest["recovered"].clone(),
+            rest["publications"].as_array().map(Vec::len)
+        ),
+        (json!(true), Some(1))
+    );
+    let names = |api: &mut Api, query: &str| -> Vec<String> {
+        let (mut names, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page = api.get(&format!("/topics?limit=1{query}{cursor}"));
+            let topics = page["topics"].as_array().expect("a list").iter();
+            names.extend(
+                topics
+                    .filter_map(|it| it["topic"].as_str())
+                    .map(str::to_owned),
+            );
+            match page["next"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break,
+            }
+        }
+        names.sort_unstable();
+        names
+    };
+    assert_eq!(names(&mut api, ""), ["rooms/a", "rooms/b"]);
+    assert_eq!(names(&mut api, "&pattern=*%2Fb"), ["rooms/b"]);
+    let stats = api.get("/stats");
+    assert_eq!(stats["publications"], 4, "{stats}");
+    assert_eq!(stats["reactors"].as_array().map(Vec::len), Some(2));
+    for target in ["/history?topic=other", "/presence?topic=other"] {
+        assert_eq!(
+            api.error("GET", target, None),
+            (404, "not_found".to_owned()),
+            "{target}"
+        );
+    }
+    server.end();
+}
+
+#[test]
+fn wrong_requests_are_told_what_is_wrong() {
+    let server = start();
+    let mut api = Api::of(server.address, "operator");
+    let (answer, value) = api.ask("POST", "/disconnect", Some(&json!({"subjct": "42"})));
+    let reason = "there is no field \"subjct\"; did you mean \"subject\"?";
+    let error = json!({"error": {"code": "invalid_field", "field": "subjct", "reason": reason}});
+    assert_eq!((answer.status, value), (400, error));
+    for (body, code) in [
+        (json!({}), "missing_field"),
+        (json!({"subject": "a", "peer": "::1"}), "invalid_field"),
+        (json!({"subject": 5}), "invalid_field"),
+        (json!({"subject": "a", "code": 1002}), "invalid_field"),
+        (json!({"subject": "a", "code": -1}), "invalid_field"),
+        (
+            json!({"subject": "a", "reason": "x".repeat(124)}),
+            "invalid_field",
+        ),
+        (json!({"subject": "a", "except": ["x"]}), "invalid_field"),
+        (json!({"peer": "10.0.0.0/33"}), "invalid_field"),
+        (json!({"connection": "a"}), "invalid_field"),
+        (json!([]), "invalid_json"),
+    ] {
+        let error = api.error("POST", "/disconnect", Some(&body));
+        assert_eq!(error, (400, code.to_owned()), "{body}");
+    }
+    for (method, target, status) in [
+        ("GET", "/nothing", 404),
+        ("GET", "/disconnect", 405),
+        ("DELETE", "/stats", 405),
+        ("GET", "/stats?x=1", 400),
+        ("GET", "/connections?limit=0", 400),
+        ("GET", "/connections?cursor=x", 400),
+        ("GET", "/connections?topic=", 400),
+        ("GET", "/topics?pattern=a%2F%2F", 400),
+        ("GET", "/history", 400),
+    ] {
+        assert_eq!(
+            api.error(method, target, None).0,
+            status,
+            "{method} {target}"
+        );
+    }
+    let big = json!({"subject": "a", "reason": "x".repeat(300_000)});
+    assert_eq!(
+        api.error("POST", "/disconnect", Some(&big)),
+        (413, "too_large".to_owned())
+    );
+    let mut http = Http::connect(server.address);
+    let head =
+        "POST /api/v1/disconnect HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer operator\r\n";
+    http.send(
+        format!("{head}Content-Type: text/plain\r\nContent-Length: 2\r\n\r\n{{}}").as_bytes(),
+    );
+    assert_eq!(http.answer().map(|answer| answer.status), Some(415));
+    server.end();
+}
+
+#[test]
+fn rights_by_route() {
+    let server = start();
+    for (method, target, body, statuses) in [
+        ("GET", "/stats", None, [401, 403, 403, 200, 200]),
+        ("GET", "/topics", None, [401, 403, 403, 200, 200]),
+        (
+            "GET",
+            "/history?topic=rooms%2Fa",
+            None,
+            [401, 403, 200, 200, 200],
+        ),
+        ("GET", "/connections", None, [401, 403, 403, 403, 200]),
+        ("GET", "/connections/0-0-0", None, [401, 403, 403, 403, 404]),
+        (
+            "POST",
+            "/disconnect",
+            Some(json!({"subject": "a"})),
+            [401, 403, 403, 403, 200],
+        ),
+        (
+            "POST",
+            "/unsubscribe",
+            Some(json!({"subject": "a", "topic": "rooms/a"})),
+            [401, 403, 200, 403, 200],
+        ),
+        (
+            "POST",
+            "/unsubscribe",
+            Some(json!({"subject": "a", "topic": "rooms/b"})),
+            [401, 403, 403, 403, 200],
+        ),
+        (
+            "POST",
+            "/publish",
+            Some(json!({"topic": "rooms/a", "data": 1})),
+            [401, 403, 200, 403, 200],
+        ),
+        ("GET", "/openapi.json", None, [200, 200, 200, 200, 200]),
+    ] {
+        let tokens = ["", "nobody", "host", "viewer", "operator"];
+        for (token, status) in tokens.into_iter().zip(statuses) {
+            let mut api = Api::of(server.address, token);
+            let (answer, value) = api.ask(method, target, body.as_ref());
+            // A page that the machine was too slow for is no matter of rights.
+            if answer.status != 503 {
+                assert_eq!(answer.status, status, "{method} {target} {token}: {value}");
+            }
+            assert_eq!(answer.header("access-control-allow-origin"), None);
+        }
+    }
+    server.end();
+}
+
+#[test]
+fn open_server_shows_and_changes_nothing() {
+    let server = Server::start(&[]);
+    let mut http = Http::connect(server.address());
+    assert_eq!(http.get("/api/v1/stats").status, 200);
+    let lines = "Host: localhost\r\nContent-Type: application/json\r\nContent-Length: 15";
+    let request =
+        format!("POST /api/v1/disconnect HTTP/1.1\r\n{lines}\r\n\r\n{{\"subject\":\"a\"}}");
+    http.send(request.as_bytes());
+    let answer = http.answer().expect("an answer");
+    let body = String::from_utf8_lossy(&answer.body).into_owned();
+    assert_eq!(answer.status, 403, "{body}");
+    assert!(body.contains("umbel token new"), "{body}");
+    let mut http = Http::connect(server.address());
+    let answer = http.get("/api/v1/connections");
+    assert_eq!(answer.status, 403);
+}
