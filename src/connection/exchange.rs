@@ -28,6 +28,8 @@ pub(super) struct Exchange {
     /// Whatever is asked for is refused, for the connection is too many.
     pub(super) is_over_cap: bool,
     pub(super) keep_alive: bool,
+    /// The next answer is the last, whatever its request says.
+    is_last: bool,
     pub(super) head_only: bool,
     /// The request is one of the control API: what is refused is refused in JSON.
     pub(super) is_call: bool,
@@ -113,6 +115,7 @@ impl Exchange {
 
     pub(super) fn end_after_answer(&mut self) {
         self.keep_alive = false;
+        self.is_last = true;
     }
 
     pub(super) fn inbound_bytes(&self) -> usize {
@@ -312,7 +315,7 @@ impl Connection {
             expects_continue: head.expects_continue(),
         };
         let has_body = !matches!(framing.length, Ok(BodyLength::None | BodyLength::Length(0)));
-        exchange.keep_alive = head.keep_alive();
+        exchange.keep_alive = head.keep_alive() && !exchange.is_last;
         exchange.headers.clear();
         exchange.is_call = false;
         let event = match exchange.is_over_cap {

@@ -278,13 +278,16 @@ impl Connection {
         reason: CloseReason,
         out: &mut Vec<u8>,
     ) {
+        let has_unread = self.has_unread();
         match &mut self.phase {
             Phase::Open { .. } => {
                 let (code, words) = self.close_code(settings, reason);
                 self.send_close(settings, now_ms, code, words, reason, out);
             }
-            // A request that has begun is still answered, if the rest of it comes in time.
-            Phase::Http(exchange) if !exchange.is_idle() => exchange.end_after_answer(),
+            // A request that has come, or has begun, is still answered, if the rest of it comes in time.
+            Phase::Http(exchange) if !exchange.is_idle() || has_unread => {
+                exchange.end_after_answer();
+            }
             Phase::Stream(encoding) => {
                 if reason == CloseReason::Shutdown {
                     let end = StreamEnd {
@@ -304,10 +307,11 @@ impl Connection {
     }
 
     /// Ends the connection for a reason that leaves no room to wait: what was queued and not begun is dropped, a
-    /// WebSocket peer is told why, and nothing more is read for it than its Close; a request that has begun is refused.
+    /// WebSocket peer is told why, and nothing more is read for it than its Close; a request that has come is refused.
     pub fn fail(&mut self, settings: &Settings, now_ms: u64, reason: CloseReason) {
         // What found no room in the outbox is lost too. And another request may be on its way behind what is there.
         let is_answer_lost = !self.outbox.is_empty() || reason.is_slow_consumer();
+        let has_unread = self.has_unread();
         self.outbox.drop_unbegun();
         self.unread = None;
         self.holds = 0;
@@ -320,7 +324,7 @@ impl Connection {
                     true => exchange.no_answer_in_time(),
                     false => reason.on_wire().1,
                 };
-                if is_answer_lost || !exchange.is_idle() {
+                if is_answer_lost || has_unread || !exchange.is_idle() {
                     let refusal = Refusal::unavailable(words);
                     exchange.end_after_answer();
                     exchange.encode_refusal(&refusal, settings, &mut last);

@@ -235,6 +235,32 @@ fn dropped_answers_are_told() {
     }
 }
 
+/// A request that waits to be read behind one that was just answered is not lost without a word.
+#[test]
+fn request_that_waits_to_be_read_is_answered() {
+    let input = [PUBLISH, GET].concat();
+    let mut driver = Driver::new();
+    driver.feed(&input);
+    driver.publish(0);
+    assert!(driver.text().starts_with("HTTP/1.1 200 "));
+    driver
+        .connection
+        .fail(&driver.settings, 0, CloseReason::OverBudget);
+    let refusal = driver.outbox();
+    assert!(refusal.starts_with(b"HTTP/1.1 503 "), "{refusal:?}");
+    driver.assert_ending(Label::Closing, CloseReason::OverBudget);
+    let mut driver = Driver::new();
+    driver.feed(&input);
+    driver.publish(0);
+    driver.text();
+    driver.close(CloseReason::Shutdown);
+    assert_eq!(driver.connection.label(), Label::Http);
+    driver.connection.lift(Hold::Answer);
+    driver.feed_unread();
+    assert!(driver.text().contains("\r\nConnection: close\r\n"));
+    driver.assert_ending(Label::Closing, CloseReason::HttpDone);
+}
+
 #[test]
 fn a_publish_that_waits_outlives_a_shutdown() {
     let mut driver = Driver::new();
