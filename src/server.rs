@@ -122,6 +122,7 @@ impl<'a> Assembly<'a> {
             commands: Arc::new(CommandQueues::new(reactors, limits)),
             lifecycle: Arc::new(LifecycleCell::default()),
             live: Arc::default(),
+            waiting: Arc::default(),
         };
         Ok(Assembly {
             config,

@@ -206,7 +206,7 @@ fn keys_are_those_of_a_publisher() {
     assert_eq!(json_of(&with(one, "k"))["duplicate"], Value::Null);
     assert_eq!(json_of(&with(one, "k"))["duplicate"], true);
     // By umbel.v1 too: whoever shows the same credential is the same publisher.
-    let mut peer = Peer::open_at(server.address(), &format!("/ws?token={one}"), JSON);
+    let mut peer = Peer::open_at(server.address(), &format!("/ws?token={one}"), JSON).welcomed();
     let command = json!({"type": "publish", "id": 1, "topic": "t", "data": "x",
         "idempotency_key": "k"});
     assert_eq!(peer.ask(&command)["duplicate"], true);

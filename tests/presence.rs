@@ -425,7 +425,7 @@ fn presence_off_without_rule_or_right() {
         "--subscribe-token",
         "s",
     ]);
-    let mut member = Peer::open_at(server.address(), "/ws?token=s&info=secret", JSON);
+    let mut member = Peer::open_at(server.address(), "/ws?token=s&info=secret", JSON).welcomed();
     join(&mut member, "room");
     let mut publisher = Peer::open(server.address());
     let question = json!({"type": "presence", "id": 1, "topic": "room"});

@@ -54,7 +54,6 @@ fn close_for_scripts_and_status_for_programs() {
     let open = Server::start(&[]);
     for (server, target, status, code, words) in [
         (&token, wrong, 401, 4401, "token"),
-        (&token, "/ws", 401, 4401, "token"),
         (&nobody, "/ws", 403, 4403, "closed to everybody"),
         (&open, "/wrong", 404, 4404, "/ws"),
         (&open, "/console/wrong", 404, 4404, "no such page"),

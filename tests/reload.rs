@@ -67,7 +67,7 @@ fn removed_token_ends_what_it_allowed() {
     let mut raw = WebSocket::open(address, "/ws/a?token=0123456789abcdef");
     let mut echo = WebSocket::open(address, "/echo?token=0123456789abcdef");
     let mut stream = EventStream::open(address, "/sse/a?token=0123456789abcdef");
-    let mut many = Peer::open_at(address, "/ws?token=0123456789abcdef", "umbel.v1");
+    let mut many = Peer::open_at(address, "/ws?token=0123456789abcdef", "umbel.v1").welcomed();
     many.subscribe("a");
     many.subscribe_pattern("b/*");
     let said = server.reload(&with_token("fedcba9876543210"));
@@ -376,7 +376,7 @@ fn many_subscriptions_are_judged() {
     let server = Reloadable::start(&with_token("0123456789abcdef"));
     let address = server.server.address();
     let mut peers: Vec<_> = (0..3)
-        .map(|_| Peer::open_at(address, "/ws?token=0123456789abcdef", "umbel.v1"))
+        .map(|_| Peer::open_at(address, "/ws?token=0123456789abcdef", "umbel.v1").welcomed())
         .collect();
     for peer in &mut peers {
         for number in 0..900 {

@@ -107,7 +107,7 @@ fn patterns_have_to_be_covered_and_clear_of_denies() {
     let folder = Folder::with("umbel.toml", &rows());
     let server = start(&folder);
     let stream = connect(server.address(), 0);
-    let mut peer = Peer::open_on(stream, &format!("/ws?token={READER}"), JSON);
+    let mut peer = Peer::open_on(stream, &format!("/ws?token={READER}"), JSON).welcomed();
     for (field, name, is_allowed) in [
         ("topic", "news/eu", true),
         ("topic", "news/internal/x", false),

@@ -82,7 +82,7 @@ fn rights_by_token() {
     for subprotocol in SUBPROTOCOLS {
         for (token, outcomes) in table {
             let target = format!("/ws?token={token}");
-            let mut peer = Peer::open_at(server.address(), &target, subprotocol);
+            let mut peer = Peer::open_at(server.address(), &target, subprotocol).welcomed();
             for (command, outcome) in commands.iter().zip(outcomes) {
                 let answer = peer.ask(command);
                 let got = answer.get("code").unwrap_or(&answer["type"]);
@@ -107,7 +107,6 @@ fn connection_needs_credential() {
     let server = Server::start(&[&rights[..], &["--publish", "nobody"]].concat());
     for subprotocol in SUBPROTOCOLS {
         for (target, lines) in [
-            ("/ws", ""),
             ("/ws?token=wrong", ""),
             ("/ws?token=", ""),
             ("/ws", "Authorization: Basic sub\r\n"),

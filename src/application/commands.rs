@@ -43,20 +43,22 @@ pub(super) struct CommandTurn<'t> {
     pub subscribed: Subscribed,
     pub(super) identity: IdentityHandle,
     pub(super) peer_address: PeerAddress<'t>,
-    encoding: Encoding,
-    dialects: &'t Dialects,
+    pub(super) encoding: Encoding,
+    pub(super) dialects: &'t Dialects,
     /// The payload of the message of replies that is being made.
-    message: Vec<u8>,
+    pub(super) message: Vec<u8>,
     out: &'t mut Vec<u8>,
+    /// It has shown a credential in this message, and had not before.
+    pub(super) has_signed_in: bool,
     /// Instruction to the connection about the message.
     pub answer: Answer,
     /// Whoever manages the server brings the commands, and no right is asked for.
-    is_managed: bool,
+    pub(super) is_managed: bool,
 }
 
 impl CommandTurn<'_> {
     /// Answers a command, in a message of its own or together with the others.
-    fn reply(&mut self, id: Option<u32>, reply: &Reply<'_>) {
+    pub(super) fn reply(&mut self, id: Option<u32>, reply: &Reply<'_>) {
         let dialect = self.dialects.get(self.encoding);
         self.message.reserve(128);
         dialect.encode_reply(&mut self.message, id, reply);
@@ -65,7 +67,7 @@ impl CommandTurn<'_> {
         }
     }
 
-    fn finish_message(&mut self) {
+    pub(super) fn finish_message(&mut self) {
         self.dialects
             .frame_message(self.encoding, &self.message, self.out);
         self.message.clear();
@@ -95,7 +97,7 @@ impl CommandTurn<'_> {
 
     /// Whether the connection has been told to end.
     pub fn is_ending(&self) -> bool {
-        matches!(self.answer, Answer::End(_))
+        matches!(self.answer, Answer::End(_) | Answer::Close(..))
     }
 }
 
@@ -123,6 +125,7 @@ impl Application {
             out,
             answer: Answer::Proceed,
             is_managed: false,
+            has_signed_in: false,
         };
         let limits = CommandLimits::of(&self.shared.settings.limits);
         let dialect = dialects.get(encoding);
@@ -136,13 +139,18 @@ impl Application {
             ControlFlow::Continue(())
         });
         turn.finish_message();
-        match (outcome, turn.answer) {
-            (_, answer @ Answer::End(_)) => answer,
+        *current.identity = turn.identity;
+        let answer = match (outcome, turn.answer) {
+            (_, answer @ (Answer::End(_) | Answer::Close(..))) => answer,
             (Err(Closing { code, words }), _) => Answer::Close(code, words),
             (Ok(left), answer) => match left.zip(waits) {
                 Some((place, hold)) => Answer::Keep(place, hold),
                 None => answer,
             },
+        };
+        match turn.has_signed_in {
+            true => Answer::SignedIn(Box::new(answer)),
+            false => answer,
         }
     }
 
@@ -178,9 +186,11 @@ impl Application {
                 Answer::Proceed
             },
             is_managed,
+            has_signed_in: false,
         };
         self.handle_command(&mut turn, Ok(command));
         turn.finish_message();
+        *context.identity = turn.identity;
         let (answer, settings) = (turn.answer, &self.shared.settings);
         context
             .connection
@@ -196,7 +206,9 @@ impl Application {
         if turn.is_ending() {
             return;
         }
-        let outcome = command.and_then(|command| match command {
+        let outcome = command.and_then(|command| self.check_term(turn, command));
+        let outcome = outcome.and_then(|command| match command {
+            dialect::Command::Auth { id, token } => self.sign_in(turn, id, &token.0),
             dialect::Command::Subscribe {
                 id,
                 target,

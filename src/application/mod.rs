@@ -10,6 +10,7 @@ pub mod publishes;
 pub mod receipts;
 mod reload;
 mod rights;
+mod sign_in;
 mod work;
 
 use std::collections::VecDeque;
@@ -31,6 +32,7 @@ use crate::presence::PresenceChanges;
 use crate::protocol::deflate::Agreement;
 use crate::shared::Shared;
 use crate::shared::brought::CommandInbox;
+use crate::shared::terms::Terms;
 use receipts::Receipts;
 use reload::ShardReload;
 
@@ -81,6 +83,12 @@ pub struct Application {
     pub shared: Shared,
     /// Who the connections are.
     pub(crate) identities: Identities,
+    /// How long the connections may go on as who they are.
+    pub(crate) terms: Terms,
+    /// Milliseconds by which the wall clock is ahead of the process's.
+    pub(crate) wall_ahead_ms: i64,
+    /// Connections that the whole process may have.
+    pub(crate) connections_max: usize,
     /// Topics with subscribers here.
     pub topics: Topics,
     /// Patterns with subscribers here.
@@ -140,6 +148,9 @@ impl Application {
             calls: Calls::new(&shared),
             shared,
             identities: Identities::default(),
+            terms: Terms::default(),
+            wall_ahead_ms: 0,
+            connections_max: 0,
             work_left: 0,
             deferred: VecDeque::new(),
             deferred_bytes: 0,

@@ -51,6 +51,9 @@ impl Application {
         (may_publish, echo): (bool, bool),
         message: Message<'_>,
     ) -> Answer {
+        if self.terms.has_ended(current.id.index) {
+            return Answer::End(CloseReason::Expired);
+        }
         let (true, Some(subscription)) = (may_publish, current.subscribed.one()) else {
             return Answer::End(CloseReason::Forbidden);
         };

@@ -29,7 +29,7 @@ impl Application {
     /// subscriptions that were looked at.
     pub fn judge_again(&mut self, context: &mut ConnectionContext<'_>) -> usize {
         match context.subscribed.kind() {
-            _ if !self.can_judge(context) => 1,
+            _ if !self.can_judge(context) || self.terms.is_waiting(context.id.index) => 1,
             SubscribedKind::Many(_) => self.judge_many(context),
             SubscribedKind::One(subscription) => {
                 if let Some(topic) = self.topics.topic_at(subscription.topic()) {

@@ -56,7 +56,7 @@ impl Application {
                 start,
                 ..
             }) => Application::replay_work(&self.shared.settings, topic, *start),
-            Ok(Command::Subscribe { .. }) => 0,
+            Ok(Command::Subscribe { .. } | Command::Auth { .. }) => 0,
             Ok(Command::Presence { .. }) => self.presence_work(),
             Ok(Command::History {
                 topic,
@@ -72,7 +72,7 @@ impl Application {
         };
         let is_question = matches!(
             command,
-            Ok(Command::Presence { .. } | Command::History { .. })
+            Ok(Command::Presence { .. } | Command::History { .. } | Command::Auth { .. })
         );
         let is_step = !is_question;
         let work_max = self.shared.settings.limits.work_per_tick_max;

@@ -18,6 +18,7 @@ pub mod jwt;
 pub mod rights;
 pub mod table;
 pub mod tokens;
+pub mod waiting;
 
 use std::sync::Arc;
 
@@ -66,6 +67,14 @@ impl Authority {
             Authority::Embedder(_) => Err(Denied::Unauthenticated(
                 "the program that this server is part of takes no tokens here".into(),
             )),
+        }
+    }
+
+    /// Whether no token is wanted here, and nobody looks for one.
+    pub fn takes_no_tokens(&self) -> bool {
+        match self {
+            Authority::Tokens(tokens) => tokens.is_empty(),
+            Authority::Embedder(_) => false,
         }
     }
 

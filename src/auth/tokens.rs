@@ -218,6 +218,11 @@ impl TokenRights {
         named.or_else(|| self.of_settings.get(&digest))
     }
 
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.named.is_empty() && self.of_settings.is_empty()
+    }
+
     /// Whether one of them is this token.
     pub(super) fn has(&self, digest: TokenDigest) -> bool {
         self.find(digest).is_some()

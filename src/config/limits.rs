@@ -146,6 +146,16 @@ limits! {
     publish_lines_max: usize = 4000 in 1..=1000000;
     /// Time for a request head to arrive, absolute: from accept, or from the first byte of a later request.
     handshake_timeout_ms: u64 = 10000 in 10..=3600000;
+    /// Time for an umbel.v1 connection that was opened without a credential to show one by `auth`, where there is nothing that anybody may do. After it the connection is closed with 4408.
+    auth_timeout_ms: u64 = 5000 in 10..=3600000;
+    /// Connections that wait for `auth`. Beyond it one is closed with 4408: of the address with most of them the one that waited longest. 0 means a tenth of connections_max.
+    unauthenticated_max: usize = 0 in 0..=16777216;
+    /// Connections of one address (of IPv6 its first 64 bits) that wait for `auth`. Beyond it the one of them that waited longest is closed with 4408.
+    unauthenticated_per_address_max: usize = 100 in 1..=16777216;
+    /// Lead with which an umbel.v1 connection is told that its identity ends. A tenth of the life of the token if that is shorter, and up to a fifth less for each.
+    token_warn_ms: u64 = 60000 in 0..=86400000;
+    /// Time behind the end of an identity in which its connection is still delivered to and may show a newer token. Then it is closed with 4401, each at a moment of its own in the second half of that time.
+    token_grace_ms: u64 = 25000 in 0..=86400000;
     /// Time for a request body to arrive, absolute, counted from the end of the head.
     body_timeout_ms: u64 = 30000 in 10..=3600000;
     /// Time that an HTTP connection may be idle between two requests.

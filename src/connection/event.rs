@@ -135,6 +135,8 @@ pub enum Answer {
     /// The message is dealt with up to this place. The rest of it is kept, and nothing further is read, until the hold is
     /// lifted.
     Keep(usize, Hold),
+    /// The peer has shown a credential; and this. Its messages are as those of others from here on.
+    SignedIn(Box<Answer>),
     /// Answer the request.
     Respond(Reply),
     /// Answer the request with what was wrong.
@@ -191,6 +193,8 @@ pub struct Upgrade {
     pub endpoint: Endpoint,
     /// The compression that is agreed to.
     pub deflate: Option<Agreement>,
+    /// Its peer has yet to show a credential: until then its messages are small.
+    pub must_sign_in: bool,
     /// First message on the connection. In a box, for few have one.
     pub greeting: Option<Box<Greeting>>,
 }

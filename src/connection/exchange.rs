@@ -515,6 +515,7 @@ impl Connection {
         self.phase = Phase::Open {
             deflate: upgrade.deflate,
             awaiting_pong: false,
+            must_sign_in: upgrade.must_sign_in,
             context: Context::default(),
         };
         self.endpoint = upgrade.endpoint;

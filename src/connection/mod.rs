@@ -97,6 +97,8 @@ enum Phase {
         deflate: Option<Agreement>,
         /// A ping is unanswered.
         awaiting_pong: bool,
+        /// The peer has yet to show a credential.
+        must_sign_in: bool,
         context: Context,
     },
     CloseSent(CloseReason),
@@ -289,10 +291,11 @@ impl Connection {
                 exchange.end_after_answer();
             }
             Phase::Stream(encoding) => {
-                if reason == CloseReason::Shutdown {
+                if matches!(reason, CloseReason::Shutdown | CloseReason::Expired) {
                     let end = StreamEnd {
                         retry_ms: self.ping_offset.between(SHUTDOWN_RETRY_MS) as u32,
                         refusal: None,
+                        is_expired: reason == CloseReason::Expired,
                     };
                     settings
                         .dialects

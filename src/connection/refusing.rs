@@ -71,6 +71,7 @@ impl Exchange {
         let end = StreamEnd {
             retry_ms,
             refusal: Some((refusal.status, &*refusal.reason)),
+            is_expired: false,
         };
         dialect.encode_stream_end(out, &end);
     }

@@ -9,6 +9,9 @@ use crate::protocol::deflate::Policy;
 use crate::topic::TopicRules;
 use crate::{http, protocol};
 
+/// Bytes of a message before a credential was shown.
+const UNAUTHENTICATED_BYTES_MAX: usize = 16 * 1024;
+
 /// Settings that all connections of a reactor share.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -20,6 +23,8 @@ pub struct Settings {
     pub publication: protocol::MessageLimits,
     /// Those of a message to an own endpoint.
     pub message: protocol::MessageLimits,
+    /// Those of a message before a credential was shown.
+    pub unauthenticated: protocol::MessageLimits,
     /// Kinds of messages that are compressed.
     pub deflate: Deflate,
     /// Compression that is agreed to.
@@ -51,6 +56,7 @@ impl Settings {
             },
             publication: of_message(limits.publication_bytes_max),
             message: of_message(limits.message_bytes_max),
+            unauthenticated: of_message(limits.message_bytes_max.min(UNAUTHENTICATED_BYTES_MAX)),
             limits: limits.clone(),
             deflate: Deflate::Off,
             deflate_policy: Policy {

@@ -79,6 +79,7 @@ fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answ
                 subprotocol: None,
                 endpoint,
                 deflate: agreement(head.target),
+                must_sign_in: false,
                 greeting: None,
             })
         }

@@ -6,6 +6,7 @@
 //!
 //! It is dealt with before anything else that comes. Neither is copied again where only a part of it is dealt with.
 
+use super::websocket::keep_rest;
 use super::{Answer, Connection, Event, Inflation, InputContext, Message, OnEvent};
 use super::{Phase, Settings};
 
@@ -128,7 +129,11 @@ impl Connection {
                 context.kept = Some(KeptMessage { place, ..message });
                 self.hold(hold);
             }
-            answer => self.act(context.settings, context.now_ms, answer, context.out),
+            answer => {
+                let whole = message.as_message();
+                let answer = keep_rest(&mut context.kept, whole, answer);
+                self.act(context.settings, context.now_ms, answer, context.out);
+            }
         }
         self.hold_for_output(context.settings, context.out);
     }

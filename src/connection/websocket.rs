@@ -26,7 +26,7 @@ impl Connection {
         rest: &mut &mut [u8],
     ) {
         let (settings, now_ms, endpoint) = (context.settings, context.now_ms, self.endpoint);
-        let limits = self.message_limits(settings);
+        let mut limits = self.message_limits(settings);
         let (output_max, mut any_whole) = (output_bytes_max(settings), false);
         loop {
             let step = match self.decoder.decode(limits, rest) {
@@ -44,10 +44,9 @@ impl Connection {
                         report_compressed(context, endpoint, limits, kept, (opcode, payload))
                     }
                     Received::Ping(payload) => {
-                        if self.outbox.is_empty() {
-                            encode_frame(context.out, Opcode::Pong, payload, None);
-                        } else {
-                            self.outbox.set_ping(payload);
+                        match self.outbox.is_empty() {
+                            true => encode_frame(context.out, Opcode::Pong, payload, None),
+                            false => self.outbox.set_ping(payload),
                         }
                         continue;
                     }
@@ -74,6 +73,7 @@ impl Connection {
                         self.decoder.free_handed_out();
                         break;
                     }
+                    limits = self.message_limits(settings);
                 }
                 // Both sides have said it, and the server ends the stream first (RFC 6455 section 7.1.1).
                 Step::PeerClosed(code) => {
@@ -125,6 +125,12 @@ impl Connection {
         match answer {
             Answer::Proceed => {}
             Answer::Hold(hold) => self.hold(hold),
+            Answer::SignedIn(answer) => {
+                if let Phase::Open { must_sign_in, .. } = &mut self.phase {
+                    *must_sign_in = false;
+                }
+                self.act(settings, now_ms, *answer, out);
+            }
             Answer::End(reason) => self.close(settings, now_ms, reason, out),
             Answer::Close(code, words) => {
                 let reason = match self.endpoint {
@@ -154,7 +160,15 @@ impl Connection {
     }
 
     fn message_limits<'s>(&self, settings: &'s Settings) -> &'s MessageLimits {
+        let is_strange = matches!(
+            self.phase,
+            Phase::Open {
+                must_sign_in: true,
+                ..
+            }
+        );
         match self.endpoint {
+            _ if is_strange => &settings.unauthenticated,
             Endpoint::Topic { .. } => &settings.publication,
             Endpoint::Commands(_) | Endpoint::Handler(_) => &settings.message,
         }
@@ -199,12 +213,17 @@ fn report(context: &mut InputContext<'_, '_>, endpoint: Endpoint, message: Messa
 
 /// Keeps the rest of a message if that is the answer to it. Gives what else is to be done.
 #[inline]
-fn keep_rest(kept: &mut Option<KeptMessage>, message: Message<'_>, answer: Answer) -> Answer {
+pub(super) fn keep_rest(
+    kept: &mut Option<KeptMessage>,
+    message: Message<'_>,
+    answer: Answer,
+) -> Answer {
     match answer {
         Answer::Keep(place, hold) => {
             *kept = Some(KeptMessage::new(message, place));
             Answer::Hold(hold)
         }
+        Answer::SignedIn(answer) => Answer::SignedIn(Box::new(keep_rest(kept, message, *answer))),
         answer => answer,
     }
 }

@@ -1,6 +1,7 @@
 //! Commands of peers, whatever dialect they speak.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use super::fields::Fault;
 use crate::config::Limits;
@@ -54,9 +55,26 @@ pub struct Once<'a> {
     pub first_sent_ms: Option<u32>,
 }
 
+/// A token that a peer shows. It stands in no log.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ShownToken<'a>(pub Cow<'a, str>);
+
+impl fmt::Debug for ShownToken<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("..")
+    }
+}
+
 /// A peer's command. Its `id` is what the peer calls it, for the reply.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command<'a> {
+    /// Say who one is.
+    Auth {
+        /// For the reply.
+        id: Option<u32>,
+        /// The credential.
+        token: ShownToken<'a>,
+    },
     /// Hear of publications.
     Subscribe {
         /// For the reply.
@@ -162,11 +180,13 @@ pub enum ErrorCode {
     Unavailable,
     /// Nothing that this server does.
     Unsupported,
+    /// The token is somebody else's.
+    SubjectChanged,
 }
 
 impl ErrorCode {
     /// All codes.
-    pub const ALL: [ErrorCode; 16] = [
+    pub const ALL: [ErrorCode; 17] = [
         ErrorCode::InvalidJson,
         ErrorCode::InvalidCommand,
         ErrorCode::InvalidTopic,
@@ -183,6 +203,7 @@ impl ErrorCode {
         ErrorCode::FateUnknown,
         ErrorCode::Unavailable,
         ErrorCode::Unsupported,
+        ErrorCode::SubjectChanged,
     ];
 }
 

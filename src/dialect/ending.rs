@@ -43,13 +43,17 @@ pub enum CloseReason {
     Shutdown,
     /// A reload took the right away that it lived by.
     RightsLost,
+    /// Its peer showed no credential in time, or others waited for theirs in its place.
+    AuthTimeout,
+    /// The identity that it lived by has ended.
+    Expired,
     /// Code of the embedding program panicked in a call for it.
     EmbedderPanic,
 }
 
 impl CloseReason {
     /// One label for each kind of reason.
-    pub const LABELS: [&'static str; 19] = [
+    pub const LABELS: [&'static str; 21] = [
         "peer",
         "peer_gone",
         "transport",
@@ -69,6 +73,8 @@ impl CloseReason {
         "dialect",
         "rights_lost",
         "embedder_panic",
+        "auth_timeout",
+        "expired",
     ];
 
     /// The place of its label in [`LABELS`](CloseReason::LABELS).
@@ -93,6 +99,8 @@ impl CloseReason {
             CloseReason::Dialect(_) => 16,
             CloseReason::RightsLost => 17,
             CloseReason::EmbedderPanic => 18,
+            CloseReason::AuthTimeout => 19,
+            CloseReason::Expired => 20,
         }
     }
 
@@ -146,6 +154,11 @@ impl CloseReason {
                 CloseCode::FORBIDDEN,
                 "forbidden: the rights on this server have changed",
             ),
+            CloseReason::AuthTimeout => (
+                CloseCode::new(4408),
+                "unauthorized: no token was shown in time",
+            ),
+            CloseReason::Expired => (CloseCode::new(4401), "expired"),
             CloseReason::EmbedderPanic => (CloseCode::INTERNAL_ERROR, "internal error"),
             CloseReason::Shutdown => (
                 CloseCode::GOING_AWAY,

@@ -71,10 +71,11 @@ pub(crate) enum Field {
     Tags,
     TtlMs,
     Tombstone,
+    Token,
 }
 
 impl Field {
-    const NAMES: [&'static str; 20] = [
+    const NAMES: [&'static str; 21] = [
         "type",
         "id",
         "topic",
@@ -95,6 +96,7 @@ impl Field {
         "tags",
         "ttl_ms",
         "tombstone",
+        "token",
     ];
 
     fn name(self) -> &'static str {

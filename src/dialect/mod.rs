@@ -32,7 +32,7 @@ pub mod umbel_v1;
 use std::borrow::Cow;
 use std::ops::ControlFlow;
 
-pub use command::{Command, CommandError, CommandLimits, ErrorCode, Once, Target};
+pub use command::{Command, CommandError, CommandLimits, ErrorCode, Once, ShownToken, Target};
 pub use ending::CloseReason;
 pub use fields::check_idempotency_key;
 pub use form::{Class, Encoding, Form, Place, RecentDeliveries};
@@ -40,7 +40,7 @@ pub use history::History;
 pub use info::info_json;
 pub use message::Message;
 pub use publication_fields::PublicationFields;
-pub use reply::{Push, Reply, Subscribed};
+pub use reply::{Push, Reply, Subscribed, Welcome};
 pub use table::{Dialects, Entrance, Row};
 
 pub use crate::hub::options::{KEY_BYTES_MAX, check_key};
@@ -104,6 +104,11 @@ pub trait Dialect: Send + Sync {
     fn refusal_code(&self, status: u16) -> Option<CloseCode> {
         let _ = status;
         None
+    }
+
+    /// Whether a peer may open a connection without a credential, to show it by a command.
+    fn signs_in(&self) -> bool {
+        false
     }
 
     /// A connection opens. What is said here comes first on it.
@@ -211,6 +216,8 @@ pub struct Opening<'a> {
     pub reactor: ReactorId,
     /// The reactor's own name for it, as [`Member`](crate::hub::Member) has it.
     pub connection: u64,
+    /// Identity of its opener, if a credential was shown.
+    pub welcome: Option<Welcome<'a>>,
 }
 
 /// First message to a connection.
@@ -258,6 +265,8 @@ pub struct StreamEnd<'a> {
     pub retry_ms: u32,
     /// Refusal that is the whole of the stream: its status and what was wrong.
     pub refusal: Option<(u16, &'a str)>,
+    /// The identity of its reader has ended. The reader is not told when to come back.
+    pub is_expired: bool,
 }
 
 /// Position of a topic as a subscription to it begins.

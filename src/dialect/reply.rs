@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{CommandError, History, Target};
-use crate::hub::{Kind, Member, Position, PresenceChange, Publication, Report};
+use crate::hub::{Kind, Member, Position, PresenceChange, Publication, ReactorId, Report};
 use crate::topic::{SlowConsumer, Topic};
 
 /// The reply to a command.
@@ -30,6 +30,8 @@ pub enum Reply<'a> {
     History(History<'a>),
     /// A ping has arrived.
     Pong,
+    /// The token is good, and the connection is that identity from here on.
+    Authenticated(Welcome<'a>),
     /// The command is not carried out.
     Refused(&'a CommandError),
 }
@@ -53,6 +55,19 @@ pub struct Subscribed<'a> {
     pub replay: &'a [Arc<Publication>],
 }
 
+/// Identity of a connection, as its peer is told it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Welcome<'a> {
+    /// The reactor that owns the connection.
+    pub reactor: ReactorId,
+    /// The reactor's own name for it, as [`Member`] has it.
+    pub connection: u64,
+    /// Subject of the identity, if it has one.
+    pub subject: Option<&'a str>,
+    /// Time until the identity expires, in milliseconds, if it does.
+    pub expires_in_ms: Option<u64>,
+}
+
 /// A push: something told unasked, besides publications.
 #[derive(Clone, Copy, Debug)]
 pub enum Push<'a> {
@@ -64,6 +79,8 @@ pub enum Push<'a> {
     Ended(&'a Target, &'a str, Option<&'a str>),
     /// A message for this connection alone, without a topic and a position.
     Message(Kind, &'a [u8]),
+    /// The identity ends in so many milliseconds, unless its peer shows a newer token.
+    Expiring(u64),
     /// Of a topic on which so much changes that it is not told, so many are there now.
     PresenceSkipped {
         /// Which.

@@ -39,6 +39,7 @@ impl<T: ByteStream> Connections<T> {
             return;
         };
         let id = slot.id(self.application.reactor, index);
+        self.application.forget_term(id);
         let many = self.application.multi_subscriptions.remove(slot.subscribed);
         let Some(many) = many else {
             return self.free(id);

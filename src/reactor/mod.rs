@@ -28,6 +28,7 @@ pub mod mailbox;
 mod outbound;
 mod slot;
 pub mod sweep;
+mod terms;
 
 use std::io;
 
@@ -92,9 +93,11 @@ impl Reactor<MioDriver> {
 impl<D: Driver> Reactor<D> {
     /// Reactor `id`, without connections.
     pub fn new(driver: D, inbox: Inbox, id: ReactorId, context: Context) -> Reactor<D> {
+        let mut connections = Connections::new(id, context.reactors, context.shared);
+        connections.set_connections_max(context.connections_max);
         Reactor {
             driver,
-            connections: Connections::new(id, context.reactors, context.shared),
+            connections,
             inbox,
             now_ms: 0,
             next_date_us: 0,
@@ -143,11 +146,13 @@ impl<D: Driver> Reactor<D> {
         self.connections.set_now_us(started_us);
         if started_us >= self.next_date_us {
             self.next_date_us = started_us + 1_000_000;
-            let date = &self.connections.settings.date;
-            date.set(self.driver.wall_ms() / 1000);
+            let (wall_ms, date) = (self.driver.wall_ms(), &self.connections.settings.date);
+            date.set(wall_ms / 1000);
+            self.connections.set_wall_ms(wall_ms);
         }
         if self.connections.poll_reload(self.now_ms) {
             self.connections_max = self.connections.settings.limits.connections_max;
+            self.connections.set_connections_max(self.connections_max);
             self.driver.take_settings(&self.connections.settings);
         }
         self.connections.poll_ready(self.now_ms);
@@ -184,6 +189,7 @@ impl<D: Driver> Reactor<D> {
             return 0;
         }
         let mut until_ms = self.connections.next_deadline_ms();
+        until_ms = until_ms.min(self.connections.next_term_ms(self.now_ms));
         if let Some(next_accept_ms) = self.driver.next_accept_ms() {
             until_ms = until_ms.min(next_accept_ms);
         }
@@ -254,6 +260,7 @@ impl<D: Driver> Reactor<D> {
         if is_caught_up || self.waits_behind >= waits_max {
             self.waits_behind = 0;
             self.connections.sweep(waited_from_ms, self.now_ms);
+            self.connections.sweep_terms(self.now_ms);
         } else {
             self.waits_behind += 1;
         }

@@ -104,7 +104,7 @@ pub(super) fn authenticate<'a>(
     head: &Head<'a>,
 ) -> Result<Caller<'a>, Refusal> {
     let authority = &application.shared.authority;
-    let caller = authority.authenticate(head, application.now_us / 1000)?;
+    let caller = authority.authenticate(head, application.wall_ms())?;
     let noted = authority.note(&caller);
     application.identities.replace(current.identity, noted);
     Ok(caller)

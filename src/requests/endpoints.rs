@@ -58,11 +58,13 @@ fn open_handler(
     let upgrade = check_upgrade(application, head)?;
     application.authorize(caller, Action::Open(path_of(head)))?;
     let subprotocol = endpoint::choose_subprotocol(handler, upgrade.offers())?;
+    application.begin_term(current.id, caller, false);
     Ok(Answer::Upgrade(Upgrade {
         accept: upgrade.accept,
         subprotocol,
         endpoint: Endpoint::Handler(number),
         deflate: choose_deflate(application, current, head)?,
+        must_sign_in: false,
         greeting: None,
     }))
 }

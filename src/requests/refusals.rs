@@ -110,6 +110,7 @@ fn refuse_handshake(
             echo: true,
         },
         deflate: None,
+        must_sign_in: false,
         greeting: None,
     };
     Some(RefusedHandshake {

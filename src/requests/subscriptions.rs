@@ -80,8 +80,10 @@ pub(super) fn subscribe_websocket(
             echo: has_echo(head)?,
         },
         deflate: choose_deflate(application, current, head)?,
+        must_sign_in: false,
         greeting: None,
     });
+    application.begin_term(current.id, caller, false);
     subscribe(application, current, topic, start, admission)
 }
 
@@ -114,6 +116,7 @@ pub(super) fn subscribe_stream(
         Some(_) => Start::Since(last_event_position(head.known.last_event_id.text())),
     };
     authorize_start(application, caller, &topic, start)?;
+    application.begin_term(current.id, caller, false);
     subscribe(
         application,
         current,
@@ -132,9 +135,21 @@ pub(super) fn open_many(
     path: &str,
 ) -> Result<Answer, Refusal> {
     let upgrade = check_upgrade(application, head)?;
-    application.authorize(caller, Action::Connect)?;
+    let outcome = application.authorize(caller, Action::Connect);
     let dialects = &application.shared.settings.dialects;
     let chosen = dialects.choose(path, upgrade.offers());
+    let must_sign_in = match (outcome, &chosen) {
+        (Ok(()), _) => false,
+        // It may show a credential yet.
+        (Err(refusal), Ok((encoding, _)))
+            if refusal.status == 401
+                && matches!(caller, Caller::Anonymous)
+                && dialects.get(*encoding).signs_in() =>
+        {
+            true
+        }
+        (Err(refusal), _) => return Err(refusal),
+    };
     let (encoding, subprotocol) = chosen.map_err(Refusal::bad_request)?;
     check_ready(application)?;
     let info = match query_of(head.target).get("info")? {
@@ -146,11 +161,18 @@ pub(super) fn open_many(
     };
     let deflate = choose_deflate(application, current, head)?;
     application.keep_identity(current, caller)?;
+    match must_sign_in {
+        true => application.begin_wait(current),
+        false => application.begin_term(current.id, caller, true),
+    }
     let dialects = &application.shared.settings.dialects;
     let greeting = dialects.get(encoding).open(&Opening {
         target: head.target,
         reactor: application.reactor,
         connection: current.id.to_bits(),
+        welcome: caller
+            .identity()
+            .map(|identity| application.welcome(current.id, Some(identity))),
     });
     let best_form = dialects.best_form(encoding, deflate);
     let opened_ms = application.now_us / 1000;
@@ -163,6 +185,7 @@ pub(super) fn open_many(
         subprotocol: subprotocol.map(Box::from),
         endpoint: Endpoint::Commands(encoding),
         deflate,
+        must_sign_in,
         greeting: (greeting != Greeting::default()).then(|| Box::new(greeting)),
     }))
 }

@@ -3,11 +3,14 @@
 pub mod brought;
 pub mod jobs;
 pub mod live;
+pub mod terms;
+pub mod timers;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crate::auth::Authority;
+use crate::auth::waiting::Waiting;
 use crate::config::{Hosts, Origins, Surface};
 use crate::connection::Settings;
 use crate::handler::{Handler, Hooks, Route};
@@ -133,4 +136,6 @@ pub struct Shared {
     pub lifecycle: Arc<LifecycleCell>,
     /// The newest settings.
     pub live: Arc<LiveCell>,
+    /// Connections that have yet to show a credential.
+    pub waiting: Arc<Mutex<Waiting>>,
 }

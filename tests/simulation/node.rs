@@ -171,6 +171,7 @@ impl Node {
             commands: Arc::new(CommandQueues::new(reactors, limits)),
             lifecycle: Arc::new(LifecycleCell::default()),
             live: Arc::default(),
+            waiting: Arc::default(),
         };
         Node {
             reactors: reactors_of(&shared, parts),

@@ -172,7 +172,7 @@ impl Dialect for Toy {
                 });
                 line.field_if("receipt", receipt);
             }
-            Reply::History(_) => {}
+            Reply::History(_) | Reply::Authenticated(_) => {}
             Reply::Present {
                 topic,
                 total,
@@ -210,6 +210,7 @@ impl Dialect for Toy {
                 Line::new(message, "unsubscribed");
                 return;
             }
+            Push::Expiring(_) => return,
             Push::PresenceSkipped { topic, members } => {
                 let line = Line::new(message, "skipped").field("topic", topic.as_str());
                 line.field("members", members);

@@ -43,6 +43,13 @@ impl Peer {
         Peer { socket }
     }
 
+    /// Takes the welcome of a connection whose handshake showed a credential.
+    pub fn welcomed(mut self) -> Peer {
+        let welcome = self.next();
+        assert_eq!(welcome["type"], "welcome", "{welcome}");
+        self
+    }
+
     /// Sends a command, or an array of them.
     pub fn send(&mut self, commands: &Value) {
         self.socket.send_text(&commands.to_string());

@@ -19,6 +19,9 @@ const GAP_EVENT: &str = "gap";
 /// The event of a stream that is refused for now.
 const UNAVAILABLE_EVENT: &str = "unavailable";
 
+/// The event of a stream whose reader's identity has ended.
+const EXPIRED_EVENT: &str = "expired";
+
 /// The dialect.
 pub struct Sse;
 
@@ -60,6 +63,11 @@ impl Dialect for Sse {
     }
 
     fn encode_stream_end(&self, out: &mut Vec<u8>, end: &StreamEnd<'_>) {
+        if end.is_expired {
+            // Without data it would not be handed to anybody.
+            let data = r#"{"code":4401,"reason":"expired"}"#;
+            return event::encode_event(out, None, Some(EXPIRED_EVENT), data);
+        }
         event::encode_retry(out, end.retry_ms);
         if let Some((status, reason)) = end.refusal {
             let mut data = Vec::new();

@@ -3,10 +3,10 @@
 use std::fmt::Display;
 
 use super::super::object::{Object, encode_report};
-use super::super::{CommandError, History, Subscribed, Target};
+use super::super::{CommandError, History, Subscribed, Target, Welcome};
 use super::code_text;
 use super::command::encode_target;
-use crate::hub::{Kind, Member, Position, PresenceChange, Report};
+use crate::hub::{Kind, Member, Position, PresenceChange, ReactorId, Report};
 use crate::protocol::{Opcode, SERVER_HEADER_BYTES_MAX, encode_frame};
 use crate::topic::Pattern;
 use crate::topic::SlowConsumer;
@@ -57,6 +57,32 @@ pub fn encode_ended(out: &mut Vec<u8>, target: &Target, code: &str, reason: Opti
 /// A message for this connection alone.
 pub fn encode_message(out: &mut Vec<u8>, kind: Kind, payload: &[u8]) {
     Object::of_type(out, "message").payload(kind, payload).end();
+}
+
+/// The connection is open, and was opened by this identity.
+pub fn encode_welcome(out: &mut Vec<u8>, welcome: &Welcome<'_>) {
+    add_welcome(Object::of_type(out, "welcome"), welcome).end();
+}
+
+/// The token is good, and this is the connection's identity now.
+pub fn encode_authenticated(out: &mut Vec<u8>, id: u32, welcome: &Welcome<'_>) {
+    let object = Object::of_type(out, "authenticated").value("id", id);
+    add_welcome(object, welcome).end();
+}
+
+fn add_welcome<'o>(object: Object<'o>, welcome: &Welcome<'_>) -> Object<'o> {
+    let object = object
+        .plain("connection", name_of(welcome.reactor, welcome.connection))
+        .text_if("subject", welcome.subject);
+    match welcome.expires_in_ms {
+        Some(in_ms) => object.value("expires_in_ms", in_ms),
+        None => object,
+    }
+}
+
+/// The identity ends soon, unless a newer token is shown.
+pub fn encode_expiring(out: &mut Vec<u8>, in_ms: u64) {
+    Object::of_type(out, "expiring").value("in_ms", in_ms).end();
 }
 
 /// The publication has its place; and if a receipt was asked for, this became of it.
@@ -158,9 +184,13 @@ fn encode_member<'o>(object: Object<'o>, member: &Member) -> Object<'o> {
 
 /// `reactor-index-generation`, as logs and own endpoints have it: the number holds the index in its lower half and the
 /// generation in its upper.
+fn name_of(reactor: ReactorId, connection: u64) -> impl Display {
+    let (index, generation) = (connection as u32, connection >> 32);
+    format!("{}-{index}-{generation}", reactor.0)
+}
+
 fn connection_name(member: &Member) -> impl Display {
-    let (index, generation) = (member.connection as u32, member.connection >> 32);
-    format!("{}-{index}-{generation}", member.reactor.0)
+    name_of(member.reactor, member.connection)
 }
 
 /// Appends a page of a topic's history.
@@ -188,7 +218,6 @@ pub fn encode_error(out: &mut Vec<u8>, error: &CommandError) {
 mod tests {
     use super::super::super::ErrorCode;
     use super::*;
-    use crate::hub::ReactorId;
 
     fn at(offset: u64) -> Position {
         Position {
@@ -306,6 +335,29 @@ mod tests {
         assert_eq!(
             written(|out| encode_error(out, &error)),
             r#"{"type":"error","id":null,"code":"invalid_json","reason":"a \"b\"\n"}"#
+        );
+    }
+
+    #[test]
+    fn identities_and_their_ends() {
+        let mut welcome = Welcome {
+            reactor: ReactorId(0),
+            connection: 3 << 32 | 12,
+            subject: Some("4\"2"),
+            expires_in_ms: Some(3_600_000),
+        };
+        assert_eq!(
+            written(|out| encode_welcome(out, &welcome)),
+            r#"{"type":"welcome","connection":"0-12-3","subject":"4\"2","expires_in_ms":3600000}"#
+        );
+        (welcome.subject, welcome.expires_in_ms) = (None, None);
+        assert_eq!(
+            written(|out| encode_authenticated(out, 1, &welcome)),
+            r#"{"type":"authenticated","id":1,"connection":"0-12-3"}"#
+        );
+        assert_eq!(
+            written(|out| encode_expiring(out, 60_000)),
+            r#"{"type":"expiring","in_ms":60000}"#
         );
     }
 

@@ -7,7 +7,9 @@ use serde::Deserializer;
 use serde::de::{DeserializeSeed, Error as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::super::command::{Command, CommandError, CommandLimits, ErrorCode, Once, Target};
+use super::super::command::{
+    Command, CommandError, CommandLimits, ErrorCode, Once, ShownToken, Target,
+};
 use super::super::fields::{Fault, Field, Fields, first_byte, invalid_json};
 use super::super::object::Object;
 use super::super::{OnCommand, PublicationFields};
@@ -178,6 +180,14 @@ fn parse_fields<'a>(
             limit: parse_limit(&mut fields)?,
         },
         "ping" => Command::Ping { id },
+        "auth" => {
+            let token = fields.take_text(Field::Token)?;
+            let token = token.ok_or_else(|| Fault::invalid("\"token\" is missing"))?;
+            Command::Auth {
+                id,
+                token: ShownToken(token),
+            }
+        }
         _ => return Err(Fault::invalid("there is no command of this type")),
     };
     fields.finish()?;
@@ -273,6 +283,7 @@ pub fn encode_command(out: &mut Vec<u8>, command: &Command<'_>) {
             }
         }
         Command::Ping { id } => begin(out, "ping", *id),
+        Command::Auth { id, token } => begin(out, "auth", *id).text("token", &token.0),
     }
     .end();
 }

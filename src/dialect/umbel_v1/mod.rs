@@ -11,9 +11,10 @@ mod delivery;
 
 #[doc(hidden)]
 pub use answer::{
-    encode_duplicate, encode_ended, encode_error, encode_forbidden, encode_gap, encode_history,
-    encode_message, encode_pong, encode_presence, encode_presence_change, encode_presence_skipped,
-    encode_published, encode_subscribed, encode_unsubscribed, gap_frame,
+    encode_authenticated, encode_duplicate, encode_ended, encode_error, encode_expiring,
+    encode_forbidden, encode_gap, encode_history, encode_message, encode_pong, encode_presence,
+    encode_presence_change, encode_presence_skipped, encode_published, encode_subscribed,
+    encode_unsubscribed, encode_welcome, gap_frame,
 };
 #[doc(hidden)]
 pub use command::{encode_command, parse_commands, take_commands};
@@ -21,7 +22,7 @@ pub use command::{encode_command, parse_commands, take_commands};
 pub use delivery::{Delivery, opcode};
 
 use super::command::{CommandError, CommandLimits, ErrorCode};
-use super::{Class, Closing, Dialect, Gaps, Message, OnCommand, Push, Reply};
+use super::{Class, Closing, Dialect, Gaps, Greeting, Message, OnCommand, Opening, Push, Reply};
 use crate::hub::Publication;
 use crate::protocol::deflate::{Agreement, WINDOW_BITS_MAX};
 use crate::protocol::{CloseCode, Opcode};
@@ -74,6 +75,21 @@ impl Dialect for UmbelV1 {
         Gaps::Shown(gap_frame)
     }
 
+    fn signs_in(&self) -> bool {
+        true
+    }
+
+    fn open(&self, opening: &Opening<'_>) -> Greeting {
+        let mut message = Vec::new();
+        if let Some(welcome) = &opening.welcome {
+            encode_welcome(&mut message, welcome);
+        }
+        Greeting {
+            message,
+            closing: None,
+        }
+    }
+
     fn refusal_code(&self, status: u16) -> Option<CloseCode> {
         Some(match status {
             401 | 403 | 404 | 429 => CloseCode::new(4000 + status),
@@ -121,6 +137,7 @@ impl Dialect for UmbelV1 {
             ) => encode_presence(message, id, topic, *total, members),
             (Reply::History(history), Some(id)) => encode_history(message, id, history),
             (Reply::Pong, Some(id)) => encode_pong(message, id),
+            (Reply::Authenticated(it), Some(id)) => encode_authenticated(message, id, it),
         }
     }
 
@@ -130,6 +147,7 @@ impl Dialect for UmbelV1 {
             Push::Unsubscribed(target) => encode_forbidden(message, target),
             Push::Ended(target, code, reason) => encode_ended(message, target, code, *reason),
             Push::Message(kind, payload) => encode_message(message, *kind, payload),
+            Push::Expiring(in_ms) => encode_expiring(message, *in_ms),
             Push::PresenceSkipped { topic, members } => {
                 encode_presence_skipped(message, topic, *members);
             }
@@ -148,6 +166,7 @@ pub fn code_text(code: ErrorCode) -> &'static str {
         ErrorCode::InvalidPosition => "invalid_position",
         ErrorCode::Unauthorized => "unauthorized",
         ErrorCode::Forbidden => "forbidden",
+        ErrorCode::SubjectChanged => "subject_changed",
         ErrorCode::AlreadySubscribed => "already_subscribed",
         ErrorCode::NotSubscribed => "not_subscribed",
         ErrorCode::TooManySubscriptions => "too_many_subscriptions",

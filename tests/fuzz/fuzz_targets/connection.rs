@@ -400,6 +400,7 @@ fn answer_request(head: &Head<'_>) -> Answer {
             Ok(agreement) => agreement,
             Err(refusal) => return Answer::Refuse(refusal),
         },
+        must_sign_in: false,
         greeting: None,
     };
     match head.target.ends_with("?last=1") {

@@ -1,0 +1,297 @@
+//! Credentials shown on open connections, and the terms of identities.
+
+use std::sync::{Arc, PoisonError};
+
+use super::commands::CommandTurn;
+use super::{Application, CommandContext, ConnectionContext};
+use crate::auth::access::{Action, Denied};
+use crate::auth::caller::Caller;
+use crate::auth::identity::Identity;
+use crate::auth::waiting::{Ticket, Waiter, WaitingLimits, network_of};
+use crate::connection::{Answer, CloseReason, Label};
+use crate::dialect::{Command, CommandError, ErrorCode, Push, Reply, Target, Welcome};
+use crate::handler::ConnectionId;
+use crate::http::refusal::Refusal;
+use crate::protocol::CloseCode;
+use crate::shared::brought::BroughtCommand;
+use crate::shared::terms::{Due, Span, TermLimits};
+
+/// Part of all connections that may wait for a credential.
+const WAITING_PART: usize = 10;
+
+/// Time until a connection is looked at again that is not opened yet, in milliseconds.
+const AGAIN_MS: u64 = 1000;
+
+impl Application {
+    /// Milliseconds since 1970 at this tick.
+    pub fn wall_ms(&self) -> u64 {
+        (self.now_us / 1000).saturating_add_signed(self.wall_ahead_ms)
+    }
+
+    /// Identity of a connection, as its peer is told it.
+    pub fn welcome<'i>(
+        &self,
+        id: ConnectionId,
+        identity: Option<&'i Arc<Identity>>,
+    ) -> Welcome<'i> {
+        let expires_at_ms = identity.and_then(|it| it.expires_at_ms());
+        Welcome {
+            reactor: self.reactor,
+            connection: id.to_bits(),
+            subject: identity.and_then(|it| it.subject()),
+            expires_in_ms: expires_at_ms.map(|at_ms| at_ms.saturating_sub(self.wall_ms())),
+        }
+    }
+
+    /// The caller of a connection stays that from here on. `has_warning`: it hears of the end of its identity before.
+    pub fn begin_term(&mut self, id: ConnectionId, caller: &Caller<'_>, has_warning: bool) {
+        let identity = caller.identity();
+        let span = identity.and_then(|identity| {
+            let issued_ms = identity.issued_at().map(|seconds| seconds * 1000);
+            Some(Span {
+                began_ms: issued_ms.unwrap_or(self.wall_ms()),
+                end_ms: identity.expires_at_ms()?,
+            })
+        });
+        if span.is_none() && self.terms.is_empty() {
+            return;
+        }
+        let limits = &self.shared.settings.limits;
+        let limits = TermLimits {
+            warn_ms: limits.token_warn_ms,
+            grace_ms: limits.token_grace_ms,
+        };
+        let bits = id.to_bits();
+        let salt = (bits ^ (bits >> 32)) as u32;
+        self.terms
+            .begin(id.index, (salt, has_warning), span, limits);
+    }
+
+    /// A connection opens whose peer has yet to show a credential.
+    pub fn begin_wait(&mut self, current: &CommandContext<'_>) {
+        let limits = &self.shared.settings.limits;
+        let total_max = match limits.unauthenticated_max {
+            0 => self.connections_max / WAITING_PART,
+            max => max,
+        };
+        let bounds = WaitingLimits {
+            total_max: total_max.max(1),
+            per_network_max: limits.unauthenticated_per_address_max,
+        };
+        let until_ms = self.now_us / 1000 + limits.auth_timeout_ms;
+        let network = network_of((current.peer_address)().ok().flatten());
+        let waiter = (self.reactor, current.id.to_bits());
+        let waiting = self.shared.waiting.lock();
+        let (ticket, evicted) = waiting
+            .unwrap_or_else(PoisonError::into_inner)
+            .enter(waiter, network, bounds);
+        self.terms.begin_wait(current.id.index, ticket, until_ms);
+        if let Some(evicted) = evicted {
+            self.evict(evicted);
+        }
+    }
+
+    /// Closes a connection, of whatever reactor, in whose place others wait.
+    fn evict(&self, (reactor, connection): Waiter) {
+        let id = ConnectionId::from_bits(reactor.0, connection);
+        let (code, words) = CloseReason::AuthTimeout.on_wire();
+        let command = BroughtCommand::disconnect(id, code, words.into());
+        if self.shared.bring(command).is_err() {
+            // It has a deadline besides, and its reactor has more to do than it can.
+            log::debug!(connection:% = id; "a connection without credential stays until its deadline");
+        }
+    }
+
+    fn give_up(&self, ticket: Option<Ticket>) {
+        if let Some(ticket) = ticket {
+            let waiting = self.shared.waiting.lock();
+            waiting
+                .unwrap_or_else(PoisonError::into_inner)
+                .leave(ticket);
+        }
+    }
+
+    /// A connection is gone.
+    pub fn forget_term(&mut self, id: ConnectionId) {
+        if !self.terms.is_empty() {
+            let ticket = self.terms.forget(id.index);
+            self.give_up(ticket);
+        }
+    }
+
+    /// Whether a connection may command this at all: not before it has shown a credential where it has to, and not when
+    /// its identity has ended.
+    pub(super) fn check_term<'c>(
+        &self,
+        turn: &CommandTurn<'_>,
+        command: Command<'c>,
+    ) -> Result<Command<'c>, CommandError> {
+        if self.terms.is_empty() || turn.is_managed {
+            return Ok(command);
+        }
+        let is_waiting = self.terms.is_waiting(turn.id.index);
+        let (id, reason) = match &command {
+            Command::Auth { .. } | Command::Ping { .. } => return Ok(command),
+            Command::Subscribe { id, .. } | Command::Publish { id, .. }
+                if self.terms.has_ended(turn.id.index) =>
+            {
+                (*id, "the token has expired: show another by auth")
+            }
+            Command::Subscribe { id, .. }
+            | Command::Unsubscribe { id, .. }
+            | Command::Publish { id, .. }
+            | Command::Presence { id, .. }
+            | Command::History { id, .. }
+                if is_waiting =>
+            {
+                (*id, "this needs a token: show one by auth first")
+            }
+            _ => return Ok(command),
+        };
+        Err(CommandError::new(id, ErrorCode::Unauthorized, reason))
+    }
+
+    /// The peer shows a token. If it is good, the connection is that identity from here on, and what that may not do ends.
+    pub(super) fn sign_in(
+        &mut self,
+        turn: &mut CommandTurn<'_>,
+        id: Option<u32>,
+        token: &str,
+    ) -> Result<(), CommandError> {
+        let index = turn.id.index;
+        let is_waiting = self.terms.is_waiting(index);
+        let caller = match self.call_of(token) {
+            Ok(caller) => caller,
+            Err(denied) => {
+                let refusal = Refusal::from(denied.clone());
+                let error = turn.denied(id, denied);
+                if is_waiting && !turn.is_ending() {
+                    turn.answer = refused(turn, &refusal);
+                }
+                return Err(error);
+            }
+        };
+        self.check_subject(turn, id, &caller)?;
+        let outcome = self.authorize(&caller, Action::Connect);
+        if let (true, Err(refusal)) = (is_waiting, &outcome) {
+            turn.answer = refused(turn, refusal);
+            return Err(CommandError::of_refusal(id, refusal.clone()));
+        }
+        let welcome = self.welcome(turn.id, caller.identity());
+        turn.reply(id, &Reply::Authenticated(welcome));
+        if is_waiting {
+            let ticket = self.terms.end_wait(index);
+            self.give_up(ticket);
+            turn.has_signed_in = true;
+        }
+        self.begin_term(turn.id, &caller, true);
+        self.identities.replace(&mut turn.identity, caller);
+        self.end_what_is_forbidden(turn);
+        if outcome.is_err() {
+            let words = "forbidden: nothing is allowed with this token";
+            turn.answer = Answer::Close(CloseCode::FORBIDDEN, words.into());
+        }
+        Ok(())
+    }
+
+    /// Caller that shows this token. Where no token is wanted, nobody looks at it.
+    fn call_of(&self, token: &str) -> Result<Caller<'static>, Denied> {
+        let authority = &self.shared.authority;
+        match authority.takes_no_tokens() {
+            true => Ok(Caller::Anonymous),
+            false => authority.identify(token, self.wall_ms()).map(Caller::Known),
+        }
+    }
+
+    /// Whether a connection may become this caller: it stays the one that it is, if it is one.
+    fn check_subject(
+        &mut self,
+        turn: &mut CommandTurn<'_>,
+        id: Option<u32>,
+        caller: &Caller<'_>,
+    ) -> Result<(), CommandError> {
+        let former = self.identities.get(turn.identity).identity();
+        let is_other = former.is_some_and(|former| {
+            let same = caller.identity().map(|it| former.is_same_subject(it));
+            same != Some(true)
+        });
+        if !is_other {
+            return Ok(());
+        }
+        if self.terms.note_change(turn.id.index) {
+            let words = "forbidden: subject_changed";
+            turn.answer = Answer::Close(CloseCode::FORBIDDEN, words.into());
+        }
+        let reason =
+            "the token is that of another subject or source: open another connection for it";
+        Err(CommandError::new(id, ErrorCode::SubjectChanged, reason))
+    }
+
+    /// Ends the subscriptions to which a connection has no right any more, and says so.
+    fn end_what_is_forbidden(&mut self, turn: &mut CommandTurn<'_>) {
+        let Some(many) = self.multi_subscriptions.get(turn.subscribed) else {
+            return;
+        };
+        let dialect = turn.dialects.get(turn.encoding);
+        for target in many.subscriptions.targets() {
+            let action = match &target {
+                Target::Topic(topic) => Action::Subscribe(topic.as_str()),
+                Target::Pattern(pattern) => Action::SubscribePattern(pattern.as_str()),
+            };
+            let caller = self.identities.get(turn.identity);
+            if self.authorize(caller, action).is_err()
+                && self.end_subscription(turn.id, turn.subscribed, &target)
+            {
+                dialect.encode_push(&mut turn.message, &Push::Unsubscribed(&target));
+                turn.finish_message();
+            }
+        }
+    }
+
+    /// Closes a connection whose peer has shown no credential in time.
+    pub fn handle_overdue(&mut self, context: &mut ConnectionContext<'_>) {
+        let (settings, reason) = (&self.shared.settings, CloseReason::AuthTimeout);
+        let connection = &mut *context.connection;
+        connection.close(settings, context.now_ms, reason, context.out);
+    }
+
+    /// Deals with what is due of a connection's term.
+    pub fn handle_term(&mut self, context: &mut ConnectionContext<'_>, due: Due) {
+        let settings = &self.shared.settings;
+        let connection = &mut *context.connection;
+        if connection.is_closing() {
+            return;
+        }
+        if connection.label() == Label::Http {
+            // It waits for the hub still; or it was refused, and its next request shows a credential anew.
+            if connection.joining_encoding().is_some() {
+                let again_ms = self.wall_ms() + AGAIN_MS;
+                self.terms.postpone(context.id.index, again_ms);
+            }
+            return;
+        }
+        match due {
+            Due::Warning { in_ms } => {
+                let Some(encoding) = connection.command_encoding() else {
+                    return;
+                };
+                let (dialects, mut message) = (&settings.dialects, Vec::new());
+                let push = Push::Expiring(in_ms);
+                dialects.get(encoding).encode_push(&mut message, &push);
+                dialects.frame_message(encoding, &message, context.out);
+            }
+            Due::Close => {
+                connection.close(settings, context.now_ms, CloseReason::Expired, context.out);
+            }
+        }
+    }
+}
+
+/// The Close of a connection that could not show a credential.
+fn refused(turn: &CommandTurn<'_>, refusal: &Refusal) -> Answer {
+    let dialect = turn.dialects.get(turn.encoding);
+    match dialect.refusal_code(refusal.status) {
+        Some(code) => Answer::Close(code, refusal.reason.clone()),
+        None => Answer::Close(CloseCode::POLICY_VIOLATION, refusal.reason.clone()),
+    }
+}
