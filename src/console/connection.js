@@ -78,7 +78,7 @@ export class Connection {
     this.#leave();
     if (target.topic !== this.#target.topic) this.#position = null;
     this.#target = target;
-    if (this.#umbel?.state !== "reconnecting") {
+    if (this.#umbel?.state !== "waiting") {
       this.#handlers.handleState({ name: "connecting", detail: "" });
     }
     this.#open();
@@ -141,7 +141,7 @@ export class Connection {
       onLeave: () => this.#handlers.handlePresence(),
       onError: (error) => {
         // When the connection is over, its state says so.
-        if (this.#subscription !== subscription || this.#umbel?.state === "closed") return;
+        if (this.#subscription !== subscription || ["closed", "denied"].includes(this.#umbel?.state)) return;
         if (!error.isRetried) this.disconnect(`${error.code}: ${error.message}`);
       },
     });
@@ -150,11 +150,11 @@ export class Connection {
 
   #handleChange(state, { code, reason, retryInMs }) {
     clearTimeout(this.#timer);
-    if (state === "reconnecting") {
+    if (state === "waiting") {
       this.#detail = describeClose(code, reason);
       this.#retryAtMs = performance.now() + retryInMs;
       this.#countDown();
-    } else if (state === "closed") {
+    } else if (state === "closed" || state === "denied") {
       this.disconnect(describeClose(code, reason));
     }
   }

@@ -110,6 +110,7 @@ const SCRIPT_MODULES: &[&str] = &[
     include_str!("umbel/position.js"),
     include_str!("umbel/settings.js"),
     include_str!("umbel/page.js"),
+    include_str!("umbel/token.js"),
     include_str!("umbel/ending.js"),
     include_str!("umbel/error.js"),
 ];

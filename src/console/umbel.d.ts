@@ -4,10 +4,17 @@
 export type Position = string;
 
 /**
- * `connecting` at first, `open` while there is a connection, `reconnecting` from each loss or failed
- * attempt until the next success, at last `closed`.
+ * `connecting` at first, `open` while there is a connection that has signed in, `waiting` from each loss or failed
+ * attempt until the next success, at last `closed`; or `denied`, where no token that the program gives lets it in.
+ * It never leaves the last two.
  */
-export type State = "connecting" | "open" | "reconnecting" | "closed";
+export type State = "connecting" | "open" | "waiting" | "denied" | "closed";
+
+/**
+ * Why a token is asked for: before a connection (`start`), because the identity of this one ends soon (`expiring`), or
+ * because the server took the last one for nothing (`rejected`).
+ */
+export type TokenReason = "start" | "expiring" | "rejected";
 
 export interface StateDetail {
   /**
@@ -18,7 +25,7 @@ export interface StateDetail {
   code?: number;
   /** In words: the server's, or what else is known. */
   reason?: string;
-  /** With `reconnecting`: when it connects again, in milliseconds from now. */
+  /** With `waiting`: when it connects again, in milliseconds from now. */
   retryInMs?: number;
 }
 
@@ -42,10 +49,18 @@ export declare class UmbelError extends Error {
 
 export interface Options {
   /**
-   * Shown as `?token=`. A function is asked anew before each connection, and once more if the server
-   * refuses what it gave (4401, 4408). Refused again, or where there is no function, it is the end.
+   * Shown by the first message, never in the address. A function is asked anew before each connection, when the
+   * identity of the connection ends soon (its subscriptions and positions then stay as they are), and once more if the
+   * server refuses what it gave (4401, 4408). Refused again, or where there is no function, it is `denied`. One that
+   * throws, or takes over 10 seconds, counts as a connection that failed. Nothing (`null`, `undefined`, `""`) at the
+   * first time is a connection without a token, and later the end. A token of another subject closes the
+   * connection and opens another.
    */
-  token?: string | (() => string | Promise<string>);
+  token?:
+    | string
+    | ((asked: { reason: TokenReason }) => string | null | undefined | Promise<string | null | undefined>);
+  /** It is `denied`: with 4401 (or 4408) no token is good, with 4403 the server allows nothing with it. */
+  onDenied?(denial: { code: number; reason: string }): void;
   /** What others see of this connection by presence: any JSON. */
   info?: unknown;
   /** Whether to ask for the binary framing, `umbel.v1.bin`. It saves the base64 of binary payloads. */

@@ -134,8 +134,9 @@ test("a page is told why it was refused", limits, async () => {
         const { connect } = await import(module);
         const endOf = (url) =>
           new Promise((resolve) => {
-            const umbel = connect(url);
-            umbel.onState((state, { code, reason }) => state === "closed" && resolve([code, reason]));
+            const umbel = connect(url, { token: "a wrong one, just as long" });
+            const isEnd = (state) => state === "closed" || state === "denied";
+            umbel.onState((state, { code, reason }) => isEnd(state) && resolve([code, reason]));
           });
         return Promise.all(paths.map(endOf));
       },
@@ -156,12 +157,12 @@ test("a page whose network is back, and one that comes to the front, connect at 
   const page = await openTab(context, freshTopic("woken"), { backoff });
   const isIn = (state) => page.waitForFunction((wanted) => window.umbel.state === wanted, state);
   proxy.cutAll();
-  await isIn("reconnecting");
+  await isIn("waiting");
   await context.setOffline(true);
   await context.setOffline(false);
   await isIn("open");
   proxy.cutAll();
-  await isIn("reconnecting");
+  await isIn("waiting");
   // Of the driver's making, for whom every page is always in front.
   await page.evaluate(() => document.dispatchEvent(new Event("visibilitychange")));
   await isIn("open");

@@ -33,6 +33,11 @@ export class FakeHub {
     return this.#topics.get(name);
   }
 
+  /** Whose a token is: `{ subject }`, or why it is refused: `{ refusal }`. */
+  judge() {
+    return {};
+  }
+
   /** All that was known is gone, as after a kill. */
   forget() {
     this.#topics.clear();
@@ -152,8 +157,17 @@ export class FakePeer {
       const { epoch, offset, history } = this.hub.topic(topic);
       const publications = history.slice(-(command.limit ?? 1000)).map(({ topic: _, ...each }) => each);
       this.send({ type: "history", id, topic, position: positionOf(epoch, offset), publications });
-    } else if (type === "ping") this.send({ type: "pong", id });
+    } else if (type === "auth") this.signIn(command);
+    else if (type === "ping") this.send({ type: "pong", id });
     else throw new Error(`what is ${JSON.stringify(command)}?`);
+  }
+
+  /** Who shows which token. A test may put something else here. */
+  signIn({ id, token }) {
+    this.token = token;
+    const { subject, refusal } = this.hub.judge(token);
+    if (refusal === undefined) return this.send({ type: "authenticated", id, connection: "0-1-1", subject });
+    this.send({ type: "error", id, code: refusal, reason: "not this one" });
   }
 
   subscribe({ id, topic: name, pattern, since, last }) {

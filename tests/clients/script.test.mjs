@@ -173,10 +173,10 @@ test("the subprotocol that the server chooses counts, and none is a refusal that
   const states = [];
   open(none.url).onState((state, { code }) => states.push(`${state} ${code}`));
   await until(() => states.length >= 2);
-  assert.deepEqual(states.slice(0, 2), ["reconnecting 1006", "reconnecting 1006"]);
+  assert.deepEqual(states.slice(0, 2), ["waiting 1006", "waiting 1006"]);
 });
 
-test("token and info are in the address, and a function is asked for each token", limits, async () => {
+test("info is in the address, a token in the first message, and a function is asked for each", limits, async () => {
   const server = await startServer();
   let asked = 0;
   const token = async () => {
@@ -188,18 +188,19 @@ test("token and info are in the address, and a function is asked for each token"
   const umbel = open(`${server.url}?x=1#f`, { token, info: { name: "ü" } });
   umbel.onState((state, { reason }) => states.push(reason ?? state));
   const first = new URL((await server.peer(0)).request.url, "ws://a");
-  assert.equal(first.searchParams.get("token"), "a+b &1");
-  assert.ok(!first.search.includes("+"), "a plus sign would be read in two ways");
+  assert.ok(!first.search.includes("token"));
   assert.equal(first.searchParams.get("x"), "1");
   assert.deepEqual(JSON.parse(first.searchParams.get("info")), { name: "ü" });
   await until(() => umbel.state === "open");
+  assert.deepEqual(server.peers[0].commands, [{ type: "auth", id: 1, token: "a+b &1" }]);
   server.peers[0].socket.terminate();
-  const second = new URL((await server.peer(1)).request.url, "ws://a");
-  assert.equal(second.searchParams.get("token"), "a+b &3");
+  await server.peer(1);
   await until(() => umbel.state === "open");
+  assert.deepEqual(server.peers[1].commands, [{ type: "auth", id: 2, token: "a+b &3" }]);
   assert.equal(states[2], "not now");
-  open(server.url.replace("ws:", "http:"), { token: "plain" });
-  assert.equal(new URL((await server.peer(2)).request.url, "ws://a").search, "?token=plain");
+  const plain = open(server.url.replace("ws:", "http:"), { token: "plain" });
+  await until(() => plain.state === "open");
+  assert.equal(server.peers[2].token, "plain");
 });
 
 test("close() ends it: nothing is left that keeps the program running", limits, async () => {
@@ -576,7 +577,7 @@ describe("publishes", () => {
     await until(() => got.length === 4);
     delete server.handle;
     server.peers[0].socket.terminate();
-    await until(() => umbel.state === "reconnecting");
+    await until(() => umbel.state === "waiting");
     const behind = umbel.publish("t", "behind");
     const [once, again, byKey, presence] = await settled;
     assert.equal(once.reason.code, "fate_unknown");
@@ -700,7 +701,7 @@ describe("publishes", () => {
     // Once told, it is not sent again.
     delete server.handle;
     server.peers[0].socket.terminate();
-    await until(() => umbel.state === "reconnecting");
+    await until(() => umbel.state === "waiting");
     const { btoa } = globalThis;
     globalThis.btoa = () => {
       throw new RangeError("Invalid string length");
@@ -747,17 +748,17 @@ describe("reconnecting", () => {
     await until(() => umbel.state === "open");
     // A success that does not last counts for nothing.
     server.peers[1].socket.terminate();
-    await until(() => umbel.state === "reconnecting");
+    await until(() => umbel.state === "waiting");
     assert.equal(states.at(-1).retryInMs, 30_000);
     await clock.pass(30_000);
     await until(() => umbel.state === "open");
     await clock.pass(6000);
     server.peers[2].socket.terminate();
-    await until(() => umbel.state === "reconnecting");
+    await until(() => umbel.state === "waiting");
     assert.equal(states.at(-1).retryInMs, 1000);
     const halved = await openVirtual(server, { random: () => 0.5, backoff: { minMs: 100, maxMs: 150 } });
     server.peers.at(-1).socket.terminate();
-    await until(() => halved.umbel.state === "reconnecting");
+    await until(() => halved.umbel.state === "waiting");
     assert.equal(halved.states.at(-1).retryInMs, 50);
   });
 
@@ -798,7 +799,8 @@ describe("reconnecting", () => {
         server.peers[0].socket._socket.write(text);
       } else server.peers[0].socket.close(code, reason);
       await until(() => umbel.state !== "open");
-      const state = retryInMs === null ? "closed" : "reconnecting";
+      const ended = [4401, 4403, 4408].includes(code) ? "denied" : "closed";
+      const state = retryInMs === null ? ended : "waiting";
       const detail = retryInMs === null ? {} : { retryInMs };
       assert.deepEqual(states.at(-1), { state, code, reason, ...detail });
       if (retryInMs === null) {
@@ -823,25 +825,25 @@ describe("reconnecting", () => {
       const { clock, umbel, states } = await openVirtual(server, { token });
       const refuse = async (index) => (await server.peer(index)).socket.close(code, "the token has expired");
       await refuse(0);
-      await until(() => umbel.state === "reconnecting");
+      await until(() => umbel.state === "waiting");
       assert.equal(states.at(-1).code, code);
       await clock.pass(1000);
       await until(() => umbel.state === "open");
       // What was heard shows that this one was taken.
       await umbel.publish("t", "x");
       await refuse(1);
-      await until(() => umbel.state === "reconnecting");
+      await until(() => umbel.state === "waiting");
       await clock.pass(2000);
       await until(() => umbel.state === "open");
       // So does time.
       await clock.pass(5000);
       await refuse(2);
-      await until(() => umbel.state === "reconnecting");
+      await until(() => umbel.state === "waiting");
       await clock.pass(1000);
       await refuse(3);
-      await until(() => umbel.state === "closed");
+      await until(() => umbel.state === "denied");
       assert.equal(tokens.length, 4);
-      assert.deepEqual(states.at(-1), { state: "closed", code, reason: "the token has expired" });
+      assert.deepEqual(states.at(-1), { state: "denied", code, reason: "the token has expired" });
     });
   }
 
@@ -853,7 +855,7 @@ describe("reconnecting", () => {
     const tokens = ["old", "new"];
     const umbel = open(server.url, { token: () => tokens.shift() });
     const published = ["1", "2"].map((data) => umbel.publish("t", data));
-    await until(() => umbel.state === "reconnecting");
+    await until(() => umbel.state === "waiting");
     refusals = 0;
     const positions = (await Promise.all(published)).map(({ position }) => position);
     assert.deepEqual(positions, [POSITION_1, "00000000000000a1:2"]);
@@ -884,7 +886,8 @@ describe("reconnecting", () => {
       published.catch(() => {});
       const heard = listen(umbel, "t");
       await until(() => states.length > (told ? 0 : 1));
-      assert.equal(states[0].state, told ? "closed" : "reconnecting");
+      const ended = [401, 403].includes(status) ? "denied" : "closed";
+      assert.equal(states[0].state, told ? ended : "waiting");
       assert.match(states[0].reason, new RegExp(String(status)));
       const code = { 401: "unauthorized", 403: "forbidden" }[status] ?? "closed";
       if (told) {
@@ -928,7 +931,7 @@ describe("reconnecting", () => {
         const server = await startServer();
         const { clock, umbel, tell, page } = await openWithPage(server, { backoff: { minMs: 60_000 } });
         server.peers[0].socket.terminate();
-        await until(() => umbel.state === "reconnecting");
+        await until(() => umbel.state === "waiting");
         page.document.visibilityState = "hidden";
         tell("visibilitychange");
         tell("pageshow", { persisted: false });
@@ -939,7 +942,7 @@ describe("reconnecting", () => {
         await clock.pass(0);
         await until(() => umbel.state === "open");
         server.peers[1].socket.close(1013, "retry=7");
-        await until(() => umbel.state === "reconnecting");
+        await until(() => umbel.state === "waiting");
         tell(name, more);
         assert.equal(clock.nextInMs, 7000);
         await clock.pass(7000);
@@ -973,7 +976,7 @@ describe("reconnecting", () => {
       server.handle = () => {};
       tell("offline");
       await clock.pass(5000);
-      assert.equal(umbel.state, "reconnecting");
+      assert.equal(umbel.state, "waiting");
     });
 
     test("online starts the delays over, and close() stops listening", limits, async () => {
@@ -1018,7 +1021,7 @@ describe("reconnecting", () => {
     await clock.pass(25_000 + 19_999);
     assert.equal(umbel.state, "open");
     await clock.pass(1);
-    assert.equal(umbel.state, "reconnecting");
+    assert.equal(umbel.state, "waiting");
     const { code, reason } = states.at(-1);
     assert.deepEqual({ code, reason }, { code: 1006, reason: "no pong in time" });
     delete server.handle;
@@ -1036,7 +1039,7 @@ describe("reconnecting", () => {
     const umbel = open(`ws://127.0.0.1:${proxy.port}/ws`, { timers: clock.timers, random: () => 1, backoff: {} });
     await until(() => proxy.connections === 1);
     await clock.pass(20_000);
-    assert.equal(umbel.state, "reconnecting");
+    assert.equal(umbel.state, "waiting");
     proxy.isDeaf = false;
     await clock.pass(1000);
     await until(() => umbel.state === "open");
@@ -1046,7 +1049,7 @@ describe("reconnecting", () => {
     const server = await startServer();
     const umbel = open(server.url);
     const states = [];
-    umbel.onState((state) => state === "reconnecting" && umbel.close());
+    umbel.onState((state) => state === "waiting" && umbel.close());
     umbel.onState((state) => states.push(state));
     const leave = umbel.onState(() => assert.fail("it left"));
     leave();

@@ -13,7 +13,8 @@ import {
 } from "../../src/console/umbel.js";
 
 const options: Options = {
-  token: async () => "secret",
+  token: async ({ reason }) => (reason === "rejected" ? null : "secret"),
+  onDenied: ({ code, reason }) => void [code, reason],
   info: { name: "a" },
   binary: true,
   WebSocket,
@@ -65,7 +66,7 @@ const place: Position | null = subscription.position;
 subscription.unsubscribe();
 
 const stop: () => void = umbel.onState((state: State, { code, reason, retryInMs }) => {
-  if (state === "reconnecting") void [code, reason, retryInMs];
+  if (state === "waiting") void [code, reason, retryInMs];
 });
 stop();
 

@@ -10,7 +10,7 @@ export const TOO_BIG = 1009;
 export const GIVEN_UP = 4001;
 export const PROTOCOL_ERROR = 4002;
 
-const UNAUTHORIZED = 4401;
+export const UNAUTHORIZED = 4401;
 const FORBIDDEN = 4403;
 const NOT_FOUND = 4404;
 const AUTHENTICATION_TIMEOUT = 4408;
@@ -29,12 +29,16 @@ const RETRY_HINT_S_MAX = 3600;
 /** What the package `ws` says of a handshake that was refused for good. Browsers say nothing of one. */
 const REFUSED_HANDSHAKE = /^Unexpected server response: (4(?!08|25)\d\d)$/;
 
+/** Nothing but another token, or another right, lets it in. */
+const DENIALS = new Set([UNAUTHORIZED, FORBIDDEN, AUTHENTICATION_TIMEOUT]);
+
 /** As the first thing on a connection they refuse it: no command was carried out. */
 const REFUSALS = new Set([UNAUTHORIZED, FORBIDDEN, NOT_FOUND, AUTHENTICATION_TIMEOUT, TOO_MANY]);
 
 /**
  * `isFinal`: no further connection. `mayNeedToken`: another token might help. `hintMs`: how long the
- * server wants to be left alone. `isRefusal`: nothing was read, if nothing came before. `error`: the code of what is told to who waits.
+ * server wants to be left alone. `isRefusal`: nothing was read, if nothing came before. `isDenial`: it is for the
+ * token. `error`: the code of what is told to who waits.
  */
 export function endingOf(code, reason) {
   const hint = RETRY_HINT.exec(reason);
@@ -42,6 +46,7 @@ export function endingOf(code, reason) {
   return {
     isFinal: hint === null && (isOfPrograms || FINAL_CODES.has(code)),
     isRefusal: REFUSALS.has(code),
+    isDenial: DENIALS.has(code),
     mayNeedToken: code === UNAUTHORIZED || code === AUTHENTICATION_TIMEOUT,
     hintMs: Math.min(Number(hint?.[1] ?? 0), RETRY_HINT_S_MAX) * 1000,
     error: ERROR_CODES.get(code) ?? "closed",

@@ -1,5 +1,5 @@
 import { ABNORMAL, GIVEN_UP, NORMAL, PROTOCOL_ERROR, TOO_BIG } from "./ending.js";
-import { codeOfRefusal, endingOf } from "./ending.js";
+import { UNAUTHORIZED, codeOfRefusal, endingOf } from "./ending.js";
 import { UmbelError, tell } from "./error.js";
 import { fieldsToSend, publicationOf } from "./fields.js";
 import { BINARY_DIALECT, TEXT_DIALECT, encodePublish, parsePublication, parseText } from "./messages.js";
@@ -9,9 +9,10 @@ import { listenToPage } from "./page.js";
 import { parsePosition } from "./position.js";
 import { addressOf, parseUrl, settingsOf } from "./settings.js";
 import { Subscriber } from "./subscriber.js";
+import { askForToken, authCommand, codeOfRefusedToken, isNothing } from "./token.js";
 
 /** Errors that pass by themselves: the subscription is tried again. */
-const PASSING_ERRORS = new Set(["unavailable", "too_many_topics"]);
+const PASSING_ERRORS = new Set(["unavailable", "rate_limited"]);
 /** A connection that stayed open this long counts as a success: delays start over. */
 const STABLE_AFTER_MS = 5_000;
 /** Browsers tell a page no more of a handshake that failed. */
@@ -43,6 +44,10 @@ export class Link {
   #wasOpen = false;
   /** Whether a token was asked for once more because the last one was refused. */
   #askedAgain = false;
+  /** Whether it ever signed in: without a token it is nobody from then on, and not anonymous. */
+  #hasSignedIn = false;
+  /** Whose the last connection was, once it signed in. */
+  #subject = null;
   /** While it waits to connect again: before when the server does not want it, else null. */
   #retryNotBeforeMs = null;
   /** The one timer: of the opening, of the silence, or until the next attempt. */
@@ -59,6 +64,8 @@ export class Link {
   /** Who gets what comes, by kind and by the name that the server gave, in its own spelling. */
   #routes = new Map();
   #leavePage;
+  /** Failed attempts in a row to show a newer token. */
+  #refreshFailures = 0;
 
   constructor(url, options) {
     this.#settings = settingsOf(options);
@@ -75,7 +82,7 @@ export class Link {
   }
 
   subscribe(target, handlers) {
-    if (this.state === "closed") throw new UmbelError("closed", "it is closed");
+    this.#checkNotOver();
     const subscriber = new Subscriber(target, handlers, this);
     const key = routeOf(subscriber.handle);
     if (this.#subscribers.has(key)) throw new UmbelError("already_subscribed", `twice to ${key}`);
@@ -126,11 +133,14 @@ export class Link {
   async #connect() {
     const attempt = (this.#attempts += 1);
     this.#retryNotBeforeMs = null;
-    const { token } = this.#settings;
+    const { token, timers } = this.#settings;
+    const reason = this.#askedAgain ? "rejected" : "start";
     try {
       // Without a function there is nothing to wait for, and the socket exists when this returns.
-      const value = typeof token === "function" ? await token() : token;
-      if (attempt === this.#attempts) this.#open(value);
+      const value = typeof token === "function" ? await askForToken(token, reason, timers) : token;
+      if (attempt !== this.#attempts) return;
+      if (isNothing(value) && this.#hasSignedIn) this.#deny(UNAUTHORIZED, "there is no token any more");
+      else this.#open(value);
     } catch (error) {
       if (attempt === this.#attempts) this.#handleLoss(ABNORMAL, String(error?.message ?? error));
     }
@@ -139,13 +149,13 @@ export class Link {
   #open(token) {
     const { WebSocket, binary, info, pongTimeoutMs } = this.#settings;
     const offers = binary ? [BINARY_DIALECT, TEXT_DIALECT] : [TEXT_DIALECT];
-    const socket = new WebSocket(addressOf(this.#url, token, info), offers);
+    const socket = new WebSocket(addressOf(this.#url, info), offers);
     socket.binaryType = "arraybuffer";
     this.#socket = socket;
     // An abandoned socket still fires events; only the present one is heard.
     const listen = (name, handle) =>
       socket.addEventListener(name, (event) => this.#socket === socket && handle(event));
-    listen("open", () => this.#handleOpen());
+    listen("open", () => this.#handleOpen(token));
     listen("message", ({ data }) => this.#handleMessage(data));
     // A close follows each error. Without a listener, one of `ws` would end the process.
     let failure = "";
@@ -159,7 +169,7 @@ export class Link {
     this.#setTimer(pongTimeoutMs, giveUp);
   }
 
-  #handleOpen() {
+  #handleOpen(token) {
     if (![TEXT_DIALECT, BINARY_DIALECT].includes(this.#socket.protocol)) {
       return this.#handleLoss(ABNORMAL, `the server speaks no ${TEXT_DIALECT}`, PROTOCOL_ERROR);
     }
@@ -167,6 +177,75 @@ export class Link {
     this.#hasHeard = false;
     this.#openedAtMs = this.#heardAtMs = this.#nowMs();
     this.#openedAt = this.#moment();
+    if (isNothing(token)) this.#begin();
+    else this.#signIn(token);
+  }
+
+  /** Shows a token before anything else. What the server says to that decides. */
+  #signIn(token) {
+    const attempt = this.#attempts;
+    this.#hasSignedIn = true;
+    const accept = ({ subject = null }) => {
+      this.#takeSubject(subject);
+      this.#begin();
+    };
+    const reject = ({ code, message }) => {
+      if (attempt === this.#attempts) this.#handleLoss(codeOfRefusedToken(code), message);
+    };
+    this.#send({ answer: "authenticated", encode: authCommand(token), accept, reject });
+  }
+
+  /** What another subject has sent is not sent again as this one. */
+  #takeSubject(subject) {
+    const isOther = this.#subject !== null && this.#subject !== subject;
+    this.#subject = subject;
+    if (!isOther) return;
+    const wasSent = ({ wasSent: was }) => was;
+    const lost = this.#waiting.filter(wasSent);
+    this.#waiting = this.#waiting.filter((request) => !wasSent(request));
+    const words = "it was sent as somebody else: whether it was done is not known";
+    for (const request of lost) request.reject(new UmbelError("fate_unknown", words));
+  }
+
+  /** Shows a newer token on a connection that stays. */
+  async #refresh(reason) {
+    const { token, timers } = this.#settings;
+    if (typeof token !== "function") return;
+    const attempt = this.#attempts;
+    const isLeft = () => attempt !== this.#attempts;
+    const refreshLater = () => {
+      const again = () => isLeft() || this.#refresh(reason);
+      timers.setTimeout(again, this.#backoffMs((this.#refreshFailures += 1)));
+    };
+    let value;
+    try {
+      value = await askForToken(token, reason, timers);
+    } catch {
+      if (!isLeft()) refreshLater();
+      return;
+    }
+    // Who gives nothing lets the identity end, and the connection with it.
+    if (isLeft() || isNothing(value)) return;
+    const accept = () => (this.#refreshFailures = 0);
+    const reject = ({ code }) => {
+      if (isLeft()) return;
+      if (code === "subject_changed") this.#changeTo(value);
+      else if (PASSING_ERRORS.has(code)) refreshLater();
+      else if (reason === "expiring") this.#refresh("rejected");
+    };
+    this.#send({ answer: "authenticated", encode: authCommand(value), accept, reject });
+  }
+
+  /** Connects anew, for this token is another subject's. */
+  #changeTo(token) {
+    this.#forgetConnection(NORMAL);
+    this.#settleUnanswered({ mayRepeat: true });
+    this.#setState("waiting", { code: NORMAL, reason: "the token is another subject's", retryInMs: 0 });
+    if (this.#socket === null && !this.#isOver) this.#open(token);
+  }
+
+  /** The connection is ready for all that waits. */
+  #begin() {
     this.#watch();
     for (const subscriber of this.#subscribers.values()) this.#sendSubscribe(subscriber);
     for (const request of this.#waiting.splice(0)) this.#send(request);
@@ -205,11 +284,12 @@ export class Link {
   }
 
   #handleLoss(code, reason, closeCode = NORMAL) {
-    const { isFinal, isRefusal, mayNeedToken, hintMs, error } = endingOf(code, reason);
+    const { isFinal, isRefusal, isDenial, mayNeedToken, hintMs, error } = endingOf(code, reason);
     if (isRefusal && !this.#hasHeard) this.#takeBack();
     if (this.#nowMs() - this.#openedAtMs >= STABLE_AFTER_MS) this.#startOver();
     const mayAskAgain = typeof this.#settings.token === "function" && !this.#askedAgain;
     if (isFinal && !(mayNeedToken && mayAskAgain)) {
+      if (isDenial) return this.#deny(code, reason);
       return this.#end(new UmbelError(error, `refused: ${code} ${reason}`), { code, reason }, false);
     }
     this.#askedAgain ||= mayNeedToken;
@@ -221,7 +301,23 @@ export class Link {
     this.#failures += 1;
     this.#retryNotBeforeMs = this.#nowMs() + hintMs;
     this.#setTimer(retryInMs, () => this.#connect());
-    this.#setState("reconnecting", { code, reason, retryInMs });
+    this.#setState("waiting", { code, reason, retryInMs });
+  }
+
+  /** No token that the program has lets it in. */
+  #deny(code, reason) {
+    const error = new UmbelError(endingOf(code, reason).error, `refused: ${code} ${reason}`);
+    if (this.#isOver) return;
+    this.#end(error, { code, reason }, false, "denied");
+    tell(this.#settings.onDenied, { code, reason });
+  }
+
+  get #isOver() {
+    return this.state === "closed" || this.state === "denied";
+  }
+
+  #checkNotOver() {
+    if (this.#isOver) throw new UmbelError("closed", `it is ${this.state}`);
   }
 
   /** Nothing that was sent was read: it waits as if it had not been sent. */
@@ -274,8 +370,8 @@ export class Link {
   }
 
   /** For good. Subscribers hear of it unless the program wanted it. */
-  #end(error, detail, isWanted) {
-    if (this.state === "closed") return;
+  #end(error, detail, isWanted, state = "closed") {
+    if (this.#isOver) return;
     this.#leavePage();
     this.#forgetConnection(NORMAL);
     this.#settleUnanswered({ mayRepeat: false });
@@ -283,7 +379,7 @@ export class Link {
     const subscribers = [...this.#subscribers.values()];
     for (const subscriber of subscribers) subscriber.state = "ended";
     this.#subscribers.clear();
-    this.#setState("closed", detail);
+    this.#setState(state, detail);
     for (const { handlers } of isWanted ? [] : subscribers) tell(handlers.onError, error);
   }
 
@@ -314,7 +410,7 @@ export class Link {
 
   /** Sends it, or keeps it for the next connection. `read` makes the result of the answer. */
   #request(answer, encode, isRepeatable, read) {
-    if (this.state === "closed") throw new UmbelError("closed", "it is closed");
+    this.#checkNotOver();
     const { publishesMax, bufferedBytesMax } = this.#settings;
     const socket = this.#socket;
     const maySend = this.state === "open" && socket.readyState === socket.OPEN;
@@ -376,7 +472,7 @@ export class Link {
 
   #handleMessage(data) {
     this.#heardAtMs = this.#nowMs();
-    this.#askedAgain = false;
+    if (this.state === "open") this.#askedAgain = false;
     this.#hasHeard = true;
     try {
       const message = typeof data === "string" ? parseText(data) : parsePublication(data);
@@ -388,6 +484,7 @@ export class Link {
       else if (type === "leave") tell(subscriber?.handlers.onLeave, message);
       else if (type === "presence_skipped") tell(subscriber?.handlers.onPresenceSkipped, message);
       else if (type === "unsubscribed" && id === undefined) this.#handleEnd(message);
+      else if (type === "expiring") this.#refresh("expiring");
       // What is of no known type and has no id is of a later server.
       else if (id !== undefined) this.#handleAnswer(message);
     } catch (error) {

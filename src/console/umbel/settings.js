@@ -41,12 +41,9 @@ export function parseUrl(text) {
   return url;
 }
 
-export function addressOf(base, token, info) {
+export function addressOf(base, info) {
   const url = new URL(base);
-  const parameters = { token: token ?? undefined, info: JSON.stringify(info) };
-  for (const [name, value] of Object.entries(parameters)) {
-    const and = url.search && "&";
-    if (value !== undefined) url.search += `${and}${name}=${encodeURIComponent(value)}`;
-  }
+  const and = url.search && "&";
+  if (info !== undefined) url.search += `${and}info=${encodeURIComponent(JSON.stringify(info))}`;
   return url.href;
 }
