@@ -10,21 +10,27 @@ use crate::topic::TopicRule;
 mod fields;
 #[cfg(feature = "config-file")]
 pub mod file;
+mod grant;
 mod limits;
 mod listener;
 mod named_token;
 mod reload;
 mod rights;
+mod rights_lists;
 mod secret;
+mod sources;
 #[cfg(feature = "config-file")]
 pub mod table;
+mod time;
 mod tokens;
 
+pub use grant::{GRANTS_MAX, Grant, When};
 pub use limits::{LimitInfo, Limits, Reload};
 pub use listener::{LISTENERS_MAX, ListenAddress, Listener, Listeners, Surface, UNIX_MODE};
-pub use named_token::{TOKEN_NAME_BYTES_MAX, TOKEN_PATTERNS_MAX, TOKENS_MAX, Token, TokenValue};
+pub use named_token::{SUBJECT_BYTES_MAX, TOKEN_NAME_BYTES_MAX, TOKENS_MAX, Token, TokenValue};
 pub(crate) use reload::Additions;
 pub use rights::{Hosts, Rights};
+pub use rights_lists::{DenyLists, RIGHTS_BYTES_MAX, RIGHTS_PATTERNS_MAX, RightsLists};
 pub use secret::Secret;
 
 /// Holder of a right: to publish, to subscribe, or to observe.
@@ -123,6 +129,8 @@ pub struct Config {
     /// Tokens with a name, and with rights to topics of their own. Where there is one, who shows a token that is none of
     /// the server's is refused, and what is not allowed to anyone or to the token is denied.
     pub tokens: Vec<Token>,
+    /// Rights for all whom a condition fits. Where there is one, what no grant and no token allows is denied.
+    pub grants: Vec<Grant>,
     /// Subprotocols that `/ws/{topic}` accepts. The first one that the peer offers is chosen.
     pub subprotocols: Vec<String>,
     /// Whether to leave open what is not set, on any address.
@@ -156,6 +164,7 @@ impl Default for Config {
             origins: None,
             hosts: None,
             tokens: Vec::new(),
+            grants: Vec::new(),
             subprotocols: Vec::new(),
             insecure: false,
             deflate: Deflate::default(),
@@ -193,6 +202,7 @@ impl Config {
         errors.extend(self.size_errors());
         errors.extend(self.token_errors());
         errors.extend(self.named_token_errors());
+        errors.extend(self.source_errors());
         errors.extend(self.topic_rule_errors());
         errors.extend(Listeners::of(&self.listeners).check().err());
         errors.extend(self.rights().err());

@@ -4,6 +4,7 @@
 //! line shared between cores. A scrape adds them up. The hot path knows only these cells; the text format is made by
 //! a [`Collector`] over them at scrape time.
 
+mod auth;
 mod described;
 mod reloads;
 
@@ -19,6 +20,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use crate::auth::counts::AuthCounts;
 use described::{COUNTERS, GAUGES};
 use reloads::Reloads;
 
@@ -188,6 +190,8 @@ pub struct Metrics {
     dialects: Box<[&'static str]>,
     /// Reloads of the settings.
     pub reloads: Reloads,
+    /// Counts of credentials.
+    pub auth: Arc<AuthCounts>,
 }
 
 impl Metrics {
@@ -202,7 +206,13 @@ impl Metrics {
             reactors: (0..reactors).map(|_| Arc::new(reactor())).collect(),
             dialects: dialects.into(),
             reloads: Reloads::default(),
+            auth: Arc::default(),
         }
+    }
+
+    /// With these counts of credentials.
+    pub fn of(self, auth: Arc<AuthCounts>) -> Metrics {
+        Metrics { auth, ..self }
     }
 
     /// Number of reactors, one at least.
@@ -415,6 +425,7 @@ impl Collector for Scrape {
             self.hub.queued as u64,
         )?;
         metrics.reloads.encode(e)?;
+        auth::encode(&metrics.auth, e)?;
         metrics.encode_histogram(e, "tick_seconds", "Time of a tick, without waiting", |r| {
             &r.tick
         })?;

@@ -102,7 +102,7 @@ impl<'a> Assembly<'a> {
             config.inline_shards,
         );
         let (inside, shards) = Inside::beside(shards);
-        let metrics = Arc::new(Metrics::new(reactors, &settings.dialects.labels()));
+        let metrics = Metrics::new(reactors, &settings.dialects.labels()).of(authority.counts());
         let shared = Shared {
             settings: Arc::new(settings),
             shards,
@@ -118,7 +118,7 @@ impl<'a> Assembly<'a> {
             routes: routes.into(),
             hooks,
             listeners: listeners.iter().map(BoundListener::listening).collect(),
-            metrics,
+            metrics: Arc::new(metrics),
             commands: Arc::new(CommandQueues::new(reactors, limits)),
             lifecycle: Arc::new(LifecycleCell::default()),
             live: Arc::default(),

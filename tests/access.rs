@@ -129,21 +129,32 @@ fn shown() -> Vec<(&'static str, String, u16)> {
         ("", line("Authorization: Bearer rightt"), 401),
         ("", line("Authorization: Bearer rightright"), 401),
         ("", line("Authorization: Bearer RIGHT"), 401),
-        ("", line("Authorization: Bearer"), 401),
+        ("", line("Authorization: Bearer"), 400),
         ("", line("Authorization: right"), 401),
         ("", line("Authorization: Basic right"), 401),
         ("", line("Cookie: token=right"), 401),
         ("?token=wrong", String::new(), 401),
         ("?token=", String::new(), 401),
-        ("?token=wrong&token=right", String::new(), 401),
+        ("?token=wrong&token=right", String::new(), 400),
         ("?Token=right", String::new(), 401),
-        ("?token=right", line("Authorization: Bearer wrong"), 401),
+        ("?token=right", line("Authorization: Bearer wrong"), 400),
+        ("?token=right&access_token=wrong", String::new(), 400),
+        ("", line("Authorization: Bearer right,right"), 400),
+        ("?token=right", line("Authorization: Bearer right"), 0),
         ("", line("Authorization: Bearer right"), 0),
         ("", line("authorization: bEARER  right"), 0),
         ("?token=right", String::new(), 0),
         ("?access_token=right", String::new(), 0),
         ("?x=1&token=%72ight", String::new(), 0),
     ]
+}
+
+/// `WWW-Authenticate` of a 401, for what was shown is wrong, or nothing was shown (RFC 6750 section 3.1).
+fn challenge_to(query: &str, line: &str) -> &'static str {
+    match line.starts_with("Auth") || query.contains("token=") {
+        true => "Bearer error=\"invalid_token\", error_description=\"the token is not valid\"",
+        false => "Bearer realm=\"umbel\"",
+    }
 }
 
 /// Every route with no credentials, wrong ones and right ones, for who may be anyone, nobody or a holder of a token.
@@ -197,18 +208,15 @@ fn routes_by_credentials() {
             let response = token.request(&request);
             assert_eq!(response.status, expected, "{request:?}: {response:?}");
             let challenge = response.header("www-authenticate");
-            assert_eq!(
-                challenge,
-                (expected == 401).then_some("Bearer"),
-                "{request:?}"
-            );
+            let wanted = (expected == 401).then(|| challenge_to(query, line));
+            assert_eq!(challenge, wanted, "{request:?}");
             *refusals.entry(expected).or_default() += 1;
             let response = nobody.request(&request);
             assert_eq!(response.status, 403, "{request:?}: {response:?}");
         }
         assert!(!token.log().contains("right"), "a token is in the log");
     }
-    assert_eq!(refusals[&401], 12 * 15);
+    assert_eq!((refusals[&401], refusals[&400]), (12 * 12, 12 * 5));
     // These are for everybody.
     for target in ["/health", "/ready"] {
         for server in [&token, &nobody] {

@@ -236,7 +236,7 @@ impl CallContext<'_> {
     fn is_somebody(&self) -> Result<(), ApiError> {
         match self.caller {
             Caller::Known(_) | Caller::Embedder(_) => Ok(()),
-            Caller::Anonymous | Caller::Unknown | Caller::OtherScheme => {
+            Caller::Anonymous | Caller::Unknown => {
                 let reason = "this needs a token that allows it: send it as Authorization: Bearer";
                 Err(Refusal::unauthorized(reason).into())
             }

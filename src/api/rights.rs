@@ -2,10 +2,11 @@
 
 use super::error::ApiError;
 use super::{CallContext, Input, Step, json};
-use crate::auth::access::{Action, Denied};
+use crate::auth::access::Action;
 use crate::auth::caller::Caller;
 use crate::connection::Answer;
 use crate::dialect::object::Object;
+use crate::http::refusal::Refusal;
 
 /// `POST /may`.
 pub(super) fn may(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step, ApiError> {
@@ -18,18 +19,14 @@ pub(super) fn may(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step, Api
     let name = fields.text("action")?.unwrap_or_default();
     let action = action(&name, topic.as_deref())?;
     let authority = &call.shared.authority;
-    let outcome = authority
-        .identify(&token, call.now_us / 1000)
-        .and_then(|identity| authority.authorize(&Caller::Known(identity), action));
-    let reason = match &outcome {
-        Ok(()) => None,
-        Err(Denied::Unauthenticated(reason) | Denied::Forbidden(reason)) => Some(&**reason),
-        Err(_) => Some("it cannot be decided"),
+    let (is_allowed, by) = match authority.identify(&token, call.now_us / 1000) {
+        Ok(identity) => authority.explain(&Caller::Known(identity), action),
+        Err(denied) => (false, Refusal::from(denied).reason.into_owned()),
     };
     let mut body = Vec::with_capacity(128);
     Object::new(&mut body)
-        .value("allowed", outcome.is_ok())
-        .text_if("by", reason)
+        .value("allowed", is_allowed)
+        .text_if("by", Some(&by))
         .end();
     Ok(Step::Answer(Answer::Respond(json(200, body))))
 }

@@ -52,7 +52,7 @@ impl Application {
 
     fn judge(&self, context: &ConnectionContext<'_>, action: Action<'_>) -> Result<(), Denied> {
         let caller = self.identities.get(*context.identity);
-        self.shared.authority.authorize(caller, action)
+        self.shared.authority.judge(caller, action)
     }
 
     fn may(&self, context: &ConnectionContext<'_>, action: Action<'_>) -> bool {

@@ -4,9 +4,10 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use super::counts::AuthResult;
 use crate::http::kept::HeadView;
 use crate::http::query::Query;
-use crate::http::refusal::Refusal;
+use crate::http::refusal::{Refusal, RefusalHeaders};
 
 /// Something that a request asks to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,11 +78,11 @@ impl<'a> AccessRequest<'a> {
     }
 
     /// The token that the request shows: `Authorization: Bearer`, or else the query parameter `token` or
-    /// `access_token`.
+    /// `access_token`. None also where there are several.
     pub fn token(&self) -> Option<Cow<'a, str>> {
         match shown(self.head) {
-            Shown::Token(token) => Some(token),
-            Shown::Nothing | Shown::OtherScheme => None,
+            Ok(Shown::Token(token)) => Some(token),
+            Ok(Shown::Nothing) | Err(_) => None,
         }
     }
 }
@@ -92,27 +93,111 @@ pub(super) enum Shown<'a> {
     Nothing,
     /// A token.
     Token(Cow<'a, str>),
-    /// An `Authorization` that is not `Bearer` and a token, as browsers send it for a proxy's password.
-    OtherScheme,
 }
 
-/// What a request shows: in the header if there is one, whatever the query says.
-pub(super) fn shown(head: HeadView<'_>) -> Shown<'_> {
-    if let Some(value) = head.header("authorization") {
-        return match value.split_once(' ') {
-            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
-                Shown::Token(Cow::Borrowed(token.trim()))
-            }
-            _ => Shown::OtherScheme,
-        };
-    }
-    let Some((_, query)) = head.target.split_once('?') else {
-        return Shown::Nothing;
+/// What a request shows.
+///
+/// # Errors
+/// `Authorization` is of another scheme than `Bearer`, or no token stands behind it; or there are two tokens that differ
+/// (RFC 6750 section 2).
+pub(super) fn shown(head: HeadView<'_>) -> Result<Shown<'_>, Denied> {
+    let in_header = head.header("authorization").map(bearer).transpose()?;
+    let query = head.target.split_once('?').map_or("", |(_, query)| query);
+    let parameter = |name| {
+        let value = Query(query).get(name);
+        value.map_err(|refusal| Denied::Malformed(refusal.reason))
     };
-    let parameter = |name| Query(query).get(name).ok().flatten();
-    parameter("token")
-        .or_else(|| parameter("access_token"))
-        .map_or(Shown::Nothing, Shown::Token)
+    let mut found = in_header.map(Cow::Borrowed);
+    if !query.is_empty() {
+        for other in [parameter("token")?, parameter("access_token")?]
+            .into_iter()
+            .flatten()
+        {
+            if found.as_ref().is_some_and(|found| *found != other) {
+                return Err(Denied::Malformed(
+                    "the request shows two tokens that differ: send one".into(),
+                ));
+            }
+            found = Some(other);
+        }
+    }
+    Ok(found.map_or(Shown::Nothing, Shown::Token))
+}
+
+/// The token of an `Authorization` (RFC 6750 section 2.1).
+fn bearer(value: &str) -> Result<&str, Denied> {
+    let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(Denied::Invalid(TokenFault::Scheme));
+    }
+    let token = token.trim();
+    let is_token = |byte: u8| byte.is_ascii_graphic() && byte != b',';
+    match !token.is_empty() && token.bytes().all(is_token) {
+        true => Ok(token),
+        false => Err(Denied::Malformed(
+            "Authorization is Bearer and one token, which has neither blanks nor commas".into(),
+        )),
+    }
+}
+
+/// Fault of a credential that was shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TokenFault {
+    /// Its end is over.
+    Expired,
+    /// Its begin is to come.
+    NotYetValid,
+    /// It was good, and was taken back. The peer is told that it is not valid.
+    Revoked,
+    /// `Authorization` is of another scheme than `Bearer`.
+    Scheme,
+    /// Anything else. Whoever guesses learns nothing of it.
+    Invalid,
+}
+
+impl TokenFault {
+    /// Words for the peer.
+    #[must_use]
+    pub fn description(self) -> &'static str {
+        match self {
+            TokenFault::Expired => "the token has expired",
+            TokenFault::NotYetValid => "the token is not valid yet",
+            TokenFault::Scheme => {
+                "the Authorization header is not Bearer and a token, and no other credential counts beside it"
+            }
+            TokenFault::Revoked | TokenFault::Invalid => "the token is not valid",
+        }
+    }
+
+    /// Result that it counts as.
+    pub(crate) fn result(self) -> AuthResult {
+        match self {
+            TokenFault::Expired => AuthResult::Expired,
+            TokenFault::Revoked => AuthResult::Revoked,
+            TokenFault::NotYetValid | TokenFault::Scheme | TokenFault::Invalid => {
+                AuthResult::Invalid
+            }
+        }
+    }
+
+    /// `WWW-Authenticate` of its refusal (RFC 6750 section 3.1).
+    fn challenge(self) -> RefusalHeaders {
+        match self {
+            TokenFault::Expired => &[(
+                "WWW-Authenticate",
+                "Bearer error=\"invalid_token\", error_description=\"the token has expired\"",
+            )],
+            TokenFault::NotYetValid => &[(
+                "WWW-Authenticate",
+                "Bearer error=\"invalid_token\", error_description=\"the token is not valid yet\"",
+            )],
+            TokenFault::Revoked | TokenFault::Scheme | TokenFault::Invalid => &[(
+                "WWW-Authenticate",
+                "Bearer error=\"invalid_token\", error_description=\"the token is not valid\"",
+            )],
+        }
+    }
 }
 
 impl fmt::Debug for AccessRequest<'_> {
@@ -128,10 +213,18 @@ impl fmt::Debug for AccessRequest<'_> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Denied {
-    /// It did not say who it is, or not convincingly: 401. The text is sent to the peer.
+    /// It showed no credential where one is needed: 401. The text is sent to the peer.
     Unauthenticated(Cow<'static, str>),
+    /// It showed a credential that is wrong, whatever it is asked for: 401.
+    Invalid(TokenFault),
     /// It may not, whoever it is: 403. The text is sent to the peer.
     Forbidden(Cow<'static, str>),
+    /// Its credential is good and does not allow it: 403. The text is sent to the peer.
+    InsufficientScope(Cow<'static, str>),
+    /// Its credentials cannot be read, or there are two: 400. The text is sent to the peer.
+    Malformed(Cow<'static, str>),
+    /// It cannot be decided now, and may be later: 503. The text is sent to the peer.
+    Unavailable(Cow<'static, str>),
     /// It cannot be decided: 500, and Close 1011 on an open WebSocket. A panic of the authorizer has this outcome.
     Failed,
 }
@@ -140,7 +233,19 @@ impl From<Denied> for Refusal {
     fn from(denied: Denied) -> Refusal {
         match denied {
             Denied::Unauthenticated(reason) => Refusal::unauthorized(reason),
+            Denied::Invalid(fault) => {
+                let mut refusal = Refusal::unauthorized(fault.description());
+                refusal.headers = fault.challenge();
+                refusal
+            }
             Denied::Forbidden(reason) => Refusal::forbidden(reason),
+            Denied::InsufficientScope(reason) => {
+                let mut refusal = Refusal::forbidden(reason);
+                refusal.headers = &[("WWW-Authenticate", "Bearer error=\"insufficient_scope\"")];
+                refusal
+            }
+            Denied::Malformed(reason) => Refusal::bad_request(reason),
+            Denied::Unavailable(reason) => Refusal::unavailable(reason),
             Denied::Failed => Refusal::internal("it cannot be decided whether this is allowed"),
         }
     }

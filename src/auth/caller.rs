@@ -12,10 +12,8 @@ use super::identity::Identity;
 pub enum Caller<'a> {
     /// Nobody: there was no credential.
     Anonymous,
-    /// Nobody: what was shown is no credential of this server. It may what is open to everybody.
+    /// Nobody: what stood for it is gone. It may nothing.
     Unknown,
-    /// Nobody: the `Authorization` that was shown is of another scheme than `Bearer`. As good as unknown.
-    OtherScheme,
     /// Somebody by a credential that was checked.
     Known(Arc<Identity>),
     /// Whoever the embedding program takes it for, which is asked about each action with the request.

@@ -12,12 +12,14 @@
 
 pub mod access;
 pub mod caller;
+pub mod counts;
 pub mod embedder;
+pub mod grant;
 pub mod identity;
 pub mod jwt;
+pub mod policy;
 pub mod rights;
 pub mod table;
-pub mod tokens;
 pub mod waiting;
 
 use std::sync::Arc;
@@ -26,14 +28,16 @@ use crate::http::refusal::Refusal;
 use crate::http::request::Head;
 use access::{Action, Authorizer, Denied};
 use caller::Caller;
+use counts::AuthCounts;
 use embedder::{Embedder, Judged};
 use identity::Identity;
-use tokens::TokenRights;
+use policy::AccessPolicy;
+use rights::Decision;
 
 /// Authority that decides for a server.
 pub enum Authority {
-    /// The configuration, by its tokens.
-    Tokens(TokenRights),
+    /// The configuration, by its tokens and grants.
+    Policy(AccessPolicy),
     /// The embedding program, by whatever a request shows.
     Embedder(Embedder),
 }
@@ -47,12 +51,12 @@ impl Authority {
     /// Caller of a request. `now_ms`: milliseconds of the Unix epoch.
     ///
     /// # Errors
-    /// It shows a credential that is wrong whatever it is asked for: a token that is none of the server's, where there are
-    /// tokens with rights of their own. Where there are none, what anyone may, may be done with a wrong one too.
+    /// It shows a credential that is wrong, whatever it asks for. Where the configuration has no credential, nobody looks
+    /// for one.
     pub fn authenticate<'a>(&self, head: &Head<'a>, now_ms: u64) -> Result<Caller<'a>, Denied> {
         let head = head.view();
         Ok(match self {
-            Authority::Tokens(tokens) => tokens.authenticate(head, now_ms)?,
+            Authority::Policy(policy) => policy.authenticate(head, now_ms)?,
             Authority::Embedder(_) => Caller::Embedder(Judged::Now(head)),
         })
     }
@@ -63,24 +67,33 @@ impl Authority {
     /// It is none of this server's, or not valid now. An embedding program's authorizer knows no tokens.
     pub fn identify(&self, token: &str, now_ms: u64) -> Result<Arc<Identity>, Denied> {
         match self {
-            Authority::Tokens(tokens) => tokens.identify(token, now_ms),
-            Authority::Embedder(_) => Err(Denied::Unauthenticated(
-                "the program that this server is part of takes no tokens here".into(),
-            )),
+            Authority::Policy(policy) => policy.identify(token, now_ms),
+            Authority::Embedder(_) => Err(Denied::Invalid(access::TokenFault::Invalid)),
         }
     }
 
     /// Whether no token is wanted here, and nobody looks for one.
     pub fn takes_no_tokens(&self) -> bool {
         match self {
-            Authority::Tokens(tokens) => tokens.is_empty(),
+            Authority::Policy(policy) => !policy.has_sources(),
             Authority::Embedder(_) => false,
         }
     }
 
     /// Names of the claims that grants and templates ask for.
     pub fn wanted_claims(&self) -> &[Box<str>] {
-        &[]
+        match self {
+            Authority::Policy(policy) => policy.wanted_claims(),
+            Authority::Embedder(_) => &[],
+        }
+    }
+
+    /// Counts of what became of credentials.
+    pub fn counts(&self) -> Arc<AuthCounts> {
+        match self {
+            Authority::Policy(policy) => policy.counts(),
+            Authority::Embedder(_) => Arc::default(),
+        }
     }
 
     /// Whether somebody may do something.
@@ -88,8 +101,20 @@ impl Authority {
     /// # Errors
     /// Why not. A caller of another kind than this server has may do nothing.
     pub fn authorize(&self, caller: &Caller<'_>, action: Action<'_>) -> Result<(), Denied> {
+        let outcome = self.judge(caller, action);
+        if let (Authority::Policy(policy), Err(denied)) = (self, &outcome) {
+            policy.count_refusal(caller, denied);
+        }
+        outcome
+    }
+
+    /// Whether somebody may do something. For questions that nobody is told the answer of: no refusal is counted.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn judge(&self, caller: &Caller<'_>, action: Action<'_>) -> Result<(), Denied> {
         match (self, caller) {
-            (Authority::Tokens(tokens), caller) => tokens.authorize(caller, action),
+            (Authority::Policy(policy), caller) => policy.authorize(caller, action),
             (Authority::Embedder(embedder), Caller::Embedder(judged)) => {
                 embedder.authorize(judged, action)
             }
@@ -103,7 +128,7 @@ impl Authority {
     /// request is kept; elsewhere, what it said then stands.
     pub fn can_judge(&self, caller: &Caller<'_>) -> bool {
         match self {
-            Authority::Tokens(_) => true,
+            Authority::Policy(_) => true,
             Authority::Embedder(_) => matches!(caller, Caller::Embedder(_)),
         }
     }
@@ -112,7 +137,7 @@ impl Authority {
     pub fn note(&self, caller: &Caller<'_>) -> Caller<'static> {
         match caller {
             Caller::Anonymous | Caller::Embedder(_) => Caller::Anonymous,
-            Caller::Unknown | Caller::OtherScheme => Caller::Unknown,
+            Caller::Unknown => Caller::Unknown,
             Caller::Known(identity) => Caller::Known(Arc::clone(identity)),
         }
     }
@@ -134,16 +159,32 @@ impl Authority {
     /// Whether an older caller would be found out again under these settings. What it may do is what these say.
     pub fn still_knows(&self, caller: &Caller<'_>) -> bool {
         match (self, caller) {
-            (Authority::Tokens(tokens), Caller::Known(identity)) => {
-                identity.credential().is_none_or(|it| tokens.has(it))
+            (Authority::Policy(policy), Caller::Known(identity)) => {
+                identity.credential().is_none_or(|it| policy.has(it))
             }
-            (Authority::Tokens(_), Caller::Embedder(_)) => false,
-            (Authority::Embedder(_), Caller::Known(_) | Caller::Unknown | Caller::OtherScheme) => {
-                false
+            (Authority::Policy(_), Caller::Embedder(_)) => false,
+            (Authority::Embedder(_), Caller::Known(_)) | (_, Caller::Unknown) => false,
+            (_, Caller::Anonymous) | (Authority::Embedder(_), Caller::Embedder(_)) => true,
+        }
+    }
+
+    /// Words about who may do something, for people: what allows or denies it.
+    pub fn explain(&self, caller: &Caller<'_>, action: Action<'_>) -> (bool, String) {
+        let decision = match self {
+            Authority::Policy(policy) => policy.decide(caller, action),
+            Authority::Embedder(_) => {
+                return match self.judge(caller, action) {
+                    Ok(()) => (true, "the program".to_owned()),
+                    Err(_) => (false, "the program".to_owned()),
+                };
             }
-            (_, Caller::Anonymous)
-            | (Authority::Tokens(_), Caller::Unknown | Caller::OtherScheme)
-            | (Authority::Embedder(_), Caller::Embedder(_)) => true,
+        };
+        match decision {
+            Ok(Decision::Allowed(owner, pattern)) => (true, format!("{pattern} of {owner}")),
+            Ok(Decision::Denied(owner, pattern)) => (false, format!("deny {pattern} of {owner}")),
+            Ok(Decision::NotAllowed) => (false, "nothing allows it".to_owned()),
+            Err(Denied::Invalid(fault)) => (false, fault.description().to_owned()),
+            Err(_) => (false, "the credential cannot be read".to_owned()),
         }
     }
 }
@@ -167,14 +208,18 @@ mod tests {
     }
 
     fn publishers(token: &str) -> Authority {
-        Authority::Tokens(TokenRights::new(&Rights {
-            publish: Access::Token(token.into()),
-            subscribe: Access::Anyone,
-            observe: Access::Nobody,
-            origins: Origins::Any,
-            hosts: Hosts::Any,
-            tokens: Vec::new(),
-        }))
+        Authority::Policy(AccessPolicy::new(
+            &Rights {
+                publish: Access::Token(token.into()),
+                subscribe: Access::Anyone,
+                observe: Access::Nobody,
+                origins: Origins::Any,
+                hosts: Hosts::Any,
+                tokens: Vec::new(),
+                grants: Vec::new(),
+            },
+            Arc::default(),
+        ))
     }
 
     /// Lets through who says so.
@@ -196,7 +241,7 @@ mod tests {
     fn kept_bytes(authority: &Authority) -> usize {
         match authority {
             Authority::Embedder(embedder) => embedder.kept_bytes(),
-            Authority::Tokens(_) => 0,
+            Authority::Policy(_) => 0,
         }
     }
 
@@ -213,23 +258,25 @@ mod tests {
         // Its token is gone, so what it may do is what anyone may.
         assert!(!rotated.still_knows(&kept));
         let denied = rotated.authorize(&kept, publish);
-        assert!(matches!(denied, Err(Denied::Unauthenticated(_))));
+        assert_eq!(denied, Err(Denied::Invalid(access::TokenFault::Revoked)));
         assert!(rotated.authorize(&kept, Action::Subscribe("a")).is_ok());
         // The same token for something else is the same identity with another right.
-        let observers = Authority::Tokens(TokenRights::new(&Rights {
-            publish: Access::Nobody,
-            subscribe: Access::Nobody,
-            observe: Access::Token("old".into()),
-            origins: Origins::Any,
-            hosts: Hosts::Any,
-            tokens: Vec::new(),
-        }));
+        let observers = Authority::Policy(AccessPolicy::new(
+            &Rights {
+                publish: Access::Nobody,
+                subscribe: Access::Nobody,
+                observe: Access::Token("old".into()),
+                origins: Origins::Any,
+                hosts: Hosts::Any,
+                tokens: Vec::new(),
+                grants: Vec::new(),
+            },
+            Arc::default(),
+        ));
         assert!(observers.still_knows(&kept));
         assert!(observers.authorize(&kept, Action::Observe).is_ok());
         assert!(observers.authorize(&kept, publish).is_err());
-        for anonymous in [Caller::Anonymous, Caller::Unknown] {
-            assert!(rotated.still_knows(&anonymous));
-        }
+        assert!(rotated.still_knows(&Caller::Anonymous));
     }
 
     #[test]

@@ -10,96 +10,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use sha2::{Digest, Sha256};
 
 use super::access::Action;
+pub use crate::config::{DenyLists, RIGHTS_PATTERNS_MAX, RightsLists};
 use crate::topic::Pattern;
 use crate::topic::pattern::{covers_text, matches_text, meets_text};
-use crate::topic::template::{Template, TemplateError, Values};
-
-/// Most patterns of one [`Rights`].
-pub const RIGHTS_PATTERNS_MAX: usize = 256;
-
-/// Bytes of all patterns of one [`Rights`].
-pub const RIGHTS_BYTES_MAX: usize = 16 * 1024;
-
-/// Rights as texts: what a token, a hook's answer or the configuration says. Each text is a pattern of topics, which may
-/// have variables such as `{sub}`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RightsLists {
-    /// Topics to subscribe to.
-    pub subscribe: Vec<String>,
-    /// Topics to publish to.
-    pub publish: Vec<String>,
-    /// Topics whose members may be asked for. None: those that may be subscribed to.
-    pub presence: Option<Vec<String>>,
-    /// Topics whose history may be read without subscribing. None: those that may be subscribed to.
-    pub history: Option<Vec<String>>,
-    /// Topics that the control API may be used for. `**` also means all that concerns no topic.
-    pub manage: Vec<String>,
-    /// Whether metrics, topics and console may be seen.
-    pub observe: bool,
-    /// Topics that are closed, whatever is allowed here or elsewhere.
-    pub deny: DenyLists,
-}
-
-/// Topics that are closed, as texts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DenyLists {
-    /// To subscriptions. Presence and history are closed too where they follow the subscription.
-    pub subscribe: Vec<String>,
-    /// To publications.
-    pub publish: Vec<String>,
-    /// To questions about members.
-    pub presence: Vec<String>,
-    /// To readers of the history.
-    pub history: Vec<String>,
-    /// To the control API.
-    pub manage: Vec<String>,
-}
-
-impl RightsLists {
-    /// Whether it allows anything at all.
-    pub fn allows_anything(&self) -> bool {
-        let lists = [&self.subscribe, &self.publish, &self.manage];
-        let optional = [&self.presence, &self.history];
-        self.observe
-            || lists.iter().any(|list| !list.is_empty())
-            || optional.into_iter().flatten().any(|list| !list.is_empty())
-    }
-
-    /// All lists with their names: those that are denied, and those that are allowed.
-    fn named(&self) -> [(&'static str, &[String]); 10] {
-        let deny = &self.deny;
-        [
-            ("subscribe", &self.subscribe),
-            ("publish", &self.publish),
-            ("presence", self.presence.as_deref().unwrap_or_default()),
-            ("history", self.history.as_deref().unwrap_or_default()),
-            ("manage", &self.manage),
-            ("deny.subscribe", &deny.subscribe),
-            ("deny.publish", &deny.publish),
-            ("deny.presence", &deny.presence),
-            ("deny.history", &deny.history),
-            ("deny.manage", &deny.manage),
-        ]
-    }
-
-    /// SHA-256 over all that it says.
-    fn digest(&self) -> [u8; 32] {
-        let mut hash = Sha256::new();
-        hash.update([
-            u8::from(self.observe),
-            u8::from(self.presence.is_some()),
-            u8::from(self.history.is_some()),
-        ]);
-        for (_, list) in self.named() {
-            hash.update((list.len() as u32).to_le_bytes());
-            for text in list {
-                hash.update((text.len() as u32).to_le_bytes());
-                hash.update(text);
-            }
-        }
-        hash.finalize().into()
-    }
-}
+use crate::topic::template::{Template, TemplateError, Values, Variable};
 
 /// Reason that lists are no rights.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,28 +75,14 @@ impl Rights {
     /// Compiles rights. Costs a lookup where rights of the same text are in use.
     ///
     /// # Errors
-    /// The first list and text that is no template; or there are over [`RIGHTS_PATTERNS_MAX`] patterns or
-    /// [`RIGHTS_BYTES_MAX`] bytes.
+    /// The first list and text that is no template; or there are over 256 patterns or 16 KiB of them.
     pub fn from_lists(lists: &RightsLists) -> Result<Rights, RightsError> {
-        let named = lists.named();
-        let count: usize = named.iter().map(|(_, list)| list.len()).sum();
-        let bytes = named.iter().flat_map(|(_, list)| *list).map(String::len);
-        let too_much = |problem| RightsError {
+        lists.check_size().map_err(|problem| RightsError {
             list: "",
             index: 0,
             problem,
-        };
-        if count > RIGHTS_PATTERNS_MAX {
-            return Err(too_much(format!(
-                "there are {count} patterns, and may be {RIGHTS_PATTERNS_MAX}"
-            )));
-        }
-        if bytes.sum::<usize>() > RIGHTS_BYTES_MAX {
-            return Err(too_much(format!(
-                "the patterns have over {RIGHTS_BYTES_MAX} bytes"
-            )));
-        }
-        let digest = lists.digest();
+        })?;
+        let digest = digest_of(lists);
         let mut in_use = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
         let in_use = in_use.get_or_insert_default();
         if let Some(table) = in_use.tables.get(&digest).and_then(Weak::upgrade) {
@@ -207,6 +107,12 @@ impl Rights {
     /// Whether a pattern has variables. What it allows depends on the identity then.
     pub fn has_variables(&self) -> bool {
         self.0.has_variables
+    }
+
+    /// Variables of its patterns.
+    pub fn variables(&self) -> impl Iterator<Item = &Variable> {
+        let others = self.0.lists().flat_map(|list| &list.others);
+        others.flat_map(Template::variables)
     }
 
     /// Whether each variable has a value that can stand. If not, nothing is allowed, and denies hold for every value.
@@ -265,6 +171,24 @@ impl Rights {
             _ => None,
         }
     }
+}
+
+/// SHA-256 over all that the lists say.
+fn digest_of(lists: &RightsLists) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update([
+        u8::from(lists.observe),
+        u8::from(lists.presence.is_some()),
+        u8::from(lists.history.is_some()),
+    ]);
+    for (_, list) in lists.named() {
+        hash.update((list.len() as u32).to_le_bytes());
+        for text in list {
+            hash.update((text.len() as u32).to_le_bytes());
+            hash.update(text);
+        }
+    }
+    hash.finalize().into()
 }
 
 impl fmt::Debug for Rights {

@@ -75,7 +75,7 @@ impl Identities {
     pub fn replace(&mut self, handle: &mut IdentityHandle, caller: Caller<'static>) {
         let new = match &caller {
             Caller::Anonymous => IdentityHandle::ANONYMOUS,
-            Caller::Unknown | Caller::OtherScheme => IdentityHandle::UNKNOWN,
+            Caller::Unknown => IdentityHandle::UNKNOWN,
             Caller::Known(identity) => match identity.credential() {
                 Some(digest) => self.share(digest, caller),
                 None => self.insert(caller),

@@ -137,6 +137,7 @@ fn print_settings(config: &Config) -> Result<(), Box<dyn Error>> {
         "subscribe": rights.subscribe.to_string(),
         "observe": rights.observe.to_string(),
         "token": rights.tokens.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "grant": rights.grants.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "origin": origins,
         "hosts": hosts,
         "subprotocol": config.subprotocols,

@@ -50,7 +50,7 @@ pub fn run(matches: &ArgMatches) -> Result<ExitCode, Box<dyn Error>> {
     let token = text_of(secret);
     let digest: [u8; 32] = Sha256::digest(&token).into();
     let mut row = Token::new(name, TokenValue::Sha256(digest));
-    row.publish.push("**".parse()?);
+    row.rights.publish.push("**".to_owned());
     row.check()?;
     let text = format!(
         "{token}\n\n[[token]]\nname = \"{name}\"\nsha256 = \"{}\"\npublish = [\"**\"]\nsubscribe = [\"**\"]\n",

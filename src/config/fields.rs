@@ -113,35 +113,168 @@ pub const TOKEN_FIELDS: &[FieldInfo] = &[
         is_required: false,
         doc: "In place of the token, its SHA-256 in hexadecimal digits: `umbel token new NAME` prints both.",
     },
-    patterns(
-        "publish",
-        "[\"**\"]",
-        "Patterns of topics that it may publish to.",
-    ),
-    patterns(
-        "subscribe",
-        "[\"news/**\"]",
-        "Patterns of topics that it may subscribe to.",
-    ),
-    patterns(
-        "deny.publish",
-        "",
-        "Patterns of topics that it may not publish to, whatever the others say.",
-    ),
-    patterns(
-        "deny.subscribe",
-        "[\"news/internal/**\"]",
-        "Patterns of topics that it may not subscribe to, whatever the others say.",
-    ),
     FieldInfo {
-        name: "observe",
-        kind: Kind::Bool,
-        unset: "false",
+        name: "subject",
+        kind: Kind::Text,
+        unset: "",
+        example: "\"backend\"",
+        is_required: false,
+        doc: "Subject of whoever shows it, for grants, presence and the log.",
+    },
+    FieldInfo {
+        name: "subject_prefix",
+        kind: Kind::Text,
+        unset: "",
         example: "",
         is_required: false,
-        doc: "Whether it may see the console, metrics and topics.",
+        doc: "Text before the subject. Needed where another source names subjects too; \"\" where they are the same users.",
     },
+    FieldInfo {
+        name: "expires",
+        kind: Kind::Time,
+        unset: "",
+        example: "",
+        is_required: false,
+        doc: "End of the token, as in expires = 2027-01-01T00:00:00Z.",
+    },
+    PUBLISH,
+    SUBSCRIBE,
+    PRESENCE,
+    HISTORY,
+    MANAGE,
+    DENY_PUBLISH,
+    DENY_SUBSCRIBE,
+    DENY_PRESENCE,
+    DENY_HISTORY,
+    DENY_MANAGE,
+    OBSERVE,
 ];
+
+const PUBLISH: FieldInfo = patterns(
+    "publish",
+    "[\"**\"]",
+    "Patterns of topics to publish to. A whole segment may be {sub}, {meta.NAME} or {claim.NAME}.",
+);
+const SUBSCRIBE: FieldInfo = patterns(
+    "subscribe",
+    "[\"news/**\"]",
+    "Patterns of topics to subscribe to.",
+);
+const PRESENCE: FieldInfo = patterns(
+    "presence",
+    "",
+    "Patterns of topics whose members may be asked for. Without it those of subscribe.",
+);
+const HISTORY: FieldInfo = patterns(
+    "history",
+    "",
+    "Patterns of topics whose history may be read without subscribing, as by last=. Without it those of subscribe.",
+);
+const MANAGE: FieldInfo = patterns(
+    "manage",
+    "",
+    "Patterns of topics that the control API may be used for; [\"**\"] is all of it.",
+);
+const DENY_PUBLISH: FieldInfo = patterns(
+    "deny.publish",
+    "",
+    "Patterns of topics that are closed to its publications, whatever else allows them.",
+);
+const DENY_SUBSCRIBE: FieldInfo = patterns(
+    "deny.subscribe",
+    "[\"news/internal/**\"]",
+    "Patterns of topics that are closed to its subscriptions, whatever else allows them.",
+);
+const DENY_PRESENCE: FieldInfo = patterns(
+    "deny.presence",
+    "",
+    "Patterns of topics whose members may not be asked for.",
+);
+const DENY_HISTORY: FieldInfo = patterns(
+    "deny.history",
+    "",
+    "Patterns of topics whose history may not be read.",
+);
+const DENY_MANAGE: FieldInfo = patterns(
+    "deny.manage",
+    "",
+    "Patterns of topics that the control API may not be used for.",
+);
+const OBSERVE: FieldInfo = FieldInfo {
+    name: "observe",
+    kind: Kind::Bool,
+    unset: "false",
+    example: "",
+    is_required: false,
+    doc: "Whether console, metrics and topics may be seen.",
+};
+
+/// Keys of `[[grant]]`.
+pub const GRANT_FIELDS: &[FieldInfo] = &[
+    condition(
+        "when.subject",
+        Kind::Bool,
+        "true",
+        "For all who have signed in with a subject.",
+    ),
+    condition(
+        "when.anonymous",
+        Kind::Bool,
+        "",
+        "For all who showed no credential. Nothing else can stand beside it.",
+    ),
+    condition(
+        "when.source",
+        Kind::Text,
+        "",
+        "For those of one source: the name of a [[token]] or a [[jwt]], or hook, certificate or signed_url.",
+    ),
+    condition(
+        "when.role",
+        Kind::Text,
+        "",
+        "For those whose token has this role.",
+    ),
+    condition(
+        "when.claim",
+        Kind::Text,
+        "",
+        "For those whose token has this claim, with what has says.",
+    ),
+    condition(
+        "when.has",
+        Kind::Text,
+        "",
+        "Text that the claim is, or has in its list.",
+    ),
+    PUBLISH,
+    SUBSCRIBE,
+    PRESENCE,
+    HISTORY,
+    MANAGE,
+    DENY_PUBLISH,
+    DENY_SUBSCRIBE,
+    DENY_PRESENCE,
+    DENY_HISTORY,
+    DENY_MANAGE,
+    OBSERVE,
+];
+
+const fn condition(
+    name: &'static str,
+    kind: Kind,
+    example: &'static str,
+    doc: &'static str,
+) -> FieldInfo {
+    FieldInfo {
+        name,
+        kind,
+        unset: "",
+        example,
+        is_required: false,
+        doc,
+    }
+}
 
 /// Keys of `[[topic]]`.
 pub const TOPIC_FIELDS: &[FieldInfo] = &[

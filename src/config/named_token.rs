@@ -2,29 +2,28 @@
 
 use std::fmt;
 
-use super::Secret;
-use crate::topic::{Pattern, PatternError};
+use super::time::{self, Timestamp};
+use super::{RightsLists, Secret};
 
 /// Most named tokens.
 pub const TOKENS_MAX: usize = 1024;
 
-/// Most patterns of one token.
-pub const TOKEN_PATTERNS_MAX: usize = 256;
+/// Bytes of a subject, with its prefix.
+pub const SUBJECT_BYTES_MAX: usize = 255;
 
 /// Bytes of the longest name of a token.
 pub const TOKEN_NAME_BYTES_MAX: usize = 64;
 
 /// A static token with a name, and its rights.
 ///
-/// What no pattern of `publish` or `subscribe` matches is denied, and so is what one of `deny_publish` or
-/// `deny_subscribe` matches, whatever the others say.
+/// What no pattern of a list matches is denied, and so is what one of the `deny` list matches, whatever the others say.
 ///
 /// ```
 /// use umbel::config::Token;
 ///
 /// let backend = Token::parse("backend sha256=ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad publish=**")?;
 /// assert_eq!(backend.name, "backend");
-/// assert_eq!(backend.publish[0].as_str(), "**");
+/// assert_eq!(backend.rights.publish, ["**"]);
 /// # Ok::<(), String>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,16 +32,15 @@ pub struct Token {
     pub name: String,
     /// The token itself, or its digest.
     pub value: TokenValue,
-    /// Topics that it may publish to.
-    pub publish: Vec<Pattern>,
-    /// Topics that it may subscribe to. Whoever may subscribe to any may use handler endpoints too.
-    pub subscribe: Vec<Pattern>,
-    /// Topics that it may not publish to.
-    pub deny_publish: Vec<Pattern>,
-    /// Topics that it may not subscribe to.
-    pub deny_subscribe: Vec<Pattern>,
-    /// Whether it may see `/`, `/metrics` and `/topics`.
-    pub observe: bool,
+    /// Subject of whoever shows it. None: nobody in particular.
+    pub subject: Option<String>,
+    /// Text before the subject. With it, the subject is not that of another source. Needed where there is another source that
+    /// names subjects; empty where the same subject is the same user.
+    pub subject_prefix: Option<String>,
+    /// End of the token, in seconds of the Unix epoch. None: never.
+    pub expires_at: Option<u64>,
+    /// Rights. Whoever may subscribe to any topic may use handler endpoints too.
+    pub rights: RightsLists,
 }
 
 /// A token, or what tells it from others.
@@ -60,16 +58,15 @@ impl Token {
         Token {
             name: name.into(),
             value,
-            publish: Vec::new(),
-            subscribe: Vec::new(),
-            deny_publish: Vec::new(),
-            deny_subscribe: Vec::new(),
-            observe: false,
+            subject: None,
+            subject_prefix: None,
+            expires_at: None,
+            rights: RightsLists::default(),
         }
     }
 
-    /// Reads the form of flags: a name, `sha256=`, and rights as `publish=PATTERN,PATTERN`, between blanks. The token
-    /// itself has no place there, for others can see the flags of a process.
+    /// Reads the form of flags: a name, `sha256=`, perhaps `subject=`, `subject_prefix=` and `expires=`, and rights as
+    /// `publish=PATTERN,PATTERN`, between blanks. The token itself has no place there, for others can see the flags of a process.
     ///
     /// # Errors
     /// Problem and remedy.
@@ -93,7 +90,13 @@ impl Token {
                             .to_owned(),
                     );
                 }
-                _ => token.set(key, value.split(',')).map_err(|(_, why)| why)?,
+                "subject" => token.subject = Some(value.to_owned()),
+                "subject_prefix" => token.subject_prefix = Some(value.to_owned()),
+                "expires" => token.expires_at = Some(time::parse(value)?),
+                _ => token
+                    .rights
+                    .set(key, texts_of(value))
+                    .map_err(|(_, why)| why)?,
             }
         }
         match has_digest {
@@ -103,41 +106,6 @@ impl Token {
                      --subscribe-token or --observe-token)".to_owned(),
             ),
         }
-    }
-
-    /// Sets a right by the name that it has in the file.
-    ///
-    /// # Errors
-    /// Problem and remedy, and the number of the value that it is about.
-    pub(crate) fn set<'t>(
-        &mut self,
-        key: &str,
-        values: impl Iterator<Item = &'t str>,
-    ) -> Result<(), (usize, String)> {
-        let patterns = match key {
-            "publish" => &mut self.publish,
-            "subscribe" => &mut self.subscribe,
-            "deny.publish" => &mut self.deny_publish,
-            "deny.subscribe" => &mut self.deny_subscribe,
-            "observe" => {
-                let mut values = values;
-                self.observe = match values.next() {
-                    Some("true") => true,
-                    Some("false") => false,
-                    _ => return Err((0, "observe is true or false".to_owned())),
-                };
-                return Ok(());
-            }
-            _ => {
-                let rights = "publish, subscribe, deny.publish, deny.subscribe and observe";
-                return Err((0, format!("there is no right `{key}`: there are {rights}")));
-            }
-        };
-        for (number, text) in values.enumerate() {
-            let refused = |problem: PatternError| (number, format!("{key}: `{text}`: {problem}"));
-            patterns.push(Pattern::parse(text).map_err(refused)?);
-        }
-        Ok(())
     }
 
     /// Whether it can stand.
@@ -153,36 +121,33 @@ impl Token {
                 "a name has 1 to {TOKEN_NAME_BYTES_MAX} letters, digits, and -_."
             ));
         }
-        let lists = self.lists();
-        let count: usize = lists.iter().map(|(_, patterns)| patterns.len()).sum();
-        if count > TOKEN_PATTERNS_MAX {
-            return Err(format!(
-                "it has {count} patterns, and may have {TOKEN_PATTERNS_MAX}"
-            ));
-        }
-        for (key, patterns) in lists {
-            if let Some((pattern, canonical)) = patterns
-                .iter()
-                .find_map(|it| it.canonical().map(|canonical| (it, canonical)))
-            {
+        if let Some(subject) = self.full_subject() {
+            let is_subject = !subject.contains(char::is_control);
+            if !is_subject || !(1..=SUBJECT_BYTES_MAX).contains(&subject.len()) {
                 return Err(format!(
-                    "{key}: no topic is written like `{pattern}`; write {canonical}"
+                    "a subject, with its prefix, has 1 to {SUBJECT_BYTES_MAX} bytes and no control characters"
                 ));
             }
+        } else if self.subject_prefix.is_some() {
+            return Err("it has a subject_prefix and no subject: give it a subject".to_owned());
         }
-        match self.publish.is_empty() && self.subscribe.is_empty() && !self.observe {
-            true => Err("it may do nothing: give it publish, subscribe or observe".to_owned()),
-            false => Ok(()),
+        self.rights.check()?;
+        // Grants may allow more to whoever has a subject.
+        match self.rights.allows_anything() || self.subject.is_some() {
+            true => Ok(()),
+            false => Err(
+                "it may do nothing: give it publish, subscribe, manage or observe, or a subject that a [[grant]] is for"
+                    .to_owned(),
+            ),
         }
     }
 
-    fn lists(&self) -> [(&'static str, &[Pattern]); 4] {
-        [
-            ("publish", &self.publish),
-            ("subscribe", &self.subscribe),
-            ("deny.publish", &self.deny_publish),
-            ("deny.subscribe", &self.deny_subscribe),
-        ]
+    /// The subject with its prefix.
+    #[must_use]
+    pub fn full_subject(&self) -> Option<String> {
+        let subject = self.subject.as_ref()?;
+        let prefix = self.subject_prefix.as_deref().unwrap_or_default();
+        Some(format!("{prefix}{subject}"))
     }
 }
 
@@ -190,17 +155,22 @@ impl fmt::Display for Token {
     /// Its name and rights, without what tells it from others.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)?;
-        for (key, patterns) in self.lists() {
-            if !patterns.is_empty() {
-                let patterns: Vec<_> = patterns.iter().map(Pattern::as_str).collect();
-                write!(f, " {key}={}", patterns.join(","))?;
-            }
+        if let Some(subject) = self.full_subject() {
+            write!(f, " subject={subject}")?;
         }
-        match self.observe {
-            true => f.write_str(" observe=true"),
-            false => Ok(()),
+        if let Some(end) = self.expires_at {
+            write!(f, " expires={}", Timestamp(end))?;
+        }
+        match self.rights == RightsLists::default() {
+            true => Ok(()),
+            false => write!(f, " {}", self.rights),
         }
     }
+}
+
+/// Texts of a list in a flag, between commas. It may be empty.
+pub(crate) fn texts_of(value: &str) -> impl Iterator<Item = &str> {
+    value.split(',').filter(|text| !text.is_empty())
 }
 
 /// Reads 64 hexadecimal digits.
@@ -236,6 +206,15 @@ mod tests {
         let token = Token::parse(&text).expect("a token");
         let words = "a publish=x/**,y subscribe=** deny.subscribe=z observe=true";
         assert_eq!(token.to_string(), words);
+        let text = format!(
+            "b sha256={DIGEST} subject=bot subject_prefix=svc: expires=2027-01-01T00:00:00Z presence= manage=rooms/**"
+        );
+        let other = Token::parse(&text).expect("a token");
+        let words = "b subject=svc:bot expires=2027-01-01T00:00:00Z presence= manage=rooms/**";
+        assert_eq!(other.to_string(), words);
+        assert_eq!(other.expires_at, Some(1_798_761_600));
+        assert_eq!(other.rights.presence.as_deref(), Some(&[][..]));
+        other.check().expect("it can stand");
         assert!(matches!(token.value, TokenValue::Sha256([0xba, .., 0xad])));
         token.check().expect("it can stand");
     }
@@ -253,6 +232,13 @@ mod tests {
             ("sha256=DIGEST", "may do nothing"),
             ("sha256=DIGEST deny.publish=x", "may do nothing"),
             ("sha256=DIGEST publish=t?b=1&a=1", "write t?a=1&b=1"),
+            ("sha256=DIGEST publish=u/{id}", "no such variable"),
+            ("sha256=DIGEST subject= publish=x", "1 to 255 bytes"),
+            ("sha256=DIGEST subject_prefix=a publish=x", "no subject"),
+            (
+                "sha256=DIGEST expires=2027-01-01 publish=x",
+                "as in 2027-01-01T00:00:00Z",
+            ),
         ] {
             let text = format!("a {}", rest.replace("DIGEST", DIGEST));
             let error = Token::parse(&text).and_then(|token| token.check());

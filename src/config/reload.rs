@@ -53,9 +53,9 @@ impl Config {
 #[cfg(all(test, feature = "config-file"))]
 mod tests {
     use super::*;
-    use crate::config::Token;
     use crate::config::file::{Source, Value, Values};
     use crate::config::table::{Kind, settings};
+    use crate::config::{Grant, Token};
 
     /// Another value than the default, of each setting that stands in no program.
     fn other(name: &str, kind: Kind, words: &str) -> Value {
@@ -76,10 +76,13 @@ mod tests {
                 let text = format!("a sha256={} publish=a", "0".repeat(64));
                 Value::Tokens(vec![Token::parse(&text).expect("a token")])
             }
+            Kind::Grants => Value::Grants(vec![
+                Grant::parse("subject=true publish=a").expect("a grant"),
+            ]),
             Kind::Text | Kind::Texts if name == "origin" => {
                 Value::Texts(vec!["https://a.example".to_owned()])
             }
-            Kind::Text | Kind::Texts => Value::Texts(vec!["a.example".to_owned()]),
+            Kind::Text | Kind::Texts | Kind::Time => Value::Texts(vec!["a.example".to_owned()]),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Access, Config, ConfigError, Listeners, Origins, Token};
+use super::{Access, Config, ConfigError, Grant, Listeners, Origins, Token};
 use crate::protocol::HostList;
 
 /// Hosts that requests may be sent to, by their `Host` header.
@@ -31,6 +31,8 @@ pub struct Rights {
     pub hosts: Hosts,
     /// Tokens with rights of their own.
     pub tokens: Vec<Token>,
+    /// Rights for all whom a condition fits.
+    pub grants: Vec<Grant>,
 }
 
 impl Rights {
@@ -62,6 +64,9 @@ impl fmt::Display for Rights {
         )?;
         if !self.tokens.is_empty() {
             write!(f, ", tokens: {}", self.tokens.len())?;
+        }
+        if !self.grants.is_empty() {
+            write!(f, ", grants: {}", self.grants.len())?;
         }
         match &self.hosts {
             Hosts::Loopback | Hosts::Any => Ok(()),
@@ -95,6 +100,7 @@ impl Config {
                 None => Origins::Any,
             },
             tokens: self.tokens.clone(),
+            grants: self.grants.clone(),
             hosts: match &self.hosts {
                 Some(hosts) => Hosts::List(hosts.clone()),
                 None if why.is_none() && !self.insecure => Hosts::Loopback,
@@ -112,6 +118,7 @@ impl Config {
             ("origin", self.origins.is_some()),
             ("hosts", self.hosts.is_some()),
             ("token", !self.tokens.is_empty()),
+            ("grant", !self.grants.is_empty()),
         ];
         settings
             .iter()
@@ -120,8 +127,8 @@ impl Config {
 
     /// Lists what is missing of what must be said.
     fn check_rights_are_set(&self, why: &str) -> Result<(), ConfigError> {
-        // Tokens say who may, and nobody else does.
-        let has_tokens = !self.tokens.is_empty();
+        // Tokens and grants say who may, and nobody else does.
+        let has_tokens = self.has_identities();
         let said = [
             ("publish", self.publish.is_some() || has_tokens),
             ("subscribe", self.subscribe.is_some() || has_tokens),

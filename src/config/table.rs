@@ -6,7 +6,7 @@ use std::fmt;
 use super::{LimitInfo, Limits, REACTORS_MAX, Reload, WORKERS_MAX};
 use crate::units::Unit;
 
-pub use super::fields::{FieldInfo, LISTENER_FIELDS, TOKEN_FIELDS, TOPIC_FIELDS};
+pub use super::fields::{FieldInfo, GRANT_FIELDS, LISTENER_FIELDS, TOKEN_FIELDS, TOPIC_FIELDS};
 
 /// Kind of a setting's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +35,12 @@ pub enum Kind {
     Listeners,
     /// Topic rules: `--topic-rule`, `[[topic]]`.
     TopicRules,
+    /// A time with its offset, as in `2027-01-01T00:00:00Z`.
+    Time,
     /// Named tokens: `--token`, `[[token]]`.
     Tokens,
+    /// Grants: `--grant`, `[[grant]]`.
+    Grants,
 }
 
 impl Kind {
@@ -46,6 +50,7 @@ impl Kind {
             Kind::Listeners => Some(LISTENER_FIELDS),
             Kind::TopicRules => Some(TOPIC_FIELDS),
             Kind::Tokens => Some(TOKEN_FIELDS),
+            Kind::Grants => Some(GRANT_FIELDS),
             _ => None,
         }
     }
@@ -119,6 +124,7 @@ impl SettingInfo {
             Kind::TopicRules => TOPIC_RULES_VARIABLE.to_owned(),
             // UMBEL_TOKEN is the token that clients show.
             Kind::Tokens => TOKENS_VARIABLE.to_owned(),
+            Kind::Grants => GRANTS_VARIABLE.to_owned(),
             _ => format!("UMBEL_{}", self.name.to_uppercase()),
         }
     }
@@ -142,6 +148,9 @@ const TOPIC_RULES_VARIABLE: &str = "UMBEL_TOPIC_RULES";
 
 /// The variable of `--token`, which holds several.
 const TOKENS_VARIABLE: &str = "UMBEL_TOKENS";
+
+/// The variable of `--grant`, which holds several.
+const GRANTS_VARIABLE: &str = "UMBEL_GRANTS";
 
 /// Headings of the help.
 pub mod heading {
@@ -375,10 +384,30 @@ const SETTINGS: &[SettingInfo] = &[
                    sha256=DIGEST               the SHA-256 of the token\n\
                    publish=PATTERN,...         topics that it may publish to\n\
                    subscribe=PATTERN,...       topics that it may subscribe to\n\
-                   deny.publish=PATTERN,...    of those, such that it may not\n\
-                   deny.subscribe=PATTERN,...  of those, such that it may not\n\
+                   presence=, history=, manage= as publish=: members, histories, the control API\n\
+                   deny.publish=PATTERN,...    of those, such that it may not; deny.subscribe= and so on\n\
                    observe=true                it may see the console, metrics and topics\n\
+                   subject=NAME                the subject of whoever shows it; subject_prefix= stands before it\n\
+                   expires=TIME                its end, as in 2027-01-01T00:00:00Z\n\
                    What is not allowed is denied.",
+        ..PLAIN
+    },
+    SettingInfo {
+        name: "grant",
+        key: key("grant"),
+        heading: ACCESS,
+        kind: Kind::Grants,
+        reload: Reload::Live,
+        value_name: "GRANT",
+        doc: "Rights for all whom a condition fits, as in \"subject=true subscribe=user/{sub}/**\"; repeat it",
+        long_doc: "Rights for all whom a condition fits; repeat it, or separate by ; in UMBEL_GRANTS. All that fit are added \
+                   together. The condition is one or more of:\n\
+                   subject=true                whoever has signed in with a subject\n\
+                   anonymous=true              whoever showed no credential\n\
+                   source=NAME                 whoever has it from this [[token]], [[jwt]], hook, certificate or signed_url\n\
+                   role=NAME                   whoever has this role\n\
+                   claim=NAME has=TEXT         whoever has this in a claim\n\
+                   Behind it stand rights as in --token. A segment of a pattern may be {sub}, {meta.NAME} or {claim.NAME}.",
         ..PLAIN
     },
     SettingInfo {

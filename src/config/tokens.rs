@@ -58,7 +58,9 @@ impl Config {
                 false if names.insert(&token.name) => None,
                 false => Some("an earlier one has the same name".to_owned()),
             };
-            let problem = token.check().err().or(twice);
+            let own_name = Config::is_own_name(&token.name)
+                .then(|| "grants know another source by this name: take another".to_owned());
+            let problem = token.check().err().or(twice).or(own_name);
             errors.extend(
                 problem.map(|way_out| ConfigError::new("tokens", &token.name, way_out).in_row(row)),
             );

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Handle;
 use crate::auth::Authority;
-use crate::auth::tokens::TokenRights;
+use crate::auth::policy::AccessPolicy;
 use crate::config::{Access, Config, ConfigError, Listeners, Origins};
 use crate::connection::Settings;
 use crate::dialect::CommandLimits;
@@ -95,7 +95,10 @@ impl Handle {
             settings: Arc::new(settings),
             authority: match by_code {
                 true => Arc::clone(&self.shared.authority),
-                false => Arc::new(Authority::Tokens(TokenRights::new(&rights))),
+                false => {
+                    let counts = Arc::clone(&self.shared.metrics.auth);
+                    Arc::new(Authority::Policy(AccessPolicy::new(&rights, counts)))
+                }
             },
             origins: Arc::new(rights.origins),
             hosts: Arc::new(rights.hosts),

@@ -141,7 +141,7 @@ impl Refusal {
     /// 401: no credentials, or wrong ones.
     pub fn unauthorized(reason: impl Into<Cow<'static, str>>) -> Refusal {
         let mut refusal = Refusal::new(401, "unauthorized", reason.into());
-        refusal.headers = &[("WWW-Authenticate", "Bearer")];
+        refusal.headers = &[("WWW-Authenticate", "Bearer realm=\"umbel\"")];
         refusal
     }
 

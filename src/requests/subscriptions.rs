@@ -58,9 +58,9 @@ pub(super) fn subscribe_websocket(
 ) -> Result<Answer, Refusal> {
     let upgrade = check_upgrade(application, head)?;
     application.authorize(caller, Action::Subscribe(topic.as_str()))?;
-    let may_publish = application
-        .authorize(caller, Action::Publish(topic.as_str()))
-        .is_ok();
+    let authority = &application.shared.authority;
+    let publish = authority.judge(caller, Action::Publish(topic.as_str()));
+    let may_publish = publish.is_ok();
     let start = start_of(head)?;
     authorize_start(application, caller, &topic, start)?;
     let agreed = &application.shared.subprotocols;

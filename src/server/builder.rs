@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{Assembly, Policy, Server, listening};
 use crate::auth::Authority;
 use crate::auth::access::{Authorizer, Denied};
-use crate::auth::tokens::TokenRights;
+use crate::auth::policy::AccessPolicy;
 use crate::config::{Additions, Config, ConfigError, Listener};
 use crate::dialect::Dialects;
 use crate::error::Error;
@@ -292,7 +292,7 @@ impl Builder {
                 let bytes_max = config.limits.authorizer_head_bytes_total_max;
                 Authority::of_embedder(authorizer, bytes_max)
             }
-            None => Authority::Tokens(TokenRights::new(&rights)),
+            None => Authority::Policy(AccessPolicy::new(&rights, Arc::default())),
         };
         let (listeners, acceptors) =
             listening::bind(&config, self.inherited, config.reactor_count())?;

@@ -14,7 +14,7 @@ use umbel::config::Hosts;
 use umbel::config::{Config, Limits};
 use umbel::handler::{Echo, Hooks};
 use umbel::internals::auth::Authority;
-use umbel::internals::auth::tokens::TokenRights;
+use umbel::internals::auth::policy::AccessPolicy;
 use umbel::internals::connection::Settings;
 use umbel::internals::hub::{Command, Kind, Origin, Publication, ReactorId};
 use umbel::internals::metrics::Metrics;
@@ -113,8 +113,9 @@ pub fn shared_by(settings: Settings, outlets: Vec<Box<dyn Outlet>>) -> Shared {
     Shared {
         settings: Arc::new(settings),
         shards: Arc::new(shards.repeatable()),
-        authority: Arc::new(Authority::Tokens(TokenRights::new(
+        authority: Arc::new(Authority::Policy(AccessPolicy::new(
             &Config::default().rights().expect("the defaults stand"),
+            Arc::default(),
         ))),
         origins: Arc::new(Origins::Any),
         hosts: Arc::new(Hosts::Any),

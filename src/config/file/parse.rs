@@ -148,6 +148,7 @@ impl<'a> Parser<'a> {
             Kind::Listeners => rows::read_listeners(self, value),
             Kind::TopicRules => rows::read_topic_rules(self, value),
             Kind::Tokens => token_rows::read_tokens(self, value),
+            Kind::Grants => token_rows::read_grants(self, value),
             Kind::Secret => {
                 let secret = self.read_secret(info.key.name, value);
                 (secret.map(Value::Secret), Vec::new())
@@ -263,6 +264,11 @@ pub(super) fn scalar(kind: Kind, value: &DeValue<'_>) -> Result<String, String> 
         (Kind::Bool | Kind::Switch, DeValue::Boolean(flag)) => Ok(flag.to_string()),
         (Kind::Bool | Kind::Switch, other) => Err(format!(
             "it must be true or false, without quotes, and this is {}",
+            kind_of(other)
+        )),
+        (Kind::Time, DeValue::Datetime(time)) => Ok(time.to_string()),
+        (Kind::Time, other) => Err(format!(
+            "it must be a time without quotes, as in 2027-01-01T00:00:00Z, and this is {}",
             kind_of(other)
         )),
         (_, DeValue::String(text)) => Ok(text.clone().into_owned()),

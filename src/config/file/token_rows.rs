@@ -1,16 +1,17 @@
-//! Rows of `[[token]]`.
+//! Rows of `[[token]]` and `[[grant]]`.
 
 use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::parse::{Entry, Parser, kind_of};
-use super::problem::Place;
+use super::parse::{Entry, Parser, kind_of, scalar};
+use super::problem::{Place, Problem};
 use super::rows::{each_row, unknown_field};
 use super::value::Value;
 use crate::config::named_token::{Token, TokenValue, parse_sha256};
-use crate::config::table::TOKEN_FIELDS;
+use crate::config::table::{FieldInfo, GRANT_FIELDS, Kind, TOKEN_FIELDS};
+use crate::config::{Grant, RightsLists, When, time};
 
 /// Reads all rows.
 pub(super) fn read_tokens(
@@ -44,13 +45,17 @@ fn read_token(
                     .ok();
                 values.push(digest.map(TokenValue::Sha256));
             }
-            ("observe", DeValue::Boolean(flag)) => token.observe = *flag,
-            ("deny", DeValue::Table(denied)) => {
-                for (key, value) in denied {
-                    read_patterns(parser, &mut token, "deny.", (key, value));
-                }
+            ("subject", DeValue::String(text)) => token.subject = Some(text.clone().into_owned()),
+            ("subject_prefix", DeValue::String(text)) => {
+                token.subject_prefix = Some(text.clone().into_owned());
             }
-            ("name" | "sha256", other) => {
+            ("expires", time) => {
+                let end = scalar(Kind::Time, time).and_then(|text| time::parse(&text));
+                let report =
+                    |problem: String| parser.problem(&value.span(), format!("expires: {problem}"));
+                token.expires_at = end.map_err(report).ok();
+            }
+            ("name" | "sha256" | "subject" | "subject_prefix", other) => {
                 let problem = format!(
                     "{}: it must be a string in quotes, and this is {}",
                     key.get_ref(),
@@ -58,19 +63,12 @@ fn read_token(
                 );
                 parser.problem(&value.span(), problem);
             }
-            ("observe", _) => {
-                parser.problem(
-                    &value.span(),
-                    "observe: it must be true or false, without quotes",
-                );
-            }
-            ("deny", _) => {
-                parser.problem(
-                    &value.span(),
-                    "deny is a table: write deny.subscribe = [\"news/internal/**\"]",
-                );
-            }
-            _ => read_patterns(parser, &mut token, "", (key, value)),
+            _ => read_rights(
+                parser,
+                &mut token.rights,
+                ("token", TOKEN_FIELDS),
+                (key, value),
+            ),
         }
     }
     match name {
@@ -94,27 +92,103 @@ fn read_token(
     Some(token)
 }
 
-/// Reads a list of patterns. `table`: the table that the key stands in, with its dot.
-fn read_patterns(
+/// Reads all rows of `[[grant]]`.
+pub(super) fn read_grants(
     parser: &mut Parser<'_>,
-    token: &mut Token,
-    table: &str,
+    value: &Spanned<DeValue<'_>>,
+) -> (Option<Value>, Vec<Place>) {
+    let (grants, rows) = each_row(parser, "grant", value, |parser, entries, _| {
+        let before = parser.problems.len();
+        let grant = read_grant(parser, entries);
+        (parser.problems.len() == before).then_some(grant)
+    });
+    (grants.map(Value::Grants), rows)
+}
+
+fn read_grant(parser: &mut Parser<'_>, entries: &DeTable<'_>) -> Grant {
+    let mut grant = Grant::default();
+    for (key, value) in entries {
+        match (key.get_ref().as_ref(), value.get_ref()) {
+            ("when", DeValue::Table(parts)) => {
+                for part in parts {
+                    read_condition(parser, &mut grant.when, part);
+                }
+            }
+            ("when", _) => {
+                let message = "when is a table: write when = { subject = true }";
+                parser.problem(&value.span(), message);
+            }
+            _ => read_rights(
+                parser,
+                &mut grant.rights,
+                ("grant", GRANT_FIELDS),
+                (key, value),
+            ),
+        }
+    }
+    grant
+}
+
+fn read_condition(parser: &mut Parser<'_>, when: &mut When, (key, value): Entry<'_, '_>) {
+    let name = key.get_ref().as_ref();
+    if !When::has_part(name) {
+        let name = format!("when.{name}");
+        return unknown_field(parser, "grant", GRANT_FIELDS, &name, &key.span());
+    }
+    let kind = match name {
+        "anonymous" | "subject" => Kind::Bool,
+        _ => Kind::Text,
+    };
+    let set = scalar(kind, value.get_ref()).and_then(|text| when.set(name, &text));
+    if let Err(problem) = set {
+        parser.problem(&value.span(), format!("when.{name}: {problem}"));
+    }
+}
+
+/// Reads a right of a row of `[[token]]` or `[[grant]]`.
+fn read_rights(
+    parser: &mut Parser<'_>,
+    rights: &mut RightsLists,
+    (table, fields): (&str, &'static [FieldInfo]),
     (key, value): Entry<'_, '_>,
 ) {
-    let name = format!("{table}{}", key.get_ref());
-    let field = TOKEN_FIELDS.iter().find(|field| field.name == name);
-    if field.is_none() {
-        return unknown_field(parser, "token", TOKEN_FIELDS, &name, &key.span());
+    match (key.get_ref().as_ref(), value.get_ref()) {
+        ("observe", DeValue::Boolean(flag)) => rights.observe = *flag,
+        ("observe", _) => {
+            let message = "observe: it must be true or false, without quotes";
+            parser.problem(&value.span(), message);
+        }
+        ("deny", DeValue::Table(denied)) => {
+            for (key, value) in denied {
+                let name = format!("deny.{}", key.get_ref());
+                read_patterns(parser, rights, (table, fields), (&name, key.span(), value));
+            }
+        }
+        ("deny", _) => {
+            let message = "deny is a table: write deny.subscribe = [\"news/internal/**\"]";
+            parser.problem(&value.span(), message);
+        }
+        (name, _) => read_patterns(parser, rights, (table, fields), (name, key.span(), value)),
+    }
+}
+
+/// Reads a list of patterns.
+fn read_patterns(
+    parser: &mut Parser<'_>,
+    rights: &mut RightsLists,
+    (table, fields): (&str, &'static [FieldInfo]),
+    (name, span, value): (&str, Range<usize>, &Spanned<DeValue<'_>>),
+) {
+    if !fields.iter().any(|field| field.name == name) {
+        return unknown_field(parser, table, fields, name, &span);
     }
     let example = "[\"news/**\"]";
-    let (Some(texts), places) = parser.read_texts(&name, example, value) else {
+    let (Some(texts), places) = parser.read_texts(name, example, value) else {
         return;
     };
-    if let Err((number, problem)) = token.set(&name, texts.iter().map(String::as_str)) {
+    if let Err((number, problem)) = rights.set(name, texts.iter().map(String::as_str)) {
         let place = places.get(number).cloned();
         let place = place.unwrap_or_else(|| parser.place(&value.span()));
-        parser
-            .problems
-            .push(super::problem::Problem::at(place, problem));
+        parser.problems.push(Problem::at(place, problem));
     }
 }

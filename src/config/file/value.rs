@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use crate::config::table::{Kind, SettingInfo, Unset};
-use crate::config::{Listener, Secret, Token};
+use crate::config::{Grant, Listener, Secret, Token};
 use crate::topic::TopicRule;
 use crate::units::Unit;
 
@@ -26,6 +26,8 @@ pub enum Value {
     TopicRules(Vec<TopicRule>),
     /// Named tokens.
     Tokens(Vec<Token>),
+    /// Grants.
+    Grants(Vec<Grant>),
 }
 
 impl Value {
@@ -56,7 +58,7 @@ impl Value {
                 false => Err(one_of(words)),
             },
             Kind::Secret => Ok(Value::Secret(text.into())),
-            Kind::Text => Ok(Value::Texts(vec![text.to_owned()])),
+            Kind::Text | Kind::Time => Ok(Value::Texts(vec![text.to_owned()])),
             Kind::Texts => Ok(Value::Texts(text.split(',').map(str::to_owned).collect())),
             Kind::Listeners => {
                 let listeners = text.split(',').map(str::parse);
@@ -74,6 +76,11 @@ impl Value {
                 let tokens = tokens.map(Token::parse);
                 tokens.collect::<Result<_, _>>().map(Value::Tokens)
             }
+            Kind::Grants => {
+                let grants = text.split(';').filter(|grant| !grant.trim().is_empty());
+                let grants = grants.map(Grant::parse);
+                grants.collect::<Result<_, _>>().map(Value::Grants)
+            }
         }
     }
 
@@ -84,6 +91,7 @@ impl Value {
             (Value::Listeners(listeners), Value::Listeners(more)) => listeners.extend(more),
             (Value::TopicRules(rules), Value::TopicRules(more)) => rules.extend(more),
             (Value::Tokens(tokens), Value::Tokens(more)) => tokens.extend(more),
+            (Value::Grants(grants), Value::Grants(more)) => grants.extend(more),
             (value, other) => *value = other,
         }
     }
@@ -99,6 +107,7 @@ impl Value {
             Value::Listeners(listeners) => join(listeners, ","),
             Value::TopicRules(rules) => join(rules, "; "),
             Value::Tokens(tokens) => join(tokens, "; "),
+            Value::Grants(grants) => join(grants, "; "),
         }
     }
 }

@@ -174,6 +174,9 @@ impl Values {
         if let Some(Value::Tokens(tokens)) = self.given("token").map(|given| &given.value) {
             config.tokens.clone_from(tokens);
         }
+        if let Some(Value::Grants(grants)) = self.given("grant").map(|given| &given.value) {
+            config.grants.clone_from(grants);
+        }
         for (name, token, access) in [
             ("publish", "publish_token", &mut config.publish),
             ("subscribe", "subscribe_token", &mut config.subscribe),
@@ -319,6 +322,7 @@ impl Values {
         let name = match error.setting() {
             "topic_rules" => "topic_rule",
             "tokens" => "token",
+            "grants" => "grant",
             name => name,
         };
         match self.place(name, error.row()) {

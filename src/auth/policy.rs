@@ -1,0 +1,380 @@
+//! The policy of the configuration: its tokens, its grants, and the order in which credentials are looked at.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use super::access::{Action, Denied, Shown, TokenFault, shown};
+use super::caller::Caller;
+use super::counts::{AuthCounts, AuthResult, SourceCounts};
+use super::grant::Grant;
+use super::identity::{Identity, IdentityParts, Nobody, Source, TokenDigest};
+use super::rights::{Decision, Part, Rights, RightsLists, decide};
+use crate::config::{self, Access, Token, TokenValue};
+use crate::http::kept::HeadView;
+use crate::topic::template::VariableName;
+
+/// Rights of the configuration, and those who show its tokens.
+#[derive(Clone)]
+pub struct AccessPolicy {
+    /// Whoever shows the token with this digest.
+    tokens: HashMap<TokenDigest, Arc<Identity>>,
+    /// Rights of everybody, by settings that are `anyone`.
+    everybody: Rights,
+    grants: Vec<Grant>,
+    /// Claims that grants and their patterns ask for.
+    wanted_claims: Box<[Box<str>]>,
+    /// Kinds of actions that somebody may be allowed who shows a credential.
+    allowed_to_somebody: Kinds,
+    counts: Arc<AuthCounts>,
+    of_tokens: Arc<SourceCounts>,
+    of_anonymous: Arc<SourceCounts>,
+}
+
+/// Kinds of actions.
+#[derive(Clone, Copy, Debug, Default)]
+struct Kinds {
+    publish: bool,
+    subscribe: bool,
+    observe: bool,
+    manage: bool,
+}
+
+impl Kinds {
+    fn add(&mut self, lists: &RightsLists) {
+        let is_said =
+            |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
+        self.publish |= !lists.publish.is_empty();
+        self.subscribe |=
+            !lists.subscribe.is_empty() || is_said(&lists.presence) || is_said(&lists.history);
+        self.observe |= lists.observe;
+        self.manage |= !lists.manage.is_empty();
+    }
+
+    fn has(self, action: Action<'_>) -> bool {
+        match action {
+            Action::Publish(_) | Action::PublishMany => self.publish,
+            Action::Subscribe(_)
+            | Action::SubscribePattern(_)
+            | Action::Presence(_)
+            | Action::History(_)
+            | Action::Open(_) => self.subscribe,
+            Action::Connect => self.subscribe || self.publish,
+            Action::Observe => self.observe,
+            Action::Manage(_) => self.manage,
+        }
+    }
+}
+
+/// Owner of a right or of a deny.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner<'p> {
+    /// The credential of this source.
+    Own(&'p Source),
+    /// A setting that is `anyone`.
+    Setting,
+    /// The grant of this number, from 1.
+    Grant(usize),
+}
+
+impl fmt::Display for Owner<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Owner::Own(Source::Token(name)) => write!(f, "the token {name}"),
+            Owner::Own(Source::Jwt(name)) => write!(f, "the token of {name}"),
+            Owner::Own(Source::Certificate) => f.write_str("the certificate"),
+            Owner::Own(Source::SignedUrl) => f.write_str("the signed URL"),
+            Owner::Own(Source::Hook | Source::Anonymous) => f.write_str("the application"),
+            Owner::Setting => f.write_str("a setting that is anyone"),
+            Owner::Grant(number) => write!(f, "grant {number}"),
+        }
+    }
+}
+
+/// The words for an action in a refusal.
+fn words_of(action: Action<'_>) -> &'static str {
+    match action {
+        Action::Publish(_) | Action::PublishMany => "publishing",
+        Action::Subscribe(_) | Action::SubscribePattern(_) | Action::Connect => "subscribing",
+        Action::Presence(_) => "asking for members",
+        Action::History(_) => "reading the history",
+        Action::Open(_) => "this endpoint",
+        Action::Observe => "this page",
+        Action::Manage(_) => "managing",
+    }
+}
+
+/// Whoever shows a token of the configuration.
+fn of_token(token: &Token) -> (TokenDigest, Arc<Identity>) {
+    let digest = match &token.value {
+        TokenValue::Secret(secret) => TokenDigest::of(secret.expose()),
+        TokenValue::Sha256(digest) => TokenDigest::from(*digest),
+    };
+    let rights = Rights::from_lists(&token.rights);
+    let parts = IdentityParts {
+        subject: token.full_subject().map(Into::into),
+        expires_at_ms: token.expires_at.map(|end| end.saturating_mul(1000)),
+        rights: rights.clone().unwrap_or_else(|_| Rights::none()),
+        credential: Some(digest),
+        ..IdentityParts::of(Source::Token((*token.name).into()))
+    };
+    let identity = Identity::new(parts);
+    debug_assert!(
+        rights.is_ok() && identity.is_ok(),
+        "the configuration was checked"
+    );
+    let identity = identity.unwrap_or_else(|_| {
+        let nobody = Identity::new(IdentityParts::of(Source::Token((*token.name).into())));
+        nobody.expect("a name alone makes an identity")
+    });
+    (digest, identity)
+}
+
+/// Tokens that stand in the settings `publish`, `subscribe` and `observe`. One may stand in several.
+fn of_settings(rights: &config::Rights) -> Vec<Token> {
+    let settings = [
+        ("publish", &rights.publish),
+        ("subscribe", &rights.subscribe),
+        ("observe", &rights.observe),
+    ];
+    let mut tokens: Vec<Token> = Vec::new();
+    for (name, access) in settings {
+        let Access::Token(secret) = access else {
+            continue;
+        };
+        let value = TokenValue::Secret(secret.clone());
+        let known = tokens.iter().position(|token| token.value == value);
+        let place = known.unwrap_or_else(|| {
+            tokens.push(Token::new("", value));
+            tokens.len() - 1
+        });
+        let token = &mut tokens[place];
+        token.name = match &*token.name {
+            "" => format!("for {name}"),
+            names => format!("{names} and {name}"),
+        };
+        let all = || vec!["**".to_owned()];
+        match name {
+            "publish" => token.rights.publish = all(),
+            "subscribe" => token.rights.subscribe = all(),
+            _ => token.rights.observe = true,
+        }
+    }
+    tokens
+}
+
+impl AccessPolicy {
+    /// Policy of these rights, which were checked. `counts` outlive it.
+    pub fn new(rights: &config::Rights, counts: Arc<AuthCounts>) -> AccessPolicy {
+        let mut everybody = RightsLists::default();
+        let all = |access: &Access| match access {
+            Access::Anyone => vec!["**".to_owned()],
+            _ => Vec::new(),
+        };
+        everybody.publish = all(&rights.publish);
+        everybody.subscribe = all(&rights.subscribe);
+        everybody.observe = rights.observe == Access::Anyone;
+        let of_settings = of_settings(rights);
+        let mut allowed_to_somebody = Kinds::default();
+        let tokens = of_settings.iter().chain(&rights.tokens);
+        for token in tokens.clone() {
+            allowed_to_somebody.add(&token.rights);
+        }
+        let tokens: HashMap<_, _> = tokens.map(of_token).collect();
+        for grant in rights.grants.iter().filter(|grant| !grant.when.anonymous) {
+            allowed_to_somebody.add(&grant.rights);
+        }
+        let grants: Vec<Grant> = rights.grants.iter().map(Grant::new).collect();
+        AccessPolicy {
+            everybody: Rights::from_lists(&everybody).unwrap_or_else(|_| Rights::none()),
+            wanted_claims: wanted_claims(&grants),
+            allowed_to_somebody,
+            of_tokens: counts.of_source("token"),
+            of_anonymous: counts.of_source("anonymous"),
+            tokens,
+            grants,
+            counts,
+        }
+    }
+
+    /// Counts of what became of credentials.
+    pub fn counts(&self) -> Arc<AuthCounts> {
+        Arc::clone(&self.counts)
+    }
+
+    /// Names of the claims that grants and their patterns ask for.
+    pub fn wanted_claims(&self) -> &[Box<str>] {
+        &self.wanted_claims
+    }
+
+    /// Whether anybody can show a credential. Where nobody can, nobody looks for one.
+    pub(super) fn has_sources(&self) -> bool {
+        !self.tokens.is_empty()
+    }
+
+    /// Caller of a request.
+    ///
+    /// # Errors
+    /// It shows a credential that is wrong, whatever it asks for.
+    pub(super) fn authenticate(
+        &self,
+        head: HeadView<'_>,
+        now_ms: u64,
+    ) -> Result<Caller<'static>, Denied> {
+        if !self.has_sources() {
+            return Ok(Caller::Anonymous);
+        }
+        match shown(head)? {
+            Shown::Nothing => Ok(Caller::Anonymous),
+            Shown::Token(token) => self.identify(&token, now_ms).map(Caller::Known),
+        }
+    }
+
+    /// Identity of a bearer token. It is looked for among the static tokens first.
+    ///
+    /// # Errors
+    /// It is none of this server's, or not valid now.
+    pub(super) fn identify(&self, token: &str, now_ms: u64) -> Result<Arc<Identity>, Denied> {
+        let fault = match self.tokens.get(&TokenDigest::of(token)) {
+            Some(identity) if identity.expires_at_ms().is_none_or(|end| now_ms < end) => {
+                self.of_tokens.add(AuthResult::Ok);
+                self.note_refused_templates(identity);
+                return Ok(Arc::clone(identity));
+            }
+            Some(_) => TokenFault::Expired,
+            None => TokenFault::Invalid,
+        };
+        self.of_tokens.add(fault.result());
+        Err(Denied::Invalid(fault))
+    }
+
+    /// Counts the rights that are not made for this identity.
+    fn note_refused_templates(&self, identity: &Identity) {
+        for part in self.parts(Some((identity, identity.rights()))) {
+            if part.rights.has_variables() && !part.rights.can_be_filled(identity) {
+                self.counts.refuse_template();
+                log::debug!(
+                    "rights of {} are not made: a variable of a pattern has no value that is a plain segment",
+                    part.owner
+                );
+            }
+        }
+    }
+
+    /// Whether a token is one of the configuration.
+    pub(super) fn has(&self, digest: TokenDigest) -> bool {
+        self.tokens.contains_key(&digest)
+    }
+
+    /// All rights that count for somebody, with their owners.
+    fn parts<'p>(
+        &'p self,
+        own: Option<(&'p Identity, &'p Rights)>,
+    ) -> impl Iterator<Item = Part<'p, Owner<'p>>> + Clone {
+        let identity = own.map(|(identity, _)| identity);
+        let own = own.map(|(identity, rights)| Part {
+            owner: Owner::Own(identity.source()),
+            rights,
+        });
+        let everybody = Part {
+            owner: Owner::Setting,
+            rights: &self.everybody,
+        };
+        let grants = self.grants.iter().enumerate();
+        let grants = grants.filter(move |(_, grant)| grant.is_for(identity));
+        let grants = grants.map(|(index, grant)| Part {
+            owner: Owner::Grant(index + 1),
+            rights: grant.rights(),
+        });
+        own.into_iter().chain([everybody]).chain(grants)
+    }
+
+    /// The identity as the newest configuration has it. None: its static token is gone.
+    fn newest<'p>(&'p self, identity: &'p Arc<Identity>) -> Option<&'p Arc<Identity>> {
+        match identity.credential() {
+            Some(digest) => self.tokens.get(&digest),
+            None => Some(identity),
+        }
+    }
+
+    /// Answer to whether somebody may do something, with what decides. Whose static token is gone may what is open to
+    /// those without one.
+    ///
+    /// # Errors
+    /// Its credential does not count any more.
+    pub(super) fn decide<'p>(
+        &'p self,
+        caller: &'p Caller<'_>,
+        action: Action<'_>,
+    ) -> Result<Decision<'p, Owner<'p>>, Denied> {
+        let identity = match caller {
+            Caller::Known(identity) => identity,
+            Caller::Anonymous => return Ok(decide(&self.parts(None), action, &Nobody)),
+            Caller::Unknown | Caller::Embedder(_) => {
+                return Err(Denied::Invalid(TokenFault::Invalid));
+            }
+        };
+        let Some(newest) = self.newest(identity) else {
+            return Ok(decide(&self.parts(None), action, &Nobody));
+        };
+        let own = Some((&**newest, newest.rights()));
+        Ok(decide(&self.parts(own), action, &**newest))
+    }
+
+    /// Whether somebody may do something.
+    pub(super) fn authorize(&self, caller: &Caller<'_>, action: Action<'_>) -> Result<(), Denied> {
+        let decision = self.decide(caller, action)?;
+        let words = words_of(action);
+        Err(match (decision, caller.identity()) {
+            (Decision::Allowed(..), _) => return Ok(()),
+            (_, Some(identity)) if self.newest(identity).is_none() => {
+                Denied::Invalid(TokenFault::Revoked)
+            }
+            (_, None) if self.allowed_to_somebody.has(action) => Denied::Unauthenticated(
+                format!("{words} needs a token: send it as Authorization: Bearer, or as ?token=")
+                    .into(),
+            ),
+            (_, None) => Denied::Forbidden(format!("{words} is closed to everybody here").into()),
+            (Decision::Denied(owner, _), Some(_)) => Denied::InsufficientScope(
+                format!("a deny of {owner} closes it, or a part of it").into(),
+            ),
+            (Decision::NotAllowed, Some(identity)) => {
+                let owner = Owner::Own(identity.source());
+                Denied::InsufficientScope(format!("{owner} does not allow {words}").into())
+            }
+        })
+    }
+
+    /// Counts a refusal that somebody was told.
+    pub(super) fn count_refusal(&self, caller: &Caller<'_>, denied: &Denied) {
+        let result = match denied {
+            Denied::Unauthenticated(_) => AuthResult::Missing,
+            Denied::Invalid(fault) => fault.result(),
+            Denied::Forbidden(_) | Denied::InsufficientScope(_) => AuthResult::Forbidden,
+            Denied::Unavailable(_) => AuthResult::Unavailable,
+            Denied::Malformed(_) | Denied::Failed => return,
+        };
+        match caller.identity().map(|identity| identity.source()) {
+            None => self.of_anonymous.add(result),
+            Some(Source::Token(_)) => self.of_tokens.add(result),
+            Some(source) => self.counts.of_source(source.label()).add(result),
+        }
+    }
+}
+
+/// Claims that grants and their patterns name.
+fn wanted_claims(grants: &[Grant]) -> Box<[Box<str>]> {
+    let asked = grants.iter().filter_map(Grant::claim).map(Box::from);
+    let variables = grants.iter().flat_map(|grant| grant.rights().variables());
+    let named = variables.filter_map(|variable| match &variable.name {
+        VariableName::Claim(name) => Some(name.clone()),
+        VariableName::Subject | VariableName::Meta(_) => None,
+    });
+    let mut names: Vec<Box<str>> = asked.chain(named).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.into()
+}
+
+#[cfg(test)]
+mod tests;

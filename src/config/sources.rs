@@ -1,0 +1,124 @@
+//! Sources of identities: names that must not be mistaken for each other, and the grants about them.
+
+use super::{Config, ConfigError, GRANTS_MAX};
+
+/// A source that names subjects.
+struct SubjectSource<'c> {
+    /// Setting that it stands in, and its row there.
+    setting: &'static str,
+    row: usize,
+    name: &'c str,
+    /// Whether it says what stands before its subjects.
+    has_prefix: bool,
+}
+
+/// Names that sources have by themselves.
+const OWN_NAMES: [&str; 4] = ["anonymous", "hook", "certificate", "signed_url"];
+
+impl Config {
+    /// Sources that name subjects. Tokens of the configuration are one together: whoever writes it knows all their subjects.
+    fn subject_sources(&self) -> Vec<SubjectSource<'_>> {
+        let tokens = self.tokens.iter().enumerate();
+        let tokens = tokens.filter(|(_, token)| token.subject.is_some());
+        tokens
+            .map(|(row, token)| SubjectSource {
+                setting: "tokens",
+                row,
+                name: &token.name,
+                has_prefix: token.subject_prefix.is_some(),
+            })
+            .collect()
+    }
+
+    /// Whether there is more than one source that names subjects.
+    fn has_many_sources(&self) -> bool {
+        let sources = self.subject_sources();
+        let is_token = |source: &&SubjectSource<'_>| source.setting == "tokens";
+        let others = sources.iter().filter(|source| !is_token(source)).count();
+        others + usize::from(sources.iter().any(|source| is_token(&source))) > 1
+    }
+
+    /// Whether a source of identities is configured.
+    pub(super) fn has_identities(&self) -> bool {
+        !self.tokens.is_empty() || !self.grants.is_empty()
+    }
+
+    pub(super) fn source_errors(&self) -> Vec<ConfigError> {
+        let mut errors = self.grant_errors();
+        if self.has_many_sources() {
+            let unsaid = self.subject_sources().into_iter();
+            errors.extend(unsaid.filter(|source| !source.has_prefix).map(|source| {
+                let way_out = "more than one source names subjects, and the same name may be another user there: add \
+                               subject_prefix = \"NAME:\", or subject_prefix = \"\" where they are the same users";
+                ConfigError::new(source.setting, source.name, way_out).in_row(source.row)
+            }));
+        }
+        errors
+    }
+
+    fn grant_errors(&self) -> Vec<ConfigError> {
+        let grants = &self.grants;
+        if grants.len() > GRANTS_MAX {
+            let way_out = format!("there can be at most {GRANTS_MAX}");
+            return vec![ConfigError::new("grants", grants.len(), way_out)];
+        }
+        let has_many_sources = self.has_many_sources();
+        let mut errors = Vec::new();
+        for (row, grant) in grants.iter().enumerate() {
+            let checked = grant.check().and_then(|()| match &grant.when.source {
+                Some(name) if !self.has_source(name) => {
+                    let name = name.escape_debug();
+                    Err(format!(
+                        "there is no source `{name}`: it is the name of a [[token]] or a [[jwt]], or hook, certificate or \
+                         signed_url"
+                    ))
+                }
+                None if has_many_sources && grant.when.needs_source() => Err(
+                    "more than one source names subjects, and the word of one is not that of another: add source = \
+                     \"NAME\" beside role or claim"
+                        .to_owned(),
+                ),
+                _ => Ok(()),
+            });
+            if let Err(way_out) = checked {
+                errors.push(ConfigError::new("grants", grant, way_out).in_row(row));
+            }
+        }
+        errors
+    }
+
+    fn has_source(&self, name: &str) -> bool {
+        OWN_NAMES[1..].contains(&name) || self.tokens.iter().any(|token| token.name == name)
+    }
+
+    /// Whether a name is one that a source has by itself.
+    pub(super) fn is_own_name(name: &str) -> bool {
+        OWN_NAMES.contains(&name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Grant, Origins, Token};
+
+    #[test]
+    fn grants_name_their_source() {
+        let digest = "0".repeat(64);
+        let with = |grant: &str| {
+            let token = format!("bot sha256={digest} subject=bot");
+            let config = Config {
+                origins: Some(Origins::Any),
+                tokens: vec![Token::parse(&token).expect("a token")],
+                grants: vec![Grant::parse(grant).expect("a grant")],
+                ..Config::default()
+            };
+            config.check().map_err(|error| error.to_string())
+        };
+        assert_eq!(with("source=bot subscribe=a"), Ok(()));
+        assert_eq!(with("source=hook role=x subscribe=a"), Ok(()));
+        assert_eq!(with("role=x subscribe=a"), Ok(()));
+        let error = with("source=bat subscribe=a").expect_err("no such source");
+        assert!(error.contains("no source `bat`"), "{error}");
+    }
+}

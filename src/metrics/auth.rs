@@ -1,0 +1,30 @@
+//! Credentials, and what became of them.
+
+use std::fmt;
+
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+
+use crate::auth::counts::{AuthCounts, AuthResult};
+
+/// Encodes the counts. A source that was never asked has no line.
+pub(super) fn encode(counts: &AuthCounts, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let help = "Credentials by source, and what became of them";
+    let mut family = encoder.encode_descriptor("auth", help, None, MetricType::Counter)?;
+    for source in counts.sources() {
+        for result in AuthResult::ALL {
+            let count = source.get(result);
+            if count > 0 {
+                let labels = [("source", source.label()), ("result", result.label())];
+                ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+            }
+        }
+    }
+    let help =
+        "Rights that were not made, as a variable of a pattern had no plain segment for its value";
+    let counter = ConstCounter::new(counts.templates_refused());
+    let descriptor =
+        encoder.encode_descriptor("auth_template_refused", help, None, MetricType::Counter)?;
+    counter.encode(descriptor)
+}
