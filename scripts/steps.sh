@@ -1,7 +1,7 @@
 # Runs steps one after the other, each with its log, and counts what passed. Sourced by scripts/test and scripts/test-long,
 # which give
 #   program           their own name, for messages
-#   steps             the names of the steps, in order
+#   steps             the names of the steps, in order; those that are joined by a plus run side by side
 #   step_seconds_max  the time after which a step is ended
 #   usage             a function that prints what --help says
 #   run_step NAME     a function that runs a step, each command of it by `limited`
@@ -55,7 +55,7 @@ report() {
     passed_sum=$((passed_sum + passed))
     failed_sum=$((failed_sum + failed))
     table+=$(printf '%-18s %-7s %7d %7d %6d s' "$name" "$result" "$passed" "$failed" "$seconds")$'\n'
-    printf '   %s, %d s\n' "$result" "$seconds"
+    printf '   %s %s, %d s\n' "$name" "$result" "$seconds"
 }
 
 # The slowest tests of the step `unit`, by the times that cargo nextest printed.
@@ -76,7 +76,7 @@ read_arguments() {
                 exit 0
                 ;;
         esac
-        if [[ " ${steps[*]} " != *" $argument "* ]]; then
+        if [[ " ${steps[*]//+/ } " != *" $argument "* ]]; then
             printf '%s: there is no step "%s"\n' "$program" "$argument" >&2
             usage >&2
             exit 2
@@ -84,23 +84,45 @@ read_arguments() {
     done
 }
 
+# Runs a step, with its log, and writes what it gave and how long it took.
+run_logged() {
+    local step=$1 started=$SECONDS running=
+    trap '[ -z "$running" ] || kill "$running" 2>/dev/null; exit 130' INT TERM
+    run_step "$step" >"$logs/$step.log" 2>&1
+    printf '%d %d\n' $? $((SECONDS - started)) >"$logs/$step.outcome"
+}
+
 # Runs `setup` and then all steps, or only the named ones. Returns 0 if every one held.
 run_steps() {
-    local step started
+    local group step names code seconds
     read_arguments "$@"
     logs=target/tests/log
     mkdir -p "$logs"
-    running=
-    trap '[ -z "$running" ] || kill "$running" 2>/dev/null; exit 130' INT TERM
+    groups=()
+    trap '[ ${#groups[@]} -eq 0 ] || kill "${groups[@]}" 2>/dev/null; exit 130' INT TERM
     passed_sum=0
     failed_sum=0
     table=
-    for step in setup "${steps[@]}"; do
-        [ $# -eq 0 ] || [ "$step" = setup ] || [[ " $* " == *" $step "* ]] || continue
-        printf '== %s\n' "$step"
-        started=$SECONDS
-        run_step "$step" >"$logs/$step.log" 2>&1
-        report "$step" $? $((SECONDS - started))
+    for group in setup "${steps[@]}"; do
+        names=()
+        for step in ${group//+/ }; do
+            [ $# -eq 0 ] || [ "$step" = setup ] || [[ " $* " == *" $step "* ]] || continue
+            names+=("$step")
+        done
+        [ ${#names[@]} -gt 0 ] || continue
+        printf '== %s\n' "${names[*]}"
+        groups=()
+        for step in "${names[@]}"; do
+            rm -f "$logs/$step.outcome"
+            run_logged "$step" &
+            groups+=($!)
+        done
+        wait "${groups[@]}"
+        groups=()
+        for step in "${names[@]}"; do
+            read -r code seconds <"$logs/$step.outcome" || { code=1 seconds=0; }
+            report "$step" "$code" "$seconds"
+        done
     done
     printf '\n%-18s %-7s %7s %7s %8s\n%s\n' step result passed failed time "$table"
     print_slowest
