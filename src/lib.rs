@@ -162,6 +162,7 @@ mod http;
 mod hub;
 mod inside;
 mod metrics;
+mod nearest;
 mod net;
 mod presence;
 mod protocol;

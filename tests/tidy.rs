@@ -21,6 +21,7 @@ const FLOORS: &[&[&str]] = &[
         "shrink",
         "hash_index",
         "units",
+        "nearest",
         "sync",
     ],
     &["protocol", "signature", "topic"],

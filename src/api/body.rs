@@ -11,15 +11,13 @@ use serde_json::value::RawValue;
 use super::error::ApiError;
 use crate::http::escape::escape;
 use crate::http::query::percent_decode;
+use crate::nearest::nearest;
 
 /// Parameters that every operation has: those that a token may stand in.
 const OF_ALL: [&str; 2] = ["token", "access_token"];
 
 /// Letters of an unknown name that an error repeats.
 const NAME_SHOWN_MAX: usize = 64;
-
-/// Likeness from which a name is taken for another, by Jaro and Winkler: 1 is the same.
-const LIKENESS_MIN: f64 = 0.8;
 
 /// A body's fields.
 #[derive(Debug, Default)]
@@ -167,15 +165,11 @@ fn check_name(name: &str, known: &[&str], what: &str) -> Result<(), ApiError> {
     if known.contains(&name) {
         return Ok(());
     }
-    let likeness = |other: &str| strsim::jaro_winkler(name, other);
-    let like = known.iter().map(|other| (likeness(other), other));
-    let nearest = like
-        .filter(|(likeness, _)| *likeness >= LIKENESS_MIN)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b));
+    let nearest = nearest(name, known.iter().copied());
     let shown: String = name.chars().take(NAME_SHOWN_MAX).collect();
     let mut reason = format!("there is no {what} \"{}\"", escape(&shown));
     match (nearest, known) {
-        (Some((_, nearest)), _) => reason += &format!("; did you mean \"{nearest}\"?"),
+        (Some(nearest), _) => reason += &format!("; did you mean \"{nearest}\"?"),
         (None, []) => reason += "; there is none at all here",
         (None, known) => reason += &format!("; there are {}", known.join(", ")),
     }
