@@ -2,10 +2,11 @@
 #![cfg(feature = "jwt")]
 
 use std::collections::BTreeSet;
+use std::process::Command;
 use std::sync::Arc;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde::Deserialize;
 use serde_json::Value;
 use umbel::Action;
@@ -237,6 +238,40 @@ fn good_token_says_who_and_what() {
             assert_eq!(decided, Decision::Allowed((), "news/**"));
         }
     }
+}
+
+/// PyJWT and the server judge 10,000 mutations at the same time of day. What the server takes, PyJWT takes.
+#[test]
+fn mutations_judged_by_pyjwt() {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let python = std::env::var("UMBEL_TEST_PYTHON")
+        .unwrap_or_else(|_| format!("{root}/target/tests/python/bin/python"));
+    let judged = Command::new(&python)
+        .args([&format!("{root}/tests/hostile_tokens/oracle.py"), "1"])
+        .output()
+        .unwrap_or_else(|error| panic!("{python}: {error}; scripts/setup installs it"));
+    let problem = String::from_utf8_lossy(&judged.stderr);
+    assert!(judged.status.success(), "{problem}");
+    let issuers = Issuers::new(vec![app(Rules {
+        require: vec![RequiredClaim::Expires],
+        ..Rules::default()
+    })]);
+    let (mut count, mut both) = (0, 0);
+    for line in String::from_utf8(judged.stdout).expect("text").lines() {
+        let (word, token) = line.split_once(' ').expect("two words");
+        let token = STANDARD.decode(token).expect("base64");
+        let is_taken = issuers.verify(&token, NOW_MS).is_ok();
+        let is_taken_by_other = word == "yes";
+        assert!(
+            is_taken_by_other || !is_taken,
+            "PyJWT refuses {}",
+            String::from_utf8_lossy(&token)
+        );
+        count += 1;
+        both += usize::from(is_taken && is_taken_by_other);
+    }
+    assert_eq!(count, 10_000);
+    assert!(both >= 500, "only {both} are taken by both");
 }
 
 /// The previous secret verifies until its end, and one generation of keys is not another's.
