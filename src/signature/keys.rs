@@ -283,7 +283,7 @@ impl KeySet {
         self.keys.iter().any(|key| key.kid() == Some(kid))
     }
 
-    /// Whether the signature is one of these keys'. Keys without a name are for every `kid`.
+    /// Verifies a signature by one of these keys, and gives the key's end. Keys without a name are for every `kid`.
     ///
     /// # Errors
     /// No key fits, several do, or the signature is wrong.
@@ -293,25 +293,28 @@ impl KeySet {
         kid: Option<&str>,
         (signed, signature): (&[u8], &[u8]),
         now_ms: u64,
-    ) -> Result<(), KeyError> {
+    ) -> Result<Option<u64>, KeyError> {
         let are_named = self.keys.iter().any(|key| key.kid.is_some());
         let is_meant = |key: &&Key| match kid {
             Some(kid) if are_named => key.kid() == Some(kid),
             _ => true,
         };
         let fitting = self.keys.iter().filter(is_meant);
-        let fitting: Vec<&Verifier> = fitting
-            .filter_map(|key| key.verifier(algorithm, now_ms))
+        let fitting: Vec<(&Key, &Verifier)> = fitting
+            .filter_map(|key| Some((key, key.verifier(algorithm, now_ms)?)))
             .take(2)
             .collect();
         match fitting[..] {
             [] => Err(KeyError::Unknown),
             [_, _] if are_named && kid.is_none() => Err(KeyError::Ambiguous),
             // Two are a secret and the one before it, or keys of one name.
-            _ => match fitting.iter().any(|it| it.verifies(signed, signature)) {
-                true => Ok(()),
-                false => Err(KeyError::Signature),
-            },
+            _ => {
+                let mut fitting = fitting.iter();
+                let found = fitting.find(|(_, verifier)| verifier.verifies(signed, signature));
+                found
+                    .map(|(key, _)| key.until_ms)
+                    .ok_or(KeyError::Signature)
+            }
         }
     }
 }

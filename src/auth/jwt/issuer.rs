@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::cache::{Cache, Entry, JudgedBy, Known};
 use super::claims::Claims;
 use super::compact::Compact;
 use super::error::JwtError;
 use super::remote::RemoteKeys;
 use super::rules::Rules;
+use crate::auth::identity::TokenDigest;
 use crate::signature::algorithm::Algorithm;
 use crate::signature::keys::{KeyError, KeySet};
 
@@ -41,6 +43,7 @@ pub struct Issuers {
     /// The one without an `issuer`, which gets what is no other's.
     other: Option<usize>,
     token_bytes_max: usize,
+    cache: Cache,
 }
 
 /// A token that is taken.
@@ -52,6 +55,16 @@ pub struct Verified {
     pub generation: u64,
     /// Its claims.
     pub claims: Arc<Claims>,
+}
+
+impl Verified {
+    fn of(entry: Entry) -> Verified {
+        Verified {
+            issuer: entry.by.issuer,
+            generation: entry.by.generation,
+            claims: entry.claims,
+        }
+    }
 }
 
 /// A token that is refused.
@@ -78,6 +91,7 @@ impl Issuers {
                 .max()
                 .unwrap_or(0),
             all,
+            cache: Cache::default(),
         }
     }
 
@@ -98,13 +112,69 @@ impl Issuers {
         self.all.is_empty()
     }
 
+    /// Judges a token at a time in milliseconds since 1970, by what was found out before where its keys are the same.
+    ///
+    /// # Errors
+    /// It is refused, or cannot be decided yet.
+    pub fn verify(&self, token: &str, now_ms: u64) -> Result<Verified, Refused> {
+        let digest = TokenDigest::of(token);
+        match self.cache.get(digest, now_ms) {
+            Some(Known::Verified(entry))
+                if self.is_current(entry.by, entry.key_until_ms, now_ms) =>
+            {
+                let issuer = entry.by.issuer;
+                let in_time = entry.claims.check_time(&self.all[issuer].rules, now_ms);
+                return match in_time {
+                    Ok(()) => Ok(Verified::of(entry)),
+                    Err(error) => Err(Refused {
+                        issuer: Some(issuer),
+                        error,
+                    }),
+                };
+            }
+            Some(Known::Forged(by)) if self.is_current(by, None, now_ms) => {
+                return Err(Refused {
+                    issuer: Some(by.issuer),
+                    error: JwtError::Signature,
+                });
+            }
+            Some(_) => self.cache.remove(digest),
+            None => {}
+        }
+        let judged = self.judge(token.as_bytes(), now_ms);
+        match &judged {
+            Ok(entry) => self.cache.put(digest, entry.clone()),
+            Err(Refused {
+                issuer: Some(issuer),
+                error: JwtError::Signature,
+            }) => {
+                if let Some(set) = self.all[*issuer].keys.set() {
+                    let by = JudgedBy {
+                        issuer: *issuer,
+                        generation: set.generation(),
+                    };
+                    self.cache.put_forged(digest, by, now_ms);
+                }
+            }
+            Err(_) => {}
+        }
+        judged.map(Verified::of)
+    }
+
+    /// Whether these are still the issuer's keys.
+    fn is_current(&self, by: JudgedBy, until_ms: Option<u64>, now_ms: u64) -> bool {
+        let set = self.all[by.issuer].keys.set();
+        set.is_some_and(|set| set.generation() == by.generation)
+            && until_ms.is_none_or(|until| now_ms < until)
+    }
+
     /// Judges a token at a time in milliseconds since 1970.
     ///
     /// The order is that of cost, and nothing of the payload but `iss` is looked at before the signature is verified.
     ///
     /// # Errors
     /// It is refused, or cannot be decided yet.
-    pub fn verify(&self, token: &[u8], now_ms: u64) -> Result<Verified, Refused> {
+    pub fn judge(&self, token: &[u8], now_ms: u64) -> Result<Entry, Refused> {
         let unknown = |error| Refused {
             issuer: None,
             error,
@@ -116,13 +186,16 @@ impl Issuers {
         let number = number.ok_or_else(|| unknown(JwtError::UnknownIssuer))?;
         let issuer = &self.all[number];
         let judged = issuer.judge(token.len(), &compact, now_ms);
-        let (generation, claims) = judged.map_err(|error| Refused {
+        let (generation, key_until_ms, claims) = judged.map_err(|error| Refused {
             issuer: Some(number),
             error,
         })?;
-        Ok(Verified {
-            issuer: number,
-            generation,
+        Ok(Entry {
+            by: JudgedBy {
+                issuer: number,
+                generation,
+            },
+            key_until_ms,
             claims: Arc::new(claims),
         })
     }
@@ -134,7 +207,7 @@ impl Issuer {
         bytes: usize,
         token: &Compact<'_>,
         now_ms: u64,
-    ) -> Result<(u64, Claims), JwtError> {
+    ) -> Result<(u64, Option<u64>, Claims), JwtError> {
         if bytes > self.rules.token_bytes_max {
             return Err(JwtError::Length);
         }
@@ -152,7 +225,7 @@ impl Issuer {
         let signed = (token.signed, &token.signature[..]);
         let kid = header.kid.as_deref();
         let verified = set.verify(algorithm, kid, signed, now_ms);
-        verified.map_err(|error| match error {
+        let key_until_ms = verified.map_err(|error| match error {
             // A set that comes may have what this one lacks.
             KeyError::Unknown
                 if matches!(self.keys, Keys::Remote(_))
@@ -166,7 +239,7 @@ impl Issuer {
         })?;
         let claims = Claims::read(&token.payload, &self.rules)?;
         claims.check_time(&self.rules, now_ms)?;
-        Ok((set.generation(), claims))
+        Ok((set.generation(), key_until_ms, claims))
     }
 }
 

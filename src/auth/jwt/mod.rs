@@ -3,6 +3,8 @@
 //! A token is judged in this order: length, dots, header, issuer by the unverified `iss`, algorithm, key, signature, and
 //! only then its claims. Reading needs no cryptography; verifying is behind the feature `jwt`.
 
+#[cfg(feature = "jwt")]
+pub mod cache;
 pub mod claims;
 pub mod compact;
 pub mod error;
