@@ -13,6 +13,7 @@
 pub mod access;
 pub mod caller;
 pub mod counts;
+pub mod dialect_tokens;
 pub mod embedder;
 pub mod grant;
 pub mod identity;

@@ -283,7 +283,7 @@ impl KeySet {
         self.keys.iter().any(|key| key.kid() == Some(kid))
     }
 
-    /// Verifies a signature by one of these keys, and gives the key's end. Keys without a name are for every `kid`.
+    /// Verifies a signature, and gives the end of the key. Keys without a name are for every `kid`.
     ///
     /// # Errors
     /// No key fits, several do, or the signature is wrong.

@@ -1,4 +1,4 @@
-//! Tokens that were judged before, so that a mass reconnect costs no signatures.
+//! Tokens judged before: a mass reconnect costs no signatures.
 //!
 //! It holds verified claims, never a verdict: time, keys and grants are asked at each hit. Of failures it holds wrong
 //! signatures alone, for a short time.
@@ -44,7 +44,7 @@ pub struct Entry {
     pub claims: Arc<Claims>,
 }
 
-/// What is known of a token.
+/// Earlier judgement of a token.
 #[derive(Debug)]
 pub enum Known {
     /// Its claims, by these keys.
@@ -78,7 +78,7 @@ impl Cache {
         work(&mut shard)
     }
 
-    /// What is known of a token at a time in milliseconds since 1970.
+    /// Earlier judgement of a token, at a time in milliseconds since 1970.
     pub fn get(&self, token: TokenDigest, now_ms: u64) -> Option<Known> {
         self.with(token, |shard| {
             if let Some(entry) = shard.young.get(&token) {

@@ -131,7 +131,10 @@ struct Found {
 }
 
 impl Found {
-    fn judge(self, rules: &Rules) -> Result<Claims, JwtError> {
+    fn judge(mut self, rules: &Rules) -> Result<Claims, JwtError> {
+        if rules.may_be_nobody {
+            self.subject = self.subject.filter(|subject| !subject.is_empty());
+        }
         if rules.issuer.is_some() && rules.issuer != self.issuer {
             return Err(JwtError::Issuer);
         }
@@ -288,7 +291,7 @@ impl<'de> Visitor<'de> for ClaimsVisitor<'_> {
                     let seed = AudienceSeed(&rules.audience);
                     found.is_audience = Some(map.next_value_seed(seed)?);
                 }
-                name if name == &*rules.claims_at => {
+                name if rules.has_own_claims && name == &*rules.claims_at => {
                     if found.umbel.is_some() {
                         return Err(A::Error::custom("the claims of the server stand twice"));
                     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::cache::{Cache, Entry, JudgedBy, Known};
 use super::claims::Claims;
-use super::compact::Compact;
+use super::compact::{Compact, Header};
 use super::error::JwtError;
 use super::remote::RemoteKeys;
 use super::rules::Rules;
@@ -44,6 +44,19 @@ pub struct Issuers {
     other: Option<usize>,
     token_bytes_max: usize,
     cache: Cache,
+}
+
+/// A token whose signature is verified, and whose claims nobody has read.
+#[derive(Debug)]
+pub struct Opened {
+    /// Keys that verified it.
+    pub by: JudgedBy,
+    /// End of the key, in milliseconds since 1970. None: it has none.
+    pub key_until_ms: Option<u64>,
+    /// Header.
+    pub header: Header,
+    /// Payload, which may be any JSON object.
+    pub payload: String,
 }
 
 /// A token that is taken.
@@ -112,7 +125,7 @@ impl Issuers {
         self.all.is_empty()
     }
 
-    /// Judges a token at a time in milliseconds since 1970, by what was found out before where its keys are the same.
+    /// Judges a token, by what was found out before. The time is in milliseconds since 1970.
     ///
     /// # Errors
     /// It is refused, or cannot be decided yet.
@@ -168,13 +181,36 @@ impl Issuers {
             && until_ms.is_none_or(|until| now_ms < until)
     }
 
-    /// Judges a token at a time in milliseconds since 1970.
+    /// Judges a token whatever was found out before. The time is in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// It is refused, or cannot be decided yet.
+    pub fn judge(&self, token: &[u8], now_ms: u64) -> Result<Entry, Refused> {
+        let opened = self.open(token, now_ms)?;
+        let rules = &self.all[opened.by.issuer].rules;
+        let claims = Claims::read(&opened.payload, rules);
+        let claims = claims.and_then(|claims| {
+            claims.check_time(rules, now_ms)?;
+            Ok(Arc::new(claims))
+        });
+        let claims = claims.map_err(|error| Refused {
+            issuer: Some(opened.by.issuer),
+            error,
+        })?;
+        Ok(Entry {
+            by: opened.by,
+            key_until_ms: opened.key_until_ms,
+            claims,
+        })
+    }
+
+    /// Verifies a token's signature. Its claims are for the reader of their dialect.
     ///
     /// The order is that of cost, and nothing of the payload but `iss` is looked at before the signature is verified.
     ///
     /// # Errors
     /// It is refused, or cannot be decided yet.
-    pub fn judge(&self, token: &[u8], now_ms: u64) -> Result<Entry, Refused> {
+    pub fn open(&self, token: &[u8], now_ms: u64) -> Result<Opened, Refused> {
         let unknown = |error| Refused {
             issuer: None,
             error,
@@ -184,30 +220,31 @@ impl Issuers {
         let named = named.and_then(|name| self.by_name.get(name).copied());
         let number = named.or(self.other);
         let number = number.ok_or_else(|| unknown(JwtError::UnknownIssuer))?;
-        let issuer = &self.all[number];
-        let judged = issuer.judge(token.len(), &compact, now_ms);
-        let (generation, key_until_ms, claims) = judged.map_err(|error| Refused {
+        let verified = self.all[number].verify(token.len(), &compact, now_ms);
+        let (generation, key_until_ms) = verified.map_err(|error| Refused {
             issuer: Some(number),
             error,
         })?;
-        Ok(Entry {
+        Ok(Opened {
             by: JudgedBy {
                 issuer: number,
                 generation,
             },
             key_until_ms,
-            claims: Arc::new(claims),
+            header: compact.header,
+            payload: compact.payload,
         })
     }
 }
 
 impl Issuer {
-    fn judge(
+    /// Verifies the signature. Gives the generation of the keys, and the end of the one that fits.
+    fn verify(
         &self,
         bytes: usize,
         token: &Compact<'_>,
         now_ms: u64,
-    ) -> Result<(u64, Option<u64>, Claims), JwtError> {
+    ) -> Result<(u64, Option<u64>), JwtError> {
         if bytes > self.rules.token_bytes_max {
             return Err(JwtError::Length);
         }
@@ -237,9 +274,7 @@ impl Issuer {
             KeyError::Ambiguous => JwtError::AmbiguousKey,
             KeyError::Signature => JwtError::Signature,
         })?;
-        let claims = Claims::read(&token.payload, &self.rules)?;
-        claims.check_time(&self.rules, now_ms)?;
-        Ok((set.generation(), key_until_ms, claims))
+        Ok((set.generation(), key_until_ms))
     }
 }
 

@@ -14,7 +14,10 @@ use serde_json::value::RawValue;
 pub const NESTING_MAX: usize = 32;
 
 /// Reads a value that is there: null is none of its kind.
-pub(super) fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+///
+/// # Errors
+/// It is another value.
+pub fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
@@ -23,7 +26,10 @@ where
 }
 
 /// Reads a derived struct from an object alone. The derived form takes a list of its fields too.
-pub(super) fn object<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+///
+/// # Errors
+/// It is another value, or has another member.
+pub fn object<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,

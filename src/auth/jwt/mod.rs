@@ -10,7 +10,7 @@ pub mod compact;
 pub mod error;
 #[cfg(feature = "jwt")]
 pub mod issuer;
-mod json;
+pub mod json;
 pub mod numeric_date;
 #[cfg(feature = "jwt")]
 pub mod remote;

@@ -8,7 +8,8 @@ use serde_json::value::RawValue;
 
 use super::json::{Name, object, present};
 use super::numeric_date::NumericDate;
-use crate::auth::rights::{DenyLists, RIGHTS_PATTERNS_MAX, Rights, RightsLists};
+use crate::auth::rights::Rights;
+use crate::config::{DenyLists, RIGHTS_PATTERNS_MAX, RightsLists};
 
 /// Roles of a token, and topics that it joins: so many of each.
 pub const NAMES_MAX: usize = 64;

@@ -27,6 +27,10 @@ pub struct Rules {
     pub token_bytes_max: usize,
     /// Milliseconds that a token may live, from `iat` to `exp`. 0: any.
     pub life_max_ms: u64,
+    /// Whether the server's own claims are read at all. Tokens of other servers' clients have none.
+    pub has_own_claims: bool,
+    /// Whether an empty `sub` is nobody's, as if it were absent.
+    pub may_be_nobody: bool,
     /// Whether `manage` and `observe` are taken.
     pub may_manage: bool,
     /// Whether `connection_expires_at` is taken.
@@ -45,6 +49,8 @@ impl Default for Rules {
             kept: Vec::new(),
             token_bytes_max: TOKEN_BYTES_MAX,
             life_max_ms: 0,
+            has_own_claims: true,
+            may_be_nobody: false,
             may_manage: false,
             may_outlive: false,
         }
