@@ -164,6 +164,8 @@ mod inside;
 mod metrics;
 mod nearest;
 mod net;
+#[cfg(feature = "outgoing")]
+mod outgoing;
 mod presence;
 mod protocol;
 mod reactor;
@@ -194,6 +196,9 @@ pub mod internals {
         application auth compression connection console dialect fanout http hub metrics net protocol reactor requests route shared signature topic units
         worker
     }
+
+    #[cfg(feature = "outgoing")]
+    rooms! { outgoing }
 }
 
 pub use access::{AccessRequest, Action, Authorizer, Denied};

@@ -36,7 +36,7 @@ const FLOORS: &[&[&str]] = &[
     &["api"],
     &["application"],
     &["requests"],
-    &["net"],
+    &["net", "outgoing"],
     &["reactor"],
     &["handle"],
     &["server"],
