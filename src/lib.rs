@@ -44,18 +44,18 @@
 //! tokens and origins; an [`Authorizer`] decides by code.
 //!
 //! ```
-//! use umbel::{AccessRequest, Action, Authorizer, Denied, Server};
+//! use umbel::{AccessRequest, Action, Authorizer, Denied, Server, Verdict};
 //!
 //! /// Opens `public/` to everybody, and the rest to whoever has a cookie.
 //! struct Cookies;
 //!
 //! impl Authorizer for Cookies {
-//!     fn authorize(&self, request: &AccessRequest<'_>) -> Result<(), Denied> {
+//!     fn authorize(&self, request: &AccessRequest<'_>) -> Verdict {
 //!         match (request.action(), request.cookie("user")) {
-//!             (Action::Subscribe(topic), _) if topic.starts_with("public/") => Ok(()),
-//!             (Action::Observe, _) => Err(Denied::Forbidden("closed".into())),
-//!             (_, Some(_)) => Ok(()),
-//!             (_, None) => Err(Denied::Unauthenticated("log in first".into())),
+//!             (Action::Subscribe(topic), _) if topic.starts_with("public/") => Verdict::Allow,
+//!             (Action::Observe, _) => Verdict::Deny(Denied::Forbidden("closed".into())),
+//!             (_, Some(_)) => Verdict::Allow,
+//!             (_, None) => Verdict::Deny(Denied::Unauthenticated("log in first".into())),
 //!         }
 //!     }
 //! }
@@ -141,9 +141,11 @@
 pub mod access {
     //! Rights: those of the configuration, or the embedding program's own [`Authorizer`].
     pub use crate::auth::access::{AccessRequest, Action, Authorizer, Denied};
+    pub use crate::auth::verdict::{Pending, Verdict};
 }
 mod api;
 mod application;
+mod asking;
 mod auth;
 mod caught;
 mod compression;
@@ -201,7 +203,7 @@ pub mod internals {
     rooms! { outgoing }
 }
 
-pub use access::{AccessRequest, Action, Authorizer, Denied};
+pub use access::{AccessRequest, Action, Authorizer, Denied, Pending, Verdict};
 pub use config::{Access, Config, ConfigError, Deflate, ListenAddress, Listener, Origins, Surface};
 #[doc(inline)]
 pub use dialect::umbel_v1;

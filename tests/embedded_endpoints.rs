@@ -12,6 +12,7 @@ use support::wait_until;
 use umbel::{
     AccessRequest, Action, Authorizer, Builder, CloseCode, CloseReason, ConnectionId, Denied,
     Handler, Message, Peer, PeerError, PeerHandle, Request, Response, RunningServer, Server,
+    Verdict,
 };
 
 fn spawn(builder: Builder) -> RunningServer {
@@ -290,11 +291,11 @@ fn routes_answer_requests() {
 struct Members;
 
 impl Authorizer for Members {
-    fn authorize(&self, request: &AccessRequest<'_>) -> Result<(), Denied> {
+    fn authorize(&self, request: &AccessRequest<'_>) -> Verdict {
         match request.action() {
-            Action::Open("/login") => Ok(()),
-            _ if request.cookie("user").is_some() => Ok(()),
-            _ => Err(Denied::Unauthenticated("log in first".into())),
+            Action::Open("/login") => Verdict::Allow,
+            _ if request.cookie("user").is_some() => Verdict::Allow,
+            _ => Verdict::Deny(Denied::Unauthenticated("log in first".into())),
         }
     }
 }

@@ -16,8 +16,8 @@ use support::{PATIENCE, wait_until};
 use umbel::internals::dialect::Command;
 use umbel::internals::shared::brought::BroughtCommand;
 use umbel::{
-    AccessRequest, Action, Authorizer, Builder, CloseReason, ConnectionId, Denied, Error, Handler,
-    Message, Peer, PublishError, PublishOptions, ReceiptError, Request, RunningServer, Server,
+    AccessRequest, Action, Authorizer, Builder, CloseReason, ConnectionId, Error, Handler, Message,
+    Peer, PublishError, PublishOptions, ReceiptError, Request, RunningServer, Server, Verdict,
 };
 
 fn spawn(builder: Builder) -> RunningServer {
@@ -216,13 +216,13 @@ fn handler_panic_ends_its_connection_only() {
 struct Shaky;
 
 impl Authorizer for Shaky {
-    fn authorize(&self, request: &AccessRequest<'_>) -> Result<(), Denied> {
+    fn authorize(&self, request: &AccessRequest<'_>) -> Verdict {
         let is_hit = matches!(
             request.action(),
             Action::Subscribe("bad") | Action::Publish("bad")
         );
         assert!(!is_hit, "on purpose");
-        Ok(())
+        Verdict::Allow
     }
 }
 

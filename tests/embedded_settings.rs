@@ -11,8 +11,8 @@ use support::embedded::{Embedded, builder, config};
 use support::peers::WebSocket;
 use umbel::handler::{self, Echo};
 use umbel::{
-    Access, AccessRequest, Authorizer, Builder, Config, Denied, Message, Position, PublishOptions,
-    Server, TopicRule,
+    Access, AccessRequest, Authorizer, Builder, Config, Message, Position, PublishOptions, Server,
+    TopicRule, Verdict,
 };
 
 fn loopback() -> SocketAddr {
@@ -71,8 +71,8 @@ fn reload_keeps_rules_of_builder() {
 struct Anyone;
 
 impl Authorizer for Anyone {
-    fn authorize(&self, _: &AccessRequest<'_>) -> Result<(), Denied> {
-        Ok(())
+    fn authorize(&self, _: &AccessRequest<'_>) -> Verdict {
+        Verdict::Allow
     }
 }
 

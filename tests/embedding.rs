@@ -15,7 +15,7 @@ use support::embedded::{Embedded, builder, config};
 use support::peers::{Http, Incoming, WebSocket, connect};
 use support::umbel_v1::{JSON, Peer as ManyTopics, offer};
 use support::{frames, wait_until};
-use umbel::access::{AccessRequest, Action, Authorizer, Denied};
+use umbel::access::{AccessRequest, Action, Authorizer, Denied, Verdict};
 use umbel::handler::PeerFull;
 use umbel::{
     Access, CloseCode, CloseReason, ConnectionId, Handler, Listener, Message, Peer, PublishError,
@@ -279,21 +279,23 @@ fn handler_close_on_immediate_shutdown() {
 struct Cookies;
 
 impl Authorizer for Cookies {
-    fn authorize(&self, request: &AccessRequest<'_>) -> Result<(), Denied> {
+    fn authorize(&self, request: &AccessRequest<'_>) -> Verdict {
         match (request.action(), request.cookie("user")) {
-            (Action::Observe, _) => Ok(()),
-            (_, None) => Err(Denied::Unauthenticated("log in first".into())),
+            (Action::Observe, _) => Verdict::Allow,
+            (_, None) => Verdict::Deny(Denied::Unauthenticated("log in first".into())),
             (Action::Subscribe(topic), Some(user)) if topic.starts_with("private") => {
                 match topic.ends_with(user) {
-                    true => Ok(()),
-                    false => Err(Denied::Forbidden("not yours".into())),
+                    true => Verdict::Allow,
+                    false => Verdict::Deny(Denied::Forbidden("not yours".into())),
                 }
             }
-            (Action::Publish("sealed"), _) => Err(Denied::Forbidden("it is sealed".into())),
-            (Action::Publish(_) | Action::PublishMany, Some(user)) if user != "root" => {
-                Err(Denied::Forbidden("only root publishes".into()))
+            (Action::Publish("sealed"), _) => {
+                Verdict::Deny(Denied::Forbidden("it is sealed".into()))
             }
-            _ => Ok(()),
+            (Action::Publish(_) | Action::PublishMany, Some(user)) if user != "root" => {
+                Verdict::Deny(Denied::Forbidden("only root publishes".into()))
+            }
+            _ => Verdict::Allow,
         }
     }
 }

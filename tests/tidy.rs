@@ -32,7 +32,7 @@ const FLOORS: &[&[&str]] = &[
     &["handler", "metrics", "presence", "route"],
     &["inside"],
     &["fanout", "shared"],
-    &["endpoint"],
+    &["asking", "endpoint"],
     &["api"],
     &["application"],
     &["requests"],

@@ -47,6 +47,8 @@ pub(super) struct CommandTurn<'t> {
     pub(super) dialects: &'t Dialects,
     /// The payload of the message of replies that is being made.
     pub(super) message: Vec<u8>,
+    /// A command that cannot be decided about now can be kept.
+    pub(super) may_wait: bool,
     out: &'t mut Vec<u8>,
     /// It has shown a credential in this message, and had not before.
     pub(super) has_signed_in: bool,
@@ -122,6 +124,7 @@ impl Application {
             encoding,
             dialects: &dialects,
             message: Vec::new(),
+            may_wait: true,
             out,
             answer: Answer::Proceed,
             is_managed: false,
@@ -136,6 +139,10 @@ impl Application {
                 return ControlFlow::Break(());
             }
             self.handle_command(&mut turn, command);
+            if self.asking.has_noted() {
+                waits = Some(Hold::Ask);
+                return ControlFlow::Break(());
+            }
             ControlFlow::Continue(())
         });
         turn.finish_message();
@@ -179,6 +186,7 @@ impl Application {
             encoding,
             dialects: &dialects,
             message: Vec::new(),
+            may_wait: false,
             out: &mut *context.out,
             answer: if waits {
                 Answer::Hold(Hold::Hub)
@@ -231,7 +239,11 @@ impl Application {
                 Ok(())
             }
         });
-        if let Err(error) = outcome {
+        // One that somebody else decides about comes again, unless nobody can wait for it.
+        let waits = turn.may_wait && self.asking.has_noted();
+        if let Err(error) = outcome
+            && !waits
+        {
             self.metrics.command_errors.add(1);
             turn.reply(error.id, &Reply::Refused(&error));
         }
@@ -570,21 +582,6 @@ impl Application {
             }
             unavailable()
         })
-    }
-
-    /// Whether the connection may do what it wants.
-    pub(super) fn authorize_command(
-        &self,
-        turn: &mut CommandTurn<'_>,
-        id: Option<u32>,
-        action: Action<'_>,
-    ) -> Result<(), CommandError> {
-        if turn.is_managed {
-            return Ok(());
-        }
-        let caller = self.identities.get(turn.identity);
-        let outcome = self.shared.authority.authorize(caller, action);
-        outcome.map_err(|denied| turn.denied(id, denied))
     }
 }
 

@@ -18,6 +18,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::asking::Asking;
 use crate::auth::table::{Identities, IdentityHandle};
 use crate::connection::Connection;
 use crate::dialect::Dialects;
@@ -101,6 +102,8 @@ pub struct Application {
     pub brought: CommandInbox,
     /// The table of dialects, in memory of this reactor's own.
     dialects: Dialects,
+    /// Connections about which somebody else decides.
+    pub asking: Asking,
     /// Receipts that publishers wait for.
     pub receipts: Receipts,
     /// Metrics of the reactor.
@@ -143,6 +146,7 @@ impl Application {
             presence: PresenceChanges::new(&shared.settings.limits, shared.metrics.reactor_count()),
             receipts: Receipts::new(shared.settings.limits.receipts_max),
             metrics: Arc::clone(shared.metrics.reactor(usize::from(reactor.0))),
+            asking: Asking::new(reactor, &shared.shards, shared.settings.limits.asks_max),
             brought: CommandInbox::new(&shared.commands, reactor),
             dialects: shared.settings.dialects.detached(),
             calls: Calls::new(&shared),

@@ -1,17 +1,19 @@
 //! Rights: of who asks for something, and of open connections, judged again after a reload.
 
+use super::commands::CommandTurn;
 use super::{Application, CommandContext, ConnectionContext};
 use crate::auth::access::{Action, Denied};
 use crate::auth::caller::Caller;
+use crate::auth::verdict::{Decision, Verdict};
 use crate::connection::CloseReason;
-use crate::dialect::{Push, Target};
+use crate::dialect::{CommandError, Push, Target};
 use crate::fanout::subscribed::SubscribedKind;
 use crate::http::refusal::Refusal;
 
 impl Application {
     /// Whether somebody may do something.
     pub fn authorize(&self, caller: &Caller<'_>, action: Action<'_>) -> Result<(), Refusal> {
-        Ok(self.shared.authority.authorize(caller, action)?)
+        Ok(self.decide(caller, action)?)
     }
 
     /// Keeps the sender of a request, for actions that come after it.
@@ -52,7 +54,56 @@ impl Application {
 
     fn judge(&self, context: &ConnectionContext<'_>, action: Action<'_>) -> Result<(), Denied> {
         let caller = self.identities.get(*context.identity);
-        self.shared.authority.judge(caller, action)
+        match self.shared.authority.verdict(caller, action) {
+            Verdict::Allow => Ok(()),
+            Verdict::Deny(denied) => Err(denied),
+            // What was allowed stands until somebody says otherwise.
+            Verdict::Later(_) => Ok(()),
+        }
+    }
+
+    /// Whether somebody may do something, as far as it is decided. If somebody else decides it is asked, and noted: the event
+    /// comes again then, whatever it would be told now.
+    pub fn decide(&self, caller: &Caller<'_>, action: Action<'_>) -> Result<(), Denied> {
+        let authority = &self.shared.authority;
+        if !authority.may_take_time() {
+            return authority.authorize(caller, action);
+        }
+        if let Some(outcome) = self.asking.decided(&action, Decision::access) {
+            return outcome;
+        }
+        match authority.verdict(caller, action) {
+            Verdict::Allow => Ok(()),
+            Verdict::Deny(denied) => Err(denied),
+            Verdict::Later(pending) => {
+                self.asking.note(&action, pending)?;
+                Err(Denied::unavailable("it is decided elsewhere"))
+            }
+        }
+    }
+
+    /// Whether somebody may do something, as far as it is decided. Nobody waits for a verdict that comes later.
+    pub fn decide_now(&self, caller: &Caller<'_>, action: Action<'_>) -> Result<(), Denied> {
+        let decided = self.asking.decided(&action, Decision::access);
+        decided.unwrap_or_else(|| self.shared.authority.authorize(caller, action))
+    }
+
+    /// Whether the connection may do what it wants.
+    pub(super) fn authorize_command(
+        &self,
+        turn: &mut CommandTurn<'_>,
+        id: Option<u32>,
+        action: Action<'_>,
+    ) -> Result<(), CommandError> {
+        if turn.is_managed {
+            return Ok(());
+        }
+        let caller = self.identities.get(turn.identity);
+        let outcome = match turn.may_wait {
+            true => self.decide(caller, action),
+            false => self.shared.authority.authorize(caller, action),
+        };
+        outcome.map_err(|denied| turn.denied(id, denied))
     }
 
     fn may(&self, context: &ConnectionContext<'_>, action: Action<'_>) -> bool {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::counts::AuthResult;
+use super::verdict::Verdict;
 use crate::http::kept::HeadView;
 use crate::http::query::Query;
 use crate::http::refusal::{Refusal, RefusalHeaders};
@@ -227,6 +228,27 @@ pub enum Denied {
     Unavailable(Cow<'static, str>),
     /// It cannot be decided: 500, and Close 1011 on an open WebSocket. A panic of the authorizer has this outcome.
     Failed,
+    /// It cannot be decided for a while: 503 with `Retry-After`.
+    UnavailableFor {
+        /// The text is sent to the peer.
+        reason: Cow<'static, str>,
+        /// Time after which it may ask again, in seconds. Over a minute it is rounded up to minutes.
+        retry_after_s: u32,
+    },
+    /// It asks too often, or has too much already: 429 with `Retry-After`.
+    TooMany {
+        /// The text is sent to the peer.
+        reason: Cow<'static, str>,
+        /// Time after which it may ask again, in seconds. Over a minute it is rounded up to minutes.
+        retry_after_s: u32,
+    },
+}
+
+impl Denied {
+    /// It cannot be decided now, and may be in a second.
+    pub(crate) fn unavailable(reason: &'static str) -> Denied {
+        Denied::Unavailable(reason.into())
+    }
 }
 
 impl From<Denied> for Refusal {
@@ -247,22 +269,27 @@ impl From<Denied> for Refusal {
             Denied::Malformed(reason) => Refusal::bad_request(reason),
             Denied::Unavailable(reason) => Refusal::unavailable(reason),
             Denied::Failed => Refusal::internal("it cannot be decided whether this is allowed"),
+            Denied::UnavailableFor {
+                reason,
+                retry_after_s,
+            } => Refusal::unavailable(reason).retry_after(retry_after_s),
+            Denied::TooMany {
+                reason,
+                retry_after_s,
+            } => Refusal::too_many_requests(reason).retry_after(retry_after_s),
         }
     }
 }
 
-/// Decides who may do what. It is asked on the reactors' threads, so it must answer at once, from memory. A panic is caught,
-/// and counts as [`Denied::Failed`].
+/// Decides who may do what. It is asked on the reactors' threads, so it must answer at once: from memory, or that the verdict
+/// comes [later](Verdict::Later). A panic is caught, and counts as [`Denied::Failed`].
 pub trait Authorizer: Send + Sync + 'static {
     /// Whether the request may do what it wants.
-    ///
-    /// # Errors
-    /// Why it may not.
-    fn authorize(&self, request: &AccessRequest<'_>) -> Result<(), Denied>;
+    fn authorize(&self, request: &AccessRequest<'_>) -> Verdict;
 }
 
 impl<A: Authorizer + ?Sized> Authorizer for Arc<A> {
-    fn authorize(&self, request: &AccessRequest<'_>) -> Result<(), Denied> {
+    fn authorize(&self, request: &AccessRequest<'_>) -> Verdict {
         (**self).authorize(request)
     }
 }

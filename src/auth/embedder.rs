@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::access::{AccessRequest, Action, Authorizer, Denied};
+use super::verdict::Verdict;
 use crate::caught;
 use crate::http::kept::{HeadView, KeptHead};
 use crate::http::refusal::Refusal;
@@ -67,7 +68,7 @@ impl Embedder {
     }
 
     /// Whether the request may do this.
-    pub(super) fn authorize(&self, judged: &Judged<'_>, action: Action<'_>) -> Result<(), Denied> {
+    pub(super) fn authorize(&self, judged: &Judged<'_>, action: Action<'_>) -> Verdict {
         let head = match judged {
             Judged::Now(head) => *head,
             Judged::Kept(counted) => counted.head.view(),
@@ -78,7 +79,7 @@ impl Embedder {
         };
         let request = AccessRequest::new(head, action);
         caught::call("the authorizer", || self.authorizer.authorize(&request))
-            .unwrap_or(Err(Denied::Failed))
+            .unwrap_or(Verdict::Deny(Denied::Failed))
     }
 
     /// Keeps the head of a request, so that it can be judged by later.

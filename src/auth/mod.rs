@@ -21,6 +21,7 @@ pub mod jwt;
 pub mod policy;
 pub mod rights;
 pub mod table;
+pub mod verdict;
 pub mod waiting;
 
 use std::sync::Arc;
@@ -34,6 +35,7 @@ use embedder::{Embedder, Judged};
 use identity::Identity;
 use policy::AccessPolicy;
 use rights::Decision;
+use verdict::Verdict;
 
 /// Authority that decides for a server.
 pub enum Authority {
@@ -97,10 +99,10 @@ impl Authority {
         }
     }
 
-    /// Whether somebody may do something.
+    /// Whether somebody may do something, where nobody can wait for the verdict.
     ///
     /// # Errors
-    /// Why not. A caller of another kind than this server has may do nothing.
+    /// Why not. A caller of another kind than this server has may do nothing. A verdict that comes later is too late.
     pub fn authorize(&self, caller: &Caller<'_>, action: Action<'_>) -> Result<(), Denied> {
         let outcome = self.judge(caller, action);
         if let (Authority::Policy(policy), Err(denied)) = (self, &outcome) {
@@ -114,15 +116,31 @@ impl Authority {
     /// # Errors
     /// Why not.
     pub fn judge(&self, caller: &Caller<'_>, action: Action<'_>) -> Result<(), Denied> {
+        match self.verdict(caller, action) {
+            Verdict::Allow => Ok(()),
+            Verdict::Deny(denied) => Err(denied),
+            Verdict::Later(_) => Err(Denied::unavailable(
+                "whether this is allowed is decided elsewhere, and cannot be waited for here",
+            )),
+        }
+    }
+
+    /// Whether somebody may do something, be it said later. No refusal is counted.
+    pub fn verdict(&self, caller: &Caller<'_>, action: Action<'_>) -> Verdict {
         match (self, caller) {
-            (Authority::Policy(policy), caller) => policy.authorize(caller, action),
+            (Authority::Policy(policy), caller) => policy.authorize(caller, action).into(),
             (Authority::Embedder(embedder), Caller::Embedder(judged)) => {
                 embedder.authorize(judged, action)
             }
-            (Authority::Embedder(_), _) => Err(Denied::Forbidden(
+            (Authority::Embedder(_), _) => Verdict::Deny(Denied::Forbidden(
                 "nothing of the request is left that the authorizer could judge by".into(),
             )),
         }
+    }
+
+    /// Whether verdicts may come later.
+    pub fn may_take_time(&self) -> bool {
+        matches!(self, Authority::Embedder(_))
     }
 
     /// Whether a caller that was kept or noted can be judged by. The embedding program's code can be asked only where the
@@ -227,10 +245,10 @@ mod tests {
     struct Honest;
 
     impl Authorizer for Honest {
-        fn authorize(&self, request: &AccessRequest<'_>) -> Result<(), Denied> {
+        fn authorize(&self, request: &AccessRequest<'_>) -> Verdict {
             match request.header("x-may") {
-                Some("yes") => Ok(()),
-                _ => Err(Denied::Forbidden("no".into())),
+                Some("yes") => Verdict::Allow,
+                _ => Verdict::Deny(Denied::Forbidden("no".into())),
             }
         }
     }

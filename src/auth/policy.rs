@@ -351,7 +351,9 @@ impl AccessPolicy {
             Denied::Unauthenticated(_) => AuthResult::Missing,
             Denied::Invalid(fault) => fault.result(),
             Denied::Forbidden(_) | Denied::InsufficientScope(_) => AuthResult::Forbidden,
-            Denied::Unavailable(_) => AuthResult::Unavailable,
+            Denied::Unavailable(_) | Denied::UnavailableFor { .. } | Denied::TooMany { .. } => {
+                AuthResult::Unavailable
+            }
             Denied::Malformed(_) | Denied::Failed => return,
         };
         match caller.identity().map(|identity| identity.source()) {

@@ -262,6 +262,8 @@ limits! {
     info_bytes_max: usize = 1024 in 0..=65536;
     /// Bytes of all requests that are kept for an embedding program's Authorizer: one for each umbel.v1 connection, and one for each `POST /pub` until its lines are read. A request beyond it is refused with 503.
     authorizer_head_bytes_total_max: usize = 268435456 in 512..=1099511627776, at restart;
+    /// Connections of one reactor that wait for a verdict of an Authorizer that comes later, or for the hook. Nothing is read from them meanwhile. More are refused with 503.
+    asks_max: usize = 65536 in 1..=16777216, at restart;
     /// Bytes of the shortest message that is compressed. Shorter ones leave uncompressed.
     deflate_bytes_min: usize = 256 in 0..=1073741824;
     /// Bytes of the longest message that is compressed. Longer ones leave uncompressed, as compressing them would hold up a reactor.

@@ -156,6 +156,9 @@ pub enum Answer {
     Stream(Stream),
     /// The answer comes later, by [`handle_joined`](super::Connection::handle_joined).
     Join(Admission),
+    /// Somebody else decides about the request, or the message. It is kept, and nothing further is read, until
+    /// [`Hold::Ask`] is lifted. Then the event comes again.
+    Ask,
     /// End the connection for a reason of the server's own, and tell the peer.
     End(CloseReason),
     /// Start the closing handshake, as an own endpoint wants it.
@@ -287,6 +290,8 @@ pub enum Hold {
     Work = 8,
     /// As much as it may has been asked of the hub for it: histories, and members.
     Question = 16,
+    /// Somebody else decides whether it may do what it asks for.
+    Ask = 32,
 }
 
 /// Kind of a connection in the gauges: one for each dialect, or what it is otherwise.

@@ -52,11 +52,13 @@ pub(super) enum RequestState {
     Calling,
     /// The hub is asked where the topic stands.
     Joining(Box<Admission>),
+    /// Somebody else decides about the request with this head, which is dealt with again then.
+    Asking(Box<[u8]>),
 }
 
 #[derive(Debug)]
 pub(super) struct Body {
-    decoder: BodyDecoder,
+    pub(super) decoder: BodyDecoder,
     purpose: Purpose,
     /// What has arrived; empty for a body that arrives in one piece.
     gathered: Vec<u8>,
@@ -78,21 +80,8 @@ impl Exchange {
                 | RequestState::Reading(_)
                 | RequestState::Calling
                 | RequestState::Joining(_)
+                | RequestState::Asking(_)
         )
-    }
-
-    /// What the peer is told if the hub does not speak in time.
-    pub(super) fn no_answer_in_time(&self) -> &'static str {
-        match self.state {
-            RequestState::Gathering(_) => {
-                "not every reactor counted its subscribers in time; try again"
-            }
-            RequestState::Reading(_) | RequestState::Joining(_) => {
-                "the hub did not answer in time; try again"
-            }
-            RequestState::Calling => "not every reactor answered in time; try again",
-            _ => "the hub did not answer in time; whether it was published is not known",
-        }
     }
 
     /// One publication alone is awaited.
@@ -130,6 +119,7 @@ impl Exchange {
             | RequestState::Awaiting(_)
             | RequestState::Reading(_)
             | RequestState::Calling => 0,
+            RequestState::Asking(head) => head.len(),
         };
         self.head.capacity() + state
     }
@@ -245,6 +235,7 @@ impl Connection {
             | RequestState::Joining(_) => {
                 self.hold(Hold::Answer);
             }
+            RequestState::Asking(_) => self.hold(Hold::Ask),
         }
     }
 
@@ -296,6 +287,19 @@ impl Connection {
             return;
         };
         exchange.scanner = HeadScanner::new();
+        self.handle_request_again(context, bytes, is_last);
+    }
+
+    /// Deals with a request, be it again.
+    pub(super) fn handle_request_again(
+        &mut self,
+        context: &mut InputContext<'_, '_>,
+        bytes: &[u8],
+        is_last: bool,
+    ) {
+        let Phase::Http(exchange) = &mut self.phase else {
+            return;
+        };
         let head = match Head::parse(bytes, &context.settings.request) {
             Ok(head) => head,
             Err(refusal) => {
@@ -323,6 +327,10 @@ impl Connection {
             true => Event::OverCap(&head, &mut exchange.headers),
         };
         let answer = (context.on_event)(event, context.out);
+        if matches!(answer, Answer::Ask) {
+            exchange.state = RequestState::Asking(bytes.into());
+            return self.hold(Hold::Ask);
+        }
         exchange.is_call = answer.is_to_call();
         if has_body && !matches!(answer, Answer::ReadBody(..)) {
             // A body that nobody reads must not be taken for the next request.
@@ -377,7 +385,7 @@ impl Connection {
         Ok(wants_continue)
     }
 
-    fn handle_body(&mut self, context: &mut InputContext<'_, '_>, rest: &mut &mut [u8]) {
+    pub(super) fn handle_body(&mut self, context: &mut InputContext<'_, '_>, rest: &mut &mut [u8]) {
         let Phase::Http(exchange) = &mut self.phase else {
             return;
         };
@@ -394,6 +402,9 @@ impl Connection {
                         Event::Body(body.purpose.clone(), piece),
                         context.out,
                     ));
+                    if matches!(answer, Some(Answer::Ask)) {
+                        body.gathered.extend_from_slice(piece);
+                    }
                     break None;
                 }
                 Ok(Some(piece)) => body.gathered.extend_from_slice(piece),
@@ -413,6 +424,10 @@ impl Connection {
             ));
         }
         match answer {
+            Some(Answer::Ask) => {
+                exchange.state = RequestState::Body(body);
+                self.hold(Hold::Ask);
+            }
             Some(answer) => self.answer(context, answer),
             None => exchange.state = RequestState::Body(body),
         }
@@ -430,15 +445,14 @@ impl Connection {
             }
             Answer::Refuse(refusal) => self.refuse(context, &refusal),
             Answer::Await(awaited) => {
+                let (settings, now_ms) = (context.settings, context.now_ms);
                 let (lines, form) = match awaited {
                     Awaited::One => (vec![None], RepliesForm::One),
                     Awaited::Lines(lines) => (lines, RepliesForm::Lines),
                     Awaited::Results(lines) => (lines, RepliesForm::Results),
-                    Awaited::History(topic) => {
-                        return self.begin_reading(context.settings, context.now_ms, topic);
-                    }
+                    Awaited::History(topic) => return self.begin_reading(settings, now_ms, topic),
                     Awaited::Topics(gathering) => {
-                        return self.begin_gathering(context.settings, context.now_ms, gathering);
+                        return self.begin_gathering(settings, now_ms, gathering);
                     }
                     Awaited::Call(wait_ms) => return self.begin_call(context.now_ms, wait_ms),
                 };
@@ -453,11 +467,10 @@ impl Connection {
                     form,
                 });
                 if missing == 0 {
-                    exchange.encode_replies(context.settings, context.out);
-                    return self.finish_answer(context.settings, context.now_ms);
+                    exchange.encode_replies(settings, context.out);
+                    return self.finish_answer(settings, now_ms);
                 }
-                self.phase_deadline_ms =
-                    context.now_ms + context.settings.limits.handshake_timeout_ms;
+                self.phase_deadline_ms = now_ms + settings.limits.handshake_timeout_ms;
                 self.hold(Hold::Answer);
             }
             answer => debug_assert!(false, "{answer:?} does not answer a request"),

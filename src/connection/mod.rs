@@ -24,6 +24,7 @@
 //! Bytes to write are appended to `out`, which the caller writes behind the outbox, and queues in it what the kernel
 //! does not take. So an idle connection owns no buffer.
 
+mod asking;
 mod compression;
 mod deflation;
 

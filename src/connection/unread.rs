@@ -76,7 +76,7 @@ impl Connection {
 
     /// Whether something waits that came while reading was held.
     pub fn has_unread(&self) -> bool {
-        self.unread.is_some()
+        self.unread.is_some() || self.has_asked()
     }
 
     /// Deals with what came while reading was held, as [`handle_bytes`](Connection::handle_bytes) does with what was
@@ -89,8 +89,11 @@ impl Connection {
         out: &mut Vec<u8>,
         on_event: &mut OnEvent<'_>,
     ) {
-        let Some(mut unread) = self.unread.take() else {
-            return;
+        let has_asked = self.has_asked();
+        let mut unread = match self.unread.take() {
+            Some(unread) => unread,
+            None if has_asked => Box::default(),
+            None => return,
         };
         let mut context = InputContext {
             settings,
@@ -101,6 +104,10 @@ impl Connection {
             kept: None,
         };
         self.begin_turn(&mut context);
+        if has_asked {
+            let is_last = unread.start == unread.bytes.len();
+            self.handle_asked(&mut context, is_last);
+        }
         if let Some(message) = unread.message.take() {
             self.handle_rest(&mut context, message);
         }

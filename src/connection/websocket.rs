@@ -153,7 +153,8 @@ impl Connection {
             | Answer::Await(_)
             | Answer::Upgrade(_)
             | Answer::Stream(_)
-            | Answer::Join(_) => {
+            | Answer::Join(_)
+            | Answer::Ask => {
                 debug_assert!(false, "{answer:?} answers no message as a whole");
             }
         }

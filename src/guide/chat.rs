@@ -7,7 +7,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use umbel::{AccessRequest, Action, Authorizer, Builder, CloseCode, CloseReason, ConnectionId};
-use umbel::{Denied, Error, Handler, Message, Peer, PeerHandle, Request, Response, Server};
+use umbel::{
+    Denied, Error, Handler, Message, Peer, PeerHandle, Request, Response, Server, Verdict,
+};
 
 /// Names and passwords. A real chat keeps them elsewhere, and hashed.
 const USERS: [(&str, &str); 3] = [("ann", "apple"), ("bob", "banana"), ("host", "hops")];
@@ -69,12 +71,12 @@ impl People {
 }
 
 impl Authorizer for Chat {
-    fn authorize(&self, request: &AccessRequest<'_>) -> Result<(), Denied> {
+    fn authorize(&self, request: &AccessRequest<'_>) -> Verdict {
         let login = request.cookie("login").unwrap_or("");
         match request.action() {
-            Action::Open("/login") => Ok(()),
-            Action::Open(_) if self.people().logins.contains_key(login) => Ok(()),
-            _ => Err(Denied::Unauthenticated("log in first".into())),
+            Action::Open("/login") => Verdict::Allow,
+            Action::Open(_) if self.people().logins.contains_key(login) => Verdict::Allow,
+            _ => Verdict::Deny(Denied::Unauthenticated("log in first".into())),
         }
     }
 }

@@ -17,6 +17,18 @@ pub const ALLOW_POST: RefusalHeaders = &[("Allow", "POST")];
 /// `Allow` where the method is refused whatever the resource is.
 pub const ALLOW_ANY: RefusalHeaders = &[("Allow", "GET, HEAD, POST")];
 
+macro_rules! retry_after {
+    ($($seconds:literal)*) => {
+        &[$(($seconds, &[("Retry-After", stringify!($seconds))])),*]
+    };
+}
+
+/// `Retry-After` by seconds, in their order.
+const RETRY_AFTER: &[(u32, RefusalHeaders)] = retry_after![
+    1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35 36 37 38 39 40 41 42 43 44
+    45 46 47 48 49 50 51 52 53 54 55 56 57 58 59 60 120 180 240 300 600 900 1800 3600
+];
+
 /// An answer other than the one that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -254,6 +266,15 @@ impl Refusal {
         Refusal::new(505, "version_not_supported", reason.into()).closing()
     }
 
+    /// This refusal, with `Retry-After` in place of its other headers: rounded up, to minutes where it is over one, and at most an
+    /// hour.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u32) -> Refusal {
+        let headers = RETRY_AFTER.iter().find(|(each, _)| *each >= seconds);
+        self.headers = headers.or(RETRY_AFTER.last()).map_or(&[], |it| it.1);
+        self
+    }
+
     /// Whether the same request may be served a little later.
     #[must_use]
     pub const fn is_for_now(&self) -> bool {
@@ -279,6 +300,22 @@ impl std::error::Error for Refusal {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn retry_after_is_rounded_up() {
+        for (seconds, written) in [
+            (0, "1"),
+            (1, "1"),
+            (7, "7"),
+            (60, "60"),
+            (61, "120"),
+            (4000, "3600"),
+        ] {
+            let refusal = Refusal::unavailable("full").retry_after(seconds);
+            assert_eq!(refusal.headers, [("Retry-After", written)], "{seconds}");
+        }
+        assert!(RETRY_AFTER.is_sorted_by_key(|(seconds, _)| *seconds));
+    }
 
     #[test]
     fn labels_are_from_the_closed_set() {

@@ -44,7 +44,7 @@ pub struct Connections<T> {
     pub(crate) slots: Slab<Slot<T>>,
     shrink: Shrink,
     pub(crate) metrics: Arc<ReactorMetrics>,
-    deadlines: Deadlines,
+    pub(crate) deadlines: Deadlines,
     pub(crate) next_generation: u32,
     /// The one read buffer.
     input: Vec<u8>,
@@ -297,12 +297,6 @@ impl<T: ByteStream> Connections<T> {
         self.due = due;
     }
 
-    /// When the next deadline comes, at the earliest.
-    pub fn next_deadline_ms(&self) -> u64 {
-        let news_ms = self.application.presence.next_due_ms();
-        self.deadlines.next_ms().min(news_ms)
-    }
-
     /// Ends the tick: frees what was closed, for which `release` is called first, and shows the gauges.
     pub fn finish_tick(&mut self, mut release: impl FnMut(&mut T)) {
         for index in std::mem::take(&mut self.closed) {
@@ -334,6 +328,7 @@ impl<T: ByteStream> Connections<T> {
             self.leave_one(id, subscription, slot.best_form);
         }
         self.application.identities.release(slot.identity);
+        self.application.asking.forget(id);
         self.places.forget(id.index);
         self.report_end(id, &slot);
     }

@@ -324,6 +324,30 @@ impl<T: ByteStream> Connections<T> {
         fate
     }
 
+    /// When the next deadline comes, at the earliest.
+    pub fn next_deadline_ms(&self) -> u64 {
+        let news_ms = self.application.presence.next_due_ms();
+        let next_ms = self.deadlines.next_ms().min(news_ms);
+        match self.application.asking.next_deadline_ms() {
+            Some(asked_ms) => next_ms.min(asked_ms),
+            None => next_ms,
+        }
+    }
+
+    /// Goes on with connections about which somebody else has decided, or has not in time.
+    pub fn poll_asking(&mut self, now_ms: u64) {
+        if self.application.asking.is_quiet() {
+            return;
+        }
+        let wait_max_ms = self.settings.limits.handshake_timeout_ms;
+        for id in self.application.asking.poll(now_ms, wait_max_ms) {
+            if let Some(slot) = self.slot(id) {
+                slot.connection.lift(Hold::Ask);
+                self.resume(id);
+            }
+        }
+    }
+
     /// Tells handlers of connections whose peers have taken all that waited.
     pub fn poll_writable(&mut self, now_ms: u64) {
         for id in std::mem::take(&mut self.application.calls.writable) {

@@ -155,6 +155,7 @@ impl<D: Driver> Reactor<D> {
             self.connections.set_connections_max(self.connections_max);
             self.driver.take_settings(&self.connections.settings);
         }
+        self.connections.poll_asking(self.now_ms);
         self.connections.poll_ready(self.now_ms);
         for readiness in self.driver.events() {
             self.connections.handle_readiness(readiness, self.now_ms);

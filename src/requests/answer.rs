@@ -34,8 +34,11 @@ pub(super) fn handle_request(
     headers: &mut ExtraHeaders,
 ) -> Answer {
     allow_reading(application, head, headers);
-    answer(application, current, head, headers)
-        .unwrap_or_else(|refusal| refuse(application, current.id, head, refusal))
+    match answer(application, current, head, headers) {
+        Ok(answer) => answer,
+        Err(_) if application.asking.has_noted() => Answer::Ask,
+        Err(refusal) => refuse(application, current.id, head, refusal),
+    }
 }
 
 fn answer(

@@ -21,7 +21,7 @@ use publishes::{handle_publish_body, handle_publish_lines};
 use refusals::refuse_over_cap;
 
 use crate::application::{Application, CommandContext};
-use crate::connection::{Answer, Endpoint, Event, Purpose};
+use crate::connection::{Answer, Endpoint, Event, Hold, Purpose};
 use crate::http::escape::escape;
 use crate::http::refusal::Refusal;
 use crate::http::request::PROXY_HEADER;
@@ -31,8 +31,26 @@ pub use history::handle_page;
 pub use listings::{gather, handle_listed};
 pub use publishes::handle_not_placed;
 
-/// The one place where events become actions.
+/// The one place where events become actions. An event about which somebody else decides comes again.
 pub fn handle_event(
+    application: &mut Application,
+    current: &mut CommandContext<'_>,
+    event: Event<'_>,
+    out: &mut Vec<u8>,
+) -> Answer {
+    // That something was refused is nothing that could wait.
+    if !application.asking.is_empty() && !matches!(event, Event::Refused(_)) {
+        application.asking.begin(current.id);
+    }
+    let answer = carry_out(application, current, event, out);
+    if application.asking.is_begun() {
+        let is_kept = matches!(answer, Answer::Ask | Answer::Keep(_, Hold::Ask));
+        application.asking.finish(current.id, is_kept);
+    }
+    answer
+}
+
+fn carry_out(
     application: &mut Application,
     current: &mut CommandContext<'_>,
     event: Event<'_>,

@@ -8,6 +8,7 @@ use crate::application::publishes::{HUB_IS_FULL, hub_is_full};
 use crate::application::{Application, CommandContext, ConnectionContext};
 use crate::auth::access::Action;
 use crate::auth::caller::Caller;
+use crate::auth::verdict::Decision;
 use crate::connection::{self, Answer, Awaited, Event, PublishAnswer};
 use crate::dialect::{CommandError, CommandLimits, ErrorCode, Reply};
 use crate::http::refusal::Refusal;
@@ -20,6 +21,9 @@ use crate::topic::Topic;
 
 /// What some editors put before a text in UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Topics of one request of many lines about which it waits for verdicts. Lines of others are refused where theirs come later.
+const ASKED_TOPICS_MAX: usize = 64;
 
 /// A publication on its way to the hub.
 struct PendingPublication {
@@ -141,6 +145,13 @@ pub(super) fn handle_publish_lines(
     let lines_max = application.shared.settings.limits.publish_lines_max;
     // Editors that put a byte order mark before a text mean nothing by it.
     let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
+    if asks_about_lines(
+        application,
+        application.identities.get(*current.identity),
+        body,
+    ) {
+        return Answer::Ask;
+    }
     let lines = body.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
     let lines = (1..).zip(lines).filter(|(_, line)| !line.is_empty());
     let (mut answers, mut tally) = (Vec::new(), LineTally::default());
@@ -175,6 +186,32 @@ pub(super) fn handle_publish_lines(
     }
 }
 
+/// Asks about all the topics of a request before anything of it is published. True: it has to wait.
+fn asks_about_lines(application: &Application, caller: &Caller<'_>, body: &[u8]) -> bool {
+    if !application.shared.authority.may_take_time() {
+        return false;
+    }
+    let limits = CommandLimits::of(&application.shared.settings.limits);
+    let lines = body.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
+    for line in lines.filter(|line| !line.is_empty()) {
+        let Ok(line) = json::parse_publish_line(line, &limits) else {
+            continue;
+        };
+        if application.asking.decided_len() >= ASKED_TOPICS_MAX {
+            break;
+        }
+        let action = Action::Publish(line.topic.as_str());
+        let outcome = application.decide(caller, action);
+        if application.asking.has_noted() {
+            return true;
+        }
+        application
+            .asking
+            .remember(&action, Decision::Access(outcome));
+    }
+    false
+}
+
 fn publish_line(
     application: &mut Application,
     current: &CommandContext<'_>,
@@ -185,7 +222,7 @@ fn publish_line(
     let limits = CommandLimits::of(&application.shared.settings.limits);
     let line = json::parse_publish_line(line, &limits)?;
     let caller = application.identities.get(*current.identity);
-    application.authorize(caller, Action::Publish(line.topic.as_str()))?;
+    application.decide_now(caller, Action::Publish(line.topic.as_str()))?;
     let once = once.map(|(publisher, key, number)| {
         IdempotencyKey::new(publisher, &line.topic, key, Some(number))
     });

@@ -58,9 +58,17 @@ pub(super) fn subscribe_websocket(
 ) -> Result<Answer, Refusal> {
     let upgrade = check_upgrade(application, head)?;
     application.authorize(caller, Action::Subscribe(topic.as_str()))?;
-    let authority = &application.shared.authority;
-    let publish = authority.judge(caller, Action::Publish(topic.as_str()));
-    let may_publish = publish.is_ok();
+    let (authority, publish) = (
+        &application.shared.authority,
+        Action::Publish(topic.as_str()),
+    );
+    let may_publish = match authority.may_take_time() {
+        true => application.authorize(caller, publish).is_ok(),
+        false => authority.judge(caller, publish).is_ok(),
+    };
+    if application.asking.has_noted() {
+        return Err(Refusal::unavailable("it is decided elsewhere"));
+    }
     let start = start_of(head)?;
     authorize_start(application, caller, &topic, start)?;
     let agreed = &application.shared.subprotocols;
