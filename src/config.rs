@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::path::PathBuf;
 
 use crate::protocol::{HostList, OriginList};
 use crate::topic::TopicRule;
@@ -133,6 +134,10 @@ pub struct Config {
     pub grants: Vec<Grant>,
     /// Subprotocols that `/ws/{topic}` accepts. The first one that the peer offers is chosen.
     pub subprotocols: Vec<String>,
+    /// Directory of what outlives the process: the deny list. None: it is kept in memory alone.
+    pub state_directory: Option<PathBuf>,
+    /// File of entries that are always on the deny list. Each has a line: `jti:ID`, `sub:SUBJECT`, `peer:NETWORK`.
+    pub deny_file: Option<PathBuf>,
     /// Whether to leave open what is not set, on any address.
     pub insecure: bool,
     /// Kinds of messages that are compressed.
@@ -166,6 +171,8 @@ impl Default for Config {
             tokens: Vec::new(),
             grants: Vec::new(),
             subprotocols: Vec::new(),
+            state_directory: None,
+            deny_file: None,
             insecure: false,
             deflate: Deflate::default(),
             deflate_client_takeover: false,
@@ -324,6 +331,20 @@ pub struct ConfigError {
     way_out: String,
     /// Of several values, the one that it is about.
     row: Option<usize>,
+}
+
+impl Config {
+    /// Entries of the deny list that the configuration's file has, as text.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub(crate) fn fixed_denials(&self) -> Result<String, ConfigError> {
+        let Some(path) = &self.deny_file else {
+            return Ok(String::new());
+        };
+        let text = std::fs::read_to_string(path);
+        text.map_err(|error| ConfigError::new("deny_file", path.display(), error.to_string()))
+    }
 }
 
 impl ConfigError {

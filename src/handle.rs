@@ -7,20 +7,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::{Additions, Config};
 use crate::dialect::CommandLimits;
-use crate::handler::{CloseCode, ConnectionId, PeerError};
+use crate::handler::{CloseCode, PeerError};
 use crate::hub::FieldLimits;
 use crate::net::clock::ProcessClock;
 use crate::reactor::mailbox::Mailbox;
 use crate::shared::brought::BroughtCommand;
+use crate::shared::jobs::{Selector, Task};
 use crate::shared::{Lifecycle, Shared};
 use crate::worker::Shards;
 
+mod control;
 mod inside;
 mod publishing;
 mod queries;
 mod receipts;
 mod reload;
 
+pub use control::{ConnectionPage, ControlError};
 pub use inside::{
     Delivery, QUEUE_BYTES_MAX, QUEUE_MAX, ReceivedPublication, SubscribeError, SubscribeOptions,
     Subscription, SubscriptionEnd, WhenFull,
@@ -129,7 +132,7 @@ impl Handle {
         self.shared.bring(command)
     }
 
-    /// Ends a connection of whatever kind. A WebSocket is closed with this code and reason, behind what is queued for it, an
+    /// Ends connections of whatever kind: one by its name, or all of a [`Selector`]. A WebSocket is closed with this code and reason, behind what is queued for it, an
     /// event stream and a request without a word. The reason is cut at 123 bytes; a code that may not stand on the wire
     /// (RFC 6455 section 7.4.1) is sent as 1011. One that is gone already is no error.
     ///
@@ -140,15 +143,24 @@ impl Handle {
     /// When too many commands wait for the connection's reactor, or the server has ended.
     pub fn disconnect(
         &self,
-        connection: ConnectionId,
+        selector: impl Into<Selector>,
         code: CloseCode,
         reason: impl Into<Cow<'static, str>>,
     ) -> Result<(), PeerError> {
         if self.is_closed() {
             return Err(PeerError::Closed);
         }
-        let command = BroughtCommand::disconnect(connection, code, reason.into());
-        self.shared.bring(command).map_err(|_| PeerError::Busy)
+        let reason = reason.into();
+        match selector.into() {
+            Selector::Connection(connection) => {
+                let command = BroughtCommand::disconnect(connection, code, reason);
+                self.shared.bring(command).map_err(|_| PeerError::Busy)
+            }
+            selector => {
+                let close = (code, reason.into_owned());
+                self.begin(Task::Disconnect(selector, close, Vec::new()))
+            }
+        }
     }
 
     /// Stops accepting, delivers what is queued and closes everybody within `drain_timeout_ms`.

@@ -208,6 +208,7 @@ pub use config::{Access, Config, ConfigError, Deflate, ListenAddress, Listener, 
 #[doc(inline)]
 pub use dialect::umbel_v1;
 pub use error::Error;
+pub use handle::{ConnectionPage, ControlError};
 pub use handle::{
     Counts, Handle, PendingReceipt, PublishError, ReceiptError, ReloadError, Reloaded,
 };
@@ -223,5 +224,6 @@ pub use hub::{Position, PositionError, PublishOptions, Report};
 pub use net::binding::InheritedSocket;
 pub use protocol::{HostError, HostList, OriginError, OriginList, ProtocolError};
 pub use server::{BoundListener, Builder, RunningServer, Server};
+pub use shared::jobs::{ConnectionInfo, Cursor, Filter, Selector};
 pub use topic::{HistoryLimits, SlowConsumer, TopicRule, TopicRuleError};
 pub use topic::{Pattern, PatternError};

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::auth::Authority;
-use crate::config::{Additions, Config, Rights};
+use crate::config::{Additions, Config, ConfigError, Rights};
 use crate::connection::Settings;
 use crate::dialect::Dialects;
 use crate::error::Error;
@@ -28,6 +28,7 @@ use crate::net::mio_driver::{MioDriver, Selector};
 use crate::reactor::mailbox::{Inbox, Mailbox, mailbox};
 use crate::reactor::{Context, Reactor};
 use crate::shared::brought::CommandQueues;
+use crate::shared::control::ControlState;
 use crate::shared::{LifecycleCell, OwnEndpoint, Shared};
 use crate::worker::{Outlet, QueueLimits, Shards, WorkQueue};
 
@@ -84,9 +85,8 @@ impl<'a> Assembly<'a> {
             .iter()
             .map(|mailbox| Box::new(Arc::clone(mailbox)) as Box<dyn Outlet>);
         let shards = (reactors + config.worker_count()) * SHARDS_PER_THREAD;
-        let epochs = (0..shards)
-            .map(|_| entropy())
-            .collect::<Result<Vec<_>, _>>()?;
+        let epochs = (0..shards).map(|_| entropy());
+        let epochs = epochs.collect::<Result<Vec<_>, _>>()?;
         let queue = QueueLimits {
             commands_max: limits.commands_max,
             bytes_max: limits.command_bytes_max,
@@ -123,6 +123,7 @@ impl<'a> Assembly<'a> {
             lifecycle: Arc::new(LifecycleCell::default()),
             live: Arc::default(),
             waiting: Arc::default(),
+            control: Arc::new(control_state(config)?),
         };
         Ok(Assembly {
             config,
@@ -194,6 +195,19 @@ impl<'a> Assembly<'a> {
             policy,
         })
     }
+}
+
+/// State of the control API. What is kept of it has to be readable: else whoever was shut out would be let in.
+fn control_state(config: &Config) -> Result<ControlState, Error> {
+    let directory = config.state_directory.as_deref();
+    let state = ControlState::open(directory, &config.fixed_denials()?);
+    state.map_err(|error| {
+        let (setting, path) = match directory {
+            Some(directory) => ("state_directory", directory.display().to_string()),
+            None => ("deny_file", String::new()),
+        };
+        ConfigError::new(setting, path, error.to_string()).into()
+    })
 }
 
 fn entropy() -> Result<u64, Error> {

@@ -1,121 +1,17 @@
 //! The control API, as an operator's program meets it.
 
+#[path = "control_api/client.rs"]
+mod client;
 mod support;
 
-use std::net::SocketAddr;
 use std::time::Instant;
 
+use client::{Api, start};
 use serde_json::{Value, json};
-use support::embedded::{Embedded, builder};
-use support::peers::{Answer, Block, EventStream, Http, Incoming, WebSocket};
+use support::peers::{Block, EventStream, Http, Incoming, WebSocket};
 use support::umbel_v1::Peer;
-use support::{Server, wait_until};
-use umbel::{AccessRequest, Action, Authorizer, Denied};
-
-/// Lets everybody connect and publish, and whoever has the token manage.
-struct Operators;
-
-impl Authorizer for Operators {
-    fn authorize(&self, request: &AccessRequest<'_>) -> Result<(), Denied> {
-        let token = request.token();
-        match (request.action(), token.as_deref()) {
-            (Action::Manage(_) | Action::Observe, Some("operator")) => Ok(()),
-            (Action::Manage(Some("rooms/a")), Some("host")) => Ok(()),
-            (Action::Observe, Some("viewer")) => Ok(()),
-            (Action::Manage(_) | Action::Observe, Some(_)) => {
-                Err(Denied::Forbidden("not allowed".into()))
-            }
-            (Action::Manage(_) | Action::Observe, None) => {
-                Err(Denied::Unauthenticated("a token is needed".into()))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-fn start() -> Embedded {
-    let builder = builder().authorizer(Operators);
-    let rule = "rooms/** history=10 presence=on".parse().expect("a rule");
-    Embedded::start(builder.topic_rule(rule))
-}
-
-/// A client of the API with this token.
-struct Api {
-    http: Http,
-    token: &'static str,
-}
-
-impl Api {
-    fn of(address: SocketAddr, token: &'static str) -> Api {
-        let http = Http::connect(address);
-        Api { http, token }
-    }
-
-    fn ask(&mut self, method: &str, target: &str, body: Option<&Value>) -> (Answer, Value) {
-        let body = body.map_or(String::new(), Value::to_string);
-        let (token, len) = (self.token, body.len());
-        let lines = match method {
-            "POST" => format!("Content-Type: application/json\r\nContent-Length: {len}\r\n"),
-            _ => String::new(),
-        };
-        let head = format!("{method} /api/v1{target} HTTP/1.1\r\nHost: localhost\r\n");
-        let shown = match token {
-            "" => String::new(),
-            token => format!("Authorization: Bearer {token}\r\n"),
-        };
-        let head = format!("{head}{shown}{lines}\r\n");
-        self.http.send(head.as_bytes());
-        self.http.send(body.as_bytes());
-        let answer = self.http.answer().expect("an answer");
-        let value = serde_json::from_slice(&answer.body).expect("JSON");
-        (answer, value)
-    }
-
-    /// Asks until the machine was fast enough for the 100 ms of a page.
-    fn get(&mut self, target: &str) -> Value {
-        for _ in 0..20 {
-            let (answer, value) = self.ask("GET", target, None);
-            match answer.status {
-                200 => return value,
-                503 => self.http = Http::connect(self.http.peer()),
-                status => panic!("{target}: {status} {value}"),
-            }
-        }
-        panic!("{target}: there was no answer in time");
-    }
-
-    fn post(&mut self, target: &str, body: &Value) -> Value {
-        let (answer, value) = self.ask("POST", target, Some(body));
-        assert_eq!(answer.status, 200, "{target} {body}: {value}");
-        value
-    }
-
-    fn error(&mut self, method: &str, target: &str, body: Option<&Value>) -> (u16, String) {
-        let (answer, value) = self.ask(method, target, body);
-        let code = value["error"]["code"].as_str().unwrap_or_default();
-        assert!(value["error"]["reason"].is_string(), "{value}");
-        (answer.status, code.to_owned())
-    }
-
-    /// Rows of all pages.
-    fn connections(&mut self, query: &str) -> Vec<Value> {
-        let (mut rows, mut cursor) = (Vec::new(), String::new());
-        loop {
-            let page = self.get(&format!("/connections?limit=2{query}{cursor}"));
-            rows.extend(
-                page["connections"]
-                    .as_array()
-                    .expect("a list")
-                    .iter()
-                    .cloned(),
-            );
-            match page["next"].as_str() {
-                Some(next) => cursor = format!("&cursor={next}"),
-                None => return rows,
-            }
-        }
-    }
-}
+use support::{PATIENCE, Server, wait_until};
+use umbel::{AccessRequest, Action, Authorizer, CloseCode, Denied, Filter, Message, Selector};
 
 #[test]
 fn connections_by_pages_and_filters() {
@@ -344,6 +240,145 @@ fn topics_history_and_publishing() {
             "{target}"
         );
     }
+    server.end();
+}
+
+#[test]
+fn emptied_history_has_another_epoch() {
+    let server = start();
+    let mut api = Api::of(server.address, "operator");
+    let mut peer = Peer::open(server.address);
+    peer.subscribe("rooms/a");
+    let placed = api.post("/publish", &json!({"topic": "rooms/a", "data": "one"}));
+    assert_eq!(peer.publication().1, "one");
+    let (answer, emptied) = api.ask("DELETE", "/history?topic=rooms%2Fa", None);
+    assert_eq!(answer.status, 200, "{emptied}");
+    let position = emptied["position"].as_str().expect("a position");
+    let before = placed["epoch"].as_str().expect("an epoch");
+    assert!(
+        position.ends_with(":0") && !position.starts_with(before),
+        "{emptied}"
+    );
+    let since = format!("/history?topic=rooms%2Fa&since={before}:1");
+    let page = api.get(&since);
+    assert_eq!(page["recovered"], false, "{page}");
+    assert_eq!(page["publications"], json!([]));
+    let next = api.post("/publish", &json!({"topic": "rooms/a", "data": "two"}));
+    assert_eq!(next["offset"], 1);
+    assert_eq!(peer.publication().1, "two");
+    let page = api.get("/history?topic=rooms%2Fa");
+    assert_eq!(page["publications"][0]["data"], "two");
+    assert_eq!(api.error("DELETE", "/history?topic=rooms%2Fz", None).0, 404);
+    server.end();
+}
+
+#[test]
+fn request_with_key_is_carried_out_once() {
+    let server = start();
+    let mut api = Api::of(server.address, "operator");
+    let mut ask = |key: &str, body: &Value| {
+        let body = body.to_string();
+        let lines = format!(
+            "Idempotency-Key: {key}\r\nContent-Length: {}\r\n",
+            body.len()
+        );
+        let head = "POST /api/v1/disconnect HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer operator\r\n";
+        let request = format!("{head}Content-Type: application/json\r\n{lines}\r\n{body}");
+        api.http.send(request.as_bytes());
+        api.http.answer().expect("an answer")
+    };
+    let body = |topic: &str| json!({"peer": "10.1.0.0/16", "reason": topic});
+    let first = ask("k1", &body("a"));
+    assert_eq!(
+        (first.status, first.header("idempotency-replayed")),
+        (200, None)
+    );
+    let again = ask("k1", &body("a"));
+    assert_eq!((again.status, &again.body), (200, &first.body));
+    assert_eq!(again.header("idempotency-replayed"), Some("true"));
+    assert_eq!(ask("k1", &body("b")).status, 422);
+    assert_eq!(ask("k2", &body("b")).status, 200);
+    assert_eq!(ask(&"k".repeat(256), &body("b")).status, 400);
+    // What was wrong is not remembered.
+    assert_eq!(ask("k3", &json!({"peer": "x"})).status, 400);
+    assert_eq!(ask("k3", &body("a")).status, 200);
+    server.end();
+}
+
+#[test]
+fn denied_peer_is_closed_and_kept_away() {
+    let server = start();
+    let mut api = Api::of(server.address, "operator");
+    let mut peer = WebSocket::open(server.address, "/ws/rooms/1");
+    let denied = api.post("/deny", &json!({"peer": "10.0.0.0/8"}));
+    assert_eq!(denied["value"], "10.0.0.0/8");
+    assert_eq!(denied["persistent"], false);
+    for (body, code) in [
+        (json!({}), "missing_field"),
+        (json!({"jti": "a", "peer": "::1"}), "invalid_field"),
+        (json!({"peer": "x"}), "invalid_field"),
+        (json!({"jti": "a", "issued_before": 1}), "invalid_field"),
+        (json!({"jti": "a", "until": 1}), "invalid_field"),
+    ] {
+        assert_eq!(
+            api.error("POST", "/deny", Some(&body)),
+            (400, code.to_owned()),
+            "{body}"
+        );
+    }
+    let id = denied["id"].as_str().expect("an id").to_owned();
+    assert_eq!(api.get("/deny")["denies"][0]["id"], json!(id));
+    let (answer, _) = api.ask("DELETE", &format!("/deny/{id}"), None);
+    assert_eq!(answer.status, 200);
+    assert_eq!(api.error("DELETE", &format!("/deny/{id}"), None).0, 404);
+    // Its own address is denied with that of all others.
+    let closed = api.post(
+        "/disconnect",
+        &json!({"peer": "127.0.0.1", "deny_ms": 60_000}),
+    );
+    assert!(closed["closed"].as_u64() >= Some(1), "{closed}");
+    assert_eq!(peer.next(), Incoming::Close(4403, String::new()));
+    let mut http = Http::connect(server.address);
+    assert_eq!(http.get("/topics").status, 403);
+    server.end();
+}
+
+#[test]
+fn program_controls_connections() {
+    let server = start();
+    let mut first = Peer::open(server.address);
+    first.subscribe("rooms/1");
+    let mut second = Peer::open(server.address);
+    second.subscribe("rooms/2");
+    let mut filter = Filter::default();
+    filter.dialect = Some("umbel.v1".to_owned());
+    let page = server
+        .handle
+        .connections(&filter, None, 100, PATIENCE)
+        .expect("an answer");
+    let names: Vec<_> = page
+        .connections
+        .iter()
+        .filter_map(|row| row.connection)
+        .collect();
+    assert_eq!((names.len(), page.next), (2, None));
+    for name in names {
+        server
+            .handle
+            .send(name, Message::Text("hello"))
+            .expect("room");
+    }
+    for peer in [&mut first, &mut second] {
+        peer.expect(&json!({"type": "message", "data": "hello"}));
+    }
+    let all = || Selector::Peer("127.0.0.0/8".parse().expect("a network"));
+    server.handle.unsubscribe(all(), "rooms/1").expect("room");
+    first.expect(&json!({"type": "unsubscribed", "topic": "rooms/1", "code": "forbidden"}));
+    server
+        .handle
+        .disconnect(all(), CloseCode::new(4001), "bye")
+        .expect("room");
+    assert_eq!((first.close_code(), second.close_code()), (4001, 4001));
     server.end();
 }
 

@@ -28,7 +28,7 @@ fn start(
     task: Task,
     (name, target): (&'static str, String),
 ) -> Step {
-    let responder = call.responder(input.operation, target);
+    let responder = call.responder(input, target);
     let job = Job::new(task, move |outcome| {
         let Some(outcome) = outcome else { return };
         responder.respond(count(name, outcome.count));

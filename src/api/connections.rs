@@ -1,17 +1,22 @@
 //! Operations on connections.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use super::body::{Fields, Parameters};
+use super::deny::{deny_list_full, not_kept};
 use super::error::ApiError;
+use super::responder::Responder;
 use super::{CallContext, Input, READ_WAIT_MS, Step};
+use crate::auth::deny::{Denial, Entry};
 use crate::connection::{Answer, Awaited};
 use crate::dialect::Target;
 use crate::dialect::object::{Object, encode_string};
 use crate::handler::{CloseCode, ConnectionId};
 use crate::http::refusal::Refusal;
+use crate::shared::Shared;
 use crate::shared::jobs::{ConnectionInfo, Cursor, Filter, Job, Outcome, Selector, Task};
 use crate::topic::Topic;
 
@@ -40,7 +45,7 @@ pub(super) fn list(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step, Ap
             ApiError::invalid_field("cursor", reason)
         })?,
     };
-    let responder = call.responder(input.operation, String::new());
+    let responder = call.responder(input, String::new());
     let task = Task::List(filter, parameters.limit()?);
     let job = Job::new(task, move |outcome| {
         let Some(outcome) = outcome else { return };
@@ -52,7 +57,7 @@ pub(super) fn list(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step, Ap
 
 /// `GET /connections/{id}`.
 pub(super) fn show(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step, ApiError> {
-    let responder = call.responder(input.operation, input.id.to_owned());
+    let responder = call.responder(input, input.id.to_owned());
     let not_found = || Refusal::not_found("there is no connection of this name");
     let id: ConnectionId = input.id.parse().map_err(|_| not_found())?;
     let job = Job::new(Task::Show(id), move |outcome| {
@@ -82,13 +87,102 @@ pub(super) fn disconnect(call: &CallContext<'_>, input: &Input<'_>) -> Result<St
     }
     let except: Result<Vec<ConnectionId>, _> = except.iter().map(|it| it.parse()).collect();
     let except = except.map_err(|error| ApiError::invalid_field("except", format!("{error}")))?;
-    let responder = call.responder(input.operation, target);
-    let job = Job::new(Task::Disconnect(selector, close, except), move |outcome| {
+    let task = Task::Disconnect(selector.clone(), close, except);
+    let deny_ms = fields.number("deny_ms")?;
+    let Some(deny_ms) = deny_ms else {
+        let responder = call.responder(input, target);
+        return Ok(run_disconnect(call, task, responder));
+    };
+    if deny_ms == 0 || deny_ms > DENY_MS_MAX {
+        let reason = format!("\"deny_ms\" is a time from 1 to {DENY_MS_MAX}");
+        return Err(ApiError::invalid_field("deny_ms", reason));
+    }
+    let until_ms = call.wall_ms + deny_ms;
+    if let Selector::Connection(id) = selector {
+        return Ok(deny_connection(call, input, (id, target), (task, until_ms)));
+    }
+    let denial = match selector {
+        Selector::Subject(subject) => Denial::Subject(subject.into()),
+        Selector::TokenId(token_id) => Denial::TokenId(token_id.into()),
+        Selector::Peer(network) => Denial::Peer(network),
+        Selector::Connection(_) => return Err(not_deniable()),
+    };
+    let responder = call.responder(input, target);
+    let shared = call.shared.clone();
+    deny_then(&shared, entry(denial, until_ms), responder, task);
+    Ok(wait(call.shared.settings.limits.handshake_timeout_ms))
+}
+
+/// Longest `deny_ms`: beyond it stands no date of four digits.
+const DENY_MS_MAX: u64 = 4_000_000_000_000;
+
+fn run_disconnect(call: &CallContext<'_>, task: Task, responder: Responder) -> Step {
+    send_disconnect(call.shared, task, responder);
+    wait(call.shared.settings.limits.handshake_timeout_ms)
+}
+
+fn send_disconnect(shared: &Shared, task: Task, responder: Responder) {
+    let job = Job::new(task, move |outcome| {
         let Some(outcome) = outcome else { return };
         responder.respond(count("closed", outcome.count));
     });
+    shared.send_job(job);
+}
+
+/// An entry until a moment. A subject's denies tokens made until then too, so that a fresh one does not help.
+fn entry(denial: Denial, until_ms: u64) -> Entry {
+    let is_subject = matches!(denial, Denial::Subject(_));
+    Entry {
+        denial,
+        issued_before: is_subject.then_some(until_ms / 1000),
+        until_ms: Some(until_ms),
+        is_fixed: false,
+    }
+}
+
+/// Denies somebody first, and then ends what is open: nobody comes back between both.
+fn deny_then(shared: &Shared, entry: Entry, responder: Responder, task: Task) {
+    let entries_max = shared.settings.limits.deny_entries_max;
+    let control = Arc::clone(&shared.control);
+    // Time is no matter here: what is over makes room at the next change.
+    let added = control.deny.change(|list| list.add(entry, entries_max, 0));
+    if added.is_err() {
+        return responder.fail(deny_list_full());
+    }
+    let shared = shared.clone();
+    control.keep(Box::new(move |kept| match kept {
+        Ok(()) => send_disconnect(&shared, task, responder),
+        Err(_) => responder.fail(not_kept()),
+    }));
+}
+
+/// Denies whoever opened a connection: its token, else its subject.
+fn deny_connection(
+    call: &CallContext<'_>,
+    input: &Input<'_>,
+    (id, target): (ConnectionId, String),
+    (task, until_ms): (Task, u64),
+) -> Step {
+    let (shared, responder) = (call.shared.clone(), call.responder(input, target));
+    let job = Job::new(Task::Show(id), move |outcome| {
+        let Some(outcome) = outcome else { return };
+        let Some(row) = outcome.rows.into_iter().next() else {
+            return responder.respond(count("closed", 0));
+        };
+        let denial = match (row.token_id, row.subject) {
+            (Some(token_id), _) => Denial::TokenId(token_id.into()),
+            (None, Some(subject)) => Denial::Subject(subject.into()),
+            (None, None) => return responder.fail(not_deniable()),
+        };
+        deny_then(&shared, entry(denial, until_ms), responder, task);
+    });
     call.shared.send_job(job);
-    Ok(wait(call.shared.settings.limits.handshake_timeout_ms))
+    wait(call.shared.settings.limits.handshake_timeout_ms)
+}
+
+fn not_deniable() -> ApiError {
+    let reason = "the connection has neither a token's id nor a subject that could be denied";
+    ApiError::invalid_field("deny_ms", reason)
 }
 
 /// The request waits for the outcome, so many milliseconds at most.

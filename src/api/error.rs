@@ -50,6 +50,12 @@ impl ApiError {
         }
     }
 
+    /// The same request may be sent again a second later.
+    pub(super) fn retry_after_second(mut self) -> ApiError {
+        self.headers.push(("Retry-After", "1".to_owned()));
+        self
+    }
+
     /// It cannot be carried out now.
     pub(super) fn unavailable(reason: &'static str) -> ApiError {
         Refusal::unavailable(reason).into()

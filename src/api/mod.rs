@@ -10,13 +10,16 @@
 mod body;
 mod changes;
 mod connections;
+mod deny;
 mod error;
+mod once;
 mod operations;
 mod responder;
 mod rights;
 mod stats;
 mod topics;
 
+use std::cell::Cell;
 use std::net::IpAddr;
 
 use crate::auth::access::Action;
@@ -34,6 +37,7 @@ use crate::shared::Shared;
 use crate::topic::Topic;
 use body::{Fields, Parameters};
 pub use error::ApiError;
+use once::Once;
 use operations::{Needs, OPERATIONS, Operation};
 use responder::Responder;
 
@@ -65,6 +69,8 @@ pub struct CallContext<'c> {
     pub peer: Option<IpAddr>,
     /// The tick's moment on the process's clock.
     pub now_us: u64,
+    /// The tick's moment on the wall clock, in milliseconds since 1970.
+    pub wall_ms: u64,
 }
 
 /// Outcome of a part of a request.
@@ -104,6 +110,8 @@ struct Input<'i> {
     fields: Fields<'i>,
     /// Header of that name.
     idempotency_key: Option<&'i str>,
+    /// Place for the answer, where there is such a key. Whoever answers takes it.
+    once: Cell<Option<Once>>,
 }
 
 /// Begins a request by its head.
@@ -122,6 +130,7 @@ pub fn begin(call: &CallContext<'_>, head: &Head<'_>) -> Result<Step, ApiError> 
             parameters: Parameters::parse(query.unwrap_or(""), operation.parameters)?,
             fields: Fields::default(),
             idempotency_key: None,
+            once: Cell::default(),
         };
         return (operation.run)(call, &input);
     }
@@ -161,8 +170,21 @@ pub fn carry_out(
         parameters: Parameters::parse(query.unwrap_or(""), operation.parameters)?,
         fields: Fields::parse(body, operation.fields)?,
         idempotency_key: head.header("idempotency-key"),
+        once: Cell::default(),
     };
-    (operation.run)(call, &input)
+    // A publish has a rule of its own.
+    let is_remembered = operation.path != "/publish";
+    if let Some(key) = input.idempotency_key.filter(|_| is_remembered) {
+        match once::begin(call, request.number, key, body)? {
+            Ok(once) => input.once.set(Some(once)),
+            Err(reply) => return Ok(Step::Answer(Answer::Respond(reply))),
+        }
+    }
+    let step = (operation.run)(call, &input)?;
+    if let (Step::Answer(Answer::Respond(reply)), Some(once)) = (&step, input.once.take()) {
+        once.finish(reply);
+    }
+    Ok(step)
 }
 
 /// The number of the operation at a path, and its id.
@@ -249,8 +271,8 @@ impl CallContext<'_> {
     }
 
     /// Way of the outcome of an operation to this request.
-    fn responder(&self, operation: &'static Operation, target: String) -> Responder {
-        Responder::new(self, operation, target)
+    fn responder(&self, input: &Input<'_>, target: String) -> Responder {
+        Responder::new(self, input, target)
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::error::ApiError;
 use super::{
-    BODY_BYTES_MAX, CallContext, Input, PREFIX, Step, changes, connections, rights, stats, topics,
+    BODY_BYTES_MAX, CallContext, Input, PREFIX, Step, changes, connections, deny, rights, stats,
+    topics,
 };
 use crate::shared::Shared;
 
@@ -114,6 +115,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
             "code",
             "reason",
             "except",
+            "deny_ms",
         ],
         connections::disconnect,
     ),
@@ -185,6 +187,34 @@ pub(super) static OPERATIONS: &[Operation] = &[
         &["token", "action", "topic"],
         rights::may,
     ),
+    Operation {
+        method: "DELETE",
+        ..get(
+            "/history",
+            Needs::ManageTopic,
+            &["topic"],
+            topics::empty_history,
+        )
+    },
+    post(
+        "/deny",
+        Needs::Manage,
+        &[
+            "jti",
+            "subject",
+            "issued_before",
+            "token",
+            "source",
+            "peer",
+            "until_ms",
+        ],
+        deny::add,
+    ),
+    get("/deny", Needs::Manage, &["limit", "cursor"], deny::list),
+    Operation {
+        method: "DELETE",
+        ..get("/deny/{id}", Needs::Manage, &[], deny::remove)
+    },
     get("/stats", Needs::Observe, &[], stats::show),
     get("/openapi.json", Needs::Nothing, &[], topics::openapi),
 ];

@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 
 use super::error::ApiError;
+use super::once::Once;
 use super::operations::Operation;
-use super::{CallContext, PREFIX, json};
+use super::{CallContext, Input, PREFIX, json};
 use crate::connection::Reply;
 use crate::handler::ConnectionId;
 use crate::http::escape::escape;
@@ -20,6 +21,7 @@ pub(super) struct Responder {
     shared: Shared,
     connection: ConnectionId,
     audit: Audit,
+    once: Option<Once>,
     is_answered: bool,
 }
 
@@ -59,11 +61,12 @@ impl Audit {
 }
 
 impl Responder {
-    pub fn new(call: &CallContext<'_>, operation: &'static Operation, target: String) -> Responder {
+    pub fn new(call: &CallContext<'_>, input: &Input<'_>, target: String) -> Responder {
         Responder {
             shared: call.shared.clone(),
             connection: call.connection,
-            audit: Audit::new(call, operation, target),
+            audit: Audit::new(call, input.operation, target),
+            once: input.once.take(),
             is_answered: false,
         }
     }
@@ -82,6 +85,9 @@ impl Responder {
 
     fn send(&mut self, reply: Reply) {
         self.is_answered = true;
+        if let Some(once) = self.once.take() {
+            once.finish(&reply);
+        }
         // A request whose reactor takes nothing now is answered once it has waited for too long.
         let _ = self
             .shared

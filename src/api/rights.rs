@@ -19,7 +19,7 @@ pub(super) fn may(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step, Api
     let name = fields.text("action")?.unwrap_or_default();
     let action = action(&name, topic.as_deref())?;
     let authority = &call.shared.authority;
-    let (is_allowed, by) = match authority.identify(&token, call.now_us / 1000) {
+    let (is_allowed, by) = match authority.identify(&token, call.wall_ms) {
         Ok(identity) => authority.explain(&Caller::Known(identity), action),
         Err(denied) => (false, Refusal::from(denied).reason.into_owned()),
     };

@@ -76,7 +76,7 @@ pub(super) fn list(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step, Ap
     };
     let page = TopicPage {
         shared: call.shared.clone(),
-        responder: call.responder(input.operation, String::new()),
+        responder: call.responder(input, String::new()),
         pattern,
         body: b"{\"topics\":[".to_vec(),
         shard,
@@ -166,7 +166,7 @@ pub(super) fn presence(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step
             "the cursor is none: it is what \"next\" of an answer says",
         )
     })?;
-    let responder = call.responder(input.operation, String::new());
+    let responder = call.responder(input, String::new());
     let asked = topic.clone();
     let present = move |number| inside::present(asked, number);
     ask(&call.shared.inside, present, move |reply| {
@@ -251,7 +251,7 @@ pub(super) fn history(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step,
     {
         return Err(Refusal::not_found("the rule of this topic keeps no history").into());
     }
-    let responder = call.responder(input.operation, String::new());
+    let responder = call.responder(input, String::new());
     let (asked, now_us) = (topic.clone(), call.now_us);
     let read = move |number| inside::read(asked, (start, limit), now_us, number);
     ask(&call.shared.inside, read, move |reply| {
@@ -262,6 +262,33 @@ pub(super) fn history(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step,
         }
     });
     Ok(wait(READ_WAIT_MS))
+}
+
+/// `DELETE /history`.
+pub(super) fn empty_history(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step, ApiError> {
+    let topic = needed_topic(&input.parameters)?;
+    call.may_manage(Some(topic.as_str()))?;
+    let responder = call.responder(input, topic.as_str().to_owned());
+    let asked = topic.clone();
+    let empty = move |number| inside::empty(asked, number);
+    ask(&call.shared.inside, empty, move |reply| {
+        let Reply::Page(page) = reply else { return };
+        match page.position {
+            None => {
+                let reason = "nothing is known of this topic, and nothing of it is kept";
+                responder.fail(Refusal::not_found(reason).into());
+            }
+            Some(position) => {
+                let mut body = Vec::with_capacity(96);
+                Object::new(&mut body)
+                    .text("topic", topic.as_str())
+                    .plain("position", position)
+                    .end();
+                responder.respond(body);
+            }
+        }
+    });
+    Ok(wait(call.shared.settings.limits.handshake_timeout_ms))
 }
 
 /// `POST /publish`.

@@ -1,6 +1,9 @@
 //! Changes that whoever manages the server makes to connections of others.
 
-use super::{Application, ConnectionContext};
+use super::{Application, ConnectionContext, PeerAddress};
+use crate::auth::access::Denied;
+use crate::auth::deny::DeniedBy;
+use crate::auth::identity::Identity;
 use crate::dialect::{Command, Encoding, Push, Target};
 use crate::fanout::subscribed::SubscribedKind;
 use crate::hub::{Kind, Start};
@@ -10,6 +13,26 @@ use crate::shared::jobs::Notice;
 use crate::topic::Topic;
 
 impl Application {
+    /// Whether somebody is let in: neither its credential nor its address is on the deny list.
+    ///
+    /// # Errors
+    /// 401 for a credential, 403 for an address.
+    pub fn check_denied(
+        &self,
+        identity: Option<&Identity>,
+        peer_address: PeerAddress<'_>,
+    ) -> Result<(), Denied> {
+        let peer = || {
+            let address = peer_address().ok().flatten();
+            address.map(|address| address.ip().to_canonical())
+        };
+        let (deny, now_ms) = (&self.shared.control.deny, self.wall_ms());
+        deny.check(identity, peer, now_ms).map_err(|by| match by {
+            DeniedBy::Peer => Denied::Forbidden("this address is denied".into()),
+            DeniedBy::Identity => Denied::Unauthenticated("this token is not valid".into()),
+        })
+    }
+
     /// Ends a subscription of a connection. One that lives by it ends with it. False: it has no such subscription.
     pub fn unsubscribe(
         &mut self,

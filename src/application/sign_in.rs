@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use super::commands::CommandTurn;
-use super::{Application, CommandContext, ConnectionContext};
+use super::{Application, CommandContext, ConnectionContext, PeerAddress};
 use crate::auth::access::{Action, Denied};
 use crate::auth::caller::Caller;
 use crate::auth::identity::Identity;
@@ -160,7 +160,7 @@ impl Application {
     ) -> Result<(), CommandError> {
         let index = turn.id.index;
         let is_waiting = self.terms.is_waiting(index);
-        let caller = match self.call_of(token) {
+        let caller = match self.call_of(token, turn.peer_address) {
             Ok(caller) => caller,
             Err(denied) => {
                 let refusal = Refusal::from(denied.clone());
@@ -195,12 +195,14 @@ impl Application {
     }
 
     /// Caller that shows this token. Where no token is wanted, nobody looks at it.
-    fn call_of(&self, token: &str) -> Result<Caller<'static>, Denied> {
+    fn call_of(&self, token: &str, peer: PeerAddress<'_>) -> Result<Caller<'static>, Denied> {
         let authority = &self.shared.authority;
-        match authority.takes_no_tokens() {
-            true => Ok(Caller::Anonymous),
-            false => authority.identify(token, self.wall_ms()).map(Caller::Known),
+        if authority.takes_no_tokens() {
+            return Ok(Caller::Anonymous);
         }
+        let identity = authority.identify(token, self.wall_ms())?;
+        self.check_denied(Some(&identity), peer)?;
+        Ok(Caller::Known(identity))
     }
 
     /// Whether a connection may become this caller: it stays the one that it is, if it is one.

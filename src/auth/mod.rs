@@ -13,6 +13,7 @@
 pub mod access;
 pub mod caller;
 pub mod counts;
+pub mod deny;
 pub mod dialect_tokens;
 pub mod embedder;
 pub mod grant;

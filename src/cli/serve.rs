@@ -141,6 +141,8 @@ fn print_settings(config: &Config) -> Result<(), Box<dyn Error>> {
         "origin": origins,
         "hosts": hosts,
         "subprotocol": config.subprotocols,
+        "state_directory": config.state_directory,
+        "deny_file": config.deny_file,
         "insecure": config.insecure,
         "deflate": config.deflate.to_string(),
         "deflate_client_takeover": config.deflate_client_takeover,

@@ -191,7 +191,14 @@ impl Gathered {
         if !self.problems.is_empty() {
             return Err(Problems(self.problems.clone()));
         }
-        self.values.config()
+        let mut config = self.values.config()?;
+        if config.state_directory.is_none() {
+            // systemd gives several with colons between them.
+            let given = env::var("STATE_DIRECTORY").unwrap_or_default();
+            let first = given.split(':').next().filter(|first| !first.is_empty());
+            config.state_directory = first.map(PathBuf::from);
+        }
+        Ok(config)
     }
 }
 

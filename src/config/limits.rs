@@ -250,6 +250,8 @@ limits! {
     idempotency_bytes_max: usize = 16777216 in 1024..=1099511627776, at restart;
     /// Bytes of the idempotency keys of all publishers together, counted as for idempotency_bytes_max. While they are used up, publishes with another key are refused with unavailable.
     idempotency_bytes_total_max: usize = 67108864 in 0..=1099511627776, at restart;
+    /// Entries of the deny list. More are refused with 503, and nothing is dropped.
+    deny_entries_max: usize = 100000 in 1..=10000000;
     /// Members of a topic that others are told about, in answers, joins and leaves. Members beyond it are only counted.
     presence_max: usize = 10000 in 1..=1048576;
     /// Writes of joins and leaves to the members of one topic in one second; reactors have equal parts of it, and each KiB counts as one more. What changes faster is told together, later; what was undone meanwhile is not told, and of very much only that it was left out.

@@ -32,7 +32,7 @@ impl Config {
         }
         keep!(
             listeners: "listen", reactors: "reactors", workers: "workers", inline_shards: "inline_shards",
-            io_uring: "io_uring"
+            io_uring: "io_uring", state_directory: "state_directory"
         );
         self.portable = running.portable;
         for info in Limits::ALL

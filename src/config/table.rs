@@ -328,6 +328,27 @@ const SETTINGS: &[SettingInfo] = &[
         ..PLAIN
     },
     SettingInfo {
+        name: "state_directory",
+        key: key("state_directory"),
+        heading: ACCESS,
+        example: "\"/var/lib/umbel\"",
+        unset: Unset::Words("STATE_DIRECTORY, as systemd sets it; else none"),
+        value_name: "DIRECTORY",
+        doc: "Directory of what outlives the process: the deny list. Without one it is kept in memory alone",
+        ..PLAIN
+    },
+    SettingInfo {
+        name: "deny_file",
+        key: key("deny_file"),
+        heading: ACCESS,
+        example: "\"/etc/umbel/deny\"",
+        unset: Unset::Words("none"),
+        reload: Reload::Live,
+        value_name: "FILE",
+        doc: "File of entries that are always on the deny list, one on each line: jti:ID, sub:SUBJECT or peer:NETWORK",
+        ..PLAIN
+    },
+    SettingInfo {
         name: "subprotocol",
         key: key("subprotocols"),
         heading: ACCESS,

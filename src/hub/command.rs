@@ -191,6 +191,15 @@ pub enum Command {
     },
     /// Give a connection a part of a topic's history: answered by [`Effect::Read`].
     Read(Box<Read>),
+    /// Empty the history of a topic, which gets another epoch: answered by [`Effect::Read`], with its position.
+    Empty {
+        /// The topic.
+        topic: Topic,
+        /// The reactor that owns the connection.
+        reactor: ReactorId,
+        /// The reactor's own name for the connection.
+        connection: u64,
+    },
     /// Tell a connection what the hub knows of topics: answered by [`Effect::Listed`].
     List {
         /// Which topics.
@@ -246,6 +255,7 @@ impl Command {
             | Command::Unsubscribe { topic, .. }
             | Command::Leave { topic, .. }
             | Command::Present { topic, .. }
+            | Command::Empty { topic, .. }
             | Command::List {
                 scope: Scope::Topic(topic),
                 ..

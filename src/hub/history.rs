@@ -525,6 +525,16 @@ impl Histories {
         self.remove_if_over(ring)
     }
 
+    /// Lets go of all that a ring has.
+    pub fn clear(&mut self, RingId(ring): RingId) {
+        let entry = &mut self.rings[ring as usize];
+        self.publications -= entry.publications.len();
+        while !entry.publications.is_empty() {
+            self.bytes -= entry.pop();
+        }
+        self.remove(ring);
+    }
+
     /// Removes a ring that holds nothing and is no head any more. True if it has gone.
     fn remove_if_over(&mut self, ring: u32) -> bool {
         let entry = &self.rings[ring as usize];

@@ -153,6 +153,11 @@ impl Shard {
                 request,
             } => effects.push(self.present(&topic, reactor, connection, request)),
             Command::Read(read) => effects.push(self.read(*read)),
+            Command::Empty {
+                topic,
+                reactor,
+                connection,
+            } => effects.push(self.empty(&topic, reactor, connection)),
             Command::List {
                 scope,
                 reactor,

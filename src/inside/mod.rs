@@ -394,6 +394,15 @@ pub fn read(
     }))
 }
 
+/// Command to empty a history.
+pub fn empty(topic: Topic, question: u64) -> Command {
+    Command::Empty {
+        topic,
+        reactor: ReactorId::INSIDE,
+        connection: question,
+    }
+}
+
 /// Command to tell who is present.
 pub fn present(topic: Topic, question: u64) -> Command {
     Command::Present {

@@ -6,7 +6,7 @@ use crate::auth::identity::Identity;
 use crate::connection::Label;
 use crate::dialect::Target;
 use crate::fanout::subscribed::SubscribedKind;
-use crate::handler::ConnectionId;
+use crate::handler::{CloseCode, ConnectionId};
 use crate::net::byte_stream::ByteStream;
 use crate::shared::jobs::{ConnectionInfo, Cursor, Filter, Job, Selector, Task};
 
@@ -124,9 +124,10 @@ impl<T: ByteStream> Connections<T> {
                 false
             }
             task => {
-                let is_meant = task
-                    .selector()
-                    .is_some_and(|selector| self.is_selected(slot, id, selector));
+                let is_meant = match (task, task.selector()) {
+                    (Task::Revoke(entry), _) => entry.denies(self.identity(slot), address_of(slot)),
+                    (_, selector) => selector.is_some_and(|it| self.is_selected(slot, id, it)),
+                };
                 let changed =
                     is_meant && !slot.connection.is_closing() && self.change(id, task, now_ms);
                 job.outcome.count += u64::from(changed);
@@ -154,6 +155,10 @@ impl<T: ByteStream> Connections<T> {
                     application.subscribe_for(context, topic, *start)
                 }
                 Task::Send(_, kind, payload) => application.send(context, *kind, payload),
+                Task::Revoke(_) => {
+                    application.disconnect(context, CloseCode::FORBIDDEN, "revoked".into());
+                    true
+                }
                 Task::List(..) | Task::Show(_) => false,
             };
             changed

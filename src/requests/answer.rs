@@ -108,6 +108,8 @@ pub(super) fn authenticate<'a>(
 ) -> Result<Caller<'a>, Refusal> {
     let authority = &application.shared.authority;
     let caller = authority.authenticate(head, application.wall_ms())?;
+    let identity = caller.identity().map(|identity| &**identity);
+    application.check_denied(identity, current.peer_address)?;
     let noted = authority.note(&caller);
     application.identities.replace(current.identity, noted);
     Ok(caller)

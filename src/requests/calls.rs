@@ -53,6 +53,7 @@ fn call_context<'c>(
         connection: current.id,
         peer: peer.map(|peer| peer.ip().to_canonical()),
         now_us: application.now_us,
+        wall_ms: application.wall_ms(),
     }
 }
 
@@ -63,7 +64,7 @@ fn end_step(
 ) -> Answer {
     match outcome {
         Ok(Step::Answer(answer)) => answer,
-        Ok(Step::Publish(publishes)) => publish_called(application, current, publishes),
+        Ok(Step::Publish(publishes)) => publish_called(application, current, *publishes),
         Err(error) => refuse_call(application, current, error),
     }
 }
@@ -72,7 +73,7 @@ fn end_step(
 fn publish_called(
     application: &mut Application,
     current: &mut CommandContext<'_>,
-    publishes: Box<Publishes>,
+    publishes: Publishes,
 ) -> Answer {
     let Publishes {
         topics,
@@ -82,7 +83,7 @@ fn publish_called(
         wants_receipt,
         idempotency_key,
         is_one,
-    } = *publishes;
+    } = publishes;
     let mut answers = Vec::with_capacity(topics.len());
     for (sequence, topic) in (0..).zip(topics) {
         let message = (kind, &*payload, options.clone());

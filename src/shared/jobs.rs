@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use super::Shared;
 use super::brought::BroughtCommand;
+use crate::auth::deny::Entry;
 use crate::dialect::Target;
 use crate::handler::{CloseCode, ConnectionId};
 use crate::hub::{Kind, Start};
@@ -92,6 +93,8 @@ pub enum Task {
     Subscribe(Selector, Topic, Start),
     /// Sends a message that has no topic and no position.
     Send(Selector, Kind, Box<[u8]>),
+    /// Ends those that an entry of the deny list denies.
+    Revoke(Entry),
 }
 
 /// Code and reason for a peer whose subscription is ended.
@@ -103,11 +106,17 @@ pub struct Notice {
     pub reason: Option<String>,
 }
 
+impl From<ConnectionId> for Selector {
+    fn from(connection: ConnectionId) -> Selector {
+        Selector::Connection(connection)
+    }
+}
+
 impl Task {
     /// Connections that something is done to. None: nothing is.
     pub fn selector(&self) -> Option<&Selector> {
         match self {
-            Task::Show(_) | Task::List(..) => None,
+            Task::Show(_) | Task::List(..) | Task::Revoke(_) => None,
             Task::Disconnect(selector, ..)
             | Task::Unsubscribe(selector, ..)
             | Task::Subscribe(selector, ..)
@@ -221,7 +230,7 @@ impl Job {
     }
 
     /// Ends it with what there is.
-    pub fn finish(mut self: Box<Job>) {
+    pub fn finish(mut self) {
         let outcome = std::mem::take(&mut self.outcome);
         if let Some(on_outcome) = self.on_outcome.take() {
             on_outcome(Some(outcome));
@@ -250,14 +259,16 @@ impl fmt::Debug for Job {
 impl Shared {
     /// Sends a job to the reactor that its cursor names. One behind the last reactor is finished; one that finds no room
     /// is dropped, which tells whoever waits for it.
-    pub fn send_job(&self, job: Box<Job>) {
+    ///
+    /// False: it found none.
+    pub fn send_job(&self, job: Box<Job>) -> bool {
         let reactor = job.cursor.reactor;
         if usize::from(reactor) >= self.metrics.reactor_count() {
-            return job.finish();
+            job.finish();
+            return true;
         }
         let bytes = job.task.bytes();
-        // One that does not fit is dropped here, and tells so.
-        let _ = self.bring(BroughtCommand::job(reactor, job, bytes));
+        self.bring(BroughtCommand::job(reactor, job, bytes)).is_ok()
     }
 
     /// Hands a job on from a reactor that is done with it.

@@ -1,8 +1,10 @@
 //! State that all reactors share, and what reaches them besides mail.
 
 pub mod brought;
+pub mod control;
 pub mod jobs;
 pub mod live;
+pub mod replays;
 pub mod terms;
 pub mod timers;
 
@@ -18,6 +20,7 @@ use crate::inside::Inside;
 use crate::metrics::Metrics;
 use crate::worker::Shards;
 use brought::CommandQueues;
+use control::ControlState;
 use live::LiveCell;
 
 /// State of the server.
@@ -138,4 +141,6 @@ pub struct Shared {
     pub live: Arc<LiveCell>,
     /// Connections that have yet to show a credential.
     pub waiting: Arc<Mutex<Waiting>>,
+    /// State of the control API.
+    pub control: Arc<ControlState>,
 }

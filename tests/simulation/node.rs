@@ -172,6 +172,7 @@ impl Node {
             lifecycle: Arc::new(LifecycleCell::default()),
             live: Arc::default(),
             waiting: Arc::default(),
+            control: Arc::default(),
         };
         Node {
             reactors: reactors_of(&shared, parts),

@@ -129,6 +129,7 @@ pub fn shared_by(settings: Settings, outlets: Vec<Box<dyn Outlet>>) -> Shared {
         lifecycle: Arc::new(LifecycleCell::default()),
         live: Arc::default(),
         waiting: Arc::default(),
+        control: Arc::default(),
     }
 }
 

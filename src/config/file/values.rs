@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
 use super::parse::Found;
 use super::problem::{Place, Problem, Problems};
@@ -156,6 +157,8 @@ impl Values {
             inline_shards: self.is_on("inline_shards"),
             io_uring: self.is_on("io_uring"),
             subprotocols: self.texts("subprotocol").to_vec(),
+            state_directory: self.texts("state_directory").first().map(PathBuf::from),
+            deny_file: self.texts("deny_file").first().map(PathBuf::from),
             insecure: self.is_on("insecure"),
             deflate: match &*self.choice("deflate") {
                 "off" => Deflate::Off,

@@ -1,8 +1,10 @@
 //! Histories to read: a page of a topic's publications, for whoever does not subscribe.
 
 use super::Shard;
-use crate::hub::command::{Effect, HistoryPage, Read, Start};
+use crate::hub::command::{Effect, HistoryPage, ReactorId, Read, Start};
 use crate::hub::history::RecoveryLimits;
+use crate::hub::publication::Position;
+use crate::topic::Topic;
 
 impl Shard {
     /// The answer to who reads a history. A topic that nobody knows does not come into being by it.
@@ -38,6 +40,31 @@ impl Shard {
             reactor,
             connection,
             request,
+            page: Box::new(page),
+        }
+    }
+
+    /// Empties a topic's history. Whoever comes back with an older position is not recovered, for its epoch is another.
+    pub(super) fn empty(&mut self, topic: &Topic, reactor: ReactorId, connection: u64) -> Effect {
+        let place = self.topics.find(topic);
+        let state = place.and_then(|place| self.topics.get_mut(place));
+        let position = state.map(|state| {
+            let epoch = Shard::take_epoch(&mut self.next_epoch);
+            state.position = Position { epoch, offset: 0 };
+            if let Some(ring) = state.reactors.kept().and_then(|kept| kept.ring) {
+                self.histories.clear(ring);
+            }
+            state.position
+        });
+        self.remove_emptied();
+        let page = HistoryPage {
+            position,
+            ..HistoryPage::default()
+        };
+        Effect::Read {
+            reactor,
+            connection,
+            request: 0,
             page: Box::new(page),
         }
     }

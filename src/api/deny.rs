@@ -1,0 +1,165 @@
+//! Operations on the deny list.
+
+use std::sync::Arc;
+
+use super::error::ApiError;
+use super::{CallContext, Input, Step, connections, json};
+use crate::auth::deny::{Denial, DenyListFull, Entry};
+use crate::connection::Answer;
+use crate::dialect::object::Object;
+use crate::http::refusal::Refusal;
+use crate::shared::jobs::{Job, Task};
+
+/// Milliseconds of the last moment of the year 9999, beyond which no time is taken.
+const TIME_MS_MAX: u64 = 253_402_300_799_000;
+
+/// `POST /deny`.
+pub(super) fn add(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step, ApiError> {
+    let fields = &input.fields;
+    let mut given = Denial::KINDS
+        .iter()
+        .filter(|kind| fields.raw(kind).is_some());
+    let kinds = Denial::KINDS.join(", ");
+    let Some(kind) = given.next() else {
+        let reason = format!("one of {kinds} says whom to deny");
+        return Err(ApiError::missing_field("subject", reason));
+    };
+    if let Some(other) = given.next() {
+        let reason = format!("exactly one of {kinds} says whom to deny");
+        return Err(ApiError::invalid_field(other, reason));
+    }
+    let value = fields.text(kind)?.unwrap_or_default();
+    let denial = Denial::parse(kind, &value);
+    let denial =
+        denial.map_err(|error| ApiError::invalid_field(kind, format!("\"{kind}\": {error}")))?;
+    let now_ms = call.wall_ms;
+    let issued_before = match (kind, fields.number("issued_before")?) {
+        (&"subject", before) => Some(before.unwrap_or(now_ms / 1000)),
+        (_, None) => None,
+        (_, Some(_)) => {
+            let reason = "\"issued_before\" is for a subject";
+            return Err(ApiError::invalid_field("issued_before", reason));
+        }
+    };
+    let until_ms = fields.number("until_ms")?;
+    let is_late = |ms: Option<u64>| ms.is_some_and(|ms| ms > TIME_MS_MAX);
+    if is_late(until_ms) || is_late(issued_before.map(|it| it.saturating_mul(1000))) {
+        let reason = "a time is before the year 10000";
+        return Err(ApiError::invalid_field("until_ms", reason));
+    }
+    let entry = Entry {
+        denial,
+        issued_before,
+        until_ms,
+        is_fixed: false,
+    };
+    let id = add_entry(call, entry.clone())?;
+    let responder = call.responder(input, format!("{kind} {value}"));
+    let control = Arc::clone(&call.shared.control);
+    let is_persistent = control.is_persistent();
+    control.keep(Box::new(move |kept| match kept {
+        Ok(()) => {
+            let mut body = Vec::with_capacity(128);
+            add_to(Object::new(&mut body), id, &entry)
+                .value("persistent", is_persistent)
+                .end();
+            responder.respond(body);
+        }
+        Err(_) => responder.fail(not_kept()),
+    }));
+    Ok(connections::wait(
+        call.shared.settings.limits.handshake_timeout_ms,
+    ))
+}
+
+/// Adds an entry, and ends the connections that it denies.
+fn add_entry(call: &CallContext<'_>, entry: Entry) -> Result<u64, ApiError> {
+    let entries_max = call.shared.settings.limits.deny_entries_max;
+    let deny = &call.shared.control.deny;
+    let added = deny.change(|list| list.add(entry.clone(), entries_max, call.wall_ms));
+    let id = added.map_err(|DenyListFull| deny_list_full())?;
+    call.shared.send_job(Job::new(Task::Revoke(entry), |_| {}));
+    Ok(id)
+}
+
+pub(super) fn deny_list_full() -> ApiError {
+    ApiError::unavailable("the deny list has as many entries as deny_entries_max allows")
+}
+
+pub(super) fn not_kept() -> ApiError {
+    ApiError::unavailable(
+        "it holds in this process, but could not be written to state_directory; the log says why",
+    )
+}
+
+/// `GET /deny`.
+pub(super) fn list(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step, ApiError> {
+    let limit = input.parameters.limit()?;
+    let from = input.parameters.text("cursor").map(str::parse::<u64>);
+    let from = from.transpose().map_err(|_| {
+        let reason = "the cursor is none: it is what \"next\" of an answer says";
+        ApiError::invalid_field("cursor", reason)
+    })?;
+    let list = call.shared.control.deny.read();
+    let mut page = list.page(from.unwrap_or(0), call.wall_ms);
+    let mut body = Vec::with_capacity(1024);
+    let object = Object::new(&mut body).with("denies", |out| {
+        out.push(b'[');
+        for (at, (id, entry)) in page.by_ref().take(limit).enumerate() {
+            if at > 0 {
+                out.push(b',');
+            }
+            add_to(Object::new(out), id, entry).end();
+        }
+        out.push(b']');
+    });
+    match page.next() {
+        Some((next, _)) => object.plain("next", next),
+        None => object,
+    }
+    .end();
+    Ok(Step::Answer(Answer::Respond(json(200, body))))
+}
+
+/// `DELETE /deny/{id}`.
+pub(super) fn remove(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step, ApiError> {
+    let not_found = || Refusal::not_found("there is no entry of this id");
+    let id: u64 = input.id.parse().map_err(|_| not_found())?;
+    let control = Arc::clone(&call.shared.control);
+    let removed = control.deny.change(|list| list.remove(id));
+    if removed.is_none() {
+        return Err(not_found().into());
+    }
+    let responder = call.responder(input, input.id.to_owned());
+    let is_persistent = control.is_persistent();
+    control.keep(Box::new(move |kept| match kept {
+        Ok(()) => {
+            let mut body = Vec::with_capacity(64);
+            Object::new(&mut body)
+                .value("removed", true)
+                .value("persistent", is_persistent)
+                .end();
+            responder.respond(body);
+        }
+        Err(_) => responder.fail(not_kept()),
+    }));
+    Ok(connections::wait(
+        call.shared.settings.limits.handshake_timeout_ms,
+    ))
+}
+
+fn add_to<'o>(object: Object<'o>, id: u64, entry: &Entry) -> Object<'o> {
+    let mut object = object
+        .plain("id", id)
+        .plain("kind", entry.denial.kind())
+        .text("value", &entry.denial.value());
+    for (name, value) in [
+        ("issued_before", entry.issued_before),
+        ("until_ms", entry.until_ms),
+    ] {
+        if let Some(value) = value {
+            object = object.value(name, value);
+        }
+    }
+    object
+}

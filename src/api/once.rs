@@ -1,0 +1,101 @@
+//! Requests with an idempotency key: carried out once, and answered alike.
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::error::ApiError;
+use super::{CallContext, json};
+use crate::auth::identity::Source;
+use crate::connection::Reply;
+use crate::http::refusal::Refusal;
+use crate::shared::control::ControlState;
+use crate::shared::replays::{Begun, ReplayKey};
+
+/// Longest key, in bytes.
+const KEY_BYTES_MAX: usize = 255;
+
+/// A request that is under way, for its answer. One that is dropped is forgotten.
+pub(super) struct Once {
+    control: Arc<ControlState>,
+    /// None once it is answered.
+    key: Option<ReplayKey>,
+}
+
+impl Once {
+    /// Remembers the answer, unless it says that it may be another later.
+    pub fn finish(mut self, reply: &Reply) {
+        if reply.status < 500
+            && let Some(key) = self.key.take()
+        {
+            self.control
+                .replays()
+                .finish(&key, reply.status, &reply.body);
+        }
+    }
+}
+
+impl Drop for Once {
+    fn drop(&mut self) {
+        if let Some(key) = self.key.take() {
+            self.control.replays().forget(&key);
+        }
+    }
+}
+
+/// Begins a request with a key. Gives the answer instead, if there is one already.
+pub(super) fn begin(
+    call: &CallContext<'_>,
+    operation: u16,
+    key: &str,
+    body: &[u8],
+) -> Result<Result<Once, Reply>, ApiError> {
+    let is_visible = key.bytes().all(|byte| byte.is_ascii_graphic());
+    if !is_visible || !(1..=KEY_BYTES_MAX).contains(&key.len()) {
+        let reason = "Idempotency-Key has 1 to 255 visible ASCII characters";
+        return Err(ApiError::invalid_field("Idempotency-Key", reason));
+    }
+    let key = ReplayKey {
+        owner: owner(call).into(),
+        operation,
+        key: key.into(),
+    };
+    let control = &call.shared.control;
+    let digest: [u8; 32] = Sha256::digest(body).into();
+    let begun = control.replays().begin(&key, digest, call.now_us);
+    match begun {
+        Begun::New => Ok(Ok(Once {
+            control: Arc::clone(control),
+            key: Some(key),
+        })),
+        Begun::Replay(status, body) => {
+            let mut reply = json(status, body.trim_ascii_end().to_vec());
+            let header = ("Idempotency-Replayed", "true".to_owned());
+            reply.headers.push(header);
+            Ok(Err(reply))
+        }
+        Begun::Running => Err(ApiError::from(Refusal::conflict(
+            "the same request is still under way",
+        ))
+        .retry_after_second()),
+        Begun::Other => {
+            let reason = "the idempotency key was used for another body";
+            Err(Refusal::unprocessable(reason).into())
+        }
+        Begun::Full => Err(ApiError::unavailable(
+            "as many requests with an idempotency key are under way as may be",
+        )),
+    }
+}
+
+/// Owner of a key: the subject, else the name of the token, else the address.
+fn owner(call: &CallContext<'_>) -> String {
+    let identity = call.caller.identity();
+    let name = identity.map(|identity| (identity.subject(), identity.source()));
+    match (name, call.peer) {
+        (Some((Some(subject), _)), _) => format!("subject {subject}"),
+        (Some((None, Source::Token(name))), _) => format!("token {name}"),
+        (_, Some(peer)) => format!("address {peer}"),
+        (_, None) => "local".to_owned(),
+    }
+}

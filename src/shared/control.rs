@@ -1,0 +1,137 @@
+//! State of the control API: the deny list with the file that it is kept in, and answers that are remembered.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::replays::Replays;
+use crate::auth::deny::{DenyCell, DenyList};
+
+/// Name of the file in the directory of state.
+const DENY_FILE: &str = "deny.json";
+
+/// Changes that wait for the file at a time. More are refused.
+const WAITING_MAX: usize = 1024;
+
+/// Callback for the outcome of writing the file.
+pub type OnKept = dyn FnOnce(io::Result<()>) + Send;
+
+/// State of the control API.
+#[derive(Default)]
+pub struct ControlState {
+    /// The deny list.
+    pub deny: Arc<DenyCell>,
+    /// Where it is kept. None: in memory alone.
+    keeper: Option<Keeper>,
+    replays: Mutex<Replays>,
+}
+
+impl ControlState {
+    /// State that is kept in a directory, if there is one. `fixed`: entries of the configuration, a line each.
+    ///
+    /// # Errors
+    /// When the file of the list is there and cannot be read, or the directory cannot be written.
+    pub fn open(directory: Option<&Path>, fixed: &str) -> io::Result<ControlState> {
+        let mut list = match directory {
+            Some(directory) => read_list(&directory.join(DENY_FILE))?,
+            None => DenyList::default(),
+        };
+        list.set_fixed(fixed).map_err(io::Error::other)?;
+        let deny = Arc::new(DenyCell::new(list));
+        let keeper = directory.map(|directory| Keeper::start(directory, &deny));
+        Ok(ControlState {
+            deny,
+            keeper: keeper.transpose()?,
+            replays: Mutex::default(),
+        })
+    }
+
+    /// Whether the deny list outlives the process.
+    pub fn is_persistent(&self) -> bool {
+        self.keeper.is_some()
+    }
+
+    /// Calls back once the deny list is in its file. Where there is none, that is at once.
+    pub fn keep(&self, on_kept: Box<OnKept>) {
+        match &self.keeper {
+            None => on_kept(Ok(())),
+            Some(keeper) => {
+                if let Err(refused) = keeper.changes.try_send(on_kept) {
+                    let busy = io::Error::other("more is changed than can be written");
+                    refused.into_inner()(Err(busy));
+                }
+            }
+        }
+    }
+
+    /// Answers that are remembered.
+    pub fn replays(&self) -> MutexGuard<'_, Replays> {
+        self.replays.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A thread that writes the deny list. It ends with its sender.
+struct Keeper {
+    changes: Sender<Box<OnKept>>,
+}
+
+impl Keeper {
+    fn start(directory: &Path, deny: &Arc<DenyCell>) -> io::Result<Keeper> {
+        let (sender, changes) = bounded(WAITING_MAX);
+        let (directory, deny) = (directory.to_owned(), Arc::clone(deny));
+        // Better now than at the first change.
+        write_list(&directory, &deny.read().encode())?;
+        thread::Builder::new()
+            .name("umbel-keeper".to_owned())
+            .spawn(move || keep(&changes, &directory, &deny))?;
+        Ok(Keeper { changes: sender })
+    }
+}
+
+/// Writes the list for the changes that wait, all of them at once.
+fn keep(changes: &Receiver<Box<OnKept>>, directory: &Path, deny: &DenyCell) {
+    while let Ok(first) = changes.recv() {
+        let waiting: Vec<_> = std::iter::once(first).chain(changes.try_iter()).collect();
+        let text = deny.read().encode();
+        let outcome = write_list(directory, &text);
+        if let Err(error) = &outcome {
+            log::error!("the deny list could not be written: {error}");
+        }
+        for on_kept in waiting {
+            on_kept(match &outcome {
+                Ok(()) => Ok(()),
+                Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+            });
+        }
+    }
+}
+
+fn read_list(path: &Path) -> io::Result<DenyList> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(DenyList::default()),
+        Err(error) => return Err(at(path, &error)),
+    };
+    DenyList::decode(&bytes).map_err(|error| at(path, &io::Error::other(error)))
+}
+
+/// Writes the file beside, and puts it in its place, so that there is always a whole one.
+fn write_list(directory: &Path, text: &[u8]) -> io::Result<()> {
+    let (path, beside): (PathBuf, _) = (directory.join(DENY_FILE), directory.join("deny.json.new"));
+    let write = || -> io::Result<()> {
+        let mut file = File::create(&beside)?;
+        file.write_all(text)?;
+        file.sync_all()?;
+        fs::rename(&beside, &path)?;
+        File::open(directory)?.sync_all()
+    };
+    write().map_err(|error| at(&path, &error))
+}
+
+fn at(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
