@@ -2,6 +2,10 @@
 
 #[path = "control_api/client.rs"]
 mod client;
+#[path = "config_file/file.rs"]
+mod file;
+#[path = "control_api/identities.rs"]
+mod identities;
 mod support;
 
 use std::time::Instant;
@@ -11,7 +15,7 @@ use serde_json::{Value, json};
 use support::peers::{Block, EventStream, Http, Incoming, WebSocket};
 use support::umbel_v1::Peer;
 use support::{PATIENCE, Server, wait_until};
-use umbel::{AccessRequest, Action, Authorizer, CloseCode, Denied, Filter, Message, Selector};
+use umbel::{CloseCode, Filter, Message, Selector};
 
 #[test]
 fn connections_by_pages_and_filters() {

@@ -5,6 +5,7 @@
 use std::fmt::{self, Write as _};
 use std::io::Write;
 use std::panic;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use env_logger::fmt::Formatter;
 use env_logger::{Builder, Target};
@@ -30,12 +31,30 @@ pub fn start(level: &str, is_json: bool) {
     set_level(level);
 }
 
+/// Target of the lines about changes by the control API. They are written at every level but `off`.
+const AUDIT: &str = "umbel::audit";
+
+/// Level from which other lines are written.
+static SHOWN: AtomicUsize = AtomicUsize::new(LevelFilter::Info as usize);
+
 /// Logs from this level on.
 pub fn set_level(level: &str) {
-    log::set_max_level(level.parse().unwrap_or(LevelFilter::Info));
+    let level = level.parse().unwrap_or(LevelFilter::Info);
+    SHOWN.store(level as usize, Ordering::Relaxed);
+    log::set_max_level(match level {
+        LevelFilter::Off => level,
+        level => level.max(LevelFilter::Info),
+    });
+}
+
+fn is_shown(record: &Record<'_>) -> bool {
+    record.level() as usize <= SHOWN.load(Ordering::Relaxed) || record.target() == AUDIT
 }
 
 fn write_text(out: &mut Formatter, record: &Record<'_>) -> std::io::Result<()> {
+    if !is_shown(record) {
+        return Ok(());
+    }
     let level = record.level();
     let style = out.default_level_style(level);
     let (time, message) = (out.timestamp_millis(), OneLine(record.args()));
@@ -47,6 +66,9 @@ fn write_text(out: &mut Formatter, record: &Record<'_>) -> std::io::Result<()> {
 }
 
 fn write_json(out: &mut Formatter, record: &Record<'_>) -> std::io::Result<()> {
+    if !is_shown(record) {
+        return Ok(());
+    }
     let mut line = Map::new();
     line.insert("time".to_owned(), out.timestamp_millis().to_string().into());
     line.insert(

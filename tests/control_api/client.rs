@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use serde_json::Value;
-use umbel::{AccessRequest, Action, Authorizer, Denied};
+use umbel::{AccessRequest, Action, Authorizer, Denied, Verdict};
 
 use crate::support::embedded::{Embedded, builder};
 use crate::support::peers::{Answer, Http};
@@ -12,20 +12,24 @@ use crate::support::peers::{Answer, Http};
 struct Operators;
 
 impl Authorizer for Operators {
-    fn authorize(&self, request: &AccessRequest<'_>) -> Result<(), Denied> {
-        let token = request.token();
-        match (request.action(), token.as_deref()) {
-            (Action::Manage(_) | Action::Observe, Some("operator")) => Ok(()),
-            (Action::Manage(Some("rooms/a")), Some("host")) => Ok(()),
-            (Action::Observe, Some("viewer")) => Ok(()),
-            (Action::Manage(_) | Action::Observe, Some(_)) => {
-                Err(Denied::Forbidden("not allowed".into()))
-            }
-            (Action::Manage(_) | Action::Observe, None) => {
-                Err(Denied::Unauthenticated("a token is needed".into()))
-            }
-            _ => Ok(()),
+    fn authorize(&self, request: &AccessRequest<'_>) -> Verdict {
+        judge(request).into()
+    }
+}
+
+fn judge(request: &AccessRequest<'_>) -> Result<(), Denied> {
+    let token = request.token();
+    match (request.action(), token.as_deref()) {
+        (Action::Manage(_) | Action::Observe, Some("operator")) => Ok(()),
+        (Action::Manage(Some("rooms/a")), Some("host")) => Ok(()),
+        (Action::Observe, Some("viewer")) => Ok(()),
+        (Action::Manage(_) | Action::Observe, Some(_)) => {
+            Err(Denied::Forbidden("not allowed".into()))
         }
+        (Action::Manage(_) | Action::Observe, None) => {
+            Err(Denied::Unauthenticated("a token is needed".into()))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -1,0 +1,244 @@
+//! The control API by tokens of the configuration, on a server of its own process.
+
+use serde_json::{Value, json};
+
+use crate::client::Api;
+use crate::file::Folder;
+use crate::support::peers::{Http, Incoming, WebSocket, connect};
+use crate::support::umbel_v1::{JSON, Peer};
+use crate::support::{Server, wait_until};
+
+const OPERATOR: &str = "operator-token-of-the-test";
+const VIEWER: &str = "viewer-token-of-the-test";
+const HOST: &str = "host-token-of-the-test";
+const OLD: &str = "expired-token-of-the-test";
+const ANNA: &str = "annas-token-of-the-test";
+const BERT: &str = "berts-token-of-the-test";
+
+fn folder() -> Folder {
+    let folder = Folder::with("umbel.toml", "");
+    std::fs::create_dir(folder.path("state")).expect("a folder can be made");
+    folder.write("deny", "# nobody yet\n");
+    let state = folder.path("state");
+    let deny = folder.path("deny");
+    folder.write(
+        "umbel.toml",
+        &format!(
+            "origins = [\"any\"]\nstate_directory = {state:?}\ndeny_file = {deny:?}\n\
+             [[topic]]\npattern = \"rooms/**\"\nhistory = 10\npresence = true\n\
+             [[token]]\nname = \"operator\"\nvalue = \"{OPERATOR}\"\nmanage = [\"**\"]\nobserve = true\n\
+             [[token]]\nname = \"viewer\"\nvalue = \"{VIEWER}\"\nobserve = true\n\
+             [[token]]\nname = \"host\"\nvalue = \"{HOST}\"\nmanage = [\"rooms/**\"]\n\
+             [[token]]\nname = \"old\"\nvalue = \"{OLD}\"\nmanage = [\"**\"]\nexpires = 2020-01-01T00:00:00Z\n\
+             [[token]]\nname = \"anna\"\nvalue = \"{ANNA}\"\nsubject = \"anna\"\nsubscribe = [\"**\"]\n\
+             [[token]]\nname = \"bert\"\nvalue = \"{BERT}\"\nsubject = \"bert\"\nsubscribe = [\"**\"]\n"
+        ),
+    );
+    folder
+}
+
+fn start(folder: &Folder) -> Server {
+    Server::start(&["--config", &folder.path("umbel.toml")])
+}
+
+fn open(server: &Server, token: &str) -> (u16, WebSocket) {
+    let stream = connect(server.address(), 0);
+    let lines = format!("Authorization: Bearer {token}\r\n");
+    let (head, socket) = WebSocket::offer_on(stream, "/ws/rooms/1", &lines);
+    (head[9..12].parse().expect("a status"), socket)
+}
+
+#[test]
+fn every_route_by_every_credential() {
+    let folder = folder();
+    let server = start(&folder);
+    let (by_all, none) = ([401, 401, 401, 403, 403, 200], None);
+    let by_viewer = [401, 401, 401, 200, 403, 200];
+    let by_host = [401, 401, 401, 403, 200, 200];
+    let somebody = json!({"subject": "nobody"});
+    let with = |more: Value| {
+        let mut body = somebody.clone();
+        let fields = body.as_object_mut().expect("an object");
+        fields.extend(more.as_object().expect("an object").clone());
+        Some(body)
+    };
+    let rows = [
+        ("GET", "/connections", none.clone(), by_all),
+        (
+            "GET",
+            "/connections/0-9-9",
+            none.clone(),
+            [401, 401, 401, 403, 403, 404],
+        ),
+        ("POST", "/disconnect", Some(somebody.clone()), by_all),
+        (
+            "POST",
+            "/unsubscribe",
+            with(json!({"topic": "rooms/1"})),
+            by_host,
+        ),
+        (
+            "POST",
+            "/unsubscribe",
+            with(json!({"topic": "other"})),
+            by_all,
+        ),
+        (
+            "POST",
+            "/subscribe",
+            with(json!({"topic": "rooms/1"})),
+            by_host,
+        ),
+        ("POST", "/send", with(json!({"data": 1})), by_all),
+        ("GET", "/topics", none.clone(), by_viewer),
+        (
+            "GET",
+            "/presence?topic=rooms%2F1",
+            none.clone(),
+            [401, 401, 401, 200, 200, 200],
+        ),
+        (
+            "GET",
+            "/history?topic=rooms%2F1",
+            none.clone(),
+            [401, 401, 401, 200, 200, 200],
+        ),
+        (
+            "DELETE",
+            "/history?topic=rooms%2F9",
+            none.clone(),
+            [401, 401, 401, 403, 404, 404],
+        ),
+        (
+            "POST",
+            "/publish",
+            Some(json!({"topic": "rooms/1", "data": 1})),
+            by_host,
+        ),
+        (
+            "POST",
+            "/may",
+            Some(json!({"token": ANNA, "action": "publish", "topic": "a"})),
+            by_all,
+        ),
+        ("POST", "/deny", Some(json!({"jti": "a"})), by_all),
+        ("GET", "/deny", none.clone(), by_all),
+        (
+            "DELETE",
+            "/deny/9999",
+            none.clone(),
+            [401, 401, 401, 403, 403, 404],
+        ),
+        ("GET", "/stats", none.clone(), by_viewer),
+        ("GET", "/openapi.json", none, [200, 401, 401, 200, 200, 200]),
+    ];
+    for (method, target, body, statuses) in rows {
+        let tokens = ["", "guess-token-of-the-test", OLD, VIEWER, HOST, OPERATOR];
+        for (token, status) in tokens.into_iter().zip(statuses) {
+            let mut answer = Api::of(server.address(), token).ask(method, target, body.as_ref());
+            for _ in 0..5 {
+                // A page that the machine was too slow for is no matter of rights.
+                if answer.0.status != 503 {
+                    break;
+                }
+                answer = Api::of(server.address(), token).ask(method, target, body.as_ref());
+            }
+            let (answer, value) = answer;
+            assert_eq!(
+                answer.status, status,
+                "{method} {target} {token:?}: {value}"
+            );
+            assert_eq!(value["error"].is_object(), status >= 400, "{value}");
+        }
+    }
+}
+
+#[test]
+fn subject_is_thrown_out_and_stays_out() {
+    let folder = folder();
+    let server = start(&folder);
+    let mut api = Api::of(server.address(), OPERATOR);
+    let mut annas = [open(&server, ANNA).1, open(&server, ANNA).1];
+    let (status, mut bert) = open(&server, BERT);
+    assert_eq!(status, 101);
+    let rows = api.connections("&subject=anna");
+    assert_eq!(rows.len(), 2);
+    assert_eq!(rows[0]["subject"], "anna");
+    let body = json!({"subject": "anna", "reason": "spam", "deny_ms": 3_600_000});
+    assert_eq!(api.post("/disconnect", &body), json!({"closed": 2}));
+    for anna in &mut annas {
+        assert_eq!(anna.next(), Incoming::Close(4403, "spam".to_owned()));
+    }
+    assert_eq!(open(&server, ANNA).0, 401);
+    let mut peer = Peer::open_on(connect(server.address(), 0), "/ws", JSON);
+    assert_eq!(
+        peer.error(&json!({"type": "auth", "id": 1, "token": ANNA})),
+        "unauthorized"
+    );
+    // By the name of its token, while it is connected.
+    assert_eq!(
+        api.post("/deny", &json!({"token": "bert"}))["persistent"],
+        true
+    );
+    assert_eq!(bert.next(), Incoming::Close(4403, "revoked".to_owned()));
+    let log = server.log();
+    let line = log
+        .lines()
+        .find(|line| line.contains("POST /api/v1/disconnect"));
+    let line = line.unwrap_or_else(|| panic!("no line of it: {log}"));
+    for part in ["INFO", "subject anna", "127.0.0.1", "closed"] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    assert!(!log.contains(ANNA), "no token in the log");
+    drop((server, api));
+    // It holds over a restart.
+    let server = start(&folder);
+    assert_eq!((open(&server, ANNA).0, open(&server, BERT).0), (401, 401));
+    let mut api = Api::of(server.address(), OPERATOR);
+    let denies = api.get("/deny")["denies"].clone();
+    let of_bert = denies
+        .as_array()
+        .expect("a list")
+        .iter()
+        .find(|it| it["value"] == "bert");
+    let id = of_bert.expect("it is there")["id"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
+    assert_eq!(
+        api.ask("DELETE", &format!("/deny/{id}"), None).0.status,
+        200
+    );
+    assert_eq!(open(&server, BERT).0, 101);
+    // The file of the configuration is read again by a reload.
+    folder.write("deny", "sub:bert\n");
+    server.signal("HUP");
+    wait_until("the file is read", || open(&server, BERT).0 == 401);
+}
+
+#[test]
+fn deny_list_that_cannot_be_read_stops_the_start() {
+    let folder = folder();
+    std::fs::write(folder.path("state/deny.json"), "{\"version\":1,").expect("it is ours");
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_umbel"))
+        .args([
+            "--config",
+            &folder.path("umbel.toml"),
+            "--listen",
+            "127.0.0.1:0",
+        ])
+        .output()
+        .expect("the binary runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "{said}");
+    assert!(said.contains("deny.json"), "{said}");
+    // The reason is on the operator's side, so nothing was lost.
+    let kept = std::fs::read_to_string(folder.path("state/deny.json")).expect("it is there");
+    assert_eq!(kept, "{\"version\":1,");
+    assert_eq!(
+        Http::connect(start(&self::folder()).address())
+            .get("/health")
+            .status,
+        200
+    );
+}
