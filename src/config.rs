@@ -101,6 +101,29 @@ impl fmt::Display for Deflate {
     }
 }
 
+/// Refusal of handshakes for umbel.v1 for reasons of identity: 401, 403, 429 and 503.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AuthRefusal {
+    /// Scripts of pages, which cannot see a status, are told by a Close behind the handshake; all others by the status.
+    #[default]
+    Auto,
+    /// Everybody is told by the status.
+    Status,
+    /// Everybody is told by a Close.
+    Close,
+}
+
+impl fmt::Display for AuthRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            AuthRefusal::Auto => "auto",
+            AuthRefusal::Status => "status",
+            AuthRefusal::Close => "close",
+        })
+    }
+}
+
 /// Settings of a server. [`Config::default`] is the first minute: 127.0.0.1:8080, open to this machine.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -142,6 +165,8 @@ pub struct Config {
     pub insecure: bool,
     /// Kinds of messages that are compressed.
     pub deflate: Deflate,
+    /// Refusal of handshakes for umbel.v1 for reasons of identity.
+    pub auth_refusal: AuthRefusal,
     /// Whether peers may keep their compression context, at 48 KiB a connection. They count in
     /// `inbound_bytes_total_max`, half of which they may use up; beyond it no peer may.
     pub deflate_client_takeover: bool,
@@ -175,6 +200,7 @@ impl Default for Config {
             deny_file: None,
             insecure: false,
             deflate: Deflate::default(),
+            auth_refusal: AuthRefusal::default(),
             deflate_client_takeover: false,
             topic_rules: Vec::new(),
             portable: false,

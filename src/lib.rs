@@ -204,7 +204,9 @@ pub mod internals {
 }
 
 pub use access::{AccessRequest, Action, Authorizer, Denied, Pending, Verdict};
-pub use config::{Access, Config, ConfigError, Deflate, ListenAddress, Listener, Origins, Surface};
+pub use config::{
+    Access, AuthRefusal, Config, ConfigError, Deflate, ListenAddress, Listener, Origins, Surface,
+};
 #[doc(inline)]
 pub use dialect::umbel_v1;
 pub use error::Error;

@@ -116,3 +116,30 @@ fn refused_handshakes_are_counted() {
         server.metric("umbel_closed_total{reason=\"http_refused\"}") >= 1.0
     });
 }
+
+/// Reasons of identity are told as the operator wants it, all others as ever.
+#[test]
+fn auth_refusal_by_status_or_by_close() {
+    let rights = [
+        "--subscribe",
+        "token",
+        "--subscribe-token",
+        "0123456789abcdef",
+        "--publish",
+        "token",
+        "--publish-token",
+        "fedcba9876543210",
+    ];
+    let wrong = "/ws?token=not-this-one-but-long-enough";
+    let start = |how| Server::start(&[&rights[..], &["--auth-refusal", how]].concat());
+    let (status, close) = (start("status"), start("close"));
+    let script = format!("{OFFER}{PAGE}");
+    assert_eq!(answer(&status, wrong, &script), (401, None));
+    assert_eq!(closed(&status, "/wrong", &script).0, 4404);
+    for lines in [OFFER, &script] {
+        assert_eq!(closed(&close, wrong, lines).0, 4401);
+    }
+    assert_eq!(answer(&close, "/wrong", OFFER), (404, None));
+    // Without the dialect there is no code to tell.
+    assert_eq!(answer(&close, "/ws/a", ""), (401, None));
+}

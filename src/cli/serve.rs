@@ -143,6 +143,7 @@ fn print_settings(config: &Config) -> Result<(), Box<dyn Error>> {
         "subprotocol": config.subprotocols,
         "state_directory": config.state_directory,
         "deny_file": config.deny_file,
+        "auth_refusal": config.auth_refusal.to_string(),
         "insecure": config.insecure,
         "deflate": config.deflate.to_string(),
         "deflate_client_takeover": config.deflate_client_takeover,

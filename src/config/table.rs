@@ -360,6 +360,18 @@ const SETTINGS: &[SettingInfo] = &[
         ..PLAIN
     },
     SettingInfo {
+        name: "auth_refusal",
+        key: key("auth_refusal"),
+        heading: ACCESS,
+        kind: Kind::Choice(&["auto", "status", "close"]),
+        unset: Unset::Value("auto"),
+        reload: Reload::Live,
+        value_name: "HOW",
+        doc: "Refuse handshakes for umbel.v1 by a status, by a Close behind them, or as each peer can see: auto",
+        is_advanced: true,
+        ..PLAIN
+    },
+    SettingInfo {
         name: "insecure",
         key: key("insecure"),
         heading: ACCESS,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::config::{Config, Deflate, Limits};
+use crate::config::{AuthRefusal, Config, Deflate, Limits};
 use crate::dialect::Dialects;
 use crate::hub::{KeyBudget, KeySettings, ShardSettings};
 use crate::protocol::deflate::Policy;
@@ -27,6 +27,8 @@ pub struct Settings {
     pub unauthenticated: protocol::MessageLimits,
     /// Kinds of messages that are compressed.
     pub deflate: Deflate,
+    /// Refusal of handshakes for reasons of identity.
+    pub auth_refusal: AuthRefusal,
     /// Compression that is agreed to.
     pub deflate_policy: Policy,
     /// Rules of topics.
@@ -59,6 +61,7 @@ impl Settings {
             unauthenticated: of_message(limits.message_bytes_max.min(UNAUTHENTICATED_BYTES_MAX)),
             limits: limits.clone(),
             deflate: Deflate::Off,
+            auth_refusal: AuthRefusal::Auto,
             deflate_policy: Policy {
                 enabled: false,
                 ..Policy::default()
@@ -72,7 +75,9 @@ impl Settings {
 
     /// Those of a configuration, with these dialects.
     pub fn of(config: &Config, dialects: Dialects) -> Settings {
-        Settings::new(&config.limits)
+        let mut settings = Settings::new(&config.limits);
+        settings.auth_refusal = config.auth_refusal;
+        settings
             .with_deflate(config.deflate, config.deflate_client_takeover)
             .with_dialects(dialects)
             .with_topic_rules(TopicRules::new(config.topic_rules.clone()))

@@ -11,6 +11,7 @@ use std::ops::Range;
 
 use super::hosts::{allow_reading, check_origin};
 use crate::application::Application;
+use crate::config::AuthRefusal;
 use crate::connection::event::ExtraHeaders;
 use crate::connection::{Answer, Endpoint, RefusedHandshake, RefusedStream, Upgrade, scatter};
 use crate::dialect::Encoding;
@@ -90,13 +91,23 @@ fn refusable_stream(
     }
 }
 
+/// Whether a status is told for reasons of identity.
+fn is_of_identity(status: u16) -> bool {
+    matches!(status, 401 | 403 | 429 | 503)
+}
+
 /// The completed handshake of a script. A page that may not connect learns nothing.
 fn refuse_handshake(
     application: &Application,
     head: &Head<'_>,
     refusal: &Refusal,
 ) -> Option<RefusedHandshake> {
-    if !is_upgrade(head) || !is_of_script(head) || check_origin(application, head).is_err() {
+    let is_seen = match application.shared.settings.auth_refusal {
+        AuthRefusal::Auto => !is_of_script(head),
+        AuthRefusal::Status => !is_of_script(head) || is_of_identity(refusal.status),
+        AuthRefusal::Close => !is_of_script(head) && !is_of_identity(refusal.status),
+    };
+    if !is_upgrade(head) || is_seen || check_origin(application, head).is_err() {
         return None;
     }
     let upgrade = parse_upgrade(head).ok()?;

@@ -210,7 +210,7 @@ impl Dialect for Toy {
                 Line::new(message, "unsubscribed");
                 return;
             }
-            Push::Expiring(_) => return,
+            Push::Expiring(_) | Push::Ended(..) | Push::Message(..) => return,
             Push::PresenceSkipped { topic, members } => {
                 let line = Line::new(message, "skipped").field("topic", topic.as_str());
                 line.field("members", members);

@@ -8,7 +8,7 @@ use super::parse::Found;
 use super::problem::{Place, Problem, Problems};
 use super::value::Value;
 use crate::config::table::{SettingInfo, Unset, settings};
-use crate::config::{Access, Config, ConfigError, Deflate, Limits, Listener, Origins};
+use crate::config::{Access, AuthRefusal, Config, ConfigError, Deflate, Limits, Listener, Origins};
 use crate::protocol::{HostList, OriginList};
 
 /// Source of a value, the weakest first.
@@ -164,6 +164,11 @@ impl Values {
                 "off" => Deflate::Off,
                 "all" => Deflate::All,
                 _ => Deflate::Text,
+            },
+            auth_refusal: match &*self.choice("auth_refusal") {
+                "status" => AuthRefusal::Status,
+                "close" => AuthRefusal::Close,
+                _ => AuthRefusal::Auto,
             },
             deflate_client_takeover: self.is_on("deflate_client_takeover"),
             origins: self.origins(&mut errors),
