@@ -227,5 +227,7 @@ pub use net::binding::InheritedSocket;
 pub use protocol::{HostError, HostList, OriginError, OriginList, ProtocolError};
 pub use server::{BoundListener, Builder, RunningServer, Server};
 pub use shared::jobs::{ConnectionInfo, Cursor, Filter, Selector};
-pub use topic::{HistoryLimits, SlowConsumer, TopicRule, TopicRuleError};
+pub use topic::{
+    HistoryLimits, PresenceOf, PresenceSubject, SlowConsumer, TopicRule, TopicRuleError,
+};
 pub use topic::{Pattern, PatternError};

@@ -121,7 +121,10 @@ fn news(changes: &[Arc<PresenceChange>]) -> impl Iterator<Item = &PresenceChange
         let first = &changes[first];
         let is_told = match (first.is_join, change.is_join) {
             (true, is_here) => is_here,
-            (false, true) => first.member.info != change.member.info,
+            (false, true) => {
+                let (before, now) = (&first.member, &change.member);
+                (&before.info, &before.identity) != (&now.info, &now.identity)
+            }
             (false, false) => true,
         };
         index == last && is_told
@@ -277,6 +280,7 @@ mod tests {
                 reactor: ReactorId(0),
                 connection,
                 info: info.map(Arc::from),
+                identity: None,
             },
             is_join,
             members: 7,

@@ -94,6 +94,9 @@ impl<'a> Assembly<'a> {
         let clock = ProcessClock::begin();
         let mut settings = Settings::of(config, dialects);
         settings.began_us = clock.began_us();
+        for part in settings.presence_key.chunks_exact_mut(8) {
+            part.copy_from_slice(&entropy()?.to_le_bytes());
+        }
         let (shards, work) = Shards::new(
             &epochs,
             outlets.collect(),

@@ -308,6 +308,7 @@ fn reused_topic_place_leaks_no_joins() {
             reactor: ReactorId(0),
             connection: 7,
             info: None,
+            identity: None,
         },
         is_join: false,
         members: 1,

@@ -201,7 +201,13 @@ fn encode_presence(
                 if at > 0 {
                     out.push(b',');
                 }
-                let object = Object::new(out).plain("connection", id(member));
+                let mut object = Object::new(out).plain("connection", id(member));
+                if let Some(identity) = &member.identity {
+                    object = object.text_if("subject", identity.subject.as_deref());
+                    if let Some(info) = &identity.info {
+                        object = object.value("info", info);
+                    }
+                }
                 match &member.info {
                     Some(info) => object.value("client_info", info),
                     None => object,

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use super::joins::Question;
 use super::{Application, CommandContext, ConnectionContext, PeerAddress};
 use crate::auth::access::{Action, Denied};
 use crate::auth::table::IdentityHandle;
@@ -24,18 +25,6 @@ use crate::topic::Topic;
 
 /// What a command is told that the hub does not take, and nobody waits for.
 const HUB_IS_FULL: &str = "more is being asked of the hub than it takes; try again";
-
-/// A question to the hub for a future subscriber.
-pub struct Question {
-    /// The future subscriber.
-    pub connection: ConnectionId,
-    /// Tells the questions of one connection apart.
-    pub request: u32,
-    /// Start of its deliveries.
-    pub start: Start,
-    /// Information that members see of the connection.
-    pub info: Option<Arc<str>>,
-}
 
 /// One message of commands, while it is carried out.
 pub(super) struct CommandTurn<'t> {
@@ -276,6 +265,7 @@ impl Application {
             Target::Topic(topic) => topic,
             Target::Pattern(pattern) => return self.subscribe_pattern(turn, id, &pattern),
         };
+        let identity = self.member_identity(turn.identity, &topic);
         let Some(many) = self.multi_subscriptions.get_mut(turn.subscribed) else {
             return Ok(());
         };
@@ -286,6 +276,7 @@ impl Application {
             request,
             start,
             info: many.info.clone(),
+            identity,
         };
         let place = self
             .ask_to_join(&topic, question, Some(&mut turn.answer))
@@ -392,6 +383,7 @@ impl Application {
                 request: question.request,
                 start: question.start,
                 info: question.info,
+                identity: question.identity,
             }));
             let outcome = match waits {
                 true => Err(command),

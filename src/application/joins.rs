@@ -4,6 +4,8 @@
 //! out before its answer is written to the others first, then the subscriber is told where it stands and gets what it
 //! missed, and from then on it is among those who are written to.
 
+use std::sync::Arc;
+
 use super::{Application, ConnectionContext};
 use crate::connection::Hold;
 use crate::connection::outbox::SEGMENT_OVERHEAD_BYTES;
@@ -11,12 +13,26 @@ use crate::dialect::{self, Dialects, Encoding, Gaps, JoinedAt, Reply, Target};
 use crate::endpoint::hooks;
 use crate::fanout::subscribed::{Membership, SubscribedKind};
 use crate::handler::ConnectionId;
-use crate::hub::{Joined, Member, Position, Publication};
+use crate::hub::{Joined, Member, MemberIdentity, Position, Publication, Start};
 use crate::protocol::SERVER_HEADER_BYTES_MAX;
 use crate::topic::{SlowConsumer, Topic};
 
 /// Bytes of a gap marker in a replay besides its topic, at most.
 const GAP_BYTES: usize = 192;
+
+/// A question to the hub for a future subscriber.
+pub struct Question {
+    /// The future subscriber.
+    pub connection: ConnectionId,
+    /// Tells the questions of one connection apart.
+    pub request: u32,
+    /// Start of its deliveries.
+    pub start: Start,
+    /// Information that members see of the connection, as it says itself.
+    pub info: Option<Arc<str>>,
+    /// Identity that they see of it.
+    pub identity: Option<Arc<MemberIdentity>>,
+}
 
 impl Application {
     /// Carries out the hub's answer to a join: the topic's position, and the missed publications. Without a context the

@@ -3,7 +3,7 @@
 pub mod commands;
 mod endpoints;
 pub mod history;
-mod joins;
+pub mod joins;
 mod managed;
 pub mod once;
 pub mod publishes;

@@ -3,18 +3,22 @@
 use std::sync::{Arc, PoisonError};
 
 use super::commands::CommandTurn;
+use super::joins::Question;
 use super::{Application, CommandContext, ConnectionContext, PeerAddress};
 use crate::auth::access::{Action, Denied};
 use crate::auth::caller::Caller;
-use crate::auth::identity::Identity;
+use crate::auth::identity::{Identity, hashed_subject};
+use crate::auth::table::IdentityHandle;
 use crate::auth::waiting::{Ticket, Waiter, WaitingLimits, network_of};
 use crate::connection::{Answer, CloseReason, Label};
 use crate::dialect::{Command, CommandError, ErrorCode, Push, Reply, Target, Welcome};
 use crate::handler::ConnectionId;
 use crate::http::refusal::Refusal;
+use crate::hub::{MemberIdentity, Start};
 use crate::protocol::CloseCode;
 use crate::shared::brought::BroughtCommand;
 use crate::shared::terms::{Due, Span, TermLimits};
+use crate::topic::{PresenceOf, PresenceSubject, Topic};
 
 /// Part of all connections that may wait for a credential.
 const WAITING_PART: usize = 10;
@@ -185,8 +189,12 @@ impl Application {
             turn.has_signed_in = true;
         }
         self.begin_term(turn.id, &caller, true);
+        let was_known = self.identities.get(turn.identity).identity().is_some();
         self.identities.replace(&mut turn.identity, caller);
         self.end_what_is_forbidden(turn);
+        if !was_known && !is_waiting {
+            self.renew_presence(turn);
+        }
         if outcome.is_err() {
             let words = "forbidden: nothing is allowed with this token";
             turn.answer = Answer::Close(CloseCode::FORBIDDEN, words.into());
@@ -255,6 +263,63 @@ impl Application {
         let (settings, reason) = (&self.shared.settings, CloseReason::AuthTimeout);
         let connection = &mut *context.connection;
         connection.close(settings, context.now_ms, reason, context.out);
+    }
+
+    /// Identity of a member of a topic, as far as its rule shows it.
+    pub(super) fn member_identity(
+        &self,
+        identity: IdentityHandle,
+        topic: &Topic,
+    ) -> Option<Arc<MemberIdentity>> {
+        let identity = self.identities.get(identity).identity()?;
+        let settings = &self.shared.settings;
+        let rule = settings.topic_rules.rule(topic);
+        if !rule.presence {
+            return None;
+        }
+        let subject = identity.subject();
+        let shown = match rule.presence_subject {
+            PresenceSubject::Shown => subject.map(Box::from),
+            PresenceSubject::Hashed => {
+                subject.map(|subject| hashed_subject(&settings.presence_key, subject))
+            }
+            _ => None,
+        };
+        let by_user = rule.presence_of == PresenceOf::Users;
+        let seen = MemberIdentity {
+            subject: shown,
+            info: identity.info().map(Box::from),
+            user: subject.filter(|_| by_user).map(Box::from),
+        };
+        (seen != MemberIdentity::default()).then(|| Arc::new(seen))
+    }
+
+    /// Somebody who was nobody before is a member anew of all its topics.
+    fn renew_presence(&mut self, turn: &mut CommandTurn<'_>) {
+        let many = self.multi_subscriptions.get(turn.subscribed);
+        let targets = many.map(|many| many.subscriptions.targets());
+        for target in targets.unwrap_or_default() {
+            let Target::Topic(topic) = target else {
+                continue;
+            };
+            let Some(identity) = self.member_identity(turn.identity, &topic) else {
+                continue;
+            };
+            let Some(many) = self.multi_subscriptions.get_mut(turn.subscribed) else {
+                return;
+            };
+            let question = Question {
+                connection: turn.id,
+                request: many.next_request(),
+                start: Start::Now,
+                info: many.info.clone(),
+                identity: Some(identity),
+            };
+            self.leave_presence(turn.id, &topic);
+            if let Err(error) = self.ask_to_join(&topic, question, Some(&mut turn.answer)) {
+                log::debug!(connection:% = turn.id; "it is present no more, for the hub is full: {error:?}");
+            }
+        }
     }
 
     /// Deals with what is due of a connection's term.

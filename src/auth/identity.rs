@@ -318,6 +318,17 @@ impl Values for Identity {
     }
 }
 
+/// Keyed hash of a subject: 32 hexadecimal digits, the same for one subject as long as the key is.
+pub fn hashed_subject(key: &[u8; 32], subject: &str) -> Box<str> {
+    // The key has a fixed length and most of the digest is left out: nothing can be appended to what was hashed.
+    let digest = Sha256::new()
+        .chain_update(key)
+        .chain_update(subject)
+        .finalize();
+    let digits = digest[..16].iter().map(|byte| format!("{byte:02x}"));
+    digits.collect::<String>().into()
+}
+
 /// Nobody in particular, for whom no variable has a value.
 pub struct Nobody;
 

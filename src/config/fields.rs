@@ -341,11 +341,20 @@ pub const TOPIC_FIELDS: &[FieldInfo] = &[
     },
     FieldInfo {
         name: "presence",
-        kind: Kind::Bool,
+        kind: Kind::Flag(&["users", "count"]),
         unset: "false",
         example: "true",
         is_required: false,
-        doc: "Whether subscribers are told about each other.",
+        doc: "Whether subscribers are told about each other; \"users\": once for each subject, not for each connection; \
+              \"count\": of their number alone.",
+    },
+    FieldInfo {
+        name: "presence_subject",
+        kind: Kind::Flag(&["hash"]),
+        unset: "false",
+        example: "",
+        is_required: false,
+        doc: "Whether members see each other's subjects, which are often addresses of e-mail; \"hash\": a keyed hash of them.",
     },
     FieldInfo {
         name: "time",

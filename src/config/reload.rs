@@ -63,7 +63,7 @@ mod tests {
             Kind::Number { max, .. } if words == max.to_string() => Value::Number(max - 1),
             Kind::Number { .. } => Value::Number(words.parse::<u64>().expect("a number") + 1),
             Kind::Bool | Kind::Switch => Value::Bool(words == "false"),
-            Kind::Choice(choices) => {
+            Kind::Choice(choices) | Kind::Flag(choices) => {
                 let other = choices
                     .iter()
                     .find(|choice| **choice != words && **choice != "token");

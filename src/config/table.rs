@@ -23,6 +23,8 @@ pub enum Kind {
     Bool,
     /// `true` or `false`, as a flag without a value.
     Switch,
+    /// `true`, `false`, or one of these words.
+    Flag(&'static [&'static str]),
     /// One of these words.
     Choice(&'static [&'static str]),
     /// Text.
@@ -459,7 +461,8 @@ const SETTINGS: &[SettingInfo] = &[
                    history_age_max_ms=MS       of those, at most [default: 5m]\n\
                    keep=latest                 of those, the newest of each key; whoever subscribes gets them first\n\
                    slow_consumer=WHAT          close, drop-oldest or latest [default: close]\n\
-                   presence=on                 tell subscribers about each other\n\
+                   presence=on                 tell subscribers about each other; users: by subject; count: their number\n\
+                   presence_subject=on         show them each other's subjects; hash: a keyed hash\n\
                    time=on                     tell subscribers when each publication was published\n\
                    At least one of them is said; history=0 says that they get nothing.",
         ..PLAIN

@@ -37,6 +37,8 @@ pub struct Settings {
     pub date: http::date::AnswerDate,
     /// Dialects that are spoken.
     pub dialects: Dialects,
+    /// Key of the hashes of subjects that presence shows.
+    pub presence_key: [u8; 32],
     /// Moment at which the process's clock began, in its own microseconds.
     pub began_us: u64,
 }
@@ -69,6 +71,7 @@ impl Settings {
             topic_rules: TopicRules::default(),
             date: http::date::AnswerDate::default(),
             dialects: Dialects::default(),
+            presence_key: [0; 32],
             began_us: 0,
         }
     }

@@ -86,6 +86,10 @@ pub struct PresentMember {
     pub connection: ConnectionId,
     /// JSON that it gave of itself.
     pub info: Option<String>,
+    /// Subject of its identity, or a hash of it, where the topic's rule shows it.
+    pub subject: Option<String>,
+    /// JSON that its credential vouches for.
+    pub verified: Option<String>,
 }
 
 /// Part of a topic's history, as [`Handle::history`] gives it.
@@ -159,6 +163,16 @@ impl Handle {
                     .map(|member| PresentMember {
                         connection: ConnectionId::from_bits(member.reactor.0, member.connection),
                         info: member.info.as_deref().map(str::to_owned),
+                        subject: member
+                            .identity
+                            .as_ref()
+                            .and_then(|it| it.subject.as_deref())
+                            .map(str::to_owned),
+                        verified: member
+                            .identity
+                            .as_ref()
+                            .and_then(|it| it.info.as_deref())
+                            .map(str::to_owned),
                     })
                     .collect(),
                 total,

@@ -91,6 +91,7 @@ impl Handle {
         settings.limits.connections_max = connections_max(&config, self.mailboxes.len());
         settings.date = before.date.clone();
         settings.began_us = before.began_us;
+        settings.presence_key = before.presence_key;
         let subprotocols = config.subprotocols.iter().map(|name| name.as_str().into());
         let live = Live {
             settings: Arc::new(settings),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::idempotency::{IdempotencyKey, Outcome};
 use super::listing::{Listing, Scope};
-use super::presence::{Member, PresenceChange};
+use super::presence::{Member, MemberIdentity, PresenceChange};
 use super::publication::{Position, Publication};
 use super::shard::ShardSettings;
 use crate::topic::Topic;
@@ -80,8 +80,10 @@ pub struct Join {
     pub request: u32,
     /// Start of the subscription.
     pub start: Start,
-    /// Information that members of the topic see of the connection.
+    /// Information that members of the topic see of the connection, as it says itself.
     pub info: Option<Arc<str>>,
+    /// Identity that they see of it.
+    pub identity: Option<Arc<MemberIdentity>>,
 }
 
 /// Fields of [`Command::Read`].

@@ -25,7 +25,7 @@ pub use idempotency::{IdempotencyKey, KeyBudget, KeySettings, Outcome, Publisher
 pub use listing::{HistorySize, Listed, Listing, PLACES_PER_LISTING, Scope};
 pub use options::{Extras, FieldError, FieldLimits, PublishOptions, Tag};
 pub use patterns::{MatchPatterns, PatternPart};
-pub use presence::{Member, PresenceChange};
+pub use presence::{Member, MemberIdentity, PresenceChange};
 pub use publication::{Kind, Position, PositionError, Publication};
 pub use receipt::{Receipt, Report, Share};
 pub use shard::{Shard, ShardSettings};

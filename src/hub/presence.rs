@@ -4,11 +4,22 @@
 //! of those present are told of; the others count only, and come into view in the order of their names as places become
 //! free. What a subscriber hears therefore always adds up to the list that it gets when it asks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::command::ReactorId;
-use crate::topic::Topic;
+use crate::topic::{PresenceOf, Topic};
+
+/// Identity of a member, as far as others see it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemberIdentity {
+    /// Subject, or its hash, where the topic's rule shows it.
+    pub subject: Option<Box<str>>,
+    /// Information that its credential vouches for: JSON.
+    pub info: Option<Box<str>>,
+    /// Subject of which it is one connection. Nobody is told of it.
+    pub user: Option<Box<str>>,
+}
 
 /// One connection that is present.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,8 +28,10 @@ pub struct Member {
     pub reactor: ReactorId,
     /// The reactor's own name for the connection.
     pub connection: u64,
-    /// Information that others see of it.
+    /// Information that others see of it, as it says itself.
     pub info: Option<Arc<str>>,
+    /// Its identity, where a credential was shown.
+    pub identity: Option<Arc<MemberIdentity>>,
 }
 
 /// Somebody came or went.
@@ -34,8 +47,21 @@ pub struct PresenceChange {
     pub members: u32,
 }
 
+/// Name of a connection.
+type Name = (ReactorId, u64);
+
+/// What is known of a member besides its name.
+type Known = (Option<Arc<str>>, Option<Arc<MemberIdentity>>);
+
 /// Members by their names, in an order that is the same in every run.
-type Members = BTreeMap<(ReactorId, u64), Option<Arc<str>>>;
+type Members = BTreeMap<Name, Known>;
+
+/// Connections of one subject. The first of them stands for all, even after it is gone.
+#[derive(Debug)]
+struct User {
+    first: Name,
+    connections: BTreeSet<Name>,
+}
 
 /// The members of one topic.
 #[derive(Debug, Default)]
@@ -44,11 +70,27 @@ pub(super) struct Presence {
     told: Members,
     /// Those who only count.
     untold: Members,
+    /// Whether connections of one subject are one member.
+    by_user: bool,
+    /// Whether nobody is told of.
+    is_count: bool,
+    users: BTreeMap<Box<str>, User>,
+    /// Subjects of the connections in `users`.
+    subjects: BTreeMap<Name, Box<str>>,
     /// The list of those in `told`, once somebody has asked for it, until it changes.
     listed: Option<Arc<[Member]>>,
 }
 
 impl Presence {
+    /// Of a topic where nobody is yet. `of`: who counts as a member.
+    pub fn new(of: PresenceOf) -> Presence {
+        Presence {
+            by_user: of == PresenceOf::Users,
+            is_count: of == PresenceOf::Count,
+            ..Presence::default()
+        }
+    }
+
     /// Number of members.
     pub fn len(&self) -> usize {
         self.told.len() + self.untold.len()
@@ -57,23 +99,27 @@ impl Presence {
     /// Those of whom others are told, in the end.
     pub fn into_told(self) -> Vec<Member> {
         let told = self.told.into_iter();
-        told.map(|(name, info)| member(name, info)).collect()
+        told.map(|(name, known)| member(name, known)).collect()
     }
 
     /// Somebody came. Gives who is to be told to the others as having come.
     pub fn join(&mut self, member: Member, told_max: usize) -> Option<Member> {
         let name = (member.reactor, member.connection);
+        if self.by_user && !self.begin_user(name, &member) {
+            return None;
+        }
         let known = self.told.get_mut(&name);
-        if let Some(info) = known.or_else(|| self.untold.get_mut(&name)) {
-            *info = member.info;
+        if let Some(known) = known.or_else(|| self.untold.get_mut(&name)) {
+            *known = (member.info, member.identity);
             self.listed = None;
             return None;
         }
-        if self.told.len() >= told_max {
-            self.untold.insert(name, member.info);
+        let known = (member.info.clone(), member.identity.clone());
+        if self.is_count || self.told.len() >= told_max {
+            self.untold.insert(name, known);
             return None;
         }
-        self.told.insert(name, member.info.clone());
+        self.told.insert(name, known);
         self.listed = None;
         Some(member)
     }
@@ -84,17 +130,50 @@ impl Presence {
         reactor: ReactorId,
         connection: u64,
     ) -> (Option<Member>, Option<Member>) {
-        let name = (reactor, connection);
-        let Some(info) = self.told.remove(&name) else {
+        let Some(name) = self.end_user((reactor, connection)) else {
+            return (None, None);
+        };
+        let Some(known) = self.told.remove(&name) else {
             self.untold.remove(&name);
             return (None, None);
         };
         self.listed = None;
-        let next = self.untold.pop_first().map(|(name, info)| {
-            self.told.insert(name, info.clone());
-            member(name, info)
+        let next = self.untold.pop_first().map(|(name, known)| {
+            self.told.insert(name, known.clone());
+            member(name, known)
         });
-        (Some(member(name, info)), next)
+        (Some(member(name, known)), next)
+    }
+
+    /// Counts a connection of a subject. False: another stands for it.
+    fn begin_user(&mut self, name: Name, member: &Member) -> bool {
+        let identity = member.identity.as_ref();
+        let Some(subject) = identity.and_then(|identity| identity.user.as_ref()) else {
+            return true;
+        };
+        let user = self.users.entry(subject.clone()).or_insert_with(|| User {
+            first: name,
+            connections: BTreeSet::new(),
+        });
+        if user.connections.insert(name) {
+            self.subjects.insert(name, subject.clone());
+        }
+        user.first == name
+    }
+
+    /// Name under which a connection that goes was told of. None: others of its subject are left.
+    fn end_user(&mut self, name: Name) -> Option<Name> {
+        let Some(subject) = self.subjects.remove(&name) else {
+            return Some(name);
+        };
+        let user = self.users.get_mut(&subject)?;
+        user.connections.remove(&name);
+        if !user.connections.is_empty() {
+            return None;
+        }
+        let first = user.first;
+        self.users.remove(&subject);
+        Some(first)
     }
 
     /// Those of whom others are told.
@@ -102,18 +181,19 @@ impl Presence {
         let told = &self.told;
         let list = || {
             told.iter()
-                .map(|(&name, info)| member(name, info.clone()))
+                .map(|(&name, known)| member(name, known.clone()))
                 .collect()
         };
         Arc::clone(self.listed.get_or_insert_with(list))
     }
 }
 
-fn member((reactor, connection): (ReactorId, u64), info: Option<Arc<str>>) -> Member {
+fn member((reactor, connection): Name, (info, identity): Known) -> Member {
     Member {
         reactor,
         connection,
         info,
+        identity,
     }
 }
 
@@ -122,12 +202,51 @@ mod tests {
     use super::*;
 
     fn named(connection: u64) -> Member {
-        member((ReactorId(0), connection), None)
+        member((ReactorId(0), connection), (None, None))
     }
 
     fn names(presence: &mut Presence) -> Vec<u64> {
         let members = presence.members();
         members.iter().map(|member| member.connection).collect()
+    }
+
+    fn of_user(connection: u64, user: &str) -> Member {
+        let identity = MemberIdentity {
+            user: Some(user.into()),
+            ..MemberIdentity::default()
+        };
+        member((ReactorId(0), connection), (None, Some(Arc::new(identity))))
+    }
+
+    #[test]
+    fn connections_of_a_subject_are_one_member() {
+        let mut presence = Presence::new(PresenceOf::Users);
+        let joins = [(1, "a"), (2, "a"), (3, "b")];
+        let come = joins.map(|(number, user)| presence.join(of_user(number, user), 9).is_some());
+        assert_eq!(come, [true, false, true]);
+        assert!(
+            presence.join(named(4), 9).is_some() && presence.join(of_user(2, "a"), 9).is_none()
+        );
+        assert_eq!((presence.len(), names(&mut presence)), (3, vec![1, 3, 4]));
+        // The one that stands for all of them goes first, and is told to have gone with the last.
+        assert_eq!(presence.leave(ReactorId(0), 1), (None, None));
+        assert_eq!(names(&mut presence), [1, 3, 4]);
+        let (gone, _) = presence.leave(ReactorId(0), 2);
+        assert_eq!(gone.map(|member| member.connection), Some(1));
+        assert_eq!(presence.leave(ReactorId(0), 2), (None, None));
+        for connection in [3, 4] {
+            presence.leave(ReactorId(0), connection);
+        }
+        assert!(presence.users.is_empty() && presence.subjects.is_empty() && presence.len() == 0);
+    }
+
+    #[test]
+    fn count_names_nobody() {
+        let mut presence = Presence::new(PresenceOf::Count);
+        assert!((0..5).all(|number| presence.join(named(number), 9).is_none()));
+        assert_eq!((presence.len(), names(&mut presence).len()), (5, 0));
+        assert_eq!(presence.leave(ReactorId(0), 3), (None, None));
+        assert_eq!(presence.len(), 4);
     }
 
     #[test]

@@ -336,6 +336,7 @@ impl Shard {
             request,
             start,
             info,
+            identity,
         }: Join,
         effects: &mut Vec<Effect>,
     ) {
@@ -343,6 +344,7 @@ impl Shard {
             reactor,
             connection,
             info,
+            identity,
         };
         let place = self.subscribe(&topic, (reactor, local));
         let state = self.topics.get_mut(place);

@@ -52,7 +52,7 @@ impl Kept {
                 reactors: Vec::new(),
                 history: rule.history,
                 ring: None,
-                presence: rule.presence.then(Presence::default),
+                presence: rule.presence.then(|| Presence::new(rule.presence_of)),
                 shows_time: rule.time,
             })
         })
@@ -179,7 +179,7 @@ mod tests {
             },
             slow_consumer: SlowConsumer::Close,
             presence: true,
-            time: false,
+            ..Rule::default()
         };
         Reactors::Kept(Kept::new(&rule).expect("it has a history"))
     }
@@ -209,7 +209,7 @@ mod tests {
             },
             slow_consumer: SlowConsumer::Latest,
             presence: false,
-            time: false,
+            ..Rule::default()
         };
         assert!(Kept::new(&rule).is_none());
     }

@@ -130,6 +130,7 @@ impl Inside {
             request: 0,
             start,
             info: None,
+            identity: None,
         }));
         let shards = self.shards().ok_or(Refused::HubFull)?;
         shards.submit(join, None).map_err(|_| Refused::HubFull)?;

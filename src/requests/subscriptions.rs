@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::hosts::check_origin;
 use super::refusals::{is_of_script, retry_ms};
-use crate::application::commands::Question;
+use crate::application::joins::Question;
 use crate::application::publishes::hub_is_full;
 use crate::application::{Application, CommandContext};
 use crate::auth::access::Action;
@@ -243,6 +243,7 @@ fn subscribe(
             request: 0,
             start,
             info: None,
+            identity: None,
         };
         application
             .ask_to_join(&topic, question, None)

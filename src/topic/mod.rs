@@ -2,11 +2,13 @@
 
 pub mod name;
 pub mod pattern;
+pub mod presence;
 pub mod rule;
 pub mod table;
 pub mod template;
 
 pub use name::{TOPIC_BYTES_MAX, Topic};
 pub use pattern::{PATTERN_BYTES_MAX, Pattern, PatternError, PatternTable};
+pub use presence::{PresenceOf, PresenceSubject};
 pub use rule::{HistoryLimits, Rule, SlowConsumer, TopicRule, TopicRuleError, TopicRules};
 pub use table::TopicTable;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::topic::Pattern;
 use crate::topic::Topic;
+use crate::topic::presence::{PresenceOf, PresenceSubject};
 use crate::units::Unit;
 
 /// Bytes of a topic's history if a rule does not say them.
@@ -19,8 +20,7 @@ pub const HISTORY_BYTES_DEFAULT: usize = 16 << 20;
 pub const HISTORY_AGE_DEFAULT_MS: u64 = 300_000;
 
 /// What a rule can say, for whoever said something else.
-const FIELDS: &str =
-    "history=, history_bytes_max=, history_age_max_ms=, keep=, slow_consumer=, presence= and time=";
+const FIELDS: &str = "history=, history_bytes_max=, history_age_max_ms=, keep=, slow_consumer=, presence=, presence_subject= and time=";
 
 /// Publications of a topic's history that a rule may ask for.
 pub const PUBLICATIONS_RANGE: RangeInclusive<u64> = 0..=10_000_000;
@@ -117,6 +117,10 @@ pub struct TopicRule {
     pub slow_consumer: SlowConsumer,
     /// Whether subscribers are told who else is there.
     pub presence: bool,
+    /// Members of whom they are told.
+    pub presence_of: PresenceOf,
+    /// What others see of their subjects.
+    pub presence_subject: PresenceSubject,
     /// Whether subscribers are told when each publication was published.
     pub time: bool,
 }
@@ -129,6 +133,8 @@ impl TopicRule {
             history,
             slow_consumer,
             presence,
+            presence_of,
+            presence_subject,
             time,
         } = Rule::default();
         TopicRule {
@@ -136,6 +142,8 @@ impl TopicRule {
             history,
             slow_consumer,
             presence,
+            presence_of,
+            presence_subject,
             time,
         }
     }
@@ -283,8 +291,15 @@ impl TopicRule {
                 Ok("keep")
             }
             "presence" => {
-                self.presence = is_on(value).ok_or_else(|| wrong("on or off"))?;
+                let of = PresenceOf::parse(value);
+                let of = of.ok_or_else(|| wrong("on, off, users or count"))?;
+                (self.presence, self.presence_of) = (of.is_some(), of.unwrap_or_default());
                 Ok("presence")
+            }
+            "presence_subject" => {
+                let shown = PresenceSubject::parse(value);
+                self.presence_subject = shown.ok_or_else(|| wrong("on, off or hash"))?;
+                Ok("presence_subject")
             }
             "time" => {
                 self.time = is_on(value).ok_or_else(|| wrong("on or off"))?;
@@ -324,6 +339,7 @@ impl fmt::Display for TopicRule {
         let is_usual = history.publications_max == 0
             && self.slow_consumer == SlowConsumer::default()
             && !self.presence
+            && self.presence_subject == PresenceSubject::default()
             && !self.time;
         if is_usual {
             return f.write_str(" history=0");
@@ -348,7 +364,10 @@ impl fmt::Display for TopicRule {
             write!(f, " slow_consumer={}", self.slow_consumer)?;
         }
         if self.presence {
-            f.write_str(" presence=on")?;
+            write!(f, " presence={}", self.presence_of)?;
+        }
+        if self.presence_subject != PresenceSubject::default() {
+            write!(f, " presence_subject={}", self.presence_subject)?;
         }
         if self.time {
             f.write_str(" time=on")?;
@@ -393,6 +412,10 @@ pub struct Rule {
     pub slow_consumer: SlowConsumer,
     /// Whether subscribers are told who else is there.
     pub presence: bool,
+    /// Members of whom they are told.
+    pub presence_of: PresenceOf,
+    /// What others see of their subjects.
+    pub presence_subject: PresenceSubject,
     /// Whether subscribers are told when each publication was published.
     pub time: bool,
 }
@@ -418,6 +441,8 @@ impl TopicRules {
             history: rule.history,
             slow_consumer: rule.slow_consumer,
             presence: rule.presence,
+            presence_of: rule.presence_of,
+            presence_subject: rule.presence_subject,
             time: rule.time,
         })
     }
@@ -461,6 +486,8 @@ mod tests {
                 },
                 slow_consumer: SlowConsumer::Latest,
                 presence: true,
+                presence_of: PresenceOf::Connections,
+                presence_subject: PresenceSubject::Hidden,
                 time: true,
             }
         );
@@ -475,6 +502,11 @@ mod tests {
         let rule = TopicRule::parse("** slow_consumer=drop-oldest").expect("a rule");
         assert_eq!(rule.history.publications_max, 0);
         assert_eq!(rule.to_string(), "** slow_consumer=drop-oldest");
+        for text in ["a presence=users presence_subject=hash", "a presence=count"] {
+            let rule = TopicRule::parse(text).expect("a rule");
+            assert!(rule.presence);
+            assert_eq!(rule.to_string(), text);
+        }
         let rule = TopicRule::parse("a presence=off").expect("a rule");
         assert_eq!(rule.to_string(), "a history=0");
         assert_eq!(TopicRule::parse("a history=0"), Ok(rule));
@@ -513,7 +545,8 @@ mod tests {
             ),
             ("a history=1 history_age_max_ms=0", "from 1 to"),
             ("a slow_consumer=drop", "close, drop-oldest or latest"),
-            ("a presence=yes", "it is on or off"),
+            ("a presence=yes", "it is on, off, users or count"),
+            ("a presence_subject=yes", "it is on, off or hash"),
             ("a time=1", "it is on or off"),
             ("a keep=newest", "it is all or latest"),
             ("a keep=latest slow_consumer=latest", "needs a history"),

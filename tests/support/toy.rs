@@ -103,6 +103,7 @@ impl Dialect for Toy {
             reactor: opening.reactor,
             connection: opening.connection,
             info: None,
+            identity: None,
         };
         Line::new(&mut message, "hello").field("connection", connection_name(&member));
         Greeting {

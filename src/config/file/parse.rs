@@ -261,7 +261,7 @@ pub(super) fn scalar(kind: Kind, value: &DeValue<'_>) -> Result<String, String> 
                 .map_err(|_| "it is too large".to_owned()),
         },
         (Kind::Number { .. }, DeValue::Float(float)) => Ok(float.as_str().to_owned()),
-        (Kind::Bool | Kind::Switch, DeValue::Boolean(flag)) => Ok(flag.to_string()),
+        (Kind::Bool | Kind::Switch | Kind::Flag(_), DeValue::Boolean(flag)) => Ok(flag.to_string()),
         (Kind::Bool | Kind::Switch, other) => Err(format!(
             "it must be true or false, without quotes, and this is {}",
             kind_of(other)

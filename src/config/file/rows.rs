@@ -152,6 +152,9 @@ fn check(field: &FieldInfo, text: &str) -> Result<(), String> {
             parse_number(Unit::of_setting(field.name), text, min..=max).map(|_| ())
         }
         Kind::Choice(words) if !words.contains(&text) => Err(one_of(words)),
+        Kind::Flag(words) if !words.contains(&text) && !matches!(text, "true" | "false") => Err(
+            format!("{}, or true or false without quotes", one_of(words)),
+        ),
         _ => Ok(()),
     }
 }
@@ -227,8 +230,8 @@ fn read_topic_rule(
         .ok()?;
     let words = fields.iter().filter(|(name, _)| **name != "pattern");
     let words = words.map(|(name, (text, _))| match (*name, text.as_str()) {
-        (name @ ("presence" | "time"), "true") => format!("{name}=on"),
-        (name @ ("presence" | "time"), _) => format!("{name}=off"),
+        (name @ ("presence" | "presence_subject" | "time"), "true") => format!("{name}=on"),
+        (name @ ("presence" | "presence_subject" | "time"), "false") => format!("{name}=off"),
         (name, text) => format!("{name}={text}"),
     });
     let words: Vec<_> = words.collect();

@@ -84,6 +84,9 @@ fn plain(kind: Kind, unit: Unit) -> Json {
         }
         Kind::Bool | Kind::Switch => json!({ "type": "boolean" }),
         Kind::Choice(words) => json!({ "type": "string", "enum": words }),
+        Kind::Flag(words) => {
+            json!({ "anyOf": [{ "type": "boolean" }, { "type": "string", "enum": words }] })
+        }
         Kind::Secret => secret(),
         Kind::Time => json!({ "type": "string", "format": "date-time" }),
         Kind::Texts => json!({ "type": "array", "items": { "type": "string" } }),

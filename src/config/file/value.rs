@@ -53,7 +53,7 @@ impl Value {
                 "false" => Ok(Value::Bool(false)),
                 _ => Err("it must be true or false".to_owned()),
             },
-            Kind::Choice(words) => match words.contains(&text) {
+            Kind::Choice(words) | Kind::Flag(words) => match words.contains(&text) {
                 true => Ok(Value::Choice(text.to_owned())),
                 false => Err(one_of(words)),
             },

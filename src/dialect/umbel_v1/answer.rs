@@ -175,7 +175,13 @@ pub fn encode_presence_skipped(out: &mut Vec<u8>, topic: &Topic, members: u32) {
 }
 
 fn encode_member<'o>(object: Object<'o>, member: &Member) -> Object<'o> {
-    let object = object.plain("connection", connection_name(member));
+    let mut object = object.plain("connection", connection_name(member));
+    if let Some(identity) = &member.identity {
+        object = object.text_if("subject", identity.subject.as_deref());
+        if let Some(info) = &identity.info {
+            object = object.value("verified", info);
+        }
+    }
     match &member.info {
         Some(info) => object.value("info", info),
         None => object,
@@ -216,8 +222,11 @@ pub fn encode_error(out: &mut Vec<u8>, error: &CommandError) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::sync::Arc;
+
     use super::super::super::ErrorCode;
     use super::*;
+    use crate::hub::MemberIdentity;
 
     fn at(offset: u64) -> Position {
         Position {
@@ -367,6 +376,7 @@ mod tests {
             reactor: ReactorId(1),
             connection,
             info: info.map(Into::into),
+            identity: None,
         };
         let members = [
             member(3 << 32 | 12, Some(r#"{"name":"x"}"#)),
@@ -379,6 +389,16 @@ mod tests {
         assert_eq!(
             written(|out| encode_presence(out, 5, &topic("t"), 0, &[])),
             r#"{"type":"presence","id":5,"topic":"t","total":0,"members":[]}"#
+        );
+        let mut known = members[0].clone();
+        known.identity = Some(Arc::new(MemberIdentity {
+            subject: Some("4\"2".into()),
+            info: Some(r#"{"name":"Anna"}"#.into()),
+            user: None,
+        }));
+        assert_eq!(
+            written(|out| encode_presence(out, 5, &topic("t"), 1, &[known])),
+            r#"{"type":"presence","id":5,"topic":"t","total":1,"members":[{"connection":"1-12-3","subject":"4\"2","verified":{"name":"Anna"},"info":{"name":"x"}}]}"#
         );
         let [first, _] = members;
         let mut change = PresenceChange {

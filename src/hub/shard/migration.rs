@@ -172,7 +172,8 @@ impl Shard {
                 kept.history = rule.history;
                 kept.shows_time = rule.time;
                 if rule.presence {
-                    kept.presence.get_or_insert_with(Presence::default);
+                    let presence = || Presence::new(rule.presence_of);
+                    kept.presence.get_or_insert_with(presence);
                 }
             }
             (None, Some(mut kept)) => {

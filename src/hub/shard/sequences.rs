@@ -476,6 +476,7 @@ impl World {
             request: 0,
             start,
             info: None,
+            identity: None,
         }));
         self.run(topic, command, expected);
     }

@@ -174,6 +174,7 @@ fn join(shard: &mut Shard, name: &str, connection: u64, start: Start) -> (Vec<Ef
         request: 9,
         start,
         info: Some("me".into()),
+        identity: None,
     }));
     shard.handle_command(command, &PatternPart::default(), &mut effects);
     match effects.pop() {
@@ -471,6 +472,7 @@ fn who_is_present_is_told_to_all_reactors_and_keeps_the_topic() {
         reactor: ReactorId(0),
         connection: 5,
         info: Some("me".into()),
+        identity: None,
     };
     assert_eq!(**members, [expected]);
     unsubscribe(&mut shard, "a");
