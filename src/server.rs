@@ -92,11 +92,7 @@ impl<'a> Assembly<'a> {
             bytes_max: limits.command_bytes_max,
         };
         let clock = ProcessClock::begin();
-        let mut settings = Settings::of(config, dialects);
-        settings.began_us = clock.began_us();
-        for part in settings.presence_key.chunks_exact_mut(8) {
-            part.copy_from_slice(&entropy()?.to_le_bytes());
-        }
+        let settings = settings_of(config, dialects, clock)?;
         let (shards, work) = Shards::new(
             &epochs,
             outlets.collect(),
@@ -125,7 +121,7 @@ impl<'a> Assembly<'a> {
             commands: Arc::new(CommandQueues::new(reactors, limits)),
             lifecycle: Arc::new(LifecycleCell::default()),
             live: Arc::default(),
-            waiting: Arc::default(),
+            callers: Arc::default(),
             control: Arc::new(control_state(config)?),
         };
         Ok(Assembly {
@@ -211,6 +207,18 @@ fn control_state(config: &Config) -> Result<ControlState, Error> {
         };
         ConfigError::new(setting, path, error.to_string()).into()
     })
+}
+
+fn settings_of(
+    config: &Config,
+    dialects: Dialects,
+    clock: ProcessClock,
+) -> Result<Settings, Error> {
+    let mut settings = Settings::of(config, dialects);
+    settings.began_us = clock.began_us();
+    let filled = getrandom::fill(&mut settings.presence_key);
+    filled.map_err(|error| Error::Setup(io::Error::other(error)))?;
+    Ok(settings)
 }
 
 fn entropy() -> Result<u64, Error> {

@@ -4,10 +4,13 @@
 mod file;
 mod support;
 
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
 use file::Folder;
 use serde_json::{Value, json};
 use support::Server;
-use support::peers::{WebSocket, connect};
+use support::peers::{Block, EventStream, Incoming, WebSocket, connect};
 use support::umbel_v1::{BINARY, JSON, Peer, binary_publish};
 
 const READER: &str = "reader-token-of-the-test";
@@ -208,4 +211,217 @@ fn anonymous_connection_may_sign_in() {
     assert!(is_authenticated(&peer.ask(&auth(WRITER))));
     assert_eq!(peer.ask(&publish)["type"], "published");
     peer.expect_nothing_before_pong();
+}
+
+/// A moment as a date of TOML.
+fn date(seconds: u64) -> String {
+    let output = Command::new("date")
+        .args(["-u", "-d", &format!("@{seconds}"), "+%Y-%m-%dT%H:%M:%SZ"])
+        .output();
+    let text = String::from_utf8(output.expect("it runs").stdout).expect("text");
+    text.trim().to_owned()
+}
+
+/// The identity ends: who can be warned is, deliveries go on in the grace, nothing may be asked for, then it is closed.
+#[test]
+fn end_of_an_identity() {
+    let now = SystemTime::UNIX_EPOCH.elapsed().expect("after 1970");
+    let row = format!(
+        "origins = [\"any\"]\n\
+         [[token]]\nname = \"short\"\nvalue = \"{READER}\"\nsubject = \"anna\"\nsubject_prefix = \"\"\n\
+         subscribe = [\"**\"]\npublish = [\"**\"]\nexpires = {}\n\
+         [[token]]\nname = \"long\"\nvalue = \"{WRITER}\"\npublish = [\"**\"]\n",
+        date(now.as_secs() + 3)
+    );
+    let folder = Folder::with("umbel.toml", &row);
+    let path = folder.path("umbel.toml");
+    let server = Server::start(&["--config", &path, "--token-grace-ms", "1000"]);
+    let mut peer = Peer::open(server.address());
+    let answer = peer.ask(&auth(READER));
+    assert_eq!(answer["subject"], "anna", "{answer}");
+    let left_ms = answer["expires_in_ms"].as_u64().expect("it expires");
+    assert!((1..=3000).contains(&left_ms), "{left_ms}");
+    peer.subscribe("news/eu");
+    let mut raw = WebSocket::open(server.address(), &format!("/ws/news/eu?token={READER}"));
+    let mut stream = EventStream::open(server.address(), &format!("/sse/news/eu?token={READER}"));
+    let mut writer = Peer::open(server.address());
+    assert!(is_authenticated(&writer.ask(&auth(WRITER))));
+    let expiring = peer.next();
+    assert_eq!(expiring["type"], "expiring", "{expiring}");
+    let in_ms = expiring["in_ms"].as_u64().expect("a time");
+    assert!(in_ms <= left_ms / 10 + 100, "{in_ms} of {left_ms}");
+    std::thread::sleep(Duration::from_millis(in_ms + 100));
+    // It is over, and yet there is the grace.
+    writer.publish("news/eu", "late");
+    assert_eq!(peer.publication().1, "late");
+    let command = json!({"type": "subscribe", "id": 3, "topic": "news/us"});
+    assert_eq!(peer.error(&command), "unauthorized");
+    let command = json!({"type": "publish", "id": 3, "topic": "news/us", "data": "x"});
+    assert_eq!(peer.error(&command), "unauthorized");
+    assert_eq!(peer.error(&auth(READER)), "unauthorized");
+    assert_eq!(peer.socket.next(), Incoming::Close(4401, "expired".into()));
+    assert_eq!(raw.text(), "late");
+    assert_eq!(raw.next(), Incoming::Close(4401, "expired".into()));
+    assert_eq!(stream.data(), "late");
+    let last = stream.next();
+    assert!(
+        matches!(&last, Block::Event(kind, data) if kind == "expired" && data.contains("4401")),
+        "{last:?}"
+    );
+    assert_eq!(stream.next(), Block::End);
+    writer.expect_nothing_before_pong();
+}
+
+const ANNA: &str = "annas-token-of-the-test";
+const BEN: &str = "bens-token-of-the-test";
+
+/// A server with two users, and rooms of all kinds.
+fn rooms() -> Server {
+    rooms_with(&[])
+}
+
+fn rooms_with(flags: &[&str]) -> Server {
+    let row = |name: &str, token: &str| {
+        format!(
+            "[[token]]\nname = \"{name}\"\nvalue = \"{token}\"\nsubject = \"{name}\"\nsubject_prefix = \"\"\n\
+             subscribe = [\"**\"]\npublish = [\"**\"]\n"
+        )
+    };
+    let rooms = [
+        ("shown", "true", "true"),
+        ("hashed", "true", "\"hash\""),
+        ("users", "\"users\"", "true"),
+        ("count", "\"count\"", "true"),
+        ("plain", "true", "false"),
+    ]
+    .map(|(name, presence, subject)| {
+        format!(
+            "[[topic]]\npattern = \"{name}\"\npresence = {presence}\npresence_subject = {subject}\n"
+        )
+    });
+    let text = format!(
+        "origins = [\"any\"]\n{}{}{}",
+        row("anna", ANNA),
+        row("ben", BEN),
+        rooms.concat()
+    );
+    let folder = Folder::with("umbel.toml", &text);
+    let path = folder.path("umbel.toml");
+    Server::start(&[&["--config", &path, "--reactors", "1"], flags].concat())
+}
+
+fn user(server: &Server, token: &str, info: &str) -> Peer {
+    let mut peer = Peer::open_at(server.address(), &format!("/ws?info={info}"), JSON);
+    assert!(is_authenticated(&peer.ask(&auth(token))));
+    peer
+}
+
+fn members(peer: &mut Peer, topic: &str) -> (u64, Vec<Value>) {
+    let answer = peer.ask(&json!({"type": "presence", "id": 9, "topic": topic}));
+    let members = answer["members"].as_array().cloned().unwrap_or_default();
+    (answer["total"].as_u64().expect("a number"), members)
+}
+
+#[test]
+fn subjects_of_members_by_the_rule_of_the_topic() {
+    let server = rooms();
+    let mut anna = user(&server, ANNA, "x");
+    let mut ben = user(&server, BEN, "y");
+    for (topic, expected) in [("shown", Some("ben")), ("plain", None)] {
+        anna.subscribe(topic);
+        ben.subscribe(topic);
+        let join = anna.next();
+        assert_eq!(
+            (&join["type"], &join["info"]),
+            (&json!("join"), &json!("y"))
+        );
+        assert_eq!(
+            join.get("subject").and_then(Value::as_str),
+            expected,
+            "{join}"
+        );
+        let (total, members) = members(&mut anna, topic);
+        assert_eq!((total, members.len()), (2, 2));
+    }
+    anna.subscribe("hashed");
+    ben.subscribe("hashed");
+    let mut again = user(&server, BEN, "z");
+    again.subscribe("hashed");
+    let [first, second] =
+        [anna.next(), anna.next()].map(|join| support::umbel_v1::text(&join["subject"]));
+    assert!(
+        first == second && first.len() == 32 && !first.contains("ben"),
+        "{first}"
+    );
+}
+
+#[test]
+fn users_are_one_member_each_and_counts_name_nobody() {
+    let server = rooms();
+    let mut anna = user(&server, ANNA, "x");
+    anna.subscribe("users");
+    let mut bens = [user(&server, BEN, "1"), user(&server, BEN, "2")];
+    for ben in &mut bens {
+        ben.subscribe("users");
+    }
+    let join = anna.next();
+    assert_eq!(
+        (&join["type"], &join["subject"]),
+        (&json!("join"), &json!("ben"))
+    );
+    assert_eq!(members(&mut anna, "users").0, 2);
+    let [first, second] = bens;
+    drop(first);
+    assert_eq!(members(&mut anna, "users").0, 2);
+    drop(second);
+    let leave = anna.next();
+    assert_eq!(
+        (&leave["type"], &leave["connection"]),
+        (&json!("leave"), &join["connection"])
+    );
+    let mut ben = user(&server, BEN, "3");
+    anna.subscribe("count");
+    ben.subscribe("count");
+    anna.expect_nothing_before_pong();
+    assert_eq!(members(&mut anna, "count"), (2, Vec::new()));
+}
+
+#[test]
+fn connections_of_a_subject_are_bounded() {
+    let server = rooms_with(&["--connections-per-identity-max", "2"]);
+    let open_raw = || {
+        let stream = connect(server.address(), 0);
+        WebSocket::try_open_on(stream, &format!("/ws/plain?token={ANNA}"))
+    };
+    let first = user(&server, ANNA, "x");
+    let (status, _raw) = open_raw();
+    assert_eq!(status, 101);
+    assert_eq!(open_raw().0, 429);
+    let mut third = Peer::open(server.address());
+    assert_eq!(third.error(&auth(ANNA)), "rate_limited");
+    assert_eq!(third.close_code(), 4429);
+    // Others have their own, and whoever goes makes room. To sign in again is no other connection.
+    let mut ben = user(&server, BEN, "y");
+    assert!(is_authenticated(&ben.ask(&auth(BEN))) && is_authenticated(&ben.ask(&auth(BEN))));
+    drop(first);
+    support::wait_until("there is room", || open_raw().0 == 101);
+}
+
+#[test]
+fn wrong_tokens_of_an_address_are_bounded() {
+    let server = rooms_with(&["--auth-failures-per-address-per-minute", "3"]);
+    let answer = |token: &str| {
+        let line = format!("Authorization: Bearer {token}\r\n");
+        let request = format!("GET /history/plain HTTP/1.1\r\nHost: x\r\n{line}\r\n");
+        server.request(&request).status
+    };
+    assert_eq!([(); 4].map(|()| answer("guess")), [401, 401, 401, 429]);
+    let mut peer = Peer::open(server.address());
+    assert_eq!(peer.error(&auth("guess")), "rate_limited");
+    assert_eq!(peer.close_code(), 4429);
+    // A good token is taken all the same.
+    assert_ne!(answer(ANNA), 429);
+    assert!(is_authenticated(
+        &Peer::open(server.address()).ask(&auth(ANNA))
+    ));
 }

@@ -1,5 +1,6 @@
 //! Handling of connections' events: one function, [`Application::handle_event`], for all of them.
 
+mod admission;
 pub mod commands;
 mod endpoints;
 pub mod history;

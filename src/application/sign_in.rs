@@ -48,7 +48,21 @@ impl Application {
     }
 
     /// The caller of a connection stays that from here on. `has_warning`: it hears of the end of its identity before.
-    pub fn begin_term(&mut self, id: ConnectionId, caller: &Caller<'_>, has_warning: bool) {
+    ///
+    /// # Errors
+    /// Its subject has as many connections as it may.
+    pub fn begin_term(
+        &mut self,
+        id: ConnectionId,
+        caller: &Caller<'_>,
+        has_warning: bool,
+    ) -> Result<(), Refusal> {
+        self.enter_share(id, caller)?;
+        self.set_term(id, caller, has_warning);
+        Ok(())
+    }
+
+    fn set_term(&mut self, id: ConnectionId, caller: &Caller<'_>, has_warning: bool) {
         let identity = caller.identity();
         let span = identity.and_then(|identity| {
             let issued_ms = identity.issued_at().map(|seconds| seconds * 1000);
@@ -85,7 +99,7 @@ impl Application {
         let until_ms = self.now_us / 1000 + limits.auth_timeout_ms;
         let network = network_of((current.peer_address)().ok().flatten());
         let waiter = (self.reactor, current.id.to_bits());
-        let waiting = self.shared.waiting.lock();
+        let waiting = self.shared.callers.waiting.lock();
         let (ticket, evicted) = waiting
             .unwrap_or_else(PoisonError::into_inner)
             .enter(waiter, network, bounds);
@@ -108,7 +122,7 @@ impl Application {
 
     fn give_up(&self, ticket: Option<Ticket>) {
         if let Some(ticket) = ticket {
-            let waiting = self.shared.waiting.lock();
+            let waiting = self.shared.callers.waiting.lock();
             waiting
                 .unwrap_or_else(PoisonError::into_inner)
                 .leave(ticket);
@@ -120,6 +134,7 @@ impl Application {
         if !self.terms.is_empty() {
             let ticket = self.terms.forget(id.index);
             self.give_up(ticket);
+            self.leave_share(id);
         }
     }
 
@@ -167,8 +182,11 @@ impl Application {
         let caller = match self.call_of(token, turn.peer_address) {
             Ok(caller) => caller,
             Err(denied) => {
-                let refusal = Refusal::from(denied.clone());
-                let error = turn.denied(id, denied);
+                let refusal = self.refuse_credential(turn.peer_address, denied.clone());
+                let error = match refusal.status {
+                    429 => CommandError::of_refusal(id, refusal.clone()),
+                    _ => turn.denied(id, denied),
+                };
                 if is_waiting && !turn.is_ending() {
                     turn.answer = refused(turn, &refusal);
                 }
@@ -177,9 +195,15 @@ impl Application {
         };
         self.check_subject(turn, id, &caller)?;
         let outcome = self.authorize(&caller, Action::Connect);
-        if let (true, Err(refusal)) = (is_waiting, &outcome) {
-            turn.answer = refused(turn, refusal);
-            return Err(CommandError::of_refusal(id, refusal.clone()));
+        let admitted = match (is_waiting, &outcome) {
+            (true, Err(refusal)) => Err(refusal.clone()),
+            _ => self.enter_share(turn.id, &caller),
+        };
+        if let Err(refusal) = admitted {
+            if is_waiting {
+                turn.answer = refused(turn, &refusal);
+            }
+            return Err(CommandError::of_refusal(id, refusal));
         }
         let welcome = self.welcome(turn.id, caller.identity());
         turn.reply(id, &Reply::Authenticated(welcome));
@@ -188,7 +212,7 @@ impl Application {
             self.give_up(ticket);
             turn.has_signed_in = true;
         }
-        self.begin_term(turn.id, &caller, true);
+        self.set_term(turn.id, &caller, true);
         let was_known = self.identities.get(turn.identity).identity().is_some();
         self.identities.replace(&mut turn.identity, caller);
         self.end_what_is_forbidden(turn);
@@ -249,7 +273,7 @@ impl Application {
                 Target::Pattern(pattern) => Action::SubscribePattern(pattern.as_str()),
             };
             let caller = self.identities.get(turn.identity);
-            if self.authorize(caller, action).is_err()
+            if self.shared.authority.judge(caller, action).is_err()
                 && self.end_subscription(turn.id, turn.subscribed, &target)
             {
                 dialect.encode_push(&mut turn.message, &Push::Unsubscribed(&target));

@@ -152,6 +152,10 @@ limits! {
     unauthenticated_max: usize = 0 in 0..=16777216;
     /// Connections of one address (of IPv6 its first 64 bits) that wait for `auth`. Beyond it the one of them that waited longest is closed with 4408.
     unauthenticated_per_address_max: usize = 100 in 1..=16777216;
+    /// Connections of one subject, of all its sources. One more is refused with 429, on umbel.v1 with 4429. 0: as many as there may be.
+    connections_per_identity_max: u32 = 0 in 0..=16777216;
+    /// Wrong tokens that one address (of IPv6 its first 64 bits) may show in a minute; expired ones do not count. More are refused with 429 in place of 401. 0: any number.
+    auth_failures_per_address_per_minute: u32 = 60 in 0..=1000000;
     /// Lead with which an umbel.v1 connection is told that its identity ends. A tenth of the life of the token if that is shorter, and up to a fifth less for each.
     token_warn_ms: u64 = 60000 in 0..=86400000;
     /// Time behind the end of an identity in which its connection is still delivered to and may show a newer token. Then it is closed with 4401, each at a moment of its own in the second half of that time.

@@ -182,11 +182,13 @@ pub enum ErrorCode {
     Unsupported,
     /// The token is somebody else's.
     SubjectChanged,
+    /// More than this peer may; the same command may do later.
+    RateLimited,
 }
 
 impl ErrorCode {
     /// All codes.
-    pub const ALL: [ErrorCode; 17] = [
+    pub const ALL: [ErrorCode; 18] = [
         ErrorCode::InvalidJson,
         ErrorCode::InvalidCommand,
         ErrorCode::InvalidTopic,
@@ -204,6 +206,7 @@ impl ErrorCode {
         ErrorCode::Unavailable,
         ErrorCode::Unsupported,
         ErrorCode::SubjectChanged,
+        ErrorCode::RateLimited,
     ];
 }
 
@@ -239,7 +242,8 @@ impl CommandError {
             403 => ErrorCode::Forbidden,
             413 => ErrorCode::TooBig,
             422 => ErrorCode::IdempotencyKeyReused,
-            429 | 500.. => ErrorCode::Unavailable,
+            429 => ErrorCode::RateLimited,
+            500.. => ErrorCode::Unavailable,
             _ if refusal.label == "bad_topic" => ErrorCode::InvalidTopic,
             414 => ErrorCode::InvalidTopic,
             _ => ErrorCode::InvalidCommand,
@@ -269,6 +273,7 @@ mod tests {
             (Refusal::forbidden("x"), ErrorCode::Forbidden),
             (Refusal::body_too_large("x"), ErrorCode::TooBig),
             (Refusal::unprocessable("x"), ErrorCode::IdempotencyKeyReused),
+            (Refusal::too_many_requests("x"), ErrorCode::RateLimited),
             (Refusal::bad_topic("x"), ErrorCode::InvalidTopic),
             (Refusal::target_too_long("x"), ErrorCode::InvalidTopic),
             (Refusal::bad_request("x"), ErrorCode::InvalidCommand),

@@ -86,7 +86,7 @@ pub struct PresentMember {
     pub connection: ConnectionId,
     /// JSON that it gave of itself.
     pub info: Option<String>,
-    /// Subject of its identity, or a hash of it, where the topic's rule shows it.
+    /// Subject of its identity, or its hash, as the topic's rule says.
     pub subject: Option<String>,
     /// JSON that its credential vouches for.
     pub verified: Option<String>,

@@ -80,7 +80,7 @@ pub struct Join {
     pub request: u32,
     /// Start of the subscription.
     pub start: Start,
-    /// Information that members of the topic see of the connection, as it says itself.
+    /// Information that it gives of itself.
     pub info: Option<Arc<str>>,
     /// Identity that they see of it.
     pub identity: Option<Arc<MemberIdentity>>,

@@ -107,7 +107,9 @@ pub(super) fn authenticate<'a>(
     head: &Head<'a>,
 ) -> Result<Caller<'a>, Refusal> {
     let authority = &application.shared.authority;
-    let caller = authority.authenticate(head, application.wall_ms())?;
+    let caller = authority
+        .authenticate(head, application.wall_ms())
+        .map_err(|denied| application.refuse_credential(current.peer_address, denied))?;
     let identity = caller.identity().map(|identity| &**identity);
     application.check_denied(identity, current.peer_address)?;
     let noted = authority.note(&caller);

@@ -91,7 +91,7 @@ pub(super) fn subscribe_websocket(
         must_sign_in: false,
         greeting: None,
     });
-    application.begin_term(current.id, caller, false);
+    application.begin_term(current.id, caller, false)?;
     subscribe(application, current, topic, start, admission)
 }
 
@@ -124,7 +124,7 @@ pub(super) fn subscribe_stream(
         Some(_) => Start::Since(last_event_position(head.known.last_event_id.text())),
     };
     authorize_start(application, caller, &topic, start)?;
-    application.begin_term(current.id, caller, false);
+    application.begin_term(current.id, caller, false)?;
     subscribe(
         application,
         current,
@@ -143,7 +143,8 @@ pub(super) fn open_many(
     path: &str,
 ) -> Result<Answer, Refusal> {
     let upgrade = check_upgrade(application, head)?;
-    let outcome = application.authorize(caller, Action::Connect);
+    let outcome = application.shared.authority.judge(caller, Action::Connect);
+    let outcome = outcome.map_err(Refusal::from);
     let dialects = &application.shared.settings.dialects;
     let chosen = dialects.choose(path, upgrade.offers());
     let must_sign_in = match (outcome, &chosen) {
@@ -156,7 +157,10 @@ pub(super) fn open_many(
         {
             true
         }
-        (Err(refusal), _) => return Err(refusal),
+        (Err(refusal), _) => {
+            application.authorize(caller, Action::Connect)?;
+            return Err(refusal);
+        }
     };
     let (encoding, subprotocol) = chosen.map_err(Refusal::bad_request)?;
     check_ready(application)?;
@@ -171,7 +175,7 @@ pub(super) fn open_many(
     application.keep_identity(current, caller)?;
     match must_sign_in {
         true => application.begin_wait(current),
-        false => application.begin_term(current.id, caller, true),
+        false => application.begin_term(current.id, caller, true)?,
     }
     let dialects = &application.shared.settings.dialects;
     let greeting = dialects.get(encoding).open(&Opening {

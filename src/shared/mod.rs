@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::auth::Authority;
+use crate::auth::failures::Failures;
+use crate::auth::shares::Shares;
 use crate::auth::waiting::Waiting;
 use crate::config::{Hosts, Origins, Surface};
 use crate::connection::Settings;
@@ -108,6 +110,17 @@ pub struct Listening {
     pub surface: Surface,
 }
 
+/// Tables about callers, of all reactors together. They are asked when somebody comes, shows a credential or goes.
+#[derive(Debug, Default)]
+pub struct Callers {
+    /// Connections that have yet to show a credential.
+    pub waiting: Mutex<Waiting>,
+    /// Networks that have shown wrong credentials.
+    pub failures: Mutex<Failures>,
+    /// Connections of each subject, where they are bounded.
+    pub shares: Mutex<Shares>,
+}
+
 /// State that all reactors share.
 #[derive(Clone)]
 pub struct Shared {
@@ -139,8 +152,8 @@ pub struct Shared {
     pub lifecycle: Arc<LifecycleCell>,
     /// The newest settings.
     pub live: Arc<LiveCell>,
-    /// Connections that have yet to show a credential.
-    pub waiting: Arc<Mutex<Waiting>>,
+    /// Tables about callers.
+    pub callers: Arc<Callers>,
     /// State of the control API.
     pub control: Arc<ControlState>,
 }

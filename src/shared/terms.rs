@@ -73,6 +73,8 @@ pub struct Terms {
     ended: HashSet<u32>,
     /// Those that have tried to become somebody else.
     warned: HashSet<u32>,
+    /// Subjects towards whose bound they were counted.
+    shares: HashMap<u32, Box<str>>,
 }
 
 impl Terms {
@@ -177,6 +179,21 @@ impl Terms {
         !self.warned.insert(index)
     }
 
+    /// Subject towards whose bound a connection was counted.
+    pub fn share(&self, index: u32) -> Option<&str> {
+        self.shares.get(&index).map(|subject| &**subject)
+    }
+
+    /// Notes the subject towards whose bound a connection is counted.
+    pub fn set_share(&mut self, index: u32, subject: &str) {
+        self.shares.insert(index, subject.into());
+    }
+
+    /// Takes that note away.
+    pub fn take_share(&mut self, index: u32) -> Option<Box<str>> {
+        self.shares.remove(&index)
+    }
+
     /// A connection is gone. Gives its place among those that wait, if it had one.
     pub fn forget(&mut self, index: u32) -> Option<Ticket> {
         self.end(index);
@@ -199,7 +216,10 @@ impl Terms {
 
     /// Whether no connection has a term.
     pub fn is_empty(&self) -> bool {
-        self.tickets.is_empty() && self.terms.is_empty() && self.warned.is_empty()
+        self.tickets.is_empty()
+            && self.terms.is_empty()
+            && self.warned.is_empty()
+            && self.shares.is_empty()
     }
 }
 

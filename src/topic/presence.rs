@@ -15,7 +15,7 @@ pub enum PresenceOf {
     Count,
 }
 
-/// What others see of the subject of a member.
+/// View that others have of a member's subject.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PresenceSubject {

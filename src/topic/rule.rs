@@ -119,7 +119,7 @@ pub struct TopicRule {
     pub presence: bool,
     /// Members of whom they are told.
     pub presence_of: PresenceOf,
-    /// What others see of their subjects.
+    /// View that others have of their subjects.
     pub presence_subject: PresenceSubject,
     /// Whether subscribers are told when each publication was published.
     pub time: bool,
@@ -414,7 +414,7 @@ pub struct Rule {
     pub presence: bool,
     /// Members of whom they are told.
     pub presence_of: PresenceOf,
-    /// What others see of their subjects.
+    /// View that others have of their subjects.
     pub presence_subject: PresenceSubject,
     /// Whether subscribers are told when each publication was published.
     pub time: bool,

@@ -171,7 +171,7 @@ impl Node {
             commands: Arc::new(CommandQueues::new(reactors, limits)),
             lifecycle: Arc::new(LifecycleCell::default()),
             live: Arc::default(),
-            waiting: Arc::default(),
+            callers: Arc::default(),
             control: Arc::default(),
         };
         Node {

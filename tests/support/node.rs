@@ -128,7 +128,7 @@ pub fn shared_by(settings: Settings, outlets: Vec<Box<dyn Outlet>>) -> Shared {
         commands,
         lifecycle: Arc::new(LifecycleCell::default()),
         live: Arc::default(),
-        waiting: Arc::default(),
+        callers: Arc::default(),
         control: Arc::default(),
     }
 }

@@ -167,6 +167,7 @@ pub fn code_text(code: ErrorCode) -> &'static str {
         ErrorCode::Unauthorized => "unauthorized",
         ErrorCode::Forbidden => "forbidden",
         ErrorCode::SubjectChanged => "subject_changed",
+        ErrorCode::RateLimited => "rate_limited",
         ErrorCode::AlreadySubscribed => "already_subscribed",
         ErrorCode::NotSubscribed => "not_subscribed",
         ErrorCode::TooManySubscriptions => "too_many_subscriptions",

@@ -1,0 +1,73 @@
+//! Bounds on callers: wrong credentials of an address, connections of a subject.
+
+use std::sync::{MutexGuard, PoisonError};
+
+use super::{Application, PeerAddress};
+use crate::auth::access::{Denied, TokenFault};
+use crate::auth::caller::Caller;
+use crate::auth::shares::Shares;
+use crate::auth::waiting::network_of;
+use crate::handler::ConnectionId;
+use crate::http::refusal::Refusal;
+
+impl Application {
+    /// Refusal of a caller that was denied for its credential: 429 where its address has shown too many wrong ones.
+    pub fn refuse_credential(&self, peer_address: PeerAddress<'_>, denied: Denied) -> Refusal {
+        let per_minute = self
+            .shared
+            .settings
+            .limits
+            .auth_failures_per_address_per_minute;
+        let is_counted = match &denied {
+            // Clients whose clock is wrong are no attack.
+            Denied::Invalid(fault) => *fault != TokenFault::Expired,
+            _ => false,
+        };
+        let network = network_of(peer_address().ok().flatten());
+        if !is_counted || network.is_none() || per_minute == 0 {
+            return denied.into();
+        }
+        let now_ms = self.now_us / 1000;
+        let failures = self.shared.callers.failures.lock();
+        let mut failures = failures.unwrap_or_else(PoisonError::into_inner);
+        if failures.wait_ms(network, now_ms, per_minute).is_some() {
+            let reason = "too many wrong tokens came from this address; try again later";
+            return Refusal::too_many_requests(reason);
+        }
+        failures.note(network, now_ms, per_minute);
+        denied.into()
+    }
+
+    /// Counts a connection towards those that its subject may have.
+    ///
+    /// # Errors
+    /// It has as many already.
+    pub fn enter_share(&mut self, id: ConnectionId, caller: &Caller<'_>) -> Result<(), Refusal> {
+        let connections_max = self.shared.settings.limits.connections_per_identity_max;
+        let (Some(subject), 1..) = (caller.subject(), connections_max) else {
+            return Ok(());
+        };
+        if self.terms.share(id.index) == Some(subject) {
+            return Ok(());
+        }
+        self.leave_share(id);
+        if !self.shares().enter(subject, connections_max) {
+            let reason = "as many connections of this subject as connections_per_identity_max allows are open";
+            return Err(Refusal::too_many_requests(reason));
+        }
+        self.terms.set_share(id.index, subject);
+        Ok(())
+    }
+
+    /// A connection is gone, or somebody else's.
+    pub(super) fn leave_share(&mut self, id: ConnectionId) {
+        if let Some(subject) = self.terms.take_share(id.index) {
+            self.shares().leave(&subject);
+        }
+    }
+
+    fn shares(&self) -> MutexGuard<'_, Shares> {
+        let shares = self.shared.callers.shares.lock();
+        shares.unwrap_or_else(PoisonError::into_inner)
+    }
+}
