@@ -12,6 +12,9 @@ mod fields;
 #[cfg(feature = "config-file")]
 pub mod file;
 mod grant;
+mod jwt;
+#[cfg(feature = "config-file")]
+mod jwt_fields;
 mod limits;
 mod listener;
 mod named_token;
@@ -26,6 +29,7 @@ mod time;
 mod tokens;
 
 pub use grant::{GRANTS_MAX, Grant, When};
+pub use jwt::{Algorithm, JWTS_MAX, Jwt, JwtKeys, RequiredClaim};
 pub use limits::{LimitInfo, Limits, Reload};
 pub use listener::{LISTENERS_MAX, ListenAddress, Listener, Listeners, Surface, UNIX_MODE};
 pub use named_token::{SUBJECT_BYTES_MAX, TOKEN_NAME_BYTES_MAX, TOKENS_MAX, Token, TokenValue};
@@ -155,6 +159,8 @@ pub struct Config {
     pub tokens: Vec<Token>,
     /// Rights for all whom a condition fits. Where there is one, what no grant and no token allows is denied.
     pub grants: Vec<Grant>,
+    /// Issuers whose JSON web tokens say who somebody is.
+    pub jwts: Vec<Jwt>,
     /// Subprotocols that `/ws/{topic}` accepts. The first one that the peer offers is chosen.
     pub subprotocols: Vec<String>,
     /// Directory of what outlives the process: the deny list. None: it is kept in memory alone.
@@ -195,6 +201,7 @@ impl Default for Config {
             hosts: None,
             tokens: Vec::new(),
             grants: Vec::new(),
+            jwts: Vec::new(),
             subprotocols: Vec::new(),
             state_directory: None,
             deny_file: None,
@@ -235,6 +242,7 @@ impl Config {
         errors.extend(self.size_errors());
         errors.extend(self.token_errors());
         errors.extend(self.named_token_errors());
+        errors.extend(self.jwt_errors());
         errors.extend(self.source_errors());
         errors.extend(self.topic_rule_errors());
         errors.extend(Listeners::of(&self.listeners).check().err());

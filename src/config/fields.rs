@@ -125,7 +125,7 @@ pub const TOKEN_FIELDS: &[FieldInfo] = &[
         name: "subject_prefix",
         kind: Kind::Text,
         unset: "",
-        example: "",
+        example: "\"\"",
         is_required: false,
         doc: "Text before the subject. Needed where another source names subjects too; \"\" where they are the same users.",
     },

@@ -55,7 +55,7 @@ mod tests {
     use super::*;
     use crate::config::file::{Source, Value, Values};
     use crate::config::table::{Kind, settings};
-    use crate::config::{Grant, Token};
+    use crate::config::{Grant, Jwt, Token};
 
     /// Another value than the default, of each setting that stands in no program.
     fn other(name: &str, kind: Kind, words: &str) -> Value {
@@ -79,6 +79,10 @@ mod tests {
             Kind::Grants => Value::Grants(vec![
                 Grant::parse("subject=true publish=a").expect("a grant"),
             ]),
+            Kind::Jwts => {
+                let text = "a algorithms=ES256 audience=b jwks_url=https://a.example/k";
+                Value::Jwts(vec![Jwt::parse(text).expect("an issuer")])
+            }
             Kind::Text | Kind::Texts if name == "origin" => {
                 Value::Texts(vec!["https://a.example".to_owned()])
             }

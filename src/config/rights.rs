@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Access, Config, ConfigError, Grant, Listeners, Origins, Token};
+use super::{Access, Config, ConfigError, Grant, Jwt, Listeners, Origins, Token};
 use crate::protocol::HostList;
 
 /// Hosts that requests may be sent to, by their `Host` header.
@@ -33,6 +33,8 @@ pub struct Rights {
     pub tokens: Vec<Token>,
     /// Rights for all whom a condition fits.
     pub grants: Vec<Grant>,
+    /// Issuers of JSON web tokens.
+    pub jwts: Vec<Jwt>,
 }
 
 impl Rights {
@@ -68,6 +70,9 @@ impl fmt::Display for Rights {
         if !self.grants.is_empty() {
             write!(f, ", grants: {}", self.grants.len())?;
         }
+        if !self.jwts.is_empty() {
+            write!(f, ", issuers: {}", self.jwts.len())?;
+        }
         match &self.hosts {
             Hosts::Loopback | Hosts::Any => Ok(()),
             Hosts::List(_) => f.write_str(", hosts: listed"),
@@ -101,6 +106,7 @@ impl Config {
             },
             tokens: self.tokens.clone(),
             grants: self.grants.clone(),
+            jwts: self.jwts.clone(),
             hosts: match &self.hosts {
                 Some(hosts) => Hosts::List(hosts.clone()),
                 None if why.is_none() && !self.insecure => Hosts::Loopback,
@@ -119,6 +125,7 @@ impl Config {
             ("hosts", self.hosts.is_some()),
             ("token", !self.tokens.is_empty()),
             ("grant", !self.grants.is_empty()),
+            ("jwt", !self.jwts.is_empty()),
         ];
         settings
             .iter()

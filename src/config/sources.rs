@@ -1,6 +1,6 @@
 //! Sources of identities: names that must not be mistaken for each other, and the grants about them.
 
-use super::{Config, ConfigError, GRANTS_MAX};
+use super::{Config, ConfigError, GRANTS_MAX, JWTS_MAX};
 
 /// A source that names subjects.
 struct SubjectSource<'c> {
@@ -20,6 +20,13 @@ impl Config {
     fn subject_sources(&self) -> Vec<SubjectSource<'_>> {
         let tokens = self.tokens.iter().enumerate();
         let tokens = tokens.filter(|(_, token)| token.subject.is_some());
+        let jwts = self.jwts.iter().enumerate();
+        let jwts = jwts.map(|(row, jwt)| SubjectSource {
+            setting: "jwts",
+            row,
+            name: &jwt.name,
+            has_prefix: jwt.subject_prefix.is_some(),
+        });
         tokens
             .map(|(row, token)| SubjectSource {
                 setting: "tokens",
@@ -27,6 +34,7 @@ impl Config {
                 name: &token.name,
                 has_prefix: token.subject_prefix.is_some(),
             })
+            .chain(jwts)
             .collect()
     }
 
@@ -40,7 +48,7 @@ impl Config {
 
     /// Whether a source of identities is configured.
     pub(super) fn has_identities(&self) -> bool {
-        !self.tokens.is_empty() || !self.grants.is_empty()
+        !self.tokens.is_empty() || !self.grants.is_empty() || !self.jwts.is_empty()
     }
 
     pub(super) fn source_errors(&self) -> Vec<ConfigError> {
@@ -87,8 +95,50 @@ impl Config {
         errors
     }
 
+    /// Issuers of tokens that cannot stand.
+    pub(super) fn jwt_errors(&self) -> Vec<ConfigError> {
+        let jwts = &self.jwts;
+        if jwts.len() > JWTS_MAX {
+            let way_out = format!("there can be at most {JWTS_MAX}");
+            return vec![ConfigError::new("jwts", jwts.len(), way_out)];
+        }
+        let mut errors = Vec::new();
+        if !jwts.is_empty() && !cfg!(feature = "jwt") {
+            let way_out =
+                "this library was built without JSON web tokens: build it with the feature jwt";
+            errors.push(ConfigError::new("jwts", jwts.len(), way_out));
+        }
+        for (row, jwt) in jwts.iter().enumerate() {
+            let before = &jwts[..row];
+            let is_taken = |name: &str| {
+                Config::is_own_name(name)
+                    || before.iter().any(|other| other.name == name)
+                    || self.tokens.iter().any(|token| token.name == name)
+            };
+            let twice = if is_taken(&jwt.name) {
+                Some("another source has the same name: choose another")
+            } else if before.iter().any(|other| other.issuer == jwt.issuer) {
+                Some(match jwt.issuer {
+                    Some(_) => "an earlier [[jwt]] has the same issuer: make one of both",
+                    None => {
+                        "an earlier [[jwt]] has no issuer either, and gets all tokens: add issuer = \"…\""
+                    }
+                })
+            } else {
+                None
+            };
+            let problem = jwt.check().err().or(twice.map(str::to_owned));
+            errors.extend(
+                problem.map(|way_out| ConfigError::new("jwts", &jwt.name, way_out).in_row(row)),
+            );
+        }
+        errors
+    }
+
     fn has_source(&self, name: &str) -> bool {
-        OWN_NAMES[1..].contains(&name) || self.tokens.iter().any(|token| token.name == name)
+        OWN_NAMES[1..].contains(&name)
+            || self.tokens.iter().any(|token| token.name == name)
+            || self.jwts.iter().any(|jwt| jwt.name == name)
     }
 
     /// Whether a name is one that a source has by itself.

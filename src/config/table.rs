@@ -7,6 +7,7 @@ use super::{LimitInfo, Limits, REACTORS_MAX, Reload, WORKERS_MAX};
 use crate::units::Unit;
 
 pub use super::fields::{FieldInfo, GRANT_FIELDS, LISTENER_FIELDS, TOKEN_FIELDS, TOPIC_FIELDS};
+pub use super::jwt_fields::JWT_FIELDS;
 
 /// Kind of a setting's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub enum Kind {
     Tokens,
     /// Grants: `--grant`, `[[grant]]`.
     Grants,
+    /// Issuers of JSON web tokens: `--jwt`, `[[jwt]]`.
+    Jwts,
 }
 
 impl Kind {
@@ -53,6 +56,7 @@ impl Kind {
             Kind::TopicRules => Some(TOPIC_FIELDS),
             Kind::Tokens => Some(TOKEN_FIELDS),
             Kind::Grants => Some(GRANT_FIELDS),
+            Kind::Jwts => Some(JWT_FIELDS),
             _ => None,
         }
     }
@@ -127,6 +131,7 @@ impl SettingInfo {
             // UMBEL_TOKEN is the token that clients show.
             Kind::Tokens => TOKENS_VARIABLE.to_owned(),
             Kind::Grants => GRANTS_VARIABLE.to_owned(),
+            Kind::Jwts => JWTS_VARIABLE.to_owned(),
             _ => format!("UMBEL_{}", self.name.to_uppercase()),
         }
     }
@@ -147,6 +152,9 @@ impl SettingInfo {
 
 /// The variable of `--topic-rule`, which holds several.
 const TOPIC_RULES_VARIABLE: &str = "UMBEL_TOPIC_RULES";
+
+/// The variable of `--jwt`, which holds several.
+const JWTS_VARIABLE: &str = "UMBEL_JWTS";
 
 /// The variable of `--token`, which holds several.
 const TOKENS_VARIABLE: &str = "UMBEL_TOKENS";
@@ -443,6 +451,21 @@ const SETTINGS: &[SettingInfo] = &[
                    role=NAME                   whoever has this role\n\
                    claim=NAME has=TEXT         whoever has this in a claim\n\
                    Behind it stand rights as in --token. A segment of a pattern may be {sub}, {meta.NAME} or {claim.NAME}.",
+        ..PLAIN
+    },
+    SettingInfo {
+        name: "jwt",
+        key: key("jwt"),
+        heading: ACCESS,
+        kind: Kind::Jwts,
+        reload: Reload::Live,
+        value_name: "ISSUER",
+        doc: "An issuer of JSON web tokens, as in \"idp algorithms=RS256 issuer=... audience=... jwks_url=...\"; repeat it",
+        long_doc: "An issuer whose JSON web tokens say who somebody is; repeat it, or separate by ; in UMBEL_JWTS. Behind the name \
+                   stand keys of [[jwt]] with their values: algorithms=, jwks_url=, ca_file=, issuer=, audience=, token_type=, \
+                   leeway_ms=, require=, claims_at=, token_bytes_max=, subject_prefix=, life_max_ms=, may_manage= and \
+                   may_outlive=. Secrets, and keys from files, stand in the configuration file alone.",
+        is_advanced: true,
         ..PLAIN
     },
     SettingInfo {

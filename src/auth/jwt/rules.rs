@@ -1,10 +1,6 @@
 //! Rules of an issuer for what its tokens may say.
 
-/// Leeway for clocks that differ, where none is set.
-pub const LEEWAY_MS: u64 = 30_000;
-
-/// Bytes of a token, where no limit is set.
-pub const TOKEN_BYTES_MAX: usize = 8192;
+pub use crate::config::RequiredClaim;
 
 /// Rules of one `[[jwt]]`. Its settings of the same names say more.
 #[derive(Clone, Debug)]
@@ -43,60 +39,16 @@ impl Default for Rules {
             issuer: None,
             audience: Vec::new(),
             token_type: None,
-            leeway_ms: LEEWAY_MS,
+            leeway_ms: 30_000,
             require: vec![RequiredClaim::Expires, RequiredClaim::Subject],
             claims_at: "umbel".into(),
             kept: Vec::new(),
-            token_bytes_max: TOKEN_BYTES_MAX,
+            token_bytes_max: 8192,
             life_max_ms: 0,
             has_own_claims: true,
             may_be_nobody: false,
             may_manage: false,
             may_outlive: false,
-        }
-    }
-}
-
-/// Claim that can be required.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RequiredClaim {
-    /// `exp`.
-    Expires,
-    /// `sub`.
-    Subject,
-    /// `iat`.
-    IssuedAt,
-    /// `nbf`.
-    NotBefore,
-    /// `jti`.
-    TokenId,
-}
-
-impl RequiredClaim {
-    /// All of them.
-    pub const ALL: [RequiredClaim; 5] = [
-        RequiredClaim::Expires,
-        RequiredClaim::Subject,
-        RequiredClaim::IssuedAt,
-        RequiredClaim::NotBefore,
-        RequiredClaim::TokenId,
-    ];
-
-    /// The claim of that name.
-    #[must_use]
-    pub fn named(name: &str) -> Option<RequiredClaim> {
-        RequiredClaim::ALL.into_iter().find(|it| it.name() == name)
-    }
-
-    /// Name in tokens.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            RequiredClaim::Expires => "exp",
-            RequiredClaim::Subject => "sub",
-            RequiredClaim::IssuedAt => "iat",
-            RequiredClaim::NotBefore => "nbf",
-            RequiredClaim::TokenId => "jti",
         }
     }
 }

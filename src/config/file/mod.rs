@@ -4,6 +4,7 @@
 //! over them ([`Values::set`]); [`Values::config`] makes the configuration. What is wrong is a [`Problem`] with its place,
 //! and all of them are told.
 
+mod jwt_rows;
 mod nearest;
 mod parse;
 mod problem;

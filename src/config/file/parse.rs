@@ -11,7 +11,7 @@ use super::nearest::{nearest, plain};
 use super::problem::{FileText, Place, Problem};
 use super::secrets::{SecretPlace, SecretSource};
 use super::value::Value;
-use super::{rows, token_rows};
+use super::{jwt_rows, rows, token_rows};
 use crate::config::Secret;
 use crate::config::table::{Kind, SettingInfo, setting, settings};
 
@@ -149,6 +149,7 @@ impl<'a> Parser<'a> {
             Kind::TopicRules => rows::read_topic_rules(self, value),
             Kind::Tokens => token_rows::read_tokens(self, value),
             Kind::Grants => token_rows::read_grants(self, value),
+            Kind::Jwts => jwt_rows::read_jwts(self, value),
             Kind::Secret => {
                 let secret = self.read_secret(info.key.name, value);
                 (secret.map(Value::Secret), Vec::new())
@@ -202,6 +203,16 @@ impl<'a> Parser<'a> {
             }
         }
         (Some(texts), rows)
+    }
+
+    /// Text of another file, which holds no secret.
+    pub(super) fn read_file(&self, path: &str) -> Result<String, String> {
+        self.secrets.read_file(path)
+    }
+
+    /// Path of another file, from where this process runs.
+    pub(super) fn path_of(&self, path: &str) -> String {
+        self.secrets.path_of(path)
     }
 
     pub(super) fn read_secret(

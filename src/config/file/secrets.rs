@@ -25,6 +25,15 @@ pub trait SecretSource {
     /// # Errors
     /// Why there is none there.
     fn resolve(&self, place: &SecretPlace<'_>) -> Result<(Secret, Option<String>), String>;
+
+    /// Text of a file that holds no secret, such as a public key.
+    ///
+    /// # Errors
+    /// Why it cannot be read.
+    fn read_file(&self, path: &str) -> Result<String, String>;
+
+    /// Path of a file, from where this process runs.
+    fn path_of(&self, path: &str) -> String;
 }
 
 /// The secret that a text is: one line end behind it goes.

@@ -95,6 +95,23 @@ impl SecretSource for SystemSecrets {
             }
         }
     }
+
+    fn read_file(&self, path: &str) -> Result<String, String> {
+        match path {
+            "" => Err("it must be a path, in quotes".to_owned()),
+            path => read_public(&self.directory.join(path)),
+        }
+    }
+
+    fn path_of(&self, path: &str) -> String {
+        self.directory.join(path).display().to_string()
+    }
+}
+
+fn read_public(path: &Path) -> Result<String, String> {
+    let name = path.display();
+    let text = read_file(path).map_err(|problem| format!("{name}: {problem}"))?;
+    Ok(text.to_string())
 }
 
 fn read_secret(path: &Path) -> Result<(Secret, Option<String>), String> {

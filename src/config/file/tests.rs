@@ -235,7 +235,11 @@ const BAD_FILES: &[(&str, &str)] = &[
         "[[listener]]\naddress = \"0.0.0.0:80\"",
         "publish = (not set): 0.0.0.0:80 is not a loopback address",
     ),
-    ("[jwt]\nname = \"a\"", "1:2: unknown key \"jwt\""),
+    ("[tls]\nname = \"a\"", "1:2: unknown key \"tls\""),
+    (
+        "[jwt]\nname = \"a\"",
+        "1:1: there may be several of them: write [[jwt]]",
+    ),
     ("reactors = 1\nreactors = 2", "2:1: not TOML: duplicate key"),
     ("reactors = ", "1:12: not TOML: "),
     ("a.b.c = 1", "1:1: unknown key \"a\""),

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use crate::config::table::{Kind, SettingInfo, Unset};
-use crate::config::{Grant, Listener, Secret, Token};
+use crate::config::{Grant, Jwt, Listener, Secret, Token};
 use crate::topic::TopicRule;
 use crate::units::Unit;
 
@@ -28,6 +28,8 @@ pub enum Value {
     Tokens(Vec<Token>),
     /// Grants.
     Grants(Vec<Grant>),
+    /// Issuers of JSON web tokens.
+    Jwts(Vec<Jwt>),
 }
 
 impl Value {
@@ -81,6 +83,12 @@ impl Value {
                 let grants = grants.map(Grant::parse);
                 grants.collect::<Result<_, _>>().map(Value::Grants)
             }
+            Kind::Jwts => {
+                let jwts = text.split(';').filter(|jwt| !jwt.trim().is_empty());
+                jwts.map(Jwt::parse)
+                    .collect::<Result<_, _>>()
+                    .map(Value::Jwts)
+            }
         }
     }
 
@@ -92,6 +100,7 @@ impl Value {
             (Value::TopicRules(rules), Value::TopicRules(more)) => rules.extend(more),
             (Value::Tokens(tokens), Value::Tokens(more)) => tokens.extend(more),
             (Value::Grants(grants), Value::Grants(more)) => grants.extend(more),
+            (Value::Jwts(jwts), Value::Jwts(more)) => jwts.extend(more),
             (value, other) => *value = other,
         }
     }
@@ -108,6 +117,7 @@ impl Value {
             Value::TopicRules(rules) => join(rules, "; "),
             Value::Tokens(tokens) => join(tokens, "; "),
             Value::Grants(grants) => join(grants, "; "),
+            Value::Jwts(jwts) => join(jwts, "; "),
         }
     }
 }

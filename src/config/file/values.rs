@@ -185,6 +185,9 @@ impl Values {
         if let Some(Value::Grants(grants)) = self.given("grant").map(|given| &given.value) {
             config.grants.clone_from(grants);
         }
+        if let Some(Value::Jwts(jwts)) = self.given("jwt").map(|given| &given.value) {
+            config.jwts.clone_from(jwts);
+        }
         for (name, token, access) in [
             ("publish", "publish_token", &mut config.publish),
             ("subscribe", "subscribe_token", &mut config.subscribe),
@@ -330,6 +333,7 @@ impl Values {
         let name = match error.setting() {
             "topic_rules" => "topic_rule",
             "tokens" => "token",
+            "jwts" => "jwt",
             "grants" => "grant",
             name => name,
         };
