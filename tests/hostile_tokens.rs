@@ -9,13 +9,17 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde::Deserialize;
 use serde_json::Value;
-use umbel::Action;
+use umbel::config::{Config, Jwt, JwtKeys, Origins};
+use umbel::internals::auth::Authority;
+use umbel::internals::auth::access::{Action, Denied, TokenFault};
 use umbel::internals::auth::identity::Nobody;
 use umbel::internals::auth::jwt::error::JwtError;
 use umbel::internals::auth::jwt::issuer::{Issuer, Issuers, Keys};
 use umbel::internals::auth::jwt::remote::RemoteKeys;
 use umbel::internals::auth::jwt::rules::{RequiredClaim, Rules};
+use umbel::internals::auth::policy::AccessPolicy;
 use umbel::internals::auth::rights::{Decision, Part, decide};
+use umbel::internals::http::request::{Head, RequestLimits};
 use umbel::internals::signature::algorithm::{Algorithm, Family};
 use umbel::internals::signature::jwk::read_key_set;
 use umbel::internals::signature::keys::{Key, KeySet};
@@ -277,6 +281,78 @@ fn mutations_judged_by_pyjwt() {
     }
     assert_eq!(count, 10_000);
     assert!(both >= 500, "only {both} are taken by both");
+}
+
+/// The issuers of the table, as a configuration has them.
+fn authority(vectors: &Vectors) -> Authority {
+    let mut app = Jwt::new("app");
+    app.algorithms = vec![Algorithm::Hs256];
+    app.subject_prefix = Some(String::new());
+    app.keys = Some(JwtKeys::secret(std::str::from_utf8(SECRET).expect("text")));
+    let mut idp = Jwt::new("idp");
+    idp.algorithms = vec![Algorithm::Rs256];
+    idp.subject_prefix = Some(String::new());
+    idp.issuer = Some("https://idp.example".to_owned());
+    idp.audience = vec!["umbel".to_owned()];
+    idp.keys = Some(JwtKeys::KeySet(vectors.set.to_string()));
+    let mut config = Config::default();
+    config.origins = Some(Origins::Any);
+    config.jwts = vec![app, idp];
+    config.check().expect("it can stand");
+    let rights = config.rights().expect("all is said");
+    Authority::Policy(AccessPolicy::new(&rights, Arc::default()))
+}
+
+/// Each place that a token can stand in gets the same answer for it.
+#[test]
+fn every_row_in_every_place() {
+    let vectors = vectors();
+    let authority = authority(&vectors);
+    let limits = RequestLimits {
+        head_bytes_max: 64 << 10,
+        headers_max: 20,
+        target_bytes_max: 64 << 10,
+        body_bytes_max: 0,
+    };
+    let in_head = |request: &str| {
+        let head = Head::parse(request.as_bytes(), &limits).ok()?;
+        Some(authority.authenticate(&head, NOW_MS).map(|_| ()))
+    };
+    let mut problems = Vec::new();
+    let mut count = 0;
+    for case in vectors.cases.iter().filter(|it| it.setting == "base") {
+        let token = &case.token;
+        let fault = match &*case.want {
+            "ok" => None,
+            "expired" => Some(Denied::Invalid(TokenFault::Expired)),
+            "not valid yet" => Some(Denied::Invalid(TokenFault::NotYetValid)),
+            _ => Some(Denied::Invalid(TokenFault::Invalid)),
+        };
+        let want = fault.map_or(Ok(()), Err);
+        let first_frame = authority.identify(token, NOW_MS).map(|_| ());
+        // A header and a query have letters that a token cannot have there: 400.
+        let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+        let is_plain = !token.is_empty() && token.chars().all(is_plain);
+        let header =
+            format!("GET /ws HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n");
+        let query = format!("GET /ws?token={token} HTTP/1.1\r\nHost: x\r\n\r\n");
+        let mut got = vec![("first frame", Some(first_frame))];
+        if is_plain {
+            got.push(("header", in_head(&header)));
+            got.push(("query", in_head(&query)));
+        }
+        for (place, got) in got {
+            count += 1;
+            if got.as_ref() != Some(&want) {
+                problems.push(format!(
+                    "row {} {} in {place}: {got:?}",
+                    case.row, case.name
+                ));
+            }
+        }
+    }
+    assert!(count > 500, "{count}");
+    assert!(problems.is_empty(), "\n{}", problems.join("\n"));
 }
 
 /// The previous secret verifies until its end, and one generation of keys is not another's.

@@ -181,9 +181,10 @@ impl Authority {
     /// Whether an older caller would be found out again under these settings. What it may do is what these say.
     pub fn still_knows(&self, caller: &Caller<'_>) -> bool {
         match (self, caller) {
-            (Authority::Policy(policy), Caller::Known(identity)) => {
-                identity.credential().is_none_or(|it| policy.has(it))
-            }
+            (Authority::Policy(policy), Caller::Known(identity)) => match identity.source() {
+                identity::Source::Jwt(name) => policy.has_issuer(name),
+                _ => identity.credential().is_none_or(|it| policy.has(it)),
+            },
             (Authority::Policy(_), Caller::Embedder(_)) => false,
             (Authority::Embedder(_), Caller::Known(_)) | (_, Caller::Unknown) => false,
             (_, Caller::Anonymous) | (Authority::Embedder(_), Caller::Embedder(_)) => true,
@@ -239,6 +240,7 @@ mod tests {
                 hosts: Hosts::Any,
                 tokens: Vec::new(),
                 grants: Vec::new(),
+                jwts: Vec::new(),
             },
             Arc::default(),
         ))
@@ -292,6 +294,7 @@ mod tests {
                 hosts: Hosts::Any,
                 tokens: Vec::new(),
                 grants: Vec::new(),
+                jwts: Vec::new(),
             },
             Arc::default(),
         ));

@@ -9,6 +9,8 @@ use super::caller::Caller;
 use super::counts::{AuthCounts, AuthResult, SourceCounts};
 use super::grant::Grant;
 use super::identity::{Identity, IdentityParts, Nobody, Source, TokenDigest};
+#[cfg(feature = "jwt")]
+use super::jwt::source::SignedTokens;
 use super::rights::{Decision, Part, Rights, RightsLists, decide};
 use crate::config::{self, Access, Token, TokenValue};
 use crate::http::kept::HeadView;
@@ -26,6 +28,9 @@ pub struct AccessPolicy {
     wanted_claims: Box<[Box<str>]>,
     /// Kinds of actions that somebody may be allowed who shows a credential.
     allowed_to_somebody: Kinds,
+    /// Tokens of the issuers of the configuration.
+    #[cfg(feature = "jwt")]
+    signed: Option<Arc<SignedTokens>>,
     counts: Arc<AuthCounts>,
     of_tokens: Arc<SourceCounts>,
     of_anonymous: Arc<SourceCounts>,
@@ -185,9 +190,19 @@ impl AccessPolicy {
             allowed_to_somebody.add(&grant.rights);
         }
         let grants: Vec<Grant> = rights.grants.iter().map(Grant::new).collect();
+        let wanted_claims = wanted_claims(&grants);
+        for jwt in &rights.jwts {
+            // Which of them a token gives, it says itself.
+            allowed_to_somebody.publish = true;
+            allowed_to_somebody.subscribe = true;
+            allowed_to_somebody.observe |= jwt.may_manage;
+            allowed_to_somebody.manage |= jwt.may_manage;
+        }
         AccessPolicy {
+            #[cfg(feature = "jwt")]
+            signed: SignedTokens::new(&rights.jwts, &wanted_claims, &counts).map(Arc::new),
             everybody: Rights::from_lists(&everybody).unwrap_or_else(|_| Rights::none()),
-            wanted_claims: wanted_claims(&grants),
+            wanted_claims,
             allowed_to_somebody,
             of_tokens: counts.of_source("token"),
             of_anonymous: counts.of_source("anonymous"),
@@ -209,7 +224,27 @@ impl AccessPolicy {
 
     /// Whether anybody can show a credential. Where nobody can, nobody looks for one.
     pub(super) fn has_sources(&self) -> bool {
+        #[cfg(feature = "jwt")]
+        if self.signed.is_some() {
+            return true;
+        }
         !self.tokens.is_empty()
+    }
+
+    /// Whether tokens of this issuer are taken.
+    pub(super) fn has_issuer(&self, name: &str) -> bool {
+        #[cfg(feature = "jwt")]
+        if let Some(signed) = &self.signed {
+            return signed.has_issuer(name);
+        }
+        let _ = name;
+        false
+    }
+
+    /// Tokens of the issuers of the configuration. None: there is no issuer.
+    #[cfg(feature = "jwt")]
+    pub fn signed(&self) -> Option<&Arc<SignedTokens>> {
+        self.signed.as_ref()
     }
 
     /// Caller of a request.
@@ -242,7 +277,15 @@ impl AccessPolicy {
                 return Ok(Arc::clone(identity));
             }
             Some(_) => TokenFault::Expired,
-            None => TokenFault::Invalid,
+            None => {
+                #[cfg(feature = "jwt")]
+                if let Some(signed) = &self.signed {
+                    let identity = signed.identify(token, now_ms)?;
+                    self.note_refused_templates(&identity);
+                    return Ok(identity);
+                }
+                TokenFault::Invalid
+            }
         };
         self.of_tokens.add(fault.result());
         Err(Denied::Invalid(fault))
@@ -289,11 +332,12 @@ impl AccessPolicy {
         own.into_iter().chain([everybody]).chain(grants)
     }
 
-    /// The identity as the newest configuration has it. None: its static token is gone.
+    /// The identity as the newest configuration has it. None: its static token or its issuer is gone.
     fn newest<'p>(&'p self, identity: &'p Arc<Identity>) -> Option<&'p Arc<Identity>> {
-        match identity.credential() {
-            Some(digest) => self.tokens.get(&digest),
-            None => Some(identity),
+        match (identity.credential(), identity.source()) {
+            (Some(digest), _) => self.tokens.get(&digest),
+            (None, Source::Jwt(name)) => self.has_issuer(name).then_some(identity),
+            (None, _) => Some(identity),
         }
     }
 

@@ -16,3 +16,5 @@ pub mod numeric_date;
 pub mod remote;
 pub mod rights_claims;
 pub mod rules;
+#[cfg(feature = "jwt")]
+pub mod source;
