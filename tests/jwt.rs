@@ -88,7 +88,7 @@ fn rights_of_token_and_grants() {
     let server = start(&folder);
     assert!(server.log().contains("issuers: 1"), "{}", server.log());
     let own = token(
-        json!({ "umbel": { "v": 1, "subscribe": ["news/**"], "publish": ["user/{sub}/out"], "deny": { "subscribe": ["news/internal/**"] } } }),
+        &json!({ "umbel": { "v": 1, "subscribe": ["news/**"], "publish": ["user/{sub}/out"], "deny": { "subscribe": ["news/internal/**"] } } }),
     );
     let plain = token(&json!({}));
     let trader = token(&json!({ "umbel": { "roles": ["trader"] } }));
