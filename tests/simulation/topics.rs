@@ -119,6 +119,7 @@ fn some_rule(random: &mut Random) -> Rule {
         ]),
         presence: random.chance(50),
         time: false,
+        ..Rule::default()
     }
 }
 
