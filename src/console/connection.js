@@ -1,6 +1,7 @@
 // The page's connection: umbel.js, which stays connected, and the one topic or pattern that is shown.
 
 import { connect } from "/umbel.js";
+import { currentToken } from "./api.js";
 
 /** Delays before connecting again: shorter than a program's, for somebody looks on, and has to read why. */
 const BACKOFF = { minMs: 1_000, maxMs: 15_000 };
@@ -117,7 +118,8 @@ export class Connection {
 
   #open() {
     if (this.#umbel !== null) return;
-    const umbel = connect(this.#url, { backoff: BACKOFF, random, info: INFO });
+    const token = () => currentToken();
+    const umbel = connect(this.#url, { backoff: BACKOFF, random, info: INFO, token });
     this.#umbel = umbel;
     umbel.onState((state, detail) => this.#umbel === umbel && this.#handleChange(state, detail));
   }

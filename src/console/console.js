@@ -1,8 +1,10 @@
 // The console's entry: finds the elements, joins the parts, and keeps the topic in the address.
 
+import { currentToken, keepToken } from "./api.js";
 import { Charts } from "./charts.js";
 import { Connection } from "./connection.js";
 import { Messages } from "./messages.js";
+import { Operate } from "./operate.js";
 import { PublishForm } from "./publish.js";
 import {
   TOPIC_DEFAULT,
@@ -99,6 +101,34 @@ new Charts({
   note: byId("charts-note"),
 }).start();
 
+const operate = new Operate({
+  dialog: byId("operate"),
+  result: byId("operate-result"),
+  connectionsForm: byId("connections-form"),
+  subject: byId("connections-subject"),
+  topic: byId("connections-topic"),
+  connections: byId("connections"),
+  connectionsMore: byId("connections-more"),
+  connectionTemplate: byId("connection-row"),
+  historyForm: byId("history-form"),
+  historyTopic: byId("history-topic"),
+  history: byId("history"),
+  historyMore: byId("history-more"),
+  mayForm: byId("may-form"),
+  mayToken: byId("may-token"),
+  mayAction: byId("may-action"),
+  mayTopic: byId("may-topic"),
+  mayResult: byId("may-result"),
+});
+
+// With another token everything is asked anew.
+function handleTokenClose() {
+  const wanted = byId("token").returnValue;
+  if (wanted !== "keep" && wanted !== "forget") return;
+  keepToken(wanted === "keep" ? byId("token-value").value.trim() : "");
+  location.reload();
+}
+
 function showState({ name, detail, retryInSeconds }) {
   byId("state").dataset.state = name;
   setChangedText(byId("state-name"), STATE_NAMES[name]);
@@ -193,6 +223,13 @@ byId("connect-form").addEventListener("submit", (event) => {
     connect();
   }
 });
+byId("open-token").addEventListener("click", () => {
+  byId("token-value").value = currentToken();
+  byId("token").returnValue = "";
+  byId("token").showModal();
+});
+byId("token").addEventListener("close", handleTokenClose);
+byId("open-operate").addEventListener("click", () => operate.open(connectedTopic));
 byId("topic").addEventListener("input", handleTopicInput);
 publishForm.topic.addEventListener("input", showCommands);
 publishForm.payload.addEventListener("input", showCommands);

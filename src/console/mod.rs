@@ -23,7 +23,7 @@ pub struct Asset {
     /// The value of its `ETag` header (RFC 9110 section 8.8.3), without the quotes: another for another body.
     pub tag: u64,
     /// Whether it is for other programs: whoever may connect may have it, pages of allowed origins too. The
-    /// others belong to the page, which only those see who may observe the server.
+    /// others belong to the page. They hold no data, and whoever reaches the admin surface gets them.
     pub is_public: bool,
 }
 
@@ -80,15 +80,18 @@ static ASSETS: &[Asset] = assets! {
     "/console/icon.svg", SVG, PAGE, include_bytes!("icon.svg");
     "/console/charts.css", CSS, PAGE, include_bytes!("charts.css");
     "/console/messages.css", CSS, PAGE, include_bytes!("messages.css");
+    "/console/operate.css", CSS, PAGE, include_bytes!("operate.css");
     "/console/publish.css", CSS, PAGE, include_bytes!("publish.css");
     "/console/style.css", CSS, PAGE, include_bytes!("style.css");
     "/console/topics.css", CSS, PAGE, include_bytes!("topics.css");
+    "/console/api.js", JAVASCRIPT, PAGE, include_bytes!("api.js");
     "/console/console.js", JAVASCRIPT, PAGE, include_bytes!("console.js");
     "/console/connection.js", JAVASCRIPT, PAGE, include_bytes!("connection.js");
     "/console/charts.js", JAVASCRIPT, PAGE, include_bytes!("charts.js");
     "/console/format.js", JAVASCRIPT, PAGE, include_bytes!("format.js");
     "/console/messages.js", JAVASCRIPT, PAGE, include_bytes!("messages.js");
     "/console/metrics.js", JAVASCRIPT, PAGE, include_bytes!("metrics.js");
+    "/console/operate.js", JAVASCRIPT, PAGE, include_bytes!("operate.js");
     "/console/payload.js", JAVASCRIPT, PAGE, include_bytes!("payload.js");
     "/console/poll.js", JAVASCRIPT, PAGE, include_bytes!("poll.js");
     "/console/publish.js", JAVASCRIPT, PAGE, include_bytes!("publish.js");

@@ -1,5 +1,7 @@
 // Asking the server over and over, for as long as somebody can see the answers.
 
+import { request } from "./api.js";
+
 /** How long an answer may take, in milliseconds. */
 const ANSWER_TIMEOUT_MS = 5_000;
 
@@ -49,12 +51,13 @@ export class Poll {
   async #fetch(path) {
     try {
       const signal = AbortSignal.timeout(ANSWER_TIMEOUT_MS);
-      const answer = await fetch(path, { cache: "no-store", signal });
+      const answer = await request(path, { cache: "no-store", signal });
       if (answer.ok) {
         await this.#handleAnswer(answer, path);
         return this.#intervalMs;
       }
-      this.#handleFailure(`not available here (${answer.status})`);
+      const why = answer.status === 401 ? "not shown without a token that allows it" : `not available here (${answer.status})`;
+      this.#handleFailure(why);
       return REFUSED_INTERVAL_MS;
     } catch {
       this.#handleFailure("not known, for the server does not answer");

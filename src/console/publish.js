@@ -1,5 +1,6 @@
 // Publishing, by HTTP or over the open WebSocket.
 
+import { request } from "./api.js";
 import { parsePosition } from "./connection.js";
 import { formatCount } from "./format.js";
 import { encodeTopic } from "./topic.js";
@@ -14,7 +15,7 @@ const REASON_CHARACTERS_MAX = 300;
 export async function publishByHttp(encodedTopic, payload, key) {
   // A header's value is bytes; fetch takes a character for each.
   const bytes = String.fromCharCode(...new TextEncoder().encode(key));
-  const answer = await fetch(`/pub/${encodedTopic}`, {
+  const answer = await request(`/pub/${encodedTopic}`, {
     method: "POST",
     headers: key === "" ? {} : { "Umbel-Key": bytes },
     body: payload,

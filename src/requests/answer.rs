@@ -75,7 +75,7 @@ fn answer(
     }
     let caller = match route {
         // These are for everybody, whatever they show.
-        Route::Health | Route::Ready => Caller::Anonymous,
+        Route::Health | Route::Ready | Route::Asset(_) => Caller::Anonymous,
         _ => authenticate(application, current, head)?,
     };
     answer_identified(application, current, head, &caller, route)
@@ -140,7 +140,7 @@ fn answer_identified(
         }
         Route::Topics => list_topics(application, current, head, caller),
         Route::Topic(topic) => show_topic(application, current, head, caller, topic),
-        Route::Asset(path) => asset(application, head, caller, path),
+        Route::Asset(path) => asset(application, head, path),
         Route::History(topic) => read_history(application, current, head, caller, topic),
         Route::TopicUpgrade(topic) => {
             subscribe_websocket(application, current, head, caller, topic)

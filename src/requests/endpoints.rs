@@ -27,7 +27,7 @@ pub(super) fn answer_path(
 ) -> Result<Answer, Refusal> {
     if let Some(asset) = console::asset(path).filter(|_| head.method != Method::Options) {
         Route::Asset(asset.path).check_method(head.method)?;
-        return resources::asset(application, head, caller, path);
+        return resources::asset(application, head, path);
     }
     let number = endpoint::find(&application.shared.routes, path, is_upgrade(head))
         .ok_or_else(|| nothing_here(application, current.listener))?;

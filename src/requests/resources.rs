@@ -4,8 +4,6 @@ use std::borrow::Cow;
 
 use super::hosts::check_origin;
 use crate::application::Application;
-use crate::auth::access::Action;
-use crate::auth::caller::Caller;
 use crate::config::Surface;
 use crate::connection::event::ExtraHeaders;
 use crate::connection::{Answer, Reply};
@@ -83,16 +81,15 @@ pub(super) fn metrics_page(application: &Application, head: &Head<'_>) -> Answer
 pub(super) fn asset(
     application: &Application,
     head: &Head<'_>,
-    caller: &Caller<'_>,
     path: &str,
 ) -> Result<Answer, Refusal> {
     let asset = console::asset(path);
-    match asset {
-        // Scripts that a page of another origin imports are fetched as its own requests are.
-        Some(asset) if asset.is_public => check_origin(application, head)?,
-        _ => application.authorize(caller, Action::Observe)?,
-    }
     let asset = asset.ok_or_else(|| Refusal::not_found("there is no such page"))?;
+    // Scripts that a page of another origin imports are fetched as its own requests are. The page itself holds no data, and
+    // asks for a token.
+    if asset.is_public {
+        check_origin(application, head)?;
+    }
     let tag = format!("\"{:016x}\"", asset.tag);
     let is_known = is_among_known(head, &tag);
     let headers = vec![
