@@ -265,9 +265,10 @@ impl CallContext<'_> {
         }
     }
 
-    /// Subject of the caller, if it has one.
-    fn subject(&self) -> Option<&str> {
-        self.caller.identity()?.subject()
+    /// Subject of the caller, or else the name of its source, for the log.
+    fn name(&self) -> Option<&str> {
+        let identity = self.caller.identity()?;
+        Some(identity.subject().unwrap_or(identity.source().name()))
     }
 
     /// Way of the outcome of an operation to this request.

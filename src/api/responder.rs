@@ -38,7 +38,7 @@ impl Audit {
     pub fn new(call: &CallContext<'_>, operation: &'static Operation, target: String) -> Audit {
         Audit {
             operation,
-            subject: call.subject().map(Box::from),
+            subject: call.name().map(Box::from),
             peer: call.peer,
             target,
         }

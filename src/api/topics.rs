@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::body::Parameters;
 use super::connections::{topic, wait};
 use super::error::ApiError;
-use super::responder::Responder;
+use super::responder::{Audit, Responder};
 use super::{CallContext, Input, Publishes, READ_WAIT_MS, Step, json};
 use crate::connection::Answer;
 use crate::dialect::object::{Object, encode_string};
@@ -343,6 +343,7 @@ pub(super) fn publish(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step,
         .idempotency_key
         .map(|key| check_idempotency_key(key).map(|()| key));
     let key = key.transpose().map_err(Refusal::bad_request)?;
+    Audit::new(call, input.operation, topics.join(" ")).log("begun");
     Ok(Step::Publish(Box::new(Publishes {
         topics: parsed,
         kind: line.kind,

@@ -1,6 +1,6 @@
 //! The guide: one page a task.
 //!
-//! To run a server: [deploy], [configuration], [access], [limits], [metrics], [shutdown], [security].
+//! To run a server: [deploy], [configuration], [access], [control], [throwing_out], [limits], [metrics], [shutdown], [security].
 //! To use one: [http], [command_line], [event_streams], [messages], [umbel.v1](crate::umbel_v1), [umbel_js], [history], [patterns],
 //! [presence], [slow_consumers], [compression].
 //! To embed it: [embed], and [chat] as a whole program. To measure it: [measure]. To work on it: [contributing], [source_map].
@@ -30,6 +30,8 @@ pages! {
     configuration = "configuration.md";
     /// Build, test, bench; add a dialect, a setting, a metric, a limit, a transport.
     contributing = "contributing.md";
+    /// Connections, subscriptions, topics and rights by HTTP.
+    control = "control.md";
     /// Address, service unit, proxy, descriptors and kernel settings.
     deploy = "deploy.md";
     /// `umbel::Server` in a program of your own.
@@ -60,6 +62,8 @@ pages! {
     slow_consumers = "slow_consumers.md";
     /// Rooms of the source, and the way of a byte.
     source_map = "source_map.md";
+    /// Connections that are ended, and kept away.
+    throwing_out = "throwing_out.md";
     /// The JavaScript client.
     umbel_js = "umbel_js.md";
 }

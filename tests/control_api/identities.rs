@@ -186,7 +186,7 @@ fn subject_is_thrown_out_and_stays_out() {
         .lines()
         .find(|line| line.contains("POST /api/v1/disconnect"));
     let line = line.unwrap_or_else(|| panic!("no line of it: {log}"));
-    for part in ["INFO", "subject anna", "127.0.0.1", "closed"] {
+    for part in ["INFO", "subject=operator", "subject anna", "127.0.0.1", "closed"] {
         assert!(line.contains(part), "{part}: {line}");
     }
     assert!(!log.contains(ANNA), "no token in the log");
