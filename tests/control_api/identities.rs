@@ -48,100 +48,68 @@ fn open(server: &Server, token: &str) -> (u16, WebSocket) {
     (head[9..12].parse().expect("a status"), socket)
 }
 
+/// An operation, and the status for each credential of [`CREDENTIALS`].
+type Row = (&'static str, &'static str, Value, [u16; 6]);
+
+/// None, one that nobody knows, one that has expired, and with the rights to observe, to manage rooms, and to manage all.
+const CREDENTIALS: [&str; 6] = ["", "guess-token-of-the-test", OLD, VIEWER, HOST, OPERATOR];
+
+const BY_ALL: [u16; 6] = [401, 401, 401, 403, 403, 200];
+const BY_HOST: [u16; 6] = [401, 401, 401, 403, 200, 200];
+const BY_VIEWER: [u16; 6] = [401, 401, 401, 200, 403, 200];
+const BY_BOTH: [u16; 6] = [401, 401, 401, 200, 200, 200];
+const OF_NOTHING: [u16; 6] = [401, 401, 401, 403, 403, 404];
+
+fn reads() -> Vec<Row> {
+    let nobodys = [200, 401, 401, 200, 200, 200];
+    vec![
+        ("GET", "/connections", Value::Null, BY_ALL),
+        ("GET", "/connections/0-9-9", Value::Null, OF_NOTHING),
+        ("GET", "/topics", Value::Null, BY_VIEWER),
+        ("GET", "/presence?topic=rooms%2F1", Value::Null, BY_BOTH),
+        ("GET", "/history?topic=rooms%2F1", Value::Null, BY_BOTH),
+        ("GET", "/deny", Value::Null, BY_ALL),
+        ("GET", "/stats", Value::Null, BY_VIEWER),
+        ("GET", "/openapi.json", Value::Null, nobodys),
+    ]
+}
+
+fn changes() -> Vec<Row> {
+    let who = "nobody";
+    let of_room = json!({"subject": who, "topic": "rooms/1"});
+    let other = json!({"subject": who, "topic": "other"});
+    let message = json!({"subject": who, "data": 1});
+    let publish = json!({"topic": "rooms/1", "data": 1});
+    let may = json!({"token": ANNA, "action": "publish", "topic": "a"});
+    let emptied = [401, 401, 401, 403, 404, 404];
+    vec![
+        ("POST", "/disconnect", json!({"subject": who}), BY_ALL),
+        ("POST", "/unsubscribe", of_room.clone(), BY_HOST),
+        ("POST", "/unsubscribe", other, BY_ALL),
+        ("POST", "/subscribe", of_room, BY_HOST),
+        ("POST", "/send", message, BY_ALL),
+        ("DELETE", "/history?topic=rooms%2F9", Value::Null, emptied),
+        ("POST", "/publish", publish, BY_HOST),
+        ("POST", "/may", may, BY_ALL),
+        ("POST", "/deny", json!({"jti": "a"}), BY_ALL),
+        ("DELETE", "/deny/9999", Value::Null, OF_NOTHING),
+    ]
+}
+
 #[test]
 fn every_route_by_every_credential() {
     let folder = folder();
     let server = start(&folder);
-    let (by_all, none) = ([401, 401, 401, 403, 403, 200], None);
-    let by_viewer = [401, 401, 401, 200, 403, 200];
-    let by_host = [401, 401, 401, 403, 200, 200];
-    let somebody = json!({"subject": "nobody"});
-    let with = |more: Value| {
-        let mut body = somebody.clone();
-        let fields = body.as_object_mut().expect("an object");
-        fields.extend(more.as_object().expect("an object").clone());
-        Some(body)
-    };
-    let rows = [
-        ("GET", "/connections", none.clone(), by_all),
-        (
-            "GET",
-            "/connections/0-9-9",
-            none.clone(),
-            [401, 401, 401, 403, 403, 404],
-        ),
-        ("POST", "/disconnect", Some(somebody.clone()), by_all),
-        (
-            "POST",
-            "/unsubscribe",
-            with(json!({"topic": "rooms/1"})),
-            by_host,
-        ),
-        (
-            "POST",
-            "/unsubscribe",
-            with(json!({"topic": "other"})),
-            by_all,
-        ),
-        (
-            "POST",
-            "/subscribe",
-            with(json!({"topic": "rooms/1"})),
-            by_host,
-        ),
-        ("POST", "/send", with(json!({"data": 1})), by_all),
-        ("GET", "/topics", none.clone(), by_viewer),
-        (
-            "GET",
-            "/presence?topic=rooms%2F1",
-            none.clone(),
-            [401, 401, 401, 200, 200, 200],
-        ),
-        (
-            "GET",
-            "/history?topic=rooms%2F1",
-            none.clone(),
-            [401, 401, 401, 200, 200, 200],
-        ),
-        (
-            "DELETE",
-            "/history?topic=rooms%2F9",
-            none.clone(),
-            [401, 401, 401, 403, 404, 404],
-        ),
-        (
-            "POST",
-            "/publish",
-            Some(json!({"topic": "rooms/1", "data": 1})),
-            by_host,
-        ),
-        (
-            "POST",
-            "/may",
-            Some(json!({"token": ANNA, "action": "publish", "topic": "a"})),
-            by_all,
-        ),
-        ("POST", "/deny", Some(json!({"jti": "a"})), by_all),
-        ("GET", "/deny", none.clone(), by_all),
-        (
-            "DELETE",
-            "/deny/9999",
-            none.clone(),
-            [401, 401, 401, 403, 403, 404],
-        ),
-        ("GET", "/stats", none.clone(), by_viewer),
-        ("GET", "/openapi.json", none, [200, 401, 401, 200, 200, 200]),
-    ];
-    for (method, target, body, statuses) in rows {
-        let tokens = ["", "guess-token-of-the-test", OLD, VIEWER, HOST, OPERATOR];
-        for (token, status) in tokens.into_iter().zip(statuses) {
-            let mut answer = Api::of(server.address(), token).ask(method, target, body.as_ref());
+    for (method, target, body, statuses) in reads().into_iter().chain(changes()) {
+        let body = (!body.is_null()).then_some(&body);
+        for (token, status) in CREDENTIALS.into_iter().zip(statuses) {
+            let mut answer = Api::of(server.address(), token).ask(method, target, body);
             for _ in 0..5 {
                 // A page that the machine was too slow for is no matter of rights.
                 if answer.0.status != 503 {
                     break;
                 }
-                answer = Api::of(server.address(), token).ask(method, target, body.as_ref());
+                answer = Api::of(server.address(), token).ask(method, target, body);
             }
             let (answer, value) = answer;
             assert_eq!(
@@ -186,7 +154,13 @@ fn subject_is_thrown_out_and_stays_out() {
         .lines()
         .find(|line| line.contains("POST /api/v1/disconnect"));
     let line = line.unwrap_or_else(|| panic!("no line of it: {log}"));
-    for part in ["INFO", "subject=operator", "subject anna", "127.0.0.1", "closed"] {
+    for part in [
+        "INFO",
+        "subject=operator",
+        "subject anna",
+        "127.0.0.1",
+        "closed",
+    ] {
         assert!(line.contains(part), "{part}: {line}");
     }
     assert!(!log.contains(ANNA), "no token in the log");
