@@ -80,6 +80,18 @@ pub enum Origins {
     List(OriginList),
 }
 
+/// Tokens that may stand in the query, where proxies log them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum QueryToken {
+    /// All.
+    Allow,
+    /// Those that live for 5 minutes at most, by their own times. Static tokens do not.
+    Short,
+    /// None.
+    Off,
+}
+
 /// Kinds of messages that are compressed for peers that offer permessage-deflate (RFC 7692). What they compress is
 /// inflated unless this is `Off`. A library that is built without the feature `deflate` agrees to no compression,
 /// whatever this says.
@@ -161,6 +173,11 @@ pub struct Config {
     pub grants: Vec<Grant>,
     /// Issuers whose JSON web tokens say who somebody is.
     pub jwts: Vec<Jwt>,
+    /// Tokens that may stand in the query. None: all where the server is open to this machine, else short ones.
+    pub query_token: Option<QueryToken>,
+    /// Name of a cookie that holds a token, such as `__Host-umbel`. It counts only with an `Origin` that may connect, or
+    /// for a GET of the same origin.
+    pub cookie: Option<String>,
     /// Subprotocols that `/ws/{topic}` accepts. The first one that the peer offers is chosen.
     pub subprotocols: Vec<String>,
     /// Directory of what outlives the process: the deny list. None: it is kept in memory alone.
@@ -202,6 +219,8 @@ impl Default for Config {
             tokens: Vec::new(),
             grants: Vec::new(),
             jwts: Vec::new(),
+            query_token: None,
+            cookie: None,
             subprotocols: Vec::new(),
             state_directory: None,
             deny_file: None,
@@ -244,6 +263,7 @@ impl Config {
         errors.extend(self.named_token_errors());
         errors.extend(self.jwt_errors());
         errors.extend(self.source_errors());
+        errors.extend(self.cookie_error());
         errors.extend(self.topic_rule_errors());
         errors.extend(Listeners::of(&self.listeners).check().err());
         errors.extend(self.rights().err());

@@ -167,6 +167,8 @@ fn routes_by_credentials() {
         "right",
         "--observe-token",
         "right",
+        "--query-token",
+        "allow",
     ]);
     let nobody = Server::start(&[
         "--publish",
@@ -227,7 +229,7 @@ fn routes_by_credentials() {
 /// A publish without the right is refused aloud, and nobody gets the message.
 #[test]
 fn publish_without_right_closes_with_1008() {
-    let server = Server::start(&["--publish-token", "right"]);
+    let server = Server::start(&["--publish-token", "right", "--query-token", "allow"]);
     let mut listening = subscribe(&server, "a");
     let mut without = subscribe(&server, "a");
     without.send(&support::frames::text("forbidden"));

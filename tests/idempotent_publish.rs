@@ -198,7 +198,7 @@ fn publish_before_a_reset_is_carried_out_once() {
 #[test]
 fn keys_are_those_of_a_publisher() {
     let one = "0123456789abcdef-one";
-    let server = Server::start(&["--publish", "token", "--publish-token", one]);
+    let server = Server::start(&["--publish-token", one, "--query-token", "allow"]);
     let with = |token: &str, key: &str| {
         let headers = format!("Authorization: Bearer {token}\r\nIdempotency-Key: {key}\r\n");
         post(&server, "/pub/t", &headers, "x")

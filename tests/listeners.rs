@@ -98,7 +98,8 @@ fn refused(arguments: &[&str]) -> String {
 
 #[test]
 fn admin_listener_takes_the_figures_off_the_others() {
-    let flags = [&OPEN[..], &["--observe-token", "secret"]].concat();
+    let flags = ["--observe-token", "secret", "--query-token", "allow"];
+    let flags = [&OPEN[..], &flags].concat();
     let server = start(&["127.0.0.1:0", "127.0.0.1:0#admin"], &flags);
     let told = surfaces(&server);
     let [(public, public_surface), (admin, admin_surface)] = &told[..] else {

@@ -62,10 +62,14 @@ fn connection_of_many_topics_keeps_no_head() {
     const MANY: usize = 1000;
     const HEAD_BYTES: usize = 12_000;
     let server = Server::start(&["--reactors", "1", "--subscribe-token", "t"]);
-    let lines = format!("X-Pad: {}\r\n{}", "x".repeat(HEAD_BYTES), offer(JSON));
+    let lines = format!(
+        "Authorization: Bearer t\r\nX-Pad: {}\r\n{}",
+        "x".repeat(HEAD_BYTES),
+        offer(JSON)
+    );
     let open = || {
         let stream = connect(server.address(), 0);
-        let (head, socket) = WebSocket::offer_on(stream, "/ws?token=t", &lines);
+        let (head, socket) = WebSocket::offer_on(stream, "/ws", &lines);
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
         socket
     };

@@ -420,10 +420,10 @@ fn presence_off_without_rule_or_right() {
     let server = Server::start(&[
         "--topic-rule",
         "room presence=on",
-        "--subscribe",
-        "token",
         "--subscribe-token",
         "s",
+        "--query-token",
+        "allow",
     ]);
     let mut member = Peer::open_at(server.address(), "/ws?token=s&info=secret", JSON).welcomed();
     join(&mut member, "room");

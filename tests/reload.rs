@@ -51,7 +51,7 @@ impl Reloadable {
 const OPEN: &str = "publish = \"anyone\"\nobserve = \"anyone\"\norigins = [\"any\"]\n";
 
 fn with_token(token: &str) -> String {
-    format!("{OPEN}subscribe_token = \"{token}\"\n")
+    format!("{OPEN}identity.query_token = \"allow\"\nsubscribe_token = \"{token}\"\n")
 }
 
 fn assert_forbidden(incoming: &Incoming) {

@@ -18,7 +18,7 @@ const WRITER: &str = "writer-token-of-the-test";
 
 fn rows() -> String {
     format!(
-        "origins = [\"any\"]\n\
+        "origins = [\"any\"]\nidentity.query_token = \"allow\"\n\
          [[token]]\nname = \"reader\"\nvalue = \"{READER}\"\nsubscribe = [\"news/**\"]\n\
          [[token]]\nname = \"writer\"\nvalue = \"{WRITER}\"\npublish = [\"news/**\"]\nsubscribe = [\"news/eu\"]\n"
     )

@@ -23,7 +23,7 @@ fn rows() -> String {
         .map(|byte| format!("{byte:02x}"))
         .collect();
     format!(
-        "origins = [\"any\"]\n\
+        "origins = [\"any\"]\nidentity.query_token = \"allow\"\n\
          [[token]]\nname = \"feed\"\nvalue = \"{FEED}\"\npublish = [\"prices/**\"]\n\
          deny.publish = [\"prices/secret/**\"]\nobserve = true\n\
          [[token]]\nname = \"reader\"\nsha256 = \"{digest}\"\nsubscribe = [\"news/**\", \"prices/*\"]\n\

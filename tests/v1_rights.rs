@@ -45,6 +45,8 @@ fn rights_by_token() {
         "token",
         "--publish-token",
         "pub",
+        "--query-token",
+        "allow",
     ];
     let server = Server::start(&[&rights[..], &["--topic-rule", "t presence=on"]].concat());
     let commands = [
@@ -103,7 +105,7 @@ fn rights_by_token() {
 
 #[test]
 fn connection_needs_credential() {
-    let rights = ["--subscribe", "token", "--subscribe-token", "sub"];
+    let rights = ["--subscribe-token", "sub", "--query-token", "allow"];
     let server = Server::start(&[&rights[..], &["--publish", "nobody"]].concat());
     for subprotocol in SUBPROTOCOLS {
         for (target, lines, status) in [

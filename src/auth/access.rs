@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::counts::AuthResult;
+use super::credential::{Shown, shown};
 use super::verdict::Verdict;
 use crate::http::kept::HeadView;
 use crate::http::query::Query;
@@ -78,66 +79,13 @@ impl<'a> AccessRequest<'a> {
         self.head.cookie(name)
     }
 
-    /// The token that the request shows: `Authorization: Bearer`, or else the query parameter `token` or
-    /// `access_token`. None also where there are several.
+    /// The token that the request shows: by `Authorization: Bearer`, by a subprotocol that begins with `umbel.token.`, or
+    /// by the query parameter `token` or `access_token`. None also where there are two that differ.
     pub fn token(&self) -> Option<Cow<'a, str>> {
-        match shown(self.head) {
-            Ok(Shown::Token(token)) => Some(token),
+        match shown(self.head, None) {
+            Ok(Shown::Token(token, _)) => Some(token),
             Ok(Shown::Nothing) | Err(_) => None,
         }
-    }
-}
-
-/// Credential that a request shows.
-pub(super) enum Shown<'a> {
-    /// None.
-    Nothing,
-    /// A token.
-    Token(Cow<'a, str>),
-}
-
-/// What a request shows.
-///
-/// # Errors
-/// `Authorization` is of another scheme than `Bearer`, or no token stands behind it; or there are two tokens that differ
-/// (RFC 6750 section 2).
-pub(super) fn shown(head: HeadView<'_>) -> Result<Shown<'_>, Denied> {
-    let in_header = head.header("authorization").map(bearer).transpose()?;
-    let query = head.target.split_once('?').map_or("", |(_, query)| query);
-    let parameter = |name| {
-        let value = Query(query).get(name);
-        value.map_err(|refusal| Denied::Malformed(refusal.reason))
-    };
-    let mut found = in_header.map(Cow::Borrowed);
-    if !query.is_empty() {
-        for other in [parameter("token")?, parameter("access_token")?]
-            .into_iter()
-            .flatten()
-        {
-            if found.as_ref().is_some_and(|found| *found != other) {
-                return Err(Denied::Malformed(
-                    "the request shows two tokens that differ: send one".into(),
-                ));
-            }
-            found = Some(other);
-        }
-    }
-    Ok(found.map_or(Shown::Nothing, Shown::Token))
-}
-
-/// The token of an `Authorization` (RFC 6750 section 2.1).
-fn bearer(value: &str) -> Result<&str, Denied> {
-    let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(Denied::Invalid(TokenFault::Scheme));
-    }
-    let token = token.trim();
-    let is_token = |byte: u8| byte.is_ascii_graphic() && byte != b',';
-    match !token.is_empty() && token.bytes().all(is_token) {
-        true => Ok(token),
-        false => Err(Denied::Malformed(
-            "Authorization is Bearer and one token, which has neither blanks nor commas".into(),
-        )),
     }
 }
 
@@ -153,6 +101,8 @@ pub enum TokenFault {
     Revoked,
     /// `Authorization` is of another scheme than `Bearer`.
     Scheme,
+    /// It stands in a URL, and may not.
+    InUrl,
     /// Anything else. Whoever guesses learns nothing of it.
     Invalid,
 }
@@ -167,6 +117,9 @@ impl TokenFault {
             TokenFault::Scheme => {
                 "the Authorization header is not Bearer and a token, and no other credential counts beside it"
             }
+            TokenFault::InUrl => {
+                "this token may not stand in a URL: send it in a header or the first frame, or set query_token"
+            }
             TokenFault::Revoked | TokenFault::Invalid => "the token is not valid",
         }
     }
@@ -176,9 +129,10 @@ impl TokenFault {
         match self {
             TokenFault::Expired => AuthResult::Expired,
             TokenFault::Revoked => AuthResult::Revoked,
-            TokenFault::NotYetValid | TokenFault::Scheme | TokenFault::Invalid => {
-                AuthResult::Invalid
-            }
+            TokenFault::NotYetValid
+            | TokenFault::Scheme
+            | TokenFault::InUrl
+            | TokenFault::Invalid => AuthResult::Invalid,
         }
     }
 
@@ -193,10 +147,12 @@ impl TokenFault {
                 "WWW-Authenticate",
                 "Bearer error=\"invalid_token\", error_description=\"the token is not valid yet\"",
             )],
-            TokenFault::Revoked | TokenFault::Scheme | TokenFault::Invalid => &[(
-                "WWW-Authenticate",
-                "Bearer error=\"invalid_token\", error_description=\"the token is not valid\"",
-            )],
+            TokenFault::Revoked | TokenFault::Scheme | TokenFault::InUrl | TokenFault::Invalid => {
+                &[(
+                    "WWW-Authenticate",
+                    "Bearer error=\"invalid_token\", error_description=\"the token is not valid\"",
+                )]
+            }
         }
     }
 }

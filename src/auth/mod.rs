@@ -13,6 +13,7 @@
 pub mod access;
 pub mod caller;
 pub mod counts;
+pub mod credential;
 pub mod deny;
 pub mod dialect_tokens;
 pub mod embedder;
@@ -54,17 +55,31 @@ impl Authority {
         Authority::Embedder(Embedder::new(authorizer, kept_bytes_max))
     }
 
-    /// Caller of a request. `now_ms`: milliseconds of the Unix epoch.
+    /// Caller of a request. `now_ms`: milliseconds of the Unix epoch. `cookie_counts`: the request comes from where a cookie
+    /// of this server may be taken for its user's will.
     ///
     /// # Errors
     /// It shows a credential that is wrong, whatever it asks for. Where the configuration has no credential, nobody looks
     /// for one.
-    pub fn authenticate<'a>(&self, head: &Head<'a>, now_ms: u64) -> Result<Caller<'a>, Denied> {
+    pub fn authenticate<'a>(
+        &self,
+        head: &Head<'a>,
+        now_ms: u64,
+        cookie_counts: bool,
+    ) -> Result<Caller<'a>, Denied> {
         let head = head.view();
         Ok(match self {
-            Authority::Policy(policy) => policy.authenticate(head, now_ms)?,
+            Authority::Policy(policy) => policy.authenticate(head, now_ms, cookie_counts)?,
             Authority::Embedder(_) => Caller::Embedder(Judged::Now(head)),
         })
+    }
+
+    /// Whether a cookie can be a credential here.
+    pub fn takes_cookies(&self) -> bool {
+        match self {
+            Authority::Policy(policy) => policy.takes_cookies(),
+            Authority::Embedder(_) => false,
+        }
     }
 
     /// Identity of a bearer token. For one that was shown anywhere but in a head, as in the first message of a connection.
@@ -215,7 +230,7 @@ impl Authority {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Access, Hosts, Origins, Rights};
+    use crate::config::{Access, Hosts, Origins, QueryToken, Rights};
     use crate::http::request::RequestLimits;
     use access::AccessRequest;
 
@@ -241,6 +256,8 @@ mod tests {
                 tokens: Vec::new(),
                 grants: Vec::new(),
                 jwts: Vec::new(),
+                query_token: QueryToken::Allow,
+                cookie: None,
             },
             Arc::default(),
         ))
@@ -275,7 +292,9 @@ mod tests {
     #[test]
     fn reload_judges_an_identity_by_its_token() {
         let (old, rotated) = (publishers("old"), publishers("new"));
-        let identity = old.authenticate(&head(WITH_TOKEN), 0).expect("it is shown");
+        let identity = old
+            .authenticate(&head(WITH_TOKEN), 0, false)
+            .expect("it is shown");
         let kept = old.keep(&identity).expect("nothing is counted");
         let publish = Action::Publish("a");
         assert!(old.still_knows(&kept) && old.authorize(&kept, publish).is_ok());
@@ -295,6 +314,8 @@ mod tests {
                 tokens: Vec::new(),
                 grants: Vec::new(),
                 jwts: Vec::new(),
+                query_token: QueryToken::Allow,
+                cookie: None,
             },
             Arc::default(),
         ));
@@ -308,14 +329,14 @@ mod tests {
     fn other_source_may_do_nothing() {
         let authority = embedder(1000);
         let request = head(WITH_TOKEN);
-        let token = publishers("old").authenticate(&request, 0);
+        let token = publishers("old").authenticate(&request, 0, false);
         for identity in [Caller::Anonymous, Caller::Unknown, token.expect("shown")] {
             let denied = authority.authorize(&identity, Action::Observe);
             assert!(matches!(denied, Err(Denied::Forbidden(_))));
         }
         let honest = head(HONEST);
         let honest = authority
-            .authenticate(&honest, 0)
+            .authenticate(&honest, 0, false)
             .expect("nobody is refused");
         let tokens = publishers("old");
         assert!(tokens.authorize(&honest, Action::Publish("a")).is_err());
@@ -329,7 +350,7 @@ mod tests {
             let request = request.to_owned();
             let request = head(&request);
             let identity = authority
-                .authenticate(&request, 0)
+                .authenticate(&request, 0, false)
                 .expect("nobody is refused");
             let kept = authority.keep(&identity).expect("there is room");
             for identity in [&identity, &kept] {
@@ -349,7 +370,7 @@ mod tests {
         let bytes = request.view().bytes();
         let authority = embedder(2 * bytes + 1);
         let identity = authority
-            .authenticate(&request, 0)
+            .authenticate(&request, 0, false)
             .expect("nobody is refused");
         let first = authority.keep(&identity).expect("room for two");
         let second = authority.keep(&identity).expect("room for two");

@@ -4,15 +4,16 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use super::access::{Action, Denied, Shown, TokenFault, shown};
+use super::access::{Action, Denied, TokenFault};
 use super::caller::Caller;
 use super::counts::{AuthCounts, AuthResult, SourceCounts};
+use super::credential::{Place, Shown, shown};
 use super::grant::Grant;
 use super::identity::{Identity, IdentityParts, Nobody, Source, TokenDigest};
 #[cfg(feature = "jwt")]
 use super::jwt::source::SignedTokens;
 use super::rights::{Decision, Part, Rights, RightsLists, decide};
-use crate::config::{self, Access, Token, TokenValue};
+use crate::config::{self, Access, QueryToken, Token, TokenValue};
 use crate::http::kept::HeadView;
 use crate::topic::template::VariableName;
 
@@ -24,6 +25,10 @@ pub struct AccessPolicy {
     /// Rights of everybody, by settings that are `anyone`.
     everybody: Rights,
     grants: Vec<Grant>,
+    /// Tokens that may stand in a URL.
+    query_token: QueryToken,
+    /// Name of the cookie that holds a token.
+    cookie: Option<Box<str>>,
     /// Claims that grants and their patterns ask for.
     wanted_claims: Box<[Box<str>]>,
     /// Kinds of actions that somebody may be allowed who shows a credential.
@@ -35,6 +40,9 @@ pub struct AccessPolicy {
     of_tokens: Arc<SourceCounts>,
     of_anonymous: Arc<SourceCounts>,
 }
+
+/// Life of a token that may stand in a URL where only short ones may, in milliseconds.
+const QUERY_LIFE_MAX_MS: u64 = 5 * 60 * 1000;
 
 /// Kinds of actions.
 #[derive(Clone, Copy, Debug, Default)]
@@ -203,6 +211,8 @@ impl AccessPolicy {
             signed: SignedTokens::new(&rights.jwts, &wanted_claims, &counts).map(Arc::new),
             everybody: Rights::from_lists(&everybody).unwrap_or_else(|_| Rights::none()),
             wanted_claims,
+            query_token: rights.query_token,
+            cookie: rights.cookie.as_deref().map(Into::into),
             allowed_to_somebody,
             of_tokens: counts.of_source("token"),
             of_anonymous: counts.of_source("anonymous"),
@@ -255,14 +265,42 @@ impl AccessPolicy {
         &self,
         head: HeadView<'_>,
         now_ms: u64,
+        cookie_counts: bool,
     ) -> Result<Caller<'static>, Denied> {
         if !self.has_sources() {
             return Ok(Caller::Anonymous);
         }
-        match shown(head)? {
-            Shown::Nothing => Ok(Caller::Anonymous),
-            Shown::Token(token) => self.identify(&token, now_ms).map(Caller::Known),
+        let cookie = self.cookie.as_deref().filter(|_| cookie_counts);
+        let (token, place) = match shown(head, cookie)? {
+            Shown::Nothing => return Ok(Caller::Anonymous),
+            Shown::Token(token, place) => (token, place),
+        };
+        let identity = self.identify(&token, now_ms)?;
+        match place == Place::Query && !self.may_stand_in_url(&identity) {
+            true => Err(Denied::Invalid(TokenFault::InUrl)),
+            false => Ok(Caller::Known(identity)),
         }
+    }
+
+    /// Whether a token may be shown in the query, where proxies log it.
+    fn may_stand_in_url(&self, identity: &Identity) -> bool {
+        let life_ms = || {
+            let issued_ms = identity.issued_at()?.checked_mul(1000)?;
+            identity.expires_at_ms()?.checked_sub(issued_ms)
+        };
+        match self.query_token {
+            QueryToken::Allow => true,
+            QueryToken::Short => {
+                identity.credential().is_none()
+                    && life_ms().is_some_and(|life| life <= QUERY_LIFE_MAX_MS)
+            }
+            QueryToken::Off => false,
+        }
+    }
+
+    /// Whether a cookie can be a credential here.
+    pub(super) fn takes_cookies(&self) -> bool {
+        self.cookie.is_some() && self.has_sources()
     }
 
     /// Identity of a bearer token. It is looked for among the static tokens first.
@@ -375,8 +413,13 @@ impl AccessPolicy {
                 Denied::Invalid(TokenFault::Revoked)
             }
             (_, None) if self.allowed_to_somebody.has(action) => Denied::Unauthenticated(
-                format!("{words} needs a token: send it as Authorization: Bearer, or as ?token=")
-                    .into(),
+                match self.query_token {
+                    QueryToken::Allow => format!(
+                        "{words} needs a token: send it as Authorization: Bearer, or as ?token="
+                    ),
+                    _ => format!("{words} needs a token: send it as Authorization: Bearer"),
+                }
+                .into(),
             ),
             (_, None) => Denied::Forbidden(format!("{words} is closed to everybody here").into()),
             (Decision::Denied(owner, _), Some(_)) => Denied::InsufficientScope(

@@ -11,7 +11,7 @@ use umbel::config::table::of_limit;
 use umbel::config::{LimitInfo, Limits, REACTORS_MAX};
 
 use super::machine::Machine;
-use super::{check_settings, count, settings};
+use super::{check_rights, check_settings, count, settings};
 
 /// Descriptors that the server keeps from connections: as many as its start says it does.
 const DESCRIPTORS_RESERVED: u64 = 64;
@@ -69,6 +69,17 @@ pub fn command() -> Command {
                 .action(ArgAction::SetTrue)
                 .requires("config")
                 .help("With --config, warnings are errors"),
+            Arg::new("may")
+                .long("may")
+                .num_args(1..=2)
+                .value_names(["ACTION", "TOPIC"])
+                .requires("config")
+                .help("With --config, say whether this is allowed and what decides it: subscribe, publish, presence, history, manage or observe, and a topic"),
+            Arg::new("as")
+                .long("as")
+                .value_name("@FILE")
+                .requires("may")
+                .help("With --may, whoever shows the token in this file, or - for standard input; without it UMBEL_TOKEN, or else nobody"),
             Arg::new("json")
                 .long("json")
                 .action(ArgAction::SetTrue)
@@ -85,6 +96,15 @@ fn backlog() -> &'static LimitInfo {
 /// Prints the findings. The exit code says whether any is low. `whole` is the whole command line.
 pub fn run(matches: &ArgMatches, whole: &Command) -> Result<ExitCode, Box<dyn Error>> {
     if let Some(file) = matches.get_one::<PathBuf>("config") {
+        if let Some(mut words) = matches.get_many::<String>("may") {
+            let question = check_rights::Question {
+                file,
+                place: matches.get_one::<String>("as").map(String::as_str),
+                action: words.next().map_or("", String::as_str),
+                topic: words.next().map(String::as_str),
+            };
+            return check_rights::run(&question, whole);
+        }
         let wanted = check_settings::Wanted {
             file,
             is_strict: matches.get_flag("strict"),

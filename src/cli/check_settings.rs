@@ -34,20 +34,7 @@ struct Checked {
 
 /// Prints the settings that `umbel serve` would take. It binds nothing. The exit code says whether they can stand.
 pub fn run(wanted: &Wanted<'_>, command: &Command) -> Result<ExitCode, Box<dyn Error>> {
-    let serve = command.find_subcommand("serve");
-    let serve = serve.ok_or("umbel serve is a command")?.clone();
-    let arguments = [
-        "umbel serve".as_ref(),
-        "--config".as_ref(),
-        wanted.file.as_os_str(),
-    ];
-    // A variable that cannot stand is one error more, and not a matter of the command line.
-    let matches = serve.try_get_matches_from(arguments).map_err(|error| {
-        let text = error.to_string();
-        let text = text.strip_prefix("error: ").unwrap_or(&text);
-        text.split("\n\nFor more").next().unwrap_or(text).to_owned()
-    })?;
-    let gathered = settings::gather(&matches, command);
+    let gathered = gather(wanted.file, command)?;
     let (config, errors) = match gathered.config() {
         Ok(config) => (Some(config), Vec::new()),
         Err(Problems(errors)) => (None, errors),
@@ -74,6 +61,24 @@ pub fn run(wanted: &Wanted<'_>, command: &Command) -> Result<ExitCode, Box<dyn E
         _ => {}
     }
     Ok(ExitCode::from(u8::from(is_bad)))
+}
+
+/// Values of a file and of the variables, as `umbel serve` would take them.
+pub(super) fn gather(file: &Path, command: &Command) -> Result<Gathered, Box<dyn Error>> {
+    let serve = command.find_subcommand("serve");
+    let serve = serve.ok_or("umbel serve is a command")?.clone();
+    let arguments = [
+        "umbel serve".as_ref(),
+        "--config".as_ref(),
+        file.as_os_str(),
+    ];
+    // A variable that cannot stand is one error more, and not a matter of the command line.
+    let matches = serve.try_get_matches_from(arguments).map_err(|error| {
+        let text = error.to_string();
+        let text = text.strip_prefix("error: ").unwrap_or(&text);
+        text.split("\n\nFor more").next().unwrap_or(text).to_owned()
+    })?;
+    Ok(settings::gather(&matches, command))
 }
 
 /// Who may come by each listener, in words.

@@ -19,6 +19,7 @@
 //! | `documents` | completions, manual pages, the sample of a configuration file and its schema |
 
 mod check;
+mod check_rights;
 mod check_settings;
 mod client;
 mod documents;

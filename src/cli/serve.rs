@@ -140,6 +140,8 @@ fn print_settings(config: &Config) -> Result<(), Box<dyn Error>> {
         "grant": rights.grants.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "origin": origins,
         "hosts": hosts,
+        "query_token": format!("{:?}", rights.query_token).to_lowercase(),
+        "cookie": rights.cookie,
         "subprotocol": config.subprotocols,
         "state_directory": config.state_directory,
         "deny_file": config.deny_file,

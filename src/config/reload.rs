@@ -105,7 +105,7 @@ mod tests {
             }
             values.set(
                 "origin",
-                Value::Texts(vec!["any".to_owned()]),
+                Value::Texts(vec!["https://b.example".to_owned()]),
                 Source::Unset,
             );
             values

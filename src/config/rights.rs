@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Access, Config, ConfigError, Grant, Jwt, Listeners, Origins, Token};
+use super::{Access, Config, ConfigError, Grant, Jwt, Listeners, Origins, QueryToken, Token};
 use crate::protocol::HostList;
 
 /// Hosts that requests may be sent to, by their `Host` header.
@@ -35,6 +35,10 @@ pub struct Rights {
     pub grants: Vec<Grant>,
     /// Issuers of JSON web tokens.
     pub jwts: Vec<Jwt>,
+    /// Tokens that may stand in the query.
+    pub query_token: QueryToken,
+    /// Name of the cookie that holds a token.
+    pub cookie: Option<String>,
 }
 
 impl Rights {
@@ -107,6 +111,11 @@ impl Config {
             tokens: self.tokens.clone(),
             grants: self.grants.clone(),
             jwts: self.jwts.clone(),
+            query_token: self.query_token.unwrap_or(match why {
+                None => QueryToken::Allow,
+                Some(_) => QueryToken::Short,
+            }),
+            cookie: self.cookie.clone(),
             hosts: match &self.hosts {
                 Some(hosts) => Hosts::List(hosts.clone()),
                 None if why.is_none() && !self.insecure => Hosts::Loopback,

@@ -1,6 +1,6 @@
 //! Sources of identities: names that must not be mistaken for each other, and the grants about them.
 
-use super::{Config, ConfigError, GRANTS_MAX, JWTS_MAX};
+use super::{Config, ConfigError, GRANTS_MAX, JWTS_MAX, Origins};
 
 /// A source that names subjects.
 struct SubjectSource<'c> {
@@ -135,6 +135,20 @@ impl Config {
         errors
     }
 
+    /// A cookie is sent by itself, so it cannot count for pages of any origin.
+    pub(super) fn cookie_error(&self) -> Option<ConfigError> {
+        let name = self.cookie.as_deref()?;
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        let way_out = if name.is_empty() || !name.bytes().all(is_name) {
+            "it is no name of a cookie, such as __Host-umbel"
+        } else if matches!(self.origins, Some(Origins::Any)) {
+            "with origin any every page could act for its visitor: list the origins that may"
+        } else {
+            return None;
+        };
+        Some(ConfigError::new("cookie", name, way_out))
+    }
+
     fn has_source(&self, name: &str) -> bool {
         OWN_NAMES[1..].contains(&name)
             || self.tokens.iter().any(|token| token.name == name)
@@ -150,7 +164,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Grant, Origins, Token};
+    use crate::config::{Grant, Token};
 
     #[test]
     fn grants_name_their_source() {

@@ -3,7 +3,7 @@
 use super::calls::begin_call;
 use super::endpoints::answer_path;
 use super::history::read_history;
-use super::hosts::{allow_reading, check_host, check_origin, check_site};
+use super::hosts::{allow_reading, check_host, check_origin, check_site, cookie_counts};
 use super::listings::{list_topics, show_topic};
 use super::refusals::refuse;
 use super::resources::{
@@ -76,7 +76,11 @@ fn answer(
     let caller = match route {
         // These are for everybody, whatever they show.
         Route::Health | Route::Ready | Route::Asset(_) => Caller::Anonymous,
-        _ => authenticate(application, current, head)?,
+        _ => {
+            let takes_cookies = application.shared.authority.takes_cookies();
+            let cookie_counts = takes_cookies && cookie_counts(application, head);
+            authenticate(application, current, head, cookie_counts)?
+        }
     };
     answer_identified(application, current, head, &caller, route)
 }
@@ -105,10 +109,11 @@ pub(super) fn authenticate<'a>(
     application: &mut Application,
     current: &mut CommandContext<'_>,
     head: &Head<'a>,
+    cookie_counts: bool,
 ) -> Result<Caller<'a>, Refusal> {
     let authority = &application.shared.authority;
     let caller = authority
-        .authenticate(head, application.wall_ms())
+        .authenticate(head, application.wall_ms(), cookie_counts)
         .map_err(|denied| application.refuse_credential(current.peer_address, denied))?;
     let identity = caller.identity().map(|identity| &**identity);
     application.check_denied(identity, current.peer_address)?;

@@ -18,7 +18,8 @@ pub(super) fn begin_call(
     current: &mut CommandContext<'_>,
     head: &Head<'_>,
 ) -> Answer {
-    let begun = match authenticate(application, current, head) {
+    // Browsers send cookies by themselves, and here no page acts for its visitor.
+    let begun = match authenticate(application, current, head, false) {
         Ok(caller) => {
             let kept = application.keep_identity(current, &caller);
             kept.map_err(ApiError::from)

@@ -6,7 +6,7 @@ use crate::connection::event::ExtraHeaders;
 use crate::console;
 use crate::http::refusal::Refusal;
 use crate::http::request::{Head, Method, Version};
-use crate::protocol::{is_loopback_host, is_loopback_origin};
+use crate::protocol::{OriginList, is_loopback_host, is_loopback_origin};
 use crate::route::Route;
 
 /// Headers of answers that pages of other origins may read.
@@ -57,9 +57,29 @@ pub(super) fn may_connect(application: &Application, head: &Head<'_>) -> bool {
     let allowed = |origin: &str| match &*application.shared.origins {
         Origins::Any => true,
         Origins::Loopback => is_loopback_origin(origin),
-        Origins::List(list) => list.matches(origin),
+        Origins::List(list) => {
+            list.matches(origin)
+                || (application.shared.authority.takes_cookies() && is_own_origin(head, origin))
+        }
     };
     !origin.is_repeated() && origin.text().is_some_and(allowed)
+}
+
+/// Whether a cookie shows the will of its user: a page of an origin that may connect asks, or the server's own page by GET.
+/// Of a GET within one origin browsers do not say the origin, and say that instead.
+pub(super) fn cookie_counts(application: &Application, head: &Head<'_>) -> bool {
+    if head.known.origin.is_there() {
+        return may_connect(application, head);
+    }
+    head.method == Method::Get && head.known.sec_fetch_site.bytes() == Some(b"same-origin")
+}
+
+/// Whether the page is of the server itself: by scheme, host and port of the request.
+fn is_own_origin(head: &Head<'_>, origin: &str) -> bool {
+    let Some(host) = head.known.host.text() else {
+        return false;
+    };
+    OriginList::parse(&[format!("http://{host}")]).is_ok_and(|own| own.matches(origin))
 }
 
 /// Checks the page that the request comes from, if it comes from one.
@@ -119,7 +139,14 @@ pub(super) fn allow_reading(
         .filter(|_| may_connect(application, head))
     {
         headers.push(("Access-Control-Allow-Origin", origin.to_owned()));
-        headers.push(("Vary", "Origin".to_owned()));
+        let varies = match application.shared.authority.takes_cookies() {
+            true => {
+                headers.push(("Access-Control-Allow-Credentials", "true".to_owned()));
+                "Cookie, Origin"
+            }
+            false => "Origin",
+        };
+        headers.push(("Vary", varies.to_owned()));
         headers.push(("Access-Control-Expose-Headers", EXPOSED_HEADERS.to_owned()));
     }
 }

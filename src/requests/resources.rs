@@ -15,7 +15,7 @@ use crate::route::surface::shows;
 use crate::route::{Route, allowed_methods, resources};
 
 /// How long a browser may keep the answer to a preflight request, in seconds.
-const PREFLIGHT_AGE_S: &str = "600";
+const PREFLIGHT_AGE_S: &str = "7200";
 
 /// What the listener shows by which a connection came.
 pub(super) fn surface_of(application: &Application, listener: u8) -> Surface {

@@ -9,6 +9,7 @@ use crate::application::publishes::hub_is_full;
 use crate::application::{Application, CommandContext};
 use crate::auth::access::Action;
 use crate::auth::caller::Caller;
+use crate::auth::credential::{RAW_SUBPROTOCOL, is_token_offer};
 use crate::connection::{Admission, Answer, Endpoint, Stream, Upgrade};
 use crate::dialect::{Encoding, Greeting, Opening, info_json};
 use crate::fanout::subscribed::MultiSubscription;
@@ -72,7 +73,14 @@ pub(super) fn subscribe_websocket(
     let start = start_of(head)?;
     authorize_start(application, caller, &topic, start)?;
     let agreed = &application.shared.subprotocols;
-    let subprotocol = choose(&upgrade, |offer| agreed.iter().any(|name| **name == *offer));
+    let subprotocol = choose(&upgrade, |offer| {
+        offer == RAW_SUBPROTOCOL || agreed.iter().any(|name| **name == *offer)
+    });
+    if subprotocol.is_none() && is_of_script(head) && upgrade.offers().any(is_token_offer) {
+        return Err(Refusal::bad_request(
+            "a browser has to be answered a subprotocol, and never the token: offer umbel.raw beside it",
+        ));
+    }
     // A browser fails a handshake whose offers were all passed over, and does not say so.
     let dialects = &application.shared.settings.dialects;
     if subprotocol.is_none() && is_of_script(head) && dialects.are_offered(upgrade.offers()) {

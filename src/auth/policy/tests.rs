@@ -12,6 +12,7 @@ fn policy_of(change: impl FnOnce(&mut Config)) -> AccessPolicy {
         publish: Some(Access::Nobody),
         subscribe: Some(Access::Nobody),
         origins: Some(Origins::Any),
+        query_token: Some(QueryToken::Allow),
         ..Config::default()
     };
     change(&mut config);
@@ -20,7 +21,7 @@ fn policy_of(change: impl FnOnce(&mut Config)) -> AccessPolicy {
 }
 
 fn caller_of(policy: &AccessPolicy, request: &str) -> Result<Caller<'static>, Denied> {
-    policy.authenticate(head(request).view(), 0)
+    policy.authenticate(head(request).view(), 0, false)
 }
 
 fn with_token(policy: &AccessPolicy, token: &str) -> Caller<'static> {
@@ -222,4 +223,42 @@ fn claims_that_are_asked_for_are_named() {
     });
     let names: Vec<_> = policy.wanted_claims().iter().map(|name| &**name).collect();
     assert_eq!(names, ["groups", "org"]);
+}
+
+#[test]
+fn tokens_in_urls() {
+    let request = format!("GET /sse/a?token={NEWS_TOKEN} HTTP/1.1\r\nHost: x\r\n\r\n");
+    for (query_token, is_taken) in [
+        (None, false),
+        (Some(QueryToken::Allow), true),
+        (Some(QueryToken::Short), false),
+        (Some(QueryToken::Off), false),
+    ] {
+        let policy = policy_of(|config| {
+            config.query_token = query_token;
+            config.subscribe = Some(Access::Token(NEWS_TOKEN.into()));
+        });
+        let caller = caller_of(&policy, &request);
+        assert_eq!(caller.is_ok(), is_taken, "{query_token:?}");
+        if let Err(denied) = caller {
+            assert_eq!(denied, Denied::Invalid(TokenFault::InUrl));
+        }
+        let made_at = |issued_at, expires_at_ms| {
+            let identity = Identity::new(IdentityParts {
+                issued_at,
+                expires_at_ms,
+                ..IdentityParts::of(Source::Jwt("app".into()))
+            });
+            policy.may_stand_in_url(&identity.expect("an identity"))
+        };
+        let is_short = !matches!(query_token, Some(QueryToken::Off));
+        assert_eq!(made_at(Some(1000), Some(1_300_000)), is_short);
+        for (issued, end) in [
+            (Some(1000), Some(1_300_001)),
+            (None, Some(1)),
+            (Some(1), None),
+        ] {
+            assert_eq!(made_at(issued, end), is_taken, "{issued:?} {end:?}");
+        }
+    }
 }

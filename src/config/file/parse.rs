@@ -121,7 +121,9 @@ impl<'a> Parser<'a> {
                 _ => format!(": did you mean \"{}\"?", key.name),
             }
         } else {
-            let tables = ["limits", "log"].into_iter().filter(|_| table.is_empty());
+            let tables = ["identity", "limits", "log"]
+                .into_iter()
+                .filter(|_| table.is_empty());
             let keys = settings().filter(|info| info.key.table == table);
             let near = nearest(&meant, keys.map(|info| info.key.name).chain(tables));
             let anywhere = || {

@@ -8,7 +8,9 @@ use super::parse::Found;
 use super::problem::{Place, Problem, Problems};
 use super::value::Value;
 use crate::config::table::{SettingInfo, Unset, settings};
-use crate::config::{Access, AuthRefusal, Config, ConfigError, Deflate, Limits, Listener, Origins};
+use crate::config::{
+    Access, AuthRefusal, Config, ConfigError, Deflate, Limits, Listener, Origins, QueryToken,
+};
 use crate::protocol::{HostList, OriginList};
 
 /// Source of a value, the weakest first.
@@ -176,6 +178,13 @@ impl Values {
             limits: self.limits(&mut errors),
             ..Config::default()
         };
+        config.query_token = match &*self.choice("query_token") {
+            "allow" => Some(QueryToken::Allow),
+            "short" => Some(QueryToken::Short),
+            "off" => Some(QueryToken::Off),
+            _ => None,
+        };
+        config.cookie = self.texts("cookie").first().cloned();
         if let Some(Value::TopicRules(rules)) = self.given("topic_rule").map(|given| &given.value) {
             config.topic_rules.clone_from(rules);
         }

@@ -1,0 +1,325 @@
+//! Grants, places of a token, and refusals, as clients and operators meet them.
+
+#[path = "config_file/file.rs"]
+mod file;
+mod support;
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use file::Folder;
+use support::wire::upgrade_request;
+use support::{Response, Server};
+
+const ANNA: &str = "anna-token-of-the-test";
+const DOTTED: &str = "dotted-token-of-the-test";
+
+fn rows() -> String {
+    format!(
+        "origins = [\"https://app.example\"]\nidentity.cookie = \"__Host-umbel\"\n\
+         [[token]]\nname = \"anna\"\nvalue = \"{ANNA}\"\nsubject = \"42\"\n\
+         [[token]]\nname = \"dotted\"\nvalue = \"{DOTTED}\"\nsubject = \"a@b.example\"\n\
+         [[token]]\nname = \"old\"\nvalue = \"old-token-of-the-test\"\npublish = [\"**\"]\nexpires = 2020-01-01T00:00:00Z\n\
+         [[grant]]\nwhen = {{ anonymous = true }}\nsubscribe = [\"news/**\"]\nhistory = []\n\
+         [[grant]]\nwhen = {{ subject = true }}\nsubscribe = [\"user/{{sub}}/**\"]\npublish = [\"user/{{sub}}/out\"]\n\
+         deny.subscribe = [\"news/internal/**\"]\n"
+    )
+}
+
+fn start(folder: &Folder) -> Server {
+    Server::start(&["--config", &folder.path("umbel.toml")])
+}
+
+fn get(server: &Server, target: &str, lines: &str) -> Response {
+    server.request(&format!(
+        "HEAD {target} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n"
+    ))
+}
+
+fn bearer(token: &str) -> String {
+    format!("Authorization: Bearer {token}\r\n")
+}
+
+#[test]
+fn grants_by_condition() {
+    let folder = Folder::with("umbel.toml", &rows());
+    let server = start(&folder);
+    let (none, anna, dotted) = (String::new(), bearer(ANNA), bearer(DOTTED));
+    let invalid = "Bearer error=\"invalid_token\", error_description=\"the token is not valid\"";
+    let expired = "Bearer error=\"invalid_token\", error_description=\"the token has expired\"";
+    let scope = "Bearer error=\"insufficient_scope\"";
+    let realm = "Bearer realm=\"umbel\"";
+    for (target, lines, status, challenge) in [
+        ("/sse/news/eu", &none, 200, None),
+        ("/sse/news/internal/x", &none, 200, None),
+        ("/sse/user/42/in", &none, 401, Some(realm)),
+        ("/sse/user/42/in", &anna, 200, None),
+        ("/sse/user/43/in", &anna, 403, Some(scope)),
+        // Grants for the anonymous are for nobody else.
+        ("/sse/news/eu", &anna, 403, Some(scope)),
+        ("/sse/user/a@b.example/in", &dotted, 403, Some(scope)),
+        ("/sse/news/eu", &bearer("guess"), 401, Some(invalid)),
+        (
+            "/sse/news/eu",
+            &bearer("old-token-of-the-test"),
+            401,
+            Some(expired),
+        ),
+        ("/metrics", &anna, 403, None),
+    ] {
+        let response = get(&server, target, lines);
+        assert_eq!(response.status, status, "{target} {lines}: {response:?}");
+        if challenge.is_some() {
+            assert_eq!(
+                response.header("www-authenticate"),
+                challenge,
+                "{target} {lines}"
+            );
+        }
+    }
+    // What was published before is another right.
+    let with_history = "GET /sse/news/eu?last=1 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    assert_eq!(server.request(with_history).status, 401);
+}
+
+#[test]
+fn counts_of_credentials() {
+    let observer = "[[grant]]\nwhen = { anonymous = true }\nobserve = true\n";
+    let folder = Folder::with("umbel.toml", &format!("{}{observer}", rows()));
+    let server = start(&folder);
+    for lines in [bearer(ANNA), bearer(DOTTED), bearer("guess"), String::new()] {
+        get(&server, "/sse/user/42/in", &lines);
+    }
+    for (name, count) in [
+        ("umbel_auth_total{source=\"token\",result=\"ok\"}", 2.0),
+        ("umbel_auth_total{source=\"token\",result=\"invalid\"}", 1.0),
+        (
+            "umbel_auth_total{source=\"token\",result=\"forbidden\"}",
+            1.0,
+        ),
+        (
+            "umbel_auth_total{source=\"anonymous\",result=\"missing\"}",
+            1.0,
+        ),
+        ("umbel_auth_template_refused_total", 1.0),
+    ] {
+        assert_eq!(server.metric(name), count, "{name}");
+    }
+}
+
+#[test]
+fn token_by_subprotocol_or_cookie() {
+    let folder = Folder::with("umbel.toml", &rows());
+    let server = start(&folder);
+    let offer = |offer: &str| format!("Sec-WebSocket-Protocol: {offer}\r\n");
+    let raw = offer(&format!("umbel.raw, umbel.token.{ANNA}"));
+    let encoded = offer("umbel.raw,umbel.token64.YW5uYS10b2tlbi1vZi10aGUtdGVzdA");
+    let cookie = format!("Cookie: a=b; __Host-umbel={ANNA}\r\n");
+    let own = "Origin: http://localhost\r\n";
+    for (lines, status, subprotocol) in [
+        (raw.clone(), 101, Some("umbel.raw")),
+        (encoded, 101, Some("umbel.raw")),
+        (format!("{raw}{own}"), 101, Some("umbel.raw")),
+        (offer(&format!("umbel.token.{ANNA}")), 101, None),
+        (
+            format!("{}{own}", offer(&format!("umbel.token.{ANNA}"))),
+            400,
+            None,
+        ),
+        (offer("umbel.raw, umbel.token.guess"), 401, None),
+        (offer("umbel.raw, umbel.token64.x=y"), 400, None),
+        (format!("{}{}", raw, bearer("guess")), 400, None),
+        (format!("{cookie}{own}"), 101, None),
+        (
+            format!("{cookie}Origin: https://app.example\r\n"),
+            101,
+            None,
+        ),
+        (cookie.clone(), 401, None),
+        (
+            format!("{cookie}Sec-Fetch-Site: same-origin\r\n"),
+            101,
+            None,
+        ),
+        (format!("{cookie}Sec-Fetch-Site: same-site\r\n"), 401, None),
+        (format!("{cookie}Origin: null\r\n"), 403, None),
+        (
+            format!("{cookie}Origin: https://x.app.example\r\n"),
+            403,
+            None,
+        ),
+        (
+            format!("{cookie}Cookie: __Host-umbel=x\r\n{own}"),
+            401,
+            None,
+        ),
+        (format!("{cookie}{own}{}", bearer("guess")), 401, None),
+    ] {
+        let response = server.request(&upgrade_request("/ws/user/42/in", &lines));
+        assert_eq!(response.status, status, "{lines}: {response:?}");
+        assert_eq!(
+            response.header("sec-websocket-protocol"),
+            subprotocol,
+            "{lines}"
+        );
+    }
+}
+
+#[test]
+fn cookie_needs_a_page_that_may() {
+    let folder = Folder::with("umbel.toml", &rows());
+    let server = start(&folder);
+    let cookie = format!("Cookie: __Host-umbel={ANNA}\r\n");
+    let listed = "Origin: https://app.example\r\n";
+    let publish = |lines: &str| {
+        let request = format!(
+            "POST /pub/user/42/out HTTP/1.1\r\nHost: localhost\r\n{lines}Content-Length: 1\r\n\r\nx"
+        );
+        server.request(&request).status
+    };
+    assert_eq!(publish(&cookie), 401);
+    assert_eq!(
+        publish(&format!("{cookie}Sec-Fetch-Site: same-origin\r\n")),
+        401
+    );
+    assert_eq!(publish(&format!("{cookie}{listed}")), 200);
+    let stream = get(&server, "/sse/user/42/in", &format!("{cookie}{listed}"));
+    assert_eq!(stream.status, 200);
+    assert_eq!(stream.header("vary"), Some("Cookie, Origin"));
+    assert_eq!(
+        stream.header("access-control-allow-credentials"),
+        Some("true")
+    );
+}
+
+#[test]
+fn static_tokens_stand_in_no_url() {
+    let folder = Folder::with("umbel.toml", &rows());
+    let server = start(&folder);
+    let request = format!("GET /sse/user/42/in?token={ANNA} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let response = server.request(&request);
+    let told = "this token may not stand in a URL: send it in a header or the first frame, or set query_token";
+    let body = String::from_utf8_lossy(&response.body).into_owned();
+    assert_eq!(response.status, 401);
+    assert!(body.contains(told), "{body}");
+    assert!(!server.log().contains(ANNA), "a token is in the log");
+}
+
+fn check(folder: &Folder, input: &str, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_umbel"))
+        .args(["check", "--config", &folder.path("umbel.toml")])
+        .args(arguments)
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    stdin.write_all(input.as_bytes()).expect("it is read");
+    drop(stdin);
+    let output = child.wait_with_output().expect("it ends");
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    let printed = format!("{}{}", text(output.stdout), text(output.stderr));
+    (output.status.code(), printed)
+}
+
+#[test]
+fn check_says_what_decides() {
+    let folder = Folder::with("umbel.toml", &rows());
+    folder.write("token", &format!("{ANNA}\n"));
+    let file = format!("@{}", folder.path("token"));
+    for (arguments, code, told) in [
+        (
+            &["--may", "subscribe", "news/eu"][..],
+            0,
+            "allowed: news/** of grant 1",
+        ),
+        (
+            &["--may", "publish", "news/eu"],
+            1,
+            "denied: nothing allows it",
+        ),
+        (
+            &["--as", &file, "--may", "subscribe", "user/42/a"],
+            0,
+            "allowed: user/{sub}/** of grant 2",
+        ),
+        (
+            &["--as", &file, "--may", "subscribe", "news/internal/**"],
+            1,
+            "denied: deny news/internal/** of grant 2",
+        ),
+        (
+            &["--as", "-", "--may", "publish", "user/42/out"],
+            0,
+            "allowed: user/{sub}/out of grant 2",
+        ),
+        (
+            &["--as", &file, "--may", "manage"],
+            1,
+            "denied: nothing allows it",
+        ),
+        (
+            &["--as", &file, "--may", "read", "a"],
+            1,
+            "the action is subscribe",
+        ),
+        (&["--as", ANNA, "--may", "observe"], 1, "give --as @FILE"),
+    ] {
+        let (status, printed) = check(&folder, &format!("{ANNA}\n"), arguments);
+        assert!(printed.contains(told), "{arguments:?}: {printed}");
+        assert_eq!(status, Some(code), "{arguments:?}: {printed}");
+    }
+    let (status, printed) = check(&folder, "guess", &["--as", "-", "--may", "observe"]);
+    assert_eq!(
+        (status, &*printed),
+        (Some(1), "denied: the token is not valid\n")
+    );
+}
+
+#[test]
+fn wrong_grants_are_told_with_their_place() {
+    let token = format!("[[token]]\nname = \"a\"\nvalue = \"{ANNA}\"\nsubject = \"1\"\n");
+    for (row, told) in [
+        ("subscribe = [\"a\"]", "nobody whom it is for"),
+        ("when = {}\nsubscribe = [\"a\"]", "nobody whom it is for"),
+        ("when = true\nsubscribe = [\"a\"]", "when is a table"),
+        (
+            "when = { subject = \"x\" }\nsubscribe = [\"a\"]",
+            "true or false",
+        ),
+        (
+            "when = { sbject = true }\nsubscribe = [\"a\"]",
+            "did you mean \"when.subject\"?",
+        ),
+        (
+            "when = { source = \"b\" }\nsubscribe = [\"a\"]",
+            "no source `b`",
+        ),
+        (
+            "when = { anonymous = true }\nmanage = [\"**\"]",
+            "never manages",
+        ),
+        (
+            "when = { subject = true }\nsubscribe = [\"a/{id}\"]",
+            "no such variable",
+        ),
+        (
+            "when = { subject = true }\nsubscribe = [\"a/x{sub}\"]",
+            "whole segment",
+        ),
+    ] {
+        let text = format!("origins = [\"localhost\"]\n{token}[[grant]]\n{row}\n");
+        let folder = Folder::with("umbel.toml", &text);
+        let (status, printed) = check(&folder, "", &[]);
+        assert_eq!(status, Some(1), "{row}: {printed}");
+        assert!(printed.contains(told), "{row}: {printed}");
+    }
+    let any = "origins = [\"any\"]\npublish = \"nobody\"\nsubscribe = \"nobody\"\nidentity.cookie = \"c\"\n";
+    let (_, printed) = check(&Folder::with("umbel.toml", any), "", &[]);
+    assert!(
+        printed.contains("every page could act for its visitor"),
+        "{printed}"
+    );
+}
