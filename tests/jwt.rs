@@ -22,7 +22,7 @@ const OTHER: &str = "another-secret-0123456789abcdef-01";
 /// An issuer with a secret, and grants by role and claim.
 fn rows() -> String {
     format!(
-        "origins = [\"any\"]\nobserve = \"anyone\"\n\
+        "origins = [\"any\"]\nobserve = \"anyone\"\nlimits.auth_failures_per_address_per_minute = 1000\n\
          [[jwt]]\nname = \"app\"\nalgorithms = [\"HS256\"]\nsecret = \"{SECRET}\"\n\
          [[grant]]\nwhen = {{ subject = true }}\nsubscribe = [\"user/{{sub}}/**\"]\n\
          [[grant]]\nwhen = {{ role = \"trader\" }}\npublish = [\"orders/*\"]\n\
