@@ -1,6 +1,7 @@
 //! The guide: one page a task.
 //!
-//! To run a server: [deploy], [configuration], [access], [control], [throwing_out], [limits], [metrics], [shutdown], [security].
+//! To run a server: [deploy], [configuration], [access], [tokens], [control], [throwing_out], [limits], [metrics], [shutdown],
+//! [security].
 //! To use one: [http], [command_line], [event_streams], [messages], [umbel.v1](crate::umbel_v1), [umbel_js], [history], [patterns],
 //! [presence], [slow_consumers], [compression].
 //! To embed it: [embed], and [chat] as a whole program. To measure it: [measure]. To work on it: [contributing], [source_map].
@@ -60,6 +61,8 @@ pages! {
     shutdown = "shutdown.md";
     /// Subscribers that read too slowly.
     slow_consumers = "slow_consumers.md";
+    /// Tokens that a backend signs, in six languages.
+    tokens = "tokens.md";
     /// Rooms of the source, and the way of a byte.
     source_map = "source_map.md";
     /// Connections that are ended, and kept away.
