@@ -9,7 +9,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde::Deserialize;
 use serde_json::Value;
-use umbel::config::{Config, Jwt, JwtKeys, Origins};
+use umbel::OriginList;
+use umbel::config::{Config, Jwt, JwtKeys, Origins, QueryToken};
 use umbel::internals::auth::Authority;
 use umbel::internals::auth::access::{Action, Denied, TokenFault};
 use umbel::internals::auth::identity::Nobody;
@@ -296,7 +297,10 @@ fn authority(vectors: &Vectors) -> Authority {
     idp.audience = vec!["umbel".to_owned()];
     idp.keys = Some(JwtKeys::KeySet(vectors.set.to_string()));
     let mut config = Config::default();
-    config.origins = Some(Origins::Any);
+    let origins = OriginList::parse(&["https://app.example"]).expect("an origin");
+    config.origins = Some(Origins::List(origins));
+    config.query_token = Some(QueryToken::Allow);
+    config.cookie = Some("umbel".to_owned());
     config.jwts = vec![app, idp];
     config.check().expect("it can stand");
     let rights = config.rights().expect("all is said");
@@ -316,7 +320,7 @@ fn every_row_in_every_place() {
     };
     let in_head = |request: &str| {
         let head = Head::parse(request.as_bytes(), &limits).ok()?;
-        Some(authority.authenticate(&head, NOW_MS).map(|_| ()))
+        Some(authority.authenticate(&head, NOW_MS, true).map(|_| ()))
     };
     let mut problems = Vec::new();
     let mut count = 0;
@@ -333,13 +337,23 @@ fn every_row_in_every_place() {
         // A header and a query have letters that a token cannot have there: 400.
         let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
         let is_plain = !token.is_empty() && token.chars().all(is_plain);
-        let header =
-            format!("GET /ws HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n");
-        let query = format!("GET /ws?token={token} HTTP/1.1\r\nHost: x\r\n\r\n");
+        let with = |target: &str, line: &str| {
+            in_head(&format!("GET {target} HTTP/1.1\r\nHost: x\r\n{line}\r\n"))
+        };
+        let encoded = URL_SAFE_NO_PAD.encode(token);
         let mut got = vec![("first frame", Some(first_frame))];
+        if !token.is_empty() {
+            let line = format!("Sec-WebSocket-Protocol: umbel.v1, umbel.token64.{encoded}\r\n");
+            got.push(("subprotocol, encoded", with("/ws", &line)));
+        }
         if is_plain {
-            got.push(("header", in_head(&header)));
-            got.push(("query", in_head(&query)));
+            let line = format!("Authorization: Bearer {token}\r\n");
+            got.push(("header", with("/ws", &line)));
+            got.push(("query", with(&format!("/ws?token={token}"), "")));
+            let line = format!("Sec-WebSocket-Protocol: umbel.v1, umbel.token.{token}\r\n");
+            got.push(("subprotocol", with("/ws", &line)));
+            let line = format!("Cookie: umbel={token}\r\n");
+            got.push(("cookie", with("/sse/a", &line)));
         }
         for (place, got) in got {
             count += 1;
@@ -351,7 +365,7 @@ fn every_row_in_every_place() {
             }
         }
     }
-    assert!(count > 500, "{count}");
+    assert!(count > 1200, "{count}");
     assert!(problems.is_empty(), "\n{}", problems.join("\n"));
 }
 
