@@ -31,6 +31,8 @@ pub struct AccessPolicy {
     cookie: Option<Box<str>>,
     /// Claims that grants and their patterns ask for.
     wanted_claims: Box<[Box<str>]>,
+    /// Kinds of actions that anybody may do on any topic, whatever grants say.
+    open: Kinds,
     /// Kinds of actions that somebody may be allowed who shows a credential.
     allowed_to_somebody: Kinds,
     /// Tokens of the issuers of the configuration.
@@ -206,7 +208,12 @@ impl AccessPolicy {
             allowed_to_somebody.observe |= jwt.may_manage;
             allowed_to_somebody.manage |= jwt.may_manage;
         }
+        let mut open = Kinds::default();
+        if grants.is_empty() {
+            open.add(&everybody);
+        }
         AccessPolicy {
+            open,
             #[cfg(feature = "jwt")]
             signed: SignedTokens::new(&rights.jwts, &wanted_claims, &counts).map(Arc::new),
             everybody: Rights::from_lists(&everybody).unwrap_or_else(|_| Rights::none()),
@@ -405,6 +412,9 @@ impl AccessPolicy {
 
     /// Whether somebody may do something.
     pub(super) fn authorize(&self, caller: &Caller<'_>, action: Action<'_>) -> Result<(), Denied> {
+        if matches!(caller, Caller::Anonymous) && self.open.has(action) {
+            return Ok(());
+        }
         let decision = self.decide(caller, action)?;
         let words = words_of(action);
         Err(match (decision, caller.identity()) {

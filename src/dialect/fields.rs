@@ -48,57 +48,53 @@ impl From<FieldError> for Fault {
     }
 }
 
-/// The fields there are, of all kinds of objects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Field {
-    Type,
-    Id,
-    Topic,
-    Pattern,
-    Since,
-    Last,
-    Data,
-    Base64,
-    Key,
-    Receipt,
-    IdempotencyKey,
-    FirstSentMs,
-    Limit,
-    Echo,
-    Event,
-    MessageId,
-    ContentType,
-    Tags,
-    TtlMs,
-    Tombstone,
-    Token,
+/// Makes the table of fields: each has its name once.
+macro_rules! fields {
+    ($($field:ident $name:literal,)*) => {
+        /// The fields there are, of all kinds of objects.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Field {
+            $($field,)*
+        }
+
+        impl Field {
+            const NAMES: [&'static str; [$($name),*].len()] = [$($name),*];
+
+            fn of_name(name: &str) -> Option<Field> {
+                Some(match name {
+                    $($name => Field::$field,)*
+                    _ => return None,
+                })
+            }
+        }
+    };
+}
+
+fields! {
+    Type "type",
+    Id "id",
+    Topic "topic",
+    Pattern "pattern",
+    Since "since",
+    Last "last",
+    Data "data",
+    Base64 "base64",
+    Key "key",
+    Receipt "receipt",
+    IdempotencyKey "idempotency_key",
+    FirstSentMs "first_sent_ms",
+    Limit "limit",
+    Echo "echo",
+    Event "event",
+    MessageId "message_id",
+    ContentType "content_type",
+    Tags "tags",
+    TtlMs "ttl_ms",
+    Tombstone "tombstone",
+    Token "token",
 }
 
 impl Field {
-    const NAMES: [&'static str; 21] = [
-        "type",
-        "id",
-        "topic",
-        "pattern",
-        "since",
-        "last",
-        "data",
-        "base64",
-        "key",
-        "receipt",
-        "idempotency_key",
-        "first_sent_ms",
-        "limit",
-        "echo",
-        "event",
-        "message_id",
-        "content_type",
-        "tags",
-        "ttl_ms",
-        "tombstone",
-        "token",
-    ];
-
     fn name(self) -> &'static str {
         Field::NAMES[self as usize]
     }
@@ -518,9 +514,9 @@ fn unknown_field(name: &RawValue) -> String {
 /// is JSON and none of them.
 fn index_of(name: &RawValue) -> Option<usize> {
     let quoted = name.get();
-    let name = match quoted.contains('\\') {
-        false => Cow::Borrowed(&quoted[1..quoted.len() - 1]),
-        true => parse_text(name).ok()?,
+    let field = match quoted.contains('\\') {
+        false => Field::of_name(&quoted[1..quoted.len() - 1])?,
+        true => Field::of_name(&parse_text(name).ok()?)?,
     };
-    Field::NAMES.iter().position(|known| *known == name)
+    Some(field as usize)
 }

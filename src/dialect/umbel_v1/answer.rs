@@ -14,10 +14,10 @@ use crate::topic::Topic;
 
 /// The subscription stands.
 pub fn encode_subscribed(out: &mut Vec<u8>, id: u32, it: &Subscribed<'_>) {
-    let object = Object::of_type(out, "subscribed").value("id", id);
+    let object = Object::of_type(out, "subscribed").number("id", id);
     let mut object = encode_target(object, it.target);
     if let Some(position) = it.position {
-        object = object.plain("position", position);
+        object = object.position("position", position);
     }
     if let Some(recovered) = it.recovered {
         object = object.value("recovered", recovered);
@@ -36,7 +36,11 @@ pub fn encode_subscribed(out: &mut Vec<u8>, id: u32, it: &Subscribed<'_>) {
 
 /// The subscription has ended: none of its publications come after this.
 pub fn encode_unsubscribed(out: &mut Vec<u8>, id: u32, target: &Target) {
-    encode_target(Object::of_type(out, "unsubscribed").value("id", id), target).end();
+    encode_target(
+        Object::of_type(out, "unsubscribed").number("id", id),
+        target,
+    )
+    .end();
 }
 
 /// The right to the subscription is gone, and the subscription with it.
@@ -66,7 +70,7 @@ pub fn encode_welcome(out: &mut Vec<u8>, welcome: &Welcome<'_>) {
 
 /// The token is good, and this is the connection's identity now.
 pub fn encode_authenticated(out: &mut Vec<u8>, id: u32, welcome: &Welcome<'_>) {
-    let object = Object::of_type(out, "authenticated").value("id", id);
+    let object = Object::of_type(out, "authenticated").number("id", id);
     add_welcome(object, welcome).end();
 }
 
@@ -88,8 +92,8 @@ pub fn encode_expiring(out: &mut Vec<u8>, in_ms: u64) {
 /// The publication has its place; and if a receipt was asked for, this became of it.
 pub fn encode_published(out: &mut Vec<u8>, id: u32, position: Position, report: Option<&Report>) {
     let object = Object::of_type(out, "published")
-        .value("id", id)
-        .plain("position", position);
+        .number("id", id)
+        .position("position", position);
     match report {
         Some(report) => object.with("receipt", |out| encode_report(out, report)),
         None => object,
@@ -100,8 +104,8 @@ pub fn encode_published(out: &mut Vec<u8>, id: u32, position: Position, report: 
 /// The publication was published before, with the same idempotency key.
 pub fn encode_duplicate(out: &mut Vec<u8>, id: u32, position: Position) {
     Object::of_type(out, "published")
-        .value("id", id)
-        .plain("position", position)
+        .number("id", id)
+        .position("position", position)
         .value("duplicate", true)
         .end();
 }
@@ -117,8 +121,8 @@ pub fn encode_gap(
     Object::of_type(out, "gap")
         .text("topic", topic.as_str())
         .text_if("pattern", pattern.map(Pattern::as_str))
-        .plain("from", from)
-        .plain("to", to)
+        .position("from", from)
+        .position("to", to)
         .end();
 }
 
@@ -139,7 +143,7 @@ pub fn gap_frame(
 /// Appends the members of a topic: `total` in all, `members` of them.
 pub fn encode_presence(out: &mut Vec<u8>, id: u32, topic: &Topic, total: u32, members: &[Member]) {
     Object::of_type(out, "presence")
-        .value("id", id)
+        .number("id", id)
         .text("topic", topic.as_str())
         .value("total", total)
         .with("members", |out| {
@@ -201,13 +205,13 @@ fn connection_name(member: &Member) -> impl Display {
 
 /// Appends a page of a topic's history.
 pub fn encode_history(out: &mut Vec<u8>, id: u32, history: &History<'_>) {
-    let object = Object::of_type(out, "history").value("id", id);
+    let object = Object::of_type(out, "history").number("id", id);
     history.encode(object).end();
 }
 
 /// Answers a ping.
 pub fn encode_pong(out: &mut Vec<u8>, id: u32) {
-    Object::of_type(out, "pong").value("id", id).end();
+    Object::of_type(out, "pong").number("id", id).end();
 }
 
 /// A command is not carried out.

@@ -46,7 +46,7 @@ impl<'a> Delivery<'a> {
         let object = Object::of_type(out, "publication")
             .text("topic", self.topic)
             .text_if("pattern", self.pattern)
-            .plain("position", self.position)
+            .position("position", self.position)
             .text_if("key", self.key);
         let object = self.fields.encode(object);
         object.payload(self.kind, self.payload).end();
