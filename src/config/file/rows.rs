@@ -152,9 +152,12 @@ fn check(field: &FieldInfo, text: &str) -> Result<(), String> {
             parse_number(Unit::of_setting(field.name), text, min..=max).map(|_| ())
         }
         Kind::Choice(words) if !words.contains(&text) => Err(one_of(words)),
-        Kind::Flag(words) if !words.contains(&text) && !matches!(text, "true" | "false") => Err(
-            format!("{}, or true or false without quotes", one_of(words)),
-        ),
+        Kind::Flag(words) if !words.contains(&text) && !matches!(text, "true" | "false") => {
+            Err(format!(
+                "it must be true or false, without quotes, or {}",
+                words.join(" or ")
+            ))
+        }
         _ => Ok(()),
     }
 }
