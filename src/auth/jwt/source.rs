@@ -33,6 +33,7 @@ pub struct SignedTokens {
 struct IssuerSource {
     name: Arc<str>,
     subject_prefix: Box<str>,
+    leeway_ms: u64,
     counts: Arc<SourceCounts>,
 }
 
@@ -131,6 +132,7 @@ impl SignedTokens {
         let sources = jwts.iter().map(|jwt| IssuerSource {
             name: jwt.name.as_str().into(),
             subject_prefix: jwt.subject_prefix.as_deref().unwrap_or_default().into(),
+            leeway_ms: jwt.leeway_ms,
             counts: counts.of_source(&jwt.name),
         });
         Some(SignedTokens {
@@ -213,7 +215,10 @@ fn identity_of(source: &IssuerSource, claims: &Claims) -> Result<Arc<Identity>, 
     let expires_at_ms = match claims.connection_end {
         Some(ConnectionEnd::Never) => None,
         Some(ConnectionEnd::At(seconds)) => Some(ends_ms(seconds)),
-        None => claims.expires_at.map(ends_ms),
+        // Whoever was let in within the leeway is not thrown out at once.
+        None => claims
+            .expires_at
+            .map(|seconds| ends_ms(seconds).saturating_add(source.leeway_ms)),
     };
     let prefix = &source.subject_prefix;
     let subject = claims.subject.as_deref();
