@@ -21,7 +21,7 @@ use umbel::internals::metrics::Metrics;
 use umbel::internals::net::byte_stream::ByteStream;
 use umbel::internals::net::driver::{Driver, Readiness, Waited};
 use umbel::internals::net::listener::Accepted;
-use umbel::internals::reactor::mailbox::mailbox;
+use umbel::internals::reactor::mailbox::{Inbox, mailbox};
 use umbel::internals::reactor::{Context, Reactor};
 use umbel::internals::shared::brought::CommandQueues;
 use umbel::internals::shared::{LifecycleCell, OwnEndpoint, Shared};
@@ -137,6 +137,8 @@ pub fn shared_by(settings: Settings, outlets: Vec<Box<dyn Outlet>>) -> Shared {
 /// over at once, and the time is what it was last set to.
 pub struct Stepper<T> {
     now_ms: u64,
+    /// The process's clock goes on; else it stands.
+    has_clock: bool,
     transports: PhantomData<T>,
 }
 
@@ -178,7 +180,10 @@ impl<T: ByteStream> Driver for Stepper<T> {
     }
 
     fn now_us(&self) -> u64 {
-        0
+        match self.has_clock {
+            true => self.now_ms * 1000,
+            false => 0,
+        }
     }
 
     fn wall_ms(&self) -> u64 {
@@ -223,6 +228,35 @@ impl<T: ByteStream> Node<T> {
         one.pop().expect("it is one")
     }
 
+    /// A node whose callers this authority judges, and whose clock is that of its deadlines.
+    pub fn with_authority(settings: Settings, authority: Authority) -> Node<T> {
+        let outlet = mailbox(ReactorId(0), 1024, 1 << 20, Box::new(|| true));
+        let mut shared = shared(settings, Box::new(outlet.0));
+        shared.authority = Arc::new(authority);
+        let mut node = Node::of(&shared, 1, 0, outlet.1);
+        node.reactor.driver.has_clock = true;
+        node
+    }
+
+    fn of(shared: &Shared, reactors: usize, number: u16, inbox: Inbox) -> Node<T> {
+        let context = Context {
+            shared: shared.clone(),
+            reactors,
+            connections_max: usize::MAX,
+        };
+        let driver = Stepper {
+            now_ms: 0,
+            has_clock: false,
+            transports: PhantomData,
+        };
+        Node {
+            reactor: Reactor::new(driver, inbox, ReactorId(number), context),
+            shards: Arc::clone(&shared.shards),
+            metrics: Arc::clone(&shared.metrics),
+            now_ms: 0,
+        }
+    }
+
     /// The reactors of one server, without connections.
     pub fn several(settings: Settings, reactors: u16) -> Vec<Node<T>> {
         let mailboxes = (0..reactors)
@@ -230,23 +264,7 @@ impl<T: ByteStream> Node<T> {
         let (outlets, inboxes): (Vec<_>, Vec<_>) = mailboxes.unzip();
         let outlets = outlets.into_iter().map(|outlet| Box::new(outlet) as _);
         let shared = shared_by(settings, outlets.collect());
-        let node = |(number, inbox)| {
-            let context = Context {
-                shared: shared.clone(),
-                reactors: usize::from(reactors),
-                connections_max: usize::MAX,
-            };
-            let driver = Stepper {
-                now_ms: 0,
-                transports: PhantomData,
-            };
-            Node {
-                reactor: Reactor::new(driver, inbox, ReactorId(number), context),
-                shards: Arc::clone(&shared.shards),
-                metrics: Arc::clone(&shared.metrics),
-                now_ms: 0,
-            }
-        };
+        let node = |(number, inbox)| Node::of(&shared, usize::from(reactors), number, inbox);
         (0..).zip(inboxes).map(node).collect()
     }
 
