@@ -235,7 +235,8 @@ fn end_of_an_identity() {
     );
     let folder = Folder::with("umbel.toml", &row);
     let path = folder.path("umbel.toml");
-    let server = Server::start(&["--config", &path, "--token-grace-ms", "1000"]);
+    let flags = ["--token-grace-ms", "1000", "--query-token", "allow"];
+    let server = Server::start(&[&["--config", &path], &flags[..]].concat());
     let mut peer = Peer::open(server.address());
     let answer = peer.ask(&auth(READER));
     assert_eq!(answer["subject"], "anna", "{answer}");
@@ -388,7 +389,13 @@ fn users_are_one_member_each_and_counts_name_nobody() {
 
 #[test]
 fn connections_of_a_subject_are_bounded() {
-    let server = rooms_with(&["--connections-per-identity-max", "2"]);
+    let flags = [
+        "--connections-per-identity-max",
+        "2",
+        "--query-token",
+        "allow",
+    ];
+    let server = rooms_with(&flags);
     let open_raw = || {
         let stream = connect(server.address(), 0);
         WebSocket::try_open_on(stream, &format!("/ws/plain?token={ANNA}"))
