@@ -1,0 +1,56 @@
+//! Kinds of settings' values.
+
+use super::{FieldInfo, GRANT_FIELDS, JWT_FIELDS, LISTENER_FIELDS, TOKEN_FIELDS, TOPIC_FIELDS};
+
+/// Kind of a setting's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// A whole number, in the unit of its name.
+    Number {
+        /// Smallest value.
+        min: u64,
+        /// Largest value.
+        max: u64,
+    },
+    /// `true` or `false`.
+    Bool,
+    /// `true` or `false`, as a flag without a value.
+    Switch,
+    /// `true`, `false`, or one of these words.
+    Flag(&'static [&'static str]),
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// Text.
+    Text,
+    /// A secret: text, or where it is found.
+    Secret,
+    /// Texts, as a flag by commas or repeated.
+    Texts,
+    /// Listeners: `--listen`, `[[listener]]`.
+    Listeners,
+    /// Topic rules: `--topic-rule`, `[[topic]]`.
+    TopicRules,
+    /// A time with its offset, as in `2027-01-01T00:00:00Z`.
+    Time,
+    /// Named tokens: `--token`, `[[token]]`.
+    Tokens,
+    /// Grants: `--grant`, `[[grant]]`.
+    Grants,
+    /// Issuers of JSON web tokens: `--jwt`, `[[jwt]]`.
+    Jwts,
+}
+
+impl Kind {
+    /// Keys of a row of it in the file. None: it has no rows of keys.
+    pub fn fields(self) -> Option<&'static [FieldInfo]> {
+        match self {
+            Kind::Listeners => Some(LISTENER_FIELDS),
+            Kind::TopicRules => Some(TOPIC_FIELDS),
+            Kind::Tokens => Some(TOKEN_FIELDS),
+            Kind::Grants => Some(GRANT_FIELDS),
+            Kind::Jwts => Some(JWT_FIELDS),
+            _ => None,
+        }
+    }
+}
