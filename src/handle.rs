@@ -74,15 +74,21 @@ impl Handle {
         let reloads = &shared.metrics.reloads;
         let receipts_max = running.config.limits.receipts_max;
         reloads.succeed(reload::wall_seconds(), true);
+        let publication_bytes_max = running.config.limits.publication_bytes_max;
+        let fields = CommandLimits::of(&running.config.limits).fields;
+        let running = Arc::new(Mutex::new(running));
+        let told = Arc::clone(&running);
+        shared.control.tell_config_by(Box::new(move || {
+            let running = told.lock().unwrap_or_else(PoisonError::into_inner);
+            control::config_text(&running.config)
+        }));
         Handle {
             shared,
             mailboxes: mailboxes.into(),
             clock,
-            publication_bytes_max: Arc::new(AtomicUsize::new(
-                running.config.limits.publication_bytes_max,
-            )),
-            field_limits: Arc::new(Mutex::new(CommandLimits::of(&running.config.limits).fields)),
-            running: Arc::new(Mutex::new(running)),
+            publication_bytes_max: Arc::new(AtomicUsize::new(publication_bytes_max)),
+            field_limits: Arc::new(Mutex::new(fields)),
+            running,
             receipts: Arc::new(OpenReceipts::new(receipts_max)),
         }
     }
@@ -95,6 +101,15 @@ impl Handle {
     fn field_limits(&self) -> MutexGuard<'_, FieldLimits> {
         let limits = self.field_limits.lock();
         limits.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets `POST /api/v1/reload` read the settings anew. For the binary.
+    #[doc(hidden)]
+    pub fn reload_by(
+        &self,
+        reload: impl Fn() -> Result<Vec<&'static str>, String> + Send + Sync + 'static,
+    ) {
+        self.shared.control.reload_by(Arc::new(reload));
     }
 
     /// The hub, for its workers.

@@ -19,6 +19,9 @@ const OF_ALL: [&str; 2] = ["token", "access_token"];
 /// Letters of an unknown name that an error repeats.
 const NAME_SHOWN_MAX: usize = 64;
 
+/// 2^53: whole numbers below it are themselves as a float.
+const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
+
 /// A body's fields.
 #[derive(Debug, Default)]
 pub(super) struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
@@ -39,10 +42,10 @@ impl<'a> Fields<'a> {
         Ok(fields)
     }
 
-    /// Text of a field's value, as JSON. `null` is as good as nothing.
+    /// Text of a field's value, as JSON.
     pub fn raw(&self, name: &str) -> Option<&'a RawValue> {
         let (_, value) = self.0.iter().find(|(it, _)| it == name)?;
-        Some(*value).filter(|value| value.get() != "null")
+        Some(*value)
     }
 
     /// All fields, as JSON.
@@ -63,9 +66,19 @@ impl<'a> Fields<'a> {
         self.take(name, "a string")
     }
 
-    /// A whole number from 0 on.
+    /// A whole number from 0 on. `1.0` is one, as JSON Schema has it.
     pub fn number(&self, name: &str) -> Result<Option<u64>, ApiError> {
-        self.take(name, "a whole number from 0 on")
+        let what = "a whole number from 0 on";
+        let Some(number) = self.take::<serde_json::Number>(name, what)? else {
+            return Ok(None);
+        };
+        let of_float = || {
+            let float = number.as_f64().filter(|it| it.fract() == 0.0)?;
+            (0.0..WHOLE_MAX).contains(&float).then_some(float as u64)
+        };
+        let whole = number.as_u64().or_else(of_float).map(Some);
+        let invalid = || ApiError::invalid_field(name, format!("\"{name}\" is not {what}"));
+        whole.ok_or_else(invalid)
     }
 
     /// A list of strings.
@@ -200,6 +213,22 @@ mod tests {
             ("{\"x\":1}", "invalid_field"),
         ] {
             assert_eq!(parse(body).map_err(|error| error.code), Err(code), "{body}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_whole() {
+        let number = |value: &str| {
+            let body = format!("{{\"code\":{value}}}");
+            let fields = Fields::parse(body.as_bytes(), &["code"]).expect("it is known");
+            fields.number("code").ok().flatten()
+        };
+        assert_eq!(
+            (number("7"), number("7.0"), number("7e2")),
+            (Some(7), Some(7), Some(700))
+        );
+        for wrong in ["-1", "1.5", "1e300", "null", "\"7\"", "[7]", "true"] {
+            assert_eq!(number(wrong), None, "{wrong}");
         }
     }
 

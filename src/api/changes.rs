@@ -110,6 +110,36 @@ pub(super) fn subscribe(call: &CallContext<'_>, input: &Input<'_>) -> Result<Ste
     Ok(start(call, input, task, ("subscribed", who)))
 }
 
+/// Milliseconds of the last moment of the year 9999, beyond which no time is taken.
+const TIME_MS_MAX: u64 = 253_402_300_799_000;
+
+/// `POST /refresh`.
+pub(super) fn refresh(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step, ApiError> {
+    let fields = &input.fields;
+    let (selector, who) = selector(fields, &WHO)?;
+    let end_ms = match (
+        fields.number("expires_at_ms")?,
+        fields.number("expires_in_ms")?,
+    ) {
+        (Some(at_ms), None) => at_ms,
+        (None, Some(in_ms)) => call.wall_ms.saturating_add(in_ms),
+        (None, None) => {
+            let reason = "\"expires_at_ms\" or \"expires_in_ms\" says when the identity ends";
+            return Err(ApiError::missing_field("expires_at_ms", reason));
+        }
+        (Some(_), Some(_)) => {
+            let reason = "\"expires_at_ms\" and \"expires_in_ms\" do not stand together";
+            return Err(ApiError::invalid_field("expires_in_ms", reason));
+        }
+    };
+    if end_ms > TIME_MS_MAX {
+        let reason = "a time is before the year 10000";
+        return Err(ApiError::invalid_field("expires_at_ms", reason));
+    }
+    let task = Task::Refresh(selector, end_ms);
+    Ok(start(call, input, task, ("refreshed", who)))
+}
+
 /// `POST /send`.
 pub(super) fn send(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step, ApiError> {
     let fields = &input.fields;

@@ -16,6 +16,7 @@ mod once;
 mod operations;
 mod responder;
 mod rights;
+mod settings;
 mod stats;
 mod topics;
 
@@ -141,6 +142,7 @@ pub fn begin(call: &CallContext<'_>, head: &Head<'_>) -> Result<Step, ApiError> 
         return Err(Refusal::unsupported_media_type(reason).into());
     }
     check_content_encoding(head)?;
+    once::check_key(head)?;
     let request = RouteRequest {
         number: number as u16,
         method: head.method.as_str().into(),

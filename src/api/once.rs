@@ -9,8 +9,12 @@ use super::{CallContext, json};
 use crate::auth::identity::Source;
 use crate::connection::Reply;
 use crate::http::refusal::Refusal;
+use crate::http::request::Head;
 use crate::shared::control::ControlState;
 use crate::shared::replays::{Begun, ReplayKey};
+
+/// Header that holds a key.
+const HEADER: &str = "Idempotency-Key";
 
 /// Longest key, in bytes.
 const KEY_BYTES_MAX: usize = 255;
@@ -43,6 +47,23 @@ impl Drop for Once {
     }
 }
 
+/// Checks the header of a key, which has to be text to be looked at later.
+pub(super) fn check_key(head: &Head<'_>) -> Result<(), ApiError> {
+    let keys = head
+        .all()
+        .filter(|(name, _)| name.eq_ignore_ascii_case(HEADER));
+    let mut count = 0;
+    for (_, value) in keys {
+        count += 1;
+        let is_visible = value.iter().all(u8::is_ascii_graphic);
+        if !is_visible || !(1..=KEY_BYTES_MAX).contains(&value.len()) || count > 1 {
+            let reason = "Idempotency-Key stands once, and has 1 to 255 visible ASCII characters";
+            return Err(ApiError::invalid_field(HEADER, reason));
+        }
+    }
+    Ok(())
+}
+
 /// Begins a request with a key. Gives the answer instead, if there is one already.
 pub(super) fn begin(
     call: &CallContext<'_>,
@@ -50,11 +71,6 @@ pub(super) fn begin(
     key: &str,
     body: &[u8],
 ) -> Result<Result<Once, Reply>, ApiError> {
-    let is_visible = key.bytes().all(|byte| byte.is_ascii_graphic());
-    if !is_visible || !(1..=KEY_BYTES_MAX).contains(&key.len()) {
-        let reason = "Idempotency-Key has 1 to 255 visible ASCII characters";
-        return Err(ApiError::invalid_field("Idempotency-Key", reason));
-    }
     let key = ReplayKey {
         owner: owner(call).into(),
         operation,

@@ -2,8 +2,8 @@
 
 use super::error::ApiError;
 use super::{
-    BODY_BYTES_MAX, CallContext, Input, PREFIX, Step, changes, connections, deny, rights, stats,
-    topics,
+    BODY_BYTES_MAX, CallContext, Input, PREFIX, Step, changes, connections, deny, rights, settings,
+    stats, topics,
 };
 use crate::shared::Shared;
 
@@ -139,6 +139,12 @@ pub(super) static OPERATIONS: &[Operation] = &[
         changes::subscribe,
     ),
     post(
+        "/refresh",
+        Needs::Manage,
+        &["connection", "subject", "expires_at_ms", "expires_in_ms"],
+        changes::refresh,
+    ),
+    post(
         "/send",
         Needs::Manage,
         &["connection", "subject", "data", "base64"],
@@ -181,6 +187,14 @@ pub(super) static OPERATIONS: &[Operation] = &[
         ],
         topics::publish,
     ),
+    get(
+        "/may",
+        Needs::Manage,
+        &["subject", "action", "topic"],
+        rights::may_subject,
+    ),
+    get("/config", Needs::Manage, &[], settings::show),
+    post("/reload", Needs::Manage, &[], settings::reload),
     post(
         "/may",
         Needs::Manage,

@@ -1,9 +1,10 @@
-//! `POST /may`: whether somebody may do something.
+//! `/may`: whether somebody may do something.
 
 use super::error::ApiError;
 use super::{CallContext, Input, Step, json};
 use crate::auth::access::Action;
 use crate::auth::caller::Caller;
+use crate::auth::identity::{Identity, IdentityParts, Source};
 use crate::connection::Answer;
 use crate::dialect::object::Object;
 use crate::http::refusal::Refusal;
@@ -23,12 +24,39 @@ pub(super) fn may(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step, Api
         Ok(identity) => authority.explain(&Caller::Known(identity), action),
         Err(denied) => (false, Refusal::from(denied).reason.into_owned()),
     };
+    Ok(answer(is_allowed, &by))
+}
+
+/// `GET /may`: what the grants for whoever is signed in give a subject.
+pub(super) fn may_subject(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step, ApiError> {
+    let parameters = &input.parameters;
+    let Some(subject) = parameters.text("subject") else {
+        let reason = "the subject is missing: ?subject=42";
+        return Err(ApiError::missing_field("subject", reason));
+    };
+    let action = action(
+        parameters.text("action").unwrap_or_default(),
+        parameters.text("topic"),
+    )?;
+    // No source in particular: grants that name one are not made.
+    let identity = Identity::new(IdentityParts {
+        subject: Some(subject.into()),
+        ..IdentityParts::of(Source::Jwt("".into()))
+    });
+    let identity =
+        identity.map_err(|error| ApiError::invalid_field("subject", error.to_string()))?;
+    let authority = &call.shared.authority;
+    let (is_allowed, by) = authority.explain(&Caller::Known(identity), action);
+    Ok(answer(is_allowed, &by))
+}
+
+fn answer(is_allowed: bool, by: &str) -> Step {
     let mut body = Vec::with_capacity(128);
     Object::new(&mut body)
         .value("allowed", is_allowed)
-        .text_if("by", Some(&by))
+        .text("by", by)
         .end();
-    Ok(Step::Answer(Answer::Respond(json(200, body))))
+    Step::Answer(Answer::Respond(json(200, body)))
 }
 
 fn action<'a>(name: &str, topic: Option<&'a str>) -> Result<Action<'a>, ApiError> {

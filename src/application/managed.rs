@@ -4,12 +4,14 @@ use super::{Application, ConnectionContext, PeerAddress};
 use crate::auth::access::Denied;
 use crate::auth::deny::DeniedBy;
 use crate::auth::identity::Identity;
+use crate::connection::Label;
 use crate::dialect::{Command, Encoding, Push, Target};
 use crate::fanout::subscribed::SubscribedKind;
 use crate::hub::{Kind, Start};
 use crate::protocol::{CloseCode, Opcode, encode_frame};
 use crate::shared::brought::Fate;
 use crate::shared::jobs::Notice;
+use crate::shared::terms::{Span, TermLimits};
 use crate::topic::Topic;
 
 impl Application {
@@ -104,6 +106,31 @@ impl Application {
             }
             _ => self.push(context, &Push::Message(kind, payload)),
         }
+        true
+    }
+
+    /// Sets when the identity of an open connection ends. In milliseconds since 1970. False: it has none, or is no
+    /// connection that stays open.
+    pub fn refresh(&mut self, context: &ConnectionContext<'_>, end_ms: u64) -> bool {
+        let connection = &context.connection;
+        let has_identity = self.identities.get(*context.identity).identity().is_some();
+        if !has_identity || connection.label() == Label::Http {
+            return false;
+        }
+        let (limits, wall_ms) = (&self.shared.settings.limits, self.wall_ms());
+        let limits = TermLimits {
+            warn_ms: limits.token_warn_ms,
+            grace_ms: limits.token_grace_ms,
+        };
+        let span = Span {
+            began_ms: wall_ms.min(end_ms),
+            end_ms,
+        };
+        let bits = context.id.to_bits();
+        let salt = (bits ^ (bits >> 32)) as u32;
+        let has_warning = connection.command_encoding().is_some();
+        self.terms
+            .begin(context.id.index, (salt, has_warning), Some(span), limits);
         true
     }
 

@@ -42,19 +42,24 @@ impl Reloader {
     }
 
     /// Reads the file anew and goes on by it. Where something is wrong, all settings stay as they were. What came of it is
-    /// in the log.
-    pub fn reload(&self) {
+    /// in the log; and the names of settings that need a restart, or what is wrong.
+    pub fn reload(&self) -> Result<Vec<&'static str>, String> {
         let Some(path) = self.matches.get_one::<PathBuf>("config") else {
-            log::info!("nothing to reload: the settings come from no file");
-            return;
+            let words = "nothing to reload: the settings come from no file";
+            log::info!("{words}");
+            return Err(words.to_owned());
         };
         let gathered = settings::gather(&self.matches, &self.command);
         match self.apply(&gathered) {
-            Ok(reloaded) => self.tell(path, &gathered, &reloaded),
+            Ok(reloaded) => {
+                self.tell(path, &gathered, &reloaded);
+                Ok(reloaded.needs_restart)
+            }
             Err(problems) => {
-                for problem in problems {
+                for problem in &problems {
                     log::error!("reload failed, and all settings are as they were: {problem}");
                 }
+                Err(problems.join("; "))
             }
         }
     }

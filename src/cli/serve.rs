@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::builder::BoolishValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -101,8 +102,13 @@ fn serve(
     }
     let server = builder.bind()?;
     let format = gathered.values.choice("log_format");
-    let reloader = Reloader::new(server.handle(), matches, command, format);
-    signals::watch(server.handle(), move || reloader.reload())?;
+    let reloader = Arc::new(Reloader::new(server.handle(), matches, command, format));
+    let for_api = Arc::clone(&reloader);
+    server.handle().reload_by(move || for_api.reload());
+    signals::watch(server.handle(), move || {
+        // What came of it is in the log.
+        let _ = reloader.reload();
+    })?;
     server.run()?;
     Ok(())
 }

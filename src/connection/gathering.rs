@@ -105,6 +105,11 @@ impl Connection {
         }
     }
 
+    /// Whether its request is one of the control API. Errors of those are JSON.
+    pub fn is_call(&self) -> bool {
+        matches!(&self.phase, Phase::Http(exchange) if exchange.is_call)
+    }
+
     /// Waits for the outcome of an operation, so long at most.
     pub(super) fn begin_call(&mut self, now_ms: u64, wait_ms: u64) {
         let Phase::Http(exchange) = &mut self.phase else {

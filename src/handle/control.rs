@@ -6,6 +6,7 @@ use std::time::Duration;
 use crossbeam_channel::bounded;
 
 use super::{Handle, QueryError};
+use crate::config::{Access, Config, Limits};
 use crate::connection::Message;
 use crate::dialect::Target;
 use crate::handler::PeerError;
@@ -48,6 +49,37 @@ impl From<PeerError> for ControlError {
     fn from(error: PeerError) -> ControlError {
         ControlError::Peer(error)
     }
+}
+
+/// Settings as JSON, with secrets as `set`.
+pub(super) fn config_text(config: &Config) -> String {
+    let mut settings = serde_json::Map::new();
+    let access = |access: &Option<Access>| match access {
+        None => "not set".to_owned(),
+        Some(Access::Token(_)) => "token (set)".to_owned(),
+        Some(access) => access.to_string(),
+    };
+    let mut put = |name: &str, value: serde_json::Value| settings.insert(name.to_owned(), value);
+    let listeners = config.listeners.iter().map(ToString::to_string);
+    put("listen", listeners.collect());
+    put("reactors", config.reactors.into());
+    put("workers", config.workers.into());
+    put("publish", access(&config.publish).into());
+    put("subscribe", access(&config.subscribe).into());
+    put("observe", access(&config.observe).into());
+    let names = config.tokens.iter().map(|token| token.name.as_str());
+    let tokens = names.map(|name| serde_json::json!({"name": name, "value": "set"}));
+    put("token", tokens.collect());
+    put("deflate", config.deflate.to_string().into());
+    let rules = config.topic_rules.iter().map(ToString::to_string);
+    put("topic_rules", rules.collect());
+    let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|it| it.display().to_string());
+    put("state_directory", path(&config.state_directory).into());
+    put("deny_file", path(&config.deny_file).into());
+    let limits = Limits::ALL.iter();
+    let limits = limits.map(|info| (info.name.to_owned(), config.limits.get(info.name).into()));
+    put("limits", serde_json::Value::Object(limits.collect()));
+    serde_json::Value::Object(settings).to_string()
 }
 
 impl Handle {

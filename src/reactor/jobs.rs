@@ -155,6 +155,7 @@ impl<T: ByteStream> Connections<T> {
                     application.subscribe_for(context, topic, *start)
                 }
                 Task::Send(_, kind, payload) => application.send(context, *kind, payload),
+                Task::Refresh(_, end_ms) => application.refresh(context, *end_ms),
                 Task::Revoke(_) => {
                     application.disconnect(context, CloseCode::FORBIDDEN, "revoked".into());
                     true

@@ -297,7 +297,10 @@ fn answer_not_placed(
             let (connection, out) = (&mut *context.connection, &mut *context.out);
             let refused = connection.refuse_publish(&settings, now_ms, refusal, out, &mut on_event);
             let Err(refusal) = refused else { return };
-            json::encode_refusal(&mut text, &refusal);
+            match connection.is_call() {
+                true => text = refusal.encode_json(),
+                false => json::encode_refusal(&mut text, &refusal),
+            }
             refusal.status
         }
     };

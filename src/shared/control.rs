@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -28,7 +28,15 @@ pub struct ControlState {
     /// Where it is kept. None: in memory alone.
     keeper: Option<Keeper>,
     replays: Mutex<Replays>,
+    config_text: OnceLock<Box<ConfigText>>,
+    reloader: OnceLock<Arc<Reload>>,
 }
+
+/// Callback for the settings in force: JSON, with secrets as `set`.
+pub type ConfigText = dyn Fn() -> String + Send + Sync;
+
+/// Callback for a reload. It gives the names of settings that need a restart, or why nothing has changed.
+pub type Reload = dyn Fn() -> Result<Vec<&'static str>, String> + Send + Sync;
 
 impl ControlState {
     /// State that is kept in a directory, if there is one. `fixed`: entries of the configuration, a line each.
@@ -46,7 +54,7 @@ impl ControlState {
         Ok(ControlState {
             deny,
             keeper: keeper.transpose()?,
-            replays: Mutex::default(),
+            ..ControlState::default()
         })
     }
 
@@ -66,6 +74,26 @@ impl ControlState {
                 }
             }
         }
+    }
+
+    /// Sets what tells the settings in force. The first one stands.
+    pub fn tell_config_by(&self, tell: Box<ConfigText>) {
+        let _ = self.config_text.set(tell);
+    }
+
+    /// Settings in force, as JSON. None: nobody tells them yet.
+    pub fn config_text(&self) -> Option<String> {
+        self.config_text.get().map(|tell| tell())
+    }
+
+    /// Sets what reads the settings anew. The first one stands.
+    pub fn reload_by(&self, reload: Arc<Reload>) {
+        let _ = self.reloader.set(reload);
+    }
+
+    /// Reader of the settings, where they come from a file.
+    pub fn reloader(&self) -> Option<Arc<Reload>> {
+        self.reloader.get().cloned()
     }
 
     /// Answers that are remembered.

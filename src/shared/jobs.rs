@@ -93,6 +93,8 @@ pub enum Task {
     Subscribe(Selector, Topic, Start),
     /// Sends a message that has no topic and no position.
     Send(Selector, Kind, Box<[u8]>),
+    /// Sets when identities end, in milliseconds since 1970.
+    Refresh(Selector, u64),
     /// Ends those that an entry of the deny list denies.
     Revoke(Entry),
 }
@@ -120,7 +122,8 @@ impl Task {
             Task::Disconnect(selector, ..)
             | Task::Unsubscribe(selector, ..)
             | Task::Subscribe(selector, ..)
-            | Task::Send(selector, ..) => Some(selector),
+            | Task::Send(selector, ..)
+            | Task::Refresh(selector, _) => Some(selector),
         }
     }
 

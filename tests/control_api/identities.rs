@@ -70,6 +70,8 @@ fn reads() -> Vec<Row> {
         ("GET", "/history?topic=rooms%2F1", Value::Null, BY_BOTH),
         ("GET", "/deny", Value::Null, BY_ALL),
         ("GET", "/stats", Value::Null, BY_VIEWER),
+        ("GET", "/may?subject=a&action=observe", Value::Null, BY_ALL),
+        ("GET", "/config", Value::Null, BY_ALL),
         ("GET", "/openapi.json", Value::Null, nobodys),
     ]
 }
@@ -81,6 +83,7 @@ fn changes() -> Vec<Row> {
     let message = json!({"subject": who, "data": 1});
     let publish = json!({"topic": "rooms/1", "data": 1});
     let may = json!({"token": ANNA, "action": "publish", "topic": "a"});
+    let refresh = json!({"subject": who, "expires_in_ms": 1000});
     let emptied = [401, 401, 401, 403, 404, 404];
     vec![
         ("POST", "/disconnect", json!({"subject": who}), BY_ALL),
@@ -91,6 +94,8 @@ fn changes() -> Vec<Row> {
         ("DELETE", "/history?topic=rooms%2F9", Value::Null, emptied),
         ("POST", "/publish", publish, BY_HOST),
         ("POST", "/may", may, BY_ALL),
+        ("POST", "/refresh", refresh, BY_ALL),
+        ("POST", "/reload", json!({}), BY_ALL),
         ("POST", "/deny", json!({"jti": "a"}), BY_ALL),
         ("DELETE", "/deny/9999", Value::Null, OF_NOTHING),
     ]
@@ -188,6 +193,48 @@ fn subject_is_thrown_out_and_stays_out() {
     folder.write("deny", "sub:bert\n");
     server.signal("HUP");
     wait_until("the file is read", || open(&server, BERT).0 == 401);
+}
+
+#[test]
+fn settings_are_shown_without_secrets_and_read_again() {
+    let folder = folder();
+    let server = start(&folder);
+    let mut api = Api::of(server.address(), OPERATOR);
+    let (answer, settings) = api.ask("GET", "/config", None);
+    let text = String::from_utf8_lossy(&answer.body).into_owned();
+    for token in [OPERATOR, VIEWER, HOST, OLD, ANNA, BERT] {
+        assert!(!text.contains(token), "{text}");
+    }
+    assert_eq!(
+        settings["token"][0],
+        json!({"name": "operator", "value": "set"})
+    );
+    assert_eq!(settings["limits"]["deny_entries_max"], 100_000);
+    assert_eq!(open(&server, BERT).0, 101);
+    folder.write("deny", "sub:bert\n");
+    assert_eq!(
+        api.post("/reload", &json!({})),
+        json!({"needs_restart": []})
+    );
+    assert_eq!(open(&server, BERT).0, 401);
+    folder.write("umbel.toml", "nothing = 1\n");
+    let (status, code) = api.error("POST", "/reload", Some(&json!({})));
+    assert_eq!((status, code.as_str()), (409, "conflict"));
+}
+
+#[test]
+fn end_of_identity_is_set_for_open_connections() {
+    let folder = folder();
+    let server = start(&folder);
+    let mut api = Api::of(server.address(), OPERATOR);
+    let mut anna = Peer::open_on(connect(server.address(), 0), "/ws", JSON);
+    anna.ask(&json!({"type": "auth", "id": 1, "token": ANNA}));
+    let body = json!({"subject": "anna", "expires_in_ms": 1000});
+    assert_eq!(api.post("/refresh", &body), json!({"refreshed": 1}));
+    let told = anna.next();
+    assert_eq!(told["type"], "expiring", "{told}");
+    let body = json!({"subject": "anna", "expires_in_ms": 1, "expires_at_ms": 1});
+    assert_eq!(api.error("POST", "/refresh", Some(&body)).0, 400);
 }
 
 #[test]
