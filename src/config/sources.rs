@@ -1,6 +1,6 @@
 //! Sources of identities: names that must not be mistaken for each other, and the grants about them.
 
-use super::{Config, ConfigError, GRANTS_MAX, JWTS_MAX, Origins};
+use super::{Config, ConfigError, GRANTS_MAX, JWTS_MAX, Jwt, JwtKeys, Origins};
 
 /// A source that names subjects.
 struct SubjectSource<'c> {
@@ -106,6 +106,11 @@ impl Config {
         if !jwts.is_empty() && !cfg!(feature = "jwt") {
             let way_out =
                 "this library was built without JSON web tokens: build it with the feature jwt";
+            errors.push(ConfigError::new("jwts", jwts.len(), way_out));
+        }
+        let is_fetched = |jwt: &Jwt| matches!(jwt.keys, Some(JwtKeys::Url { .. }));
+        if !cfg!(feature = "outgoing") && jwts.iter().any(is_fetched) {
+            let way_out = "jwks_url: this library was built without requests of its own: build it with the feature outgoing";
             errors.push(ConfigError::new("jwts", jwts.len(), way_out));
         }
         for (row, jwt) in jwts.iter().enumerate() {

@@ -106,6 +106,10 @@ impl Handle {
             hosts: Arc::new(rights.hosts),
             subprotocols: subprotocols.collect(),
         };
+        #[cfg(all(feature = "jwt", feature = "outgoing"))]
+        if !by_code {
+            crate::outgoing::key_sets::start(&config).map_err(ReloadError::Config)?;
+        }
         if !self.shared.live.store(live, self.mailboxes.len()) {
             return Err(ReloadError::Busy);
         }

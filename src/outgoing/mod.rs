@@ -7,6 +7,8 @@
 pub mod address;
 pub mod breaker;
 pub mod client;
+#[cfg(feature = "jwt")]
+pub mod key_sets;
 pub mod signature;
 pub mod target;
 pub mod threads;

@@ -294,6 +294,10 @@ impl Builder {
             }
             None => Authority::Policy(AccessPolicy::new(&rights, Arc::default())),
         };
+        #[cfg(all(feature = "jwt", feature = "outgoing"))]
+        if matches!(authority, Authority::Policy(_)) {
+            crate::outgoing::key_sets::start(&config)?;
+        }
         let (listeners, acceptors) =
             listening::bind(&config, self.inherited, config.reactor_count())?;
         let parts = (rights, authority, (self.routes, self.hooks), self.dialects);

@@ -262,17 +262,15 @@ impl Issuer {
         let signed = (token.signed, &token.signature[..]);
         let kid = header.kid.as_deref();
         let verified = set.verify(algorithm, kid, signed, now_ms);
-        let key_until_ms = verified.map_err(|error| match error {
+        let key_until_ms = verified.map_err(|error| match (error, &self.keys) {
             // A set that comes may have what this one lacks.
-            KeyError::Unknown
-                if matches!(self.keys, Keys::Remote(_))
-                    && kid.is_some_and(|kid| !set.has_kid(kid)) =>
-            {
+            (KeyError::Unknown, Keys::Remote(keys)) if kid.is_some_and(|kid| !set.has_kid(kid)) => {
+                keys.want();
                 JwtError::KeyNotKnownYet
             }
-            KeyError::Unknown => JwtError::UnknownKey,
-            KeyError::Ambiguous => JwtError::AmbiguousKey,
-            KeyError::Signature => JwtError::Signature,
+            (KeyError::Unknown, _) => JwtError::UnknownKey,
+            (KeyError::Ambiguous, _) => JwtError::AmbiguousKey,
+            (KeyError::Signature, _) => JwtError::Signature,
         })?;
         Ok((set.generation(), key_until_ms))
     }

@@ -1,5 +1,7 @@
 //! Keys that are fetched from elsewhere: the place where a fetcher puts them and tokens find them.
 
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use crate::config::Jwt;
@@ -10,9 +12,32 @@ use crate::signature::keys::KeySet;
 /// The fetcher [puts](RemoteKeys::put) each set that it gets, and [takes the keys away](RemoteKeys::expire) once they are
 /// too old. It fetches again when told that a `kid` is [not known yet](super::error::JwtError::KeyNotKnownYet), and decides by
 /// [`fetched`](RemoteKeys::fetched) for how long.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct RemoteKeys {
     state: RwLock<State>,
+    /// Whether a token came whose key the set has not.
+    is_wanted: AtomicBool,
+    has_fetcher: AtomicBool,
+    /// Wakes the fetcher.
+    waker: Mutex<Option<Waker>>,
+}
+
+/// Wakes a fetcher, whatever it is.
+pub type Waker = Box<dyn Fn() + Send + Sync>;
+
+impl fmt::Debug for RemoteKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemoteKeys")
+            .field("set", &self.set())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for RemoteKeys {
+    /// The fetcher finds that nobody has the keys any more.
+    fn drop(&mut self) {
+        self.wake();
+    }
 }
 
 #[derive(Debug, Default)]
@@ -42,11 +67,42 @@ impl RemoteKeys {
         keys
     }
 
-    /// Keys in use that are to be fetched, with their issuers.
+    /// The keys, for the first fetcher that asks. None: there is one.
     #[must_use]
-    pub fn in_use() -> Vec<(Jwt, Weak<RemoteKeys>)> {
-        let in_use = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
-        in_use.clone()
+    pub fn without_fetcher(self: Arc<RemoteKeys>) -> Option<Arc<RemoteKeys>> {
+        let has_fetcher = self.has_fetcher.swap(true, Ordering::Relaxed);
+        (!has_fetcher).then_some(self)
+    }
+
+    /// Sets the call that wakes the fetcher. A fetch is wanted, or the keys go.
+    pub fn wake_by(&self, waker: Waker) {
+        let mut place = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
+        *place = Some(waker);
+    }
+
+    fn wake(&self) {
+        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(wake) = &*waker {
+            wake();
+        }
+    }
+
+    /// Asks for a fetch. A token came whose key the set has not.
+    pub fn want(&self) {
+        if !self.is_wanted.swap(true, Ordering::Relaxed) {
+            self.wake();
+        }
+    }
+
+    /// Whether a fetch is wanted.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        self.is_wanted.load(Ordering::Relaxed)
+    }
+
+    /// Whether a fetch was wanted, which it is no more.
+    pub fn take_wanted(&self) -> bool {
+        self.is_wanted.swap(false, Ordering::Relaxed)
     }
 
     /// Replaces the keys. A set of the same generation counts as fetched, and drops no verified tokens.

@@ -1,0 +1,252 @@
+//! Key sets that are fetched: a thread for each `jwks_url`.
+//!
+//! A set is fetched at the start, then at intervals, and sooner when a token has a `kid` that no fetched set has. What was
+//! fetched last stays when a fetch fails, up to an age.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use super::address::Plain;
+use super::client::{Answered, Client, ClientSettings, RequestError};
+use super::target::Target;
+use crate::auth::jwt::remote::RemoteKeys;
+use crate::config::{Config, ConfigError, Jwt, JwtKeys};
+use crate::signature::jwk::{KEY_SET_BYTES_MAX, read_key_set};
+use crate::signature::keys::KeySet;
+
+/// Time for a fetch, redirects included.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Redirects within the origin that are followed.
+const REDIRECTS_MAX: u32 = 3;
+
+/// Bounds of a `max-age` that sets the interval.
+const MAX_AGE_S: std::ops::RangeInclusive<u64> = 60..=86_400;
+
+/// Times of fetches.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    refresh: Duration,
+    refresh_min: Duration,
+    stale_max: Duration,
+}
+
+/// Starts a fetcher for each set that has none yet.
+///
+/// # Errors
+/// The address or the certificates of an issuer cannot stand.
+pub fn start(config: &Config) -> Result<(), ConfigError> {
+    let limits = &config.limits;
+    let times = Times {
+        refresh: Duration::from_millis(limits.jwks_refresh_ms),
+        refresh_min: Duration::from_millis(limits.jwks_refresh_min_ms),
+        stale_max: Duration::from_millis(limits.jwks_stale_max_ms),
+    };
+    for (row, jwt) in config.jwts.iter().enumerate() {
+        let Some(client) = client_of(jwt) else {
+            continue;
+        };
+        let told = |why| ConfigError::new("jwts", &jwt.name, why).in_row(row);
+        let client = client.map_err(told)?;
+        let Some(keys) = RemoteKeys::of(jwt).without_fetcher() else {
+            continue;
+        };
+        let fetcher = Fetcher {
+            jwt: jwt.clone(),
+            client,
+            keys: Arc::downgrade(&keys),
+            times,
+            last: None,
+        };
+        let name = format!("jwks {}", jwt.name);
+        let spawned = thread::Builder::new().name(name).spawn(|| fetcher.run());
+        let spawned =
+            spawned.map_err(|error| told(format!("no thread can be started: {error}")))?;
+        let thread: Thread = spawned.thread().clone();
+        keys.wake_by(Box::new(move || thread.unpark()));
+    }
+    Ok(())
+}
+
+/// Client of an issuer's address. None: its keys are not fetched.
+fn client_of(jwt: &Jwt) -> Option<Result<Client, String>> {
+    let Some(JwtKeys::Url { url, ca_file }) = &jwt.keys else {
+        return None;
+    };
+    let target = Target::parse(url, Plain::Loopback);
+    let target = target.map_err(|problem| format!("jwks_url: {problem}"));
+    Some(target.and_then(|target| {
+        let client = Client::new(ClientSettings {
+            target,
+            timeout: TIMEOUT,
+            body_bytes_max: KEY_SET_BYTES_MAX,
+            redirects_max: REDIRECTS_MAX,
+            ca_file: ca_file.as_ref().map(PathBuf::from),
+            proxy: None,
+            idle_max: 1,
+        });
+        client.map_err(|(setting, problem)| format!("{setting}: {problem}"))
+    }))
+}
+
+/// The set that was fetched last.
+struct Fetched {
+    body: Vec<u8>,
+    entity_tag: Option<String>,
+    set: Arc<KeySet>,
+    at: Instant,
+}
+
+struct Fetcher {
+    jwt: Jwt,
+    client: Client,
+    keys: Weak<RemoteKeys>,
+    times: Times,
+    last: Option<Fetched>,
+}
+
+impl Fetcher {
+    /// Fetches until nobody has the keys any more.
+    fn run(mut self) {
+        while let Some(keys) = self.keys.upgrade() {
+            let begun = Instant::now();
+            // What was asked for until here, this fetch answers.
+            keys.take_wanted();
+            let next = match self.fetch() {
+                Ok(next) => {
+                    if let Some(last) = &self.last {
+                        keys.put(Arc::clone(&last.set));
+                    }
+                    next
+                }
+                Err(problem) => {
+                    self.fail(&keys, &problem);
+                    self.times.refresh_min
+                }
+            };
+            drop(keys);
+            self.wait(begun, next);
+        }
+    }
+
+    /// Waits for the next fetch: until its time, or until one is wanted and may be.
+    fn wait(&self, begun: Instant, next: Duration) {
+        loop {
+            let Some(keys) = self.keys.upgrade() else {
+                return;
+            };
+            let due = match keys.is_wanted() {
+                true => next.min(self.times.refresh_min),
+                false => next,
+            };
+            drop(keys);
+            let Some(left) = due.checked_sub(begun.elapsed()).filter(|it| !it.is_zero()) else {
+                return;
+            };
+            thread::park_timeout(left);
+        }
+    }
+
+    /// Fetches once. Gives the time until the next fetch.
+    fn fetch(&mut self) -> Result<Duration, String> {
+        let tag = self.last.as_ref().and_then(|last| last.entity_tag.clone());
+        let conditions: Vec<_> = tag
+            .iter()
+            .map(|tag| ("If-None-Match", tag.as_str()))
+            .collect();
+        let answer = self.client.get(&conditions);
+        let answer = answer.map_err(|error: RequestError| error.to_string())?;
+        let next = self.interval(&answer);
+        match (answer.status, &mut self.last) {
+            (304, Some(last)) => last.at = Instant::now(),
+            (200, _) => self.take(answer)?,
+            (status, _) => return Err(format!("the answer has the status {status}")),
+        }
+        Ok(next)
+    }
+
+    fn take(&mut self, answer: Answered) -> Result<(), String> {
+        let entity_tag = answer.header("etag").map(str::to_owned);
+        if let Some(last) = &mut self.last
+            && last.body == answer.body
+        {
+            last.at = Instant::now();
+            last.entity_tag = entity_tag;
+            return Ok(());
+        }
+        let read = read_key_set(&answer.body, &self.jwt.algorithms)?;
+        let name = &self.jwt.name;
+        for warning in &read.warnings {
+            log::warn!("jwks_url of {name}: {warning}");
+        }
+        let (count, passed_over) = (read.keys.len(), read.passed_over);
+        log::info!("jwks_url of {name}: {count} keys fetched, {passed_over} passed over");
+        let generation = self
+            .last
+            .as_ref()
+            .map_or(1, |last| last.set.generation() + 1);
+        self.last = Some(Fetched {
+            body: answer.body,
+            entity_tag,
+            set: Arc::new(KeySet::new(generation, read.keys)),
+            at: Instant::now(),
+        });
+        Ok(())
+    }
+
+    /// Notes a failed fetch: the last set stays, up to an age.
+    fn fail(&self, keys: &RemoteKeys, problem: &str) {
+        let name = &self.jwt.name;
+        match &self.last {
+            Some(last) if last.at.elapsed() < self.times.stale_max => {
+                log::warn!("jwks_url of {name}: {problem}; the keys fetched last stay");
+            }
+            _ => {
+                keys.expire();
+                log::error!("jwks_url of {name}: {problem}; its tokens are refused with 503");
+            }
+        }
+    }
+
+    /// Time until the next fetch: a tenth more or less, so that servers do not fetch at once, or what the answer says.
+    fn interval(&self, answer: &Answered) -> Duration {
+        let spread = getrandom::u32().unwrap_or_default() % 201;
+        let refresh = self.times.refresh * (900 + spread) / 1000;
+        let max_age = answer.header("cache-control").and_then(max_age_of);
+        max_age.map_or(refresh, |seconds| {
+            let seconds = seconds.clamp(*MAX_AGE_S.start(), *MAX_AGE_S.end());
+            refresh.min(Duration::from_secs(seconds))
+        })
+    }
+}
+
+/// The `max-age` of a `Cache-Control`.
+fn max_age_of(value: &str) -> Option<u64> {
+    let mut directives = value.split(',').map(str::trim);
+    let found = directives.find_map(|it| {
+        let (name, value) = it.split_once('=')?;
+        name.eq_ignore_ascii_case("max-age").then_some(value)
+    });
+    found?.trim_matches('"').parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn max_age_is_read() {
+        for (value, seconds) in [
+            ("max-age=600", Some(600)),
+            ("public, Max-Age=60, must-revalidate", Some(60)),
+            ("s-maxage=5, max-age=\"7\"", Some(7)),
+            ("no-store", None),
+            ("max-age=-1", None),
+            ("", None),
+        ] {
+            assert_eq!(max_age_of(value), seconds, "{value}");
+        }
+    }
+}

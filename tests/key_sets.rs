@@ -1,0 +1,218 @@
+//! Key sets by address: fetched at the start, at intervals and for an unknown `kid`, and kept while fetches fail.
+#![cfg(all(feature = "jwt", feature = "outgoing"))]
+
+#[path = "config_file/file.rs"]
+mod file;
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use file::Folder;
+use serde_json::json;
+use support::peers::{WebSocket, connect};
+use support::{Server, wait_until};
+
+/// A key of the identity provider, with its name.
+struct SigningKey {
+    kid: &'static str,
+    pair: Ed25519KeyPair,
+}
+
+impl SigningKey {
+    fn new(kid: &'static str) -> SigningKey {
+        let pair = Ed25519KeyPair::generate().expect("a key");
+        SigningKey { kid, pair }
+    }
+
+    fn jwk(&self) -> serde_json::Value {
+        let x = URL_SAFE_NO_PAD.encode(self.pair.public_key());
+        json!({ "kty": "OKP", "crv": "Ed25519", "kid": self.kid, "x": x, "use": "sig" })
+    }
+
+    fn token_named(&self, kid: &str) -> String {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.expect("after 1970").as_secs();
+        let header = json!({ "alg": "EdDSA", "kid": kid }).to_string();
+        let claims = json!({
+            "iss": "https://idp.example", "aud": "umbel", "sub": "42", "iat": now, "exp": now + 600,
+            "umbel": { "v": 1, "subscribe": ["**"] },
+        });
+        let parts = [header, claims.to_string()];
+        let signed = parts.map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
+        let signature = self.pair.sign(signed.as_bytes());
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    fn token(&self) -> String {
+        self.token_named(self.kid)
+    }
+}
+
+/// An identity provider: it answers with this text, and counts how often, and how often it says that nothing has changed.
+struct Provider {
+    address: SocketAddr,
+    answer: Arc<Mutex<String>>,
+    asked: Arc<AtomicUsize>,
+    unchanged: Arc<AtomicUsize>,
+}
+
+impl Provider {
+    fn start() -> Provider {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let provider = Provider {
+            address: listener.local_addr().expect("an address"),
+            answer: Arc::default(),
+            asked: Arc::default(),
+            unchanged: Arc::default(),
+        };
+        let (answer, asked) = (Arc::clone(&provider.answer), Arc::clone(&provider.asked));
+        let unchanged = Arc::clone(&provider.unchanged);
+        thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let mut request = [0; 4096];
+                let count = stream.read(&mut request).unwrap_or_default();
+                let request = String::from_utf8_lossy(&request[..count]).to_lowercase();
+                asked.fetch_add(1, Ordering::Relaxed);
+                let body = answer.lock().expect("no panic").clone();
+                let tag = format!("\"{}\"", body.len());
+                let head = if body.is_empty() {
+                    "500 Internal Server Error".to_owned()
+                } else if request.contains(&format!("if-none-match: {tag}")) {
+                    unchanged.fetch_add(1, Ordering::Relaxed);
+                    "304 Not Modified".to_owned()
+                } else {
+                    format!("200 OK\r\nETag: {tag}\r\nContent-Length: {}", body.len())
+                };
+                let body = if head.starts_with("200") { &*body } else { "" };
+                let text = format!("HTTP/1.1 {head}\r\nConnection: close\r\n\r\n{body}");
+                // The fetcher may have gone.
+                let _ = stream.write_all(text.as_bytes());
+            }
+        });
+        provider
+    }
+
+    fn serve(&self, keys: &[&SigningKey]) {
+        let keys: Vec<_> = keys.iter().map(|key| key.jwk()).collect();
+        *self.answer.lock().expect("no panic") = json!({ "keys": keys }).to_string();
+    }
+
+    fn fail(&self) {
+        self.answer.lock().expect("no panic").clear();
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// A server that takes its tokens. `limits`: lines of the table.
+    fn server(&self, limits: &str) -> (Folder, Server) {
+        let text = format!(
+            "origins = [\"any\"]\n\
+             [[jwt]]\nname = \"idp\"\nalgorithms = [\"EdDSA\", \"RS256\"]\njwks_url = \"http://{}/keys\"\n\
+             issuer = \"https://idp.example\"\naudience = [\"umbel\"]\n[limits]\n{limits}\n\
+             auth_failures_per_address_per_minute = 0\n",
+            self.address
+        );
+        let folder = Folder::with("umbel.toml", &text);
+        let server = Server::start(&["--config", &folder.path("umbel.toml")]);
+        (folder, server)
+    }
+}
+
+fn status(server: &Server, token: &str) -> u16 {
+    let line = format!("Authorization: Bearer {token}\r\n");
+    let stream = connect(server.address(), 0);
+    let (head, _) = WebSocket::offer_on(stream, "/ws/a", &line);
+    let status = head.split(' ').nth(1).and_then(|word| word.parse().ok());
+    status.expect("a status")
+}
+
+#[test]
+fn keys_rotate_and_stay_while_fetches_fail() {
+    let provider = Provider::start();
+    let (old, new) = (SigningKey::new("k1"), SigningKey::new("k2"));
+    provider.serve(&[&old]);
+    let (_folder, server) = provider.server("jwks_refresh_min_ms = 100");
+    wait_until("the set is there", || status(&server, &old.token()) == 101);
+    // Another's key of that name, and a name that stands in no set.
+    assert_eq!(status(&server, &new.token_named("k1")), 401);
+    assert_eq!(status(&server, &new.token()), 503);
+    provider.serve(&[&old, &new]);
+    wait_until("the new key is fetched", || {
+        let status = status(&server, &new.token());
+        assert!([101, 503].contains(&status), "{status}");
+        status == 101
+    });
+    assert_eq!(status(&server, &old.token()), 101);
+    provider.serve(&[&new]);
+    let before = provider.asked();
+    let unknown = new.token_named("k3");
+    wait_until("the old key is gone", || {
+        assert_eq!(status(&server, &unknown), 503);
+        status(&server, &old.token()) == 503
+    });
+    assert!(provider.asked() > before);
+    provider.fail();
+    let before = provider.asked();
+    wait_until("a fetch fails", || {
+        assert_eq!(status(&server, &unknown), 503);
+        provider.asked() > before + 1
+    });
+    assert_eq!(status(&server, &new.token()), 101, "{}", server.log());
+    assert!(
+        server.log().contains("the keys fetched last stay"),
+        "{}",
+        server.log()
+    );
+}
+
+#[test]
+fn unknown_names_ask_for_few_fetches() {
+    let provider = Provider::start();
+    let key = SigningKey::new("k1");
+    provider.serve(&[&key]);
+    let (_folder, server) = provider.server("jwks_refresh_min_ms = 60000");
+    wait_until("the set is there", || status(&server, &key.token()) == 101);
+    assert_eq!(provider.asked(), 1);
+    for number in 0..200 {
+        let token = key.token_named(&format!("guess-{number}"));
+        assert_eq!(status(&server, &token), 503);
+    }
+    assert_eq!(provider.asked(), 1);
+    assert_eq!(status(&server, &key.token()), 101);
+}
+
+#[test]
+fn old_keys_end_and_an_unchanged_set_is_not_sent_again() {
+    let provider = Provider::start();
+    let key = SigningKey::new("k1");
+    provider.fail();
+    let limits = "jwks_refresh_ms = 100\njwks_refresh_min_ms = 100\njwks_stale_max_ms = 500";
+    let (_folder, server) = provider.server(limits);
+    // It starts without keys, and cannot judge.
+    assert_eq!(status(&server, &key.token()), 503);
+    provider.serve(&[&key]);
+    wait_until("the set is there", || status(&server, &key.token()) == 101);
+    wait_until("nothing has changed", || {
+        provider.unchanged.load(Ordering::Relaxed) > 1
+    });
+    assert_eq!(status(&server, &key.token()), 101);
+    provider.fail();
+    wait_until("the keys are too old", || {
+        status(&server, &key.token()) == 503
+    });
+    assert!(
+        server.log().contains("refused with 503"),
+        "{}",
+        server.log()
+    );
+}
