@@ -169,6 +169,9 @@ fn routes_by_credentials() {
         "right",
         "--query-token",
         "allow",
+        // They are more than an address may show in a minute.
+        "--auth-failures-per-address-per-minute",
+        "0",
     ]);
     let nobody = Server::start(&[
         "--publish",
