@@ -45,6 +45,8 @@ struct Token {
     subject: usize,
     topics: BTreeSet<usize>,
     end_ms: u64,
+    /// Topics to which the server subscribes whoever shows it.
+    join: Vec<&'static str>,
 }
 
 #[derive(Clone, Debug)]
@@ -94,7 +96,7 @@ fn signed(token: &Token, now_ms: u64) -> String {
         "sub": format!("user-{}", token.subject),
         "iat": now_ms / 1000,
         "exp": token.end_ms / 1000,
-        "umbel": {"v": 1, "subscribe": topics},
+        "umbel": {"v": 1, "subscribe": topics, "join": token.join},
     });
     let head = encode(&json!({"alg": "HS256", "typ": "JWT"}));
     let text = format!("{head}.{}", encode(&claims));
@@ -229,6 +231,7 @@ impl World {
                 .map(|_| self.random.below(TOPICS))
                 .collect(),
             end_ms: (now_s + self.random.within(1, 30)) * 1000,
+            join: Vec::new(),
         }
     }
 
@@ -388,6 +391,36 @@ impl World {
             }
         }
     }
+}
+
+/// Whoever shows the token is subscribed to its topics without a command; to those only to which it has a right.
+#[test]
+fn token_joins_topics() {
+    let mut world = World::new(1);
+    let token = Token {
+        subject: 7,
+        topics: BTreeSet::from([0]),
+        end_ms: BEGAN_MS + 3_600_000,
+        join: vec!["t/0", "t/1", "t/{sub}"],
+    };
+    let shown = signed(&token, BEGAN_MS);
+    let (messages, closed) = world.ask(0, json!({"type": "auth", "token": shown}));
+    assert_eq!(closed, None);
+    assert_eq!(messages[0]["type"], "authenticated");
+    let joined = &messages[1..];
+    assert_eq!(joined.len(), 1, "{joined:?}");
+    assert_eq!(
+        (&joined[0]["type"], &joined[0]["topic"]),
+        (&json!("subscribed"), &json!("t/0"))
+    );
+    assert!(joined[0].get("id").is_none() && joined[0]["position"].is_string());
+    world.node.publish("t/0", b"x");
+    assert_eq!(world.heard(0).0[0]["type"], "publication");
+    // To sign in again is to have it still.
+    let (messages, _) = world.ask(0, json!({"type": "auth", "token": shown}));
+    assert_eq!(messages.len(), 1, "{messages:?}");
+    let (messages, _) = world.ask(0, json!({"type": "subscribe", "topic": "t/0"}));
+    assert_eq!(messages[0]["code"], "already_subscribed");
 }
 
 fn number(variable: &str) -> Option<u64> {

@@ -73,6 +73,7 @@ impl CommandTurn<'_> {
             snapshot: None,
             slow_consumer: SlowConsumer::Close,
             echo,
+            is_unasked: false,
             replay: &[],
         };
         self.reply(id, &Reply::Subscribed(subscribed));
@@ -293,11 +294,14 @@ impl Application {
             many.begin_question(request, asked);
             self.multi_subscriptions.topics += 1;
         }
+        if turn.is_managed {
+            self.terms.note_unasked(turn.id.index, request);
+        }
         Ok(())
     }
 
     /// Whether a connection may have one more subscription.
-    fn check_room(
+    pub(super) fn check_room(
         &self,
         subscribed: Subscribed,
         target: &Target,

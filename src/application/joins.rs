@@ -169,20 +169,15 @@ impl Application {
         joined: Joined,
     ) -> bool {
         let settings = &self.shared.settings;
-        let ConnectionContext {
-            id,
-            connection,
-            subscribed,
-            out,
-            ..
-        } = context;
+        let (id, subscribed) = (context.id, *context.subscribed);
+        let (connection, out) = (&*context.connection, &mut *context.out);
         let Some(topic) = self.topics.topic_at(place).cloned() else {
             return false;
         };
         let slow_consumer = settings.topic_rules.rule(&topic).slow_consumer;
         let target = Target::Topic(topic);
-        let echo = self.multi_subscriptions.has_echo(**subscribed, &target);
-        let Some(many) = self.multi_subscriptions.get_mut(**subscribed) else {
+        let echo = self.multi_subscriptions.has_echo(subscribed, &target);
+        let Some(many) = self.multi_subscriptions.get_mut(subscribed) else {
             return false;
         };
         let form = many.best_form;
@@ -191,11 +186,12 @@ impl Application {
         };
         let member = self.topics.add_member(place, id.index, form);
         *membership = Membership::Live { place, member };
-        hooks::tell_began(&self.shared, *id, &target);
+        hooks::tell_began(&self.shared, id, &target);
         self.presence.begin(place, id.index);
         let (dialects, encoding) = (&settings.dialects, connection.encoding());
         let dialect = dialects.get(encoding);
         let position = Some(joined.position);
+        let is_unasked = self.terms.take_unasked(id.index, request);
         let encode_reply = |(recovered, snapshot), replay: &[_]| {
             let mut message = Vec::with_capacity(128);
             let subscribed = dialect::Subscribed {
@@ -205,6 +201,7 @@ impl Application {
                 snapshot,
                 slow_consumer,
                 echo,
+                is_unasked,
                 replay,
             };
             dialect.encode_reply(&mut message, command, &Reply::Subscribed(subscribed));
@@ -220,11 +217,11 @@ impl Application {
         let has_gaps = slow_consumer != SlowConsumer::Latest;
         let joined = fit(joined, dialects, encoding, room_bytes, has_gaps);
         let (recovered, publications) = (joined.recovered, &joined.publications);
-        let outcome = (recovered, joined.snapshot);
         self.metrics.count_recovery(recovered, publications.len());
         let holds_replay = dialect.holds_replay();
         let in_reply = if holds_replay { &publications[..] } else { &[] };
-        dialects.frame_message(encoding, &encode_reply(outcome, in_reply), out);
+        let reply = encode_reply((recovered, joined.snapshot), in_reply);
+        dialects.frame_message(encoding, &reply, out);
         if !holds_replay && let Target::Topic(topic) = &target {
             write_replay(out, dialects, encoding, topic, &joined, has_gaps);
         }

@@ -4,6 +4,7 @@ mod admission;
 pub mod commands;
 mod endpoints;
 pub mod history;
+mod joined;
 pub mod joins;
 mod managed;
 pub mod once;

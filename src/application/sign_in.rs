@@ -219,6 +219,7 @@ impl Application {
         if !was_known && !is_waiting {
             self.renew_presence(turn);
         }
+        self.join_topics(turn.id, turn.subscribed, turn.identity);
         if outcome.is_err() {
             let words = "forbidden: nothing is allowed with this token";
             turn.answer = Answer::Close(CloseCode::FORBIDDEN, words.into());

@@ -105,6 +105,8 @@ pub struct IdentityParts {
     /// Claims that grants or templates may ask for, by their names. Leave out what
     /// [`wanted_claims`](super::Authority::wanted_claims) does not name: each is kept as long as the connection.
     pub claims: Vec<(Box<str>, Claim)>,
+    /// Topics to which the server subscribes it, which may be templates.
+    pub join: Vec<Box<str>>,
     /// Digest of a static token, by which a reload finds it again. None for all other sources.
     pub credential: Option<TokenDigest>,
 }
@@ -123,6 +125,7 @@ impl IdentityParts {
             meta: None,
             roles: Vec::new(),
             claims: Vec::new(),
+            join: Vec::new(),
             credential: None,
         }
     }
@@ -175,6 +178,7 @@ struct More {
     meta: Option<Box<RawValue>>,
     roles: Vec<Box<str>>,
     claims: Vec<(Box<str>, Claim)>,
+    join: Vec<Box<str>>,
     credential: Option<TokenDigest>,
 }
 
@@ -183,6 +187,7 @@ static NOTHING_MORE: More = More {
     meta: None,
     roles: Vec::new(),
     claims: Vec::new(),
+    join: Vec::new(),
     credential: None,
 };
 
@@ -210,13 +215,15 @@ impl Identity {
             || parts.meta.is_some()
             || parts.credential.is_some()
             || !parts.roles.is_empty()
-            || !parts.claims.is_empty();
+            || !parts.claims.is_empty()
+            || !parts.join.is_empty();
         let more = has_more.then(|| {
             Box::new(More {
                 info: parts.info,
                 meta: parts.meta,
                 roles: parts.roles,
                 claims: parts.claims,
+                join: parts.join,
                 credential: parts.credential,
             })
         });
@@ -292,6 +299,11 @@ impl Identity {
         let mut claims = self.more().claims.iter();
         let found = claims.find(|(key, _)| **key == *name);
         found.map(|(_, claim)| claim)
+    }
+
+    /// Topics to which the server subscribes it. They may be templates, of this identity's values.
+    pub fn join(&self) -> &[Box<str>] {
+        &self.more().join
     }
 
     /// Digest of its static token.

@@ -51,6 +51,8 @@ pub struct Subscribed<'a> {
     pub slow_consumer: SlowConsumer,
     /// Whether publications of the peer's own connection come.
     pub echo: bool,
+    /// The server has subscribed of itself: no command asked for it.
+    pub is_unasked: bool,
     /// Missed publications, in order. A dialect that does not hold it in the reply leaves it alone.
     pub replay: &'a [Arc<Publication>],
 }

@@ -200,6 +200,7 @@ pub(super) fn open_many(
     application
         .multi_subscriptions
         .begin(current.subscribed, many);
+    application.join_topics(current.id, *current.subscribed, *current.identity);
     Ok(Answer::Upgrade(Upgrade {
         accept: upgrade.accept,
         subprotocol: subprotocol.map(Box::from),

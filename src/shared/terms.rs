@@ -7,7 +7,7 @@
 //!
 //! Only connections that have such a term stand here. Waits are on the clock of deadlines, ends on that of the wall.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::timers::Timers;
 use crate::auth::waiting::Ticket;
@@ -75,6 +75,8 @@ pub struct Terms {
     warned: HashSet<u32>,
     /// Subjects towards whose bound they were counted.
     shares: HashMap<u32, Box<str>>,
+    /// Questions for subscriptions that no peer has asked for, by their numbers.
+    unasked: BTreeSet<(u32, u32)>,
 }
 
 impl Terms {
@@ -179,6 +181,16 @@ impl Terms {
         !self.warned.insert(index)
     }
 
+    /// Notes a question for a subscription of the server's own.
+    pub fn note_unasked(&mut self, index: u32, request: u32) {
+        self.unasked.insert((index, request));
+    }
+
+    /// Whether a question that is answered now was one of those.
+    pub fn take_unasked(&mut self, index: u32, request: u32) -> bool {
+        !self.unasked.is_empty() && self.unasked.remove(&(index, request))
+    }
+
     /// Subject towards whose bound a connection was counted.
     pub fn share(&self, index: u32) -> Option<&str> {
         self.shares.get(&index).map(|subject| &**subject)
@@ -198,6 +210,9 @@ impl Terms {
     pub fn forget(&mut self, index: u32) -> Option<Ticket> {
         self.end(index);
         self.warned.remove(&index);
+        while let Some(&it) = self.unasked.range((index, 0)..=(index, u32::MAX)).next() {
+            self.unasked.remove(&it);
+        }
         self.end_wait(index)
     }
 
@@ -220,6 +235,7 @@ impl Terms {
             && self.terms.is_empty()
             && self.warned.is_empty()
             && self.shares.is_empty()
+            && self.unasked.is_empty()
     }
 }
 

@@ -167,3 +167,23 @@ test("a function that throws, or takes 10 s, is a connect that failed", limits, 
   await until(() => server.peers[0].token === "good");
   assert.deepEqual(reasons.slice(3), ["expiring", "expiring"]);
 });
+
+test("a subscription takes over what the server has subscribed to of itself", limits, async () => {
+  const server = await startServer(new Map([["good", "42"]]));
+  server.hub.publish("inbox", { data: "before" });
+  const { umbel } = open(server.url, "good");
+  const heard = [];
+  const errors = [];
+  const onError = ({ code }) => errors.push(code);
+  umbel.subscribe("inbox", { onPublication: ({ data }) => heard.push(data), onError });
+  const peer = await server.peer(0);
+  const signIn = peer.signIn.bind(peer);
+  peer.signIn = (command) => {
+    signIn(command);
+    peer.subscribe({ topic: "inbox" });
+  };
+  await until(() => umbel.state === "open");
+  server.hub.publish("inbox", { data: "after" });
+  await until(() => heard.length === 1);
+  assert.deepEqual([heard, errors], [["after"], []]);
+});

@@ -13,8 +13,12 @@ use crate::topic::SlowConsumer;
 use crate::topic::Topic;
 
 /// The subscription stands.
-pub fn encode_subscribed(out: &mut Vec<u8>, id: u32, it: &Subscribed<'_>) {
-    let object = Object::of_type(out, "subscribed").number("id", id);
+pub fn encode_subscribed(out: &mut Vec<u8>, id: impl Into<Option<u32>>, it: &Subscribed<'_>) {
+    let object = Object::of_type(out, "subscribed");
+    let object = match id.into() {
+        Some(id) => object.number("id", id),
+        None => object,
+    };
     let mut object = encode_target(object, it.target);
     if let Some(position) = it.position {
         object = object.position("position", position);
@@ -264,6 +268,7 @@ mod tests {
             snapshot: (slow_consumer == SlowConsumer::Latest).then_some(true),
             slow_consumer,
             echo: slow_consumer == SlowConsumer::Close,
+            is_unasked: false,
             replay: &[],
         }
     }
@@ -284,6 +289,10 @@ mod tests {
         assert_eq!(
             written(|out| encode_subscribed(out, 2, &subscribed(&all, None, None, close))),
             r#"{"type":"subscribed","id":2,"pattern":"orders/*"}"#
+        );
+        assert_eq!(
+            written(|out| encode_subscribed(out, None, &subscribed(&all, None, None, close))),
+            r#"{"type":"subscribed","pattern":"orders/*"}"#
         );
         let latest = SlowConsumer::Latest;
         assert_eq!(

@@ -120,6 +120,7 @@ impl Dialect for UmbelV1 {
     fn encode_reply(&self, message: &mut Vec<u8>, id: Option<u32>, reply: &Reply<'_>) {
         match (reply, id) {
             (Reply::Refused(error), _) => encode_error(message, error),
+            (Reply::Subscribed(it), None) if it.is_unasked => encode_subscribed(message, None, it),
             (_, None) => {}
             (Reply::Subscribed(it), Some(id)) => encode_subscribed(message, id, it),
             (Reply::Unsubscribed(target), Some(id)) => encode_unsubscribed(message, id, target),

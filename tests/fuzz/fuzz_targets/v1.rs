@@ -167,6 +167,7 @@ fn check_answers(target: &Target) {
         snapshot: None,
         slow_consumer: policy,
         echo: true,
+        is_unasked: false,
         replay: &[],
     };
     encode_subscribed(&mut out, 7, &subscribed);
