@@ -151,25 +151,17 @@ pub(super) fn open_many(
     path: &str,
 ) -> Result<Answer, Refusal> {
     let upgrade = check_upgrade(application, head)?;
-    let outcome = application.shared.authority.judge(caller, Action::Connect);
-    let outcome = outcome.map_err(Refusal::from);
     let dialects = &application.shared.settings.dialects;
     let chosen = dialects.choose(path, upgrade.offers());
-    let must_sign_in = match (outcome, &chosen) {
-        (Ok(()), _) => false,
-        // It may show a credential yet.
-        (Err(refusal), Ok((encoding, _)))
-            if refusal.status == 401
-                && matches!(caller, Caller::Anonymous)
-                && dialects.get(*encoding).signs_in() =>
-        {
-            true
-        }
-        (Err(refusal), _) => {
-            application.authorize(caller, Action::Connect)?;
-            return Err(refusal);
-        }
-    };
+    let signs_in = |encoding| dialects.get(encoding).signs_in();
+    let must_sign_in = matches!(caller, Caller::Anonymous)
+        && chosen
+            .as_ref()
+            .is_ok_and(|(encoding, _)| signs_in(*encoding))
+        && needs_credential(application, caller);
+    if !must_sign_in {
+        application.authorize(caller, Action::Connect)?;
+    }
     let (encoding, subprotocol) = chosen.map_err(Refusal::bad_request)?;
     check_ready(application)?;
     let info = match query_of(head.target).get("info")? {
@@ -209,6 +201,12 @@ pub(super) fn open_many(
         must_sign_in,
         greeting: (greeting != Greeting::default()).then(|| Box::new(greeting)),
     }))
+}
+
+/// Whether there is nothing that this caller may do, but may be once it shows a credential.
+fn needs_credential(application: &Application, caller: &Caller<'_>) -> bool {
+    let judged = application.shared.authority.judge(caller, Action::Connect);
+    judged.is_err_and(|denied| Refusal::from(denied).status == 401)
 }
 
 /// Whether a subscription may begin there: what was published before it is history, but for what its subscriber missed.
