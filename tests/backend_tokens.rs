@@ -40,7 +40,7 @@ fn blocks<'p>(page: &'p str, mark: &str) -> Vec<&'p str> {
 }
 
 fn run(folder: &Path, command: &[&str]) -> String {
-    let python = env::var("UMBEL_TEST_PYTHON");
+    let python = env::var("TEST_PYTHON");
     let python = python.unwrap_or_else(|_| format!("{ROOT}/target/tests/python/bin/python"));
     let program = match command[0] {
         "python" => &python,

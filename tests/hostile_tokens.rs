@@ -254,7 +254,7 @@ fn good_token_says_who_and_what() {
 #[test]
 fn mutations_judged_by_pyjwt() {
     let root = env!("CARGO_MANIFEST_DIR");
-    let python = std::env::var("UMBEL_TEST_PYTHON")
+    let python = std::env::var("TEST_PYTHON")
         .unwrap_or_else(|_| format!("{root}/target/tests/python/bin/python"));
     let judged = Command::new(&python)
         .args([&format!("{root}/tests/hostile_tokens/oracle.py"), "1"])
