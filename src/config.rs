@@ -27,6 +27,7 @@ mod sources;
 pub mod table;
 mod time;
 mod tokens;
+mod url_key;
 
 pub use grant::{GRANTS_MAX, Grant, When};
 pub use jwt::{Algorithm, JWTS_MAX, Jwt, JwtKeys, RequiredClaim};
@@ -37,6 +38,7 @@ pub(crate) use reload::Additions;
 pub use rights::{Hosts, Rights};
 pub use rights_lists::{DenyLists, RIGHTS_BYTES_MAX, RIGHTS_PATTERNS_MAX, RightsLists};
 pub use secret::Secret;
+pub use url_key::{KID_BYTES_MAX, URL_KEYS_MAX, UrlKey};
 
 /// Holder of a right: to publish, to subscribe, or to observe.
 #[derive(Clone, PartialEq, Eq)]
@@ -79,6 +81,9 @@ pub enum Origins {
     /// Exactly these: scheme, host and port. `null` matches none of them.
     List(OriginList),
 }
+
+/// Longest life of a signed URL where nothing is set: a day.
+pub const SIGNED_URL_AGE_MAX_MS: u64 = 86_400_000;
 
 /// Tokens that may stand in the query, where proxies log them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,6 +183,10 @@ pub struct Config {
     /// Name of a cookie that holds a token, such as `__Host-umbel`. It counts only with an `Origin` that may connect, or
     /// for a GET of the same origin.
     pub cookie: Option<String>,
+    /// Keys of signed topic URLs.
+    pub url_keys: Vec<UrlKey>,
+    /// Longest life of a signed URL from now on, in milliseconds.
+    pub signed_url_age_max_ms: u64,
     /// Subprotocols that `/ws/{topic}` accepts. The first one that the peer offers is chosen.
     pub subprotocols: Vec<String>,
     /// Directory of what outlives the process: the deny list. None: it is kept in memory alone.
@@ -221,6 +230,8 @@ impl Default for Config {
             jwts: Vec::new(),
             query_token: None,
             cookie: None,
+            url_keys: Vec::new(),
+            signed_url_age_max_ms: SIGNED_URL_AGE_MAX_MS,
             subprotocols: Vec::new(),
             state_directory: None,
             deny_file: None,
@@ -264,6 +275,7 @@ impl Config {
         errors.extend(self.jwt_errors());
         errors.extend(self.source_errors());
         errors.extend(self.cookie_error());
+        errors.extend(self.url_key_errors());
         errors.extend(self.topic_rule_errors());
         errors.extend(Listeners::of(&self.listeners).check().err());
         errors.extend(self.rights().err());

@@ -265,7 +265,7 @@ fn check_says_what_decides() {
             1,
             "the action is subscribe",
         ),
-        (&["--as", ANNA, "--may", "observe"], 1, "give --as @FILE"),
+        (&["--as", ANNA, "--may", "observe"], 1, "give @FILE"),
     ] {
         let (status, printed) = check(&folder, &format!("{ANNA}\n"), arguments);
         assert!(printed.contains(told), "{arguments:?}: {printed}");
@@ -322,4 +322,77 @@ fn wrong_grants_are_told_with_their_place() {
         printed.contains("every page could act for its visitor"),
         "{printed}"
     );
+}
+
+/// The target of a URL, signed for an hour by the key in `url.key`.
+fn signed(folder: &Folder, target: &str) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_umbel"))
+        .args("url --sign --kid k1 --for 1h --subject 42 --key".split(' '))
+        .arg(format!("@{}", folder.path("url.key")))
+        .arg(format!("http://localhost{target}"))
+        .env_clear()
+        .output()
+        .expect("it runs");
+    assert!(output.status.success(), "{output:?}");
+    let url = String::from_utf8(output.stdout).expect("text");
+    url.trim_end().replace("http://localhost", "")
+}
+
+#[test]
+fn signed_url_is_for_one_topic() {
+    const SECRET: &str = "secret-of-the-test-with-32-bytes-at-least";
+    let text = format!(
+        "{}[[url_key]]\nkid = \"k1\"\nsecret = \"{SECRET}\"\n",
+        rows().replace("\nsubject = ", "\nsubject_prefix = \"\"\nsubject = ")
+    );
+    let told = "more than one source names subjects";
+    let folder = Folder::with("umbel.toml", &text);
+    let (_, printed) = check(&folder, "", &[]);
+    assert!(printed.contains(told), "{printed}");
+    folder.write("umbel.toml", &format!("{text}subject_prefix = \"url:\"\n"));
+    folder.write("url.key", &format!("{SECRET}\n"));
+    let server = start(&folder);
+    let sign = |target: &str| signed(&folder, target);
+    let closed = sign("/sse/rooms/a?b=1");
+    let moved = closed.replace("rooms/a", "rooms/b");
+    let as_socket = closed.replace("/sse/", "/ws/");
+    let other_subject = closed.replace("umbel_sub=42", "umbel_sub=43");
+    for (target, lines, status) in [
+        (closed.clone(), String::new(), 200),
+        (
+            closed.clone(),
+            format!("Cookie: __Host-umbel={ANNA}\r\n"),
+            200,
+        ),
+        (moved, String::new(), 401),
+        (other_subject, String::new(), 401),
+        (closed.replace("kid=k1", "kid=k2"), String::new(), 401),
+        (format!("{closed}&umbel_sig=x"), String::new(), 400),
+        (format!("{closed}&umbel_signature=x"), String::new(), 400),
+        (closed.clone(), bearer(ANNA), 400),
+        (format!("{closed}&token={ANNA}"), String::new(), 400),
+        (format!("{closed}&last=1"), String::new(), 403),
+        (closed.replace("/sse/", "/history/"), String::new(), 400),
+        // What is denied stays denied.
+        (sign("/sse/news/internal/x"), String::new(), 403),
+    ] {
+        let head = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n");
+        let response = server.request(&head.replacen("GET /sse", "HEAD /sse", 1));
+        let is_last = target.contains("last=1");
+        let response = if is_last {
+            server.request(&head)
+        } else {
+            response
+        };
+        assert_eq!(response.status, status, "{target} {lines}: {response:?}");
+    }
+    let socket = server.request(&upgrade_request(&as_socket, ""));
+    assert_eq!(socket.status, 101);
+    let publish = |target: &str| {
+        let head =
+            format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx");
+        server.request(&head).status
+    };
+    assert_eq!(publish(&sign("/pub/rooms/a")), 200);
+    assert_eq!(publish(&closed.replace("/sse/", "/pub/")), 401);
 }

@@ -13,6 +13,7 @@ use umbel::OriginList;
 use umbel::config::{Config, Jwt, JwtKeys, Origins, QueryToken};
 use umbel::internals::auth::Authority;
 use umbel::internals::auth::access::{Action, Denied, TokenFault};
+use umbel::internals::auth::credential::RequestFacts;
 use umbel::internals::auth::identity::Nobody;
 use umbel::internals::auth::jwt::error::JwtError;
 use umbel::internals::auth::jwt::issuer::{Issuer, Issuers, Keys};
@@ -239,6 +240,7 @@ fn good_token_says_who_and_what() {
             let rights = Part {
                 owner: (),
                 rights: &claims.rights,
+                denies_only: false,
             };
             let decided = decide(
                 &std::iter::once(rights),
@@ -320,7 +322,11 @@ fn every_row_in_every_place() {
     };
     let in_head = |request: &str| {
         let head = Head::parse(request.as_bytes(), &limits).ok()?;
-        Some(authority.authenticate(&head, NOW_MS, true).map(|_| ()))
+        let facts = RequestFacts {
+            cookie_counts: true,
+            ..RequestFacts::at(NOW_MS)
+        };
+        Some(authority.authenticate(&head, &facts).map(|_| ()))
     };
     let mut problems = Vec::new();
     let mut count = 0;

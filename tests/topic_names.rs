@@ -71,7 +71,7 @@ fn answer_names_topic_with_query() {
     let server = Server::start(&[]);
     for (query, topic) in [
         ("", None),
-        ("?token=x&info=y&umbel_new=1&umbel_=2", None),
+        ("?token=x&info=y&umbel_limit=1", None),
         ("?cache=1", Some("t?cache=1")),
         ("?b=2&a=1&last=0", Some("t?a=1&b=2")),
         ("?q=%C3%A9+x", Some("t?q=%C3%A9%20x")),

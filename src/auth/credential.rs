@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::access::{Denied, TokenFault};
+use super::rights::TopicRight;
 use crate::http::kept::HeadView;
 use crate::http::query::Query;
 
@@ -17,6 +18,28 @@ const ENCODED_TOKEN_OFFER: &str = "umbel.token64.";
 
 /// Subprotocol of `/ws/{topic}`. A browser that offers a token there has to be answered one, and never the token.
 pub const RAW_SUBPROTOCOL: &str = "umbel.raw";
+
+/// Facts about a request that its head alone does not tell.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestFacts<'a> {
+    /// The time, in milliseconds of the Unix epoch.
+    pub now_ms: u64,
+    /// Whether a cookie may be taken for its user's will.
+    pub cookie_counts: bool,
+    /// The one action on one topic that it asks for.
+    pub asked: Option<(TopicRight, &'a str)>,
+}
+
+impl RequestFacts<'_> {
+    /// Facts of a request at this time. No more is known of it.
+    pub fn at(now_ms: u64) -> RequestFacts<'static> {
+        RequestFacts {
+            now_ms,
+            cookie_counts: false,
+            asked: None,
+        }
+    }
+}
 
 /// Place of a token in a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

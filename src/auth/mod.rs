@@ -24,6 +24,8 @@ pub mod jwt;
 pub mod policy;
 pub mod rights;
 pub mod shares;
+#[cfg(feature = "jwt")]
+pub mod signed_url;
 pub mod table;
 pub mod verdict;
 pub mod waiting;
@@ -35,6 +37,7 @@ use crate::http::request::Head;
 use access::{Action, Authorizer, Denied};
 use caller::Caller;
 use counts::AuthCounts;
+use credential::RequestFacts;
 use embedder::{Embedder, Judged};
 use identity::Identity;
 use policy::AccessPolicy;
@@ -55,8 +58,7 @@ impl Authority {
         Authority::Embedder(Embedder::new(authorizer, kept_bytes_max))
     }
 
-    /// Caller of a request. `now_ms`: milliseconds of the Unix epoch. `cookie_counts`: the request comes from where a cookie
-    /// of this server may be taken for its user's will.
+    /// Caller of a request.
     ///
     /// # Errors
     /// It shows a credential that is wrong, whatever it asks for. Where the configuration has no credential, nobody looks
@@ -64,12 +66,11 @@ impl Authority {
     pub fn authenticate<'a>(
         &self,
         head: &Head<'a>,
-        now_ms: u64,
-        cookie_counts: bool,
+        request: &RequestFacts<'_>,
     ) -> Result<Caller<'a>, Denied> {
         let head = head.view();
         Ok(match self {
-            Authority::Policy(policy) => policy.authenticate(head, now_ms, cookie_counts)?,
+            Authority::Policy(policy) => policy.authenticate(head, request)?,
             Authority::Embedder(_) => Caller::Embedder(Judged::Now(head)),
         })
     }
@@ -258,6 +259,8 @@ mod tests {
                 jwts: Vec::new(),
                 query_token: QueryToken::Allow,
                 cookie: None,
+                url_keys: Vec::new(),
+                signed_url_age_max_ms: 0,
             },
             Arc::default(),
         ))
@@ -293,7 +296,7 @@ mod tests {
     fn reload_judges_an_identity_by_its_token() {
         let (old, rotated) = (publishers("old"), publishers("new"));
         let identity = old
-            .authenticate(&head(WITH_TOKEN), 0, false)
+            .authenticate(&head(WITH_TOKEN), &RequestFacts::at(0))
             .expect("it is shown");
         let kept = old.keep(&identity).expect("nothing is counted");
         let publish = Action::Publish("a");
@@ -316,6 +319,8 @@ mod tests {
                 jwts: Vec::new(),
                 query_token: QueryToken::Allow,
                 cookie: None,
+                url_keys: Vec::new(),
+                signed_url_age_max_ms: 0,
             },
             Arc::default(),
         ));
@@ -329,14 +334,14 @@ mod tests {
     fn other_source_may_do_nothing() {
         let authority = embedder(1000);
         let request = head(WITH_TOKEN);
-        let token = publishers("old").authenticate(&request, 0, false);
+        let token = publishers("old").authenticate(&request, &RequestFacts::at(0));
         for identity in [Caller::Anonymous, Caller::Unknown, token.expect("shown")] {
             let denied = authority.authorize(&identity, Action::Observe);
             assert!(matches!(denied, Err(Denied::Forbidden(_))));
         }
         let honest = head(HONEST);
         let honest = authority
-            .authenticate(&honest, 0, false)
+            .authenticate(&honest, &RequestFacts::at(0))
             .expect("nobody is refused");
         let tokens = publishers("old");
         assert!(tokens.authorize(&honest, Action::Publish("a")).is_err());
@@ -350,7 +355,7 @@ mod tests {
             let request = request.to_owned();
             let request = head(&request);
             let identity = authority
-                .authenticate(&request, 0, false)
+                .authenticate(&request, &RequestFacts::at(0))
                 .expect("nobody is refused");
             let kept = authority.keep(&identity).expect("there is room");
             for identity in [&identity, &kept] {
@@ -370,7 +375,7 @@ mod tests {
         let bytes = request.view().bytes();
         let authority = embedder(2 * bytes + 1);
         let identity = authority
-            .authenticate(&request, 0, false)
+            .authenticate(&request, &RequestFacts::at(0))
             .expect("nobody is refused");
         let first = authority.keep(&identity).expect("room for two");
         let second = authority.keep(&identity).expect("room for two");

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use super::access::{Action, Denied, TokenFault};
 use super::caller::Caller;
 use super::counts::{AuthCounts, AuthResult, SourceCounts};
-use super::credential::{Place, Shown, shown};
+use super::credential::{Place, RequestFacts, Shown, shown};
 use super::grant::Grant;
 use super::identity::{Identity, IdentityParts, Nobody, Source, TokenDigest};
 #[cfg(feature = "jwt")]
 use super::jwt::source::SignedTokens;
 use super::rights::{Decision, Part, Rights, RightsLists, decide};
+#[cfg(feature = "jwt")]
+use super::signed_url::UrlKeys;
 use crate::config::{self, Access, QueryToken, Token, TokenValue};
 use crate::http::kept::HeadView;
 use crate::topic::template::VariableName;
@@ -38,6 +40,9 @@ pub struct AccessPolicy {
     /// Tokens of the issuers of the configuration.
     #[cfg(feature = "jwt")]
     signed: Option<Arc<SignedTokens>>,
+    /// Keys of signed URLs, if there are any, and their counts.
+    #[cfg(feature = "jwt")]
+    url_keys: Option<(Arc<UrlKeys>, Arc<SourceCounts>)>,
     counts: Arc<AuthCounts>,
     of_tokens: Arc<SourceCounts>,
     of_anonymous: Arc<SourceCounts>,
@@ -201,6 +206,8 @@ impl AccessPolicy {
         }
         let grants: Vec<Grant> = rights.grants.iter().map(Grant::new).collect();
         let wanted_claims = wanted_claims(&grants);
+        allowed_to_somebody.publish |= !rights.url_keys.is_empty();
+        allowed_to_somebody.subscribe |= !rights.url_keys.is_empty();
         for jwt in &rights.jwts {
             // Which of them a token gives, it says itself.
             allowed_to_somebody.publish = true;
@@ -214,6 +221,11 @@ impl AccessPolicy {
         }
         AccessPolicy {
             open,
+            #[cfg(feature = "jwt")]
+            url_keys: (!rights.url_keys.is_empty()).then(|| {
+                let keys = UrlKeys::new(&rights.url_keys, rights.signed_url_age_max_ms);
+                (Arc::new(keys), counts.of_source(Source::SignedUrl.label()))
+            }),
             #[cfg(feature = "jwt")]
             signed: SignedTokens::new(&rights.jwts, &wanted_claims, &counts).map(Arc::new),
             everybody: Rights::from_lists(&everybody).unwrap_or_else(|_| Rights::none()),
@@ -242,7 +254,7 @@ impl AccessPolicy {
     /// Whether anybody can show a credential. Where nobody can, nobody looks for one.
     pub(super) fn has_sources(&self) -> bool {
         #[cfg(feature = "jwt")]
-        if self.signed.is_some() {
+        if self.signed.is_some() || self.url_keys.is_some() {
             return true;
         }
         !self.tokens.is_empty()
@@ -271,22 +283,63 @@ impl AccessPolicy {
     pub(super) fn authenticate(
         &self,
         head: HeadView<'_>,
-        now_ms: u64,
-        cookie_counts: bool,
+        request: &RequestFacts<'_>,
     ) -> Result<Caller<'static>, Denied> {
         if !self.has_sources() {
             return Ok(Caller::Anonymous);
         }
-        let cookie = self.cookie.as_deref().filter(|_| cookie_counts);
-        let (token, place) = match shown(head, cookie)? {
+        let cookie = self.cookie.as_deref().filter(|_| request.cookie_counts);
+        let shown = shown(head, cookie)?;
+        if let Some(identity) = self.identify_by_url(head, request)? {
+            return match shown {
+                Shown::Token(_, Place::Head | Place::Query) => Err(Denied::Malformed(
+                    "the request shows a token and a signed URL: send one of them".into(),
+                )),
+                Shown::Token(_, Place::Cookie) | Shown::Nothing => Ok(Caller::Known(identity)),
+            };
+        }
+        let (token, place) = match shown {
             Shown::Nothing => return Ok(Caller::Anonymous),
             Shown::Token(token, place) => (token, place),
         };
+        let now_ms = request.now_ms;
         let identity = self.identify(&token, now_ms)?;
         match place == Place::Query && !self.may_stand_in_url(&identity) {
             true => Err(Denied::Invalid(TokenFault::InUrl)),
             false => Ok(Caller::Known(identity)),
         }
+    }
+
+    /// Whoever shows a signed URL.
+    #[cfg(feature = "jwt")]
+    fn identify_by_url(
+        &self,
+        head: HeadView<'_>,
+        request: &RequestFacts<'_>,
+    ) -> Result<Option<Arc<Identity>>, Denied> {
+        let Some((keys, counts)) = &self.url_keys else {
+            return Ok(None);
+        };
+        let Some((_, query)) = head.target.split_once('?') else {
+            return Ok(None);
+        };
+        let found = keys.identify(query, request.asked, request.now_ms);
+        match &found {
+            Ok(Some(_)) => counts.add(AuthResult::Ok),
+            Err(Denied::Invalid(fault)) => counts.add(fault.result()),
+            Ok(None) | Err(_) => {}
+        }
+        found
+    }
+
+    /// Nobody: this library was built without signatures.
+    #[cfg(not(feature = "jwt"))]
+    fn identify_by_url(
+        &self,
+        _: HeadView<'_>,
+        _: &RequestFacts<'_>,
+    ) -> Result<Option<Arc<Identity>>, Denied> {
+        Ok(None)
     }
 
     /// Whether a token may be shown in the query, where proxies log it.
@@ -363,16 +416,21 @@ impl AccessPolicy {
         let own = own.map(|(identity, rights)| Part {
             owner: Owner::Own(identity.source()),
             rights,
+            denies_only: false,
         });
         let everybody = Part {
             owner: Owner::Setting,
             rights: &self.everybody,
+            denies_only: false,
         };
+        // A signed URL gives exactly what it was signed for.
+        let is_signed_url = identity.is_some_and(|it| *it.source() == Source::SignedUrl);
         let grants = self.grants.iter().enumerate();
         let grants = grants.filter(move |(_, grant)| grant.is_for(identity));
-        let grants = grants.map(|(index, grant)| Part {
+        let grants = grants.map(move |(index, grant)| Part {
             owner: Owner::Grant(index + 1),
             rights: grant.rights(),
+            denies_only: is_signed_url,
         });
         own.into_iter().chain([everybody]).chain(grants)
     }

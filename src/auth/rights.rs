@@ -37,6 +37,25 @@ impl fmt::Display for RightsError {
 
 impl std::error::Error for RightsError {}
 
+/// Right to one topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TopicRight {
+    /// To subscribe to it.
+    Subscribe,
+    /// To publish to it.
+    Publish,
+}
+
+impl TopicRight {
+    /// Its name in signatures and lists.
+    pub fn name(self) -> &'static str {
+        match self {
+            TopicRight::Subscribe => "subscribe",
+            TopicRight::Publish => "publish",
+        }
+    }
+}
+
 /// Compiled rights. A clone copies a pointer, and rights of the same text share one memory.
 #[derive(Clone)]
 pub struct Rights(Arc<Table>);
@@ -102,6 +121,24 @@ impl Rights {
     pub fn none() -> Rights {
         static NONE: OnceLock<Rights> = OnceLock::new();
         NONE.get_or_init(|| Rights(Arc::default())).clone()
+    }
+
+    /// Right to this one topic, whatever characters are in it. Its history and members stay closed.
+    pub fn of_topic(right: TopicRight, topic: &str) -> Rights {
+        let list = PatternList {
+            literals: HashSet::from([Box::from(topic)]),
+            others: Box::default(),
+        };
+        let mut table = Table {
+            presence: Some(PatternList::default()),
+            history: Some(PatternList::default()),
+            ..Table::default()
+        };
+        match right {
+            TopicRight::Subscribe => table.subscribe = list,
+            TopicRight::Publish => table.publish = list,
+        }
+        Rights(Arc::new(table))
     }
 
     /// Whether a pattern has variables. What it allows depends on the identity then.
@@ -204,6 +241,8 @@ pub struct Part<'r, L> {
     pub owner: L,
     /// The rights.
     pub rights: &'r Rights,
+    /// Whether only its denies count.
+    pub denies_only: bool,
 }
 
 /// Answer to a question about an action. It has the owner and the pattern that decided.
@@ -234,7 +273,7 @@ pub fn decide<'r, L: Copy>(
     let made = || {
         parts
             .clone()
-            .filter(|part| part.rights.can_be_filled(values))
+            .filter(|part| !part.denies_only && part.rights.can_be_filled(values))
     };
     let allowed = made().find_map(|part| Some((part.owner, part.rights.allowed(action, values)?)));
     if let Some((owner, pattern)) = allowed {
@@ -351,7 +390,11 @@ impl PatternList {
     /// The pattern that covers another. What is no pattern is covered by none.
     fn find_covering(&self, wanted: &str, values: &dyn Values) -> Option<&str> {
         Pattern::parse(wanted).ok()?;
-        self.search(wanted, values, None, |pattern| covers_text(pattern, wanted))
+        // A topic whose name has a star covers that name alone.
+        let wanted_name = if wanted.contains('*') { "" } else { wanted };
+        self.search(wanted_name, values, None, |pattern| {
+            covers_text(pattern, wanted)
+        })
     }
 
     /// The pattern that meets another.

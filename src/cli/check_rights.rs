@@ -59,24 +59,28 @@ pub fn run(question: &Question<'_>, command: &Command) -> Result<ExitCode, Box<d
 
 /// The token, without the line break at its end.
 fn token_at(place: Option<&str>) -> Result<Option<String>, Box<dyn Error>> {
-    let mut text = String::new();
     match place {
-        None => return Ok(std::env::var("UMBEL_TOKEN").ok()),
-        Some("-") => {
-            io::stdin()
-                .lock()
-                .take(TOKEN_BYTES_MAX)
-                .read_to_string(&mut text)?;
-        }
-        Some(place) => {
-            let path = place.strip_prefix('@').ok_or(
-                "others can see a token in a command line: give --as @FILE, or --as - for standard input",
-            )?;
-            let file = std::fs::File::open(path).map_err(|error| format!("{path}: {error}"))?;
-            file.take(TOKEN_BYTES_MAX).read_to_string(&mut text)?;
-        }
+        None => Ok(std::env::var("UMBEL_TOKEN").ok()),
+        Some(place) => Ok(Some(secret_at(place)?)),
     }
-    Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
+}
+
+/// A secret that stands in standard input (`-`) or in a file (`@FILE`), without the line break at its end.
+pub(super) fn secret_at(place: &str) -> Result<String, Box<dyn Error>> {
+    let mut text = String::new();
+    if place == "-" {
+        io::stdin()
+            .lock()
+            .take(TOKEN_BYTES_MAX)
+            .read_to_string(&mut text)?;
+    } else {
+        let path = place.strip_prefix('@').ok_or(
+            "others can see a secret in a command line: give @FILE, or - for standard input",
+        )?;
+        let file = std::fs::File::open(path).map_err(|error| format!("{path}: {error}"))?;
+        file.take(TOKEN_BYTES_MAX).read_to_string(&mut text)?;
+    }
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 fn answer(

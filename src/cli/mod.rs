@@ -35,6 +35,8 @@ mod publish;
 mod reload;
 mod serve;
 mod settings;
+#[cfg(feature = "jwt")]
+mod sign;
 mod signals;
 mod sub;
 mod tips;
@@ -83,6 +85,8 @@ pub fn run(extension: &Extension) -> Result<ExitCode, Box<dyn Error>> {
         Some(("check", matches)) => check::run(matches, &command()),
         Some(("completions", matches)) => documents::print_completions(matches, command()),
         Some(("token", matches)) => token::run(matches),
+        #[cfg(feature = "jwt")]
+        Some(("url", matches)) => sign::run(matches),
         Some(("sample", matches)) => documents::print_sample(matches),
         Some(("man", matches)) => documents::write_pages(matches, command()),
         _ => unreachable!("clap asks for one of the subcommands above"),
@@ -91,7 +95,7 @@ pub fn run(extension: &Extension) -> Result<ExitCode, Box<dyn Error>> {
 
 /// The command line, from which help, completions and manual pages are made.
 fn command() -> Command {
-    Command::new("umbel")
+    let command = Command::new("umbel")
         .about("A push server: holds very many WebSocket connections and fans messages out to them")
         .version(env!("CARGO_PKG_VERSION"))
         .after_help(
@@ -112,7 +116,10 @@ fn command() -> Command {
         .subcommand(token::command())
         .subcommand(documents::completions_command())
         .subcommand(documents::man_command())
-        .subcommand(documents::sample_command())
+        .subcommand(documents::sample_command());
+    #[cfg(feature = "jwt")]
+    let command = command.subcommand(sign::command());
+    command
 }
 
 /// The arguments, with `serve` put in where no command is named: before the first flag that is not `umbel`'s own.

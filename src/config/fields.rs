@@ -260,6 +260,34 @@ pub const GRANT_FIELDS: &[FieldInfo] = &[
     OBSERVE,
 ];
 
+/// Keys of `[[url_key]]`.
+pub const URL_KEY_FIELDS: &[FieldInfo] = &[
+    FieldInfo {
+        name: "kid",
+        kind: Kind::Text,
+        unset: "",
+        example: "\"k1\"",
+        is_required: true,
+        doc: "Name of the key in URLs: umbel_kid.",
+    },
+    FieldInfo {
+        name: "secret",
+        kind: Kind::Secret,
+        unset: "",
+        example: "{ credential = \"url-key\" }",
+        is_required: true,
+        doc: "The secret, 32 bytes at least: a string, or { file = \"PATH\" }, { credential = \"NAME\" } or { env = \"NAME\" }.",
+    },
+    FieldInfo {
+        name: "subject_prefix",
+        kind: Kind::Text,
+        unset: "",
+        example: "\"url:\"",
+        is_required: false,
+        doc: "Text before its subjects. Needed where another source names subjects too; \"\" where they are the same users.",
+    },
+];
+
 const fn condition(
     name: &'static str,
     kind: Kind,

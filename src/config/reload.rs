@@ -55,7 +55,7 @@ mod tests {
     use super::*;
     use crate::config::file::{Source, Value, Values};
     use crate::config::table::{Kind, settings};
-    use crate::config::{Grant, Jwt, Token};
+    use crate::config::{Grant, Jwt, Token, UrlKey};
 
     /// Another value than the default, of each setting that stands in no program.
     fn other(name: &str, kind: Kind, words: &str) -> Value {
@@ -76,6 +76,10 @@ mod tests {
                 let text = format!("a sha256={} publish=a", "0".repeat(64));
                 Value::Tokens(vec![Token::parse(&text).expect("a token")])
             }
+            Kind::UrlKeys => Value::UrlKeys(vec![UrlKey::new(
+                "k",
+                "0123456789abcdef0123456789abcdef".into(),
+            )]),
             Kind::Grants => Value::Grants(vec![
                 Grant::parse("subject=true publish=a").expect("a grant"),
             ]),

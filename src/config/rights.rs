@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use super::{Access, Config, ConfigError, Grant, Jwt, Listeners, Origins, QueryToken, Token};
+use super::{
+    Access, Config, ConfigError, Grant, Jwt, Listeners, Origins, QueryToken, Token, UrlKey,
+};
 use crate::protocol::HostList;
 
 /// Hosts that requests may be sent to, by their `Host` header.
@@ -39,6 +41,10 @@ pub struct Rights {
     pub query_token: QueryToken,
     /// Name of the cookie that holds a token.
     pub cookie: Option<String>,
+    /// Keys of signed topic URLs.
+    pub url_keys: Vec<UrlKey>,
+    /// Longest life of a signed URL from now on, in milliseconds.
+    pub signed_url_age_max_ms: u64,
 }
 
 impl Rights {
@@ -116,6 +122,8 @@ impl Config {
                 Some(_) => QueryToken::Short,
             }),
             cookie: self.cookie.clone(),
+            url_keys: self.url_keys.clone(),
+            signed_url_age_max_ms: self.signed_url_age_max_ms,
             hosts: match &self.hosts {
                 Some(hosts) => Hosts::List(hosts.clone()),
                 None if why.is_none() && !self.insecure => Hosts::Loopback,
@@ -135,6 +143,7 @@ impl Config {
             ("token", !self.tokens.is_empty()),
             ("grant", !self.grants.is_empty()),
             ("jwt", !self.jwts.is_empty()),
+            ("url_key", !self.url_keys.is_empty()),
         ];
         settings
             .iter()

@@ -1,6 +1,6 @@
 //! Sources of identities: names that must not be mistaken for each other, and the grants about them.
 
-use super::{Config, ConfigError, GRANTS_MAX, JWTS_MAX, Jwt, JwtKeys, Origins};
+use super::{Config, ConfigError, GRANTS_MAX, JWTS_MAX, Jwt, JwtKeys, Origins, URL_KEYS_MAX};
 
 /// A source that names subjects.
 struct SubjectSource<'c> {
@@ -20,6 +20,13 @@ impl Config {
     fn subject_sources(&self) -> Vec<SubjectSource<'_>> {
         let tokens = self.tokens.iter().enumerate();
         let tokens = tokens.filter(|(_, token)| token.subject.is_some());
+        let url_keys = self.url_keys.iter().enumerate();
+        let url_keys = url_keys.map(|(row, key)| SubjectSource {
+            setting: "url_keys",
+            row,
+            name: &key.kid,
+            has_prefix: key.subject_prefix.is_some(),
+        });
         let jwts = self.jwts.iter().enumerate();
         let jwts = jwts.map(|(row, jwt)| SubjectSource {
             setting: "jwts",
@@ -35,6 +42,7 @@ impl Config {
                 has_prefix: token.subject_prefix.is_some(),
             })
             .chain(jwts)
+            .chain(url_keys)
             .collect()
     }
 
@@ -48,7 +56,10 @@ impl Config {
 
     /// Whether a source of identities is configured.
     pub(super) fn has_identities(&self) -> bool {
-        !self.tokens.is_empty() || !self.grants.is_empty() || !self.jwts.is_empty()
+        !self.tokens.is_empty()
+            || !self.grants.is_empty()
+            || !self.jwts.is_empty()
+            || !self.url_keys.is_empty()
     }
 
     pub(super) fn source_errors(&self) -> Vec<ConfigError> {
@@ -135,6 +146,30 @@ impl Config {
             let problem = jwt.check().err().or(twice.map(str::to_owned));
             errors.extend(
                 problem.map(|way_out| ConfigError::new("jwts", &jwt.name, way_out).in_row(row)),
+            );
+        }
+        errors
+    }
+
+    /// Keys of signed URLs that cannot stand.
+    pub(super) fn url_key_errors(&self) -> Vec<ConfigError> {
+        let keys = &self.url_keys;
+        if keys.len() > URL_KEYS_MAX {
+            let way_out = format!("there can be at most {URL_KEYS_MAX}");
+            return vec![ConfigError::new("url_keys", keys.len(), way_out)];
+        }
+        let mut errors = Vec::new();
+        if !keys.is_empty() && !cfg!(feature = "jwt") {
+            let way_out =
+                "this library was built without signatures: build it with the feature jwt";
+            errors.push(ConfigError::new("url_keys", keys.len(), way_out));
+        }
+        for (row, key) in keys.iter().enumerate() {
+            let is_taken = keys[..row].iter().any(|other| other.kid == key.kid);
+            let twice = is_taken.then(|| "an earlier one has the same kid".to_owned());
+            let problem = key.check().err().or(twice);
+            errors.extend(
+                problem.map(|way_out| ConfigError::new("url_keys", key, way_out).in_row(row)),
             );
         }
         errors

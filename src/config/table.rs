@@ -9,7 +9,9 @@ use crate::units::Unit;
 mod identity;
 mod kind;
 
-pub use super::fields::{FieldInfo, GRANT_FIELDS, LISTENER_FIELDS, TOKEN_FIELDS, TOPIC_FIELDS};
+pub use super::fields::{
+    FieldInfo, GRANT_FIELDS, LISTENER_FIELDS, TOKEN_FIELDS, TOPIC_FIELDS, URL_KEY_FIELDS,
+};
 pub use super::jwt_fields::JWT_FIELDS;
 pub use kind::Kind;
 

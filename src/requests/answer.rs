@@ -13,6 +13,8 @@ use super::subscriptions::{open_many, subscribe_stream, subscribe_websocket};
 use crate::application::{Application, CommandContext};
 use crate::auth::access::Action;
 use crate::auth::caller::Caller;
+use crate::auth::credential::RequestFacts;
+use crate::auth::rights::TopicRight;
 use crate::connection::event::ExtraHeaders;
 use crate::connection::{Answer, Purpose, ReadBody};
 use crate::dialect::CommandLimits;
@@ -21,7 +23,8 @@ use crate::http::refusal::Refusal;
 use crate::http::request::{Head, Method};
 use crate::route::Route;
 use crate::route::parameters::{
-    check_content_encoding, content_kind, idempotency_key, publish_options, without_values,
+    check_content_encoding, check_own_parameters, content_kind, idempotency_key, publish_options,
+    without_values,
 };
 use crate::route::surface::{is_for_observers, shows};
 use crate::shared::Lifecycle;
@@ -63,6 +66,9 @@ fn answer(
         headers.clear();
         return Ok(begin_call(application, current, head));
     }
+    if route.topic().is_some() {
+        check_own_parameters(head)?;
+    }
     if let Some(topic) = route.topic().filter(|topic| topic.has_query()) {
         name_topic(application, current, topic, headers);
     }
@@ -79,7 +85,12 @@ fn answer(
         _ => {
             let takes_cookies = application.shared.authority.takes_cookies();
             let cookie_counts = takes_cookies && cookie_counts(application, head);
-            authenticate(application, current, head, cookie_counts)?
+            let facts = RequestFacts {
+                now_ms: application.wall_ms(),
+                cookie_counts,
+                asked: asked_of(&route),
+            };
+            authenticate(application, current, head, &facts)?
         }
     };
     answer_identified(application, current, head, &caller, route)
@@ -104,16 +115,26 @@ fn name_topic(
         "the query of a request is part of its topic, but for parameters such as last and token");
 }
 
+/// The one action on one topic that a request asks for, if it does.
+fn asked_of<'r>(route: &'r Route<'_>) -> Option<(TopicRight, &'r str)> {
+    let right = match route {
+        Route::TopicUpgrade(_) | Route::TopicStream(..) => TopicRight::Subscribe,
+        Route::Publish(_) => TopicRight::Publish,
+        _ => return None,
+    };
+    Some((right, route.topic()?.as_str()))
+}
+
 /// Finds out who sent the request. The connection is theirs until the next one.
 pub(super) fn authenticate<'a>(
     application: &mut Application,
     current: &mut CommandContext<'_>,
     head: &Head<'a>,
-    cookie_counts: bool,
+    facts: &RequestFacts<'_>,
 ) -> Result<Caller<'a>, Refusal> {
     let authority = &application.shared.authority;
     let caller = authority
-        .authenticate(head, application.wall_ms(), cookie_counts)
+        .authenticate(head, facts)
         .map_err(|denied| application.refuse_credential(current.peer_address, denied))?;
     let identity = caller.identity().map(|identity| &**identity);
     application.check_denied(identity, current.peer_address)?;

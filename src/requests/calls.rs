@@ -8,6 +8,7 @@ use super::{count_refusal, handle_event};
 use crate::api::{self, ApiError, CallContext, Publishes, Step};
 use crate::application::{Application, CommandContext, ConnectionContext};
 use crate::auth::caller::Caller;
+use crate::auth::credential::RequestFacts;
 use crate::connection::{Answer, Awaited, Event, Reply, RouteRequest};
 use crate::http::refusal::Refusal;
 use crate::http::request::Head;
@@ -19,7 +20,8 @@ pub(super) fn begin_call(
     head: &Head<'_>,
 ) -> Answer {
     // Browsers send cookies by themselves, and here no page acts for its visitor.
-    let begun = match authenticate(application, current, head, false) {
+    let facts = RequestFacts::at(application.wall_ms());
+    let begun = match authenticate(application, current, head, &facts) {
         Ok(caller) => {
             let kept = application.keep_identity(current, &caller);
             kept.map_err(ApiError::from)

@@ -67,6 +67,32 @@ pub fn start_of(head: &Head<'_>) -> Result<Start, Refusal> {
     }
 }
 
+/// Parameters of the server's own that a request about a topic can have.
+const OWN_PARAMETERS: [&str; 6] = [
+    "umbel_echo",
+    "umbel_exp",
+    "umbel_kid",
+    "umbel_limit",
+    "umbel_sig",
+    "umbel_sub",
+];
+
+/// Checks that all parameters beginning with `umbel_` are known.
+pub fn check_own_parameters(head: &Head<'_>) -> Result<(), Refusal> {
+    if !head.target.contains("umbel") {
+        return Ok(());
+    }
+    for pair in query_of(head.target).pairs() {
+        let (name, _) = pair?;
+        if name.starts_with("umbel_") && !OWN_PARAMETERS.contains(&&*name) {
+            return Err(Refusal::bad_request(
+                "a parameter whose name begins with umbel_ is unknown: such names are the server's",
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Whether a subscriber gets what it publishes itself, by the query.
 pub fn has_echo(head: &Head<'_>) -> Result<bool, Refusal> {
     match query_of(head.target).get("umbel_echo")?.as_deref() {

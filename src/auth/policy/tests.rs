@@ -21,7 +21,7 @@ fn policy_of(change: impl FnOnce(&mut Config)) -> AccessPolicy {
 }
 
 fn caller_of(policy: &AccessPolicy, request: &str) -> Result<Caller<'static>, Denied> {
-    policy.authenticate(head(request).view(), 0, false)
+    policy.authenticate(head(request).view(), &RequestFacts::at(0))
 }
 
 fn with_token(policy: &AccessPolicy, token: &str) -> Caller<'static> {

@@ -28,7 +28,11 @@ fn decide_by<'r>(
     action: Action<'_>,
 ) -> Decision<'r, usize> {
     let parts = all.iter().enumerate();
-    let parts = parts.map(|(owner, rights)| Part { owner, rights });
+    let parts = parts.map(|(owner, rights)| Part {
+        owner,
+        rights,
+        denies_only: false,
+    });
     decide(&parts, action, &Subject(subject))
 }
 

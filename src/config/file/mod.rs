@@ -16,6 +16,7 @@ pub mod source;
 #[cfg(test)]
 mod tests;
 mod token_rows;
+mod url_key_rows;
 mod value;
 mod values;
 mod variables;

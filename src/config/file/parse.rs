@@ -11,7 +11,7 @@ use super::nearest::{nearest, plain};
 use super::problem::{FileText, Place, Problem};
 use super::secrets::{SecretPlace, SecretSource};
 use super::value::Value;
-use super::{jwt_rows, rows, token_rows};
+use super::{jwt_rows, rows, token_rows, url_key_rows};
 use crate::config::Secret;
 use crate::config::table::{Kind, SettingInfo, setting, settings};
 
@@ -152,6 +152,7 @@ impl<'a> Parser<'a> {
             Kind::Tokens => token_rows::read_tokens(self, value),
             Kind::Grants => token_rows::read_grants(self, value),
             Kind::Jwts => jwt_rows::read_jwts(self, value),
+            Kind::UrlKeys => url_key_rows::read_url_keys(self, value),
             Kind::Secret => {
                 let secret = self.read_secret(info.key.name, value);
                 (secret.map(Value::Secret), Vec::new())

@@ -374,7 +374,8 @@ fn sample_parses_and_fits_the_schema() {
     let all = uncommented
         .join("\n")
         .replace("file = \"/etc/umbel/token\"", "env = \"PATH\"")
-        .replace("credential = \"backend-token\"", "env = \"PATH\"");
+        .replace("credential = \"backend-token\"", "env = \"PATH\"")
+        .replace("credential = \"url-key\"", "env = \"PATH\"");
     for text in [&sample, &all] {
         assert_eq!(problems(text), [""; 0], "{text}");
         assert_eq!(validate(text), Ok(()));

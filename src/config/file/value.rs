@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use crate::config::table::{Kind, SettingInfo, Unset};
-use crate::config::{Grant, Jwt, Listener, Secret, Token};
+use crate::config::{Grant, Jwt, Listener, Secret, Token, UrlKey};
 use crate::topic::TopicRule;
 use crate::units::Unit;
 
@@ -28,6 +28,8 @@ pub enum Value {
     Tokens(Vec<Token>),
     /// Grants.
     Grants(Vec<Grant>),
+    /// Keys of signed URLs.
+    UrlKeys(Vec<UrlKey>),
     /// Issuers of JSON web tokens.
     Jwts(Vec<Jwt>),
 }
@@ -83,6 +85,10 @@ impl Value {
                 let grants = grants.map(Grant::parse);
                 grants.collect::<Result<_, _>>().map(Value::Grants)
             }
+            Kind::UrlKeys => Err(
+                "others can see a secret that stands in a flag: write [[url_key]] into the file"
+                    .to_owned(),
+            ),
             Kind::Jwts => {
                 let jwts = text.split(';').filter(|jwt| !jwt.trim().is_empty());
                 jwts.map(Jwt::parse)
@@ -101,6 +107,7 @@ impl Value {
             (Value::Tokens(tokens), Value::Tokens(more)) => tokens.extend(more),
             (Value::Grants(grants), Value::Grants(more)) => grants.extend(more),
             (Value::Jwts(jwts), Value::Jwts(more)) => jwts.extend(more),
+            (Value::UrlKeys(keys), Value::UrlKeys(more)) => keys.extend(more),
             (value, other) => *value = other,
         }
     }
@@ -118,6 +125,7 @@ impl Value {
             Value::Tokens(tokens) => join(tokens, "; "),
             Value::Grants(grants) => join(grants, "; "),
             Value::Jwts(jwts) => join(jwts, "; "),
+            Value::UrlKeys(keys) => join(keys, "; "),
         }
     }
 }

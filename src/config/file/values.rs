@@ -185,18 +185,7 @@ impl Values {
             _ => None,
         };
         config.cookie = self.texts("cookie").first().cloned();
-        if let Some(Value::TopicRules(rules)) = self.given("topic_rule").map(|given| &given.value) {
-            config.topic_rules.clone_from(rules);
-        }
-        if let Some(Value::Tokens(tokens)) = self.given("token").map(|given| &given.value) {
-            config.tokens.clone_from(tokens);
-        }
-        if let Some(Value::Grants(grants)) = self.given("grant").map(|given| &given.value) {
-            config.grants.clone_from(grants);
-        }
-        if let Some(Value::Jwts(jwts)) = self.given("jwt").map(|given| &given.value) {
-            config.jwts.clone_from(jwts);
-        }
+        self.set_rows(&mut config);
         for (name, token, access) in [
             ("publish", "publish_token", &mut config.publish),
             ("subscribe", "subscribe_token", &mut config.subscribe),
@@ -216,6 +205,31 @@ impl Values {
         let mut problems: Vec<_> = errors.iter().map(|error| self.problem(error)).collect();
         problems.sort_by_key(Problem::order);
         Err(Problems(problems))
+    }
+
+    /// Sets what stands in rows, and what is about them.
+    fn set_rows(&self, config: &mut Config) {
+        if let Some(Value::TopicRules(rules)) = self.given("topic_rule").map(|given| &given.value) {
+            config.topic_rules.clone_from(rules);
+        }
+        if let Some(Value::Tokens(tokens)) = self.given("token").map(|given| &given.value) {
+            config.tokens.clone_from(tokens);
+        }
+        if let Some(Value::Grants(grants)) = self.given("grant").map(|given| &given.value) {
+            config.grants.clone_from(grants);
+        }
+        if let Some(Value::UrlKeys(keys)) = self.given("url_key").map(|given| &given.value) {
+            config.url_keys.clone_from(keys);
+        }
+        if let Some(Value::Number(ms)) = self
+            .given("signed_url_age_max_ms")
+            .map(|given| &given.value)
+        {
+            config.signed_url_age_max_ms = *ms;
+        }
+        if let Some(Value::Jwts(jwts)) = self.given("jwt").map(|given| &given.value) {
+            config.jwts.clone_from(jwts);
+        }
     }
 
     /// Warnings about settings that have no effect, each with its place.
@@ -343,6 +357,7 @@ impl Values {
             "topic_rules" => "topic_rule",
             "tokens" => "token",
             "jwts" => "jwt",
+            "url_keys" => "url_key",
             "grants" => "grant",
             name => name,
         };

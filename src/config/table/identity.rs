@@ -2,7 +2,7 @@
 
 use super::heading::ACCESS;
 use super::{Key, Kind, PLAIN, SettingInfo, Unset, key};
-use crate::config::Reload;
+use crate::config::{Reload, SIGNED_URL_AGE_MAX_MS};
 
 const fn of_identity(name: &'static str) -> Key {
     Key {
@@ -68,6 +68,17 @@ pub(super) const SETTINGS: &[SettingInfo] = &[
         ..PLAIN
     },
     SettingInfo {
+        name: "url_key",
+        key: key("url_key"),
+        heading: ACCESS,
+        kind: Kind::UrlKeys,
+        reload: Reload::Live,
+        value_name: "KEY",
+        doc: "A key that signs URLs of topics; it stands in [[url_key]] of the file alone",
+        is_advanced: true,
+        ..PLAIN
+    },
+    SettingInfo {
         name: "query_token",
         key: of_identity("query_token"),
         heading: ACCESS,
@@ -78,6 +89,21 @@ pub(super) const SETTINGS: &[SettingInfo] = &[
         value_name: "WHICH",
         doc: "Tokens that may stand in ?token=, where proxies log them: allow, short (those that live for 5 minutes at most, and \
               no static ones) or off",
+        ..PLAIN
+    },
+    SettingInfo {
+        name: "signed_url_age_max_ms",
+        key: of_identity("signed_url_age_max_ms"),
+        heading: ACCESS,
+        kind: Kind::Number {
+            min: 1000,
+            max: 31_536_000_000,
+        },
+        unset: Unset::Number(SIGNED_URL_AGE_MAX_MS),
+        reload: Reload::Live,
+        value_name: "MS",
+        doc: "How far ahead the end of a signed URL may be",
+        is_advanced: true,
         ..PLAIN
     },
     SettingInfo {

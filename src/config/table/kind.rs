@@ -1,6 +1,9 @@
 //! Kinds of settings' values.
 
-use super::{FieldInfo, GRANT_FIELDS, JWT_FIELDS, LISTENER_FIELDS, TOKEN_FIELDS, TOPIC_FIELDS};
+use super::{
+    FieldInfo, GRANT_FIELDS, JWT_FIELDS, LISTENER_FIELDS, TOKEN_FIELDS, TOPIC_FIELDS,
+    URL_KEY_FIELDS,
+};
 
 /// Kind of a setting's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +40,8 @@ pub enum Kind {
     Tokens,
     /// Grants: `--grant`, `[[grant]]`.
     Grants,
+    /// Keys of signed URLs: `[[url_key]]`.
+    UrlKeys,
     /// Issuers of JSON web tokens: `--jwt`, `[[jwt]]`.
     Jwts,
 }
@@ -49,6 +54,7 @@ impl Kind {
             Kind::TopicRules => Some(TOPIC_FIELDS),
             Kind::Tokens => Some(TOKEN_FIELDS),
             Kind::Grants => Some(GRANT_FIELDS),
+            Kind::UrlKeys => Some(URL_KEY_FIELDS),
             Kind::Jwts => Some(JWT_FIELDS),
             _ => None,
         }
