@@ -108,11 +108,11 @@ fn name(topic: usize) -> String {
     format!("t/{topic}")
 }
 
-fn authority() -> Authority {
+fn authority(leeway_ms: u64) -> Authority {
     let mut jwt = Jwt::new("app");
     jwt.algorithms = vec![Algorithm::Hs256];
     jwt.keys = Some(JwtKeys::secret(SECRET));
-    jwt.leeway_ms = 0;
+    jwt.leeway_ms = leeway_ms;
     let mut config = Config::default();
     config.jwts = vec![jwt];
     config.origins = Some(Origins::Any);
@@ -122,11 +122,15 @@ fn authority() -> Authority {
 
 impl World {
     fn new(seed: u64) -> World {
+        World::with_leeway(seed, 0)
+    }
+
+    fn with_leeway(seed: u64, leeway_ms: u64) -> World {
         let mut limits = Limits::default();
         limits.auth_timeout_ms = AUTH_TIMEOUT_MS;
         limits.token_grace_ms = GRACE_MS;
         limits.ping_interval_ms = 3_600_000;
-        let mut node = Node::with_authority(Settings::new(&limits), authority());
+        let mut node = Node::with_authority(Settings::new(&limits), authority(leeway_ms));
         node.now_ms = BEGAN_MS;
         node.tick();
         let mut world = World {
@@ -421,6 +425,38 @@ fn token_joins_topics() {
     assert_eq!(messages.len(), 1, "{messages:?}");
     let (messages, _) = world.ask(0, json!({"type": "subscribe", "topic": "t/0"}));
     assert_eq!(messages[0]["code"], "already_subscribed");
+}
+
+/// A token whose end was 29 s ago is good for one more second, with a leeway of 30 s: it is warned of at once, and its connection
+/// is closed behind the grace.
+#[test]
+fn leeway_counts_towards_the_end() {
+    let mut world = World::with_leeway(1, 30_000);
+    let token = Token {
+        subject: 7,
+        topics: BTreeSet::from([0]),
+        end_ms: BEGAN_MS - 29_000,
+        join: Vec::new(),
+    };
+    let shown = signed(&token, BEGAN_MS - 3_600_000);
+    let (messages, closed) = world.ask(0, json!({"type": "auth", "token": shown}));
+    assert_eq!(
+        (&messages[0]["type"], closed),
+        (&json!("authenticated"), None)
+    );
+    assert_eq!(world.clients[0].warnings, [1000]);
+    let mut closed_ms = None;
+    for passed_ms in (100..=1000 + GRACE_MS).step_by(100) {
+        world.node.now_ms = BEGAN_MS + passed_ms;
+        world.node.tick();
+        closed_ms = closed_ms.or(world.heard(0).1.map(|code| (code, passed_ms)));
+    }
+    let (code, at_ms) = closed_ms.expect("it is closed");
+    assert_eq!(code, 4401);
+    assert!(
+        (1000 + GRACE_MS / 2..=1000 + GRACE_MS).contains(&at_ms),
+        "{at_ms}"
+    );
 }
 
 fn number(variable: &str) -> Option<u64> {

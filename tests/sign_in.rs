@@ -114,7 +114,7 @@ fn bad_token_closes_who_has_shown_none() {
 
 #[test]
 fn silence_is_closed_at_the_deadline() {
-    let server = closed(&["--auth-timeout-ms", "100"]);
+    let server = closed(&["--auth-timeout-ms", "100", "--close-timeout-ms", "100"]);
     let mut peer = Peer::open(server.address());
     peer.expect_nothing_before_pong();
     assert_eq!(peer.close_code(), 4408);
