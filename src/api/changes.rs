@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 use super::body::Fields;
-use super::connections::{count, selector, wait};
+use super::connections::{SPAN_MS_MAX, count, selector, wait};
 use super::error::ApiError;
 use super::{CallContext, Input, Step};
 use crate::dialect::Target;
@@ -122,6 +122,10 @@ pub(super) fn refresh(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step,
         fields.number("expires_in_ms")?,
     ) {
         (Some(at_ms), None) => at_ms,
+        (None, Some(in_ms)) if in_ms > SPAN_MS_MAX => {
+            let reason = format!("\"expires_in_ms\" is a time of at most {SPAN_MS_MAX}");
+            return Err(ApiError::invalid_field("expires_in_ms", reason));
+        }
         (None, Some(in_ms)) => call.wall_ms.saturating_add(in_ms),
         (None, None) => {
             let reason = "\"expires_at_ms\" or \"expires_in_ms\" says when the identity ends";

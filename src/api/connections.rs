@@ -93,8 +93,8 @@ pub(super) fn disconnect(call: &CallContext<'_>, input: &Input<'_>) -> Result<St
         let responder = call.responder(input, target);
         return Ok(run_disconnect(call, task, responder));
     };
-    if deny_ms == 0 || deny_ms > DENY_MS_MAX {
-        let reason = format!("\"deny_ms\" is a time from 1 to {DENY_MS_MAX}");
+    if deny_ms == 0 || deny_ms > SPAN_MS_MAX {
+        let reason = format!("\"deny_ms\" is a time from 1 to {SPAN_MS_MAX}");
         return Err(ApiError::invalid_field("deny_ms", reason));
     }
     let until_ms = call.wall_ms + deny_ms;
@@ -113,8 +113,8 @@ pub(super) fn disconnect(call: &CallContext<'_>, input: &Input<'_>) -> Result<St
     Ok(wait(call.shared.settings.limits.handshake_timeout_ms))
 }
 
-/// Longest `deny_ms`: beyond it stands no date of four digits.
-const DENY_MS_MAX: u64 = 4_000_000_000_000;
+/// Longest span of time, in milliseconds: beyond it stands no year of four digits.
+pub(super) const SPAN_MS_MAX: u64 = 4_000_000_000_000;
 
 fn run_disconnect(call: &CallContext<'_>, task: Task, responder: Responder) -> Step {
     send_disconnect(call.shared, task, responder);

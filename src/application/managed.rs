@@ -1,7 +1,8 @@
 //! Changes that whoever manages the server makes to connections of others.
 
 use super::{Application, ConnectionContext, PeerAddress};
-use crate::auth::access::Denied;
+use crate::auth::access::{Denied, TokenFault};
+use crate::auth::counts::AuthResult;
 use crate::auth::deny::DeniedBy;
 use crate::auth::identity::Identity;
 use crate::connection::Label;
@@ -31,7 +32,14 @@ impl Application {
         let (deny, now_ms) = (&self.shared.control.deny, self.wall_ms());
         deny.check(identity, peer, now_ms).map_err(|by| match by {
             DeniedBy::Peer => Denied::Forbidden("this address is denied".into()),
-            DeniedBy::Identity => Denied::Unauthenticated("this token is not valid".into()),
+            DeniedBy::Identity => {
+                if let Some(identity) = identity {
+                    let counts = self.shared.authority.counts();
+                    let counts = counts.of_source(identity.source().label());
+                    counts.add(AuthResult::Revoked);
+                }
+                Denied::Invalid(TokenFault::Revoked)
+            }
         })
     }
 

@@ -48,6 +48,15 @@ fn open(server: &Server, token: &str) -> (u16, WebSocket) {
     (head[9..12].parse().expect("a status"), socket)
 }
 
+/// The text of the metrics, for the operator.
+fn metrics_of(server: &Server) -> String {
+    let mut http = Http::connect(server.address());
+    let lines = format!("Host: localhost\r\nAuthorization: Bearer {OPERATOR}");
+    http.send(format!("GET /metrics HTTP/1.1\r\n{lines}\r\n\r\n").as_bytes());
+    let answer = http.answer().expect("an answer");
+    String::from_utf8_lossy(&answer.body).into_owned()
+}
+
 /// An operation, and the status for each credential of [`CREDENTIALS`].
 type Row = (&'static str, &'static str, Value, [u16; 6]);
 
@@ -148,6 +157,9 @@ fn subject_is_thrown_out_and_stays_out() {
         peer.error(&json!({"type": "auth", "id": 1, "token": ANNA})),
         "unauthorized"
     );
+    let metrics = metrics_of(&server);
+    let line = "umbel_auth_total{source=\"token\",result=\"revoked\"} 2";
+    assert!(metrics.contains(line), "{metrics}");
     // By the name of its token, while it is connected.
     assert_eq!(
         api.post("/deny", &json!({"token": "bert"}))["persistent"],
