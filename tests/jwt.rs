@@ -14,6 +14,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use file::Folder;
 use serde_json::{Value, json};
 use support::peers::{Answer, Http, Incoming, WebSocket, connect};
+use support::umbel_v1::Peer;
 use support::{Server, wait_until};
 
 const SECRET: &str = "umbel-test-secret-0123456789abcdef";
@@ -117,6 +118,32 @@ fn rights_of_token_and_grants() {
     }
     let ok = server.metric("umbel_auth_total{source=\"app\",result=\"ok\"}");
     assert!(ok >= 14.0, "{ok}");
+}
+
+/// A connection stays the subject that it is, and the same name of another issuer is another.
+#[test]
+fn other_subject_or_issuer_is_refused() {
+    let other = format!(
+        "[[jwt]]\nname = \"other\"\nalgorithms = [\"HS256\"]\nsecret = \"{OTHER}\"\nissuer = \"other\"\nsubject_prefix = \"\"\n"
+    );
+    let app = "secret = \"SECRET\"\nsubject_prefix = \"\"".replace("SECRET", SECRET);
+    let rows = rows().replace(&format!("secret = \"{SECRET}\""), &app);
+    let rows = rows
+        .replace("role = \"trader\"", "source = \"app\", role = \"trader\"")
+        .replace("claim = \"groups\"", "source = \"app\", claim = \"groups\"");
+    let folder = Folder::with("umbel.toml", &format!("{rows}{other}"));
+    let server = start(&folder);
+    let mut peer = Peer::open(server.address());
+    let mut auth = |token: String| {
+        let answer = peer.ask(&json!({ "type": "auth", "id": 1, "token": token }));
+        let word = answer["code"].as_str().or(answer["type"].as_str());
+        word.unwrap_or_default().to_owned()
+    };
+    assert_eq!(auth(token(&json!({}))), "authenticated");
+    let of_other = sign(&claims(&json!({ "iss": "other" })), OTHER);
+    assert_eq!(auth(of_other), "subject_changed");
+    assert_eq!(auth(token(&json!({ "jti": "2" }))), "authenticated");
+    assert_eq!(auth(sign(&claims(&json!({})), OTHER)), "unauthorized");
 }
 
 #[test]
