@@ -1,7 +1,7 @@
 //! The guide: one page a task.
 //!
-//! To run a server: [deploy], [configuration], [access], [tokens], [control], [throwing_out], [limits], [metrics], [shutdown],
-//! [security].
+//! To run a server: [deploy], [configuration], [access], [tokens], [identity_provider], [control], [throwing_out], [limits],
+//! [metrics], [shutdown], [security].
 //! To use one: [http], [command_line], [event_streams], [messages], [umbel.v1](crate::umbel_v1), [umbel_js], [history], [patterns],
 //! [presence], [slow_consumers], [compression].
 //! To embed it: [embed], and [chat] as a whole program. To measure it: [measure]. To work on it: [contributing], [source_map].
@@ -43,6 +43,8 @@ pages! {
     history = "history.md";
     /// Every HTTP request, its answer and its status codes.
     http = "http.md";
+    /// Tokens of an identity provider, and keys that rotate.
+    identity_provider = "identity_provider.md";
     /// Every limit with its default.
     limits = "limits.md";
     /// Bench, floor, peers and counts that repeat.
