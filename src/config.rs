@@ -12,6 +12,9 @@ mod fields;
 #[cfg(feature = "config-file")]
 pub mod file;
 mod grant;
+mod hook;
+#[cfg(feature = "config-file")]
+mod hook_settings;
 mod jwt;
 #[cfg(feature = "config-file")]
 mod jwt_fields;
@@ -30,6 +33,7 @@ mod tokens;
 mod url_key;
 
 pub use grant::{GRANTS_MAX, Grant, When};
+pub use hook::{HOOK_SECRET_BYTES_MIN, HookConfig, HookEvent};
 pub use jwt::{Algorithm, JWTS_MAX, Jwt, JwtKeys, RequiredClaim};
 pub use limits::{LimitInfo, Limits, Reload};
 pub use listener::{LISTENERS_MAX, ListenAddress, Listener, Listeners, Surface, UNIX_MODE};
@@ -187,6 +191,10 @@ pub struct Config {
     pub url_keys: Vec<UrlKey>,
     /// Longest life of a signed URL from now on, in milliseconds.
     pub signed_url_age_max_ms: u64,
+    /// Application that is asked who somebody is, and what it may. Where there is one, what is not allowed is denied.
+    pub hook: Option<HookConfig>,
+    /// HTTP proxy for the server's own requests, as in `http://proxy:3128`. None is taken from the environment.
+    pub outgoing_proxy: Option<String>,
     /// Subprotocols that `/ws/{topic}` accepts. The first one that the peer offers is chosen.
     pub subprotocols: Vec<String>,
     /// Directory of what outlives the process: the deny list. None: it is kept in memory alone.
@@ -232,6 +240,8 @@ impl Default for Config {
             cookie: None,
             url_keys: Vec::new(),
             signed_url_age_max_ms: SIGNED_URL_AGE_MAX_MS,
+            hook: None,
+            outgoing_proxy: None,
             subprotocols: Vec::new(),
             state_directory: None,
             deny_file: None,
@@ -278,6 +288,7 @@ impl Config {
         errors.extend(self.url_key_errors());
         errors.extend(self.topic_rule_errors());
         errors.extend(Listeners::of(&self.listeners).check().err());
+        errors.extend(self.hook_errors());
         errors.extend(self.rights().err());
         errors
     }

@@ -6,6 +6,7 @@
 
 mod auth;
 mod described;
+pub mod hook;
 mod reloads;
 
 use std::fmt;
@@ -192,6 +193,8 @@ pub struct Metrics {
     pub reloads: Reloads,
     /// Counts of credentials.
     pub auth: Arc<AuthCounts>,
+    /// Counts of the hook, if there is one.
+    pub hook: Option<Arc<hook::HookCounts>>,
 }
 
 impl Metrics {
@@ -207,6 +210,7 @@ impl Metrics {
             dialects: dialects.into(),
             reloads: Reloads::default(),
             auth: Arc::default(),
+            hook: None,
         }
     }
 
@@ -426,6 +430,9 @@ impl Collector for Scrape {
         )?;
         metrics.reloads.encode(e)?;
         auth::encode(&metrics.auth, e)?;
+        if let Some(hook) = &metrics.hook {
+            hook.encode(e)?;
+        }
         metrics.encode_histogram(e, "tick_seconds", "Time of a tick, without waiting", |r| {
             &r.tick
         })?;

@@ -34,6 +34,7 @@ use crate::worker::{Outlet, QueueLimits, Shards, WorkQueue};
 
 mod builder;
 mod listening;
+mod outside;
 mod running;
 
 pub use builder::Builder;
@@ -102,6 +103,8 @@ impl<'a> Assembly<'a> {
         );
         let (inside, shards) = Inside::beside(shards);
         let metrics = Metrics::new(reactors, &settings.dialects.labels()).of(authority.counts());
+        let (metrics, hook) = outside::hook(config, metrics)?;
+        let subprotocols = config.subprotocols.iter().map(|name| name.as_str().into());
         let shared = Shared {
             settings: Arc::new(settings),
             shards,
@@ -109,12 +112,9 @@ impl<'a> Assembly<'a> {
             authority: Arc::new(authority),
             origins: Arc::new(rights.origins),
             hosts: Arc::new(rights.hosts),
-            subprotocols: config
-                .subprotocols
-                .iter()
-                .map(|name| name.as_str().into())
-                .collect(),
+            subprotocols: subprotocols.collect(),
             routes: routes.into(),
+            hook,
             hooks,
             listeners: listeners.iter().map(BoundListener::listening).collect(),
             metrics: Arc::new(metrics),

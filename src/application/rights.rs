@@ -1,10 +1,15 @@
 //! Rights: of who asks for something, and of open connections, judged again after a reload.
 
+use serde_json::value::RawValue;
+
 use super::commands::CommandTurn;
 use super::{Application, CommandContext, ConnectionContext};
 use crate::auth::access::{Action, Denied};
 use crate::auth::caller::Caller;
+use crate::auth::hook::{self, Hook, Question};
+use crate::auth::identity::TokenDigest;
 use crate::auth::verdict::{Decision, Verdict};
+use crate::config::HookEvent;
 use crate::connection::CloseReason;
 use crate::dialect::{CommandError, Push, Target};
 use crate::fanout::subscribed::SubscribedKind;
@@ -54,18 +59,18 @@ impl Application {
 
     fn judge(&self, context: &ConnectionContext<'_>, action: Action<'_>) -> Result<(), Denied> {
         let caller = self.identities.get(*context.identity);
-        match self.shared.authority.verdict(caller, action) {
-            Verdict::Allow => Ok(()),
-            Verdict::Deny(denied) => Err(denied),
-            // What was allowed stands until somebody says otherwise.
-            Verdict::Later(_) => Ok(()),
-        }
+        self.stands(caller, action)
     }
 
     /// Whether somebody may do something, as far as it is decided. If somebody else decides it is asked, and noted: the event
     /// comes again then, whatever it would be told now.
     pub fn decide(&self, caller: &Caller<'_>, action: Action<'_>) -> Result<(), Denied> {
         let authority = &self.shared.authority;
+        if let Some(hook) = &self.shared.hook
+            && hook::is_about(&**hook, action)
+        {
+            return self.decide_by_hook(&**hook, caller, action);
+        }
         if !authority.may_take_time() {
             return authority.authorize(caller, action);
         }
@@ -79,6 +84,90 @@ impl Application {
                 self.asking.note(&action, pending)?;
                 Err(Denied::unavailable("it is decided elsewhere"))
             }
+        }
+    }
+
+    /// Whether somebody may do something about which the hook is asked. What is denied is denied without it.
+    fn decide_by_hook(
+        &self,
+        hook: &dyn Hook,
+        caller: &Caller<'_>,
+        action: Action<'_>,
+    ) -> Result<(), Denied> {
+        let authority = &self.shared.authority;
+        if authority.is_closed(caller, action) {
+            authority.authorize(caller, action)?;
+            return Err(Denied::Forbidden("it is closed to you".into()));
+        }
+        if let Some(outcome) = self.asking.decided(&action, Decision::access) {
+            return outcome;
+        }
+        let mut question = Question::new(HookEvent::Subscribe, self.asking.current());
+        question.subject = caller.subject().map(str::to_owned);
+        let meta = caller.identity().and_then(|identity| identity.meta());
+        question.meta = meta.and_then(|meta| RawValue::from_string(meta.to_owned()).ok());
+        match action {
+            Action::SubscribePattern(pattern) => question.pattern = Some(pattern.to_owned()),
+            Action::Subscribe(topic) => question.topic = Some(topic.to_owned()),
+            _ => return Err(Denied::Failed),
+        }
+        self.asking
+            .note(&action, hook.ask(HookEvent::Subscribe, question))?;
+        Err(Denied::unavailable("the application is asked"))
+    }
+
+    /// Caller that shows a token which is the hook's to judge.
+    pub(super) fn ask_who(
+        &self,
+        turn: &CommandTurn<'_>,
+        hook: &dyn Hook,
+        token: &str,
+    ) -> Result<Caller<'static>, Denied> {
+        let digest = TokenDigest::of(token);
+        let key = ("auth", digest.as_bytes());
+        let decided = self.asking.decided(&key, |decision| match decision {
+            Decision::Caller(outcome) => Some(outcome.clone()),
+            Decision::Access(Err(denied)) => Some(Err(denied.clone())),
+            _ => None,
+        });
+        if let Some(outcome) = decided {
+            return outcome.map(|identity| identity.map_or(Caller::Anonymous, Caller::Known));
+        }
+        let mut question = Question::new(HookEvent::Connect, turn.id.to_string());
+        let address = (turn.peer_address)().ok().flatten();
+        question.peer = address.map(|it| it.ip().to_canonical());
+        question.dialect = "umbel.v1";
+        question.token = Some(token.to_owned());
+        self.asking
+            .note(&key, hook.ask(HookEvent::Connect, question))?;
+        Err(Denied::unavailable("the application is asked"))
+    }
+
+    /// Whether a right that somebody used stands. What the hook allowed does, unless it is denied meanwhile.
+    pub(super) fn stands(&self, caller: &Caller<'_>, action: Action<'_>) -> Result<(), Denied> {
+        let authority = &self.shared.authority;
+        let is_hooks = self
+            .shared
+            .hook
+            .as_ref()
+            .is_some_and(|hook| hook::is_about(&**hook, action));
+        if is_hooks && !authority.is_closed(caller, action) {
+            return Ok(());
+        }
+        match authority.verdict(caller, action) {
+            Verdict::Allow => Ok(()),
+            Verdict::Deny(denied) => Err(denied),
+            // What was allowed stands until somebody says otherwise.
+            Verdict::Later(_) => Ok(()),
+        }
+    }
+
+    /// Whether somebody may do something, as [`decide`](Application::decide) says it. No refusal is counted.
+    pub fn weigh(&self, caller: &Caller<'_>, action: Action<'_>) -> Result<(), Denied> {
+        let authority = &self.shared.authority;
+        match authority.may_take_time() {
+            true => self.decide(caller, action),
+            false => authority.judge(caller, action),
         }
     }
 

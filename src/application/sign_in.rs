@@ -4,12 +4,13 @@ use std::sync::{Arc, PoisonError};
 
 use super::commands::CommandTurn;
 use super::joins::Question;
-use super::{Application, CommandContext, ConnectionContext, PeerAddress};
+use super::{Application, CommandContext, ConnectionContext};
 use crate::auth::access::{Action, Denied};
 use crate::auth::caller::Caller;
 use crate::auth::identity::{Identity, hashed_subject};
 use crate::auth::table::IdentityHandle;
 use crate::auth::waiting::{Ticket, Waiter, WaitingLimits, network_of};
+use crate::config::HookEvent;
 use crate::connection::{Answer, CloseReason, Label};
 use crate::dialect::{Command, CommandError, ErrorCode, Push, Reply, Target, Welcome};
 use crate::handler::ConnectionId;
@@ -179,8 +180,10 @@ impl Application {
     ) -> Result<(), CommandError> {
         let index = turn.id.index;
         let is_waiting = self.terms.is_waiting(index);
-        let caller = match self.call_of(token, turn.peer_address) {
+        let caller = match self.call_of(turn, token) {
             Ok(caller) => caller,
+            // The command comes again.
+            Err(denied) if self.asking.has_noted() => return Err(turn.denied(id, denied)),
             Err(denied) => {
                 let refusal = self.refuse_credential(turn.peer_address, denied.clone());
                 let error = match refusal.status {
@@ -228,13 +231,22 @@ impl Application {
     }
 
     /// Caller that shows this token. Where no token is wanted, nobody looks at it.
-    fn call_of(&self, token: &str, peer: PeerAddress<'_>) -> Result<Caller<'static>, Denied> {
+    fn call_of(&self, turn: &CommandTurn<'_>, token: &str) -> Result<Caller<'static>, Denied> {
         let authority = &self.shared.authority;
+        if let Some(hook) = &self.shared.hook
+            && turn.may_wait
+            && hook.has(HookEvent::Connect)
+            && authority.is_for_hook(token)
+        {
+            let caller = self.ask_who(turn, &**hook, token)?;
+            self.check_denied(caller.identity().map(|it| &**it), turn.peer_address)?;
+            return Ok(caller);
+        }
         if authority.takes_no_tokens() {
             return Ok(Caller::Anonymous);
         }
         let identity = authority.identify(token, self.wall_ms())?;
-        self.check_denied(Some(&identity), peer)?;
+        self.check_denied(Some(&identity), turn.peer_address)?;
         Ok(Caller::Known(identity))
     }
 
@@ -274,7 +286,7 @@ impl Application {
                 Target::Pattern(pattern) => Action::SubscribePattern(pattern.as_str()),
             };
             let caller = self.identities.get(turn.identity);
-            if self.shared.authority.judge(caller, action).is_err()
+            if self.stands(caller, action).is_err()
                 && self.end_subscription(turn.id, turn.subscribed, &target)
             {
                 dialect.encode_push(&mut turn.message, &Push::Unsubscribed(&target));

@@ -61,6 +61,8 @@ pub struct Asking {
     /// In the order of their deadlines, for all have the same time.
     deadlines: VecDeque<(u64, ConnectionId, Ticket)>,
     next_ticket: Ticket,
+    /// Connection of the event that is being dealt with, where the application is asked.
+    current: Cell<Option<ConnectionId>>,
     asks_max: usize,
     /// The question of the event that is being dealt with.
     noted: Cell<Option<Noted>>,
@@ -95,6 +97,7 @@ impl Asking {
             begun: Vec::new(),
             deadlines: VecDeque::new(),
             next_ticket: 0,
+            current: Cell::default(),
             asks_max,
             noted: Cell::default(),
             has_noted: Cell::default(),
@@ -117,6 +120,18 @@ impl Asking {
     /// Connections that wait, or are about to go on.
     pub fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// Sets the connection of the event that comes.
+    pub fn set_current(&self, id: ConnectionId) {
+        self.current.set(Some(id));
+    }
+
+    /// Name of the connection whose event is being dealt with.
+    pub fn current(&self) -> String {
+        self.current
+            .get()
+            .map_or_else(String::new, |id| id.to_string())
     }
 
     /// An event of a connection comes, be it again.

@@ -11,6 +11,7 @@ fn asking(asks_max: usize) -> Asking {
         begun: Vec::new(),
         deadlines: VecDeque::new(),
         next_ticket: 0,
+        current: Cell::default(),
         asks_max,
         noted: Cell::default(),
         has_noted: Cell::default(),

@@ -19,6 +19,7 @@ pub mod dialect_tokens;
 pub mod embedder;
 pub mod failures;
 pub mod grant;
+pub mod hook;
 pub mod identity;
 pub mod jwt;
 pub mod policy;
@@ -154,6 +155,41 @@ impl Authority {
             (Authority::Embedder(_), _) => Verdict::Deny(Denied::Forbidden(
                 "nothing of the request is left that the authorizer could judge by".into(),
             )),
+        }
+    }
+
+    /// Token of a request that is the hook's to judge. One without a credential is the hook's too, and has None within; so is
+    /// one whose token is none of the configuration's. None: the request is not the hook's.
+    ///
+    /// # Errors
+    /// Its credentials cannot be read.
+    pub fn token_for_hook(
+        &self,
+        head: &Head<'_>,
+        cookie_counts: bool,
+    ) -> Result<Option<Option<String>>, Denied> {
+        match self {
+            Authority::Policy(policy) => policy.token_for_hook(head.view(), cookie_counts),
+            Authority::Embedder(_) => Ok(None),
+        }
+    }
+
+    /// Whether a token is none of the configuration's. The hook may know it.
+    pub fn is_for_hook(&self, token: &str) -> bool {
+        match self {
+            Authority::Policy(policy) => policy.is_for_hook(token),
+            Authority::Embedder(_) => false,
+        }
+    }
+
+    /// Whether something is denied to somebody, whatever else allows it.
+    pub fn is_closed(&self, caller: &Caller<'_>, action: Action<'_>) -> bool {
+        match self {
+            Authority::Policy(policy) => !matches!(
+                policy.decide(caller, action),
+                Ok(Decision::Allowed(..) | Decision::NotAllowed)
+            ),
+            Authority::Embedder(_) => true,
         }
     }
 

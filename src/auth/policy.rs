@@ -241,6 +241,18 @@ impl AccessPolicy {
         }
     }
 
+    /// This policy beside a hook, which may allow anything to somebody.
+    #[must_use]
+    pub fn beside_hook(mut self) -> AccessPolicy {
+        self.allowed_to_somebody = Kinds {
+            publish: true,
+            subscribe: true,
+            observe: true,
+            manage: true,
+        };
+        self
+    }
+
     /// Counts of what became of credentials.
     pub fn counts(&self) -> Arc<AuthCounts> {
         Arc::clone(&self.counts)
@@ -387,6 +399,44 @@ impl AccessPolicy {
         };
         self.of_tokens.add(fault.result());
         Err(Denied::Invalid(fault))
+    }
+
+    /// Token of a request that is the hook's to judge. Of one that shows none, None within.
+    ///
+    /// # Errors
+    /// Its credentials cannot be read, or stand where they may not.
+    pub(super) fn token_for_hook(
+        &self,
+        head: HeadView<'_>,
+        cookie_counts: bool,
+    ) -> Result<Option<Option<String>>, Denied> {
+        // A signature is judged here, whoever made it.
+        if head.target.contains("umbel_sig=") {
+            return Ok(None);
+        }
+        let cookie = self.cookie.as_deref().filter(|_| cookie_counts);
+        match shown(head, cookie)? {
+            Shown::Nothing => Ok(Some(None)),
+            Shown::Token(token, _) if !self.is_for_hook(&token) => Ok(None),
+            // Nobody knows how long it lives.
+            Shown::Token(_, Place::Query) if self.query_token != QueryToken::Allow => {
+                Err(Denied::Invalid(TokenFault::InUrl))
+            }
+            Shown::Token(token, _) => Ok(Some(Some(token.into_owned()))),
+        }
+    }
+
+    /// Whether a token is none of the configuration's, and of none of its issuers.
+    pub(super) fn is_for_hook(&self, token: &str) -> bool {
+        #[cfg(feature = "jwt")]
+        if self
+            .signed
+            .as_ref()
+            .is_some_and(|signed| signed.takes(token))
+        {
+            return false;
+        }
+        !self.tokens.contains_key(&TokenDigest::of(token))
     }
 
     /// Counts the rights that are not made for this identity.

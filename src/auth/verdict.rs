@@ -85,6 +85,13 @@ impl Pending {
         self.0.0.settle(decision);
     }
 
+    /// Whether somebody waits for it, or may yet.
+    #[doc(hidden)]
+    pub fn is_wanted(&self) -> bool {
+        let state = self.0.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(&*state, State::Open | State::Waited(_))
+    }
+
     /// The side of who waits. Does not count as one that is kept.
     #[doc(hidden)]
     pub fn waiting(self) -> Waiting {

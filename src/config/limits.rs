@@ -276,6 +276,10 @@ limits! {
     authorizer_head_bytes_total_max: usize = 268435456 in 512..=1099511627776, at restart;
     /// Connections of one reactor that wait for a verdict of an Authorizer that comes later, or for the hook. Nothing is read from them meanwhile. More are refused with 503.
     asks_max: usize = 65536 in 1..=16777216, at restart;
+    /// Threads for requests to the hook, started on demand.
+    hook_threads: usize = 32 in 1..=1024, at restart;
+    /// Questions to the hook that wait for a thread. More are refused with 503.
+    hook_queue_max: usize = 4096 in 1..=1048576, at restart;
     /// Bytes of the shortest message that is compressed. Shorter ones leave uncompressed.
     deflate_bytes_min: usize = 256 in 0..=1073741824;
     /// Bytes of the longest message that is compressed. Longer ones leave uncompressed, as compressing them would hold up a reactor.

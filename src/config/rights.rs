@@ -144,6 +144,7 @@ impl Config {
             ("grant", !self.grants.is_empty()),
             ("jwt", !self.jwts.is_empty()),
             ("url_key", !self.url_keys.is_empty()),
+            ("hook_url", self.hook.is_some()),
         ];
         settings
             .iter()

@@ -34,6 +34,12 @@ impl Config {
             name: &jwt.name,
             has_prefix: jwt.subject_prefix.is_some(),
         });
+        let hook = self.hook.iter().map(|hook| SubjectSource {
+            setting: "hook_subject_prefix",
+            row: 0,
+            name: "hook",
+            has_prefix: hook.subject_prefix.is_some(),
+        });
         tokens
             .map(|(row, token)| SubjectSource {
                 setting: "tokens",
@@ -43,6 +49,7 @@ impl Config {
             })
             .chain(jwts)
             .chain(url_keys)
+            .chain(hook)
             .collect()
     }
 
@@ -60,6 +67,7 @@ impl Config {
             || !self.grants.is_empty()
             || !self.jwts.is_empty()
             || !self.url_keys.is_empty()
+            || self.hook.is_some()
     }
 
     pub(super) fn source_errors(&self) -> Vec<ConfigError> {

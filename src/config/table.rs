@@ -125,6 +125,8 @@ pub mod heading {
     pub const DEFLATE: &str = "Compression";
     /// Topic rules.
     pub const TOPICS: &str = "Topics";
+    /// The application that is asked, and the server's own requests.
+    pub const HOOK: &str = "Hook";
     /// Log lines.
     pub const LOGGING: &str = "Logging";
 }
@@ -132,7 +134,7 @@ pub mod heading {
 use heading::{ACCESS, DEFLATE, LISTENING, LOGGING, TOPICS};
 
 /// A setting of a number, a choice and so on, from which the table's rows are made by what differs.
-const PLAIN: SettingInfo = SettingInfo {
+pub(super) const PLAIN: SettingInfo = SettingInfo {
     name: "",
     key: Key {
         table: "",
@@ -440,6 +442,7 @@ pub fn settings() -> impl Iterator<Item = SettingInfo> {
     let place = SETTINGS.iter().position(|info| info.heading == DEFLATE);
     let (before, behind) = SETTINGS.split_at(place.unwrap_or_default());
     let own = before.iter().chain(identity::SETTINGS).chain(behind);
+    let own = own.chain(super::hook_settings::HOOK_SETTINGS);
     own.copied().chain(limits)
 }
 

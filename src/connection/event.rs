@@ -166,6 +166,15 @@ pub enum Answer {
 }
 
 impl Answer {
+    /// Whether the event is kept until somebody else has decided about it.
+    pub fn waits_for_decision(&self) -> bool {
+        match self {
+            Answer::Ask | Answer::Keep(_, Hold::Ask) => true,
+            Answer::SignedIn(answer) => answer.waits_for_decision(),
+            _ => false,
+        }
+    }
+
     /// Whether the request that it answers is one of the control API, and is not answered yet.
     pub(super) fn is_to_call(&self) -> bool {
         match self {

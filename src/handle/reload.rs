@@ -99,7 +99,11 @@ impl Handle {
                 true => Arc::clone(&self.shared.authority),
                 false => {
                     let counts = Arc::clone(&self.shared.metrics.auth);
-                    Arc::new(Authority::Policy(AccessPolicy::new(&rights, counts)))
+                    let policy = AccessPolicy::new(&rights, counts);
+                    Arc::new(Authority::Policy(match self.shared.hook {
+                        Some(_) => policy.beside_hook(),
+                        None => policy,
+                    }))
                 }
             },
             origins: Arc::new(rights.origins),
@@ -157,6 +161,9 @@ impl Config {
                 Some(_) => idle.push(name),
                 None => *access = Some(Access::Nobody),
             }
+        }
+        if self.hook.take().is_some() {
+            idle.push("hook_url");
         }
         if Listeners::of(&self.listeners).are_open() {
             self.origins.get_or_insert(Origins::Loopback);

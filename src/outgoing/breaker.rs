@@ -80,6 +80,13 @@ impl Breaker {
         }
     }
 
+    /// Gives the leave back: it was not asked after all.
+    pub fn release(&mut self, admitted: &Admitted, now_ms: u64) {
+        if admitted.is_probe && self.state == State::Probing {
+            self.state = State::Open { until_ms: now_ms };
+        }
+    }
+
     fn record_closed(&mut self, is_failure: bool, now_ms: u64) -> bool {
         if self.outcomes.len() == OUTCOMES
             && let Some((_, was_failure)) = self.outcomes.pop_front()
@@ -172,6 +179,8 @@ mod tests {
         assert!(!breaker.record(&late, false, 1));
         assert!(breaker.is_open());
         let probe = breaker.admit(5000).expect("a probe");
+        breaker.release(&probe, 5000);
+        let probe = breaker.admit(5000).expect("another probe");
         let late = Admitted { is_probe: false };
         assert!(!breaker.record(&late, false, 5001));
         assert!(breaker.is_open());

@@ -7,6 +7,7 @@
 pub mod address;
 pub mod breaker;
 pub mod client;
+pub mod hook;
 #[cfg(feature = "jwt")]
 pub mod key_sets;
 pub mod signature;

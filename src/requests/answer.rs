@@ -3,6 +3,7 @@
 use super::calls::begin_call;
 use super::endpoints::answer_path;
 use super::history::read_history;
+use super::hook::ask_who;
 use super::hosts::{allow_reading, check_host, check_origin, check_site, cookie_counts};
 use super::listings::{list_topics, show_topic};
 use super::refusals::refuse;
@@ -90,7 +91,10 @@ fn answer(
                 cookie_counts,
                 asked: asked_of(&route),
             };
-            authenticate(application, current, head, &facts)?
+            match ask_who(application, current, head, &route, cookie_counts)? {
+                Some(caller) => note(application, current, caller)?,
+                None => authenticate(application, current, head, &facts)?,
+            }
         }
     };
     answer_identified(application, current, head, &caller, route)
@@ -136,9 +140,18 @@ pub(super) fn authenticate<'a>(
     let caller = authority
         .authenticate(head, facts)
         .map_err(|denied| application.refuse_credential(current.peer_address, denied))?;
+    note(application, current, caller)
+}
+
+/// Notes who sent the request, unless that is denied.
+fn note<'a>(
+    application: &mut Application,
+    current: &mut CommandContext<'_>,
+    caller: Caller<'a>,
+) -> Result<Caller<'a>, Refusal> {
     let identity = caller.identity().map(|identity| &**identity);
     application.check_denied(identity, current.peer_address)?;
-    let noted = authority.note(&caller);
+    let noted = application.shared.authority.note(&caller);
     application.identities.replace(current.identity, noted);
     Ok(caller)
 }

@@ -7,6 +7,7 @@ mod answer;
 mod calls;
 mod endpoints;
 mod history;
+mod hook;
 mod hosts;
 mod listings;
 mod publishes;
@@ -21,7 +22,7 @@ use publishes::{handle_publish_body, handle_publish_lines};
 use refusals::refuse_over_cap;
 
 use crate::application::{Application, CommandContext};
-use crate::connection::{Answer, Endpoint, Event, Hold, Purpose};
+use crate::connection::{Answer, Endpoint, Event, Purpose};
 use crate::http::escape::escape;
 use crate::http::refusal::Refusal;
 use crate::http::request::PROXY_HEADER;
@@ -38,13 +39,16 @@ pub fn handle_event(
     event: Event<'_>,
     out: &mut Vec<u8>,
 ) -> Answer {
+    if application.shared.hook.is_some() {
+        application.asking.set_current(current.id);
+    }
     // That something was refused is nothing that could wait.
     if !application.asking.is_empty() && !matches!(event, Event::Refused(_)) {
         application.asking.begin(current.id);
     }
     let answer = carry_out(application, current, event, out);
     if application.asking.is_begun() {
-        let is_kept = matches!(answer, Answer::Ask | Answer::Keep(_, Hold::Ask));
+        let is_kept = answer.waits_for_decision();
         application.asking.finish(current.id, is_kept);
     }
     answer

@@ -59,14 +59,8 @@ pub(super) fn subscribe_websocket(
 ) -> Result<Answer, Refusal> {
     let upgrade = check_upgrade(application, head)?;
     application.authorize(caller, Action::Subscribe(topic.as_str()))?;
-    let (authority, publish) = (
-        &application.shared.authority,
-        Action::Publish(topic.as_str()),
-    );
-    let may_publish = match authority.may_take_time() {
-        true => application.authorize(caller, publish).is_ok(),
-        false => authority.judge(caller, publish).is_ok(),
-    };
+    let publish = application.weigh(caller, Action::Publish(topic.as_str()));
+    let may_publish = publish.is_ok();
     if application.asking.has_noted() {
         return Err(Refusal::unavailable("it is decided elsewhere"));
     }
@@ -154,7 +148,7 @@ pub(super) fn open_many(
     let dialects = &application.shared.settings.dialects;
     let chosen = dialects.choose(path, upgrade.offers());
     let signs_in = |encoding| dialects.get(encoding).signs_in();
-    let must_sign_in = matches!(caller, Caller::Anonymous)
+    let must_sign_in = matches!(caller, Caller::Anonymous | Caller::Unknown)
         && chosen
             .as_ref()
             .is_ok_and(|(encoding, _)| signs_in(*encoding))

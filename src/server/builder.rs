@@ -292,7 +292,13 @@ impl Builder {
                 let bytes_max = config.limits.authorizer_head_bytes_total_max;
                 Authority::of_embedder(authorizer, bytes_max)
             }
-            None => Authority::Policy(AccessPolicy::new(&rights, Arc::default())),
+            None => {
+                let policy = AccessPolicy::new(&rights, Arc::default());
+                Authority::Policy(match config.hook {
+                    Some(_) => policy.beside_hook(),
+                    None => policy,
+                })
+            }
         };
         #[cfg(all(feature = "jwt", feature = "outgoing"))]
         if matches!(authority, Authority::Policy(_)) {

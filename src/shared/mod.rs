@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::auth::Authority;
 use crate::auth::failures::Failures;
+use crate::auth::hook::Hook;
 use crate::auth::shares::Shares;
 use crate::auth::waiting::Waiting;
 use crate::config::{Hosts, Origins, Surface};
@@ -140,6 +141,8 @@ pub struct Shared {
     pub routes: Arc<[OwnEndpoint]>,
     /// Subscriptions of the program.
     pub inside: Arc<Inside>,
+    /// The application that is asked who somebody is, and what it may.
+    pub hook: Option<Arc<dyn Hook>>,
     /// The program's hooks.
     pub hooks: Hooks,
     /// The listeners, each at its number.

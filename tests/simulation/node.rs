@@ -165,6 +165,7 @@ impl Node {
             subprotocols: Arc::new([]),
             routes: Arc::new([OwnEndpoint::handler("/echo", Forward(Arc::clone(&echo)))]),
             inside: Arc::default(),
+            hook: None,
             hooks: Hooks::default(),
             listeners: Arc::new([]),
             metrics,

@@ -1,5 +1,6 @@
 //! Support of the tests from outside: the server itself, raw bytes to it and from it, and its metrics.
 //!
+//! - [`app`] is an application that the server asks.
 //! - [`Server`] starts the real binary on a port of the system's choosing and ends it with the test.
 //! - [`Wire`] is one TCP connection that sends and expects bytes: requests, responses, frames.
 //! - [`embedded`] is a server inside the test's own process.
@@ -17,6 +18,7 @@
     reason = "each test binary uses a part of it"
 )]
 
+pub mod app;
 pub mod canary;
 pub mod catch_up;
 pub mod crowd;

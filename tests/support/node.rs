@@ -122,6 +122,7 @@ pub fn shared_by(settings: Settings, outlets: Vec<Box<dyn Outlet>>) -> Shared {
         subprotocols: Arc::new([]),
         routes: Arc::new([OwnEndpoint::handler("/echo", Echo)]),
         inside: Arc::default(),
+        hook: None,
         hooks: Hooks::default(),
         listeners: Arc::new([]),
         metrics,

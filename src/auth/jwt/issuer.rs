@@ -125,6 +125,18 @@ impl Issuers {
         self.all.is_empty()
     }
 
+    /// Whether a token names one of them. Where one has no name, all tokens are theirs.
+    #[must_use]
+    pub fn takes(&self, token: &[u8]) -> bool {
+        match Compact::read(token, self.token_bytes_max) {
+            Ok(compact) => {
+                let named = compact.issuer.as_deref();
+                self.other.is_some() || named.is_some_and(|name| self.by_name.contains_key(name))
+            }
+            Err(_) => false,
+        }
+    }
+
     /// Judges a token, by what was found out before. The time is in milliseconds since 1970.
     ///
     /// # Errors

@@ -77,14 +77,19 @@ struct LimitClaims {}
 
 /// The server's own claims, read but not weighed.
 #[derive(Debug)]
-pub(super) struct UmbelClaims {
+pub struct UmbelClaims {
     version: u64,
     lists: RightsLists,
-    pub(super) roles: Vec<Box<str>>,
-    pub(super) join: Vec<Box<str>>,
-    pub(super) info: Option<Box<RawValue>>,
-    pub(super) meta: Option<Box<RawValue>>,
-    pub(super) connection_expires_at: Option<NumericDate>,
+    /// Roles.
+    pub roles: Vec<Box<str>>,
+    /// Topics to be subscribed to.
+    pub join: Vec<Box<str>>,
+    /// Information that presence shows.
+    pub info: Option<Box<RawValue>>,
+    /// Information that only the server sees.
+    pub meta: Option<Box<RawValue>>,
+    /// End of the connection, where that is not the token's.
+    pub connection_expires_at: Option<NumericDate>,
 }
 
 impl<'de> Deserialize<'de> for UmbelClaims {
@@ -124,7 +129,7 @@ impl UmbelClaims {
     ///
     /// # Errors
     /// A part of it cannot stand.
-    pub(super) fn rights(&self, may_manage: bool) -> Result<Rights, String> {
+    pub fn rights(&self, may_manage: bool) -> Result<Rights, String> {
         if self.version != VERSION {
             return Err(format!("v is {}, and only 1 is known", self.version));
         }

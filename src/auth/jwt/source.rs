@@ -148,6 +148,11 @@ impl SignedTokens {
         &self.issuers
     }
 
+    /// Whether a token says that it is of one of the issuers.
+    pub fn takes(&self, token: &str) -> bool {
+        self.issuers.takes(token.as_bytes())
+    }
+
     /// Whether there is an issuer of this name.
     pub fn has_issuer(&self, name: &str) -> bool {
         self.sources.iter().any(|source| *source.name == *name)

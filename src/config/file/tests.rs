@@ -375,6 +375,8 @@ fn sample_parses_and_fits_the_schema() {
         .join("\n")
         .replace("file = \"/etc/umbel/token\"", "env = \"PATH\"")
         .replace("credential = \"backend-token\"", "env = \"PATH\"")
+        .replace("file = \"/etc/umbel/hook-secret\"", "env = \"PATH\"")
+        .replace("file = \"/etc/umbel/hook-secret.old\"", "env = \"PATH\"")
         .replace("credential = \"url-key\"", "env = \"PATH\"");
     for text in [&sample, &all] {
         assert_eq!(problems(text), [""; 0], "{text}");

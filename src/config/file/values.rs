@@ -7,11 +7,14 @@ use std::path::PathBuf;
 use super::parse::Found;
 use super::problem::{Place, Problem, Problems};
 use super::value::Value;
+use crate::config::Secret;
 use crate::config::table::{SettingInfo, Unset, settings};
 use crate::config::{
-    Access, AuthRefusal, Config, ConfigError, Deflate, Limits, Listener, Origins, QueryToken,
+    Access, AuthRefusal, Config, ConfigError, Deflate, HookConfig, Limits, Listener, Origins,
+    QueryToken,
 };
 use crate::protocol::{HostList, OriginList};
+use crate::topic::Pattern;
 
 /// Source of a value, the weakest first.
 #[derive(Clone, Debug)]
@@ -176,6 +179,8 @@ impl Values {
             origins: self.origins(&mut errors),
             hosts: self.hosts(&mut errors),
             limits: self.limits(&mut errors),
+            hook: self.hook(&mut errors),
+            outgoing_proxy: self.text("outgoing_proxy"),
             ..Config::default()
         };
         config.query_token = match &*self.choice("query_token") {
@@ -243,6 +248,56 @@ impl Values {
                 },
             )
             .collect()
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        self.texts(name).first().cloned()
+    }
+
+    fn secret(&self, name: &str) -> Option<Secret> {
+        match self.given(name).map(|given| &given.value) {
+            Some(Value::Secret(secret)) => Some(secret.clone()),
+            _ => None,
+        }
+    }
+
+    fn hook(&self, errors: &mut Vec<ConfigError>) -> Option<HookConfig> {
+        let Some(url) = self.text("hook_url") else {
+            let others = settings().filter(|info| info.key.table == "hook");
+            if let Some(info) = others
+                .into_iter()
+                .find(|info| self.given(info.name).is_some())
+            {
+                let way_out =
+                    "it is for a hook, and there is none: set hook_url, which is url in [hook]";
+                errors.push(ConfigError::new(info.name, self.words(&info), way_out));
+            }
+            return None;
+        };
+        let mut hook = HookConfig::new(url);
+        if self.given("hook_events").is_some() {
+            hook.events = self.texts("hook_events").to_vec();
+        }
+        if self.given("hook_timeout_ms").is_some() {
+            hook.timeout_ms = self.number("hook_timeout_ms");
+        }
+        hook.headers = self.texts("hook_headers").to_vec();
+        hook.secret = self.secret("hook_secret");
+        hook.secret_previous = self.secret("hook_secret_previous");
+        hook.cache_ms = self.number("hook_cache_ms");
+        hook.ca_file = self.text("hook_ca_file").map(Into::into);
+        hook.subject_prefix = self.text("hook_subject_prefix");
+        hook.may_manage = self.is_on("hook_may_manage");
+        for (row, text) in self.texts("hook_topics").iter().enumerate() {
+            match Pattern::parse(text) {
+                Ok(pattern) => hook.topics.push(pattern),
+                Err(problem) => {
+                    let error = ConfigError::new("hook_topics", text, problem.to_string());
+                    errors.push(error.in_row(row));
+                }
+            }
+        }
+        Some(hook)
     }
 
     fn listeners(&self) -> Vec<Listener> {

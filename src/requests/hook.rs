@@ -1,0 +1,104 @@
+//! Questions to the application's hook about requests.
+
+use std::collections::BTreeMap;
+
+use crate::application::{Application, CommandContext};
+use crate::auth::access::Denied;
+use crate::auth::caller::Caller;
+use crate::auth::hook::{Hook, Question};
+use crate::auth::verdict::Decision;
+use crate::config::HookEvent;
+use crate::http::query::Query;
+use crate::http::refusal::Refusal;
+use crate::http::request::Head;
+use crate::route::Route;
+
+/// Key of the question who somebody is.
+const WHO: &str = "connect";
+
+/// Dialect of a route whose callers are the hook's to tell. None: its callers show tokens of the configuration, or need none.
+fn dialect_of(route: &Route<'_>) -> Option<&'static str> {
+    match route {
+        Route::Commands(_) => Some("umbel.v1"),
+        Route::TopicUpgrade(_) => Some("raw"),
+        Route::TopicStream(..) => Some("sse"),
+        Route::Publish(_) | Route::PublishMany | Route::History(_) => Some("http"),
+        Route::Path(path) if *path != "*" => Some("http"),
+        _ => None,
+    }
+}
+
+/// Caller of a request by the word of the hook, if it is the hook's to tell.
+///
+/// # Errors
+/// The hook refuses it, or has yet to answer.
+pub(super) fn ask_who(
+    application: &Application,
+    current: &CommandContext<'_>,
+    head: &Head<'_>,
+    route: &Route<'_>,
+    cookie_counts: bool,
+) -> Result<Option<Caller<'static>>, Refusal> {
+    let Some(hook) = &application.shared.hook else {
+        return Ok(None);
+    };
+    let Some(dialect) = dialect_of(route).filter(|_| hook.has(HookEvent::Connect)) else {
+        return Ok(None);
+    };
+    let authority = &application.shared.authority;
+    let Some(token) = authority.token_for_hook(head, cookie_counts)? else {
+        return Ok(None);
+    };
+    let may_sign_in = token.is_none() && matches!(route, Route::Commands(_));
+    let decided = application.asking.decided(&WHO, |decision| match decision {
+        Decision::Caller(outcome) => Some(outcome.clone()),
+        Decision::Access(Err(denied)) => Some(Err(denied.clone())),
+        _ => None,
+    });
+    match decided {
+        Some(Ok(Some(identity))) => Ok(Some(Caller::Known(identity))),
+        Some(Ok(None)) => Ok(Some(Caller::Anonymous)),
+        // It may show a token yet.
+        Some(Err(Denied::Unauthenticated(_))) if may_sign_in => Ok(Some(Caller::Unknown)),
+        Some(Err(denied)) => Err(denied.into()),
+        None => {
+            let id = current.id.to_string();
+            let mut question = Question::new(HookEvent::Connect, id);
+            let address = (current.peer_address)().ok().flatten();
+            question.peer = address.map(|it| it.ip().to_canonical());
+            question.dialect = dialect;
+            question.token = token;
+            describe(
+                &mut question,
+                &**hook,
+                head,
+                super::hosts::cookie_counts(application, head),
+            );
+            let pending = hook.ask(HookEvent::Connect, question);
+            application.asking.note(&WHO, pending)?;
+            Err(Refusal::unavailable("the application is asked"))
+        }
+    }
+}
+
+/// Fills in what the request says of itself. All of it is the peer's word.
+fn describe(question: &mut Question, hook: &dyn Hook, head: &Head<'_>, may_show_cookies: bool) {
+    let (path, query) = crate::route::split_target(head.target);
+    question.path = path.to_owned();
+    question.origin = head.known.origin.text().map(str::to_owned);
+    for name in hook.headers() {
+        // Any page could have sent them in the name of whoever looks at it.
+        if name == "cookie" && !may_show_cookies {
+            continue;
+        }
+        if let Some(value) = head.header(name) {
+            question.headers.insert(name.clone(), value.to_owned());
+        }
+    }
+    let pairs = Query(query.unwrap_or_default()).pairs().flatten();
+    let pairs = pairs.filter(|(name, _)| {
+        !matches!(&**name, "token" | "access_token") && !name.starts_with("umbel_")
+    });
+    let pairs = pairs.map(|(name, value)| (name.into_owned(), value.into_owned()));
+    question.query = pairs.collect::<BTreeMap<_, _>>();
+}
