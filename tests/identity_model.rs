@@ -289,7 +289,13 @@ impl World {
                 }
                 client.subscriptions = &client.subscriptions & &token.topics;
                 // A short life is over soon.
-                let is_warned = !std::mem::take(&mut client.warnings).is_empty();
+                let mut is_warned = !std::mem::take(&mut client.warnings).is_empty();
+                if let State::Known(former, true) = state
+                    && former.end_ms == token.end_ms
+                {
+                    assert!(!is_warned, "of one end it is warned once");
+                    is_warned = true;
+                }
                 client.state = State::Known(token, is_warned);
                 assert_eq!(closed, None);
             }
@@ -457,6 +463,30 @@ fn leeway_counts_towards_the_end() {
         (1000 + GRACE_MS / 2..=1000 + GRACE_MS).contains(&at_ms),
         "{at_ms}"
     );
+}
+
+/// A client that has no newer token shows the same one again, and is not asked for another at once.
+#[test]
+fn same_token_is_warned_of_once() {
+    let mut world = World::new(1);
+    let token = Token {
+        subject: 7,
+        topics: BTreeSet::from([0]),
+        end_ms: BEGAN_MS + 10_000,
+        join: Vec::new(),
+    };
+    let auth = json!({"type": "auth", "token": signed(&token, BEGAN_MS)});
+    assert_eq!(world.ask(0, auth.clone()).0[0]["type"], "authenticated");
+    world.node.now_ms = BEGAN_MS + 9900;
+    world.node.tick();
+    assert!(world.heard(0).0.is_empty());
+    assert_eq!(world.clients[0].warnings, [100]);
+    for _ in 0..3 {
+        assert_eq!(world.ask(0, auth.clone()).0[0]["type"], "authenticated");
+        world.node.tick();
+        assert!(world.heard(0).0.is_empty());
+    }
+    assert_eq!(world.clients[0].warnings, [100]);
 }
 
 fn number(variable: &str) -> Option<u64> {

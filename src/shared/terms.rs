@@ -111,6 +111,11 @@ impl Terms {
         span: Option<Span>,
         limits: TermLimits,
     ) {
+        let before = self.terms.get(&index).map(|term| term.end_ms);
+        if before.is_some() && before == span.map(|span| span.end_ms) {
+            // Who shows the same token again would be warned of its end again, and show it again.
+            return;
+        }
         self.end(index);
         let Some(Span { began_ms, end_ms }) = span else {
             return;
@@ -293,6 +298,19 @@ mod tests {
         terms.begin(3, (9, true), None, LIMITS);
         assert!(terms.is_empty());
         assert_eq!(terms.next_end_in_ms(0), NEVER_MS);
+    }
+
+    #[test]
+    fn same_end_is_warned_of_once() {
+        let mut terms = Terms::default();
+        terms.begin(3, (9, true), hour(), LIMITS);
+        assert!(matches!(
+            terms.take_due(4_552_000),
+            Some((3, Due::Warning { .. }))
+        ));
+        terms.begin(3, (9, true), hour(), LIMITS);
+        assert_eq!(terms.take_due(4_599_999), None);
+        assert_eq!(terms.take_due(4_625_000), Some((3, Due::Close)));
     }
 
     /// A short life has a short warning, and one that is nearly over comes at once.
