@@ -113,8 +113,8 @@ impl Provider {
         self.asked.load(Ordering::Relaxed)
     }
 
-    /// A server that takes its tokens. `limits`: lines of the table.
-    fn server(&self, limits: &str) -> (Folder, Server) {
+    /// A folder with the configuration of a server that takes its tokens. `limits`: lines of the table.
+    fn folder(&self, limits: &str) -> Folder {
         let text = format!(
             "origins = [\"any\"]\n\
              [[jwt]]\nname = \"idp\"\nalgorithms = [\"EdDSA\", \"RS256\"]\njwks_url = \"http://{}/keys\"\n\
@@ -122,7 +122,11 @@ impl Provider {
              auth_failures_per_address_per_minute = 0\n",
             self.address
         );
-        let folder = Folder::with("umbel.toml", &text);
+        Folder::with("umbel.toml", &text)
+    }
+
+    fn server(&self, limits: &str) -> (Folder, Server) {
+        let folder = self.folder(limits);
         let server = Server::start(&["--config", &folder.path("umbel.toml")]);
         (folder, server)
     }
@@ -215,4 +219,39 @@ fn old_keys_end_and_an_unchanged_set_is_not_sent_again() {
         "{}",
         server.log()
     );
+}
+
+/// A copy serves a start without the network, and ends with the age of what it is a copy of.
+#[test]
+fn copy_outlives_the_process() {
+    let provider = Provider::start();
+    let key = SigningKey::new("k1");
+    provider.serve(&[&key]);
+    let folder = provider.folder("jwks_stale_max_ms = 3600000");
+    let (config, state) = (folder.path("umbel.toml"), folder.path("state"));
+    std::fs::create_dir(&state).expect("a folder");
+    let start = || Server::start(&["--config", &config, "--state-directory", &state]);
+    let copy = folder.path("state/jwks-idp.json");
+    let server = start();
+    wait_until("the set is there", || status(&server, &key.token()) == 101);
+    wait_until("the copy is there", || std::fs::metadata(&copy).is_ok());
+    drop(server);
+    provider.fail();
+    let server = start();
+    wait_until("the copy is taken", || status(&server, &key.token()) == 101);
+    wait_until("the fetch fails", || {
+        server.log().contains("the keys fetched last stay")
+    });
+    assert_eq!(status(&server, &key.token()), 101);
+    drop(server);
+    let text = std::fs::read_to_string(&copy).expect("text");
+    let mut kept: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let at = kept["fetched_at"].as_u64().expect("seconds");
+    kept["fetched_at"] = (at - 3601).into();
+    std::fs::write(&copy, kept.to_string()).expect("it is ours");
+    let server = start();
+    wait_until("the fetch fails", || {
+        server.log().contains("refused with 503")
+    });
+    assert_eq!(status(&server, &key.token()), 503);
 }

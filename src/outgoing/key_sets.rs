@@ -1,15 +1,16 @@
 //! Key sets that are fetched: a thread for each `jwks_url`.
 //!
 //! A set is fetched at the start, then at intervals, and sooner when a token has a `kid` that no fetched set has. What was
-//! fetched last stays when a fetch fails, up to an age.
+//! fetched last stays when a fetch fails, up to an age, and a copy in `state_directory` outlives the process.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::thread::{self, Thread};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::address::Plain;
 use super::client::{Answered, Client, ClientSettings, RequestError};
+use super::key_set_copy::{self, Copy};
 use super::target::Target;
 use crate::auth::jwt::remote::RemoteKeys;
 use crate::config::{Config, ConfigError, Jwt, JwtKeys};
@@ -58,6 +59,10 @@ pub fn start(config: &Config) -> Result<(), ConfigError> {
             client,
             keys: Arc::downgrade(&keys),
             times,
+            copy: config
+                .state_directory
+                .as_deref()
+                .map(|directory| key_set_copy::path_of(directory, &jwt.name)),
             last: None,
         };
         let name = format!("jwks {}", jwt.name);
@@ -97,6 +102,20 @@ struct Fetched {
     entity_tag: Option<String>,
     set: Arc<KeySet>,
     at: Instant,
+    /// Age that it had then: that of a copy.
+    age_then: Duration,
+}
+
+impl Fetched {
+    /// It was fetched again, and is the same.
+    fn renew(&mut self) {
+        self.at = Instant::now();
+        self.age_then = Duration::ZERO;
+    }
+
+    fn age(&self) -> Duration {
+        self.age_then.saturating_add(self.at.elapsed())
+    }
 }
 
 struct Fetcher {
@@ -104,12 +123,68 @@ struct Fetcher {
     client: Client,
     keys: Weak<RemoteKeys>,
     times: Times,
+    /// Place of the copy on disk.
+    copy: Option<PathBuf>,
     last: Option<Fetched>,
 }
 
+/// Seconds since 1970 by the machine's clock.
+fn wall_seconds() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| now.as_secs())
+}
+
 impl Fetcher {
+    /// Takes the copy of an earlier process, if it is not too old.
+    fn read_copy(&mut self) {
+        let (Some(path), Some(JwtKeys::Url { url, .. })) = (&self.copy, &self.jwt.keys) else {
+            return;
+        };
+        let Some(copy) = key_set_copy::read(path, url) else {
+            return;
+        };
+        let age = Duration::from_secs(wall_seconds().saturating_sub(copy.fetched_at));
+        if age >= self.times.stale_max {
+            return;
+        }
+        let body = copy.keys.into_bytes();
+        if let Ok(read) = read_key_set(&body, &self.jwt.algorithms) {
+            self.last = Some(Fetched {
+                body,
+                entity_tag: None,
+                set: Arc::new(KeySet::new(1, read.keys)),
+                at: Instant::now(),
+                age_then: age,
+            });
+        }
+    }
+
+    /// Writes the copy, with the time of this fetch.
+    fn write_copy(&self) {
+        let (Some(path), Some(last)) = (&self.copy, &self.last) else {
+            return;
+        };
+        let (Some(JwtKeys::Url { url, .. }), Ok(keys)) =
+            (&self.jwt.keys, String::from_utf8(last.body.clone()))
+        else {
+            return;
+        };
+        let copy = Copy {
+            url: url.clone(),
+            fetched_at: wall_seconds(),
+            keys,
+        };
+        if let Err(error) = key_set_copy::write(path, &copy) {
+            log::warn!("jwks_url of {}: {}: {error}", self.jwt.name, path.display());
+        }
+    }
+
     /// Fetches until nobody has the keys any more.
     fn run(mut self) {
+        self.read_copy();
+        if let (Some(keys), Some(last)) = (self.keys.upgrade(), &self.last) {
+            keys.put(Arc::clone(&last.set));
+        }
         while let Some(keys) = self.keys.upgrade() {
             let begun = Instant::now();
             // What was asked for until here, this fetch answers.
@@ -119,6 +194,7 @@ impl Fetcher {
                     if let Some(last) = &self.last {
                         keys.put(Arc::clone(&last.set));
                     }
+                    self.write_copy();
                     next
                 }
                 Err(problem) => {
@@ -160,7 +236,7 @@ impl Fetcher {
         let answer = answer.map_err(|error: RequestError| error.to_string())?;
         let next = self.interval(&answer);
         match (answer.status, &mut self.last) {
-            (304, Some(last)) => last.at = Instant::now(),
+            (304, Some(last)) => last.renew(),
             (200, _) => self.take(answer)?,
             (status, _) => return Err(format!("the answer has the status {status}")),
         }
@@ -172,7 +248,7 @@ impl Fetcher {
         if let Some(last) = &mut self.last
             && last.body == answer.body
         {
-            last.at = Instant::now();
+            last.renew();
             last.entity_tag = entity_tag;
             return Ok(());
         }
@@ -192,6 +268,7 @@ impl Fetcher {
             entity_tag,
             set: Arc::new(KeySet::new(generation, read.keys)),
             at: Instant::now(),
+            age_then: Duration::ZERO,
         });
         Ok(())
     }
@@ -200,7 +277,7 @@ impl Fetcher {
     fn fail(&self, keys: &RemoteKeys, problem: &str) {
         let name = &self.jwt.name;
         match &self.last {
-            Some(last) if last.at.elapsed() < self.times.stale_max => {
+            Some(last) if last.age() < self.times.stale_max => {
                 log::warn!("jwks_url of {name}: {problem}; the keys fetched last stay");
             }
             _ => {

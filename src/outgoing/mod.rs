@@ -9,6 +9,8 @@ pub mod breaker;
 pub mod client;
 pub mod hook;
 #[cfg(feature = "jwt")]
+mod key_set_copy;
+#[cfg(feature = "jwt")]
 pub mod key_sets;
 pub mod signature;
 pub mod target;
