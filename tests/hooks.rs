@@ -3,7 +3,9 @@
 
 mod support;
 
+use std::io::Write;
 use std::net::SocketAddr;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -114,16 +116,13 @@ fn application_says_who_somebody_is() {
     assert_eq!(body["token"], "good");
     assert_eq!(body["tls"], false);
     assert_eq!(body["id"].as_str().map(str::len), Some(26));
-    // The signature is that of the body as it came, by another implementation.
+    // The guide's own code takes the signature of the body as it came, and no other.
     let signature = first.header("umbel-signature").expect("it is signed");
-    let time = signature
-        .strip_prefix("t=")
-        .and_then(|it| it.split_once(","));
-    let signed = [time.expect("a time").0.as_bytes(), b".", &first.body].concat();
-    assert_eq!(
-        time.expect("a mac").1,
-        format!("v1={}", hmac(SECRET, &signed))
-    );
+    let other = [&first.body[..], b" "].concat();
+    for language in ["python", "js"] {
+        assert!(is_accepted(language, signature, &first.body), "{language}");
+        assert!(!is_accepted(language, signature, &other), "{language}");
+    }
     let mut ids: Vec<_> = asked.iter().map(|it| it.json()["id"].to_string()).collect();
     ids.sort();
     ids.dedup();
@@ -142,21 +141,45 @@ fn open_many(address: SocketAddr) -> ManyTopics {
     many
 }
 
-/// HMAC-SHA256 by Python, which is not ours.
-fn hmac(key: &str, message: &[u8]) -> String {
-    use std::io::Write as _;
-    let code = "import hmac,sys;print(hmac.new(sys.argv[1].encode(),sys.stdin.buffer.read(),'sha256').hexdigest())";
-    let mut child = std::process::Command::new("python3")
-        .args(["-c", code, key])
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .expect("Python is there");
+/// Whether the code of the guide takes a signature.
+fn is_accepted(language: &str, signature: &str, body: &[u8]) -> bool {
+    let page = include_str!("../src/guide/hook.md");
+    let fence = format!("```{language}\n");
+    let code = page
+        .split_once(&fence)
+        .and_then(|(_, rest)| rest.split_once("```"));
+    let code = code.expect("the page has it").0;
+    let mut command = match language {
+        "python" => {
+            let call = "import sys; print(is_from_umbel(sys.argv[1], sys.stdin.buffer.read(), sys.argv[2].encode()))";
+            let mut command = Command::new("python3");
+            command.args(["-c", &format!("{code}\n{call}")]);
+            command
+        }
+        _ => {
+            let call = "import { readFileSync } from 'node:fs';\n\
+                        console.log(isFromUmbel(process.argv[1], readFileSync(0), process.argv[2]));";
+            let mut command = Command::new("node");
+            command.args([
+                "--input-type=module",
+                "-e",
+                &format!("{code}\n{call}"),
+                "--",
+            ]);
+            command
+        }
+    };
+    command.args([signature, SECRET]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().expect("it is installed");
     let mut input = child.stdin.take().expect("a pipe");
-    input.write_all(message).expect("it reads");
+    input.write_all(body).expect("it reads");
     drop(input);
     let output = child.wait_with_output().expect("it ends");
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    assert!(output.status.success(), "{language}");
+    String::from_utf8_lossy(&output.stdout)
+        .trim()
+        .eq_ignore_ascii_case("true")
 }
 
 #[test]

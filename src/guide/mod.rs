@@ -1,6 +1,6 @@
 //! The guide: one page a task.
 //!
-//! To run a server: [deploy], [configuration], [access], [tokens], [identity_provider], [control], [throwing_out], [limits],
+//! To run a server: [deploy], [configuration], [access], [tokens], [identity_provider], [hook], [control], [throwing_out], [limits],
 //! [metrics], [shutdown], [security].
 //! To use one: [http], [command_line], [event_streams], [messages], [umbel.v1](crate::umbel_v1), [umbel_js], [history], [patterns],
 //! [presence], [slow_consumers], [compression].
@@ -41,6 +41,8 @@ pages! {
     event_streams = "event_streams.md";
     /// Positions, history and recovery after a disconnect.
     history = "history.md";
+    /// An application that says who somebody is, and what it may.
+    hook = "hook.md";
     /// Every HTTP request, its answer and its status codes.
     http = "http.md";
     /// Tokens of an identity provider, and keys that rotate.
