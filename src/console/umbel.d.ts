@@ -157,6 +157,11 @@ export interface Gap {
 export interface PresenceEvent {
   readonly topic: string;
   readonly connection: string;
+  /** Whose connection it is, or a hash of that, where the server shows it for this topic. Not when somebody left. */
+  readonly subject?: string;
+  /** What its credential vouches for. */
+  readonly verified?: unknown;
+  /** What it says of itself, which may be anything. */
   readonly info?: unknown;
 }
 
@@ -254,7 +259,7 @@ export interface PublishOptions {
 export interface Presence {
   /** How many are there; `members` may be fewer. */
   readonly total: number;
-  readonly members: ReadonlyArray<{ readonly connection: string; readonly info?: unknown }>;
+  readonly members: ReadonlyArray<Omit<PresenceEvent, "topic">>;
 }
 
 export interface HistoryPart {

@@ -57,7 +57,7 @@ const subscription: Subscription = umbel.subscribe("orders/eu", {
   },
   onSubscribed: ({ position: newest, recovered }) => void [newest?.length, recovered === true],
   onError: (error) => void [error.code, error.isRetried, error.message],
-  onJoin: ({ connection, info }) => void [connection.length, info],
+  onJoin: ({ connection, subject, verified, info }) => void [connection.length, subject?.length, verified, info],
   onLeave: ({ topic }) => void topic.length,
 });
 umbel.subscribe({ topic: "orders/eu" });
