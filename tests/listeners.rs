@@ -13,7 +13,9 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use serde_json::json;
 use support::peers::{Http, WebSocket};
+use support::umbel_v1::{JSON, Peer};
 use support::{PATIENCE, Server, wait_until};
 
 /// Rights for everybody, as several listeners ask for them.
@@ -120,8 +122,8 @@ fn admin_listener_takes_the_figures_off_the_others() {
         let with_token = format!("{target}?token=secret");
         assert_eq!(status(*public, "GET", &with_token), on_public, "{target}");
         assert_eq!(status(*admin, "GET", &with_token), on_admin, "{target}");
-        let guarded = ["/", "/console/console.js", "/metrics"].contains(&target);
-        let expected = if guarded { 401 } else { on_admin };
+        // The console asks for a token itself.
+        let expected = if target == "/metrics" { 401 } else { on_admin };
         if !target.starts_with("/topics") {
             assert_eq!(status(*admin, "GET", target), expected, "{target}");
         }
@@ -137,6 +139,15 @@ fn admin_listener_takes_the_figures_off_the_others() {
     let mut observer = WebSocket::open(*admin, "/ws/a?token=secret");
     let stream = TcpStream::connect(*admin).expect("the server accepts");
     assert_eq!(WebSocket::try_open_on(stream, "/ws/a").0, 401);
+    // A page's connection shows its token by its first message.
+    let stream = TcpStream::connect(*admin).expect("the server accepts");
+    let mut page = Peer::open_on(stream, "/ws", JSON);
+    assert_eq!(
+        page.error(&json!({"type": "subscribe", "id": 1, "topic": "a"})),
+        "unauthorized"
+    );
+    let signed_in = page.ask(&json!({"type": "auth", "id": 2, "token": "secret"}));
+    assert_eq!(signed_in["type"], "authenticated", "{signed_in}");
     assert_eq!(status(*admin, "POST", "/pub/a?token=secret"), 200);
     assert_eq!(subscriber.text(), "x");
     assert_eq!(observer.text(), "x");

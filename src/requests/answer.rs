@@ -16,12 +16,15 @@ use crate::auth::access::Action;
 use crate::auth::caller::Caller;
 use crate::auth::credential::RequestFacts;
 use crate::auth::rights::TopicRight;
+use crate::config::Surface;
 use crate::connection::event::ExtraHeaders;
 use crate::connection::{Answer, Purpose, ReadBody};
 use crate::dialect::CommandLimits;
+use crate::endpoint::find;
 use crate::http::escape::escape;
 use crate::http::refusal::Refusal;
 use crate::http::request::{Head, Method};
+use crate::protocol::is_upgrade;
 use crate::route::Route;
 use crate::route::parameters::{
     check_content_encoding, check_own_parameters, content_kind, idempotency_key, publish_options,
@@ -58,6 +61,11 @@ fn answer(
     check_host(&application.shared.hosts, head)?;
     let route = Route::parse(head.target, &application.shared.settings.dialects)?;
     let surface = surface_of(application, current.listener);
+    let route = match route {
+        // What the program has at a path comes first.
+        Route::Call(path) if is_own(application, surface, path, head) => Route::Path(path),
+        route => route,
+    };
     if !shows(surface, &route) {
         return Err(nothing_here(application, current.listener));
     }
@@ -119,6 +127,15 @@ fn name_topic(
         "the query of a request is part of its topic, but for parameters such as last and token");
 }
 
+/// Whether a path of the control API is the embedding program's, or nobody's, on a listener of this surface.
+fn is_own(application: &Application, surface: Surface, path: &str, head: &Head<'_>) -> bool {
+    match surface {
+        Surface::Public => true,
+        Surface::Admin => false,
+        Surface::All => find(&application.shared.routes, path, is_upgrade(head)).is_some(),
+    }
+}
+
 /// The one action on one topic that a request asks for, if it does.
 fn asked_of<'r>(route: &'r Route<'_>) -> Option<(TopicRight, &'r str)> {
     let right = match route {
@@ -164,7 +181,9 @@ fn answer_identified(
     caller: &Caller<'_>,
     route: Route<'_>,
 ) -> Result<Answer, Refusal> {
-    if is_for_observers(surface_of(application, current.listener), &route) {
+    // Whether a connection for commands may, is asked as it opens.
+    let is_command = matches!(route, Route::Commands(_));
+    if !is_command && is_for_observers(surface_of(application, current.listener), &route) {
         application.authorize(caller, Action::Observe)?;
     }
     match route {

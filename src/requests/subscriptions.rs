@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use super::hosts::check_origin;
 use super::refusals::{is_of_script, retry_ms};
+use super::resources::surface_of;
 use crate::application::joins::Question;
 use crate::application::publishes::hub_is_full;
 use crate::application::{Application, CommandContext};
 use crate::auth::access::Action;
 use crate::auth::caller::Caller;
 use crate::auth::credential::{RAW_SUBPROTOCOL, is_token_offer};
+use crate::config::Surface;
 use crate::connection::{Admission, Answer, Endpoint, Stream, Upgrade};
 use crate::dialect::{Encoding, Greeting, Opening, info_json};
 use crate::fanout::subscribed::MultiSubscription;
@@ -147,15 +149,9 @@ pub(super) fn open_many(
     let upgrade = check_upgrade(application, head)?;
     let dialects = &application.shared.settings.dialects;
     let chosen = dialects.choose(path, upgrade.offers());
-    let signs_in = |encoding| dialects.get(encoding).signs_in();
-    let must_sign_in = matches!(caller, Caller::Anonymous | Caller::Unknown)
-        && chosen
-            .as_ref()
-            .is_ok_and(|(encoding, _)| signs_in(*encoding))
-        && needs_credential(application, caller);
-    if !must_sign_in {
-        application.authorize(caller, Action::Connect)?;
-    }
+    let chosen_one = chosen.as_ref().ok();
+    let can_sign_in = chosen_one.is_some_and(|(encoding, _)| dialects.get(*encoding).signs_in());
+    let must_sign_in = must_sign_in(application, current, caller, can_sign_in)?;
     let (encoding, subprotocol) = chosen.map_err(Refusal::bad_request)?;
     check_ready(application)?;
     let info = match query_of(head.target).get("info")? {
@@ -195,6 +191,34 @@ pub(super) fn open_many(
         must_sign_in,
         greeting: (greeting != Greeting::default()).then(|| Box::new(greeting)),
     }))
+}
+
+/// Whether a connection has to show a credential by its first message: a page's handshake shows none. On a listener for
+/// operators it is for those who may observe.
+///
+/// # Errors
+/// It may not connect, and cannot show another credential.
+fn must_sign_in(
+    application: &Application,
+    current: &CommandContext<'_>,
+    caller: &Caller<'_>,
+    can_sign_in: bool,
+) -> Result<bool, Refusal> {
+    let observes = match surface_of(application, current.listener) {
+        Surface::Admin => application.authorize(caller, Action::Observe),
+        Surface::Public | Surface::All => Ok(()),
+    };
+    let is_asked = match &observes {
+        Ok(()) => needs_credential(application, caller),
+        Err(refusal) => refusal.status == 401,
+    };
+    let is_nobody = matches!(caller, Caller::Anonymous | Caller::Unknown);
+    if is_asked && can_sign_in && is_nobody {
+        return Ok(true);
+    }
+    observes?;
+    application.authorize(caller, Action::Connect)?;
+    Ok(false)
 }
 
 /// Whether there is nothing that this caller may do, but may be once it shows a credential.

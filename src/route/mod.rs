@@ -38,7 +38,7 @@ pub enum Route<'a> {
     Ready,
     /// `GET /metrics`.
     Metrics,
-    /// An operation of the control API, whose path this is: all of `/api/`.
+    /// An operation of the control API, whose path this is: all of `/api/v1/`.
     Call(&'a str),
     /// The console: `/`, `/console` and whatever lies under it, as a path.
     Asset(&'a str),
@@ -144,7 +144,7 @@ impl<'a> Route<'a> {
         }
         if path.starts_with("/console/") {
             Ok(Route::Asset(path))
-        } else if path.starts_with("/api/") {
+        } else if path.starts_with("/api/v1/") {
             Ok(Route::Call(path))
         } else {
             Ok(Route::Path(path))
@@ -265,9 +265,9 @@ pub fn check_own_path(path: &str, bytes_max: usize, dialects: &Dialects) -> Resu
     }
     let owner = match Route::parse(path, dialects) {
         Ok(Route::Path(_)) if console::asset(path).is_some() => "a file of the server's is there",
-        Ok(Route::Path(_)) => return Ok(()),
+        // An own endpoint comes before the control API, which is for the listeners that show no own ones then.
+        Ok(Route::Path(_) | Route::Call(_)) => return Ok(()),
         Ok(Route::Asset(_)) => "the console is there",
-        Ok(Route::Call(_)) => "all of /api/ is the control API",
         Ok(Route::TopicUpgrade(_)) => "all of /ws/ is WebSockets of topics",
         Ok(Route::TopicStream(..)) => "all of /sse/ is event streams of topics",
         Ok(Route::Publish(_)) => "all of /pub/ is publishing to topics",
@@ -334,6 +334,7 @@ mod tests {
             ("/console/app.js?v=1", Route::Asset("/console/app.js")),
             ("/api/v1/stats?x", Route::Call("/api/v1/stats")),
             ("/api", Route::Path("/api")),
+            ("/api/v2/a", Route::Path("/api/v2/a")),
             ("/echo", Route::Path("/echo")),
             ("/%77s/a", Route::Path("/%77s/a")),
             ("/WS/a", Route::Path("/WS/a")),
