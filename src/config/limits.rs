@@ -161,11 +161,11 @@ limits! {
     /// Time behind the end of an identity in which its connection is still delivered to and may show a newer token. Then it is closed with 4401, each at a moment of its own in the second half of that time.
     token_grace_ms: u64 = 25000 in 0..=86400000;
     /// Time between two fetches of a key set by `jwks_url`, a tenth more or less. A shorter `max-age` of its answer, of a minute at least, counts instead.
-    jwks_refresh_ms: u64 = 300000 in 100..=86400000;
+    jwks_refresh_ms: u64 = 300000 in 100..=86400000, at restart;
     /// Shortest time between two fetches of a key set, as for a token whose `kid` it has not, and behind a failed fetch.
-    jwks_refresh_min_ms: u64 = 10000 in 100..=3600000;
+    jwks_refresh_min_ms: u64 = 10000 in 100..=3600000, at restart;
     /// Age up to which the key set that was fetched last counts while fetches fail. Then its tokens are refused with 503.
-    jwks_stale_max_ms: u64 = 86400000 in 0..=2592000000;
+    jwks_stale_max_ms: u64 = 86400000 in 0..=2592000000, at restart;
     /// Time for a request body to arrive, absolute, counted from the end of the head.
     body_timeout_ms: u64 = 30000 in 10..=3600000;
     /// Time that an HTTP connection may be idle between two requests.
