@@ -8,6 +8,11 @@ use support::peers::{Http, WebSocket, connect};
 use support::process::rss_bytes;
 use support::umbel_v1::{JSON, offer};
 use support::{Server, wait_until, wait_within};
+use umbel::config::RightsLists;
+use umbel::internals::auth::caller::Caller;
+use umbel::internals::auth::identity::{Identity, IdentityParts, Source, TokenDigest};
+use umbel::internals::auth::rights::Rights;
+use umbel::internals::auth::table::{Identities, IdentityHandle};
 
 /// Enough for what the process grows by once, such as a read buffer, to weigh little.
 const CONNECTIONS: usize = 8000;
@@ -125,4 +130,51 @@ fn memory_of_outboxes_comes_back() {
             || rss_bytes(server.pid()) <= idle_bytes_max(before),
         );
     }
+}
+
+/// Identities of connections, as one reactor's table holds them: of one role, and of a subject each with equal rights.
+#[test]
+fn identities_of_connections() {
+    const IDENTITIES: u64 = 100_000;
+    let rights = || {
+        let mut lists = RightsLists::default();
+        lists
+            .subscribe
+            .extend(["news/**", "user/{sub}/**"].map(str::to_owned));
+        Rights::from_lists(&lists).expect("rights")
+    };
+    let parts = |subject: Option<String>| IdentityParts {
+        subject: subject.map(Into::into),
+        expires_at_ms: Some(1_800_003_600_000),
+        rights: rights(),
+        ..IdentityParts::of(Source::Jwt("app".into()))
+    };
+    let mut identities = Identities::default();
+    let mut bytes_of = |mut next: Box<dyn FnMut(u64) -> Caller<'static>>| {
+        let mut handles = vec![IdentityHandle::ANONYMOUS; IDENTITIES as usize];
+        let before = rss_bytes(std::process::id());
+        for (number, handle) in handles.iter_mut().enumerate() {
+            identities.replace(handle, next(number as u64));
+        }
+        let bytes = rss_bytes(std::process::id()).saturating_sub(before);
+        handles.into_iter().for_each(|it| identities.release(it));
+        bytes / IDENTITIES
+    };
+    let role = Identity::new(IdentityParts {
+        credential: Some(TokenDigest::of("role")),
+        ..parts(None)
+    });
+    let role = role.expect("an identity");
+    let of_one_role = bytes_of(Box::new(move |_| Caller::Known(role.clone())));
+    let app: std::sync::Arc<str> = "app".into();
+    let of_subjects = bytes_of(Box::new(move |number| {
+        let identity = Identity::new(IdentityParts {
+            source: Source::Jwt(app.clone()),
+            ..parts(Some(format!("user-{number:08}")))
+        });
+        Caller::Known(identity.expect("an identity"))
+    }));
+    println!("{of_one_role} bytes of one role, {of_subjects} of a subject each");
+    assert!(of_one_role <= 24, "{of_one_role} bytes of one role");
+    assert!(of_subjects <= 200, "{of_subjects} bytes of a subject each");
 }

@@ -20,6 +20,9 @@ pub enum Caller<'a> {
     Embedder(Judged<'a>),
 }
 
+// Each connection with an identity of its own has one.
+const _: () = assert!(size_of::<Caller<'static>>() <= 16);
+
 impl Caller<'_> {
     /// Its identity, if it showed a credential.
     pub fn identity(&self) -> Option<&Arc<Identity>> {

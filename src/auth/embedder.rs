@@ -24,8 +24,8 @@ pub struct Embedder {
 /// Head by which the embedding program judges.
 #[derive(Debug)]
 pub enum Judged<'a> {
-    /// The request that is being dealt with.
-    Now(HeadView<'a>),
+    /// The request that is being dealt with. Boxed, for a caller stands in a table beside many that are no embedder's.
+    Now(Box<HeadView<'a>>),
     /// The request that opened the connection, or whose body is being read.
     Kept(Box<CountedHead>),
 }
@@ -70,7 +70,7 @@ impl Embedder {
     /// Whether the request may do this.
     pub(super) fn authorize(&self, judged: &Judged<'_>, action: Action<'_>) -> Verdict {
         let head = match judged {
-            Judged::Now(head) => *head,
+            Judged::Now(head) => **head,
             Judged::Kept(counted) => counted.head.view(),
         };
         let action = match action {

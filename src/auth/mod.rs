@@ -72,7 +72,7 @@ impl Authority {
         let head = head.view();
         Ok(match self {
             Authority::Policy(policy) => policy.authenticate(head, request)?,
-            Authority::Embedder(_) => Caller::Embedder(Judged::Now(head)),
+            Authority::Embedder(_) => Caller::Embedder(Judged::Now(Box::new(head))),
         })
     }
 
