@@ -39,6 +39,12 @@ pub fn start() -> Embedded {
     Embedded::start(builder.topic_rule(rule))
 }
 
+/// Ends a server at once, whose peers need not be waited for.
+pub fn finish(server: Embedded) {
+    server.handle.shutdown_now();
+    server.end();
+}
+
 /// A client of the API with this token.
 pub struct Api {
     pub http: Http,
