@@ -201,6 +201,24 @@ fn refusal_tells_the_peer_little_and_the_log_the_check() {
     assert!(lines < 40, "{lines} lines");
 }
 
+/// An address that has shown too many wrong tokens gets none verified, but those that were before.
+#[test]
+fn tokens_of_a_guessing_address_are_not_verified() {
+    let text = rows().replace("per_minute = 1000", "per_minute = 2");
+    let folder = Folder::with("umbel.toml", &text);
+    let server = start(&folder);
+    let grants = json!({ "umbel": { "v": 1, "publish": ["**"] } });
+    let known = token(&grants);
+    assert_eq!(publish(&server, "a", &known), 200);
+    let forged = |number: u32| sign(&claims(&json!({ "jti": number.to_string() })), OTHER);
+    let statuses = [1, 2, 3].map(|number| publish(&server, "a", &forged(number)));
+    assert_eq!(statuses, [401, 401, 429]);
+    let mut fresh = grants.clone();
+    fresh["jti"] = json!("fresh");
+    assert_eq!(publish(&server, "a", &token(&fresh)), 429);
+    assert_eq!(publish(&server, "a", &known), 200);
+}
+
 #[test]
 fn secret_rotates_by_reload() {
     let folder = Folder::with("umbel.toml", &rows());

@@ -1,5 +1,6 @@
 //! Bounds on callers: wrong credentials of an address, connections of a subject.
 
+use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 
 use super::{Application, PeerAddress};
@@ -9,6 +10,9 @@ use crate::auth::shares::Shares;
 use crate::auth::waiting::network_of;
 use crate::handler::ConnectionId;
 use crate::http::refusal::Refusal;
+
+/// Answer to a token of an address that has shown too many wrong ones.
+const TOO_MANY_FAILURES: &str = "too many wrong tokens came from this address; try again later";
 
 impl Application {
     /// Refusal of a caller that was denied for its credential: 429 where its address has shown too many wrong ones.
@@ -31,11 +35,31 @@ impl Application {
         let failures = self.shared.callers.failures.lock();
         let mut failures = failures.unwrap_or_else(PoisonError::into_inner);
         if failures.wait_ms(network, now_ms, per_minute).is_some() {
-            let reason = "too many wrong tokens came from this address; try again later";
-            return Refusal::too_many_requests(reason);
+            return Refusal::too_many_requests(TOO_MANY_FAILURES);
         }
         failures.note(network, now_ms, per_minute);
+        let has_failures = &self.shared.callers.has_failures;
+        has_failures.store(true, Ordering::Relaxed);
         denied.into()
+    }
+
+    /// Refusal of an unverified token from an address that guesses. To verify costs more than to show. A token that was verified
+    /// before, or is static, is judged.
+    pub fn refuse_unverified(&self, peer_address: PeerAddress<'_>, token: &str) -> Option<Refusal> {
+        let callers = &self.shared.callers;
+        if !callers.has_failures.load(Ordering::Relaxed)
+            || self.shared.authority.is_known_token(token, self.wall_ms())
+        {
+            return None;
+        }
+        let network = network_of(peer_address().ok().flatten());
+        network?;
+        let limits = &self.shared.settings.limits;
+        let per_minute = limits.auth_failures_per_address_per_minute;
+        let failures = callers.failures.lock();
+        let failures = failures.unwrap_or_else(PoisonError::into_inner);
+        let wait_ms = failures.wait_ms(network, self.now_us / 1000, per_minute);
+        wait_ms.map(|_| Refusal::too_many_requests(TOO_MANY_FAILURES))
     }
 
     /// Counts a connection towards those that its subject may have.

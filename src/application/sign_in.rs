@@ -180,6 +180,9 @@ impl Application {
     ) -> Result<(), CommandError> {
         let index = turn.id.index;
         let is_waiting = self.terms.is_waiting(index);
+        if let Some(refusal) = self.refuse_unverified(turn.peer_address, token) {
+            return Err(turned_away(turn, id, is_waiting, refusal));
+        }
         let caller = match self.call_of(turn, token) {
             Ok(caller) => caller,
             // The command comes again.
@@ -203,10 +206,7 @@ impl Application {
             _ => self.enter_share(turn.id, &caller),
         };
         if let Err(refusal) = admitted {
-            if is_waiting {
-                turn.answer = refused(turn, &refusal);
-            }
-            return Err(CommandError::of_refusal(id, refusal));
+            return Err(turned_away(turn, id, is_waiting, refusal));
         }
         let welcome = self.welcome(turn.id, caller.identity());
         turn.reply(id, &Reply::Authenticated(welcome));
@@ -389,6 +389,19 @@ impl Application {
             }
         }
     }
+}
+
+/// Error for a token that is not taken. A connection that waits for one is closed behind it.
+fn turned_away(
+    turn: &mut CommandTurn<'_>,
+    id: Option<u32>,
+    is_waiting: bool,
+    refusal: Refusal,
+) -> CommandError {
+    if is_waiting {
+        turn.answer = refused(turn, &refusal);
+    }
+    CommandError::of_refusal(id, refusal)
 }
 
 /// The Close of a connection that could not show a credential.

@@ -95,6 +95,14 @@ impl Authority {
         }
     }
 
+    /// Whether a token needs no verification: it is static, or was verified before.
+    pub fn is_known_token(&self, token: &str, now_ms: u64) -> bool {
+        match self {
+            Authority::Policy(policy) => policy.is_known_token(token, now_ms),
+            Authority::Embedder(_) => true,
+        }
+    }
+
     /// Whether no token is wanted here, and nobody looks for one.
     pub fn takes_no_tokens(&self) -> bool {
         match self {

@@ -375,6 +375,18 @@ impl AccessPolicy {
         self.cookie.is_some() && self.has_sources()
     }
 
+    /// Whether a token is static, or was verified before.
+    pub(super) fn is_known_token(&self, token: &str, now_ms: u64) -> bool {
+        #[cfg(feature = "jwt")]
+        if let Some(signed) = &self.signed
+            && signed.issuers().is_cached(token, now_ms)
+        {
+            return true;
+        }
+        let _ = now_ms;
+        self.tokens.contains_key(&TokenDigest::of(token))
+    }
+
     /// Identity of a bearer token. It is looked for among the static tokens first.
     ///
     /// # Errors

@@ -153,6 +153,12 @@ pub(super) fn authenticate<'a>(
     head: &Head<'a>,
     facts: &RequestFacts<'_>,
 ) -> Result<Caller<'a>, Refusal> {
+    let shown = head.known.authorization.text();
+    if let Some((_, token)) = shown.and_then(|value| value.split_once(' '))
+        && let Some(refusal) = application.refuse_unverified(current.peer_address, token.trim())
+    {
+        return Err(refusal);
+    }
     let authority = &application.shared.authority;
     let caller = authority
         .authenticate(head, facts)

@@ -8,7 +8,7 @@ pub mod replays;
 pub mod terms;
 pub mod timers;
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::auth::Authority;
@@ -118,6 +118,8 @@ pub struct Callers {
     pub waiting: Mutex<Waiting>,
     /// Networks that have shown wrong credentials.
     pub failures: Mutex<Failures>,
+    /// There are such, perhaps.
+    pub has_failures: AtomicBool,
     /// Connections of each subject, where they are bounded.
     pub shares: Mutex<Shares>,
 }

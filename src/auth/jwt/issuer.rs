@@ -137,6 +137,12 @@ impl Issuers {
         }
     }
 
+    /// Whether a token was verified before, and so costs next to nothing.
+    pub fn is_cached(&self, token: &str, now_ms: u64) -> bool {
+        let known = self.cache.get(TokenDigest::of(token), now_ms);
+        matches!(known, Some(Known::Verified(_)))
+    }
+
     /// Judges a token, by what was found out before. The time is in milliseconds since 1970.
     ///
     /// # Errors
