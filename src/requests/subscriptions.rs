@@ -208,13 +208,15 @@ fn must_sign_in(
         Surface::Admin => application.authorize(caller, Action::Observe),
         Surface::Public | Surface::All => Ok(()),
     };
-    let is_asked = match &observes {
-        Ok(()) => needs_credential(application, caller),
-        Err(refusal) => refusal.status == 401,
-    };
-    let is_nobody = matches!(caller, Caller::Anonymous | Caller::Unknown);
-    if is_asked && can_sign_in && is_nobody {
-        return Ok(true);
+    // Of an embedding program it is asked once, below.
+    if can_sign_in && matches!(caller, Caller::Anonymous | Caller::Unknown) {
+        let is_asked = match &observes {
+            Ok(()) => needs_credential(application, caller),
+            Err(refusal) => refusal.status == 401,
+        };
+        if is_asked {
+            return Ok(true);
+        }
     }
     observes?;
     application.authorize(caller, Action::Connect)?;
