@@ -116,7 +116,7 @@ impl Provider {
     /// A folder with the configuration of a server that takes its tokens. `limits`: lines of the table.
     fn folder(&self, limits: &str) -> Folder {
         let text = format!(
-            "origins = [\"any\"]\n\
+            "origins = [\"any\"]\nobserve = \"anyone\"\n\
              [[jwt]]\nname = \"idp\"\nalgorithms = [\"EdDSA\", \"RS256\"]\njwks_url = \"http://{}/keys\"\n\
              issuer = \"https://idp.example\"\naudience = [\"umbel\"]\n[limits]\n{limits}\n\
              auth_failures_per_address_per_minute = 0\n",
@@ -177,6 +177,9 @@ fn keys_rotate_and_stay_while_fetches_fail() {
         "{}",
         server.log()
     );
+    let failed = server.metric("umbel_jwks_fetches_total{source=\"idp\",result=\"failed\"}");
+    let ok = server.metric("umbel_jwks_fetches_total{source=\"idp\",result=\"ok\"}");
+    assert!(failed >= 1.0 && ok >= 3.0, "{failed} {ok}");
 }
 
 #[test]

@@ -60,12 +60,24 @@ pub struct AuthCounts {
 pub struct SourceCounts {
     label: Box<str>,
     counts: [AtomicU64; AuthResult::ALL.len()],
+    /// Fetches of its key set: those that failed, and the others.
+    fetches: [AtomicU64; 2],
 }
 
 impl SourceCounts {
     /// Counts one.
     pub fn add(&self, result: AuthResult) {
         self.counts[result as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a fetch of its key set.
+    pub fn add_fetch(&self, is_good: bool) {
+        self.fetches[usize::from(is_good)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Number of good or failed fetches of its key set.
+    pub fn fetches(&self, are_good: bool) -> u64 {
+        self.fetches[usize::from(are_good)].load(Ordering::Relaxed)
     }
 
     /// Label of the source.
@@ -89,6 +101,7 @@ impl AuthCounts {
         let source = Arc::new(SourceCounts {
             label: label.into(),
             counts: Default::default(),
+            fetches: Default::default(),
         });
         sources.push(Arc::clone(&source));
         source

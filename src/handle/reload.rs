@@ -112,7 +112,8 @@ impl Handle {
         };
         #[cfg(all(feature = "jwt", feature = "outgoing"))]
         if !by_code {
-            crate::outgoing::key_sets::start(&config).map_err(ReloadError::Config)?;
+            crate::outgoing::key_sets::start(&config, &self.shared.metrics.auth)
+                .map_err(ReloadError::Config)?;
         }
         if !self.shared.live.store(live, self.mailboxes.len()) {
             return Err(ReloadError::Busy);

@@ -21,6 +21,17 @@ pub(super) fn encode(counts: &AuthCounts, encoder: &mut DescriptorEncoder<'_>) -
             }
         }
     }
+    let help = "Fetches of key sets by jwks_url";
+    let mut family = encoder.encode_descriptor("jwks_fetches", help, None, MetricType::Counter)?;
+    for source in counts.sources() {
+        for (result, is_good) in [("ok", true), ("failed", false)] {
+            let count = source.fetches(is_good);
+            if count > 0 {
+                let labels = [("source", source.label()), ("result", result)];
+                ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+            }
+        }
+    }
     let help =
         "Rights that were not made, as a variable of a pattern had no plain segment for its value";
     let counter = ConstCounter::new(counts.templates_refused());

@@ -12,6 +12,7 @@ use super::address::Plain;
 use super::client::{Answered, Client, ClientSettings, RequestError};
 use super::key_set_copy::{self, Copy};
 use super::target::Target;
+use crate::auth::counts::{AuthCounts, SourceCounts};
 use crate::auth::jwt::remote::RemoteKeys;
 use crate::config::{Config, ConfigError, Jwt, JwtKeys};
 use crate::signature::jwk::{KEY_SET_BYTES_MAX, read_key_set};
@@ -34,11 +35,11 @@ struct Times {
     stale_max: Duration,
 }
 
-/// Starts a fetcher for each set that has none yet.
+/// Starts a fetcher for each set that has none yet. `counts`: those of its fetches.
 ///
 /// # Errors
 /// The address or the certificates of an issuer cannot stand.
-pub fn start(config: &Config) -> Result<(), ConfigError> {
+pub fn start(config: &Config, counts: &AuthCounts) -> Result<(), ConfigError> {
     let limits = &config.limits;
     let times = Times {
         refresh: Duration::from_millis(limits.jwks_refresh_ms),
@@ -59,6 +60,7 @@ pub fn start(config: &Config) -> Result<(), ConfigError> {
             client,
             keys: Arc::downgrade(&keys),
             times,
+            counts: counts.of_source(&jwt.name),
             copy: config
                 .state_directory
                 .as_deref()
@@ -123,6 +125,7 @@ struct Fetcher {
     client: Client,
     keys: Weak<RemoteKeys>,
     times: Times,
+    counts: Arc<SourceCounts>,
     /// Place of the copy on disk.
     copy: Option<PathBuf>,
     last: Option<Fetched>,
@@ -189,7 +192,9 @@ impl Fetcher {
             let begun = Instant::now();
             // What was asked for until here, this fetch answers.
             keys.take_wanted();
-            let next = match self.fetch() {
+            let fetched = self.fetch();
+            self.counts.add_fetch(fetched.is_ok());
+            let next = match fetched {
                 Ok(next) => {
                     if let Some(last) = &self.last {
                         keys.put(Arc::clone(&last.set));

@@ -302,7 +302,7 @@ impl Builder {
         };
         #[cfg(all(feature = "jwt", feature = "outgoing"))]
         if matches!(authority, Authority::Policy(_)) {
-            crate::outgoing::key_sets::start(&config)?;
+            crate::outgoing::key_sets::start(&config, &authority.counts())?;
         }
         let (listeners, acceptors) =
             listening::bind(&config, self.inherited, config.reactor_count())?;
