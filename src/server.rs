@@ -12,7 +12,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::auth::Authority;
-use crate::config::{Additions, Config, ConfigError, Rights};
+use crate::config::{Additions, Config, ConfigError, Rights, Token};
 use crate::connection::Settings;
 use crate::dialect::Dialects;
 use crate::error::Error;
@@ -199,6 +199,10 @@ impl<'a> Assembly<'a> {
 /// State of the control API. What is kept of it has to be readable: else whoever was shut out would be let in.
 fn control_state(config: &Config) -> Result<ControlState, Error> {
     let directory = config.state_directory.as_deref();
+    let may_deny = |token: &Token| !token.rights.manage.is_empty();
+    if directory.is_none() && config.tokens.iter().any(may_deny) {
+        log::warn!("state_directory is not set: the deny list ends with the process");
+    }
     let state = ControlState::open(directory, &config.fixed_denials()?);
     state.map_err(|error| {
         let (setting, path) = match directory {

@@ -235,6 +235,23 @@ fn settings_are_shown_without_secrets_and_read_again() {
 }
 
 #[test]
+fn start_warns_of_deny_list_in_memory() {
+    let folder = folder();
+    let text = std::fs::read_to_string(folder.path("umbel.toml")).expect("it is there");
+    let (_, rest) = text.split_once("state_directory").expect("it is set");
+    let (_, rest) = rest.split_once('\n').expect("a line");
+    folder.write("umbel.toml", &format!("origins = [\"any\"]\n{rest}"));
+    let server = start(&folder);
+    assert!(
+        server.log().contains("state_directory is not set"),
+        "{}",
+        server.log()
+    );
+    let mut api = Api::of(server.address(), OPERATOR);
+    assert_eq!(api.post("/deny", &json!({"jti": "a"}))["persistent"], false);
+}
+
+#[test]
 fn end_of_identity_is_set_for_open_connections() {
     let folder = folder();
     let server = start(&folder);
