@@ -203,6 +203,24 @@ fn static_tokens_stand_in_no_url() {
     assert_eq!(response.status, 401);
     assert!(body.contains(told), "{body}");
     assert!(!server.log().contains(ANNA), "a token is in the log");
+    // Where they may, the log says once what that means.
+    folder.write(
+        "umbel.toml",
+        &rows().replace(
+            "identity.cookie",
+            "identity.query_token = \"allow\"\nidentity.cookie",
+        ),
+    );
+    let server = start(&folder);
+    for _ in 0..2 {
+        let head = request.replacen("GET", "HEAD", 1);
+        assert_eq!(server.request(&head).status, 200);
+    }
+    assert_eq!(
+        server.log().matches("a token was shown in a URL").count(),
+        1
+    );
+    assert!(!server.log().contains(ANNA), "a token is in the log");
 }
 
 fn check(folder: &Folder, input: &str, arguments: &[&str]) -> (Option<i32>, String) {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::access::{Action, Denied, TokenFault};
 use super::caller::Caller;
@@ -47,6 +48,9 @@ pub struct AccessPolicy {
     of_tokens: Arc<SourceCounts>,
     of_anonymous: Arc<SourceCounts>,
 }
+
+/// Whether the log has said what a token in a URL means. Once is enough.
+static IS_URL_WARNED: AtomicBool = AtomicBool::new(false);
 
 /// Life of a token that may stand in a URL where only short ones may, in milliseconds.
 const QUERY_LIFE_MAX_MS: u64 = 5 * 60 * 1000;
@@ -316,10 +320,18 @@ impl AccessPolicy {
         };
         let now_ms = request.now_ms;
         let identity = self.identify(&token, now_ms)?;
-        match place == Place::Query && !self.may_stand_in_url(&identity) {
-            true => Err(Denied::Invalid(TokenFault::InUrl)),
-            false => Ok(Caller::Known(identity)),
+        if place == Place::Query {
+            if !self.may_stand_in_url(&identity) {
+                return Err(Denied::Invalid(TokenFault::InUrl));
+            }
+            if !IS_URL_WARNED.swap(true, Ordering::Relaxed) {
+                log::warn!(
+                    "a token was shown in a URL, where proxies and browsers keep it; a header, a subprotocol or the first \
+                     message is safer"
+                );
+            }
         }
+        Ok(Caller::Known(identity))
     }
 
     /// Whoever shows a signed URL.
