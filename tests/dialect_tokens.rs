@@ -50,6 +50,7 @@ fn may(claims: &Claims, action: Action<'_>) -> bool {
     let part = Part {
         owner: (),
         rights: &claims.rights,
+        denies_only: false,
     };
     let decided = decide(&std::iter::once(part), action, &Nobody);
     matches!(decided, Decision::Allowed(..))
