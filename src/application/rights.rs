@@ -1,19 +1,24 @@
 //! Rights: of who asks for something, and of open connections, judged again after a reload.
 
+use std::fmt::Debug;
+
 use serde_json::value::RawValue;
 
 use super::commands::CommandTurn;
 use super::{Application, CommandContext, ConnectionContext};
-use crate::auth::access::{Action, Denied};
+use crate::auth::access::{Action, Denied, TokenFault};
 use crate::auth::caller::Caller;
 use crate::auth::hook::{self, Hook, Question};
 use crate::auth::identity::TokenDigest;
-use crate::auth::verdict::{Decision, Verdict};
+use crate::auth::verdict::{Decision, Pending, Verdict};
 use crate::config::HookEvent;
 use crate::connection::CloseReason;
 use crate::dialect::{CommandError, Push, Target};
 use crate::fanout::subscribed::SubscribedKind;
 use crate::http::refusal::Refusal;
+
+/// Time that a token waits for the keys of its issuer, in milliseconds.
+const KEYS_WAIT_MS: u64 = 2000;
 
 impl Application {
     /// Whether somebody may do something.
@@ -114,6 +119,40 @@ impl Application {
         self.asking
             .note(&action, hook.ask(HookEvent::Subscribe, question))?;
         Err(Denied::unavailable("the application is asked"))
+    }
+
+    /// Waits for keys that a token needs, once: `wait` asks for them.
+    ///
+    /// # Errors
+    /// They are waited for, and the event comes again; or no more may wait.
+    pub fn await_keys(
+        &self,
+        key: &dyn Debug,
+        wait: impl FnOnce() -> Option<Pending>,
+    ) -> Result<(), Denied> {
+        if self.asking.decided(key, |_| Some(())).is_some() {
+            return Ok(());
+        }
+        match wait() {
+            None => Ok(()),
+            Some(pending) => {
+                self.asking.note_within(key, pending, KEYS_WAIT_MS)?;
+                Err(Denied::unavailable("the keys of the token are fetched"))
+            }
+        }
+    }
+
+    /// Refusal of a token that may have waited for keys. A set that was fetched meanwhile decides.
+    pub fn after_keys(&self, key: &dyn Debug, denied: Denied) -> Denied {
+        let is_fetched = self
+            .asking
+            .decided(key, |decision| Some(matches!(decision, Decision::Again)));
+        match denied {
+            Denied::Unavailable(_) if is_fetched == Some(true) => {
+                Denied::Invalid(TokenFault::Invalid)
+            }
+            denied => denied,
+        }
     }
 
     /// Caller that shows a token which is the hook's to judge.

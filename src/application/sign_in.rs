@@ -7,7 +7,7 @@ use super::joins::Question;
 use super::{Application, CommandContext, ConnectionContext};
 use crate::auth::access::{Action, Denied};
 use crate::auth::caller::Caller;
-use crate::auth::identity::{Identity, hashed_subject};
+use crate::auth::identity::{Identity, TokenDigest, hashed_subject};
 use crate::auth::table::IdentityHandle;
 use crate::auth::waiting::{Ticket, Waiter, WaitingLimits, network_of};
 use crate::config::HookEvent;
@@ -245,7 +245,14 @@ impl Application {
         if authority.takes_no_tokens() {
             return Ok(Caller::Anonymous);
         }
-        let identity = authority.identify(token, self.wall_ms())?;
+        let (now_ms, digest) = (self.wall_ms(), TokenDigest::of(token));
+        let key = ("keys", digest.as_bytes());
+        if turn.may_wait {
+            self.await_keys(&key, || authority.wait_for_keys(token, now_ms))?;
+        }
+        let identity = authority
+            .identify(token, now_ms)
+            .map_err(|denied| self.after_keys(&key, denied))?;
         self.check_denied(Some(&identity), turn.peer_address)?;
         Ok(Caller::Known(identity))
     }

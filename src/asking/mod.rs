@@ -57,9 +57,11 @@ pub struct Asking {
     /// By the index of their slots.
     entries: HashMap<u32, Entry>,
     /// Those whose deadline is yet to be set.
-    begun: Vec<(ConnectionId, Ticket)>,
+    begun: Vec<(ConnectionId, Ticket, Option<u64>)>,
     /// In the order of their deadlines, for all have the same time.
-    deadlines: VecDeque<(u64, ConnectionId, Ticket)>,
+    deadlines: Deadlines,
+    /// Those that wait for a shorter time.
+    short_deadlines: Deadlines,
     next_ticket: Ticket,
     /// Connection of the event that is being dealt with, where the application is asked.
     current: Cell<Option<ConnectionId>>,
@@ -71,11 +73,16 @@ pub struct Asking {
     decided: RefCell<Decided>,
 }
 
+/// Deadlines in their order.
+type Deadlines = VecDeque<(u64, ConnectionId, Ticket)>;
+
 /// Decisions by their questions.
 type Decided = HashMap<String, Decision>;
 
 struct Noted {
     key: String,
+    /// Time that it waits at most, if that is shorter than for all.
+    wait_max_ms: Option<u64>,
     waiting: Waiting,
 }
 
@@ -96,6 +103,7 @@ impl Asking {
             entries: HashMap::new(),
             begun: Vec::new(),
             deadlines: VecDeque::new(),
+            short_deadlines: VecDeque::new(),
             next_ticket: 0,
             current: Cell::default(),
             asks_max,
@@ -114,7 +122,10 @@ impl Asking {
     /// Whether there is nothing to look after.
     #[inline]
     pub fn is_quiet(&self) -> bool {
-        self.entries.is_empty() && self.deadlines.is_empty() && self.begun.is_empty()
+        self.entries.is_empty()
+            && self.deadlines.is_empty()
+            && self.short_deadlines.is_empty()
+            && self.begun.is_empty()
     }
 
     /// Connections that wait, or are about to go on.
@@ -178,11 +189,34 @@ impl Asking {
     /// # Errors
     /// No more may wait.
     pub fn note(&self, key: &dyn Debug, pending: Pending) -> Result<(), Denied> {
+        self.note_for(key, pending, None)
+    }
+
+    /// As [`note`](Asking::note), with a shorter time, which is the same for all who have one.
+    ///
+    /// # Errors
+    /// No more may wait.
+    pub fn note_within(
+        &self,
+        key: &dyn Debug,
+        pending: Pending,
+        wait_max_ms: u64,
+    ) -> Result<(), Denied> {
+        self.note_for(key, pending, Some(wait_max_ms))
+    }
+
+    fn note_for(
+        &self,
+        key: &dyn Debug,
+        pending: Pending,
+        wait_max_ms: Option<u64>,
+    ) -> Result<(), Denied> {
         if self.entries.len() >= self.asks_max {
             return Err(Denied::unavailable(TOO_MANY));
         }
         self.noted.set(Some(Noted {
             key: format!("{key:?}"),
+            wait_max_ms,
             waiting: pending.waiting(),
         }));
         self.has_noted.set(true);
@@ -211,6 +245,7 @@ impl Asking {
         let ticket = self.next_ticket;
         self.next_ticket = ticket.wrapping_add(1);
         let (inbox, shards, reactor) = (Arc::clone(&self.inbox), self.shards.clone(), self.reactor);
+        let wait_max_ms = noted.wait_max_ms;
         let at_once = noted.waiting.wait(Box::new(move || {
             inbox.push(id, ticket);
             if let Some(shards) = shards.upgrade() {
@@ -228,13 +263,17 @@ impl Asking {
             self.inbox.push(id, ticket);
         }
         self.entries.insert(id.index, entry);
-        self.begun.push((id, ticket));
+        self.begun.push((id, ticket, wait_max_ms));
     }
 
     /// Takes the connections that go on. It is decided about them, or too late.
     pub fn poll(&mut self, now_ms: u64, wait_max_ms: u64) -> Vec<ConnectionId> {
-        for (id, ticket) in self.begun.drain(..) {
-            self.deadlines.push_back((now_ms + wait_max_ms, id, ticket));
+        for (id, ticket, shorter_ms) in self.begun.drain(..) {
+            let due_ms = now_ms + shorter_ms.unwrap_or(wait_max_ms).min(wait_max_ms);
+            match shorter_ms {
+                Some(_) => self.short_deadlines.push_back((due_ms, id, ticket)),
+                None => self.deadlines.push_back((due_ms, id, ticket)),
+            }
         }
         let mut resumed = Vec::new();
         for (id, ticket) in self.inbox.take() {
@@ -247,24 +286,38 @@ impl Asking {
             }
             resumed.push(id);
         }
-        while let Some((due_ms, id, ticket)) = self.deadlines.front().copied() {
+        let mut deadlines = std::mem::take(&mut self.deadlines);
+        self.expire(now_ms, &mut deadlines, &mut resumed);
+        self.deadlines = deadlines;
+        let mut deadlines = std::mem::take(&mut self.short_deadlines);
+        self.expire(now_ms, &mut deadlines, &mut resumed);
+        self.short_deadlines = deadlines;
+        resumed
+    }
+
+    /// Takes the deadlines that have come. Those that are answered are passed over.
+    fn expire(&mut self, now_ms: u64, deadlines: &mut Deadlines, resumed: &mut Vec<ConnectionId>) {
+        while let Some((due_ms, id, ticket)) = deadlines.front().copied() {
             let is_answered = self.entry(id, ticket).is_none_or(|it| it.noted.is_none());
             if !is_answered && due_ms > now_ms {
                 break;
             }
-            self.deadlines.pop_front();
+            deadlines.pop_front();
             if let Some(entry) = self.entry(id, ticket).filter(|_| !is_answered) {
                 entry.decide(Decision::Access(Err(Denied::unavailable(TOO_LATE))));
                 resumed.push(id);
             }
         }
-        resumed
     }
 
     /// Deadline of the first of those that wait.
     pub fn next_deadline_ms(&self) -> Option<u64> {
         match self.begun.is_empty() {
-            true => self.deadlines.front().map(|(due_ms, ..)| *due_ms),
+            true => {
+                let fronts = [self.deadlines.front(), self.short_deadlines.front()];
+                let dues = fronts.into_iter().flatten().map(|(due_ms, ..)| *due_ms);
+                dues.min()
+            }
             // They get theirs in the next tick.
             false => Some(0),
         }

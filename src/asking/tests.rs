@@ -10,6 +10,7 @@ fn asking(asks_max: usize) -> Asking {
         entries: HashMap::new(),
         begun: Vec::new(),
         deadlines: VecDeque::new(),
+        short_deadlines: VecDeque::new(),
         next_ticket: 0,
         current: Cell::default(),
         asks_max,
@@ -95,6 +96,21 @@ fn whoever_waits_too_long_is_told() {
     asking.begin(id(1));
     let late = outcome(&asking, "a").expect("decided");
     assert!(matches!(late, Err(Denied::Unavailable(_))));
+}
+
+#[test]
+fn shorter_waits_end_earlier() {
+    let mut asking = asking(10);
+    let _long = ask(&mut asking, id(1), "a");
+    asking.begin(id(2));
+    let kept = Pending::new();
+    asking.note_within(&"b", kept.clone(), 20).expect("room");
+    asking.finish(id(2), true);
+    assert!(asking.poll(0, 100).is_empty());
+    assert_eq!(asking.next_deadline_ms(), Some(20));
+    assert_eq!(asking.poll(20, 100), [id(2)]);
+    assert_eq!(asking.next_deadline_ms(), Some(100));
+    assert_eq!(asking.poll(100, 100), [id(1)]);
 }
 
 #[test]

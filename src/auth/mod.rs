@@ -43,7 +43,7 @@ use embedder::{Embedder, Judged};
 use identity::Identity;
 use policy::AccessPolicy;
 use rights::Decision;
-use verdict::Verdict;
+use verdict::{Pending, Verdict};
 
 /// Authority that decides for a server.
 pub enum Authority {
@@ -179,6 +179,22 @@ impl Authority {
         match self {
             Authority::Policy(policy) => policy.token_for_hook(head.view(), cookie_counts),
             Authority::Embedder(_) => Ok(None),
+        }
+    }
+
+    /// Wait for the keys of the token that a request shows. None: it can be judged, or no keys come soon.
+    pub fn wait_for_keys_of(&self, head: &Head<'_>, request: &RequestFacts<'_>) -> Option<Pending> {
+        match self {
+            Authority::Policy(policy) => policy.wait_for_keys_of(head.view(), request),
+            Authority::Embedder(_) => None,
+        }
+    }
+
+    /// Wait for the keys of a token. None: it can be judged, or no keys come soon.
+    pub fn wait_for_keys(&self, token: &str, now_ms: u64) -> Option<Pending> {
+        match self {
+            Authority::Policy(policy) => policy.wait_for_keys(token, now_ms),
+            Authority::Embedder(_) => None,
         }
     }
 

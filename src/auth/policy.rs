@@ -1,5 +1,7 @@
 //! The policy of the configuration: its tokens, its grants, and the order in which credentials are looked at.
 
+mod elsewhere;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -423,44 +425,6 @@ impl AccessPolicy {
         };
         self.of_tokens.add(fault.result());
         Err(Denied::Invalid(fault))
-    }
-
-    /// Token of a request that is the hook's to judge. Of one that shows none, None within.
-    ///
-    /// # Errors
-    /// Its credentials cannot be read, or stand where they may not.
-    pub(super) fn token_for_hook(
-        &self,
-        head: HeadView<'_>,
-        cookie_counts: bool,
-    ) -> Result<Option<Option<String>>, Denied> {
-        // A signature is judged here, whoever made it.
-        if head.target.contains("umbel_sig=") {
-            return Ok(None);
-        }
-        let cookie = self.cookie.as_deref().filter(|_| cookie_counts);
-        match shown(head, cookie)? {
-            Shown::Nothing => Ok(Some(None)),
-            Shown::Token(token, _) if !self.is_for_hook(&token) => Ok(None),
-            // Nobody knows how long it lives.
-            Shown::Token(_, Place::Query) if self.query_token != QueryToken::Allow => {
-                Err(Denied::Invalid(TokenFault::InUrl))
-            }
-            Shown::Token(token, _) => Ok(Some(Some(token.into_owned()))),
-        }
-    }
-
-    /// Whether a token is none of the configuration's, and of none of its issuers.
-    pub(super) fn is_for_hook(&self, token: &str) -> bool {
-        #[cfg(feature = "jwt")]
-        if self
-            .signed
-            .as_ref()
-            .is_some_and(|signed| signed.takes(token))
-        {
-            return false;
-        }
-        !self.tokens.contains_key(&TokenDigest::of(token))
     }
 
     /// Counts the rights that are not made for this identity.

@@ -47,7 +47,7 @@ pub fn start(config: &Config, counts: &AuthCounts) -> Result<(), ConfigError> {
         stale_max: Duration::from_millis(limits.jwks_stale_max_ms),
     };
     for (row, jwt) in config.jwts.iter().enumerate() {
-        let Some(client) = client_of(jwt) else {
+        let Some(client) = client_of(jwt, config.outgoing_proxy.clone()) else {
             continue;
         };
         let told = |why| ConfigError::new("jwts", &jwt.name, why).in_row(row);
@@ -78,7 +78,7 @@ pub fn start(config: &Config, counts: &AuthCounts) -> Result<(), ConfigError> {
 }
 
 /// Client of an issuer's address. None: its keys are not fetched.
-fn client_of(jwt: &Jwt) -> Option<Result<Client, String>> {
+fn client_of(jwt: &Jwt, proxy: Option<String>) -> Option<Result<Client, String>> {
     let Some(JwtKeys::Url { url, ca_file }) = &jwt.keys else {
         return None;
     };
@@ -91,7 +91,7 @@ fn client_of(jwt: &Jwt) -> Option<Result<Client, String>> {
             body_bytes_max: KEY_SET_BYTES_MAX,
             redirects_max: REDIRECTS_MAX,
             ca_file: ca_file.as_ref().map(PathBuf::from),
-            proxy: None,
+            proxy,
             idle_max: 1,
         });
         client.map_err(|(setting, problem)| format!("{setting}: {problem}"))
@@ -192,8 +192,11 @@ impl Fetcher {
             let begun = Instant::now();
             // What was asked for until here, this fetch answers.
             keys.take_wanted();
+            let refresh_min_ms = u64::try_from(self.times.refresh_min.as_millis());
+            keys.begin_fetch(wall_ms().saturating_add(refresh_min_ms.unwrap_or(u64::MAX)));
             let fetched = self.fetch();
-            self.counts.add_fetch(fetched.is_ok());
+            let is_done = fetched.is_ok();
+            self.counts.add_fetch(is_done);
             let next = match fetched {
                 Ok(next) => {
                     if let Some(last) = &self.last {
@@ -207,6 +210,7 @@ impl Fetcher {
                     self.times.refresh_min
                 }
             };
+            keys.end_fetch(is_done);
             drop(keys);
             self.wait(begun, next);
         }
@@ -302,6 +306,12 @@ impl Fetcher {
             refresh.min(Duration::from_secs(seconds))
         })
     }
+}
+
+/// Milliseconds of the Unix epoch by the machine's clock.
+fn wall_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// The `max-age` of a `Cache-Control`.

@@ -101,7 +101,13 @@ fn answer(
             };
             match ask_who(application, current, head, &route, cookie_counts)? {
                 Some(caller) => note(application, current, caller)?,
-                None => authenticate(application, current, head, &facts)?,
+                None => {
+                    application.await_keys(&KEYS, || {
+                        let authority = &application.shared.authority;
+                        authority.wait_for_keys_of(head, &facts)
+                    })?;
+                    authenticate(application, current, head, &facts)?
+                }
             }
         }
     };
@@ -126,6 +132,9 @@ fn name_topic(
     log::log!(level, connection:% = current.id, topic:% = escape(&shown);
         "the query of a request is part of its topic, but for parameters such as last and token");
 }
+
+/// Key of the question for keys that a request's token needs.
+const KEYS: &str = "keys";
 
 /// Whether a path of the control API is the embedding program's, or nobody's, on a listener of this surface.
 fn is_own(application: &Application, surface: Surface, path: &str, head: &Head<'_>) -> bool {
@@ -160,9 +169,10 @@ pub(super) fn authenticate<'a>(
         return Err(refusal);
     }
     let authority = &application.shared.authority;
-    let caller = authority
-        .authenticate(head, facts)
-        .map_err(|denied| application.refuse_credential(current.peer_address, denied))?;
+    let caller = authority.authenticate(head, facts).map_err(|denied| {
+        let denied = application.after_keys(&KEYS, denied);
+        application.refuse_credential(current.peer_address, denied)
+    })?;
     note(application, current, caller)
 }
 

@@ -10,6 +10,7 @@ use super::error::JwtError;
 use super::remote::RemoteKeys;
 use super::rules::Rules;
 use crate::auth::identity::TokenDigest;
+use crate::auth::verdict::Pending;
 use crate::signature::algorithm::Algorithm;
 use crate::signature::keys::{KeyError, KeySet};
 
@@ -123,6 +124,22 @@ impl Issuers {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
+    }
+
+    /// Wait for the keys of a token that cannot be judged without. None: it can be, or no keys come soon.
+    pub fn wait_for_keys(&self, token: &str, now_ms: u64) -> Option<Pending> {
+        let has_remote = self.all.iter().any(|it| matches!(it.keys, Keys::Remote(_)));
+        if !has_remote {
+            return None;
+        }
+        let refused = self.verify(token, now_ms).err()?;
+        if !refused.error.is_undecided() {
+            return None;
+        }
+        match &self.all.get(refused.issuer?)?.keys {
+            Keys::Remote(keys) => keys.wait(now_ms),
+            Keys::Configured(_) => None,
+        }
     }
 
     /// Whether a token names one of them. Where one has no name, all tokens are theirs.

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
+use crate::auth::access::Denied;
+use crate::auth::verdict::{Decision, Pending};
 use crate::config::Jwt;
 use crate::signature::keys::KeySet;
 
@@ -18,8 +20,21 @@ pub struct RemoteKeys {
     /// Whether a token came whose key the set has not.
     is_wanted: AtomicBool,
     has_fetcher: AtomicBool,
+    fetching: Mutex<Fetching>,
     /// Wakes the fetcher.
     waker: Mutex<Option<Waker>>,
+}
+
+/// Tokens that wait for a fetch.
+const WAITING_MAX: usize = 65_536;
+
+/// The fetch that runs, and who waits for it.
+#[derive(Default)]
+struct Fetching {
+    is_running: bool,
+    /// First moment of another, in milliseconds of the Unix epoch.
+    next_ms: u64,
+    waiting: Vec<Pending>,
 }
 
 /// Wakes a fetcher, whatever it is.
@@ -91,6 +106,44 @@ impl RemoteKeys {
     pub fn want(&self) {
         if !self.is_wanted.swap(true, Ordering::Relaxed) {
             self.wake();
+        }
+    }
+
+    /// Waits for a fetch, which is asked for. None: none runs and none may begin yet, or too many wait.
+    pub fn wait(&self, now_ms: u64) -> Option<Pending> {
+        let pending = Pending::new();
+        {
+            let mut fetching = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
+            let comes = fetching.is_running || now_ms >= fetching.next_ms;
+            if !comes || fetching.waiting.len() >= WAITING_MAX {
+                return None;
+            }
+            fetching.waiting.push(pending.clone());
+        }
+        self.want();
+        Some(pending)
+    }
+
+    /// A fetch begins. Another may begin from then on, in milliseconds of the Unix epoch.
+    pub fn begin_fetch(&self, next_ms: u64) {
+        let mut fetching = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
+        (fetching.is_running, fetching.next_ms) = (true, next_ms);
+    }
+
+    /// The fetch has ended. Those who wait go on; without keys they are refused for now.
+    pub fn end_fetch(&self, is_done: bool) {
+        let waiting = {
+            let mut fetching = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
+            fetching.is_running = false;
+            std::mem::take(&mut fetching.waiting)
+        };
+        for pending in waiting {
+            pending.decide(match is_done {
+                true => Decision::Again,
+                false => Decision::Access(Err(Denied::unavailable(
+                    "the keys of the token's issuer are not there; try again",
+                ))),
+            });
         }
     }
 

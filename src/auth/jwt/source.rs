@@ -11,6 +11,7 @@ use super::rules::Rules;
 use crate::auth::access::{Denied, TokenFault};
 use crate::auth::counts::{AuthCounts, AuthResult, SourceCounts};
 use crate::auth::identity::{Identity, IdentityParts, Source};
+use crate::auth::verdict::Pending;
 use crate::config::{Jwt, JwtKeys};
 use crate::signature::jwk::read_key_set;
 use crate::signature::keys::{Key, KeySet};
@@ -146,6 +147,11 @@ impl SignedTokens {
     /// Issuers, and the cache of their tokens.
     pub fn issuers(&self) -> &Issuers {
         &self.issuers
+    }
+
+    /// Wait for the keys of a token that cannot be judged without. None: it can be, or no keys come soon.
+    pub fn wait_for_keys(&self, token: &str, now_ms: u64) -> Option<Pending> {
+        self.issuers.wait_for_keys(token, now_ms)
     }
 
     /// Whether a token says that it is of one of the issuers.

@@ -1,0 +1,77 @@
+//! Tokens judged elsewhere, or by keys that have yet to come.
+
+use super::AccessPolicy;
+use crate::auth::access::{Denied, TokenFault};
+use crate::auth::credential::{Place, RequestFacts, Shown, shown};
+use crate::auth::identity::TokenDigest;
+use crate::auth::verdict::Pending;
+use crate::config::QueryToken;
+use crate::http::kept::HeadView;
+
+impl AccessPolicy {
+    /// Token of a request that is the hook's to judge. Of one that shows none, None within.
+    ///
+    /// # Errors
+    /// Its credentials cannot be read, or stand where they may not.
+    pub(in crate::auth) fn token_for_hook(
+        &self,
+        head: HeadView<'_>,
+        cookie_counts: bool,
+    ) -> Result<Option<Option<String>>, Denied> {
+        // A signature is judged here, whoever made it.
+        if head.target.contains("umbel_sig=") {
+            return Ok(None);
+        }
+        let cookie = self.cookie.as_deref().filter(|_| cookie_counts);
+        match shown(head, cookie)? {
+            Shown::Nothing => Ok(Some(None)),
+            Shown::Token(token, _) if !self.is_for_hook(&token) => Ok(None),
+            // Nobody knows how long it lives.
+            Shown::Token(_, Place::Query) if self.query_token != QueryToken::Allow => {
+                Err(Denied::Invalid(TokenFault::InUrl))
+            }
+            Shown::Token(token, _) => Ok(Some(Some(token.into_owned()))),
+        }
+    }
+
+    /// Wait for the keys of a token. None: it can be judged, or no keys come soon.
+    pub(in crate::auth) fn wait_for_keys(&self, token: &str, now_ms: u64) -> Option<Pending> {
+        #[cfg(feature = "jwt")]
+        if let Some(signed) = &self.signed
+            && !self.tokens.contains_key(&TokenDigest::of(token))
+        {
+            return signed.wait_for_keys(token, now_ms);
+        }
+        let _ = (token, now_ms);
+        None
+    }
+
+    /// Wait for the keys of the token that a request shows.
+    pub(in crate::auth) fn wait_for_keys_of(
+        &self,
+        head: HeadView<'_>,
+        request: &RequestFacts<'_>,
+    ) -> Option<Pending> {
+        if cfg!(not(feature = "jwt")) || !self.has_sources() {
+            return None;
+        }
+        let cookie = self.cookie.as_deref().filter(|_| request.cookie_counts);
+        match shown(head, cookie) {
+            Ok(Shown::Token(token, _)) => self.wait_for_keys(&token, request.now_ms),
+            _ => None,
+        }
+    }
+
+    /// Whether a token is none of the configuration's, and of none of its issuers.
+    pub(in crate::auth) fn is_for_hook(&self, token: &str) -> bool {
+        #[cfg(feature = "jwt")]
+        if self
+            .signed
+            .as_ref()
+            .is_some_and(|signed| signed.takes(token))
+        {
+            return false;
+        }
+        !self.tokens.contains_key(&TokenDigest::of(token))
+    }
+}
