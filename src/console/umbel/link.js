@@ -61,8 +61,8 @@ export class Link {
   /** Requests that wait for a connection. */
   #waiting = [];
   #subscribers = new Map();
-  /** What the server has subscribed this connection to of itself, by route. */
-  #joined = new Map();
+  /** Routes to which the server itself subscribed. What comes by one is lost, so the program's is made anew. */
+  #joined = new Set();
   /** Who gets what comes, by kind and by the name that the server gave, in its own spelling. */
   #routes = new Map();
   #leavePage;
@@ -488,7 +488,7 @@ export class Link {
       else if (type === "presence_skipped") tell(subscriber?.handlers.onPresenceSkipped, message);
       else if (type === "unsubscribed" && id === undefined) this.#handleEnd(message);
       else if (type === "expiring") this.#refresh("expiring");
-      else if (type === "subscribed" && id === undefined) this.#joined.set(routeOf(message), message);
+      else if (type === "subscribed" && id === undefined) this.#joined.add(routeOf(message));
       // What is of no known type and has no id is of a later server.
       else if (id !== undefined) this.#handleAnswer(message);
     } catch (error) {
@@ -537,8 +537,10 @@ export class Link {
     };
     const reject = (error) => {
       if (!isAwaited()) return;
-      const joined = this.#joined.get(routeOf(subscriber.handle));
-      if (error.code === "already_subscribed" && joined !== undefined) return accept(joined);
+      if (error.code === "already_subscribed" && this.#joined.delete(routeOf(subscriber.handle))) {
+        this.#leave(subscriber);
+        return this.#sendSubscribe(subscriber);
+      }
       error.isRetried = PASSING_ERRORS.has(error.code);
       if (error.isRetried) this.#subscribeLater(subscriber);
       else this.#subscribers.delete(routeOf(subscriber.handle));
