@@ -28,6 +28,7 @@ pub mod shares;
 #[cfg(feature = "jwt")]
 pub mod signed_url;
 pub mod table;
+mod tokens;
 pub mod verdict;
 pub mod waiting;
 

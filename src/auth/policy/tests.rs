@@ -2,7 +2,8 @@
 
 use super::super::tests::head;
 use super::*;
-use crate::config::{Config, Grant as GrantRow, Origins};
+use crate::auth::identity::IdentityParts;
+use crate::config::{Config, Grant as GrantRow, Origins, Token, TokenValue};
 
 const NEWS_TOKEN: &str = "news-token-of-the-test";
 const PUBLISH_TOKEN: &str = "publish-token-of-the-test";
