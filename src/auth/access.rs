@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::counts::AuthResult;
@@ -45,11 +46,21 @@ pub enum Action<'a> {
 pub struct AccessRequest<'a> {
     head: HeadView<'a>,
     action: Action<'a>,
+    peer: Option<IpAddr>,
 }
 
 impl<'a> AccessRequest<'a> {
-    pub(crate) fn new(head: HeadView<'a>, action: Action<'a>) -> AccessRequest<'a> {
-        AccessRequest { head, action }
+    pub(crate) fn new(
+        head: HeadView<'a>,
+        action: Action<'a>,
+        peer: Option<IpAddr>,
+    ) -> AccessRequest<'a> {
+        AccessRequest { head, action, peer }
+    }
+
+    /// Address of the peer: of the proxy, if there is one. None for a unix socket, and once the peer is gone.
+    pub fn peer(&self) -> Option<IpAddr> {
+        self.peer
     }
 
     /// The action that the request asks for.

@@ -4,6 +4,7 @@
 //! read, the head is kept: here only, and only so many bytes of all of them.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -25,13 +26,32 @@ pub struct Embedder {
 #[derive(Debug)]
 pub enum Judged<'a> {
     /// The request that is being dealt with. Boxed, for a caller stands in a table beside many that are no embedder's.
-    Now(Box<HeadView<'a>>),
+    Now(Box<JudgedNow<'a>>),
     /// The request that opened the connection, or whose body is being read.
     Kept(Box<CountedHead>),
 }
 
+/// A request that is being dealt with.
+#[derive(Debug)]
+pub struct JudgedNow<'a> {
+    /// Its head.
+    pub head: HeadView<'a>,
+    /// Address of its sender. None: it has none, or is gone.
+    pub peer: Option<IpAddr>,
+}
+
+impl Judged<'_> {
+    /// Notes the address of the sender.
+    pub fn set_peer(&mut self, peer: Option<IpAddr>) {
+        if let Judged::Now(now) = self {
+            now.peer = peer;
+        }
+    }
+}
+
 /// A kept head, counted until it is dropped.
 pub struct CountedHead {
+    peer: Option<IpAddr>,
     head: KeptHead,
     bytes: usize,
     kept_bytes: Arc<AtomicUsize>,
@@ -69,15 +89,15 @@ impl Embedder {
 
     /// Whether the request may do this.
     pub(super) fn authorize(&self, judged: &Judged<'_>, action: Action<'_>) -> Verdict {
-        let head = match judged {
-            Judged::Now(head) => **head,
-            Judged::Kept(counted) => counted.head.view(),
+        let (head, peer) = match judged {
+            Judged::Now(now) => (now.head, now.peer),
+            Judged::Kept(counted) => (counted.head.view(), counted.peer),
         };
         let action = match action {
             Action::Presence(topic) | Action::History(topic) => Action::Subscribe(topic),
             action => action,
         };
-        let request = AccessRequest::new(head, action);
+        let request = AccessRequest::new(head, action, peer);
         caught::call("the authorizer", || self.authorizer.authorize(&request))
             .unwrap_or(Verdict::Deny(Denied::Failed))
     }
@@ -86,7 +106,8 @@ impl Embedder {
     ///
     /// # Errors
     /// 503 where as many bytes are kept as may be.
-    pub(super) fn keep(&self, head: &HeadView<'_>) -> Result<CountedHead, Refusal> {
+    pub(super) fn keep(&self, now: &JudgedNow<'_>) -> Result<CountedHead, Refusal> {
+        let head = &now.head;
         let bytes = head.bytes();
         let counted = |kept: usize| {
             let kept = kept.checked_add(bytes)?;
@@ -99,6 +120,7 @@ impl Embedder {
             ));
         }
         Ok(CountedHead {
+            peer: now.peer,
             head: head.keep(),
             bytes,
             kept_bytes: Arc::clone(&self.kept_bytes),

@@ -40,7 +40,7 @@ use access::{Action, Authorizer, Denied};
 use caller::Caller;
 use counts::AuthCounts;
 use credential::RequestFacts;
-use embedder::{Embedder, Judged};
+use embedder::{Embedder, Judged, JudgedNow};
 use identity::Identity;
 use policy::AccessPolicy;
 use rights::Decision;
@@ -73,7 +73,9 @@ impl Authority {
         let head = head.view();
         Ok(match self {
             Authority::Policy(policy) => policy.authenticate(head, request)?,
-            Authority::Embedder(_) => Caller::Embedder(Judged::Now(Box::new(head))),
+            Authority::Embedder(_) => {
+                Caller::Embedder(Judged::Now(Box::new(JudgedNow { head, peer: None })))
+            }
         })
     }
 

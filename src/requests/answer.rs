@@ -169,10 +169,14 @@ pub(super) fn authenticate<'a>(
         return Err(refusal);
     }
     let authority = &application.shared.authority;
-    let caller = authority.authenticate(head, facts).map_err(|denied| {
+    let mut caller = authority.authenticate(head, facts).map_err(|denied| {
         let denied = application.after_keys(&KEYS, denied);
         application.refuse_credential(current.peer_address, denied)
     })?;
+    if let Caller::Embedder(judged) = &mut caller {
+        let address = (current.peer_address)().ok().flatten();
+        judged.set_peer(address.map(|address| address.ip().to_canonical()));
+    }
     note(application, current, caller)
 }
 
