@@ -278,11 +278,11 @@ fn ipv4_peers_of_ipv6_listeners_are_told_as_such() {
     let both = start(&["[::]:0"], &OPEN);
     let over_ipv4 = SocketAddr::from(([127, 0, 0, 1], both.address().port()));
     assert_eq!(status(over_ipv4, "GET", "/health"), 200);
+    wait_until("the peer's address", || {
+        both.log().contains("peer=127.0.0.1:")
+    });
     let log = both.log();
-    assert!(
-        log.contains("peer=127.0.0.1:") && !log.contains("ffff"),
-        "{log}"
-    );
+    assert!(!log.contains("ffff"), "{log}");
 
     let one = start(&["[::]:0?ipv6_only=true"], &OPEN);
     let port = one.address().port();
