@@ -37,7 +37,7 @@ pub enum Action<'a> {
     Open(&'a str),
     /// See the server's figures, its topics and its console.
     Observe,
-    /// Use the control API for this topic. None: for what concerns no topic, or all.
+    /// Use the control API for this topic, or for all topics of this pattern. None: for what concerns no topic, or all.
     Manage(Option<&'a str>),
 }
 

@@ -175,6 +175,9 @@ impl Rights {
             Action::Publish(topic) => table.deny_publish.find_denied(topic, values),
             Action::Presence(topic) => table.deny_presence.find_denied(topic, values),
             Action::History(topic) => table.deny_history.find_denied(topic, values),
+            Action::Manage(Some(text)) if is_pattern(text) => {
+                table.deny_manage.find_meeting(text, values)
+            }
             Action::Manage(Some(topic)) => table.deny_manage.find_denied(topic, values),
             Action::Manage(None) => table.deny_manage.find_meeting("**", values),
             Action::Connect | Action::PublishMany | Action::Open(_) | Action::Observe => None,
@@ -190,6 +193,9 @@ impl Rights {
             Action::Publish(topic) => table.publish.find(topic, values),
             Action::Presence(topic) => table.presence.as_ref()?.find(topic, values),
             Action::History(topic) => table.history.as_ref()?.find(topic, values),
+            Action::Manage(Some(text)) if is_pattern(text) => {
+                table.manage.find_covering(text, values)
+            }
             Action::Manage(Some(topic)) => table.manage.find(topic, values),
             Action::Manage(None) => table.manage.find_covering("**", values),
             Action::PublishMany => table.publish.first(),
@@ -208,6 +214,11 @@ impl Rights {
             _ => None,
         }
     }
+}
+
+/// Whether a text that is managed may be a pattern. A topic with a star is judged as one too, which allows no more.
+fn is_pattern(text: &str) -> bool {
+    text.contains('*')
 }
 
 /// SHA-256 over all that the lists say.

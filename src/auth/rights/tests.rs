@@ -148,6 +148,16 @@ fn all_of_manage_needs_all_topics() {
     let rooms = with(&["rooms/**"], &[]);
     assert!(may(&rooms, None, Action::Manage(Some("rooms/a"))));
     assert!(!may(&rooms, None, Action::Manage(Some("a"))));
+    // A pattern is covered whole, or refused.
+    for (pattern, is_allowed) in [
+        ("rooms/*", true),
+        ("rooms/**", true),
+        ("**", false),
+        ("*/a", false),
+    ] {
+        let outcome = may(&rooms, None, Action::Manage(Some(pattern)));
+        assert_eq!(outcome, is_allowed, "{pattern}");
+    }
     assert!(!may(&rooms, None, Action::Manage(None)));
     assert!(may(&with(&["**"], &[]), None, Action::Manage(None)));
     assert!(!may(&with(&["**"], &["a"]), None, Action::Manage(None)));
