@@ -208,12 +208,13 @@ impl Connection {
 
 #[inline]
 fn report(context: &mut InputContext<'_, '_>, endpoint: Endpoint, message: Message<'_>) -> Step {
-    let answer = (context.on_event)(Event::Message(endpoint, message), context.out);
-    Step::Act(keep_rest(&mut context.kept, message, answer))
+    match (context.on_event)(Event::Message(endpoint, message), context.out) {
+        Answer::Proceed => Step::Act(Answer::Proceed),
+        answer => Step::Act(keep_rest(&mut context.kept, message, answer)),
+    }
 }
 
 /// Keeps the rest of a message if that is the answer to it. Gives what else is to be done.
-#[inline]
 pub(super) fn keep_rest(
     kept: &mut Option<KeptMessage>,
     message: Message<'_>,

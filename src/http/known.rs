@@ -61,6 +61,8 @@ pub struct Known<'a> {
     pub origin: Single<'a>,
     /// `Sec-Fetch-Dest`.
     pub sec_fetch_dest: Single<'a>,
+    /// `Sec-Fetch-Mode`.
+    pub sec_fetch_mode: Single<'a>,
     /// `Sec-Fetch-Site`.
     pub sec_fetch_site: Single<'a>,
     /// There is a line that only proxies add.
@@ -90,6 +92,7 @@ impl<'a> Known<'a> {
             13 if is("authorization") => &mut self.authorization,
             13 if is("last-event-id") => &mut self.last_event_id,
             13 if is("if-none-match") => &mut self.if_none_match,
+            14 if is("sec-fetch-mode") => &mut self.sec_fetch_mode,
             14 if is("sec-fetch-site") => &mut self.sec_fetch_site,
             14 if is("sec-fetch-dest") => &mut self.sec_fetch_dest,
             16 if is("content-encoding") => &mut self.content_encoding,

@@ -231,12 +231,6 @@ impl<'a> Head<'a> {
             .filter_map(|value| std::str::from_utf8(value).ok())
     }
 
-    /// Number of lines with this name, whatever their values.
-    #[must_use]
-    pub fn header_count(&self, name: &str) -> usize {
-        self.values(name).count()
-    }
-
     /// View of the part that can be kept.
     #[must_use]
     pub const fn view(&self) -> HeadView<'a> {

@@ -54,6 +54,8 @@ pub fn handle_event(
     answer
 }
 
+/// In line, for an answer is large, and is not to be copied for each message.
+#[inline(always)]
 fn carry_out(
     application: &mut Application,
     current: &mut CommandContext<'_>,

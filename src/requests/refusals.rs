@@ -23,7 +23,7 @@ use crate::route::Route;
 
 /// Request of a script, which sees no status. Browsers send their origin, Node's WebSocket only its mode.
 pub fn is_of_script(head: &Head<'_>) -> bool {
-    head.header_count("origin") > 0 || head.header("sec-fetch-mode") == Some("websocket")
+    head.known.origin.is_there() || head.known.sec_fetch_mode.bytes() == Some(b"websocket")
 }
 
 /// Wait before the reader of a refused stream comes back, in milliseconds: each another.
@@ -31,7 +31,7 @@ const RETRY_MS: Range<u64> = 5000..15000;
 
 /// Wait of a page for a refused stream, in milliseconds. None: it is no page, and sees the status.
 pub fn retry_ms(id: ConnectionId, head: &Head<'_>) -> Option<u32> {
-    let is_of_page = head.known.origin.is_there() || head.header_count("sec-fetch-mode") > 0;
+    let is_of_page = head.known.origin.is_there() || head.known.sec_fetch_mode.is_there();
     let bits = id.to_bits();
     is_of_page.then(|| scatter((bits ^ (bits >> 32)) as u32, RETRY_MS) as u32)
 }

@@ -181,7 +181,7 @@ test("tabs are told of the gap when the server was killed, and go on", limits, a
   // The first one may not have noticed yet, and then what it sent has an unknown fate.
   const fate = waiting.then(() => "published", (error) => error.message);
   await server.restart();
-  assert.match(await fate, /^published$|fate_unknown|whether it was done is not known/);
+  assert.match(await fate, /^published$|fate_unknown|is not known/);
   for (const page of pages) {
     await page.waitForFunction(() => window.heard.subscribed.length >= 2);
   }

@@ -179,7 +179,6 @@ fn opaque_values() {
     let head = Head::parse(head, &LIMITS).expect("opaque bytes are let through");
     assert_eq!(head.header("x"), None);
     assert_eq!(head.headers("x").collect::<Vec<_>>(), ["\u{e9}"]);
-    assert_eq!(head.header_count("X"), 2);
     assert_eq!(head.all().nth(1), Some(("x", &b"\xff"[..])));
 }
 
