@@ -157,10 +157,12 @@ impl Exchange {
         let body = match replies.form {
             RepliesForm::Results => replies.joined(),
             RepliesForm::One | RepliesForm::Lines => {
-                let lines = replies.lines.iter().flatten();
-                lines
-                    .flat_map(|line| line.iter().copied().chain([b'\n']))
-                    .collect()
+                let mut body = Vec::new();
+                for line in replies.lines.iter().flatten() {
+                    body.extend_from_slice(line);
+                    body.push(b'\n');
+                }
+                body
             }
         };
         let refused_all = replies.refused > 0 && replies.refused == replies.lines.len();

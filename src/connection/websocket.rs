@@ -208,10 +208,11 @@ impl Connection {
 
 #[inline]
 fn report(context: &mut InputContext<'_, '_>, endpoint: Endpoint, message: Message<'_>) -> Step {
-    match (context.on_event)(Event::Message(endpoint, message), context.out) {
-        Answer::Proceed => Step::Act(Answer::Proceed),
-        answer => Step::Act(keep_rest(&mut context.kept, message, answer)),
+    let answer = (context.on_event)(Event::Message(endpoint, message), context.out);
+    if matches!(answer, Answer::Proceed) {
+        return Step::Act(answer);
     }
+    Step::Act(keep_rest(&mut context.kept, message, answer))
 }
 
 /// Keeps the rest of a message if that is the answer to it. Gives what else is to be done.
