@@ -216,6 +216,13 @@ fn tokens_of_a_guessing_address_are_not_verified() {
     let mut fresh = grants.clone();
     fresh["jti"] = json!("fresh");
     assert_eq!(publish(&server, "a", &token(&fresh)), 429);
+    // Whatever the place it stands in.
+    let offer = format!(
+        "Sec-WebSocket-Protocol: umbel.raw, umbel.token.{}\r\n",
+        token(&fresh)
+    );
+    let handshake = support::wire::upgrade_request("/ws/a", &offer);
+    assert_eq!(server.request(&handshake).status, 429);
     assert_eq!(publish(&server, "a", &known), 200);
 }
 

@@ -45,11 +45,19 @@ impl Application {
 
     /// Refusal of an unverified token from an address that guesses. To verify costs more than to show. A token that was verified
     /// before, or is static, is judged.
-    pub fn refuse_unverified(&self, peer_address: PeerAddress<'_>, token: &str) -> Option<Refusal> {
+    /// Nobody looks for it where no address has shown a wrong one.
+    pub fn refuse_unverified<T: AsRef<str>>(
+        &self,
+        peer_address: PeerAddress<'_>,
+        token: impl FnOnce() -> Option<T>,
+    ) -> Option<Refusal> {
         let callers = &self.shared.callers;
-        if !callers.has_failures.load(Ordering::Relaxed)
-            || self.shared.authority.is_known_token(token, self.wall_ms())
-        {
+        if !callers.has_failures.load(Ordering::Relaxed) {
+            return None;
+        }
+        let token = token()?;
+        let authority = &self.shared.authority;
+        if authority.is_known_token(token.as_ref(), self.wall_ms()) {
             return None;
         }
         let network = network_of(peer_address().ok().flatten());

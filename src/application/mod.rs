@@ -148,7 +148,11 @@ impl Application {
             presence: PresenceChanges::new(&shared.settings.limits, shared.metrics.reactor_count()),
             receipts: Receipts::new(shared.settings.limits.receipts_max),
             metrics: Arc::clone(shared.metrics.reactor(usize::from(reactor.0))),
-            asking: Asking::new(reactor, &shared.shards, shared.settings.limits.asks_max),
+            asking: Asking::new(
+                reactor,
+                Arc::downgrade(&shared.shards),
+                shared.settings.limits.asks_max,
+            ),
             brought: CommandInbox::new(&shared.commands, reactor),
             dialects: shared.settings.dialects.detached(),
             calls: Calls::new(&shared),

@@ -180,7 +180,7 @@ impl Application {
     ) -> Result<(), CommandError> {
         let index = turn.id.index;
         let is_waiting = self.terms.is_waiting(index);
-        if let Some(refusal) = self.refuse_unverified(turn.peer_address, token) {
+        if let Some(refusal) = self.refuse_unverified(turn.peer_address, || Some(token)) {
             return Err(turned_away(turn, id, is_waiting, refusal));
         }
         let caller = match self.call_of(turn, token) {

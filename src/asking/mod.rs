@@ -95,10 +95,10 @@ struct Entry {
 
 impl Asking {
     /// That of a reactor where nobody waits. At most `asks_max` may.
-    pub fn new(reactor: ReactorId, shards: &Arc<Shards>, asks_max: usize) -> Asking {
+    pub fn new(reactor: ReactorId, shards: Weak<Shards>, asks_max: usize) -> Asking {
         Asking {
             reactor,
-            shards: Arc::downgrade(shards),
+            shards,
             inbox: Arc::default(),
             entries: HashMap::new(),
             begun: Vec::new(),

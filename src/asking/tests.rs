@@ -3,21 +3,7 @@
 use super::*;
 
 fn asking(asks_max: usize) -> Asking {
-    Asking {
-        reactor: ReactorId(0),
-        shards: Weak::new(),
-        inbox: Arc::default(),
-        entries: HashMap::new(),
-        begun: Vec::new(),
-        deadlines: VecDeque::new(),
-        short_deadlines: VecDeque::new(),
-        next_ticket: 0,
-        current: Cell::default(),
-        asks_max,
-        noted: Cell::default(),
-        has_noted: Cell::default(),
-        decided: RefCell::default(),
-    }
+    Asking::new(ReactorId(0), Weak::new(), asks_max)
 }
 
 fn id(index: u32) -> ConnectionId {

@@ -32,6 +32,7 @@ mod tokens;
 pub mod verdict;
 pub mod waiting;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::http::refusal::Refusal;
@@ -77,6 +78,18 @@ impl Authority {
                 Caller::Embedder(Judged::Now(Box::new(JudgedNow { head, peer: None })))
             }
         })
+    }
+
+    /// The token that a request shows, in whatever place it counts. None: it shows none, or it is refused for how it does.
+    pub fn shown_token<'a>(
+        &self,
+        head: &Head<'a>,
+        request: &RequestFacts<'_>,
+    ) -> Option<Cow<'a, str>> {
+        match self {
+            Authority::Policy(policy) => policy.shown_token(head.view(), request),
+            Authority::Embedder(_) => None,
+        }
     }
 
     /// Whether a cookie can be a credential here.

@@ -2,6 +2,7 @@
 
 mod elsewhere;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -236,6 +237,27 @@ impl AccessPolicy {
         self.signed.as_ref()
     }
 
+    fn shown<'a>(
+        &self,
+        head: HeadView<'a>,
+        request: &RequestFacts<'_>,
+    ) -> Result<Shown<'a>, Denied> {
+        let cookie = self.cookie.as_deref().filter(|_| request.cookie_counts);
+        shown(head, cookie)
+    }
+
+    /// The token that a request shows, if it shows one as it should.
+    pub(super) fn shown_token<'a>(
+        &self,
+        head: HeadView<'a>,
+        request: &RequestFacts<'_>,
+    ) -> Option<Cow<'a, str>> {
+        match self.shown(head, request) {
+            Ok(Shown::Token(token, _)) => Some(token),
+            Ok(Shown::Nothing) | Err(_) => None,
+        }
+    }
+
     /// Caller of a request.
     ///
     /// # Errors
@@ -248,8 +270,7 @@ impl AccessPolicy {
         if !self.has_sources() {
             return Ok(Caller::Anonymous);
         }
-        let cookie = self.cookie.as_deref().filter(|_| request.cookie_counts);
-        let shown = shown(head, cookie)?;
+        let shown = self.shown(head, request)?;
         if let Some(identity) = self.identify_by_url(head, request)? {
             return match shown {
                 Shown::Token(_, Place::Head | Place::Query) => Err(Denied::Malformed(

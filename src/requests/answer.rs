@@ -162,13 +162,11 @@ pub(super) fn authenticate<'a>(
     head: &Head<'a>,
     facts: &RequestFacts<'_>,
 ) -> Result<Caller<'a>, Refusal> {
-    let shown = head.known.authorization.text();
-    if let Some((_, token)) = shown.and_then(|value| value.split_once(' '))
-        && let Some(refusal) = application.refuse_unverified(current.peer_address, token.trim())
-    {
+    let authority = &application.shared.authority;
+    let token = || authority.shown_token(head, facts);
+    if let Some(refusal) = application.refuse_unverified(current.peer_address, token) {
         return Err(refusal);
     }
-    let authority = &application.shared.authority;
     let mut caller = authority.authenticate(head, facts).map_err(|denied| {
         let denied = application.after_keys(&KEYS, denied);
         application.refuse_credential(current.peer_address, denied)
