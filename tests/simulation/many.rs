@@ -3,6 +3,7 @@
 
 mod echo;
 mod once;
+mod pages;
 mod plain;
 mod present;
 
@@ -30,6 +31,7 @@ enum Pending {
     /// One that reuses the key of another.
     Misuse(usize),
     Presence(usize),
+    Page(pages::PageRequest),
     Ping,
 }
 
@@ -62,6 +64,8 @@ pub struct Many {
     is_keyed: bool,
     /// None of its subscriptions has an echo.
     is_silent: bool,
+    /// Pages that follow those it has read.
+    next_pages: Vec<(usize, Place)>,
     pub opened_ms: u64,
     /// What it sends again, in order.
     resend: Vec<usize>,
@@ -219,6 +223,12 @@ impl Peer {
                 let topic = around.random.below(around.topics);
                 let id = many.take_id(Pending::Presence(topic));
                 json!({"type": "presence", "id": id, "topic": TOPICS[topic]})
+            }
+            // The toy has no such command.
+            11 if many.tongue != Tongue::Toy && around.random.chance(70) => {
+                let topic = around.random.below(around.topics);
+                let start = self.some_start(topic, around);
+                many.ask_page(topic, start, around)
             }
             11 => {
                 let id = many.take_id(Pending::Ping);
@@ -407,6 +417,7 @@ impl Peer {
             (Pending::Presence(topic), "presence") => {
                 many.take_list(self.id, topic, answer, around);
             }
+            (Pending::Page(request), "history") => many.take_page(&request, answer, around),
             (Pending::Ping, "pong") => around.cover.add("pong to a command", 1),
             (pending, "error") => many.take_error(id, &pending, answer, around),
             (pending, _) => panic!("{answer} to {pending:?}"),
@@ -521,7 +532,7 @@ impl Many {
                 Pending::Misuse(number),
                 "unavailable" | "fate_unknown" | "idempotency_key_reused",
             ) => around.records.refuse(*number),
-            (Pending::Subscribe(..) | Pending::Presence(_), "unavailable") => {}
+            (Pending::Subscribe(..) | Pending::Presence(_) | Pending::Page(_), "unavailable") => {}
             _ => panic!("{answer} to {pending:?}"),
         }
     }

@@ -219,8 +219,8 @@ impl Records {
             && others.any(|(other, publish)| other != number && publish.once == Some(number))
     }
 
-    /// A subscriber received a payload; gives the number of the publish.
-    pub fn see(&mut self, view: usize, payload: &[u8]) -> usize {
+    /// The number of the publish whose payload this is.
+    pub fn number_of(&self, payload: &[u8]) -> usize {
         let text = std::str::from_utf8(payload).expect("payloads here are text");
         let (number, rest) = text.split_once(':').expect("as it was made");
         let number: usize = number.parse().expect("a number");
@@ -229,13 +229,21 @@ impl Records {
             .bytes()
             .zip(start..)
             .all(|(byte, place)| byte == padding(number, place));
-        let publish = &self.publishes[number];
         assert!(
-            is_whole && text.len() == publish.payload_bytes,
+            is_whole && text.len() == self.publishes[number].payload_bytes,
             "a payload was mixed up: {text:?}"
         );
+        number
+    }
+
+    /// A subscriber received a payload; gives the number of the publish.
+    pub fn see(&mut self, view: usize, payload: &[u8]) -> usize {
+        let number = self.number_of(payload);
         let view = &mut self.views[view];
-        assert!(view.target.matches(publish.topic), "a foreign topic");
+        assert!(
+            view.target.matches(self.publishes[number].topic),
+            "a foreign topic"
+        );
         assert!(!view.ended);
         view.items.push(Item::Seen(number));
         number

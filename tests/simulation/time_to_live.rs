@@ -42,16 +42,21 @@ impl Records {
         number.is_some_and(|number| self.publishes[*number].ttl_ms.is_some())
     }
 
+    /// Whether what stands at a place may have been over by a moment.
+    pub fn may_have_ended(&self, topic: usize, place: Place, by_ms: u64) -> bool {
+        match self.places[topic].contains_key(&place) {
+            true => self
+                .expires_ms(topic, place)
+                .is_some_and(|end_ms| end_ms <= by_ms),
+            false => self.may_be_unseen(topic, by_ms),
+        }
+    }
+
     /// Whether what stands at a place may be missing from a view without a word: it was over when the view began, or may go
     /// while it waits.
     pub fn may_be_over(&self, view: &View, topic: usize, place: Place) -> bool {
         let is_replayed = |told: Place| told.0 == place.0 && place.1 <= told.1;
-        let was_over = match self.places[topic].contains_key(&place) {
-            true => self
-                .expires_ms(topic, place)
-                .is_some_and(|end_ms| end_ms <= view.began_ms),
-            false => self.may_be_unseen(topic, view.began_ms),
-        };
+        let was_over = self.may_have_ended(topic, place, view.began_ms);
         was_over && view.told.is_some_and(is_replayed)
             || view.policy == SlowConsumer::Latest && self.is_mortal(topic, place)
     }
