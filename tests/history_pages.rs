@@ -2,13 +2,10 @@
 
 mod support;
 
-use std::thread;
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use support::umbel_v1::{BINARY, JSON, Peer, text};
-use support::{Response, Server};
+use support::{Response, Server, wait_until};
 
 const RULE: &str = "kept/** history=100";
 
@@ -134,10 +131,9 @@ fn page_leaves_out_what_is_over() {
         "POST /pub/kept/a HTTP/1.1\r\nHost: localhost\r\n{headers}\r\nover"
     ));
     assert_eq!(short.status, 200, "{short:?}");
-    // The clocks of reactors stand still within a tick.
-    thread::sleep(Duration::from_millis(5));
-    let page = page(&server, "/history/kept/a");
-    assert_eq!(data(&page), ["0"], "{page}");
+    wait_until("it is over", || {
+        data(&page(&server, "/history/kept/a")) == ["0"]
+    });
     let mut peer = Peer::open(server.address());
     let page = peer.ask(&json!({"type": "history", "id": 1, "topic": "kept/a"}));
     assert_eq!(data(&page), ["0"], "{page}");

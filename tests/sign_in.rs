@@ -9,9 +9,9 @@ use std::time::{Duration, SystemTime};
 
 use file::Folder;
 use serde_json::{Value, json};
-use support::Server;
 use support::peers::{Block, EventStream, Incoming, WebSocket, connect};
 use support::umbel_v1::{BINARY, JSON, Peer, binary_publish};
+use support::{Server, wait_until};
 
 const READER: &str = "reader-token-of-the-test";
 const WRITER: &str = "writer-token-of-the-test";
@@ -251,13 +251,14 @@ fn end_of_an_identity() {
     assert_eq!(expiring["type"], "expiring", "{expiring}");
     let in_ms = expiring["in_ms"].as_u64().expect("a time");
     assert!(in_ms <= left_ms / 10 + 100, "{in_ms} of {left_ms}");
-    std::thread::sleep(Duration::from_millis(in_ms + 100));
-    // It is over, and yet there is the grace.
+    let command = json!({"type": "publish", "id": 3, "topic": "news/us", "data": "x"});
+    wait_until("its identity ends", || {
+        peer.ask(&command)["type"] == "error"
+    });
+    // There is the grace yet.
     writer.publish("news/eu", "late");
     assert_eq!(peer.publication().1, "late");
     let command = json!({"type": "subscribe", "id": 3, "topic": "news/us"});
-    assert_eq!(peer.error(&command), "unauthorized");
-    let command = json!({"type": "publish", "id": 3, "topic": "news/us", "data": "x"});
     assert_eq!(peer.error(&command), "unauthorized");
     assert_eq!(peer.error(&auth(READER)), "unauthorized");
     assert_eq!(peer.socket.next(), Incoming::Close(4401, "expired".into()));

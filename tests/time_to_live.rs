@@ -2,17 +2,11 @@
 
 mod support;
 
-use std::thread;
-use std::time::Duration;
-
 use serde_json::json;
 
 use support::peers::{Block, EventStream, Http, WebSocket, connect};
 use support::umbel_v1::{BINARY, JSON, Peer};
 use support::{Server, wait_until};
-
-/// Longer than the times to live here.
-const OVER: Duration = Duration::from_millis(40);
 
 fn publish(http: &mut Http, topic: &str, text: &str, ttl_ms: Option<u64>) {
     let ttl = ttl_ms.map_or(String::new(), |ttl_ms| {
@@ -24,6 +18,16 @@ fn publish(http: &mut Http, topic: &str, text: &str, ttl_ms: Option<u64>) {
     );
     http.send(&[head.as_bytes(), text.as_bytes()].concat());
     assert_eq!(http.answer().expect("an answer").status, 200);
+}
+
+/// Waits until what was published before with 20 ms to live is over. The server has a rule by which `clock` keeps.
+fn wait_until_over(server: &Server, http: &mut Http) {
+    publish(http, "clock", "tick", Some(20));
+    wait_until("they are over", || {
+        let page = server.request("GET /history/clock HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert_eq!(page.status, 200, "{page:?}");
+        page.text().contains("\"publications\":[]")
+    });
 }
 
 #[test]
@@ -42,7 +46,7 @@ fn recovery_leaves_out_what_is_over_and_says_so() {
         publish(&mut http, "a", text, ttl_ms);
         assert_eq!(subscriber.publication().1, text, "live as any other");
     }
-    thread::sleep(OVER);
+    wait_until_over(&server, &mut http);
     let at = |offset: u64| since.replace(":0", &format!(":{offset}"));
     for subprotocol in [JSON, BINARY] {
         let mut late = Peer::open_at(server.address(), "/ws", subprotocol);
@@ -74,6 +78,8 @@ fn slow_reader_gets_gap_for_what_is_over() {
     const COUNT: u64 = 60;
     let server = Server::start(&[
         "--topic-rule",
+        "clock history=100",
+        "--topic-rule",
         "dropping slow_consumer=drop-oldest",
         "--topic-rule",
         "latest slow_consumer=latest",
@@ -99,7 +105,7 @@ fn slow_reader_gets_gap_for_what_is_over() {
             http.send(&[head.as_bytes(), big.as_bytes()].concat());
             assert_eq!(http.answer().expect("an answer").status, 200);
         }
-        thread::sleep(OVER);
+        wait_until_over(&server, &mut http);
         let (mut came, mut told, mut next) = (0, 0, 1);
         while came + told < COUNT && next <= COUNT {
             let message = slow.next();
