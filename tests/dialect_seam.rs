@@ -18,6 +18,7 @@ use toy::Fields;
 use umbel::config::Limits;
 use umbel::internals::connection::Settings;
 use umbel::internals::dialect::Dialects;
+use umbel::internals::reactor::drain;
 use umbel::internals::topic::TopicRules;
 use umbel::internals::worker::HubCounts;
 use umbel::{ConnectionId, TopicRule};
@@ -233,7 +234,7 @@ fn own_close_codes() {
     while close_codes(&world.hear(id)) != [Some(toy::COME_BACK)] {
         now_ms += 1;
         assert!(now_ms < 60_000, "the drain closes everybody");
-        world.0.connections.poll_drain(now_ms);
+        drain::poll(&mut world.0.connections, now_ms);
     }
 }
 

@@ -6,6 +6,9 @@ use std::sync::{MutexGuard, PoisonError};
 use super::{Application, PeerAddress};
 use crate::auth::access::{Denied, TokenFault};
 use crate::auth::caller::Caller;
+use crate::auth::counts::AuthResult;
+use crate::auth::deny::DeniedBy;
+use crate::auth::identity::Identity;
 use crate::auth::shares::Shares;
 use crate::auth::waiting::network_of;
 use crate::handler::ConnectionId;
@@ -15,6 +18,33 @@ use crate::http::refusal::Refusal;
 const TOO_MANY_FAILURES: &str = "too many wrong tokens came from this address; try again later";
 
 impl Application {
+    /// Whether somebody is let in: neither its credential nor its address is on the deny list.
+    ///
+    /// # Errors
+    /// 401 for a credential, 403 for an address.
+    pub fn check_denied(
+        &self,
+        identity: Option<&Identity>,
+        peer_address: PeerAddress<'_>,
+    ) -> Result<(), Denied> {
+        let peer = || {
+            let address = peer_address().ok().flatten();
+            address.map(|address| address.ip().to_canonical())
+        };
+        let (deny, now_ms) = (&self.shared.control.deny, self.wall_ms());
+        deny.check(identity, peer, now_ms).map_err(|by| match by {
+            DeniedBy::Peer => Denied::Forbidden("this address is denied".into()),
+            DeniedBy::Identity => {
+                if let Some(identity) = identity {
+                    let counts = self.shared.authority.counts();
+                    let counts = counts.of_source(identity.source().label());
+                    counts.add(AuthResult::Revoked);
+                }
+                Denied::Invalid(TokenFault::Revoked)
+            }
+        })
+    }
+
     /// Refusal of a caller that was denied for its credential: 429 where its address has shown too many wrong ones.
     pub fn refuse_credential(&self, peer_address: PeerAddress<'_>, denied: Denied) -> Refusal {
         let per_minute = self

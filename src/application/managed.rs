@@ -1,10 +1,6 @@
 //! Changes that whoever manages the server makes to connections of others.
 
-use super::{Application, ConnectionContext, PeerAddress};
-use crate::auth::access::{Denied, TokenFault};
-use crate::auth::counts::AuthResult;
-use crate::auth::deny::DeniedBy;
-use crate::auth::identity::Identity;
+use super::{Application, ConnectionContext};
 use crate::connection::Label;
 use crate::dialect::{Command, Encoding, Push, Target};
 use crate::fanout::subscribed::SubscribedKind;
@@ -15,141 +11,121 @@ use crate::shared::jobs::Notice;
 use crate::shared::terms::{Span, TermLimits};
 use crate::topic::Topic;
 
-impl Application {
-    /// Whether somebody is let in: neither its credential nor its address is on the deny list.
-    ///
-    /// # Errors
-    /// 401 for a credential, 403 for an address.
-    pub fn check_denied(
-        &self,
-        identity: Option<&Identity>,
-        peer_address: PeerAddress<'_>,
-    ) -> Result<(), Denied> {
-        let peer = || {
-            let address = peer_address().ok().flatten();
-            address.map(|address| address.ip().to_canonical())
-        };
-        let (deny, now_ms) = (&self.shared.control.deny, self.wall_ms());
-        deny.check(identity, peer, now_ms).map_err(|by| match by {
-            DeniedBy::Peer => Denied::Forbidden("this address is denied".into()),
-            DeniedBy::Identity => {
-                if let Some(identity) = identity {
-                    let counts = self.shared.authority.counts();
-                    let counts = counts.of_source(identity.source().label());
-                    counts.add(AuthResult::Revoked);
-                }
-                Denied::Invalid(TokenFault::Revoked)
+/// Ends a subscription of a connection. One that lives by it ends with it. False: it has no such subscription.
+pub fn unsubscribe(
+    application: &mut Application,
+    context: &mut ConnectionContext<'_>,
+    target: &Target,
+    notice: &Notice,
+) -> bool {
+    let (code, reason) = (notice.code.as_str(), notice.reason.as_deref());
+    match context.subscribed.kind() {
+        SubscribedKind::One(one) => {
+            let is_meant =
+                matches!(target, Target::Topic(topic) if application.topics.topic(one) == topic);
+            if is_meant {
+                let words = reason.unwrap_or(code).to_owned();
+                application.disconnect(context, CloseCode::FORBIDDEN, words.into());
             }
-        })
-    }
-
-    /// Ends a subscription of a connection. One that lives by it ends with it. False: it has no such subscription.
-    pub fn unsubscribe(
-        &mut self,
-        context: &mut ConnectionContext<'_>,
-        target: &Target,
-        notice: &Notice,
-    ) -> bool {
-        let (code, reason) = (notice.code.as_str(), notice.reason.as_deref());
-        match context.subscribed.kind() {
-            SubscribedKind::One(one) => {
-                let is_meant =
-                    matches!(target, Target::Topic(topic) if self.topics.topic(one) == topic);
-                if is_meant {
-                    let words = reason.unwrap_or(code).to_owned();
-                    self.disconnect(context, CloseCode::FORBIDDEN, words.into());
-                }
-                is_meant
+            is_meant
+        }
+        SubscribedKind::Many(_) => {
+            let is_ended = application.end_subscription(context.id, *context.subscribed, target);
+            if is_ended {
+                push(application, context, &Push::Ended(target, code, reason));
             }
-            SubscribedKind::Many(_) => {
-                let is_ended = self.end_subscription(context.id, *context.subscribed, target);
-                if is_ended {
-                    self.push(context, &Push::Ended(target, code, reason));
-                }
-                is_ended
-            }
-            SubscribedKind::None => false,
+            is_ended
         }
+        SubscribedKind::None => false,
     }
+}
 
-    /// Subscribes a connection that may have many subscriptions, whatever its rights are. False: it may not have many, or
-    /// has this one.
-    pub fn subscribe_for(
-        &mut self,
-        context: &mut ConnectionContext<'_>,
-        topic: &Topic,
-        start: Start,
-    ) -> bool {
-        let target = Target::Topic(topic.clone());
-        let many = self.multi_subscriptions.get(*context.subscribed);
-        if many.is_none_or(|many| many.subscriptions.get(&target).is_some()) {
-            return false;
-        }
-        let command = Command::Subscribe {
-            id: None,
-            target,
-            start,
-            echo: true,
-        };
-        self.carry_out(context, command, true) == Fate::CarriedOut
+/// Subscribes a connection that may have many subscriptions, whatever its rights are. False: it may not have many, or
+/// has this one.
+pub fn subscribe(
+    application: &mut Application,
+    context: &mut ConnectionContext<'_>,
+    topic: &Topic,
+    start: Start,
+) -> bool {
+    let target = Target::Topic(topic.clone());
+    let many = application.multi_subscriptions.get(*context.subscribed);
+    if many.is_none_or(|many| many.subscriptions.get(&target).is_some()) {
+        return false;
     }
+    let command = Command::Subscribe {
+        id: None,
+        target,
+        start,
+        echo: true,
+    };
+    application.carry_out(context, command, true) == Fate::CarriedOut
+}
 
-    /// Sends a message to a subscriber, without a topic and a position. False: it is none.
-    pub fn send(
-        &mut self,
-        context: &mut ConnectionContext<'_>,
-        kind: Kind,
-        payload: &[u8],
-    ) -> bool {
-        if !context.connection.takes_deliveries() {
-            return false;
-        }
-        match context.connection.encoding() {
-            Encoding::PAYLOAD => {
-                let opcode = match kind {
-                    Kind::Text => Opcode::Text,
-                    Kind::Binary => Opcode::Binary,
-                };
-                encode_frame(context.out, opcode, payload, None);
-            }
-            _ => self.push(context, &Push::Message(kind, payload)),
-        }
-        true
+/// Sends a message to a subscriber, without a topic and a position. False: it is none.
+pub fn send(
+    application: &mut Application,
+    context: &mut ConnectionContext<'_>,
+    kind: Kind,
+    payload: &[u8],
+) -> bool {
+    if !context.connection.takes_deliveries() {
+        return false;
     }
+    match context.connection.encoding() {
+        Encoding::PAYLOAD => {
+            let opcode = match kind {
+                Kind::Text => Opcode::Text,
+                Kind::Binary => Opcode::Binary,
+            };
+            encode_frame(context.out, opcode, payload, None);
+        }
+        _ => push(application, context, &Push::Message(kind, payload)),
+    }
+    true
+}
 
-    /// Sets when the identity of an open connection ends. In milliseconds since 1970. False: it has none, or is no
-    /// connection that stays open.
-    pub fn refresh(&mut self, context: &ConnectionContext<'_>, end_ms: u64) -> bool {
-        let connection = &context.connection;
-        let has_identity = self.identities.get(*context.identity).identity().is_some();
-        if !has_identity || connection.label() == Label::Http {
-            return false;
-        }
-        let (limits, wall_ms) = (&self.shared.settings.limits, self.wall_ms());
-        let limits = TermLimits {
-            warn_ms: limits.token_warn_ms,
-            grace_ms: limits.token_grace_ms,
-        };
-        let span = Span {
-            began_ms: wall_ms.min(end_ms),
-            end_ms,
-        };
-        let bits = context.id.to_bits();
-        let salt = (bits ^ (bits >> 32)) as u32;
-        let has_warning = connection.command_encoding().is_some();
-        self.terms
-            .begin(context.id.index, (salt, has_warning), Some(span), limits);
-        true
+/// Sets when the identity of an open connection ends. In milliseconds since 1970. False: it has none, or is no
+/// connection that stays open.
+pub fn refresh(
+    application: &mut Application,
+    context: &ConnectionContext<'_>,
+    end_ms: u64,
+) -> bool {
+    let connection = &context.connection;
+    let has_identity = application
+        .identities
+        .get(*context.identity)
+        .identity()
+        .is_some();
+    if !has_identity || connection.label() == Label::Http {
+        return false;
     }
+    let (limits, wall_ms) = (&application.shared.settings.limits, application.wall_ms());
+    let limits = TermLimits {
+        warn_ms: limits.token_warn_ms,
+        grace_ms: limits.token_grace_ms,
+    };
+    let span = Span {
+        began_ms: wall_ms.min(end_ms),
+        end_ms,
+    };
+    let bits = context.id.to_bits();
+    let salt = (bits ^ (bits >> 32)) as u32;
+    let has_warning = connection.command_encoding().is_some();
+    application
+        .terms
+        .begin(context.id.index, (salt, has_warning), Some(span), limits);
+    true
+}
 
-    /// Tells a connection something unasked.
-    fn push(&self, context: &mut ConnectionContext<'_>, push: &Push<'_>) {
-        let (dialects, encoding) = (
-            &self.shared.settings.dialects,
-            context.connection.encoding(),
-        );
-        let mut message = Vec::new();
-        dialects.get(encoding).encode_push(&mut message, push);
-        dialects.frame_message(encoding, &message, context.out);
-    }
+/// Tells a connection something unasked.
+fn push(application: &Application, context: &mut ConnectionContext<'_>, push: &Push<'_>) {
+    let (dialects, encoding) = (
+        &application.shared.settings.dialects,
+        context.connection.encoding(),
+    );
+    let mut message = Vec::new();
+    dialects.get(encoding).encode_push(&mut message, push);
+    dialects.frame_message(encoding, &message, context.out);
 }

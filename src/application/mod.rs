@@ -6,7 +6,7 @@ mod endpoints;
 pub mod history;
 mod joined;
 pub mod joins;
-mod managed;
+pub mod managed;
 pub mod once;
 pub mod publishes;
 pub mod receipts;

@@ -4,28 +4,25 @@ use std::sync::{Arc, PoisonError};
 
 use super::commands::CommandTurn;
 use super::joins::Question;
-use super::{Application, CommandContext, ConnectionContext};
+use super::{Application, CommandContext};
 use crate::auth::access::{Action, Denied};
 use crate::auth::caller::Caller;
 use crate::auth::identity::{Identity, TokenDigest, hashed_subject};
 use crate::auth::table::IdentityHandle;
 use crate::auth::waiting::{Ticket, Waiter, WaitingLimits, network_of};
 use crate::config::HookEvent;
-use crate::connection::{Answer, CloseReason, Label};
+use crate::connection::{Answer, CloseReason};
 use crate::dialect::{Command, CommandError, ErrorCode, Push, Reply, Target, Welcome};
 use crate::handler::ConnectionId;
 use crate::http::refusal::Refusal;
 use crate::hub::{MemberIdentity, Start};
 use crate::protocol::CloseCode;
 use crate::shared::brought::BroughtCommand;
-use crate::shared::terms::{Due, Span, TermLimits};
+use crate::shared::terms::{Span, TermLimits};
 use crate::topic::{PresenceOf, PresenceSubject, Topic};
 
 /// Part of all connections that may wait for a credential.
 const WAITING_PART: usize = 10;
-
-/// Time until a connection is looked at again that is not opened yet, in milliseconds.
-const AGAIN_MS: u64 = 1000;
 
 impl Application {
     /// Milliseconds since 1970 at this tick.
@@ -302,13 +299,6 @@ impl Application {
         }
     }
 
-    /// Closes a connection whose peer has shown no credential in time.
-    pub fn handle_overdue(&mut self, context: &mut ConnectionContext<'_>) {
-        let (settings, reason) = (&self.shared.settings, CloseReason::AuthTimeout);
-        let connection = &mut *context.connection;
-        connection.close(settings, context.now_ms, reason, context.out);
-    }
-
     /// Identity of a member of a topic, as far as its rule shows it.
     pub(super) fn member_identity(
         &self,
@@ -362,37 +352,6 @@ impl Application {
             self.leave_presence(turn.id, &topic);
             if let Err(error) = self.ask_to_join(&topic, question, Some(&mut turn.answer)) {
                 log::debug!(connection:% = turn.id; "it is present no more, for the hub is full: {error:?}");
-            }
-        }
-    }
-
-    /// Deals with what is due of a connection's term.
-    pub fn handle_term(&mut self, context: &mut ConnectionContext<'_>, due: Due) {
-        let settings = &self.shared.settings;
-        let connection = &mut *context.connection;
-        if connection.is_closing() {
-            return;
-        }
-        if connection.label() == Label::Http {
-            // It waits for the hub still; or it was refused, and its next request shows a credential anew.
-            if connection.joining_encoding().is_some() {
-                let again_ms = self.wall_ms() + AGAIN_MS;
-                self.terms.postpone(context.id.index, again_ms);
-            }
-            return;
-        }
-        match due {
-            Due::Warning { in_ms } => {
-                let Some(encoding) = connection.command_encoding() else {
-                    return;
-                };
-                let (dialects, mut message) = (&settings.dialects, Vec::new());
-                let push = Push::Expiring(in_ms);
-                dialects.get(encoding).encode_push(&mut message, &push);
-                dialects.frame_message(encoding, &message, context.out);
-            }
-            Due::Close => {
-                connection.close(settings, context.now_ms, CloseReason::Expired, context.out);
             }
         }
     }

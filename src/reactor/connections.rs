@@ -12,10 +12,10 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use super::drain::Drain;
 use super::leaving::Leaving;
 use super::slot::{Flags, Slot};
 use super::sweep::Deadlines;
+use super::upkeep::Upkeep;
 use crate::application::{Application, CommandContext};
 use crate::compression::places::Places;
 use crate::connection::{CloseReason, Connection, Event, Hold, Inflation, NEVER_MS, Settings};
@@ -27,7 +27,6 @@ use crate::net::byte_stream::ByteStream;
 use crate::net::driver::Readiness;
 use crate::net::ring::Ring;
 use crate::requests::{handle_event, refusals::over_cap};
-use crate::shared::jobs::Job;
 use crate::shared::{Lifecycle, Shared};
 use crate::shrink::Shrink;
 
@@ -70,15 +69,11 @@ pub struct Connections<T> {
     pub(crate) outbox_bytes_max: usize,
     /// How many reactors there are.
     pub(crate) reactors: usize,
-    /// After a reload: the next slot whose rights are to be judged again.
-    pub(crate) judge_from: Option<usize>,
     /// Work on many connections that is under way here.
-    pub(crate) jobs: VecDeque<Box<Job>>,
+    pub(crate) upkeep: Upkeep,
     /// Slots touched by deliveries, to be looked at afterwards.
     pub(crate) touched: Vec<u32>,
     due: Vec<u32>,
-    /// Drain: the next slot to be closed, and the pace.
-    pub(crate) drain: Option<Drain>,
     /// What compresses publications. None only while it is in use.
     pub(crate) compression: Option<Box<Compression>>,
     /// Where connections are in their topics' cohorts.
@@ -113,11 +108,9 @@ impl<T: ByteStream> Connections<T> {
             inbound_bytes_max: 0,
             outbox_bytes_max: 0,
             reactors: reactors.max(1),
-            judge_from: None,
-            jobs: VecDeque::new(),
+            upkeep: Upkeep::default(),
             touched: Vec::new(),
             due: Vec::new(),
-            drain: None,
             compression: Some(Box::new(Compression::new(&settings, reactors))),
             places: Places::default(),
             ring: None,
@@ -228,8 +221,7 @@ impl<T: ByteStream> Connections<T> {
     pub fn has_ready(&self) -> bool {
         !self.ready.is_empty()
             || !self.working.is_empty()
-            || self.judge_from.is_some()
-            || !self.jobs.is_empty()
+            || self.upkeep.has_work()
             || !self.application.calls.writable.is_empty()
             || self.has_leaving()
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::connections::Connections;
 use super::slot::Flags;
+use super::{jobs, judging};
 use crate::application::{Application, ConnectionContext};
 use crate::connection::Hold;
 use crate::handler::ConnectionId;
@@ -12,9 +13,6 @@ use crate::hub::{Effect, Joined, LocalTopic, Outcome, Position, PresenceChange, 
 use crate::net::byte_stream::ByteStream;
 use crate::requests;
 use crate::shared::brought::{Fate, Work};
-
-/// Subscriptions whose right is judged again in one tick after a reload.
-const SUBSCRIPTIONS_JUDGED_PER_TICK: usize = 1000;
 
 impl<T: ByteStream> Connections<T> {
     /// Takes one effect of the hub's. Publications are gathered; [`deliver`](Connections::deliver) writes them.
@@ -140,32 +138,10 @@ impl<T: ByteStream> Connections<T> {
             if let Some(compression) = &mut self.compression {
                 compression.take_settings(&self.settings, self.reactors);
             }
-            self.judge_from = Some(0);
+            self.upkeep.judge_from = Some(0);
         }
-        if let Some(first) = self.judge_from {
-            self.judge_from = self.judge_again(first, now_ms);
-        }
+        judging::poll(self, now_ms);
         is_newer
-    }
-
-    /// Judges rights from this slot on, until as many subscriptions are looked at as a tick has time for. Gives the next
-    /// slot, if there is one.
-    fn judge_again(&mut self, first: usize, now_ms: u64) -> Option<usize> {
-        let mut left = SUBSCRIPTIONS_JUDGED_PER_TICK;
-        for index in first..self.slots.capacity() {
-            if left == 0 {
-                return Some(index);
-            }
-            let Some(slot) = self.slots.get(index) else {
-                continue;
-            };
-            let id = slot.id(self.application.reactor, index as u32);
-            self.with_connection(id, now_ms, |application, context| {
-                left = left.saturating_sub(application.judge_again(context));
-                true
-            });
-        }
-        None
     }
 
     /// Lets the application work on a connection, unless that is gone, and writes what comes of it if `work` says so.
@@ -200,7 +176,7 @@ impl<T: ByteStream> Connections<T> {
         let is_reloaded = self.application.generation > 0;
         self.with_connection(id, now_ms, |application, context| {
             if is_reloaded && context.subscribed.one().is_some() {
-                application.judge_again(context);
+                judging::judge_again(application, context);
             }
             true
         });
@@ -296,7 +272,7 @@ impl<T: ByteStream> Connections<T> {
     fn carry_out(&mut self, id: ConnectionId, work: Work, now_ms: u64) -> Fate {
         let work = match work {
             Work::Job(job) => {
-                self.take_job(job);
+                jobs::take(&mut self.upkeep, job);
                 return Fate::CarriedOut;
             }
             work => work,

@@ -19,16 +19,19 @@
 
 pub mod connections;
 mod counts;
-mod drain;
+pub mod drain;
 mod echo;
 mod effects;
 mod jobs;
+mod judging;
 mod leaving;
 pub mod mailbox;
 mod outbound;
 mod slot;
+mod slots;
 pub mod sweep;
 mod terms;
+mod upkeep;
 
 use std::io;
 
@@ -94,7 +97,7 @@ impl<D: Driver> Reactor<D> {
     /// Reactor `id`, without connections.
     pub fn new(driver: D, inbox: Inbox, id: ReactorId, context: Context) -> Reactor<D> {
         let mut connections = Connections::new(id, context.reactors, context.shared);
-        connections.set_connections_max(context.connections_max);
+        connections.application.connections_max = context.connections_max;
         Reactor {
             driver,
             connections,
@@ -121,7 +124,7 @@ impl<D: Driver> Reactor<D> {
             }
         };
         // Those that the drain time was too short for end too, and their endpoints hear of it.
-        self.connections.finish_all(self.now_ms);
+        drain::finish_all(&mut self.connections, self.now_ms);
         self.connections
             .finish_tick(|transport| self.driver.release(transport));
         self.connections.leave_some(usize::MAX);
@@ -148,11 +151,11 @@ impl<D: Driver> Reactor<D> {
             self.next_date_us = started_us + 1_000_000;
             let (wall_ms, date) = (self.driver.wall_ms(), &self.connections.settings.date);
             date.set(wall_ms / 1000);
-            self.connections.set_wall_ms(wall_ms);
+            terms::set_wall_ms(&mut self.connections.application, wall_ms);
         }
         if self.connections.poll_reload(self.now_ms) {
             self.connections_max = self.connections.settings.limits.connections_max;
-            self.connections.set_connections_max(self.connections_max);
+            self.connections.application.connections_max = self.connections_max;
             self.driver.take_settings(&self.connections.settings);
         }
         self.connections.poll_asking(self.now_ms);
@@ -166,7 +169,7 @@ impl<D: Driver> Reactor<D> {
         self.connections
             .deliver(self.now_ms, || self.driver.now_us());
         self.connections.poll_brought(self.now_ms);
-        self.connections.poll_jobs(self.now_ms);
+        jobs::poll(&mut self.connections, self.now_ms);
         self.connections.poll_writable(self.now_ms);
         self.connections.poll_receipts(self.now_ms);
         self.connections.retry_commands();
@@ -190,7 +193,7 @@ impl<D: Driver> Reactor<D> {
             return 0;
         }
         let mut until_ms = self.connections.next_deadline_ms();
-        until_ms = until_ms.min(self.connections.next_term_ms(self.now_ms));
+        until_ms = until_ms.min(terms::next_ms(&self.connections.application, self.now_ms));
         if let Some(next_accept_ms) = self.driver.next_accept_ms() {
             until_ms = until_ms.min(next_accept_ms);
         }
@@ -225,7 +228,10 @@ impl<D: Driver> Reactor<D> {
             return self.connections.metrics.accept_errors.add(1);
         }
         if log::log_enabled!(log::Level::Debug) {
-            let (peer, listener) = (transport.peer(), self.connections.listener_name(listener));
+            let (peer, listener) = (
+                transport.peer(),
+                self.connections.application.shared.listener_name(listener),
+            );
             log::debug!(connection:% = id, peer:% = peer, listener; "accepted");
         }
         self.connections
@@ -261,7 +267,7 @@ impl<D: Driver> Reactor<D> {
         if is_caught_up || self.waits_behind >= waits_max {
             self.waits_behind = 0;
             self.connections.sweep(waited_from_ms, self.now_ms);
-            self.connections.sweep_terms(self.now_ms);
+            terms::sweep(&mut self.connections, self.now_ms);
         } else {
             self.waits_behind += 1;
         }
@@ -294,7 +300,7 @@ impl<D: Driver> Reactor<D> {
             Lifecycle::Stopping => true,
             Lifecycle::Draining => {
                 let until_ms = self.drain_until_ms.unwrap_or(self.now_ms);
-                self.connections.poll_drain(self.now_ms) || self.now_ms >= until_ms
+                drain::poll(&mut self.connections, self.now_ms) || self.now_ms >= until_ms
             }
         }
     }

@@ -1,9 +1,10 @@
 //! Terms of connections: who has waited too long for a credential, and whose identity ends.
 
-use super::connections::Connections;
+use super::upkeep::Slots;
 use crate::application::{Application, ConnectionContext};
-use crate::connection::NEVER_MS;
-use crate::net::byte_stream::ByteStream;
+use crate::connection::{CloseReason, Label, NEVER_MS};
+use crate::dialect::Push;
+use crate::shared::terms::Due;
 
 /// Connections whose term is looked after in one tick; the others' turn comes in the next one.
 const TERMS_PER_TICK: usize = 1024;
@@ -11,81 +12,99 @@ const TERMS_PER_TICK: usize = 1024;
 /// A step back of the wall clock that is worth a line in the log, in milliseconds.
 const STEP_BACK_MS: i64 = 30_000;
 
+/// Time until a connection is looked at again that is not opened yet, in milliseconds.
+const AGAIN_MS: u64 = 1000;
+
 /// Longest wait of a reactor with identities that end, in milliseconds: no event tells that the wall clock was set.
 const CLOCK_WAIT_MS: u64 = 1000;
 
-impl<T: ByteStream> Connections<T> {
-    /// Sets the wall clock by the machine's, at this tick's moment.
-    pub fn set_wall_ms(&mut self, wall_ms: u64) {
-        let application = &mut self.application;
-        let ahead_ms = wall_ms
-            .wrapping_sub(application.now_us / 1000)
-            .cast_signed();
-        let before_ms = std::mem::replace(&mut application.wall_ahead_ms, ahead_ms);
-        let back_ms = before_ms.saturating_sub(ahead_ms);
-        if back_ms > STEP_BACK_MS && !application.terms.is_empty() {
-            log::warn!(back_ms; "the machine's clock was set back: tokens last longer by that");
-        }
+/// Sets the wall clock by the machine's, at this tick's moment.
+pub fn set_wall_ms(application: &mut Application, wall_ms: u64) {
+    let clock_ms = application.now_us / 1000;
+    let ahead_ms = wall_ms.wrapping_sub(clock_ms).cast_signed();
+    let before_ms = std::mem::replace(&mut application.wall_ahead_ms, ahead_ms);
+    let back_ms = before_ms.saturating_sub(ahead_ms);
+    if back_ms > STEP_BACK_MS && !application.terms.is_empty() {
+        log::warn!(back_ms; "the machine's clock was set back: tokens last longer by that");
     }
+}
 
-    /// Sets how many connections the whole process may have.
-    pub fn set_connections_max(&mut self, connections_max: usize) {
-        self.application.connections_max = connections_max;
+/// Looks after terms, if there are any.
+pub fn sweep(slots: &mut impl Slots, now_ms: u64) {
+    if slots.application().terms.is_empty() {
+        return;
     }
-
-    /// Looks after terms, if there are any.
-    pub(crate) fn sweep_terms(&mut self, now_ms: u64) {
-        if self.application.terms.is_empty() {
-            return;
-        }
-        let clock_ms = self.application.now_us / 1000;
-        for _ in 0..TERMS_PER_TICK {
-            let Some(index) = self.application.terms.take_overdue(clock_ms) else {
-                break;
-            };
-            self.with_slot(index, now_ms, Application::handle_overdue);
-        }
-        let wall_ms = self.application.wall_ms();
-        for _ in 0..TERMS_PER_TICK {
-            let Some((index, due)) = self.application.terms.take_due(wall_ms) else {
-                break;
-            };
-            self.with_slot(index, now_ms, |application, context| {
-                application.handle_term(context, due);
-            });
-        }
-    }
-
-    fn with_slot(
-        &mut self,
-        index: u32,
-        now_ms: u64,
-        work: impl FnOnce(&mut Application, &mut ConnectionContext<'_>),
-    ) {
-        let Some(slot) = self.slots.get(index as usize) else {
-            return;
+    let clock_ms = slots.application().now_us / 1000;
+    for _ in 0..TERMS_PER_TICK {
+        let Some(index) = slots.application_mut().terms.take_overdue(clock_ms) else {
+            break;
         };
-        let id = slot.id(self.application.reactor, index);
-        self.with_connection(id, now_ms, |application, context| {
-            work(application, context);
-            true
+        slots.visit(index, now_ms, |application, context| {
+            handle_overdue(application, context);
         });
     }
+    let wall_ms = slots.application().wall_ms();
+    for _ in 0..TERMS_PER_TICK {
+        let Some((index, due)) = slots.application_mut().terms.take_due(wall_ms) else {
+            break;
+        };
+        slots.visit(index, now_ms, |application, context| {
+            handle_term(application, context, due);
+        });
+    }
+}
 
-    /// When a term is next to be looked after, at the earliest.
-    pub(crate) fn next_term_ms(&self, now_ms: u64) -> u64 {
-        let (terms, clock_ms) = (&self.application.terms, self.application.now_us / 1000);
-        if terms.is_empty() {
-            return NEVER_MS;
+/// When a term is next to be looked after, at the earliest.
+pub fn next_ms(application: &Application, now_ms: u64) -> u64 {
+    let (terms, clock_ms) = (&application.terms, application.now_us / 1000);
+    if terms.is_empty() {
+        return NEVER_MS;
+    }
+    let wait_ms = match terms.next_wait_ms() {
+        NEVER_MS => NEVER_MS,
+        at_ms => now_ms + at_ms.saturating_sub(clock_ms),
+    };
+    let end_ms = match terms.next_end_in_ms(application.wall_ms()) {
+        NEVER_MS => NEVER_MS,
+        in_ms => now_ms + in_ms.min(CLOCK_WAIT_MS),
+    };
+    wait_ms.min(end_ms)
+}
+
+/// Closes a connection whose peer has shown no credential in time.
+fn handle_overdue(application: &Application, context: &mut ConnectionContext<'_>) {
+    let (settings, reason) = (&application.shared.settings, CloseReason::AuthTimeout);
+    let connection = &mut *context.connection;
+    connection.close(settings, context.now_ms, reason, context.out);
+}
+
+/// Deals with what is due of a connection's term.
+fn handle_term(application: &mut Application, context: &mut ConnectionContext<'_>, due: Due) {
+    let settings = &application.shared.settings;
+    let connection = &mut *context.connection;
+    if connection.is_closing() {
+        return;
+    }
+    if connection.label() == Label::Http {
+        // It waits for the hub still; or it was refused, and its next request shows a credential anew.
+        if connection.joining_encoding().is_some() {
+            let again_ms = application.wall_ms() + AGAIN_MS;
+            application.terms.postpone(context.id.index, again_ms);
         }
-        let wait_ms = match terms.next_wait_ms() {
-            NEVER_MS => NEVER_MS,
-            at_ms => now_ms + at_ms.saturating_sub(clock_ms),
-        };
-        let end_ms = match terms.next_end_in_ms(self.application.wall_ms()) {
-            NEVER_MS => NEVER_MS,
-            in_ms => now_ms + in_ms.min(CLOCK_WAIT_MS),
-        };
-        wait_ms.min(end_ms)
+        return;
+    }
+    match due {
+        Due::Warning { in_ms } => {
+            let Some(encoding) = connection.command_encoding() else {
+                return;
+            };
+            let (dialects, mut message) = (&settings.dialects, Vec::new());
+            let push = Push::Expiring(in_ms);
+            dialects.get(encoding).encode_push(&mut message, &push);
+            dialects.frame_message(encoding, &message, context.out);
+        }
+        Due::Close => {
+            connection.close(settings, context.now_ms, CloseReason::Expired, context.out);
+        }
     }
 }

@@ -162,3 +162,11 @@ pub struct Shared {
     /// State of the control API.
     pub control: Arc<ControlState>,
 }
+
+impl Shared {
+    /// What the listener of a number is called.
+    pub fn listener_name(&self, listener: u8) -> &str {
+        let listening = self.listeners.get(usize::from(listener));
+        listening.map_or("", |listening| &listening.name)
+    }
+}

@@ -1,0 +1,76 @@
+//! What is done to connections from outside of their own traffic: jobs, terms, rights judged anew, the drain.
+//!
+//! All of it reaches connections by [`Slots`], which the reactor's slab is.
+
+use std::collections::VecDeque;
+
+use super::drain::Drain;
+use crate::application::{Application, ConnectionContext, PeerAddress};
+use crate::auth::table::IdentityHandle;
+use crate::connection::Connection;
+use crate::fanout::subscribed::Subscribed;
+use crate::handler::ConnectionId;
+use crate::shared::jobs::Job;
+
+/// Work on many connections that is under way on a reactor.
+#[derive(Debug, Default)]
+pub struct Upkeep {
+    /// Jobs.
+    pub(crate) jobs: VecDeque<Box<Job>>,
+    /// After a reload: the next slot whose rights are to be judged again.
+    pub(crate) judge_from: Option<u32>,
+    /// Drain: the next slot to be closed, and the pace.
+    pub(crate) drain: Option<Drain>,
+}
+
+impl Upkeep {
+    /// Whether there is something to go on with, which no event will announce.
+    pub fn has_work(&self) -> bool {
+        self.judge_from.is_some() || !self.jobs.is_empty()
+    }
+}
+
+/// An open connection, to be looked at.
+pub struct Seen<'a> {
+    /// Its name.
+    pub id: ConnectionId,
+    /// The number of the listener that it came by.
+    pub listener: u8,
+    /// Its state machine.
+    pub connection: &'a Connection,
+    /// Identity of its opener, or of its request's sender.
+    pub identity: IdentityHandle,
+    /// Its subscriptions.
+    pub subscribed: Subscribed,
+    /// Address of its peer.
+    pub peer_address: PeerAddress<'a>,
+}
+
+/// The connections of a reactor, by the indexes of their slots.
+pub trait Slots {
+    /// Handler of their events.
+    fn application(&self) -> &Application;
+
+    /// The same, to change.
+    fn application_mut(&mut self) -> &mut Application;
+
+    /// What is under way.
+    fn upkeep(&mut self) -> &mut Upkeep;
+
+    /// Connections, those that are ending included.
+    fn count(&self) -> usize;
+
+    /// The index behind the last slot.
+    fn end(&self) -> u32;
+
+    /// Looks at the connection at an index. None: there is no open one.
+    fn look<R>(&self, index: u32, look: impl FnOnce(&Application, &Seen<'_>) -> R) -> Option<R>;
+
+    /// Works on the connection at an index, and writes what comes of it. None: there is no open one.
+    fn visit<R>(
+        &mut self,
+        index: u32,
+        now_ms: u64,
+        work: impl FnOnce(&mut Application, &mut ConnectionContext<'_>) -> R,
+    ) -> Option<R>;
+}
