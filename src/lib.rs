@@ -180,6 +180,7 @@ mod signature;
 mod sync;
 mod topic;
 mod units;
+mod upkeep;
 mod worker;
 
 /// Rooms for this repository's binary, benches and tests. Nothing in it is stable.
@@ -195,7 +196,7 @@ pub mod internals {
     }
 
     rooms! {
-        application auth compression connection console dialect fanout http hub metrics net protocol reactor requests route shared signature topic units
+        application auth compression connection console dialect fanout http hub metrics net protocol reactor requests route shared signature topic units upkeep
         worker
     }
 

@@ -18,8 +18,8 @@ use toy::Fields;
 use umbel::config::Limits;
 use umbel::internals::connection::Settings;
 use umbel::internals::dialect::Dialects;
-use umbel::internals::reactor::drain;
 use umbel::internals::topic::TopicRules;
+use umbel::internals::upkeep::drain;
 use umbel::internals::worker::HubCounts;
 use umbel::{ConnectionId, TopicRule};
 

@@ -35,7 +35,7 @@ const FLOORS: &[&[&str]] = &[
     &["asking", "endpoint"],
     &["api"],
     &["application"],
-    &["requests"],
+    &["requests", "upkeep"],
     &["net", "outgoing"],
     &["reactor"],
     &["handle"],

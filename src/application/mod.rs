@@ -6,7 +6,6 @@ mod endpoints;
 pub mod history;
 mod joined;
 pub mod joins;
-pub mod managed;
 pub mod once;
 pub mod publishes;
 pub mod receipts;

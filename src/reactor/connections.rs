@@ -15,7 +15,6 @@ use slab::Slab;
 use super::leaving::Leaving;
 use super::slot::{Flags, Slot};
 use super::sweep::Deadlines;
-use super::upkeep::Upkeep;
 use crate::application::{Application, CommandContext};
 use crate::compression::places::Places;
 use crate::connection::{CloseReason, Connection, Event, Hold, Inflation, NEVER_MS, Settings};
@@ -29,6 +28,7 @@ use crate::net::ring::Ring;
 use crate::requests::{handle_event, refusals::over_cap};
 use crate::shared::{Lifecycle, Shared};
 use crate::shrink::Shrink;
+use crate::upkeep::Upkeep;
 
 /// Connections whose deadline is looked after in one tick; the others' turn comes in the next one.
 const TIMEOUTS_PER_TICK: usize = 1024;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::connections::Connections;
 use super::slot::Flags;
-use super::{jobs, judging};
 use crate::application::{Application, ConnectionContext};
 use crate::connection::Hold;
 use crate::handler::ConnectionId;
@@ -13,6 +12,7 @@ use crate::hub::{Effect, Joined, LocalTopic, Outcome, Position, PresenceChange, 
 use crate::net::byte_stream::ByteStream;
 use crate::requests;
 use crate::shared::brought::{Fate, Work};
+use crate::upkeep::{jobs, judging};
 
 impl<T: ByteStream> Connections<T> {
     /// Takes one effect of the hub's. Publications are gathered; [`deliver`](Connections::deliver) writes them.

@@ -19,19 +19,14 @@
 
 pub mod connections;
 mod counts;
-pub mod drain;
 mod echo;
 mod effects;
-mod jobs;
-mod judging;
 mod leaving;
 pub mod mailbox;
 mod outbound;
 mod slot;
 mod slots;
 pub mod sweep;
-mod terms;
-mod upkeep;
 
 use std::io;
 
@@ -41,6 +36,7 @@ use crate::net::driver::{Driver, EVENTS_MAX};
 use crate::net::listener::{Accepted, REFUSED_MAX};
 use crate::net::mio_driver::MioDriver;
 use crate::shared::{Lifecycle, Shared};
+use crate::upkeep::{drain, jobs, terms};
 use connections::Connections;
 use mailbox::Inbox;
 

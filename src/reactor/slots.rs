@@ -2,9 +2,9 @@
 
 use super::connections::Connections;
 use super::slot::Flags;
-use super::upkeep::{Seen, Slots, Upkeep};
 use crate::application::{Application, ConnectionContext};
 use crate::net::byte_stream::ByteStream;
+use crate::upkeep::{Seen, Slots, Upkeep};
 
 impl<T: ByteStream> Slots for Connections<T> {
     fn application(&self) -> &Application {

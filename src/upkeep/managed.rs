@@ -1,6 +1,6 @@
 //! Changes that whoever manages the server makes to connections of others.
 
-use super::{Application, ConnectionContext};
+use crate::application::{Application, ConnectionContext};
 use crate::connection::Label;
 use crate::dialect::{Command, Encoding, Push, Target};
 use crate::fanout::subscribed::SubscribedKind;

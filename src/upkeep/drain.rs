@@ -1,6 +1,6 @@
 //! Shutdown: everybody is closed with 1001, at a pace that spreads it over the first half of the drain time.
 
-use super::upkeep::Slots;
+use super::Slots;
 use crate::connection::CloseReason;
 
 /// The slowest pace, so that a server with few connections is gone at once.

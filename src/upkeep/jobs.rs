@@ -1,7 +1,7 @@
 //! Jobs on this reactor: bounded looks at its slots, and bounded changes, in each tick.
 
-use super::upkeep::{Seen, Slots, Upkeep};
-use crate::application::{Application, managed};
+use super::{Seen, Slots, Upkeep, managed};
+use crate::application::Application;
 use crate::auth::identity::Identity;
 use crate::connection::Label;
 use crate::dialect::Target;

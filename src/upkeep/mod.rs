@@ -2,15 +2,21 @@
 //!
 //! All of it reaches connections by [`Slots`], which the reactor's slab is.
 
+pub mod drain;
+pub mod jobs;
+pub mod judging;
+mod managed;
+pub mod terms;
+
 use std::collections::VecDeque;
 
-use super::drain::Drain;
 use crate::application::{Application, ConnectionContext, PeerAddress};
 use crate::auth::table::IdentityHandle;
 use crate::connection::Connection;
 use crate::fanout::subscribed::Subscribed;
 use crate::handler::ConnectionId;
 use crate::shared::jobs::Job;
+use drain::Drain;
 
 /// Work on many connections that is under way on a reactor.
 #[derive(Debug, Default)]

@@ -1,6 +1,6 @@
 //! Rights of open connections, judged again after a reload.
 
-use super::upkeep::Slots;
+use super::Slots;
 use crate::application::{Application, ConnectionContext};
 use crate::auth::access::{Action, Denied};
 use crate::connection::CloseReason;

@@ -1,6 +1,6 @@
 //! Terms of connections: who has waited too long for a credential, and whose identity ends.
 
-use super::upkeep::Slots;
+use super::Slots;
 use crate::application::{Application, ConnectionContext};
 use crate::connection::{CloseReason, Label, NEVER_MS};
 use crate::dialect::Push;
