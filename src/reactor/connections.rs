@@ -14,7 +14,6 @@ use slab::Slab;
 
 use super::leaving::Leaving;
 use super::slot::{Flags, Slot};
-use super::sweep::Deadlines;
 use crate::application::{Application, CommandContext};
 use crate::compression::places::Places;
 use crate::connection::{CloseReason, Connection, Event, Hold, Inflation, NEVER_MS, Settings};
@@ -26,6 +25,7 @@ use crate::net::byte_stream::ByteStream;
 use crate::net::driver::Readiness;
 use crate::net::ring::Ring;
 use crate::requests::{handle_event, refusals::over_cap};
+use crate::shared::deadlines::Deadlines;
 use crate::shared::{Lifecycle, Shared};
 use crate::shrink::Shrink;
 use crate::upkeep::Upkeep;

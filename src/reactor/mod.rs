@@ -26,7 +26,6 @@ pub mod mailbox;
 mod outbound;
 mod slot;
 mod slots;
-pub mod sweep;
 
 use std::io;
 

@@ -2,6 +2,7 @@
 
 pub mod brought;
 pub mod control;
+pub mod deadlines;
 pub mod jobs;
 pub mod live;
 pub mod replays;
