@@ -157,6 +157,9 @@ fn print_settings(config: &Config) -> Result<(), Box<dyn Error>> {
         "insecure": config.insecure,
         "deflate": config.deflate.to_string(),
         "deflate_client_takeover": config.deflate_client_takeover,
+        "certificate": config.certificates.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "sni_strict": config.sni_strict,
+        "tls_versions": config.tls_versions.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "topic_rules": rules,
     });
     for info in Limits::ALL {
