@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
+
 use crate::protocol::{HostList, OriginList};
 use crate::topic::TopicRule;
 
@@ -18,6 +20,8 @@ mod hook_settings;
 mod jwt;
 #[cfg(feature = "config-file")]
 mod jwt_fields;
+#[cfg(feature = "config-file")]
+mod limit_settings;
 mod limits;
 mod listener;
 mod named_token;
@@ -29,9 +33,6 @@ mod sources;
 #[cfg(feature = "config-file")]
 pub mod table;
 mod time;
-mod tls;
-#[cfg(feature = "config-file")]
-mod tls_settings;
 mod tokens;
 mod url_key;
 
@@ -45,7 +46,6 @@ pub(crate) use reload::Additions;
 pub use rights::{Hosts, Rights};
 pub use rights_lists::{DenyLists, RIGHTS_BYTES_MAX, RIGHTS_PATTERNS_MAX, RightsLists};
 pub use secret::Secret;
-pub use tls::{CERTIFICATES_MAX, CertificateFiles, TlsVersion};
 pub use url_key::{KID_BYTES_MAX, URL_KEYS_MAX, UrlKey};
 
 /// Holder of a right: to publish, to subscribe, or to observe.
@@ -199,13 +199,6 @@ pub struct Config {
     pub hook: Option<HookConfig>,
     /// HTTP proxy for the server's own requests, as in `http://proxy:3128`. None is taken from the environment.
     pub outgoing_proxy: Option<String>,
-    /// Certificates for listeners with TLS. The first is the default: for peers that name no host, or one that no certificate
-    /// has.
-    pub certificates: Vec<CertificateFiles>,
-    /// Whether handshakes without a known host are refused: that name none, or one that no certificate has.
-    pub sni_strict: bool,
-    /// Versions of TLS.
-    pub tls_versions: Vec<TlsVersion>,
     /// Subprotocols that `/ws/{topic}` accepts. The first one that the peer offers is chosen.
     pub subprotocols: Vec<String>,
     /// Directory of what outlives the process: the deny list. None: it is kept in memory alone.
@@ -227,6 +220,10 @@ pub struct Config {
     /// Whether to do without what Linux alone has: io_uring, and a listening socket for each reactor. For tests.
     #[doc(hidden)]
     pub portable: bool,
+    /// Networks that no limit by address holds for, but that of wrong tokens.
+    pub limit_exempt: Vec<IpNet>,
+    /// Whether what limits by address, rate and identity would refuse is let pass, and only counted and logged.
+    pub limits_dry_run: bool,
     /// Every numeric limit.
     pub limits: Limits,
 }
@@ -253,9 +250,6 @@ impl Default for Config {
             signed_url_age_max_ms: SIGNED_URL_AGE_MAX_MS,
             hook: None,
             outgoing_proxy: None,
-            certificates: Vec::new(),
-            sni_strict: false,
-            tls_versions: TlsVersion::ALL.to_vec(),
             subprotocols: Vec::new(),
             state_directory: None,
             deny_file: None,
@@ -265,6 +259,8 @@ impl Default for Config {
             deflate_client_takeover: false,
             topic_rules: Vec::new(),
             portable: false,
+            limit_exempt: Vec::new(),
+            limits_dry_run: false,
             limits: Limits::default(),
         }
     }
@@ -303,7 +299,6 @@ impl Config {
         errors.extend(self.topic_rule_errors());
         errors.extend(Listeners::of(&self.listeners).check().err());
         errors.extend(self.hook_errors());
-        errors.extend(self.tls_errors());
         errors.extend(self.rights().err());
         errors
     }

@@ -170,6 +170,7 @@ mod net;
 mod outgoing;
 mod presence;
 mod protocol;
+mod rate;
 mod reactor;
 mod requests;
 mod route;
@@ -182,7 +183,6 @@ mod topic;
 mod units;
 mod upkeep;
 mod worker;
-mod x509;
 
 /// Rooms for this repository's binary, benches and tests. Nothing in it is stable.
 #[doc(hidden)]
@@ -198,7 +198,7 @@ pub mod internals {
 
     rooms! {
         application auth compression connection console dialect fanout http hub metrics net protocol reactor requests route shared signature topic units upkeep
-        worker x509
+        worker
     }
 
     #[cfg(feature = "outgoing")]

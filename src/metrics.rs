@@ -28,6 +28,7 @@ use reloads::Reloads;
 use crate::caught;
 use crate::connection::{CloseReason, Label};
 use crate::http::refusal::Refusal;
+use crate::rate::refusals::Refusals;
 use crate::worker::HubCounts;
 
 /// A number that one thread writes and all may read.
@@ -189,6 +190,8 @@ pub struct Metrics {
     reactors: Box<[Arc<ReactorMetrics>]>,
     /// The names of the dialects, in the order of their numbers.
     dialects: Box<[&'static str]>,
+    /// Refusals by limits.
+    pub refusals: Refusals,
     /// Reloads of the settings.
     pub reloads: Reloads,
     /// Counts of credentials.
@@ -208,6 +211,7 @@ impl Metrics {
         Metrics {
             reactors: (0..reactors).map(|_| Arc::new(reactor())).collect(),
             dialects: dialects.into(),
+            refusals: Refusals::default(),
             reloads: Reloads::default(),
             auth: Arc::default(),
             hook: None,
@@ -321,6 +325,21 @@ impl Metrics {
         Ok(())
     }
 
+    /// Requests by reason, and what limits refused by limit. A request that a limit refused stands in both.
+    fn encode_refused(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Requests refused, by reason, and what limits refused, by limit";
+        let mut family = encoder.encode_descriptor("refused", help, None, MetricType::Counter)?;
+        for (index, label) in Refusal::LABELS.iter().enumerate() {
+            let counter = ConstCounter::new(self.sum(|reactor| &reactor.refused[index]));
+            counter.encode(family.encode_family(&[("reason", *label)])?)?;
+        }
+        for (limit, total) in self.refusals.totals() {
+            let labels = [("limit", limit.label())];
+            ConstCounter::new(total).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
     fn encode_histogram(
         &self,
         encoder: &mut DescriptorEncoder<'_>,
@@ -380,9 +399,7 @@ impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let (metrics, e) = (&self.metrics, &mut encoder);
         metrics.encode_connections(e)?;
-        metrics.encode_reasons(e, "refused", "Requests refused", Refusal::LABELS, |r| {
-            &r.refused
-        })?;
+        metrics.encode_refused(e)?;
         metrics.encode_reasons(
             e,
             "closed",

@@ -25,8 +25,6 @@ use crate::net;
 use crate::net::balance::{Balance, Wake};
 use crate::net::clock::ProcessClock;
 use crate::net::mio_driver::{MioDriver, Selector};
-#[cfg(feature = "tls")]
-use crate::net::tls::TlsTerms;
 use crate::reactor::mailbox::{Inbox, Mailbox, mailbox};
 use crate::reactor::{Context, Reactor};
 use crate::shared::brought::CommandQueues;
@@ -62,9 +60,6 @@ struct Assembly<'a> {
     mailboxes: Vec<Arc<Mailbox>>,
     work: WorkQueue,
     shared: Shared,
-    /// TLS of the listeners.
-    #[cfg(feature = "tls")]
-    tls: Option<Arc<TlsTerms>>,
 }
 
 /// What the builder was given, checked.
@@ -137,8 +132,6 @@ impl<'a> Assembly<'a> {
             mailboxes,
             work,
             shared,
-            #[cfg(feature = "tls")]
-            tls: None,
         })
     }
 
@@ -157,8 +150,6 @@ impl<'a> Assembly<'a> {
             mailboxes,
             work,
             shared,
-            #[cfg(feature = "tls")]
-            tls,
         } = self;
         let reactors = selectors.len();
         let (handover, handed): (Vec<_>, Vec<_>) =
@@ -190,10 +181,7 @@ impl<'a> Assembly<'a> {
                 Reactor::new(driver, inbox, id, context.clone())
             })
             .collect();
-        let running = Running::new(config, additions);
-        #[cfg(feature = "tls")]
-        let running = running.with_tls(tls);
-        let handle = Handle::new(shared, mailboxes, clock, running);
+        let handle = Handle::new(shared, mailboxes, clock, Running::new(config, additions));
         Ok(Server {
             ended: Ended(handle.clone()),
             handle,

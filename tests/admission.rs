@@ -1,5 +1,7 @@
 //! More connections than there may be, or than there are descriptors for; and topics without number.
 
+#[path = "admission/addresses.rs"]
+mod addresses;
 mod support;
 
 use std::net::TcpStream;
@@ -21,7 +23,7 @@ fn connections_over_cap_get_503() {
         .map(|_| WebSocket::open(address, "/ws/a"))
         .collect();
     // Whether it has asked for something yet or not.
-    for request in ["", "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"] {
+    for request in ["", "GET /topics HTTP/1.1\r\nHost: localhost\r\n\r\n"] {
         let mut http = Http::connect(address);
         http.send(request.as_bytes());
         let answer = http.answer().expect("an answer");
@@ -32,6 +34,11 @@ fn connections_over_cap_get_503() {
         assert!(answer.body.starts_with(b"as many connections"));
         assert!(http.is_at_end());
     }
+    let health = Http::connect(address).get("/health");
+    assert_eq!(
+        (health.status, health.header("connection")),
+        (200, Some("close"))
+    );
     sockets[0].send_text("still here");
     for socket in &mut sockets {
         assert_eq!(socket.text(), "still here");

@@ -116,7 +116,7 @@ fn connection_over_cap_refused_by_what_it_asks() {
     for (target, lines) in [
         ("/sse/a", ""),
         ("/sse/a", foreign),
-        ("/health", PAGES[0]),
+        ("/topics", PAGES[0]),
         ("/ws/a", ""),
     ] {
         let (response, mut wire) = get(&server, target, lines);
@@ -132,7 +132,7 @@ fn connection_over_cap_refused_by_what_it_asks() {
     assert_eq!(wire.read_frame().close_code(), Some(1013));
     drop(sockets);
     wait_until("there is room again", || {
-        get(&server, "/health", "").0.status == 200
+        get(&server, "/topics", "").0.status == 200
     });
 }
 

@@ -32,6 +32,7 @@ use crate::hub::{Command, LocalTopic, Publication, ReactorId, Share};
 use crate::metrics::ReactorMetrics;
 use crate::presence::PresenceChanges;
 use crate::protocol::deflate::Agreement;
+use crate::rate::gate::Entered;
 use crate::shared::Shared;
 use crate::shared::brought::CommandInbox;
 use crate::shared::terms::Terms;
@@ -91,6 +92,8 @@ pub struct Application {
     pub(crate) wall_ahead_ms: i64,
     /// Connections that the whole process may have.
     pub(crate) connections_max: usize,
+    /// Connections that count towards their address.
+    pub(crate) entered: Entered,
     /// Topics with subscribers here.
     pub topics: Topics,
     /// Patterns with subscribers here.
@@ -158,6 +161,7 @@ impl Application {
             shared,
             identities: Identities::default(),
             terms: Terms::default(),
+            entered: Entered::default(),
             wall_ahead_ms: 0,
             connections_max: 0,
             work_left: 0,

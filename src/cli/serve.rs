@@ -157,10 +157,9 @@ fn print_settings(config: &Config) -> Result<(), Box<dyn Error>> {
         "insecure": config.insecure,
         "deflate": config.deflate.to_string(),
         "deflate_client_takeover": config.deflate_client_takeover,
-        "certificate": config.certificates.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "sni_strict": config.sni_strict,
-        "tls_versions": config.tls_versions.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "topic_rules": rules,
+        "limit_exempt": config.limit_exempt.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "limits_dry_run": config.limits_dry_run,
     });
     for info in Limits::ALL {
         settings[info.name] = config.limits.get(info.name).into();

@@ -214,6 +214,14 @@ limits! {
     backlog: u32 = 4096 in 1..=65535, at restart;
     /// Connections at a time. More are answered 503. 0 means as many as the descriptor limit allows.
     connections_max: usize = 0 in 0..=16777216;
+    /// Connections of one address. One more is refused with 429. 0: any number.
+    connections_per_address_max: u32 = 0 in 0..=16777216;
+    /// Connections that one address may open in a second. More are refused with 429, and those over a hundred times the rate are closed without a word. 0: any number.
+    connects_per_address_per_second: u32 = 0 in 0..=1000000;
+    /// Of these, connections that may come at once. 0: those of one second.
+    connects_per_address_burst: u32 = 0 in 0..=16777216;
+    /// Bits of an IPv6 address that limits by address tell apart. Of an IPv4 address it is all.
+    limit_v6_prefix: u32 = 64 in 32..=128;
     /// Connections accepted in one tick of a reactor, so that a connect storm does not starve established connections.
     accepts_per_tick_max: usize = 64 in 1..=4096;
     /// Pause in accepting after descriptors or socket memory ran out.

@@ -13,7 +13,6 @@ pub use super::fields::{
     FieldInfo, GRANT_FIELDS, LISTENER_FIELDS, TOKEN_FIELDS, TOPIC_FIELDS, URL_KEY_FIELDS,
 };
 pub use super::jwt_fields::JWT_FIELDS;
-pub use super::tls_settings::CERTIFICATE_FIELDS;
 pub use kind::Kind;
 
 /// Value of a setting that nobody set.
@@ -128,8 +127,8 @@ pub mod heading {
     pub const TOPICS: &str = "Topics";
     /// The application that is asked, and the server's own requests.
     pub const HOOK: &str = "Hook";
-    /// Certificates and TLS.
-    pub const TLS: &str = "TLS";
+    /// Exemptions from limits.
+    pub const LIMITS: &str = "Reach of limits";
     /// Log lines.
     pub const LOGGING: &str = "Logging";
 }
@@ -445,9 +444,8 @@ pub fn settings() -> impl Iterator<Item = SettingInfo> {
     let place = SETTINGS.iter().position(|info| info.heading == DEFLATE);
     let (before, behind) = SETTINGS.split_at(place.unwrap_or_default());
     let own = before.iter().chain(identity::SETTINGS).chain(behind);
-    let own = own
-        .chain(super::tls_settings::TLS_SETTINGS)
-        .chain(super::hook_settings::HOOK_SETTINGS);
+    let own = own.chain(super::hook_settings::HOOK_SETTINGS);
+    let own = own.chain(super::limit_settings::LIMIT_SETTINGS);
     own.copied().chain(limits)
 }
 

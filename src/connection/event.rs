@@ -13,6 +13,7 @@ use crate::http::request::Head;
 use crate::hub::{Kind, PublishOptions};
 use crate::protocol::CloseCode;
 use crate::protocol::deflate::Agreement;
+use crate::rate::Limit;
 use crate::topic::Topic;
 
 /// Something that came in whole. It borrows the read buffer wherever that is possible.
@@ -23,7 +24,7 @@ pub enum Event<'a> {
     Request(&'a Head<'a>, &'a mut ExtraHeaders),
     /// The head of a request on a connection that is too many, and the headers of its answer. Answer with a refusal of any
     /// form.
-    OverCap(&'a Head<'a>, &'a mut ExtraHeaders),
+    OverCap(Limit, &'a Head<'a>, &'a mut ExtraHeaders),
     /// The body that was asked for. Answer with `Respond`, `Refuse` or `Await`.
     Body(Purpose, &'a [u8]),
     /// The opening handshake of an own endpoint, asked for by this request, is answered. Answer with `Proceed`, `Close` or

@@ -16,6 +16,7 @@ use crate::http::refusal::Refusal;
 use crate::http::request::{Head, HeadScanner, Method};
 use crate::http::response::{self, Response};
 use crate::protocol::{Decoder, EXTENSIONS, Role, encode_switching_protocols};
+use crate::rate::Limit;
 use crate::topic::Topic;
 
 /// Requests of one connection and their answers.
@@ -25,8 +26,8 @@ pub(super) struct Exchange {
     /// An unfinished head; empty while heads come whole.
     head: Vec<u8>,
     pub(super) state: RequestState,
-    /// Whatever is asked for is refused, for the connection is too many.
-    pub(super) is_over_cap: bool,
+    /// Whatever is asked for is refused, for the connection is over this limit.
+    pub(super) over: Option<Limit>,
     pub(super) keep_alive: bool,
     /// The next answer is the last, whatever its request says.
     is_last: bool,
@@ -321,12 +322,12 @@ impl Connection {
             expects_continue: head.expects_continue(),
         };
         let has_body = !matches!(framing.length, Ok(BodyLength::None | BodyLength::Length(0)));
-        exchange.keep_alive = head.keep_alive() && !exchange.is_last;
+        exchange.keep_alive = head.keep_alive() && !exchange.is_last && exchange.over.is_none();
         exchange.headers.clear();
         exchange.is_call = false;
-        let event = match exchange.is_over_cap {
-            false => Event::Request(&head, &mut exchange.headers),
-            true => Event::OverCap(&head, &mut exchange.headers),
+        let event = match exchange.over {
+            None => Event::Request(&head, &mut exchange.headers),
+            Some(limit) => Event::OverCap(limit, &head, &mut exchange.headers),
         };
         let answer = (context.on_event)(event, context.out);
         if matches!(answer, Answer::Ask) {

@@ -6,6 +6,7 @@ use super::{CloseReason, Connection, Endpoint, NEVER_MS, Phase, Settings};
 use crate::dialect::Pings;
 use crate::http::refusal::Refusal;
 use crate::protocol::{Opcode, encode_frame};
+use crate::rate::Limit;
 
 /// Time for a head on a connection that is too many, in milliseconds. What is asked for decides how it is refused.
 const OVER_CAP_WAIT_MS: u64 = 250;
@@ -70,17 +71,19 @@ impl Connection {
 
     /// Has whatever it asks for refused, as one connection too many. If it asks for nothing it is due soon, to be refused
     /// without a head.
-    pub fn turn_away(&mut self, now_ms: u64) {
+    pub fn turn_away(&mut self, limit: Limit, now_ms: u64) {
         if let Phase::Http(exchange) = &mut self.phase {
-            exchange.is_over_cap = true;
+            exchange.over = Some(limit);
             self.phase_deadline_ms = now_ms + OVER_CAP_WAIT_MS;
         }
     }
 
-    /// Whether it is one too many, and late to ask.
-    pub fn is_turned_away(&self, due_ms: u64) -> bool {
-        let is_over_cap = matches!(&self.phase, Phase::Http(exchange) if exchange.is_over_cap);
-        is_over_cap && due_ms >= self.phase_deadline_ms
+    /// The limit that it is over, if it is late to ask.
+    pub fn is_turned_away(&self, due_ms: u64) -> Option<Limit> {
+        match &self.phase {
+            Phase::Http(exchange) if due_ms >= self.phase_deadline_ms => exchange.over,
+            _ => None,
+        }
     }
 
     /// The first ping, at a moment that differs between connections.

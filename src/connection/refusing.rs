@@ -134,7 +134,7 @@ impl Connection {
             settings,
             now_ms,
             *code,
-            &refusal.reason,
+            &refusal.close_words(),
             reason,
             context.out,
         );

@@ -6,6 +6,8 @@ use crate::config::{AuthRefusal, Config, Deflate, Limits};
 use crate::dialect::Dialects;
 use crate::hub::{KeyBudget, KeySettings, ShardSettings};
 use crate::protocol::deflate::Policy;
+use crate::rate::gate::AddressRules;
+use crate::rate::networks::Exempt;
 use crate::topic::TopicRules;
 use crate::{http, protocol};
 
@@ -39,6 +41,8 @@ pub struct Settings {
     pub dialects: Dialects,
     /// Key of the hashes of subjects that presence shows.
     pub presence_key: [u8; 32],
+    /// Bounds on addresses.
+    pub addresses: AddressRules,
     /// Moment at which the process's clock began, in its own microseconds.
     pub began_us: u64,
 }
@@ -72,6 +76,7 @@ impl Settings {
             date: http::date::AnswerDate::default(),
             dialects: Dialects::default(),
             presence_key: [0; 32],
+            addresses: AddressRules::new(limits, Exempt::default(), false),
             began_us: 0,
         }
     }
@@ -80,6 +85,8 @@ impl Settings {
     pub fn of(config: &Config, dialects: Dialects) -> Settings {
         let mut settings = Settings::new(&config.limits);
         settings.auth_refusal = config.auth_refusal;
+        let exempt = Exempt::new(&config.limit_exempt);
+        settings.addresses = AddressRules::new(&config.limits, exempt, config.limits_dry_run);
         settings
             .with_deflate(config.deflate, config.deflate_client_takeover)
             .with_dialects(dialects)

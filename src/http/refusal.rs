@@ -17,6 +17,9 @@ pub const ALLOW_POST: RefusalHeaders = &[("Allow", "POST")];
 /// `Allow` where the method is refused whatever the resource is.
 pub const ALLOW_ANY: RefusalHeaders = &[("Allow", "GET, HEAD, POST")];
 
+/// Bytes of the reason in a Close frame (RFC 6455 section 5.5.1).
+const CLOSE_WORDS_BYTES_MAX: usize = 123;
+
 macro_rules! retry_after {
     ($($seconds:literal)*) => {
         &[$(($seconds, &[("Retry-After", stringify!($seconds))])),*]
@@ -275,6 +278,22 @@ impl Refusal {
         self
     }
 
+    /// Words for a Close: the reason, and when the same may be asked for again, as in `retry=5`.
+    #[must_use]
+    pub fn close_words(&self) -> Cow<'static, str> {
+        let mut headers = self.headers.iter();
+        match headers.find(|(name, _)| *name == "Retry-After") {
+            Some((_, seconds)) => {
+                let hint = format!("; retry={seconds}");
+                let room = self.reason.len().min(CLOSE_WORDS_BYTES_MAX - hint.len());
+                let mut cuts = (0..=room).rev();
+                let cut = cuts.find(|at| self.reason.is_char_boundary(*at));
+                format!("{}{hint}", &self.reason[..cut.unwrap_or(0)]).into()
+            }
+            None => self.reason.clone(),
+        }
+    }
+
     /// Whether the same request may be served a little later.
     #[must_use]
     pub const fn is_for_now(&self) -> bool {
@@ -300,6 +319,16 @@ impl std::error::Error for Refusal {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hint_stands_behind_the_words_of_a_close() {
+        let refusal = Refusal::unavailable("full").retry_after(7);
+        assert_eq!(refusal.close_words(), "full; retry=7");
+        let refusal = Refusal::unavailable("ä".repeat(100)).retry_after(120);
+        let words = refusal.close_words();
+        assert!(words.len() <= CLOSE_WORDS_BYTES_MAX && words.ends_with("ä; retry=120"));
+        assert_eq!(Refusal::forbidden("no").close_words(), "no");
+    }
 
     #[test]
     fn retry_after_is_rounded_up() {

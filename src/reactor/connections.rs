@@ -24,7 +24,9 @@ use crate::metrics::{ReactorMetrics, label_index};
 use crate::net::byte_stream::ByteStream;
 use crate::net::driver::Readiness;
 use crate::net::ring::Ring;
-use crate::requests::{handle_event, refusals::over_cap};
+use crate::rate::Limit;
+use crate::requests::handle_event;
+use crate::requests::limits::{self, refusal_over};
 use crate::shared::deadlines::Deadlines;
 use crate::shared::{Lifecycle, Shared};
 use crate::shrink::Shrink;
@@ -272,9 +274,9 @@ impl<T: ByteStream> Connections<T> {
                 ..
             } = self;
             if let Some(slot) = slots.get_mut(index as usize) {
-                if slot.connection.is_turned_away(due_ms) {
+                if let Some(limit) = slot.connection.is_turned_away(due_ms) {
                     let id = slot.id(self.application.reactor, index);
-                    self.refuse_admission(id, now_ms);
+                    self.refuse_admission(id, limit, now_ms);
                     continue;
                 }
                 let age_max_ms = settings.limits.outbox_age_max_ms;
@@ -320,6 +322,7 @@ impl<T: ByteStream> Connections<T> {
             self.leave_one(id, subscription, slot.best_form);
         }
         self.application.identities.release(slot.identity);
+        limits::leave(&mut self.application, id.index);
         self.application.asking.forget(id);
         self.places.forget(id.index);
         self.report_end(id, &slot);
@@ -519,17 +522,17 @@ impl<T: ByteStream> Connections<T> {
         }
     }
 
-    /// Turns away a connection that is over the cap, by what it asks for.
-    pub fn turn_away(&mut self, id: ConnectionId, now_ms: u64) {
+    /// Turns away a connection that is over a limit, by what it asks for.
+    pub fn turn_away(&mut self, id: ConnectionId, limit: Limit, now_ms: u64) {
         if let Some(slot) = self.slots.get_mut(id.index as usize) {
-            slot.connection.turn_away(now_ms);
+            slot.connection.turn_away(limit, now_ms);
             let deadline_ms = slot.connection.deadline_ms(&self.settings);
             self.deadlines.set(id.index as usize, deadline_ms);
         }
     }
 
-    /// Refuses a connection that is over the cap and has not asked for anything.
-    fn refuse_admission(&mut self, id: ConnectionId, now_ms: u64) {
+    /// Refuses a connection that is over a limit and has not asked for anything.
+    fn refuse_admission(&mut self, id: ConnectionId, limit: Limit, now_ms: u64) {
         let Connections {
             slots,
             application,
@@ -540,7 +543,9 @@ impl<T: ByteStream> Connections<T> {
         let Some(slot) = slots.get_mut(id.index as usize) else {
             return;
         };
-        let refusal = over_cap();
+        let address = limits::ip_of(&|| slot.transport.peer_address());
+        limits::note_refused(application, limit, address);
+        let refusal = refusal_over(limit, id);
         let mut current = CommandContext {
             id,
             peer_address: &|| Ok(None),

@@ -34,6 +34,9 @@ use crate::net::byte_stream::ByteStream;
 use crate::net::driver::{Driver, EVENTS_MAX};
 use crate::net::listener::{Accepted, REFUSED_MAX};
 use crate::net::mio_driver::MioDriver;
+use crate::rate::Limit;
+use crate::rate::gate::TurnedAway;
+use crate::requests::limits;
 use crate::shared::{Lifecycle, Shared};
 use crate::upkeep::{drain, jobs, terms};
 use connections::Connections;
@@ -146,6 +149,7 @@ impl<D: Driver> Reactor<D> {
             self.next_date_us = started_us + 1_000_000;
             let (wall_ms, date) = (self.driver.wall_ms(), &self.connections.settings.date);
             date.set(wall_ms / 1000);
+            limits::write_lines(&self.connections.application, self.now_ms);
             terms::set_wall_ms(&mut self.connections.application, wall_ms);
         }
         if self.connections.poll_reload(self.now_ms) {
@@ -212,14 +216,15 @@ impl<D: Driver> Reactor<D> {
     }
 
     fn admit(&mut self, mut transport: D::Transport, listener: u8) {
-        let total = self.driver.total();
-        let over = total >= self.connections_max;
-        if over && total >= self.connections_max + REFUSED_MAX {
-            return self.connections.metrics.accept_errors.add(1);
+        let over = self.limit_over(&transport, listener);
+        if let Some(limit) = over.filter(|over| over.is_flood).map(|over| over.limit) {
+            let address = limits::ip_of(&|| transport.peer_address());
+            return limits::note_refused(&self.connections.application, limit, address);
         }
         let id = self.connections.next_id();
         if let Err(error) = self.driver.register(&mut transport, id) {
             log::debug!("a fresh socket could not be prepared: {error}");
+            limits::leave(&mut self.connections.application, id.index);
             return self.connections.metrics.accept_errors.add(1);
         }
         if log::log_enabled!(log::Level::Debug) {
@@ -231,9 +236,25 @@ impl<D: Driver> Reactor<D> {
         }
         self.connections
             .insert_from(transport, listener, self.now_ms);
-        if over {
-            self.connections.turn_away(id, self.now_ms);
+        if let Some(over) = over {
+            self.connections.turn_away(id, over.limit, self.now_ms);
         }
+    }
+
+    /// The limit that a connection which was just accepted is over.
+    fn limit_over(&mut self, transport: &D::Transport, listener: u8) -> Option<TurnedAway> {
+        let total = self.driver.total();
+        if total >= self.connections_max {
+            return Some(TurnedAway {
+                limit: Limit::Connections,
+                is_flood: total >= self.connections_max + REFUSED_MAX,
+            });
+        }
+        let (index, application) = (
+            self.connections.next_id().index,
+            &mut self.connections.application,
+        );
+        limits::enter(application, (index, listener), &|| transport.peer_address()).err()
     }
 
     /// Takes as much mail as there is at its beginning; false if there is none.

@@ -5,6 +5,7 @@ use super::endpoints::answer_path;
 use super::history::read_history;
 use super::hook::ask_who;
 use super::hosts::{allow_reading, check_host, check_origin, check_site, cookie_counts};
+use super::limits::check_address;
 use super::listings::{list_topics, show_topic};
 use super::refusals::refuse;
 use super::resources::{
@@ -41,6 +42,11 @@ pub(super) fn handle_request(
     headers: &mut ExtraHeaders,
 ) -> Answer {
     allow_reading(application, head, headers);
+    if application.shared.settings.addresses.are_set()
+        && let Err(refusal) = check_address(application, current, head)
+    {
+        return refuse(application, current.id, head, refusal);
+    }
     match answer(application, current, head, headers) {
         Ok(answer) => answer,
         Err(_) if application.asking.has_noted() => Answer::Ask,

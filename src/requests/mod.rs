@@ -9,6 +9,7 @@ mod endpoints;
 mod history;
 mod hook;
 mod hosts;
+pub mod limits;
 mod listings;
 mod publishes;
 pub mod refusals;
@@ -18,8 +19,8 @@ mod subscriptions;
 use answer::handle_request;
 use calls::handle_call_body;
 use endpoints::{call, handle_opened, handle_route_body};
+use limits::refuse_over;
 use publishes::{handle_publish_body, handle_publish_lines};
-use refusals::refuse_over_cap;
 
 use crate::application::{Application, CommandContext};
 use crate::connection::{Answer, Endpoint, Event, Purpose};
@@ -64,7 +65,9 @@ fn carry_out(
 ) -> Answer {
     match event {
         Event::Request(head, headers) => handle_request(application, current, head, headers),
-        Event::OverCap(head, headers) => refuse_over_cap(application, current.id, head, headers),
+        Event::OverCap(limit, head, headers) => {
+            refuse_over(application, current, limit, head, headers)
+        }
         Event::Body(
             Purpose::Publish {
                 topic,

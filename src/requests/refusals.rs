@@ -9,10 +9,9 @@
 
 use std::ops::Range;
 
-use super::hosts::{allow_reading, check_origin};
+use super::hosts::check_origin;
 use crate::application::Application;
 use crate::config::AuthRefusal;
-use crate::connection::event::ExtraHeaders;
 use crate::connection::{Answer, Endpoint, RefusedHandshake, RefusedStream, Upgrade, scatter};
 use crate::dialect::Encoding;
 use crate::handler::ConnectionId;
@@ -36,11 +35,6 @@ pub fn retry_ms(id: ConnectionId, head: &Head<'_>) -> Option<u32> {
     is_of_page.then(|| scatter((bits ^ (bits >> 32)) as u32, RETRY_MS) as u32)
 }
 
-/// Refusal of a connection that is too many.
-pub fn over_cap() -> Refusal {
-    Refusal::unavailable("as many connections as connections_max allows are open")
-}
-
 /// Refuses a request: by a status, or where that cannot be seen, by a Close.
 pub(super) fn refuse(
     application: &Application,
@@ -59,17 +53,6 @@ pub(super) fn refuse(
         Some(refused) => Answer::RefuseHandshake(Box::new(refused)),
         None => Answer::Refuse(refusal),
     }
-}
-
-/// Refuses whatever is asked for on a connection that is too many.
-pub(super) fn refuse_over_cap(
-    application: &Application,
-    id: ConnectionId,
-    head: &Head<'_>,
-    headers: &mut ExtraHeaders,
-) -> Answer {
-    allow_reading(application, head, headers);
-    refuse(application, id, head, over_cap().closing())
 }
 
 /// The stream that a page asks for, if this refusal is for now.

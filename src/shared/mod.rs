@@ -22,6 +22,7 @@ use crate::connection::Settings;
 use crate::handler::{Handler, Hooks, Route};
 use crate::inside::Inside;
 use crate::metrics::Metrics;
+use crate::rate::gate::Gate;
 use crate::worker::Shards;
 use brought::CommandQueues;
 use control::ControlState;
@@ -121,6 +122,8 @@ pub struct Callers {
     pub failures: Mutex<Failures>,
     /// There are such, perhaps.
     pub has_failures: AtomicBool,
+    /// Addresses that connections came from, where they are bounded.
+    pub gate: Gate,
     /// Connections of each subject, where they are bounded.
     pub shares: Mutex<Shares>,
 }

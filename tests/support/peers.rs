@@ -2,7 +2,7 @@
 //! that is kept alive. They show what is on the wire and forgive nothing.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
@@ -22,6 +22,20 @@ pub fn connect(address: SocketAddr, receive_buffer_bytes: usize) -> TcpStream {
     let stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(PATIENCE)).expect("settable");
     stream.set_write_timeout(Some(PATIENCE)).expect("settable");
+    stream.set_nodelay(true).expect("settable");
+    stream
+}
+
+/// A connection that comes from this address of this machine.
+pub fn connect_from(from: Ipv4Addr, address: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let from = SocketAddr::from((from, 0));
+    socket
+        .bind(&from.into())
+        .expect("an address of this machine");
+    socket.connect(&address.into()).expect("a connection");
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).expect("settable");
     stream.set_nodelay(true).expect("settable");
     stream
 }

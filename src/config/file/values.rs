@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
+
+use ipnet::IpNet;
 
 use super::parse::Found;
 use super::problem::{Place, Problem, Problems};
@@ -11,7 +14,7 @@ use crate::config::Secret;
 use crate::config::table::{SettingInfo, Unset, settings};
 use crate::config::{
     Access, AuthRefusal, Config, ConfigError, Deflate, HookConfig, Limits, Listener, Origins,
-    QueryToken, TlsVersion,
+    QueryToken,
 };
 use crate::protocol::{HostList, OriginList};
 use crate::topic::Pattern;
@@ -180,9 +183,9 @@ impl Values {
             hosts: self.hosts(&mut errors),
             limits: self.limits(&mut errors),
             hook: self.hook(&mut errors),
-            sni_strict: self.is_on("sni_strict"),
-            tls_versions: self.tls_versions(&mut errors),
             outgoing_proxy: self.text("outgoing_proxy"),
+            limit_exempt: self.networks("limit_exempt", &mut errors),
+            limits_dry_run: self.is_on("limits_dry_run"),
             ..Config::default()
         };
         config.query_token = match &*self.choice("query_token") {
@@ -236,11 +239,6 @@ impl Values {
         }
         if let Some(Value::Jwts(jwts)) = self.given("jwt").map(|given| &given.value) {
             config.jwts.clone_from(jwts);
-        }
-        if let Some(Value::Certificates(files)) =
-            self.given("certificate").map(|given| &given.value)
-        {
-            config.certificates.clone_from(files);
         }
     }
 
@@ -329,22 +327,6 @@ impl Values {
         limits
     }
 
-    fn tls_versions(&self, errors: &mut Vec<ConfigError>) -> Vec<TlsVersion> {
-        let Some(texts) = self.said("tls_versions") else {
-            return TlsVersion::ALL.to_vec();
-        };
-        let mut versions = Vec::new();
-        for (row, text) in texts.iter().enumerate() {
-            match TlsVersion::parse(text) {
-                Ok(version) => versions.push(version),
-                Err(way_out) => {
-                    errors.push(ConfigError::new("tls_versions", text, way_out).in_row(row));
-                }
-            }
-        }
-        versions
-    }
-
     fn origins(&self, errors: &mut Vec<ConfigError>) -> Option<Origins> {
         let texts = self.said("origin")?;
         if let ["localhost"] = texts.iter().map(String::as_str).collect::<Vec<_>>()[..] {
@@ -379,6 +361,22 @@ impl Values {
         let list = HostList::parse(texts).ok();
         debug_assert!(list.is_some() || errors.len() > before);
         list
+    }
+
+    fn networks(&self, name: &'static str, errors: &mut Vec<ConfigError>) -> Vec<IpNet> {
+        let mut networks = Vec::new();
+        for (row, text) in self.texts(name).iter().enumerate() {
+            let network = text.parse().ok();
+            let network = network.or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+            match network {
+                Some(network) => networks.push(network.trunc()),
+                None => {
+                    let way_out = "it is an address, or a network as 10.0.0.0/8";
+                    errors.push(ConfigError::new(name, text, way_out).in_row(row));
+                }
+            }
+        }
+        networks
     }
 
     /// Texts, if a source gives any. A list of the file may be empty; a flag or a variable without a text is none.
@@ -437,7 +435,6 @@ impl Values {
             "jwts" => "jwt",
             "url_keys" => "url_key",
             "grants" => "grant",
-            "certificates" => "certificate",
             name => name,
         };
         match self.place(name, error.row()) {

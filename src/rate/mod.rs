@@ -1,0 +1,46 @@
+//! Rates and shares: how much an address, an identity, a connection and the process may ask for.
+//!
+//! - [`bucket`]: one rate, as GCRA has it
+//! - [`table`]: buckets and counts by key, bounded
+//! - [`networks`]: keys of addresses, and those that are exempt
+//! - [`gate`]: bounds on connections by address
+//! - [`refusals`]: counts and log lines of what was refused
+
+pub mod bucket;
+pub mod gate;
+pub mod networks;
+pub mod refusals;
+pub mod table;
+
+/// Declares the limits with their labels.
+macro_rules! limits {
+    ($($(#[doc = $doc:literal])+ $limit:ident = $label:literal,)+) => {
+        /// A limit that refuses, ends or slows down.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Limit {
+            $($(#[doc = $doc])+ $limit,)+
+        }
+
+        impl Limit {
+            /// All of them.
+            pub const ALL: &'static [Limit] = &[$(Limit::$limit),+];
+
+            /// Name of its setting, and its label.
+            pub const fn label(self) -> &'static str {
+                match self {
+                    $(Limit::$limit => $label,)+
+                }
+            }
+        }
+    };
+}
+
+limits! {
+    /// Connections of one address.
+    AddressConnections = "connections_per_address_max",
+    /// Rate of connections from one address.
+    AddressConnects = "connects_per_address_per_second",
+    /// Connections of the process.
+    Connections = "connections_max",
+}
