@@ -33,6 +33,9 @@ mod sources;
 #[cfg(feature = "config-file")]
 pub mod table;
 mod time;
+mod tls;
+#[cfg(feature = "config-file")]
+mod tls_settings;
 mod tokens;
 mod url_key;
 
@@ -46,6 +49,7 @@ pub(crate) use reload::Additions;
 pub use rights::{Hosts, Rights};
 pub use rights_lists::{DenyLists, RIGHTS_BYTES_MAX, RIGHTS_PATTERNS_MAX, RightsLists};
 pub use secret::Secret;
+pub use tls::{CERTIFICATES_MAX, CertificateFiles, TlsVersion};
 pub use url_key::{KID_BYTES_MAX, URL_KEYS_MAX, UrlKey};
 
 /// Holder of a right: to publish, to subscribe, or to observe.
@@ -199,6 +203,13 @@ pub struct Config {
     pub hook: Option<HookConfig>,
     /// HTTP proxy for the server's own requests, as in `http://proxy:3128`. None is taken from the environment.
     pub outgoing_proxy: Option<String>,
+    /// Certificates for listeners with TLS. The first is the default: for peers that name no host, or one that no certificate
+    /// has.
+    pub certificates: Vec<CertificateFiles>,
+    /// Whether handshakes without a known host are refused: that name none, or one that no certificate has.
+    pub sni_strict: bool,
+    /// Versions of TLS.
+    pub tls_versions: Vec<TlsVersion>,
     /// Subprotocols that `/ws/{topic}` accepts. The first one that the peer offers is chosen.
     pub subprotocols: Vec<String>,
     /// Directory of what outlives the process: the deny list. None: it is kept in memory alone.
@@ -250,6 +261,9 @@ impl Default for Config {
             signed_url_age_max_ms: SIGNED_URL_AGE_MAX_MS,
             hook: None,
             outgoing_proxy: None,
+            certificates: Vec::new(),
+            sni_strict: false,
+            tls_versions: TlsVersion::ALL.to_vec(),
             subprotocols: Vec::new(),
             state_directory: None,
             deny_file: None,
@@ -299,6 +313,7 @@ impl Config {
         errors.extend(self.topic_rule_errors());
         errors.extend(Listeners::of(&self.listeners).check().err());
         errors.extend(self.hook_errors());
+        errors.extend(self.tls_errors());
         errors.extend(self.rights().err());
         errors
     }

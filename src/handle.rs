@@ -5,11 +5,15 @@ use std::fmt;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::config::{Additions, Config};
+use crate::config::{Additions, Config, ConfigError};
 use crate::dialect::CommandLimits;
 use crate::handler::{CloseCode, PeerError};
 use crate::hub::FieldLimits;
 use crate::net::clock::ProcessClock;
+#[cfg(feature = "tls")]
+use crate::net::tls::TlsTerms;
+#[cfg(feature = "tls")]
+use crate::net::tls::terms::PreparedTerms;
 use crate::reactor::mailbox::Mailbox;
 use crate::shared::brought::BroughtCommand;
 use crate::shared::jobs::{Selector, Task};
@@ -38,6 +42,9 @@ pub(crate) struct Running {
     config: Config,
     /// What the program gave besides, for other configurations.
     additions: Additions,
+    /// TLS of the listeners.
+    #[cfg(feature = "tls")]
+    tls: Option<Arc<TlsTerms>>,
 }
 
 impl Running {
@@ -46,8 +53,41 @@ impl Running {
         Running {
             config: config.clone(),
             additions,
+            #[cfg(feature = "tls")]
+            tls: None,
         }
     }
+}
+
+#[cfg(feature = "tls")]
+impl Running {
+    /// With TLS of its listeners.
+    pub(crate) fn with_tls(mut self, tls: Option<Arc<TlsTerms>>) -> Running {
+        self.tls = tls;
+        self
+    }
+
+    /// Reads certificates and keys of another configuration.
+    fn prepare_tls(&self, config: &Config) -> Result<Option<PreparedTerms>, ConfigError> {
+        self.tls.as_ref().map(|tls| tls.prepare(config)).transpose()
+    }
+
+    /// Puts them in force.
+    fn take_tls(&self, prepared: Option<PreparedTerms>) {
+        if let (Some(tls), Some(prepared)) = (&self.tls, prepared) {
+            tls.take(prepared);
+        }
+    }
+}
+
+#[cfg(not(feature = "tls"))]
+impl Running {
+    /// A configuration with certificates was refused.
+    fn prepare_tls(&self, _: &Config) -> Result<(), ConfigError> {
+        Ok(())
+    }
+
+    fn take_tls(&self, (): ()) {}
 }
 
 /// Handle of a server, for any thread. Clones are cheap and mean the same server.

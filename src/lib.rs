@@ -183,6 +183,7 @@ mod topic;
 mod units;
 mod upkeep;
 mod worker;
+mod x509;
 
 /// Rooms for this repository's binary, benches and tests. Nothing in it is stable.
 #[doc(hidden)]
@@ -198,7 +199,7 @@ pub mod internals {
 
     rooms! {
         application auth compression connection console dialect fanout http hub metrics net protocol reactor requests route shared signature topic units upkeep
-        worker
+        worker x509
     }
 
     #[cfg(feature = "outgoing")]

@@ -25,6 +25,8 @@ use crate::net;
 use crate::net::balance::{Balance, Wake};
 use crate::net::clock::ProcessClock;
 use crate::net::mio_driver::{MioDriver, Selector};
+#[cfg(feature = "tls")]
+use crate::net::tls::TlsTerms;
 use crate::reactor::mailbox::{Inbox, Mailbox, mailbox};
 use crate::reactor::{Context, Reactor};
 use crate::shared::brought::CommandQueues;
@@ -60,6 +62,9 @@ struct Assembly<'a> {
     mailboxes: Vec<Arc<Mailbox>>,
     work: WorkQueue,
     shared: Shared,
+    /// TLS of the listeners.
+    #[cfg(feature = "tls")]
+    tls: Option<Arc<TlsTerms>>,
 }
 
 /// What the builder was given, checked.
@@ -132,6 +137,8 @@ impl<'a> Assembly<'a> {
             mailboxes,
             work,
             shared,
+            #[cfg(feature = "tls")]
+            tls: None,
         })
     }
 
@@ -150,6 +157,8 @@ impl<'a> Assembly<'a> {
             mailboxes,
             work,
             shared,
+            #[cfg(feature = "tls")]
+            tls,
         } = self;
         let reactors = selectors.len();
         let (handover, handed): (Vec<_>, Vec<_>) =
@@ -181,7 +190,10 @@ impl<'a> Assembly<'a> {
                 Reactor::new(driver, inbox, id, context.clone())
             })
             .collect();
-        let handle = Handle::new(shared, mailboxes, clock, Running::new(config, additions));
+        let running = Running::new(config, additions);
+        #[cfg(feature = "tls")]
+        let running = running.with_tls(tls);
+        let handle = Handle::new(shared, mailboxes, clock, running);
         Ok(Server {
             ended: Ended(handle.clone()),
             handle,

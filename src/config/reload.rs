@@ -57,7 +57,7 @@ mod tests {
     use super::*;
     use crate::config::file::{Source, Value, Values};
     use crate::config::table::{Kind, settings};
-    use crate::config::{Grant, Jwt, Token, UrlKey};
+    use crate::config::{CertificateFiles, Grant, Jwt, Token, UrlKey};
 
     /// Another value than the default, of each setting that stands in no program.
     fn other(name: &str, kind: Kind, words: &str) -> Value {
@@ -89,6 +89,10 @@ mod tests {
                 let text = "a algorithms=ES256 audience=b jwks_url=https://a.example/k";
                 Value::Jwts(vec![Jwt::parse(text).expect("an issuer")])
             }
+            Kind::Certificates => {
+                Value::Certificates(vec![CertificateFiles::new("a.pem", "b.pem")])
+            }
+            Kind::Texts if name == "tls_versions" => Value::Texts(vec!["1.3".to_owned()]),
             Kind::Text if name == "hook_url" => Value::Texts(vec!["https://a.example".to_owned()]),
             Kind::Text | Kind::Texts if name == "origin" => {
                 Value::Texts(vec!["https://a.example".to_owned()])

@@ -13,6 +13,7 @@ pub use super::fields::{
     FieldInfo, GRANT_FIELDS, LISTENER_FIELDS, TOKEN_FIELDS, TOPIC_FIELDS, URL_KEY_FIELDS,
 };
 pub use super::jwt_fields::JWT_FIELDS;
+pub use super::tls_settings::CERTIFICATE_FIELDS;
 pub use kind::Kind;
 
 /// Value of a setting that nobody set.
@@ -129,6 +130,8 @@ pub mod heading {
     pub const HOOK: &str = "Hook";
     /// Exemptions from limits.
     pub const LIMITS: &str = "Reach of limits";
+    /// Certificates and TLS.
+    pub const TLS: &str = "TLS";
     /// Log lines.
     pub const LOGGING: &str = "Logging";
 }
@@ -444,8 +447,10 @@ pub fn settings() -> impl Iterator<Item = SettingInfo> {
     let place = SETTINGS.iter().position(|info| info.heading == DEFLATE);
     let (before, behind) = SETTINGS.split_at(place.unwrap_or_default());
     let own = before.iter().chain(identity::SETTINGS).chain(behind);
-    let own = own.chain(super::hook_settings::HOOK_SETTINGS);
-    let own = own.chain(super::limit_settings::LIMIT_SETTINGS);
+    let own = own
+        .chain(super::tls_settings::TLS_SETTINGS)
+        .chain(super::hook_settings::HOOK_SETTINGS)
+        .chain(super::limit_settings::LIMIT_SETTINGS);
     own.copied().chain(limits)
 }
 

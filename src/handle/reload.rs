@@ -84,6 +84,7 @@ impl Handle {
         config.check().map_err(ReloadError::Config)?;
         let rights = config.rights().map_err(ReloadError::Config)?;
         let denials = config.fixed_denials().map_err(ReloadError::Config)?;
+        let tls = running.prepare_tls(&config).map_err(ReloadError::Config)?;
         let before = self.shared.live.get();
         let before = before.map_or_else(|| Arc::clone(&self.shared.settings), |live| live.settings);
         let mut settings = Settings::of(&config, before.dialects.clone());
@@ -118,6 +119,7 @@ impl Handle {
         if !self.shared.live.store(live, self.mailboxes.len()) {
             return Err(ReloadError::Busy);
         }
+        running.take_tls(tls);
         let deny = &self.shared.control.deny;
         if let Err(problem) = deny.change(|list| list.set_fixed(&denials)) {
             log::error!("deny_file is left as it was: {problem}");

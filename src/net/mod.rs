@@ -11,6 +11,8 @@ pub mod listener;
 pub mod mio_driver;
 pub mod ring;
 pub mod tcp;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod transport;
 #[cfg(unix)]
 pub mod unix;

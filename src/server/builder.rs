@@ -13,6 +13,8 @@ use crate::dialect::Dialects;
 use crate::error::Error;
 use crate::handler::{Echo, Handler, Hooks, Publishing, Route, SubscriptionEvent};
 use crate::net::binding::InheritedSocket;
+#[cfg(feature = "tls")]
+use crate::net::tls::TlsTerms;
 use crate::route::check_own_path;
 use crate::shared::OwnEndpoint;
 use crate::topic::TopicRule;
@@ -304,10 +306,17 @@ impl Builder {
         if matches!(authority, Authority::Policy(_)) {
             crate::outgoing::key_sets::start(&config, &authority.counts())?;
         }
+        #[cfg(feature = "tls")]
+        let tls = TlsTerms::open(&config)?;
         let (listeners, acceptors) =
             listening::bind(&config, self.inherited, config.reactor_count())?;
         let parts = (rights, authority, (self.routes, self.hooks), self.dialects);
         let assembly = Assembly::new(&config, parts, &listeners)?;
+        #[cfg(feature = "tls")]
+        let assembly = Assembly {
+            tls: Some(tls),
+            ..assembly
+        };
         assembly.finish(policy, listeners, acceptors, self.additions)
     }
 

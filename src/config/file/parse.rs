@@ -152,6 +152,7 @@ impl<'a> Parser<'a> {
             Kind::Tokens => token_rows::read_tokens(self, value),
             Kind::Grants => token_rows::read_grants(self, value),
             Kind::Jwts => jwt_rows::read_jwts(self, value),
+            Kind::Certificates => rows::read_certificates(self, value),
             Kind::UrlKeys => url_key_rows::read_url_keys(self, value),
             Kind::Secret => {
                 let secret = self.read_secret(info.key.name, value);

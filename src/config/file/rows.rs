@@ -10,8 +10,8 @@ use super::nearest::{nearest, plain};
 use super::parse::{Parser, kind_of, known, scalar};
 use super::problem::Place;
 use super::value::{Value, one_of, parse_number};
-use crate::config::table::{FieldInfo, Kind, LISTENER_FIELDS, TOPIC_FIELDS};
-use crate::config::{ListenAddress, Listener};
+use crate::config::table::{CERTIFICATE_FIELDS, FieldInfo, Kind, LISTENER_FIELDS, TOPIC_FIELDS};
+use crate::config::{CertificateFiles, ListenAddress, Listener};
 use crate::topic::{Pattern, TopicRule};
 use crate::units::Unit;
 
@@ -34,6 +34,20 @@ pub(super) fn read_topic_rules(
 ) -> (Option<Value>, Vec<Place>) {
     let (rules, rows) = read_rows(parser, "topic", TOPIC_FIELDS, value, read_topic_rule);
     (rules.map(Value::TopicRules), rows)
+}
+
+/// Reads all rows of `[[certificate]]`.
+pub(super) fn read_certificates(
+    parser: &mut Parser<'_>,
+    value: &Spanned<DeValue<'_>>,
+) -> (Option<Value>, Vec<Place>) {
+    let fields = CERTIFICATE_FIELDS;
+    let (files, rows) = read_rows(parser, "certificate", fields, value, |parser, fields, _| {
+        let path = |name: &str| fields.get(name).map(|(text, _)| parser.path_of(text));
+        let (certificate, key) = (path("certificate_file")?, path("key_file")?);
+        Some(CertificateFiles::new(certificate, key))
+    });
+    (files.map(Value::Certificates), rows)
 }
 
 fn read_rows<T>(

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use crate::config::table::{Kind, SettingInfo, Unset};
-use crate::config::{Grant, Jwt, Listener, Secret, Token, UrlKey};
+use crate::config::{CertificateFiles, Grant, Jwt, Listener, Secret, Token, UrlKey};
 use crate::topic::TopicRule;
 use crate::units::Unit;
 
@@ -32,6 +32,8 @@ pub enum Value {
     UrlKeys(Vec<UrlKey>),
     /// Issuers of JSON web tokens.
     Jwts(Vec<Jwt>),
+    /// Certificates.
+    Certificates(Vec<CertificateFiles>),
 }
 
 impl Value {
@@ -95,6 +97,14 @@ impl Value {
                     .collect::<Result<_, _>>()
                     .map(Value::Jwts)
             }
+            Kind::Certificates => {
+                let files = text
+                    .split(';')
+                    .map(str::trim)
+                    .filter(|files| !files.is_empty());
+                let files = files.map(CertificateFiles::parse);
+                files.collect::<Result<_, _>>().map(Value::Certificates)
+            }
         }
     }
 
@@ -108,6 +118,7 @@ impl Value {
             (Value::Grants(grants), Value::Grants(more)) => grants.extend(more),
             (Value::Jwts(jwts), Value::Jwts(more)) => jwts.extend(more),
             (Value::UrlKeys(keys), Value::UrlKeys(more)) => keys.extend(more),
+            (Value::Certificates(files), Value::Certificates(more)) => files.extend(more),
             (value, other) => *value = other,
         }
     }
@@ -126,6 +137,7 @@ impl Value {
             Value::Grants(grants) => join(grants, "; "),
             Value::Jwts(jwts) => join(jwts, "; "),
             Value::UrlKeys(keys) => join(keys, "; "),
+            Value::Certificates(files) => join(files, ";"),
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::config::Secret;
 use crate::config::table::{SettingInfo, Unset, settings};
 use crate::config::{
     Access, AuthRefusal, Config, ConfigError, Deflate, HookConfig, Limits, Listener, Origins,
-    QueryToken,
+    QueryToken, TlsVersion,
 };
 use crate::protocol::{HostList, OriginList};
 use crate::topic::Pattern;
@@ -183,6 +183,8 @@ impl Values {
             hosts: self.hosts(&mut errors),
             limits: self.limits(&mut errors),
             hook: self.hook(&mut errors),
+            sni_strict: self.is_on("sni_strict"),
+            tls_versions: self.tls_versions(&mut errors),
             outgoing_proxy: self.text("outgoing_proxy"),
             limit_exempt: self.networks("limit_exempt", &mut errors),
             limits_dry_run: self.is_on("limits_dry_run"),
@@ -239,6 +241,11 @@ impl Values {
         }
         if let Some(Value::Jwts(jwts)) = self.given("jwt").map(|given| &given.value) {
             config.jwts.clone_from(jwts);
+        }
+        if let Some(Value::Certificates(files)) =
+            self.given("certificate").map(|given| &given.value)
+        {
+            config.certificates.clone_from(files);
         }
     }
 
@@ -325,6 +332,22 @@ impl Values {
             }
         }
         limits
+    }
+
+    fn tls_versions(&self, errors: &mut Vec<ConfigError>) -> Vec<TlsVersion> {
+        let Some(texts) = self.said("tls_versions") else {
+            return TlsVersion::ALL.to_vec();
+        };
+        let mut versions = Vec::new();
+        for (row, text) in texts.iter().enumerate() {
+            match TlsVersion::parse(text) {
+                Ok(version) => versions.push(version),
+                Err(way_out) => {
+                    errors.push(ConfigError::new("tls_versions", text, way_out).in_row(row));
+                }
+            }
+        }
+        versions
     }
 
     fn origins(&self, errors: &mut Vec<ConfigError>) -> Option<Origins> {
@@ -435,6 +458,7 @@ impl Values {
             "jwts" => "jwt",
             "url_keys" => "url_key",
             "grants" => "grant",
+            "certificates" => "certificate",
             name => name,
         };
         match self.place(name, error.row()) {

@@ -1,8 +1,8 @@
 //! Kinds of settings' values.
 
 use super::{
-    FieldInfo, GRANT_FIELDS, JWT_FIELDS, LISTENER_FIELDS, TOKEN_FIELDS, TOPIC_FIELDS,
-    URL_KEY_FIELDS,
+    CERTIFICATE_FIELDS, FieldInfo, GRANT_FIELDS, JWT_FIELDS, LISTENER_FIELDS, TOKEN_FIELDS,
+    TOPIC_FIELDS, URL_KEY_FIELDS,
 };
 
 /// Kind of a setting's value.
@@ -44,6 +44,8 @@ pub enum Kind {
     UrlKeys,
     /// Issuers of JSON web tokens: `--jwt`, `[[jwt]]`.
     Jwts,
+    /// Certificates: `--certificate`, `[[certificate]]`.
+    Certificates,
 }
 
 impl Kind {
@@ -56,6 +58,7 @@ impl Kind {
             Kind::Grants => Some(GRANT_FIELDS),
             Kind::UrlKeys => Some(URL_KEY_FIELDS),
             Kind::Jwts => Some(JWT_FIELDS),
+            Kind::Certificates => Some(CERTIFICATE_FIELDS),
             _ => None,
         }
     }

@@ -1,0 +1,73 @@
+//! Settings of TLS, and keys of `[[certificate]]`.
+
+use super::Reload;
+use super::fields::FieldInfo;
+use super::table::{Key, Kind, PLAIN, SettingInfo, Unset, heading};
+
+const fn tls(name: &'static str, reload: Reload, doc: &'static str) -> SettingInfo {
+    SettingInfo {
+        name,
+        key: Key { table: "", name },
+        heading: heading::TLS,
+        reload,
+        doc,
+        is_advanced: true,
+        ..PLAIN
+    }
+}
+
+/// Settings of TLS.
+pub const TLS_SETTINGS: &[SettingInfo] = &[
+    SettingInfo {
+        kind: Kind::Certificates,
+        value_name: "FILE,KEY_FILE",
+        is_advanced: false,
+        ..tls(
+            "certificate",
+            Reload::Live,
+            "Files of a certificate, with those that lead to a root, and of its key, in PEM; repeat it, or separate by ; The \
+             first one is for peers that name no host, or one that no certificate has",
+        )
+    },
+    SettingInfo {
+        kind: Kind::Bool,
+        unset: Unset::Value("false"),
+        value_name: "BOOL",
+        ..tls(
+            "sni_strict",
+            Reload::Live,
+            "Refuse handshakes that name no host, or one that no certificate has: true or false",
+        )
+    },
+    SettingInfo {
+        kind: Kind::Texts,
+        unset: Unset::Words("1.2 and 1.3"),
+        example: "[\"1.3\"]",
+        value_name: "VERSION",
+        ..tls(
+            "tls_versions",
+            Reload::New,
+            "Versions of TLS, of 1.2 and 1.3; repeat it, or separate by commas",
+        )
+    },
+];
+
+/// Keys of `[[certificate]]`.
+pub const CERTIFICATE_FIELDS: &[FieldInfo] = &[
+    FieldInfo {
+        name: "certificate_file",
+        kind: Kind::Text,
+        unset: "",
+        example: "\"/etc/umbel/tls/fullchain.pem\"",
+        is_required: true,
+        doc: "File with the certificate in PEM, and behind it those that lead to a root.",
+    },
+    FieldInfo {
+        name: "key_file",
+        kind: Kind::Text,
+        unset: "",
+        example: "\"/etc/umbel/tls/privkey.pem\"",
+        is_required: true,
+        doc: "File with its private key in PEM, not encrypted.",
+    },
+];

@@ -1,0 +1,61 @@
+//! What is agreed to in handshakes.
+
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::server::NoServerSessionStorage;
+use rustls::version::{TLS12, TLS13};
+
+use super::{Certificates, TlsError, provider};
+use crate::config::{Config, TlsVersion};
+
+/// Tickets of TLS 1.3 for one handshake. One is enough for a peer that comes back.
+const TICKETS: usize = 1;
+
+/// Options of a listener's TLS.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TlsOptions {
+    /// Versions of TLS.
+    pub versions: Vec<TlsVersion>,
+}
+
+impl TlsOptions {
+    /// Those of a configuration.
+    pub fn of(config: &Config) -> TlsOptions {
+        TlsOptions {
+            versions: config.tls_versions.clone(),
+        }
+    }
+}
+
+/// Terms of handshakes with these certificates.
+///
+/// # Errors
+/// What the library says against the options.
+pub fn server_config(
+    certificates: &Arc<Certificates>,
+    options: &TlsOptions,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let versions = [(TlsVersion::V1_3, &TLS13), (TlsVersion::V1_2, &TLS12)];
+    let versions: Vec<_> = versions
+        .into_iter()
+        .filter_map(|(version, known)| options.versions.contains(&version).then_some(known))
+        .collect();
+    let builder = ServerConfig::builder_with_provider(provider());
+    let builder = builder.with_protocol_versions(&versions)?;
+    let builder = builder.with_no_client_auth();
+    let resolver = Arc::clone(certificates);
+    let mut config = builder.with_cert_resolver(resolver);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.send_tls13_tickets = TICKETS;
+    // A table of resumable peers would be a lock that all reactors share; tickets need none.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
+    // Early data can be sent again by anybody, and would publish again.
+    config.max_early_data_size = 0;
+    config.send_half_rtt_data = false;
+    // Peers know best: browsers put AES first, phones without its instructions ChaCha20.
+    config.ignore_client_order = false;
+    Ok(Arc::new(config))
+}
