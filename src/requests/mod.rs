@@ -23,7 +23,7 @@ use limits::refuse_over;
 use publishes::{handle_publish_body, handle_publish_lines};
 
 use crate::application::{Application, CommandContext};
-use crate::connection::{Answer, Endpoint, Event, Purpose};
+use crate::connection::{Answer, Endpoint, Event, Message, Purpose};
 use crate::http::escape::escape;
 use crate::http::refusal::Refusal;
 use crate::http::request::PROXY_HEADER;
@@ -40,6 +40,28 @@ pub fn handle_event(
     event: Event<'_>,
     out: &mut Vec<u8>,
 ) -> Answer {
+    match event {
+        Event::Message(endpoint, message)
+            if application.shared.hook.is_none() && application.asking.is_empty() =>
+        {
+            let answer = handle_message(application, current, (endpoint, message), out);
+            match application.asking.is_begun() {
+                false => answer,
+                true => finish_asking(application, current, answer),
+            }
+        }
+        event => handle_asking(application, current, event, out),
+    }
+}
+
+/// Handles an event that may have to wait for somebody's decision. Not in line, for messages need none of its frame.
+#[inline(never)]
+fn handle_asking(
+    application: &mut Application,
+    current: &mut CommandContext<'_>,
+    event: Event<'_>,
+    out: &mut Vec<u8>,
+) -> Answer {
     if application.shared.hook.is_some() {
         application.asking.set_current(current.id);
     }
@@ -48,11 +70,41 @@ pub fn handle_event(
         application.asking.begin(current.id);
     }
     let answer = carry_out(application, current, event, out);
-    if application.asking.is_begun() {
-        let is_kept = answer.waits_for_decision();
-        application.asking.finish(current.id, is_kept);
+    match application.asking.is_begun() {
+        false => answer,
+        true => finish_asking(application, current, answer),
     }
+}
+
+#[cold]
+fn finish_asking(
+    application: &mut Application,
+    current: &CommandContext<'_>,
+    answer: Answer,
+) -> Answer {
+    let is_kept = answer.waits_for_decision();
+    application.asking.finish(current.id, is_kept);
     answer
+}
+
+fn handle_message(
+    application: &mut Application,
+    current: &mut CommandContext<'_>,
+    (endpoint, message): (Endpoint, Message<'_>),
+    out: &mut Vec<u8>,
+) -> Answer {
+    application.metrics.messages_received.add(1);
+    match endpoint {
+        Endpoint::Topic { may_publish, echo } => {
+            application.handle_publication(current, (may_publish, echo), message)
+        }
+        Endpoint::Commands(encoding) => {
+            application.handle_commands(current, encoding, (message, 0), out)
+        }
+        Endpoint::Handler(number) => call(application, current, number, out, |handler, peer| {
+            handler.message(peer, message);
+        }),
+    }
 }
 
 /// In line, for an answer is large, and is not to be copied for each message.
@@ -98,25 +150,14 @@ fn carry_out(
             handle_call_body(application, current, &request, body)
         }
         Event::Opened(number, head) => handle_opened(application, current, number, head, out),
-        Event::Message(Endpoint::Topic { may_publish, echo }, message) => {
-            application.metrics.messages_received.add(1);
-            application.handle_publication(current, (may_publish, echo), message)
-        }
-        Event::Message(Endpoint::Commands(encoding), message) => {
-            application.metrics.messages_received.add(1);
-            application.handle_commands(current, encoding, (message, 0), out)
+        Event::Message(endpoint, message) => {
+            handle_message(application, current, (endpoint, message), out)
         }
         Event::Rest(Endpoint::Commands(encoding), message, place) => {
             application.handle_commands(current, encoding, (message, place), out)
         }
         // Of messages of other endpoints nothing is kept.
         Event::Rest(..) => Answer::Proceed,
-        Event::Message(Endpoint::Handler(number), message) => {
-            application.metrics.messages_received.add(1);
-            call(application, current, number, out, |handler, peer| {
-                handler.message(peer, message);
-            })
-        }
         Event::Refused(refusal) => {
             count_refusal(application, current, refusal);
             Answer::Proceed
