@@ -208,6 +208,8 @@ pub struct Config {
     pub certificates: Vec<CertificateFiles>,
     /// Whether handshakes without a known host are refused: that name none, or one that no certificate has.
     pub sni_strict: bool,
+    /// File of the keys of tickets, of 80 bytes each: the first encrypts, all decrypt. None: they are random.
+    pub tls_ticket_key_file: Option<PathBuf>,
     /// Versions of TLS.
     pub tls_versions: Vec<TlsVersion>,
     /// Subprotocols that `/ws/{topic}` accepts. The first one that the peer offers is chosen.
@@ -263,6 +265,7 @@ impl Default for Config {
             outgoing_proxy: None,
             certificates: Vec::new(),
             sni_strict: false,
+            tls_ticket_key_file: None,
             tls_versions: TlsVersion::ALL.to_vec(),
             subprotocols: Vec::new(),
             state_directory: None,

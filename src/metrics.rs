@@ -5,6 +5,7 @@
 //! a [`Collector`] over them at scrape time.
 
 mod auth;
+pub mod certificates;
 mod described;
 pub mod hook;
 mod reloads;
@@ -22,6 +23,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::auth::counts::AuthCounts;
+use certificates::CertificateCounts;
 use described::{COUNTERS, GAUGES};
 use reloads::Reloads;
 
@@ -198,6 +200,8 @@ pub struct Metrics {
     pub auth: Arc<AuthCounts>,
     /// Counts of the hook, if there is one.
     pub hook: Option<Arc<hook::HookCounts>>,
+    /// Certificates in force.
+    pub certificates: Arc<CertificateCounts>,
 }
 
 impl Metrics {
@@ -214,6 +218,7 @@ impl Metrics {
             refusals: Refusals::default(),
             reloads: Reloads::default(),
             auth: Arc::default(),
+            certificates: Arc::default(),
             hook: None,
         }
     }
@@ -447,6 +452,7 @@ impl Collector for Scrape {
         )?;
         metrics.reloads.encode(e)?;
         auth::encode(&metrics.auth, e)?;
+        metrics.certificates.encode(e)?;
         if let Some(hook) = &metrics.hook {
             hook.encode(e)?;
         }

@@ -21,6 +21,8 @@ use crate::handler::Hooks;
 use crate::hub::ReactorId;
 use crate::inside::Inside;
 use crate::metrics::Metrics;
+#[cfg(feature = "tls")]
+use crate::metrics::certificates::CertificateCounts;
 use crate::net;
 use crate::net::balance::{Balance, Wake};
 use crate::net::clock::ProcessClock;
@@ -140,6 +142,12 @@ impl<'a> Assembly<'a> {
             #[cfg(feature = "tls")]
             tls: None,
         })
+    }
+
+    /// Counts of certificates in the metrics.
+    #[cfg(feature = "tls")]
+    fn certificate_counts(&self) -> Arc<CertificateCounts> {
+        Arc::clone(&self.shared.metrics.certificates)
     }
 
     fn finish(

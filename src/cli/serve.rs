@@ -159,6 +159,7 @@ fn print_settings(config: &Config) -> Result<(), Box<dyn Error>> {
         "deflate_client_takeover": config.deflate_client_takeover,
         "certificate": config.certificates.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "sni_strict": config.sni_strict,
+        "tls_ticket_key_file": config.tls_ticket_key_file.clone().unwrap_or_default(),
         "tls_versions": config.tls_versions.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "topic_rules": rules,
         "limit_exempt": config.limit_exempt.iter().map(ToString::to_string).collect::<Vec<_>>(),

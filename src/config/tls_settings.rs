@@ -40,6 +40,16 @@ pub const TLS_SETTINGS: &[SettingInfo] = &[
         )
     },
     SettingInfo {
+        example: "\"/etc/umbel/tls/tickets\"",
+        unset: Unset::Words("random keys"),
+        value_name: "FILE",
+        ..tls(
+            "tls_ticket_key_file",
+            Reload::Live,
+            "File of the keys of tickets that all nodes share, of 80 bytes each; the first encrypts, all decrypt",
+        )
+    },
+    SettingInfo {
         kind: Kind::Texts,
         unset: Unset::Words("1.2 and 1.3"),
         example: "[\"1.3\"]",

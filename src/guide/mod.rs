@@ -1,7 +1,7 @@
 //! The guide: one page a task.
 //!
-//! To run a server: [deploy], [configuration], [access], [tokens], [identity_provider], [hook], [control], [throwing_out], [limits],
-//! [metrics], [shutdown], [security].
+//! To run a server: [deploy], [certificates], [configuration], [access], [tokens], [identity_provider], [hook], [control],
+//! [throwing_out], [limits], [metrics], [shutdown], [security].
 //! To use one: [http], [command_line], [event_streams], [messages], [umbel.v1](crate::umbel_v1), [umbel_js], [history], [patterns],
 //! [presence], [slow_consumers], [compression].
 //! To embed it: [embed], and [chat] as a whole program. To measure it: [measure]. To work on it: [contributing], [source_map].
@@ -23,6 +23,8 @@ macro_rules! pages {
 pages! {
     /// Tokens, rights and web origins.
     access = "access.md";
+    /// Certificates, their renewal, and those of clients.
+    certificates = "certificates.md";
     /// `umbel sub`, `umbel pub` and the other commands.
     command_line = "command_line.md";
     /// permessage-deflate, for all subscribers at once.

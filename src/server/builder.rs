@@ -313,6 +313,8 @@ impl Builder {
         let parts = (rights, authority, (self.routes, self.hooks), self.dialects);
         let assembly = Assembly::new(&config, parts, &listeners)?;
         #[cfg(feature = "tls")]
+        tls.start(assembly.certificate_counts());
+        #[cfg(feature = "tls")]
         let assembly = Assembly {
             tls: Some(tls),
             ..assembly

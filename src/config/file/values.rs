@@ -184,6 +184,7 @@ impl Values {
             limits: self.limits(&mut errors),
             hook: self.hook(&mut errors),
             sni_strict: self.is_on("sni_strict"),
+            tls_ticket_key_file: self.text("tls_ticket_key_file").map(PathBuf::from),
             tls_versions: self.tls_versions(&mut errors),
             outgoing_proxy: self.text("outgoing_proxy"),
             limit_exempt: self.networks("limit_exempt", &mut errors),

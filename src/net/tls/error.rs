@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use crate::http::date::Date;
+
 /// Reason that TLS cannot be had with what the configuration names.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -31,6 +33,12 @@ pub enum TlsError {
         /// File of the key.
         key: PathBuf,
     },
+    /// A certificate does not count yet: from this time on.
+    NotYet(PathBuf, u64),
+    /// A certificate counts no more: since this time.
+    Expired(PathBuf, u64),
+    /// A file of keys for tickets holds something else.
+    TicketKeys(PathBuf, String),
     /// What the TLS library says against the settings.
     Library(rustls::Error),
 }
@@ -75,6 +83,21 @@ impl fmt::Display for TlsError {
                 key.display(),
                 certificate.display()
             ),
+            TlsError::NotYet(path, from) => write!(
+                f,
+                "the certificate in {} does not count before {}",
+                path.display(),
+                Date::of(*from).as_str()
+            ),
+            TlsError::Expired(path, end) => write!(
+                f,
+                "the certificate in {} has ended at {}",
+                path.display(),
+                Date::of(*end).as_str()
+            ),
+            TlsError::TicketKeys(path, why) => {
+                write!(f, "{} is no file of keys: {why}", path.display())
+            }
             TlsError::Library(error) => error.fmt(f),
         }
     }

@@ -118,6 +118,19 @@ impl LoadedCertificate {
         self.not_after
     }
 
+    /// Whether it counts at a second since 1970.
+    ///
+    /// # Errors
+    /// It does not count yet, or no more.
+    pub fn check(&self, now: u64) -> Result<(), TlsError> {
+        let path = || self.files.certificate_file.clone();
+        match now {
+            now if now < self.not_before => Err(TlsError::NotYet(path(), self.not_before)),
+            now if now > self.not_after => Err(TlsError::Expired(path(), self.not_after)),
+            _ => Ok(()),
+        }
+    }
+
     /// The certificate itself in DER.
     pub fn leaf(&self) -> &[u8] {
         self.key.cert.first().map_or(&[], |leaf| leaf)

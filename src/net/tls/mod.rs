@@ -4,9 +4,12 @@ pub mod certificates;
 pub mod error;
 pub mod loaded;
 pub mod server_config;
+pub mod stamps;
 pub mod terms;
 #[cfg(test)]
 mod tests;
+pub mod tickets;
+pub mod watch;
 
 use std::sync::Arc;
 

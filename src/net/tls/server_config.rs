@@ -6,6 +6,7 @@ use rustls::ServerConfig;
 use rustls::server::NoServerSessionStorage;
 use rustls::version::{TLS12, TLS13};
 
+use super::tickets::{TicketKeys, Tickets};
 use super::{Certificates, TlsError, provider};
 use crate::config::{Config, TlsVersion};
 
@@ -18,6 +19,8 @@ const TICKETS: usize = 1;
 pub struct TlsOptions {
     /// Versions of TLS.
     pub versions: Vec<TlsVersion>,
+    /// Keys of tickets. None: no peer can come back by one.
+    pub ticket_keys: Option<Arc<TicketKeys>>,
 }
 
 impl TlsOptions {
@@ -25,6 +28,7 @@ impl TlsOptions {
     pub fn of(config: &Config) -> TlsOptions {
         TlsOptions {
             versions: config.tls_versions.clone(),
+            ticket_keys: None,
         }
     }
 }
@@ -51,7 +55,9 @@ pub fn server_config(
     config.send_tls13_tickets = TICKETS;
     // A table of resumable peers would be a lock that all reactors share; tickets need none.
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
+    if let Some(keys) = &options.ticket_keys {
+        config.ticketer = Arc::new(Tickets::new(Arc::clone(keys), [0; 32]));
+    }
     // Early data can be sent again by anybody, and would publish again.
     config.max_early_data_size = 0;
     config.send_half_rtt_data = false;

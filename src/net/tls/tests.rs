@@ -192,3 +192,36 @@ fn handshakes_by_the_options() {
         Some(rustls::ProtocolVersion::TLSv1_2)
     );
 }
+
+#[test]
+fn resumption_by_tickets_of_shared_keys() {
+    let loaded = ecdsa(&["a.example"]);
+    let leaf = loaded.key().cert[0].clone();
+    let certificates = Arc::new(Certificates::new(vec![loaded], false));
+    let node = |keys: &[[u8; 80]], version: TlsVersion| {
+        let held = tickets::TicketKeys::random();
+        held.replace(Some(keys));
+        let mut options = TlsOptions::of(&Config::default());
+        options.versions = vec![version];
+        options.ticket_keys = Some(Arc::new(held));
+        server_config(&certificates, &options).expect("it can stand")
+    };
+    for version in TlsVersion::ALL {
+        let client = Arc::new(client(&leaf, &[]));
+        let kind = |server: &Arc<rustls::ServerConfig>| {
+            let (server, _) = handshake(server, &client, "a.example").expect("it is trusted");
+            server.handshake_kind()
+        };
+        let full = Some(rustls::HandshakeKind::Full);
+        let resumed = Some(rustls::HandshakeKind::Resumed);
+        let [a, b, c] = [1, 2, 3].map(|digit| [digit; 80]);
+        assert_eq!(kind(&node(&[a], version)), full);
+        assert_eq!(
+            kind(&node(&[a], version)),
+            resumed,
+            "another node, {version}"
+        );
+        assert_eq!(kind(&node(&[b, a], version)), resumed, "{version}");
+        assert_eq!(kind(&node(&[c], version)), full, "{version}");
+    }
+}
