@@ -473,6 +473,13 @@ impl ConfigError {
         self
     }
 
+    /// About this one of several values, from 0.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn of_row(self, row: usize) -> ConfigError {
+        self.in_row(row)
+    }
+
     /// Of several values, the one that it is about, from 0.
     pub fn row(&self) -> Option<usize> {
         self.row

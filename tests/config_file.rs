@@ -1,5 +1,8 @@
 //! The configuration file, as the binary takes it.
 
+#[cfg(feature = "tls")]
+#[path = "config_file/certificates.rs"]
+mod certificates;
 #[path = "config_file/file.rs"]
 mod file;
 

@@ -12,6 +12,8 @@ use umbel::config::Listeners;
 use umbel::config::file::{Problem, Problems, Source};
 use umbel::config::table::settings as all_settings;
 
+#[cfg(feature = "tls")]
+use super::check_certificates;
 use super::settings::{self, Gathered};
 
 /// Order to check a file.
@@ -28,6 +30,8 @@ pub struct Wanted<'a> {
 struct Checked {
     gathered: Gathered,
     config: Option<Config>,
+    /// Certificates in words.
+    certificates: Vec<String>,
     errors: Vec<Problem>,
     warnings: Vec<Problem>,
 }
@@ -35,7 +39,11 @@ struct Checked {
 /// Prints the settings that `umbel serve` would take. It binds nothing. The exit code says whether they can stand.
 pub fn run(wanted: &Wanted<'_>, command: &Command) -> Result<ExitCode, Box<dyn Error>> {
     let gathered = gather(wanted.file, command)?;
-    let (config, errors) = match gathered.config() {
+    #[cfg_attr(
+        not(feature = "tls"),
+        expect(unused_mut, reason = "files of TLS are looked at")
+    )]
+    let (config, mut errors) = match gathered.config() {
         Ok(config) => (Some(config), Vec::new()),
         Err(Problems(errors)) => (None, errors),
     };
@@ -45,10 +53,24 @@ pub fn run(wanted: &Wanted<'_>, command: &Command) -> Result<ExitCode, Box<dyn E
             .iter()
             .flat_map(|config| gathered.values.warnings(config)),
     );
+    #[cfg(feature = "tls")]
+    let certificates = {
+        let found = config
+            .as_ref()
+            .map(check_certificates::look)
+            .unwrap_or_default();
+        let problem = |error| gathered.values.problem(&error);
+        errors.extend(found.errors.into_iter().map(problem));
+        warnings.extend(found.warnings.into_iter().map(problem));
+        found.certificates
+    };
+    #[cfg(not(feature = "tls"))]
+    let certificates = Vec::new();
     let is_bad = !errors.is_empty() || (wanted.is_strict && !warnings.is_empty());
     let checked = Checked {
         gathered,
         config,
+        certificates,
         errors,
         warnings,
     };
@@ -130,6 +152,9 @@ impl Checked {
         for (address, words) in self.config.iter().flat_map(listeners) {
             text.push_str(&format!("{address}: {words}\n"));
         }
+        for certificate in &self.certificates {
+            text.push_str(&format!("{certificate}\n"));
+        }
         for (kind, problems) in [("warning", &self.warnings), ("error", &self.errors)] {
             for problem in problems {
                 text.push_str(&format!("{kind}: {problem}\n"));
@@ -166,6 +191,7 @@ impl Checked {
             "errors": self.errors.iter().map(problem).collect::<Vec<_>>(),
             "warnings": self.warnings.iter().map(problem).collect::<Vec<_>>(),
             "listeners": listeners,
+            "certificates": self.certificates,
             "settings": settings,
         })
     }

@@ -19,6 +19,8 @@
 //! | `documents` | completions, manual pages, the sample of a configuration file and its schema |
 
 mod check;
+#[cfg(feature = "tls")]
+mod check_certificates;
 mod check_rights;
 mod check_settings;
 mod client;

@@ -451,7 +451,8 @@ impl Values {
         }
     }
 
-    fn problem(&self, error: &ConfigError) -> Problem {
+    /// An error about a setting, with the place of its value.
+    pub fn problem(&self, error: &ConfigError) -> Problem {
         // Errors name the rules by their list.
         let name = match error.setting() {
             "topic_rules" => "topic_rule",
