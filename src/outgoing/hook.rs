@@ -12,9 +12,8 @@ use super::client::{Client, ClientSettings, RequestError};
 use super::signature::{self, Signer};
 use super::target::Target;
 use super::threads::Threads;
-use crate::auth::hook::{
-    ANSWER_BYTES_MAX, AnswerRules, Hook, HookResult, Question, no_answer, read_answer,
-};
+use crate::auth::hook::answer::{ANSWER_BYTES_MAX, AnswerRules, no_answer, read_answer};
+use crate::auth::hook::{Hook, HookResult, Question};
 use crate::auth::verdict::{Decision, Pending};
 use crate::config::{Config, ConfigError, HookConfig, HookEvent};
 use crate::metrics::hook::HookCounts;
