@@ -254,6 +254,7 @@ impl Application {
             Target::Topic(topic) => Action::Subscribe(topic.as_str()),
             Target::Pattern(pattern) => Action::SubscribePattern(pattern.as_str()),
         };
+        self.asking.set_start(start);
         self.authorize_command(turn, id, action)?;
         if let (Start::Last(_), Target::Topic(topic)) = (start, &target) {
             self.authorize_command(turn, id, Action::History(topic.as_str()))?;

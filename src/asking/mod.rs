@@ -10,6 +10,8 @@
 //! asks is the same code either way. What was decided about a connection is forgotten once its event is dealt with. A reactor
 //! where nobody waits has an empty table, and looks at nothing else.
 
+pub mod hook;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Debug;
@@ -18,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use crate::auth::access::Denied;
 use crate::auth::verdict::{Decision, Pending, Waiting};
 use crate::handler::ConnectionId;
-use crate::hub::ReactorId;
+use crate::hub::{Position, ReactorId};
 use crate::worker::Shards;
 
 /// What is said to who waits for a decision while there are more than may.
@@ -65,6 +67,8 @@ pub struct Asking {
     next_ticket: Ticket,
     /// Connection of the event that is being dealt with, where the application is asked.
     current: Cell<Option<ConnectionId>>,
+    /// Position behind which the subscription begins that is asked about.
+    since: Cell<Option<Position>>,
     asks_max: usize,
     /// The question of the event that is being dealt with.
     noted: Cell<Option<Noted>>,
@@ -106,6 +110,7 @@ impl Asking {
             short_deadlines: VecDeque::new(),
             next_ticket: 0,
             current: Cell::default(),
+            since: Cell::default(),
             asks_max,
             noted: Cell::default(),
             has_noted: Cell::default(),

@@ -4,13 +4,18 @@ pub mod answer;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::access::Action;
+use super::identity::Identity;
 use super::verdict::Pending;
 use crate::config::HookEvent;
+use crate::hub::Kind;
 use crate::topic::Pattern;
 
 /// Question to the application, as its JSON has it. `id` and `node` are filled in when it is sent.
@@ -52,6 +57,70 @@ pub struct Question {
     /// Pattern that is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pattern: Option<String>,
+    /// Position behind which a subscription begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// Message that is to be published.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub message: Option<Message>,
+}
+
+/// Message about which the application is asked.
+#[derive(Debug, Serialize)]
+pub struct Message {
+    /// Conflation key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// `text` or `binary`.
+    pub kind: &'static str,
+    /// The message, if it is text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
+    /// The message in base64, if it is binary.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base64: Option<String>,
+}
+
+impl Message {
+    /// A message as it was sent.
+    pub fn new(kind: Kind, payload: &[u8], key: Option<&str>) -> Message {
+        let text = match kind {
+            Kind::Text => std::str::from_utf8(payload).ok(),
+            Kind::Binary => None,
+        };
+        Message {
+            key: key.map(str::to_owned),
+            kind: match text {
+                Some(_) => "text",
+                None => "binary",
+            },
+            data: text.map(str::to_owned),
+            base64: text.is_none().then(|| BASE64_STANDARD.encode(payload)),
+        }
+    }
+
+    /// Bytes of the message as it is kept here.
+    pub fn bytes(&self) -> usize {
+        let texts = [&self.data, &self.base64].into_iter().flatten();
+        texts.map(String::len).sum()
+    }
+}
+
+/// End of a connection, of which the application is told.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// Name of the connection.
+    pub connection: String,
+    /// Its identity.
+    pub identity: Option<Arc<Identity>>,
+    /// Address of its peer, where that is known still.
+    pub peer: Option<IpAddr>,
+    /// Code of its Close.
+    pub code: u16,
+    /// Reason of its end, by its label in metrics.
+    pub reason: &'static str,
+    /// When, in milliseconds of the Unix epoch.
+    pub at_ms: u64,
 }
 
 impl Question {
@@ -75,6 +144,8 @@ impl Question {
             meta: None,
             topic: None,
             pattern: None,
+            since: None,
+            message: None,
         }
     }
 }
@@ -92,19 +163,28 @@ pub trait Hook: Send + Sync {
 
     /// Asks. The answer comes by the [`Pending`], from another thread.
     fn ask(&self, event: HookEvent, question: Question) -> Pending;
+
+    /// Tells of the end of a connection, as well as it can.
+    fn tell(&self, ended: Ended);
 }
 
-/// Whether the hook is asked about this action.
+/// Whether the hook is asked about this action. About a publish it is asked with the message.
 pub fn is_about(hook: &dyn Hook, action: Action<'_>) -> bool {
     let topics = hook.topics();
+    let has_topic = |topic| topics.iter().any(|it| it.matches_name(topic));
     match action {
-        _ if !hook.has(HookEvent::Subscribe) => false,
-        Action::Subscribe(topic) => topics.iter().any(|it| it.matches_name(topic)),
+        Action::Subscribe(topic) => hook.has(HookEvent::Subscribe) && has_topic(topic),
         // Else a pattern as wide as `**` would walk past it.
-        Action::SubscribePattern(pattern) => match Pattern::parse(pattern) {
-            Ok(wanted) => topics.iter().any(|it| it.meets(&wanted)),
-            Err(_) => true,
-        },
+        Action::SubscribePattern(pattern) => {
+            hook.has(HookEvent::Subscribe)
+                && match Pattern::parse(pattern) {
+                    Ok(wanted) => topics.iter().any(|it| it.meets(&wanted)),
+                    Err(_) => true,
+                }
+        }
+        Action::Publish(topic) => hook.has(HookEvent::Publish) && has_topic(topic),
+        // Each of its lines is asked about in turn.
+        Action::PublishMany => hook.has(HookEvent::Publish),
         _ => false,
     }
 }

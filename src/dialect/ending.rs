@@ -29,6 +29,8 @@ pub enum CloseReason {
     MessageTimeout,
     /// The peer published where it may not.
     Forbidden,
+    /// The peer published, and whoever decides whether it may did not.
+    Undecided,
     /// More was queued for the peer than its outbox may hold.
     SlowConsumerBytes,
     /// The oldest byte that was queued for the peer waited too long.
@@ -53,7 +55,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// One label for each kind of reason.
-    pub const LABELS: [&'static str; 21] = [
+    pub const LABELS: [&'static str; 22] = [
         "peer",
         "peer_gone",
         "transport",
@@ -75,6 +77,7 @@ impl CloseReason {
         "embedder_panic",
         "auth_timeout",
         "expired",
+        "undecided",
     ];
 
     /// The place of its label in [`LABELS`](CloseReason::LABELS).
@@ -101,6 +104,7 @@ impl CloseReason {
             CloseReason::EmbedderPanic => 18,
             CloseReason::AuthTimeout => 19,
             CloseReason::Expired => 20,
+            CloseReason::Undecided => 21,
         }
     }
 
@@ -137,6 +141,10 @@ impl CloseReason {
             CloseReason::Forbidden => (
                 CloseCode::POLICY_VIOLATION,
                 "this connection may not publish",
+            ),
+            CloseReason::Undecided => (
+                CloseCode::TRY_AGAIN_LATER,
+                "it was not decided whether this connection may publish; try again",
             ),
             CloseReason::SlowConsumerBytes => (
                 CloseCode::TRY_AGAIN_LATER,

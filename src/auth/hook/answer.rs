@@ -3,15 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::HookResult;
 use crate::auth::access::Denied;
-use crate::auth::identity::{Identity, IdentityParts, Source};
+use crate::auth::identity::{INFO_BYTES_MAX, Identity, IdentityParts, Source};
+use crate::auth::jwt::json::{handed_on, object, present};
 use crate::auth::jwt::rights_claims::UmbelClaims;
-use crate::auth::verdict::Decision;
+use crate::auth::verdict::{Decision, Edit, Terms};
 use crate::config::HookEvent;
+use crate::hub::Kind;
 
 /// Bytes of an answer.
 pub const ANSWER_BYTES_MAX: usize = 64 << 10;
@@ -43,8 +47,9 @@ pub fn no_answer(event: HookEvent, retry_after_s: u32) -> Decision {
 
 fn refused(event: HookEvent, denied: Denied) -> Decision {
     match event {
-        HookEvent::Connect => Decision::Caller(Err(denied)),
-        HookEvent::Subscribe => Decision::Access(Err(denied)),
+        HookEvent::Connect | HookEvent::Refresh => Decision::Caller(Err(denied)),
+        HookEvent::Subscribe | HookEvent::Disconnected => Decision::Access(Err(denied)),
+        HookEvent::Publish => Decision::Publication(Err(denied)),
     }
 }
 
@@ -70,7 +75,7 @@ pub fn read_answer(
                 }
             };
         }
-        401 if event == HookEvent::Connect => {
+        401 if matches!(event, HookEvent::Connect | HookEvent::Refresh) => {
             Denied::Unauthenticated(reason(body, "log in first").into())
         }
         401 | 403 => Denied::Forbidden(reason(body, "the application does not allow it").into()),
@@ -99,29 +104,106 @@ pub fn read_answer(
 
 fn allowed(event: HookEvent) -> Decision {
     match event {
-        HookEvent::Connect => Decision::Caller(Ok(None)),
-        HookEvent::Subscribe => Decision::Access(Ok(())),
+        HookEvent::Connect | HookEvent::Refresh => Decision::Caller(Ok(None)),
+        HookEvent::Subscribe => Decision::Subscription(Terms::default()),
+        HookEvent::Publish => Decision::Publication(Ok(Edit::None)),
+        HookEvent::Disconnected => Decision::Access(Ok(())),
     }
 }
 
 fn read_allowed(event: HookEvent, body: &[u8], rules: &AnswerRules) -> Result<Decision, String> {
     let text = std::str::from_utf8(body).map_err(|_| "it is not UTF-8".to_owned())?;
     match event {
-        HookEvent::Connect => {
+        HookEvent::Connect | HookEvent::Refresh => {
             let identity = read_identity(text, rules)?;
             Ok(Decision::Caller(Ok(Some(identity))))
         }
-        HookEvent::Subscribe => {
-            let Nothing {} = serde_json::from_str(text).map_err(|error| error.to_string())?;
-            Ok(Decision::Access(Ok(())))
-        }
+        HookEvent::Subscribe => Ok(Decision::Subscription(read_terms(text)?)),
+        HookEvent::Publish => Ok(Decision::Publication(Ok(read_edit(text)?))),
+        // It is told, and whatever it says to that is heard.
+        HookEvent::Disconnected => Ok(Decision::Access(Ok(()))),
     }
 }
 
-/// An object without members. One with any other might mean to restrict what is allowed.
+/// Answer to a subscription. A member that is none of these might mean to restrict what is allowed.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Nothing {}
+struct TermsMembers {
+    #[serde(default, deserialize_with = "present")]
+    expires_at: Option<u64>,
+    #[serde(default, deserialize_with = "present")]
+    info: Option<Box<RawValue>>,
+}
+
+fn read_terms(text: &str) -> Result<Terms, String> {
+    let members: Option<TermsMembers> = read_object(text)?;
+    let TermsMembers { expires_at, info } = members.ok_or("it is no object")?;
+    if expires_at.is_some_and(|seconds| seconds > SECONDS_MAX) {
+        return Err("expires_at is behind the year 9999: it is in seconds".to_owned());
+    }
+    let info = info.map(|info| handed_on(&info, INFO_BYTES_MAX));
+    let info = info.transpose().map_err(|why| format!("info: {why}"))?;
+    Ok(Terms {
+        expires_at_ms: expires_at.map(|seconds| seconds * 1000),
+        info: info.flatten().map(|info| info.get().into()),
+    })
+}
+
+/// Answer to a publish.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EditMembers {
+    #[serde(default, deserialize_with = "present")]
+    data: Option<Box<RawValue>>,
+    #[serde(default, deserialize_with = "present")]
+    base64: Option<String>,
+    #[serde(default)]
+    skip: bool,
+}
+
+fn read_edit(text: &str) -> Result<Edit, String> {
+    let members: Option<EditMembers> = read_object(text)?;
+    let members = members.ok_or("it is no object")?;
+    match (members.data, members.base64, members.skip) {
+        (None, None, true) => Ok(Edit::Skip),
+        (None, None, false) => Ok(Edit::None),
+        (Some(data), None, false) => {
+            let is_json = !data.get().starts_with('"');
+            let payload = match is_json {
+                false => serde_json::from_str::<String>(data.get())
+                    .map_err(|error| format!("data is no text: {error}"))?,
+                true => {
+                    // One that other readers refuse, as nested too deep, is not sent on to them.
+                    serde_json::from_str::<serde_json::Value>(data.get())
+                        .map_err(|error| format!("data is no JSON: {error}"))?;
+                    data.get().to_owned()
+                }
+            };
+            Ok(Edit::Replace {
+                kind: Kind::Text,
+                is_json,
+                payload: payload.into_bytes().into(),
+            })
+        }
+        (None, Some(base64), false) => {
+            let payload = BASE64_STANDARD.decode(base64);
+            let payload = payload.map_err(|error| format!("base64 does not decode: {error}"))?;
+            Ok(Edit::Replace {
+                kind: Kind::Binary,
+                is_json: false,
+                payload: payload.into(),
+            })
+        }
+        _ => Err("it has more than one of data, base64 and skip".to_owned()),
+    }
+}
+
+/// Reads a derived struct from an object alone.
+fn read_object<'t, T: Deserialize<'t>>(text: &'t str) -> Result<Option<T>, String> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let read = object(&mut deserializer).and_then(|read| deserializer.end().map(|()| read));
+    read.map_err(|error| error.to_string())
+}
 
 /// Reason of a refusal, if the answer has one.
 fn reason(body: &[u8], otherwise: &str) -> String {
@@ -340,20 +422,96 @@ mod tests {
             let answer = (status, None, body.as_bytes());
             let rules = AnswerRules::default();
             match read_answer(HookEvent::Subscribe, answer, &rules, 1).0 {
-                Decision::Access(outcome) => outcome,
+                Decision::Access(Err(denied)) => Err(denied),
+                Decision::Subscription(terms) => Ok(terms),
                 other => panic!("{other:?}"),
             }
         };
-        assert_eq!(subscribe(204, ""), Ok(()));
-        assert_eq!(subscribe(200, "{}"), Ok(()));
+        assert_eq!(subscribe(204, ""), Ok(Terms::default()));
+        assert_eq!(subscribe(200, "{}"), Ok(Terms::default()));
+        let terms = subscribe(200, r#"{"expires_at":1800003600,"info":{"a":1}}"#);
+        let expected = Terms {
+            expires_at_ms: Some(1_800_003_600_000),
+            info: Some(r#"{"a":1}"#.into()),
+        };
+        assert_eq!(terms, Ok(expected));
+        let long = format!("{{\"info\":\"{}\"}}", "x".repeat(1023));
         for status in [401, 403] {
             assert!(matches!(subscribe(status, ""), Err(Denied::Forbidden(_))));
         }
-        for (status, body) in [(200, "{\"x\":1}"), (200, ""), (500, "{}"), (302, "{}")] {
+        for (status, body) in [
+            (200, "{\"x\":1}"),
+            (200, "{\"expires_at\":null}"),
+            (200, "{\"expires_at\":1800003600000}"),
+            (200, &long),
+            (200, "[null,null]"),
+            (200, "{}{}"),
+            (200, ""),
+            (500, "{}"),
+            (302, "{}"),
+        ] {
             let outcome = subscribe(status, body);
             assert!(
                 matches!(outcome, Err(Denied::UnavailableFor { .. })),
-                "{status}"
+                "{status} {body}"
+            );
+        }
+    }
+
+    #[test]
+    fn publications_are_allowed_changed_skipped_or_forbidden() {
+        let publish = |status: u16, body: &str| {
+            let answer = (status, None, body.as_bytes());
+            match read_answer(HookEvent::Publish, answer, &AnswerRules::default(), 1).0 {
+                Decision::Publication(outcome) => outcome,
+                other => panic!("{other:?}"),
+            }
+        };
+        let replaced = |kind, is_json, payload: &[u8]| {
+            Ok(Edit::Replace {
+                kind,
+                is_json,
+                payload: payload.into(),
+            })
+        };
+        for (body, edit) in [
+            ("{}", Ok(Edit::None)),
+            ("{\"skip\":true}", Ok(Edit::Skip)),
+            ("{\"skip\":false}", Ok(Edit::None)),
+            ("{\"data\":\"a\\nb\"}", replaced(Kind::Text, false, b"a\nb")),
+            (
+                "{\"data\":{\"a\":1}}",
+                replaced(Kind::Text, true, b"{\"a\":1}"),
+            ),
+            ("{\"data\":null}", replaced(Kind::Text, true, b"null")),
+            (
+                "{\"base64\":\"AAE=\"}",
+                replaced(Kind::Binary, false, b"\0\x01"),
+            ),
+        ] {
+            assert_eq!(publish(200, body), edit, "{body}");
+        }
+        assert_eq!(publish(204, ""), Ok(Edit::None));
+        for status in [401, 403] {
+            assert!(matches!(publish(status, ""), Err(Denied::Forbidden(_))));
+        }
+        let deep = format!("{{\"data\":{}{}}}", "[".repeat(200), "]".repeat(200));
+        for body in [
+            "",
+            "[]",
+            "{\"skip\":1}",
+            "{\"skip\":true,\"data\":\"a\"}",
+            "{\"data\":1,\"base64\":\"\"}",
+            "{\"data\":1,\"data\":2}",
+            "{\"base64\":null}",
+            "{\"base64\":\"?\"}",
+            "{\"topic\":\"other\"}",
+            &deep,
+        ] {
+            let outcome = publish(200, body);
+            assert!(
+                matches!(outcome, Err(Denied::UnavailableFor { .. })),
+                "{body}"
             );
         }
     }
