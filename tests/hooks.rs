@@ -3,6 +3,8 @@
 
 #[path = "hooks/publishes.rs"]
 mod publishes;
+#[path = "hooks/renewals.rs"]
+mod renewals;
 mod support;
 
 use std::io::Write;

@@ -12,8 +12,10 @@ use super::Asking;
 use crate::auth::access::{Action, Denied};
 use crate::auth::caller::Caller;
 use crate::auth::hook::{Ended, Hook, Message, Question, is_about};
-use crate::auth::verdict::{Decision, Edit, Terms};
+use crate::auth::identity::Source;
+use crate::auth::verdict::{Decision, Edit, Pending, Terms};
 use crate::config::HookEvent;
+use crate::dialect::Target;
 use crate::handler::ConnectionId;
 use crate::hub::{Kind, PublishOptions, Start};
 use crate::shared::Shared;
@@ -68,6 +70,46 @@ pub fn tell_ended(
             at_ms,
         });
     }
+}
+
+/// Asks again about a subscription. None: it is not the hook's to allow any more.
+pub fn ask_again(
+    shared: &Shared,
+    (id, caller): (ConnectionId, &Caller<'_>),
+    target: &Target,
+) -> Option<Pending> {
+    let action = match target {
+        Target::Topic(topic) => Action::Subscribe(topic.as_str()),
+        Target::Pattern(pattern) => Action::SubscribePattern(pattern.as_str()),
+    };
+    let hook = asked(shared, action)?;
+    let mut question = question_of(HookEvent::Subscribe, id.to_string(), caller);
+    match target {
+        Target::Topic(topic) => question.topic = Some(topic.as_str().to_owned()),
+        Target::Pattern(pattern) => question.pattern = Some(pattern.as_str().to_owned()),
+    }
+    Some(hook.ask(HookEvent::Subscribe, question))
+}
+
+/// Whether the hook is asked before the end of somebody's identity.
+pub fn is_refreshed(shared: &Shared, caller: &Caller<'_>) -> bool {
+    let hook = shared.hook.as_deref();
+    let is_hooks = caller
+        .identity()
+        .is_some_and(|it| *it.source() == Source::Hook);
+    is_hooks && hook.is_some_and(|hook| hook.has(HookEvent::Refresh))
+}
+
+/// Asks who somebody is from now on.
+pub fn ask_to_refresh(
+    shared: &Shared,
+    (id, caller): (ConnectionId, &Caller<'_>),
+    dialect: &'static str,
+) -> Option<Pending> {
+    let hook = shared.hook.as_deref()?;
+    let mut question = question_of(HookEvent::Refresh, id.to_string(), caller);
+    question.dialect = dialect;
+    Some(hook.ask(HookEvent::Refresh, question))
 }
 
 /// Whether something that is the hook's to decide is denied to somebody.

@@ -11,6 +11,7 @@
 //! where nobody waits has an empty table, and looks at nothing else.
 
 pub mod hook;
+pub mod renewals;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -22,6 +23,7 @@ use crate::auth::verdict::{Decision, Pending, Waiting};
 use crate::handler::ConnectionId;
 use crate::hub::{Position, ReactorId};
 use crate::worker::Shards;
+use renewals::Renewals;
 
 /// What is said to who waits for a decision while there are more than may.
 const TOO_MANY: &str = "as many requests wait for a decision as asks_max allows; try again";
@@ -75,6 +77,8 @@ pub struct Asking {
     has_noted: Cell<bool>,
     /// What was decided for that event.
     decided: RefCell<Decided>,
+    /// Questions about what connections have already.
+    pub renewals: Renewals,
 }
 
 /// Deadlines in their order.
@@ -102,7 +106,7 @@ impl Asking {
     pub fn new(reactor: ReactorId, shards: Weak<Shards>, asks_max: usize) -> Asking {
         Asking {
             reactor,
-            shards,
+            shards: shards.clone(),
             inbox: Arc::default(),
             entries: HashMap::new(),
             begun: Vec::new(),
@@ -115,6 +119,7 @@ impl Asking {
             noted: Cell::default(),
             has_noted: Cell::default(),
             decided: RefCell::default(),
+            renewals: Renewals::new(reactor, shards, asks_max),
         }
     }
 

@@ -379,9 +379,9 @@ impl Turn {
                 let (mut decision, mut result) =
                     read_answer(self.event, answer, &asker.rules, retry_s);
                 if let Decision::Subscription(terms) = &decision
-                    && *terms != Terms::default()
+                    && terms.expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms)
                 {
-                    log::error!("the hook's answer to subscribe has members, which none may have");
+                    log::error!("the hook allowed a subscription until a moment that is over");
                     decision = no_answer(self.event, retry_s);
                     result = HookResult::Invalid;
                 }
