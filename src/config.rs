@@ -157,6 +157,26 @@ impl fmt::Display for AuthRefusal {
     }
 }
 
+/// Reaction to a connection beyond `connections_per_identity_max`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum IdentityOver {
+    /// It is refused.
+    #[default]
+    Refuse,
+    /// The subject's oldest connection is closed with 4409 in its place.
+    Oldest,
+}
+
+impl fmt::Display for IdentityOver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            IdentityOver::Refuse => "refuse",
+            IdentityOver::Oldest => "oldest",
+        })
+    }
+}
+
 /// Settings of a server. [`Config::default`] is the first minute: 127.0.0.1:8080, open to this machine.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -233,9 +253,11 @@ pub struct Config {
     /// Whether to do without what Linux alone has: io_uring, and a listening socket for each reactor. For tests.
     #[doc(hidden)]
     pub portable: bool,
-    /// Networks that no limit by address holds for, but that of wrong tokens.
+    /// Networks that no limit by address holds for. That of wrong tokens does.
     pub limit_exempt: Vec<IpNet>,
-    /// Whether what limits by address, rate and identity would refuse is let pass, and only counted and logged.
+    /// Reaction to one connection too many of a subject.
+    pub connections_per_identity_over: IdentityOver,
+    /// Whether limits are tried only. What those by address, rate and identity would refuse passes, and is counted and logged.
     pub limits_dry_run: bool,
     /// Every numeric limit.
     pub limits: Limits,
@@ -277,6 +299,7 @@ impl Default for Config {
             topic_rules: Vec::new(),
             portable: false,
             limit_exempt: Vec::new(),
+            connections_per_identity_over: IdentityOver::default(),
             limits_dry_run: false,
             limits: Limits::default(),
         }

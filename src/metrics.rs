@@ -8,11 +8,12 @@ mod auth;
 pub mod certificates;
 mod described;
 pub mod hook;
+mod limits;
 mod reloads;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text;
@@ -28,6 +29,7 @@ use described::{COUNTERS, GAUGES};
 use reloads::Reloads;
 
 use crate::caught;
+use crate::config::Limits;
 use crate::connection::{CloseReason, Label};
 use crate::http::refusal::Refusal;
 use crate::rate::refusals::Refusals;
@@ -194,6 +196,8 @@ pub struct Metrics {
     dialects: Box<[&'static str]>,
     /// Refusals by limits.
     pub refusals: Refusals,
+    /// Limits in force.
+    limits: Mutex<Limits>,
     /// Reloads of the settings.
     pub reloads: Reloads,
     /// Counts of credentials.
@@ -216,6 +220,7 @@ impl Metrics {
             reactors: (0..reactors).map(|_| Arc::new(reactor())).collect(),
             dialects: dialects.into(),
             refusals: Refusals::default(),
+            limits: Mutex::default(),
             reloads: Reloads::default(),
             auth: Arc::default(),
             certificates: Arc::default(),
@@ -330,21 +335,6 @@ impl Metrics {
         Ok(())
     }
 
-    /// Requests by reason, and what limits refused by limit. A request that a limit refused stands in both.
-    fn encode_refused(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let help = "Requests refused, by reason, and what limits refused, by limit";
-        let mut family = encoder.encode_descriptor("refused", help, None, MetricType::Counter)?;
-        for (index, label) in Refusal::LABELS.iter().enumerate() {
-            let counter = ConstCounter::new(self.sum(|reactor| &reactor.refused[index]));
-            counter.encode(family.encode_family(&[("reason", *label)])?)?;
-        }
-        for (limit, total) in self.refusals.totals() {
-            let labels = [("limit", limit.label())];
-            ConstCounter::new(total).encode(family.encode_family(&labels)?)?;
-        }
-        Ok(())
-    }
-
     fn encode_histogram(
         &self,
         encoder: &mut DescriptorEncoder<'_>,
@@ -450,6 +440,7 @@ impl Collector for Scrape {
             "Commands that wait for the hub",
             self.hub.queued as u64,
         )?;
+        metrics.encode_limits(e)?;
         metrics.reloads.encode(e)?;
         auth::encode(&metrics.auth, e)?;
         metrics.certificates.encode(e)?;

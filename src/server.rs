@@ -177,6 +177,9 @@ impl<'a> Assembly<'a> {
         });
         let balance = Arc::new(Balance::new(handover, wakes.collect()));
         let connections_max = net::descriptors::connections_max(config, reactors);
+        let mut limits = config.limits.clone();
+        limits.connections_max = connections_max;
+        shared.metrics.show_limits(&limits);
         let parts = selectors
             .into_iter()
             .zip(inboxes)

@@ -416,6 +416,24 @@ fn connections_of_a_subject_are_bounded() {
 }
 
 #[test]
+fn oldest_connection_of_a_subject_goes() {
+    let flags = [
+        "--connections-per-identity-max",
+        "1",
+        "--connections-per-identity-over",
+        "oldest",
+    ];
+    let server = rooms_with(&flags);
+    let mut first = user(&server, ANNA, "x");
+    let mut second = user(&server, ANNA, "x");
+    assert_eq!(first.close_code(), 4409);
+    second.expect_nothing_before_pong();
+    support::wait_until("a line tells", || {
+        server.log().contains("limit=connections_per_identity_max")
+    });
+}
+
+#[test]
 fn wrong_tokens_of_an_address_are_bounded() {
     let server = rooms_with(&["--auth-failures-per-address-per-minute", "3"]);
     let answer = |token: &str| {

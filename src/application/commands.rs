@@ -3,11 +3,11 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use super::admission::TOO_MANY_SUBSCRIPTIONS;
 use super::joins::Question;
 use super::{Application, CommandContext, ConnectionContext, PeerAddress};
 use crate::auth::access::{Action, Denied};
 use crate::auth::table::IdentityHandle;
-use crate::auth::verdict::Terms;
 use crate::connection::{Answer, CloseReason, Hold, Message};
 use crate::dialect::{
     self, Closing, CommandError, CommandLimits, Dialects, Encoding, ErrorCode, Form, Reply, Target,
@@ -33,6 +33,8 @@ pub(super) struct CommandTurn<'t> {
     pub subscribed: Subscribed,
     pub(super) identity: IdentityHandle,
     pub(super) peer_address: PeerAddress<'t>,
+    /// The number of the listener that its connection came by.
+    pub(super) listener: u8,
     pub(super) encoding: Encoding,
     pub(super) dialects: &'t Dialects,
     /// The payload of the message of replies that is being made.
@@ -112,6 +114,7 @@ impl Application {
             subscribed: *current.subscribed,
             identity: *current.identity,
             peer_address: current.peer_address,
+            listener: current.listener,
             encoding,
             dialects: &dialects,
             message: Vec::new(),
@@ -152,7 +155,8 @@ impl Application {
         }
     }
 
-    /// Carries out a command that others bring for a connection. Its peer gets the reply. `is_managed`: it needs no right.
+    /// Carries out a command that others bring for a connection. Its peer gets the reply. `is_managed`: no right is asked
+    /// for.
     pub fn carry_out(
         &mut self,
         context: &mut ConnectionContext<'_>,
@@ -173,6 +177,7 @@ impl Application {
             subscribed: *context.subscribed,
             identity: *context.identity,
             peer_address: &|| Ok(None),
+            listener: context.listener,
             encoding,
             dialects: &dialects,
             message: Vec::new(),
@@ -235,6 +240,7 @@ impl Application {
             && !waits
         {
             self.metrics.command_errors.add(1);
+            self.note_limit(turn, &error);
             turn.reply(error.id, &Reply::Refused(&error));
         }
     }
@@ -254,9 +260,7 @@ impl Application {
             Target::Topic(topic) => Action::Subscribe(topic.as_str()),
             Target::Pattern(pattern) => Action::SubscribePattern(pattern.as_str()),
         };
-        self.asking.set_start(start);
         self.authorize_command(turn, id, action)?;
-        let terms = self.asking.terms(action);
         if let (Start::Last(_), Target::Topic(topic)) = (start, &target) {
             self.authorize_command(turn, id, Action::History(topic.as_str()))?;
         }
@@ -266,9 +270,9 @@ impl Application {
             .set_echo(turn.subscribed, &target, echo);
         let topic = match target {
             Target::Topic(topic) => topic,
-            Target::Pattern(pattern) => return self.subscribe_pattern(turn, id, &pattern, terms),
+            Target::Pattern(pattern) => return self.subscribe_pattern(turn, id, &pattern),
         };
-        let identity = self.member_identity(turn.identity, &topic, terms.as_ref());
+        let identity = self.member_identity(turn.identity, &topic);
         let Some(many) = self.multi_subscriptions.get_mut(turn.subscribed) else {
             return Ok(());
         };
@@ -292,11 +296,9 @@ impl Application {
         let topic = self.topics.topic_at(place).cloned().unwrap_or(topic);
         if let Some(many) = self.multi_subscriptions.get_mut(turn.subscribed) {
             let membership = Membership::Joining { request, id };
-            let target = Target::Topic(topic);
-            many.subscriptions.insert(target.clone(), membership);
+            many.subscriptions.insert(Target::Topic(topic), membership);
             many.begin_question(request, asked);
             self.multi_subscriptions.topics += 1;
-            self.begin_lease(turn.id, &target, terms);
         }
         if turn.is_managed {
             self.terms.note_unasked(turn.id.index, request);
@@ -320,7 +322,7 @@ impl Application {
         let limits = &self.shared.settings.limits;
         let is_full = self.subscription_bytes() >= self.subscription_bytes_max();
         let reason = if many.subscriptions.len() >= limits.subscriptions_max {
-            "this connection has as many subscriptions as subscriptions_max allows"
+            TOO_MANY_SUBSCRIPTIONS
         } else if is_full && matches!(target, Target::Topic(_)) {
             "the server has as many bytes of subscriptions as subscription_bytes_total_max allows"
         } else {
@@ -346,7 +348,6 @@ impl Application {
         turn: &mut CommandTurn<'_>,
         id: Option<u32>,
         pattern: &Pattern,
-        terms: Option<Terms>,
     ) -> Result<(), CommandError> {
         self.count_pattern(turn.subscribed, pattern)
             .map_err(|reason| CommandError::new(id, ErrorCode::TooManySubscriptions, reason))?;
@@ -359,7 +360,6 @@ impl Application {
         let target = Target::Pattern(joined.pattern);
         let echo = self.multi_subscriptions.has_echo(turn.subscribed, &target);
         turn.reply_subscribed(id, &target, echo);
-        self.begin_lease(turn.id, &target, terms);
         if let Some(many) = self.multi_subscriptions.get_mut(turn.subscribed) {
             hooks::tell_began(&self.shared, turn.id, &target);
             let membership = Membership::Live { place, member };
@@ -515,7 +515,6 @@ impl Application {
     /// Ends a subscription that a connection had. One to a topic that the hub has yet to answer ends when it does.
     pub fn leave(&mut self, id: ConnectionId, target: &Target, membership: Membership, form: Form) {
         self.multi_subscriptions.topics -= usize::from(matches!(target, Target::Topic(_)));
-        self.terms.leases.end(id.index, target);
         if let Membership::Live { .. } = membership {
             hooks::tell_ended(&self.shared, id, target);
         }

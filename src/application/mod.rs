@@ -94,6 +94,8 @@ pub struct Application {
     pub(crate) connections_max: usize,
     /// Connections that count towards their address.
     pub(crate) entered: Entered,
+    /// Connections that are held back for their identity's rate, and until when, in milliseconds.
+    pub(crate) slowed: Vec<(u32, u64)>,
     /// Topics with subscribers here.
     pub topics: Topics,
     /// Patterns with subscribers here.
@@ -162,6 +164,7 @@ impl Application {
             identities: Identities::default(),
             terms: Terms::default(),
             entered: Entered::default(),
+            slowed: Vec::new(),
             wall_ahead_ms: 0,
             connections_max: 0,
             work_left: 0,

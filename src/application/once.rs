@@ -59,7 +59,10 @@ impl Application {
 /// Whoever has a subject is that, whoever shows a static token is the token; everybody else is the address. A peer that was
 /// cut off has none any more, though what it sent before is still there to read: as somebody else's, its publish would be
 /// carried out again when it is repeated.
-fn publisher(caller: &Caller<'_>, peer_address: PeerAddress<'_>) -> Result<Publisher, Refusal> {
+pub(super) fn publisher(
+    caller: &Caller<'_>,
+    peer_address: PeerAddress<'_>,
+) -> Result<Publisher, Refusal> {
     if let Some(identity) = caller.identity() {
         if let Some(subject) = identity.subject() {
             return Ok(Publisher::of_subject(subject));

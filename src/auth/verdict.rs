@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::access::Denied;
 use super::identity::Identity;
-use crate::hub::Kind;
 
 /// Answer of an [`Authorizer`](super::access::Authorizer). A `Result<(), Denied>` converts into it.
 #[derive(Debug)]
@@ -107,12 +106,10 @@ impl fmt::Debug for Pending {
 }
 
 /// Decision of somebody else's.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Decision {
     /// Whether it may do something.
     Access(Result<(), Denied>),
-    /// It may subscribe, on these terms.
-    Subscription(Terms),
     /// Who sent the request. None: nobody in particular.
     Caller(Result<Option<Arc<Identity>>, Denied>),
     /// What is to become of a publication.
@@ -126,19 +123,9 @@ impl Decision {
     pub fn access(&self) -> Option<Result<(), Denied>> {
         match self {
             Decision::Access(outcome) => Some(outcome.clone()),
-            Decision::Subscription(_) => Some(Ok(())),
             _ => None,
         }
     }
-}
-
-/// Terms of a subscription that somebody else allowed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Terms {
-    /// Its end, in milliseconds of the Unix epoch. Whoever allowed it is asked again then. None: never.
-    pub expires_at_ms: Option<u64>,
-    /// JSON that other members see of it. None: that of its identity.
-    pub info: Option<Arc<str>>,
 }
 
 /// Change of a publication that may be made.
@@ -147,14 +134,7 @@ pub enum Edit {
     /// It is published as it is.
     None,
     /// It is published with this payload instead.
-    Replace {
-        /// Text or binary.
-        kind: Kind,
-        /// The payload is a JSON value.
-        is_json: bool,
-        /// The payload.
-        payload: Box<[u8]>,
-    },
+    Replace(Box<[u8]>),
     /// It is acknowledged, and not published.
     Skip,
 }

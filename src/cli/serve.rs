@@ -163,6 +163,7 @@ fn print_settings(config: &Config) -> Result<(), Box<dyn Error>> {
         "tls_versions": config.tls_versions.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "topic_rules": rules,
         "limit_exempt": config.limit_exempt.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "connections_per_identity_over": config.connections_per_identity_over.to_string(),
         "limits_dry_run": config.limits_dry_run,
     });
     for info in Limits::ALL {

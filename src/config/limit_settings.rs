@@ -30,6 +30,15 @@ pub const LIMIT_SETTINGS: &[SettingInfo] = &[
         )
     },
     SettingInfo {
+        kind: Kind::Choice(&["refuse", "oldest"]),
+        unset: Unset::Value("refuse"),
+        value_name: "HOW",
+        ..limit(
+            "connections_per_identity_over",
+            "Beyond connections_per_identity_max: refuse the new connection, or close the oldest of the subject with 4409: oldest",
+        )
+    },
+    SettingInfo {
         kind: Kind::Bool,
         unset: Unset::Value("false"),
         value_name: "BOOL",

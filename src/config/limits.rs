@@ -220,6 +220,22 @@ limits! {
     connects_per_address_per_second: u32 = 0 in 0..=1000000;
     /// Of these, connections that may come at once. 0: those of one second.
     connects_per_address_burst: u32 = 0 in 0..=16777216;
+    /// Connections that the process takes in a second. More wait in the backlog. Where no listener is for operators alone, they are refused with 503. 0: any number.
+    handshakes_per_second: u32 = 0 in 0..=10000000;
+    /// Messages that one connection may send in a second, and requests. It is read from more slowly than that. 0: any number.
+    messages_per_connection_per_second: u32 = 0 in 0..=10000000;
+    /// Of these, messages that may come at once. 0: those of one second.
+    messages_per_connection_burst: u32 = 0 in 0..=100000000;
+    /// Bytes that one connection may send in a second. It is read from more slowly than that. 0: any number.
+    bytes_per_connection_per_second: u64 = 0 in 0..=1099511627776;
+    /// Of these, bytes that may come at once. 0: those of one second.
+    bytes_per_connection_burst: u64 = 0 in 0..=1099511627776;
+    /// Time for which a connection may send more than its rates on end. Then it is closed with 1008.
+    rate_patience_ms: u64 = 10000 in 10..=3600000;
+    /// Publications of one identity in a second: of a subject, of a credential without one, or else of an address. More are refused with rate_limited, and with 429. A WebSocket of one topic is read from more slowly. 0: any number.
+    publishes_per_identity_per_second: u32 = 0 in 0..=10000000;
+    /// Age at which a connection is closed with 1012, each at a moment of its own within a fifth more or less. A client comes back, and so finds the node that has room. 0: none is.
+    connection_age_max_ms: u64 = 0 in 0..=2592000000, for new connections;
     /// Bits of an IPv6 address that limits by address tell apart. Of an IPv4 address it is all.
     limit_v6_prefix: u32 = 64 in 32..=128;
     /// Connections accepted in one tick of a reactor, so that a connect storm does not starve established connections.
@@ -290,10 +306,6 @@ limits! {
     hook_threads: usize = 32 in 1..=1024, at restart;
     /// Questions to the hook that wait for a thread. More are refused with 503.
     hook_queue_max: usize = 4096 in 1..=1048576, at restart;
-    /// Bytes of messages in questions to the hook that are on their way. A publish beyond it is refused with 503.
-    hook_queue_bytes_max: usize = 67108864 in 4096..=1099511627776, at restart;
-    /// Ends of connections that the hook has yet to be told of. More are counted, and not told.
-    hook_disconnected_max: usize = 65536 in 1..=1048576, at restart;
     /// Bytes of the shortest message that is compressed. Shorter ones leave uncompressed.
     deflate_bytes_min: usize = 256 in 0..=1073741824;
     /// Bytes of the longest message that is compressed. Longer ones leave uncompressed, as compressing them would hold up a reactor.

@@ -270,14 +270,9 @@ pub struct Reply {
 pub enum Awaited {
     /// One publication; the answer is one object.
     One,
-    /// The answers line by line.
-    Lines {
-        /// Those that are there already, in their places.
-        answers: Vec<Option<Vec<u8>>>,
-        /// Number of those that are refusals.
-        refused: usize,
-    },
-    /// The answers as one object with a list of them. Those that are there already are refusals, in their places.
+    /// The answers line by line; those that are there already, in their places.
+    Lines(Vec<Option<Vec<u8>>>),
+    /// As lines, and the answer is one object with a list of them.
     Results(Vec<Option<Vec<u8>>>),
     /// A page of this topic's history; the answer comes by [`end_reading`](super::Connection::end_reading).
     History(Topic),
@@ -307,6 +302,8 @@ pub enum Hold {
     Question = 16,
     /// Somebody else decides whether it may do what it asks for.
     Ask = 32,
+    /// It sends more than it may.
+    Rate = 64,
 }
 
 /// Kind of a connection in the gauges: one for each dialect, or what it is otherwise.

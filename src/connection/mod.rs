@@ -292,7 +292,10 @@ impl Connection {
                 exchange.end_after_answer();
             }
             Phase::Stream(encoding) => {
-                if matches!(reason, CloseReason::Shutdown | CloseReason::Expired) {
+                if matches!(
+                    reason,
+                    CloseReason::Shutdown | CloseReason::Expired | CloseReason::Age
+                ) {
                     let end = StreamEnd {
                         retry_ms: self.ping_offset.between(SHUTDOWN_RETRY_MS) as u32,
                         refusal: None,

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::config::{AuthRefusal, Config, Deflate, Limits};
+use crate::config::{AuthRefusal, Config, Deflate, IdentityOver, Limits};
 use crate::dialect::Dialects;
 use crate::hub::{KeyBudget, KeySettings, ShardSettings};
 use crate::protocol::deflate::Policy;
+use crate::rate::bucket::Rate;
 use crate::rate::gate::AddressRules;
 use crate::rate::networks::Exempt;
+use crate::rate::pace::PaceRules;
 use crate::topic::TopicRules;
 use crate::{http, protocol};
 
@@ -43,6 +45,14 @@ pub struct Settings {
     pub presence_key: [u8; 32],
     /// Bounds on addresses.
     pub addresses: AddressRules,
+    /// Rates of one connection.
+    pub pace: PaceRules,
+    /// Rate of new connections.
+    pub handshakes: Option<Rate>,
+    /// Rate of publishes of one identity.
+    pub publishes: Option<Rate>,
+    /// Reaction to one connection too many of a subject.
+    pub identity_over: IdentityOver,
     /// Moment at which the process's clock began, in its own microseconds.
     pub began_us: u64,
 }
@@ -77,6 +87,10 @@ impl Settings {
             dialects: Dialects::default(),
             presence_key: [0; 32],
             addresses: AddressRules::new(limits, Exempt::default(), false),
+            pace: PaceRules::new(limits, false),
+            handshakes: Rate::new(u64::from(limits.handshakes_per_second), 0),
+            publishes: Rate::new(u64::from(limits.publishes_per_identity_per_second), 0),
+            identity_over: IdentityOver::default(),
             began_us: 0,
         }
     }
@@ -87,6 +101,8 @@ impl Settings {
         settings.auth_refusal = config.auth_refusal;
         let exempt = Exempt::new(&config.limit_exempt);
         settings.addresses = AddressRules::new(&config.limits, exempt, config.limits_dry_run);
+        settings.pace = PaceRules::new(&config.limits, config.limits_dry_run);
+        settings.identity_over = config.connections_per_identity_over;
         settings
             .with_deflate(config.deflate, config.deflate_client_takeover)
             .with_dialects(dialects)

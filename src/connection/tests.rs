@@ -44,14 +44,6 @@ const TOPIC: Endpoint = Endpoint::Topic {
     echo: true,
 };
 
-/// Answers to three lines, of which the second is refused.
-fn refused_in_the_middle() -> Awaited {
-    Awaited::Lines {
-        answers: vec![None, Some(b"refused".to_vec()), None],
-        refused: 1,
-    }
-}
-
 /// What the tests' server does, by path and by message.
 fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answer {
     match event {
@@ -95,7 +87,9 @@ fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answ
         Event::Body(purpose, body) => {
             events.push(format!("body {}", String::from_utf8_lossy(body)));
             match purpose {
-                Purpose::PublishLines { .. } => Answer::Await(refused_in_the_middle()),
+                Purpose::PublishLines { .. } => {
+                    Answer::Await(Awaited::Lines(vec![None, Some(b"refused".to_vec()), None]))
+                }
                 _ => Answer::Await(Awaited::One),
             }
         }

@@ -45,6 +45,8 @@ export declare class UmbelError extends Error {
   readonly code: string;
   /** Of a subscription: whether it is tried again without the program's doing. */
   readonly isRetried: boolean;
+  /** Of a publish that was `rate_limited`: the time after which the next may be sent, in milliseconds. */
+  readonly retryMs?: number;
 }
 
 export interface Options {
@@ -222,10 +224,7 @@ export interface Receipt {
 }
 
 export interface Published {
-  /** Its position; null only if it was skipped. */
-  readonly position: Position | null;
-  /** True if the application that the server asks has taken it, and it was not published. */
-  readonly skipped?: boolean;
+  readonly position: Position;
   /** If it was asked for, and unless it is a duplicate. */
   readonly receipt?: Receipt;
   /** True if it was published before, by the same idempotency key: with an earlier connection, mostly. */

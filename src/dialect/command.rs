@@ -219,6 +219,8 @@ pub struct CommandError {
     pub code: ErrorCode,
     /// Why, for people.
     pub reason: Cow<'static, str>,
+    /// Time after which the same may be tried again, in milliseconds.
+    pub retry_ms: Option<u64>,
 }
 
 impl CommandError {
@@ -232,6 +234,16 @@ impl CommandError {
             id,
             code,
             reason: reason.into(),
+            retry_ms: None,
+        }
+    }
+
+    /// One for a publish that is over its rate.
+    pub fn rate_limited(id: Option<u32>, retry_ms: u64) -> CommandError {
+        let reason = "more is published than publishes_per_identity_per_second allows";
+        CommandError {
+            retry_ms: Some(retry_ms),
+            ..CommandError::new(id, ErrorCode::RateLimited, reason)
         }
     }
 

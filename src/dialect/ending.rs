@@ -29,8 +29,6 @@ pub enum CloseReason {
     MessageTimeout,
     /// The peer published where it may not.
     Forbidden,
-    /// The peer published, and whoever decides whether it may did not.
-    Undecided,
     /// More was queued for the peer than its outbox may hold.
     SlowConsumerBytes,
     /// The oldest byte that was queued for the peer waited too long.
@@ -51,11 +49,15 @@ pub enum CloseReason {
     Expired,
     /// Code of the embedding program panicked in a call for it.
     EmbedderPanic,
+    /// It sent more than its rates allow, for too long.
+    Rate,
+    /// It is as old as connections may get.
+    Age,
 }
 
 impl CloseReason {
     /// One label for each kind of reason.
-    pub const LABELS: [&'static str; 22] = [
+    pub const LABELS: [&'static str; 23] = [
         "peer",
         "peer_gone",
         "transport",
@@ -77,7 +79,8 @@ impl CloseReason {
         "embedder_panic",
         "auth_timeout",
         "expired",
-        "undecided",
+        "rate",
+        "age",
     ];
 
     /// The place of its label in [`LABELS`](CloseReason::LABELS).
@@ -104,7 +107,8 @@ impl CloseReason {
             CloseReason::EmbedderPanic => 18,
             CloseReason::AuthTimeout => 19,
             CloseReason::Expired => 20,
-            CloseReason::Undecided => 21,
+            CloseReason::Rate => 21,
+            CloseReason::Age => 22,
         }
     }
 
@@ -142,10 +146,6 @@ impl CloseReason {
                 CloseCode::POLICY_VIOLATION,
                 "this connection may not publish",
             ),
-            CloseReason::Undecided => (
-                CloseCode::TRY_AGAIN_LATER,
-                "it was not decided whether this connection may publish; try again",
-            ),
             CloseReason::SlowConsumerBytes => (
                 CloseCode::TRY_AGAIN_LATER,
                 "slow consumer: more is queued than the outbox may hold",
@@ -167,6 +167,11 @@ impl CloseReason {
                 "unauthorized: no token was shown in time",
             ),
             CloseReason::Expired => (CloseCode::new(4401), "expired"),
+            CloseReason::Rate => (CloseCode::POLICY_VIOLATION, "rate"),
+            CloseReason::Age => (
+                CloseCode::SERVICE_RESTART,
+                "connection_age_max_ms is over; retry=1",
+            ),
             CloseReason::EmbedderPanic => (CloseCode::INTERNAL_ERROR, "internal error"),
             CloseReason::Shutdown => (
                 CloseCode::GOING_AWAY,

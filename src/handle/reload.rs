@@ -90,6 +90,7 @@ impl Handle {
         let mut settings = Settings::of(&config, before.dialects.clone());
         // As a number: what the descriptors allow, if nothing is said.
         settings.limits.connections_max = connections_max(&config, self.mailboxes.len());
+        self.shared.metrics.show_limits(&settings.limits);
         settings.date = before.date.clone();
         settings.began_us = before.began_us;
         settings.presence_key = before.presence_key;

@@ -37,7 +37,7 @@ pub const KEY_BYTES: usize = size_of::<Entry>() + 16;
 pub const PUBLISHER_BYTES: usize = 48;
 
 /// Publisher as far as its keys are concerned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Publisher([u8; 16]);
 
 impl Publisher {

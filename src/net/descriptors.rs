@@ -1,6 +1,8 @@
 //! Descriptors of the process, and the connections that they allow.
 
-use crate::config::Config;
+use super::listener::REFUSED_MAX;
+use crate::config::{Config, Surface};
+use crate::requests::limits::CONNECTIONS_KEPT;
 
 /// Descriptors that are kept from connections: standard streams, event loops, listeners, and a few to spare.
 const DESCRIPTORS_RESERVED: usize = 64;
@@ -14,7 +16,15 @@ pub fn connections_max(config: &Config, reactors: usize) -> usize {
         0 => usize::MAX,
         count => count,
     };
-    let reserved = DESCRIPTORS_RESERVED + DESCRIPTORS_PER_REACTOR * reactors;
+    let mut reserved = DESCRIPTORS_RESERVED + DESCRIPTORS_PER_REACTOR * reactors;
+    if config
+        .listeners
+        .iter()
+        .any(|listener| listener.surface == Some(Surface::Admin))
+    {
+        // Those that are told that they are too many take none of theirs.
+        reserved += CONNECTIONS_KEPT + REFUSED_MAX;
+    }
     let allowed =
         raise_descriptor_limit().map_or(usize::MAX, |limit| limit.saturating_sub(reserved).max(1));
     if asked != usize::MAX && asked > allowed {

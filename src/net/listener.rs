@@ -12,6 +12,9 @@ use super::transport::Transport;
 use crate::config::Limits;
 use crate::hub::ReactorId;
 use crate::metrics::ReactorMetrics;
+use crate::rate::Limit;
+use crate::rate::bucket::Rate;
+use crate::shared::Shared;
 
 /// Connections over the cap that are still told so; more are closed without a word.
 pub const REFUSED_MAX: usize = 128;
@@ -54,6 +57,32 @@ pub struct Listeners {
     reactor: ReactorId,
     budget: usize,
     accept_pause_ms: u64,
+    turnstile: Option<Turnstile>,
+}
+
+/// The rate at which connections are taken by all listeners but those for operators, where operators have one.
+struct Turnstile {
+    shared: Shared,
+    rate: Option<Rate>,
+}
+
+impl Turnstile {
+    /// Microseconds until a connection may be taken by this listener.
+    fn wait_us(&self, listener: u8, now_us: u64) -> u64 {
+        match self.rate {
+            Some(rate) if !self.shared.is_of_operators(listener) => {
+                self.shared.callers.gate.handshakes.wait_us(rate, now_us)
+            }
+            _ => 0,
+        }
+    }
+
+    /// Counts a connection that was taken by this listener.
+    fn count(&self, listener: u8, now_us: u64) {
+        if let Some(rate) = self.rate.filter(|_| !self.shared.is_of_operators(listener)) {
+            self.shared.callers.gate.handshakes.charge(rate, now_us);
+        }
+    }
 }
 
 impl Listeners {
@@ -84,11 +113,27 @@ impl Listeners {
             reactor,
             budget: limits.accepts_per_tick_max,
             accept_pause_ms: limits.accept_pause_ms,
+            turnstile: None,
         }
+    }
+
+    /// Pauses where connections come faster than the settings allow, so that they wait in the backlog.
+    #[must_use]
+    pub fn paced(mut self, shared: &Shared) -> Listeners {
+        if shared.has_listener_of_operators() {
+            self.turnstile = Some(Turnstile {
+                shared: shared.clone(),
+                rate: shared.settings.handshakes,
+            });
+        }
+        self
     }
 
     /// Goes on by these limits.
     pub fn take_limits(&mut self, limits: &Limits) {
+        if let Some(turnstile) = &mut self.turnstile {
+            turnstile.rate = Rate::new(u64::from(limits.handshakes_per_second), 0);
+        }
         self.budget = limits.accepts_per_tick_max;
         self.accept_pause_ms = limits.accept_pause_ms;
     }
@@ -159,7 +204,7 @@ impl Listeners {
     pub fn accept(
         &mut self,
         load: usize,
-        now_ms: u64,
+        (now_ms, now_us): (u64, u64),
         metrics: &ReactorMetrics,
     ) -> Accepted<Transport> {
         if let Ok(Incoming {
@@ -170,9 +215,22 @@ impl Listeners {
             return Accepted::Connection(transport, listener);
         }
         let pause_ms = self.accept_pause_ms;
-        while let Some(socket) = self.next_socket(now_ms) {
+        while let Some(at) = self.next_socket(now_ms) {
+            let socket = &mut self.sockets[at];
+            if let Some(turnstile) = &self.turnstile
+                && let wait_us @ 1.. = turnstile.wait_us(socket.listener, now_us)
+            {
+                socket.paused_until_ms = now_ms + wait_us.div_ceil(1000);
+                turnstile
+                    .shared
+                    .note_refused(Limit::Handshakes, None, now_us);
+                continue;
+            }
             match socket.acceptor.accept() {
                 Ok(transport) => {
+                    if let Some(turnstile) = &self.turnstile {
+                        turnstile.count(socket.listener, now_us);
+                    }
                     let incoming = Incoming {
                         transport,
                         listener: socket.listener,
@@ -194,7 +252,7 @@ impl Listeners {
     }
 
     /// The next socket that may have a connection for us, and whose budget is not used up.
-    fn next_socket(&mut self, now_ms: u64) -> Option<&mut ListeningSocket> {
+    fn next_socket(&mut self, now_ms: u64) -> Option<usize> {
         let count = self.sockets.len();
         let at = (self.next..self.next + count)
             .map(|turn| turn % count)
@@ -203,9 +261,8 @@ impl Listeners {
                 socket.pending && socket.budget > 0 && now_ms >= socket.paused_until_ms
             })?;
         self.next = (at + 1) % count;
-        let socket = &mut self.sockets[at];
-        socket.budget -= 1;
-        Some(socket)
+        self.sockets[at].budget -= 1;
+        Some(at)
     }
 }
 
@@ -286,7 +343,7 @@ mod tests {
         assert!(balance.hand_over(ReactorId(0), 100, incoming).is_none());
         assert_eq!(second.next_try_ms(), Some(0), "no event will announce it");
         let metrics = Metrics::new(2, &[]);
-        let accepted = second.accept(0, 0, metrics.reactor(1));
+        let accepted = second.accept(0, (0, 0), metrics.reactor(1));
         assert!(matches!(accepted, Accepted::Connection(_, 7)));
     }
 
@@ -303,7 +360,8 @@ mod tests {
         let tick = |listeners: &mut Listeners| {
             listeners.begin_tick();
             let mut accepted = Vec::new();
-            while let Accepted::Connection(_, listener) = listeners.accept(0, 0, metrics.reactor(0))
+            while let Accepted::Connection(_, listener) =
+                listeners.accept(0, (0, 0), metrics.reactor(0))
             {
                 accepted.push(listener);
             }
@@ -325,7 +383,7 @@ mod tests {
         let out_of_descriptors = io::Error::from_raw_os_error(libc::EMFILE);
         listeners.sockets[0].handle_error(&out_of_descriptors, 1000, limits.accept_pause_ms);
         let metrics = Metrics::new(2, &[]);
-        let mut accept = |now_ms| listeners.accept(0, now_ms, metrics.reactor(0));
+        let mut accept = |now_ms| listeners.accept(0, (now_ms, 0), metrics.reactor(0));
         assert!(matches!(accept(1000), Accepted::Connection(_, 1)));
         assert!(matches!(accept(1000), Accepted::Nothing));
         let after_ms = 1000 + limits.accept_pause_ms;

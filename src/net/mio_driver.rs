@@ -90,7 +90,7 @@ impl MioDriver {
             poll: selector.poll,
             events: Events::with_capacity(EVENTS_MAX),
             first_listening: LISTEN - listeners.len(),
-            listeners,
+            listeners: listeners.paced(shared),
             clock: Clock::new(clock),
             reactor: id,
             settings: Arc::clone(&shared.settings),
@@ -184,7 +184,8 @@ impl Driver for MioDriver {
     }
 
     fn accept(&mut self, load: usize, now_ms: u64) -> Accepted<Transport> {
-        self.listeners.accept(load, now_ms, &self.metrics)
+        let now_us = self.clock.now_us();
+        self.listeners.accept(load, (now_ms, now_us), &self.metrics)
     }
 
     fn register(&mut self, transport: &mut Transport, id: ConnectionId) -> io::Result<()> {

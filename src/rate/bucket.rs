@@ -19,8 +19,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// So many a second, of which as many as the burst may come at once; 0: those of one second. None where there is no
-    /// bound, which 0 a second says.
+    /// So many a second, and as many as the burst at once; 0: those of one second. None: 0 a second sets no bound.
     pub fn new(per_second: u64, burst: u64) -> Option<Rate> {
         if per_second == 0 {
             return None;
@@ -46,6 +45,11 @@ impl Rate {
     /// How long so many last at the rate, in microseconds, rounded up.
     fn cost_us(self, count: u64) -> u64 {
         count.saturating_mul(SECOND_US).div_ceil(self.per_second)
+    }
+
+    /// So many it has in one second.
+    pub fn of_second(self) -> u64 {
+        self.per_second
     }
 }
 
@@ -74,6 +78,47 @@ impl Bucket {
                 Err(seen_us) => tat_us = seen_us,
             }
         }
+    }
+
+    /// Microseconds until one can be taken; 0: now.
+    pub fn wait_us(&self, rate: Rate, now_us: u64) -> u64 {
+        let next_us = self
+            .0
+            .load(Ordering::Relaxed)
+            .max(now_us)
+            .saturating_add(rate.cost_us(1));
+        next_us.saturating_sub(now_us.saturating_add(rate.span_us))
+    }
+
+    /// Takes one, whether there is one or not. Gives the microseconds until that is paid; 0 where it is.
+    pub fn charge(&self, rate: Rate, now_us: u64) -> u64 {
+        let cost_us = rate.cost_us(1);
+        let later = |tat_us: u64| Some(tat_us.max(now_us).saturating_add(cost_us));
+        let before = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
+        let tat_us = before
+            .unwrap_or_else(|tat_us| tat_us)
+            .max(now_us)
+            .saturating_add(cost_us);
+        tat_us.saturating_sub(now_us.saturating_add(rate.span_us))
+    }
+}
+
+/// A theoretical arrival time of one owner. It may take more than there is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Debt(u64);
+
+impl Debt {
+    /// Takes so many, whatever there is. Gives the microseconds until that is paid; 0 where it is.
+    pub fn charge(&mut self, rate: Rate, count: u64, now_us: u64) -> u64 {
+        self.0 = self.0.max(now_us).saturating_add(rate.cost_us(count));
+        self.0.saturating_sub(now_us.saturating_add(rate.span_us))
+    }
+
+    /// Forgives what is more than there was.
+    pub fn forgive(&mut self, rate: Rate, now_us: u64) {
+        self.0 = self.0.min(now_us.saturating_add(rate.span_us));
     }
 }
 
@@ -104,6 +149,30 @@ mod tests {
         let bucket = Bucket::default();
         let taken = (0..1000).filter(|_| bucket.take(rate, 1).is_ok()).count();
         assert_eq!(taken, 300);
+    }
+
+    #[test]
+    fn charge_beyond_what_there_is() {
+        let rate = Rate::new(10, 2).expect("a bound");
+        let bucket = Bucket::default();
+        let waits = [(); 4].map(|()| bucket.charge(rate, 1));
+        assert_eq!(waits, [0, 0, 100_000, 200_000]);
+        assert_eq!(bucket.wait_us(rate, 1), 300_000);
+        assert_eq!(bucket.take(rate, 1), Err(300_000));
+        assert_eq!(bucket.wait_us(rate, 300_001), 0);
+    }
+
+    #[test]
+    fn debt_is_paid_at_the_rate() {
+        let rate = Rate::new(1000, 500).expect("a bound");
+        let mut debt = Debt::default();
+        assert_eq!(debt.charge(rate, 500, 0), 0);
+        assert_eq!(debt.charge(rate, 1500, 0), 1_500_000);
+        assert_eq!(debt.charge(rate, 0, 1_400_000), 100_000);
+        assert_eq!(debt.charge(rate, 0, 1_500_000), 0);
+        assert!(debt.charge(rate, u64::MAX, 1_500_000) > u64::from(u32::MAX));
+        debt.forgive(rate, 1_500_000);
+        assert_eq!(debt.charge(rate, 0, 1_500_000), 0);
     }
 
     proptest! {

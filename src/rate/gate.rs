@@ -8,9 +8,16 @@ use super::networks::{Exempt, key_of};
 use super::refusals::Refusals;
 use super::table::Table;
 use crate::config::Limits;
+use crate::hub::Publisher;
 
 /// Addresses that are remembered though none of their connections is open.
 const ADDRESSES_IDLE_MAX: usize = 65_536;
+
+/// Publishers that are remembered.
+const PUBLISHERS_IDLE_MAX: usize = 65_536;
+
+/// Parts of the table of publishers, for it is asked with each publish.
+const PUBLISHER_PARTS: usize = 16;
 
 /// Times the rate at which connections are closed without a word.
 const FLOOD: u64 = 100;
@@ -79,12 +86,18 @@ struct OfAddress {
 #[derive(Debug)]
 pub struct Gate {
     addresses: Table<IpAddr, OfAddress>,
+    /// New connections of the process.
+    pub handshakes: Bucket,
+    /// Publishes by who publishes.
+    pub publishes: Table<Publisher, Bucket>,
 }
 
 impl Default for Gate {
     fn default() -> Gate {
         Gate {
             addresses: Table::new(1, ADDRESSES_IDLE_MAX),
+            handshakes: Bucket::default(),
+            publishes: Table::new(PUBLISHER_PARTS, PUBLISHERS_IDLE_MAX),
         }
     }
 }

@@ -4,11 +4,13 @@
 //! - [`table`]: buckets and counts by key, bounded
 //! - [`networks`]: keys of addresses, and those that are exempt
 //! - [`gate`]: bounds on connections by address
+//! - [`pace`]: rates of what one connection sends
 //! - [`refusals`]: counts and log lines of what was refused
 
 pub mod bucket;
 pub mod gate;
 pub mod networks;
+pub mod pace;
 pub mod refusals;
 pub mod table;
 
@@ -43,4 +45,22 @@ limits! {
     AddressConnects = "connects_per_address_per_second",
     /// Connections of the process.
     Connections = "connections_max",
+    /// Rate of new connections of the process.
+    Handshakes = "handshakes_per_second",
+    /// Rate of messages on one connection.
+    Messages = "messages_per_connection_per_second",
+    /// Rate of bytes on one connection.
+    Bytes = "bytes_per_connection_per_second",
+    /// Rate of publishes of one identity.
+    Publishes = "publishes_per_identity_per_second",
+    /// Connections of one identity.
+    IdentityConnections = "connections_per_identity_max",
+    /// Rate of wrong tokens from one address.
+    AuthFailures = "auth_failures_per_address_per_minute",
+    /// Subscriptions of one connection.
+    Subscriptions = "subscriptions_max",
+    /// Topics with subscribers.
+    Topics = "topics_max",
+    /// Age of a connection.
+    Age = "connection_age_max_ms",
 }

@@ -129,8 +129,8 @@ impl Tally {
 
     fn words(&self) -> &'static str {
         match self.is_dry_run {
-            false => "refused by a limit",
-            true => "a limit would have refused, and limits_dry_run is set",
+            false => "over a limit",
+            true => "over a limit, but limits_dry_run is set",
         }
     }
 }

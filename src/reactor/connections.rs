@@ -16,7 +16,9 @@ use super::leaving::Leaving;
 use super::slot::{Flags, Slot};
 use crate::application::{Application, CommandContext};
 use crate::compression::places::Places;
-use crate::connection::{CloseReason, Connection, Event, Hold, Inflation, NEVER_MS, Settings};
+use crate::connection::{
+    CloseReason, Connection, Event, Hold, Inflation, NEVER_MS, OnEvent, Settings,
+};
 use crate::fanout::compression::Compression;
 use crate::handler::ConnectionId;
 use crate::hub::ReactorId;
@@ -24,13 +26,12 @@ use crate::metrics::{ReactorMetrics, label_index};
 use crate::net::byte_stream::ByteStream;
 use crate::net::driver::Readiness;
 use crate::net::ring::Ring;
-use crate::rate::Limit;
-use crate::requests::handle_event;
-use crate::requests::limits::{self, refusal_over};
+use crate::requests::{handle_event, limits};
 use crate::shared::deadlines::Deadlines;
+use crate::shared::paces::counting;
 use crate::shared::{Lifecycle, Shared};
 use crate::shrink::Shrink;
-use crate::upkeep::Upkeep;
+use crate::upkeep::{Upkeep, paces};
 
 /// Connections whose deadline is looked after in one tick; the others' turn comes in the next one.
 const TIMEOUTS_PER_TICK: usize = 1024;
@@ -160,6 +161,7 @@ impl<T: ByteStream> Connections<T> {
         let slot = Slot::new(connection, transport, id.generation, listener);
         let index = self.slots.insert(slot);
         debug_assert_eq!(index as u32, id.index);
+        paces::begin_age(self, id.index, id.generation ^ id.index, now_ms);
         id
     }
 
@@ -323,6 +325,7 @@ impl<T: ByteStream> Connections<T> {
         }
         self.application.identities.release(slot.identity);
         limits::leave(&mut self.application, id.index);
+        self.upkeep.forget(id.index);
         self.application.asking.forget(id);
         self.places.forget(id.index);
         self.report_end(id, &slot);
@@ -356,10 +359,18 @@ impl<T: ByteStream> Connections<T> {
             }
             if slot.connection.has_unread() {
                 self.take_in(index, now_ms, None);
+                self.keep_pace(index, (0, false), now_ms);
                 budget = budget.saturating_sub(self.inflation.inflated_bytes());
                 continue;
             }
             let room = input.len().min(budget);
+            let (slot, room) = match self.settings.pace.are_set() {
+                false => (slot, room),
+                true => {
+                    let room = paces::room(self, index, room);
+                    (&mut self.slots[index as usize], room)
+                }
+            };
             match slot.transport.read(&mut input[..room]) {
                 Ok(0) => {
                     slot.connection.handle_eof(&self.settings, now_ms);
@@ -370,6 +381,7 @@ impl<T: ByteStream> Connections<T> {
                     budget -= count;
                     self.metrics.bytes_received.add(count as u64);
                     self.take_in(index, now_ms, Some(&mut input[..count]));
+                    self.keep_pace(index, (count, count < room), now_ms);
                     budget = budget.saturating_sub(self.inflation.inflated_bytes());
                     // A short read took all there was. What comes later announces itself, but an end that was
                     // announced together with the bytes does not do so again.
@@ -384,7 +396,10 @@ impl<T: ByteStream> Connections<T> {
                         break;
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.keep_pace(index, (0, true), now_ms);
+                    break;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     self.fail_transport(index, &error);
@@ -403,6 +418,7 @@ impl<T: ByteStream> Connections<T> {
             settings,
             inflation,
             out,
+            upkeep,
             ..
         } = self;
         let Some(slot) = slots.get_mut(index as usize) else {
@@ -419,16 +435,21 @@ impl<T: ByteStream> Connections<T> {
             may_keep_context: self.inbound_bytes + Inflation::CONTEXT_BYTES
                 <= self.inbound_bytes_max / 2,
         };
+        let (now_us, connection) = (application.now_us, &mut slot.connection);
         let mut on_event = |event: Event<'_>, out: &mut Vec<u8>| {
             handle_event(application, &mut current, event, out)
         };
-        let connection = &mut slot.connection;
-        match bytes {
+        let take_in = |on_event: &mut OnEvent<'_>| match bytes {
             Some(bytes) => {
-                connection.handle_bytes(settings, now_ms, inflation, bytes, out, &mut on_event);
+                connection.handle_bytes(settings, now_ms, inflation, bytes, out, on_event);
             }
-            None => connection.handle_unread(settings, now_ms, inflation, out, &mut on_event),
+            None => connection.handle_unread(settings, now_ms, inflation, out, on_event),
+        };
+        match upkeep.paces.get(index) {
+            None => take_in(&mut on_event),
+            Some(pace) => take_in(&mut counting(pace, &settings.pace, now_us, &mut on_event)),
         }
+        let connection = &mut slot.connection;
         if connection.has_hold(Hold::Work) && !slot.flags.has(Flags::IS_WORKING) {
             slot.flags.set(Flags::IS_WORKING, true);
             self.working.push_back(slot.id(application.reactor, index));
@@ -520,46 +541,6 @@ impl<T: ByteStream> Connections<T> {
             slot.flags.set(Flags::IS_CLOSED, true);
             self.closed.push(index);
         }
-    }
-
-    /// Turns away a connection that is over a limit, by what it asks for.
-    pub fn turn_away(&mut self, id: ConnectionId, limit: Limit, now_ms: u64) {
-        if let Some(slot) = self.slots.get_mut(id.index as usize) {
-            slot.connection.turn_away(limit, now_ms);
-            let deadline_ms = slot.connection.deadline_ms(&self.settings);
-            self.deadlines.set(id.index as usize, deadline_ms);
-        }
-    }
-
-    /// Refuses a connection that is over a limit and has not asked for anything.
-    fn refuse_admission(&mut self, id: ConnectionId, limit: Limit, now_ms: u64) {
-        let Connections {
-            slots,
-            application,
-            settings,
-            out,
-            ..
-        } = self;
-        let Some(slot) = slots.get_mut(id.index as usize) else {
-            return;
-        };
-        let address = limits::ip_of(&|| slot.transport.peer_address());
-        limits::note_refused(application, limit, address);
-        let refusal = refusal_over(limit, id);
-        let mut current = CommandContext {
-            id,
-            peer_address: &|| Ok(None),
-            identity: &mut slot.identity,
-            listener: slot.listener,
-            subscribed: &mut slot.subscribed,
-            deflate: None,
-            may_keep_context: false,
-        };
-        slot.connection
-            .refuse_admission(settings, now_ms, &refusal, out, &mut |event, out| {
-                handle_event(application, &mut current, event, out)
-            });
-        self.settle(id.index, now_ms);
     }
 
     /// Which reactor this is.

@@ -139,6 +139,7 @@ impl<T: ByteStream> Connections<T> {
                 compression.take_settings(&self.settings, self.reactors);
             }
             self.upkeep.judge_from = Some(0);
+            self.upkeep.paces.take_rules(&self.settings.pace);
         }
         judging::poll(self, now_ms);
         is_newer
@@ -304,6 +305,7 @@ impl<T: ByteStream> Connections<T> {
     pub fn next_deadline_ms(&self) -> u64 {
         let news_ms = self.application.presence.next_due_ms();
         let next_ms = self.deadlines.next_ms().min(news_ms);
+        let next_ms = next_ms.min(self.upkeep.next_ms());
         match self.application.asking.next_deadline_ms() {
             Some(asked_ms) => next_ms.min(asked_ms),
             None => next_ms,

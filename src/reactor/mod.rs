@@ -24,6 +24,7 @@ mod effects;
 mod leaving;
 pub mod mailbox;
 mod outbound;
+mod refusing;
 mod slot;
 mod slots;
 
@@ -38,7 +39,7 @@ use crate::rate::Limit;
 use crate::rate::gate::TurnedAway;
 use crate::requests::limits;
 use crate::shared::{Lifecycle, Shared};
-use crate::upkeep::{drain, jobs, renewals, terms};
+use crate::upkeep::{drain, jobs, paces, terms};
 use connections::Connections;
 use mailbox::Inbox;
 
@@ -158,7 +159,6 @@ impl<D: Driver> Reactor<D> {
             self.driver.take_settings(&self.connections.settings);
         }
         self.connections.poll_asking(self.now_ms);
-        renewals::poll(&mut self.connections, self.now_ms);
         self.connections.poll_ready(self.now_ms);
         for readiness in self.driver.events() {
             self.connections.handle_readiness(readiness, self.now_ms);
@@ -245,10 +245,12 @@ impl<D: Driver> Reactor<D> {
     /// The limit that a connection which was just accepted is over.
     fn limit_over(&mut self, transport: &D::Transport, listener: u8) -> Option<TurnedAway> {
         let total = self.driver.total();
-        if total >= self.connections_max {
+        let application = &self.connections.application;
+        let total_max = limits::connections_max(application, listener, self.connections_max);
+        if total >= total_max {
             return Some(TurnedAway {
                 limit: Limit::Connections,
-                is_flood: total >= self.connections_max + REFUSED_MAX,
+                is_flood: total >= total_max + REFUSED_MAX,
             });
         }
         let (index, application) = (
@@ -284,6 +286,7 @@ impl<D: Driver> Reactor<D> {
         if is_caught_up || self.waits_behind >= waits_max {
             self.waits_behind = 0;
             self.connections.sweep(waited_from_ms, self.now_ms);
+            paces::sweep(&mut self.connections, self.now_ms);
             terms::sweep(&mut self.connections, self.now_ms);
         } else {
             self.waits_behind += 1;

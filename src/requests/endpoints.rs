@@ -58,7 +58,7 @@ fn open_handler(
     let upgrade = check_upgrade(application, head)?;
     application.authorize(caller, Action::Open(path_of(head)))?;
     let subprotocol = endpoint::choose_subprotocol(handler, upgrade.offers())?;
-    application.begin_term(current.id, caller, false)?;
+    application.begin_term(current, caller, false)?;
     Ok(Answer::Upgrade(Upgrade {
         accept: upgrade.accept,
         subprotocol,

@@ -5,9 +5,7 @@ use std::net::IpAddr;
 use super::answer::handle_request;
 use super::hosts::allow_reading;
 use super::refusals::refuse;
-use super::resources::surface_of;
 use crate::application::{Application, CommandContext, PeerAddress};
-use crate::config::Surface;
 use crate::connection::event::ExtraHeaders;
 use crate::connection::{Answer, scatter};
 use crate::handler::ConnectionId;
@@ -24,6 +22,9 @@ const ADDRESS_RETRY_SECONDS: u32 = 5;
 /// Times after which one of too many connections may come again, in seconds: each another.
 const RETRY_SECONDS: std::ops::Range<u64> = 1..11;
 
+/// Connections that operators may have besides all others.
+pub const CONNECTIONS_KEPT: usize = 16;
+
 /// Refusal of a connection that is over a limit.
 pub fn refusal_over(limit: Limit, id: ConnectionId) -> Refusal {
     let bits = id.to_bits();
@@ -37,23 +38,35 @@ pub fn refusal_over(limit: Limit, id: ConnectionId) -> Refusal {
             "more connections come from this address than connects_per_address_per_second allows",
         )
         .retry_after(ADDRESS_RETRY_SECONDS),
-        Limit::Connections => {
-            Refusal::unavailable("as many connections as connections_max allows are open")
+        Limit::Handshakes => {
+            Refusal::unavailable("more connections come than handshakes_per_second allows")
                 .retry_after(scattered)
         }
+        // No other turns a connection away.
+        _ => Refusal::unavailable("as many connections as connections_max allows are open")
+            .retry_after(scattered),
     }
 }
 
 /// Counts what a limit refused.
 pub fn note_refused(application: &Application, limit: Limit, address: Option<IpAddr>) {
-    let refusals = &application.shared.metrics.refusals;
-    refusals.note(limit, address, application.now_us / 1000, false);
+    application
+        .shared
+        .note_refused(limit, address, application.now_us);
 }
 
 /// Writes the lines about refusals that are due. One reactor does it for all.
 pub fn write_lines(application: &Application, now_ms: u64) {
     if application.reactor == ReactorId(0) {
         application.shared.metrics.refusals.flush(now_ms);
+    }
+}
+
+/// Connections that may be open when one comes by this listener. Some are kept for operators.
+pub fn connections_max(application: &Application, listener: u8, connections_max: usize) -> usize {
+    match application.shared.is_of_operators(listener) {
+        true => connections_max.saturating_add(CONNECTIONS_KEPT),
+        false => connections_max,
     }
 }
 
@@ -78,16 +91,41 @@ pub fn enter(
     (index, listener): (u32, u8),
     peer_address: PeerAddress<'_>,
 ) -> Result<(), TurnedAway> {
+    check_handshakes(application, listener)?;
     let Some((entered, entrance)) = entrance(application, listener) else {
         return Ok(());
     };
     entered.enter(entrance, index, ip_of(peer_address))
 }
 
+/// Takes a connection off the rate of all. Where operators have a listener, accepting has paused before there were too many.
+fn check_handshakes(application: &Application, listener: u8) -> Result<(), TurnedAway> {
+    let (shared, now_us) = (&application.shared, application.now_us);
+    let Some(rate) = shared.settings.handshakes else {
+        return Ok(());
+    };
+    if shared.has_listener_of_operators() || shared.is_of_operators(listener) {
+        return Ok(());
+    }
+    let taken = shared.callers.gate.handshakes.take(rate, now_us);
+    if taken.is_ok() {
+        return Ok(());
+    }
+    let is_dry_run = shared.settings.addresses.is_dry_run;
+    if is_dry_run {
+        shared.refuses(Limit::Handshakes, None, now_us);
+        return Ok(());
+    }
+    Err(TurnedAway {
+        limit: Limit::Handshakes,
+        is_flood: false,
+    })
+}
+
 /// The way in by a listener, where there are bounds on addresses.
 fn entrance(application: &mut Application, listener: u8) -> Option<(&mut Entered, Entrance<'_>)> {
     let is_bounded = application.shared.settings.addresses.are_set();
-    if !is_bounded || surface_of(application, listener) == Surface::Admin {
+    if !is_bounded || application.shared.is_of_operators(listener) {
         return None;
     }
     let Application {

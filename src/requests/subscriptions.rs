@@ -13,7 +13,7 @@ use crate::auth::caller::Caller;
 use crate::auth::credential::{RAW_SUBPROTOCOL, is_token_offer};
 use crate::config::Surface;
 use crate::connection::{Admission, Answer, Endpoint, Stream, Upgrade};
-use crate::dialect::{Encoding, Greeting, Opening, Target, info_json};
+use crate::dialect::{Encoding, Greeting, Opening, info_json};
 use crate::fanout::subscribed::MultiSubscription;
 use crate::fanout::topics::SubscribeError;
 use crate::http::refusal::Refusal;
@@ -60,17 +60,13 @@ pub(super) fn subscribe_websocket(
     topic: Topic,
 ) -> Result<Answer, Refusal> {
     let upgrade = check_upgrade(application, head)?;
-    let start = start_of(head);
-    application
-        .asking
-        .set_start(start.clone().unwrap_or(Start::Now));
     application.authorize(caller, Action::Subscribe(topic.as_str()))?;
     let publish = application.weigh(caller, Action::Publish(topic.as_str()));
     let may_publish = publish.is_ok();
     if application.asking.has_noted() {
         return Err(Refusal::unavailable("it is decided elsewhere"));
     }
-    let start = start?;
+    let start = start_of(head)?;
     authorize_start(application, caller, &topic, start)?;
     let agreed = &application.shared.subprotocols;
     let subprotocol = choose(&upgrade, |offer| {
@@ -99,7 +95,7 @@ pub(super) fn subscribe_websocket(
         must_sign_in: false,
         greeting: None,
     });
-    application.begin_term(current.id, caller, false)?;
+    application.begin_term(current, caller, false)?;
     subscribe(application, current, topic, start, admission)
 }
 
@@ -132,7 +128,7 @@ pub(super) fn subscribe_stream(
         Some(_) => Start::Since(last_event_position(head.known.last_event_id.text())),
     };
     authorize_start(application, caller, &topic, start)?;
-    application.begin_term(current.id, caller, false)?;
+    application.begin_term(current, caller, false)?;
     subscribe(
         application,
         current,
@@ -169,7 +165,7 @@ pub(super) fn open_many(
     application.keep_identity(current, caller)?;
     match must_sign_in {
         true => application.begin_wait(current),
-        false => application.begin_term(current.id, caller, true)?,
+        false => application.begin_term(current, caller, true)?,
     }
     let dialects = &application.shared.settings.dialects;
     let greeting = dialects.get(encoding).open(&Opening {
@@ -271,8 +267,6 @@ fn subscribe(
             Refusal::unavailable("as many topics have subscribers as topics_max allows")
         }
     };
-    let terms = application.asking.terms(Action::Subscribe(topic.as_str()));
-    let target = Target::Topic(topic.clone());
     let rule = application.shared.settings.topic_rules.rule(&topic);
     if start != Start::Now || rule.history.publications_max > 0 || rule.presence {
         let question = Question {
@@ -285,7 +279,6 @@ fn subscribe(
         application
             .ask_to_join(&topic, question, None)
             .map_err(refusal)?;
-        application.begin_lease(current.id, &target, terms);
         return Ok(Answer::Join(admission));
     }
     let (shards, reactor) = (Arc::clone(&application.shared.shards), application.reactor);
@@ -294,7 +287,6 @@ fn subscribe(
         .topics
         .subscribe(topic, current.id.index, submit);
     let subscription = subscription.map_err(refusal)?;
-    application.begin_lease(current.id, &target, terms);
     *current.subscribed = subscription.into();
     application.tell_began(current.id, subscription.topic());
     Ok(match admission {

@@ -6,7 +6,7 @@ pub mod drain;
 pub mod jobs;
 pub mod judging;
 mod managed;
-pub mod renewals;
+pub mod paces;
 pub mod terms;
 
 use std::collections::VecDeque;
@@ -17,6 +17,8 @@ use crate::connection::Connection;
 use crate::fanout::subscribed::Subscribed;
 use crate::handler::ConnectionId;
 use crate::shared::jobs::Job;
+use crate::shared::paces::Paces;
+use crate::shared::timers::Timers;
 use drain::Drain;
 
 /// Work on many connections that is under way on a reactor.
@@ -26,11 +28,28 @@ pub struct Upkeep {
     pub(crate) jobs: VecDeque<Box<Job>>,
     /// After a reload: the next slot whose rights are to be judged again.
     pub(crate) judge_from: Option<u32>,
+    /// Rates of what connections send.
+    pub(crate) paces: Paces,
+    /// Moments at which connections are as old as they may get.
+    pub(crate) ages: Timers,
     /// Drain: the next slot to be closed, and the pace.
     pub(crate) drain: Option<Drain>,
 }
 
 impl Upkeep {
+    /// The next moment at which a connection is to be looked at.
+    pub fn next_ms(&self) -> u64 {
+        self.paces.next_ms().min(self.ages.next_ms())
+    }
+
+    /// A connection is gone.
+    pub fn forget(&mut self, index: u32) {
+        self.paces.forget(index);
+        if !self.ages.is_empty() {
+            self.ages.remove(index);
+        }
+    }
+
     /// Whether there is something to go on with, which no event will announce.
     pub fn has_work(&self) -> bool {
         self.judge_from.is_some() || !self.jobs.is_empty()

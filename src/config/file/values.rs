@@ -13,8 +13,8 @@ use super::value::Value;
 use crate::config::Secret;
 use crate::config::table::{SettingInfo, Unset, settings};
 use crate::config::{
-    Access, AuthRefusal, Config, ConfigError, Deflate, HookConfig, Limits, Listener, Origins,
-    QueryToken, TlsVersion,
+    Access, AuthRefusal, Config, ConfigError, Deflate, HookConfig, IdentityOver, Limits, Listener,
+    Origins, QueryToken, TlsVersion,
 };
 use crate::protocol::{HostList, OriginList};
 use crate::topic::Pattern;
@@ -188,6 +188,10 @@ impl Values {
             tls_versions: self.tls_versions(&mut errors),
             outgoing_proxy: self.text("outgoing_proxy"),
             limit_exempt: self.networks("limit_exempt", &mut errors),
+            connections_per_identity_over: match &*self.choice("connections_per_identity_over") {
+                "oldest" => IdentityOver::Oldest,
+                _ => IdentityOver::Refuse,
+            },
             limits_dry_run: self.is_on("limits_dry_run"),
             ..Config::default()
         };

@@ -2,9 +2,9 @@
 
 /** Why something was not done. `code` is the server's, or one of our own: see umbel.d.ts. */
 export class UmbelError extends Error {
-  constructor(code, message) {
+  constructor(code, message, retryMs) {
     super(message);
-    Object.assign(this, { name: "UmbelError", code, isRetried: false });
+    Object.assign(this, { name: "UmbelError", code, isRetried: false, retryMs });
   }
 }
 

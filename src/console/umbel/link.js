@@ -104,7 +104,6 @@ export class Link {
     const encode = (id, isBinary, sentMs) =>
       encodePublish(id, publication, isBinary, resend ? undefined : sentMs);
     return this.#request("published", encode, resend || once !== undefined, (answer) => {
-      if (answer.skipped === true) return { position: null, skipped: true };
       parsePosition(answer.position);
       const { position, receipt: report, duplicate } = answer;
       return { position, ...(report && { receipt: report }), ...(duplicate && { duplicate }) };
@@ -518,7 +517,7 @@ export class Link {
       // Every command has an id, so without one the server could not read what this is about.
       if (request === undefined) throw new Error(`${code}: ${reason}`);
       this.#unanswered.delete(id);
-      request.reject?.(new UmbelError(String(code), String(reason)));
+      request.reject?.(new UmbelError(String(code), String(reason), message.retry_ms));
     } else if (request !== undefined) {
       if (type !== request.answer) throw new Error(`${type} answers what wants ${request.answer}`);
       // It counts as answered only once the answer made sense.

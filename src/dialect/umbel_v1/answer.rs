@@ -114,14 +114,6 @@ pub fn encode_duplicate(out: &mut Vec<u8>, id: u32, position: Position) {
         .end();
 }
 
-/// The publication was taken, and is not published.
-pub fn encode_skipped(out: &mut Vec<u8>, id: u32) {
-    Object::of_type(out, "published")
-        .number("id", id)
-        .value("skipped", true)
-        .end();
-}
-
 /// Appends a gap: publications between two positions do not come.
 pub fn encode_gap(
     out: &mut Vec<u8>,
@@ -228,11 +220,14 @@ pub fn encode_pong(out: &mut Vec<u8>, id: u32) {
 
 /// A command is not carried out.
 pub fn encode_error(out: &mut Vec<u8>, error: &CommandError) {
-    Object::of_type(out, "error")
+    let object = Object::of_type(out, "error")
         .number_or_null("id", error.id)
         .plain("code", code_text(error.code))
-        .text("reason", &error.reason)
-        .end();
+        .text("reason", &error.reason);
+    match error.retry_ms {
+        Some(retry_ms) => object.number("retry_ms", retry_ms).end(),
+        None => object.end(),
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,207 @@
+//! Rates of messages and bytes on one connection.
+//!
+//! Whoever sends faster is read from more slowly: reading stops until what was sent is paid for at the rate, and the kernel
+//! pushes back. A peer for which something always waits when reading goes on is over its rate on end.
+
+use super::Limit;
+use super::bucket::{Debt, Rate};
+use crate::config::Limits;
+
+/// Bytes that are read at once in any case.
+const READ_BYTES_MIN: u64 = 512;
+
+/// Bounds on one connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PaceRules {
+    messages: Option<Rate>,
+    bytes: Option<Rate>,
+    patience_us: u64,
+    is_dry_run: bool,
+}
+
+impl PaceRules {
+    /// Those of the settings.
+    pub fn new(limits: &Limits, is_dry_run: bool) -> PaceRules {
+        PaceRules {
+            messages: Rate::new(
+                u64::from(limits.messages_per_connection_per_second),
+                u64::from(limits.messages_per_connection_burst),
+            ),
+            bytes: Rate::new(
+                limits.bytes_per_connection_per_second,
+                limits.bytes_per_connection_burst,
+            ),
+            patience_us: limits.rate_patience_ms * 1000,
+            is_dry_run,
+        }
+    }
+
+    /// Whether there are any.
+    pub fn are_set(&self) -> bool {
+        self.messages.is_some() || self.bytes.is_some()
+    }
+
+    /// Bytes to be read at once, within the room: no more than those of a second.
+    pub fn room(&self, room: usize) -> usize {
+        match self.bytes {
+            Some(rate) if !self.is_dry_run => {
+                room.min(rate.of_second().max(READ_BYTES_MIN) as usize)
+            }
+            _ => room,
+        }
+    }
+}
+
+/// Outcome of a turn of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Reading stops until this moment, in microseconds.
+    Hold(Limit, u64),
+    /// It was over its rate for too long.
+    End(Limit),
+    /// In a dry run: reading would have stopped.
+    Tried(Limit),
+}
+
+/// State of the bounds on one connection.
+#[derive(Debug, Default)]
+pub struct Pace {
+    messages: Debt,
+    bytes: Debt,
+    /// It has been over its rate from this moment on.
+    over_since_us: Option<u64>,
+}
+
+impl Pace {
+    /// Counts a message. True: reading is to stop behind it.
+    pub fn charge_message(&mut self, rules: &PaceRules, now_us: u64) -> bool {
+        let Some(rate) = rules.messages else {
+            return false;
+        };
+        self.messages.charge(rate, 1, now_us) > 0 && !rules.is_dry_run
+    }
+
+    /// Ends a turn in which so many bytes were read. `is_whole`: nothing is left to be read.
+    pub fn settle(
+        &mut self,
+        rules: &PaceRules,
+        (bytes, is_whole): (u64, bool),
+        now_us: u64,
+    ) -> Option<Verdict> {
+        let messages_us = rules
+            .messages
+            .map_or(0, |rate| self.messages.charge(rate, 0, now_us));
+        let bytes_us = rules
+            .bytes
+            .map_or(0, |rate| self.bytes.charge(rate, bytes, now_us));
+        if is_whole {
+            self.catch_up();
+        }
+        let wait_us = messages_us.max(bytes_us);
+        if wait_us == 0 {
+            return None;
+        }
+        let limit = match messages_us >= bytes_us {
+            true => Limit::Messages,
+            false => Limit::Bytes,
+        };
+        if rules.is_dry_run {
+            self.forgive(rules, now_us);
+            return Some(Verdict::Tried(limit));
+        }
+        if !is_whole {
+            let since_us = *self.over_since_us.get_or_insert(now_us);
+            if now_us - since_us >= rules.patience_us {
+                return Some(Verdict::End(limit));
+            }
+        }
+        Some(Verdict::Hold(limit, now_us + wait_us))
+    }
+
+    /// Notes that nothing was left to be read.
+    pub fn catch_up(&mut self) {
+        self.over_since_us = None;
+    }
+
+    fn forgive(&mut self, rules: &PaceRules, now_us: u64) {
+        if let Some(rate) = rules.messages {
+            self.messages.forgive(rate, now_us);
+        }
+        if let Some(rate) = rules.bytes {
+            self.bytes.forgive(rate, now_us);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(change: impl FnOnce(&mut Limits)) -> PaceRules {
+        let mut limits = Limits::default();
+        change(&mut limits);
+        PaceRules::new(&limits, false)
+    }
+
+    #[test]
+    fn messages_over_the_rate_wait() {
+        let rules = rules(|limits| {
+            limits.messages_per_connection_per_second = 10;
+            limits.messages_per_connection_burst = 2;
+        });
+        let mut pace = Pace::default();
+        assert!(!pace.charge_message(&rules, 0) && !pace.charge_message(&rules, 0));
+        assert_eq!(pace.settle(&rules, (99, true), 0), None);
+        assert!(pace.charge_message(&rules, 0));
+        let held = Some(Verdict::Hold(Limit::Messages, 100_000));
+        assert_eq!(pace.settle(&rules, (1, false), 0), held);
+        assert_eq!(pace.settle(&rules, (0, false), 100_000), None);
+    }
+
+    #[test]
+    fn end_of_whoever_never_catches_up() {
+        let rules = rules(|limits| {
+            limits.bytes_per_connection_per_second = 1000;
+            limits.rate_patience_ms = 3000;
+        });
+        assert_eq!(rules.room(70_000), 1000);
+        let (mut pace, mut now_us, mut holds) = (Pace::default(), 1, 0);
+        while let Some(Verdict::Hold(Limit::Bytes, until_us)) | Some(Verdict::Hold(_, until_us)) =
+            pace.settle(&rules, (1500, false), now_us)
+        {
+            (now_us, holds) = (until_us, holds + 1);
+        }
+        assert!((3_000_001..5_000_000).contains(&now_us), "{now_us}");
+        assert!(holds >= 2);
+        assert_eq!(
+            pace.settle(&rules, (1, false), now_us),
+            Some(Verdict::End(Limit::Bytes))
+        );
+        // Whoever catches up now and then may go on for ever.
+        let (mut pace, mut now_us) = (Pace::default(), 1);
+        for turn in 0..100 {
+            match pace.settle(&rules, (1200, turn % 2 == 0), now_us) {
+                Some(Verdict::Hold(Limit::Bytes, until_us)) => now_us = until_us,
+                Some(other) => panic!("{other:?}"),
+                None => {}
+            }
+        }
+    }
+
+    #[test]
+    fn dry_run_never_stops() {
+        let mut limits = Limits::default();
+        limits.messages_per_connection_per_second = 1;
+        let rules = PaceRules::new(&limits, true);
+        let (mut pace, mut tried) = (Pace::default(), 0);
+        for _ in 0..100 {
+            assert!(!pace.charge_message(&rules, 5));
+            match pace.settle(&rules, (1, false), 5) {
+                Some(Verdict::Tried(Limit::Messages)) => tried += 1,
+                None => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(tried, 99);
+    }
+}
