@@ -1,6 +1,10 @@
 //! The hook from outside: an application that answers, refuses, redirects, hangs, breaks off and floods. Whatever it does
 //! but allow, nobody gets in, nobody else waits, and everybody is told.
 
+#[path = "hooks/publishes.rs"]
+mod publishes;
+#[path = "hooks/renewals.rs"]
+mod renewals;
 mod support;
 
 use std::io::Write;

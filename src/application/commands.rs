@@ -8,6 +8,7 @@ use super::joins::Question;
 use super::{Application, CommandContext, ConnectionContext, PeerAddress};
 use crate::auth::access::{Action, Denied};
 use crate::auth::table::IdentityHandle;
+use crate::auth::verdict::Terms;
 use crate::connection::{Answer, CloseReason, Hold, Message};
 use crate::dialect::{
     self, Closing, CommandError, CommandLimits, Dialects, Encoding, ErrorCode, Form, Reply, Target,
@@ -155,8 +156,7 @@ impl Application {
         }
     }
 
-    /// Carries out a command that others bring for a connection. Its peer gets the reply. `is_managed`: no right is asked
-    /// for.
+    /// Carries out a command that others bring for a connection. Its peer gets the reply. `is_managed`: it needs no right.
     pub fn carry_out(
         &mut self,
         context: &mut ConnectionContext<'_>,
@@ -260,7 +260,9 @@ impl Application {
             Target::Topic(topic) => Action::Subscribe(topic.as_str()),
             Target::Pattern(pattern) => Action::SubscribePattern(pattern.as_str()),
         };
+        self.asking.set_start(start);
         self.authorize_command(turn, id, action)?;
+        let terms = self.asking.terms(action);
         if let (Start::Last(_), Target::Topic(topic)) = (start, &target) {
             self.authorize_command(turn, id, Action::History(topic.as_str()))?;
         }
@@ -270,9 +272,9 @@ impl Application {
             .set_echo(turn.subscribed, &target, echo);
         let topic = match target {
             Target::Topic(topic) => topic,
-            Target::Pattern(pattern) => return self.subscribe_pattern(turn, id, &pattern),
+            Target::Pattern(pattern) => return self.subscribe_pattern(turn, id, &pattern, terms),
         };
-        let identity = self.member_identity(turn.identity, &topic);
+        let identity = self.member_identity(turn.identity, &topic, terms.as_ref());
         let Some(many) = self.multi_subscriptions.get_mut(turn.subscribed) else {
             return Ok(());
         };
@@ -296,9 +298,11 @@ impl Application {
         let topic = self.topics.topic_at(place).cloned().unwrap_or(topic);
         if let Some(many) = self.multi_subscriptions.get_mut(turn.subscribed) {
             let membership = Membership::Joining { request, id };
-            many.subscriptions.insert(Target::Topic(topic), membership);
+            let target = Target::Topic(topic);
+            many.subscriptions.insert(target.clone(), membership);
             many.begin_question(request, asked);
             self.multi_subscriptions.topics += 1;
+            self.begin_lease(turn.id, &target, terms);
         }
         if turn.is_managed {
             self.terms.note_unasked(turn.id.index, request);
@@ -348,6 +352,7 @@ impl Application {
         turn: &mut CommandTurn<'_>,
         id: Option<u32>,
         pattern: &Pattern,
+        terms: Option<Terms>,
     ) -> Result<(), CommandError> {
         self.count_pattern(turn.subscribed, pattern)
             .map_err(|reason| CommandError::new(id, ErrorCode::TooManySubscriptions, reason))?;
@@ -360,6 +365,7 @@ impl Application {
         let target = Target::Pattern(joined.pattern);
         let echo = self.multi_subscriptions.has_echo(turn.subscribed, &target);
         turn.reply_subscribed(id, &target, echo);
+        self.begin_lease(turn.id, &target, terms);
         if let Some(many) = self.multi_subscriptions.get_mut(turn.subscribed) {
             hooks::tell_began(&self.shared, turn.id, &target);
             let membership = Membership::Live { place, member };
@@ -515,6 +521,7 @@ impl Application {
     /// Ends a subscription that a connection had. One to a topic that the hub has yet to answer ends when it does.
     pub fn leave(&mut self, id: ConnectionId, target: &Target, membership: Membership, form: Form) {
         self.multi_subscriptions.topics -= usize::from(matches!(target, Target::Topic(_)));
+        self.terms.leases.end(id.index, target);
         if let Membership::Live { .. } = membership {
             hooks::tell_ended(&self.shared, id, target);
         }

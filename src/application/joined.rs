@@ -52,7 +52,7 @@ impl Application {
         judged.map_err(|_| "there is no right to it")?;
         self.check_room(subscribed, &Target::Topic(topic.clone()))
             .map_err(|(_, reason)| reason)?;
-        let identity = self.member_identity(caller, &topic);
+        let identity = self.member_identity(caller, &topic, None);
         let many = self.multi_subscriptions.get_mut(subscribed);
         let many = many.ok_or("it is no connection of many topics")?;
         let request = many.next_request();

@@ -1,10 +1,13 @@
 //! Publishing: by WebSocket, by request, and what the hub did not take at once.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::commands::CommandTurn;
 use super::{Application, CommandContext, ConnectionContext};
+use crate::asking::hook;
 use crate::auth::access::{Action, Denied};
+use crate::auth::table::IdentityHandle;
 use crate::connection::{Answer, CloseReason, Hold, Message, PublishAnswer};
 use crate::dialect::{self, CommandError, Encoding, ErrorCode, Reply};
 use crate::endpoint::hooks::{self, Draft};
@@ -16,6 +19,12 @@ use crate::topic::Topic;
 
 /// Words for a publisher that the hub has no room for.
 pub const HUB_IS_FULL: &str = "more is being published than is delivered; try again";
+
+/// Key of the question about a publication, of which there is one at a time.
+const PUBLISH: &str = "publish";
+
+/// A message as the application lets it be published: its kind, its payload and its other fields.
+pub type EditedMessage<'p> = (Kind, Cow<'p, [u8]>, PublishOptions);
 
 impl Application {
     /// Holds a publisher back until the hub takes its command; with too many of them already, it is closed and told.
@@ -59,7 +68,19 @@ impl Application {
         };
         let topic = self.topics.topic(subscription).clone();
         let message = (message.kind(), message.payload(), PublishOptions::default());
-        let publication = match self.admit(current.id, &topic, message) {
+        let message = match self.ask(*current.identity, &topic, message) {
+            Ok(Some(message)) => message,
+            Ok(None) => return Answer::Proceed,
+            Err(_) if self.asking.has_noted() => return Answer::Keep(0, Hold::Ask),
+            Err(denied) => {
+                return Answer::End(match Refusal::from(denied).status {
+                    429 | 503 => CloseReason::Undecided,
+                    _ => CloseReason::Forbidden,
+                });
+            }
+        };
+        let (kind, payload, options) = message;
+        let publication = match self.admit(current.id, &topic, (kind, &payload, options)) {
             Ok(publication) if !echo => {
                 publication.without_echo(self.reactor, current.id.to_bits())
             }
@@ -75,6 +96,27 @@ impl Application {
             Ok(()) => self.charge_publish(current),
             Err(command) => self.hold_back(current.id, command),
         }
+    }
+
+    /// The message to be published in place of one, if any is. Where the application is asked, the event comes again.
+    pub fn ask<'p>(
+        &self,
+        identity: IdentityHandle,
+        topic: &Topic,
+        (kind, payload, options): (Kind, &'p [u8], PublishOptions),
+    ) -> Result<Option<EditedMessage<'p>>, Denied> {
+        if self.shared.hook.is_none() {
+            return Ok(Some((kind, Cow::Borrowed(payload), options)));
+        }
+        let draft = hook::Draft {
+            topic: topic.as_str(),
+            kind,
+            payload,
+            options: &options,
+        };
+        let (shared, caller) = (&self.shared, self.identities.get(identity));
+        let edit = (self.asking).ask_publication(shared, caller, &PUBLISH, &draft)?;
+        Ok(hook::edited(edit, (kind, payload, options)))
     }
 
     /// Publication of what came by a connection. The program's hook may refuse or change it.
@@ -113,6 +155,12 @@ impl Application {
             return Ok(());
         };
         self.authorize_command(turn, id, Action::Publish(topic.as_str()))?;
+        let asked = self.ask(turn.identity, &topic, (kind, &*payload, options));
+        let Some((kind, payload, options)) = asked.map_err(|denied| turn.denied(id, denied))?
+        else {
+            turn.reply(id, &Reply::Skipped);
+            return Ok(());
+        };
         let caller = self.identities.get(turn.identity);
         let taken = self.take_publish(turn.listener, caller, turn.peer_address);
         taken.map_err(|wait_ms| CommandError::rate_limited(id, wait_ms))?;

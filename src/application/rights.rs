@@ -1,22 +1,28 @@
 //! Rights of who asks for something.
 
 use std::fmt::Debug;
-
-use serde_json::value::RawValue;
+use std::net::SocketAddr;
 
 use super::commands::CommandTurn;
 use super::{Application, CommandContext};
+use crate::asking::hook;
 use crate::auth::access::{Action, Denied, TokenFault};
 use crate::auth::caller::Caller;
-use crate::auth::hook::{self, Hook, Question};
+use crate::auth::hook::{Hook, Question};
 use crate::auth::identity::TokenDigest;
+use crate::auth::table::IdentityHandle;
 use crate::auth::verdict::{Decision, Pending, Verdict};
 use crate::config::HookEvent;
 use crate::dialect::CommandError;
+use crate::handler::ConnectionId;
 use crate::http::refusal::Refusal;
 
 /// Time that a token waits for the keys of its issuer, in milliseconds.
 const KEYS_WAIT_MS: u64 = 2000;
+
+/// What is said where the application decides and nobody can wait for it.
+const NOBODY_ASKS: &str =
+    "the application decides about this, and cannot be asked for a command that the program brings";
 
 impl Application {
     /// Whether somebody may do something.
@@ -39,10 +45,9 @@ impl Application {
     /// comes again then, whatever it would be told now.
     pub fn decide(&self, caller: &Caller<'_>, action: Action<'_>) -> Result<(), Denied> {
         let authority = &self.shared.authority;
-        if let Some(hook) = &self.shared.hook
-            && hook::is_about(&**hook, action)
-        {
-            return self.decide_by_hook(&**hook, caller, action);
+        if let Some(hook) = hook::asked(&self.shared, action) {
+            let parts = (&self.shared, hook);
+            return self.asking.decide_by_hook(parts, caller, action);
         }
         if !authority.may_take_time() {
             return authority.authorize(caller, action);
@@ -58,35 +63,6 @@ impl Application {
                 Err(Denied::unavailable("it is decided elsewhere"))
             }
         }
-    }
-
-    /// Whether somebody may do something about which the hook is asked. What is denied is denied without it.
-    fn decide_by_hook(
-        &self,
-        hook: &dyn Hook,
-        caller: &Caller<'_>,
-        action: Action<'_>,
-    ) -> Result<(), Denied> {
-        let authority = &self.shared.authority;
-        if authority.is_closed(caller, action) {
-            authority.authorize(caller, action)?;
-            return Err(Denied::Forbidden("it is closed to you".into()));
-        }
-        if let Some(outcome) = self.asking.decided(&action, Decision::access) {
-            return outcome;
-        }
-        let mut question = Question::new(HookEvent::Subscribe, self.asking.current());
-        question.subject = caller.subject().map(str::to_owned);
-        let meta = caller.identity().and_then(|identity| identity.meta());
-        question.meta = meta.and_then(|meta| RawValue::from_string(meta.to_owned()).ok());
-        match action {
-            Action::SubscribePattern(pattern) => question.pattern = Some(pattern.to_owned()),
-            Action::Subscribe(topic) => question.topic = Some(topic.to_owned()),
-            _ => return Err(Denied::Failed),
-        }
-        self.asking
-            .note(&action, hook.ask(HookEvent::Subscribe, question))?;
-        Err(Denied::unavailable("the application is asked"))
     }
 
     /// Waits for keys that a token needs, once: `wait` asks for them.
@@ -150,14 +126,27 @@ impl Application {
         Err(Denied::unavailable("the application is asked"))
     }
 
+    /// Whether the application is asked about anything, or told.
+    pub fn has_hook(&self) -> bool {
+        self.shared.hook.is_some()
+    }
+
+    /// Tells the application of the end of a connection that was open.
+    pub fn tell_ended(
+        &self,
+        (id, identity): (ConnectionId, IdentityHandle),
+        peer: impl FnOnce() -> Option<SocketAddr>,
+        end: (u16, &'static str),
+    ) {
+        let caller = self.identities.get(identity);
+        let peer = || peer().map(|address| address.ip().to_canonical());
+        hook::tell_ended(&self.shared, (id, caller), peer, end, self.wall_ms());
+    }
+
     /// Whether a right that somebody used stands. What the hook allowed does, unless it is denied meanwhile.
     pub fn stands(&self, caller: &Caller<'_>, action: Action<'_>) -> Result<(), Denied> {
         let authority = &self.shared.authority;
-        let is_hooks = self
-            .shared
-            .hook
-            .as_ref()
-            .is_some_and(|hook| hook::is_about(&**hook, action));
+        let is_hooks = hook::asked(&self.shared, action).is_some();
         if is_hooks && !authority.is_closed(caller, action) {
             return Ok(());
         }
@@ -172,6 +161,9 @@ impl Application {
     /// Whether somebody may do something, as [`decide`](Application::decide) says it. No refusal is counted.
     pub fn weigh(&self, caller: &Caller<'_>, action: Action<'_>) -> Result<(), Denied> {
         let authority = &self.shared.authority;
+        if hook::asked(&self.shared, action).is_some() {
+            return hook::check_closed(&self.shared, caller, action);
+        }
         match authority.may_take_time() {
             true => self.decide(caller, action),
             false => authority.judge(caller, action),
@@ -180,6 +172,9 @@ impl Application {
 
     /// Whether somebody may do something, as far as it is decided. Nobody waits for a verdict that comes later.
     pub fn decide_now(&self, caller: &Caller<'_>, action: Action<'_>) -> Result<(), Denied> {
+        if hook::asked(&self.shared, action).is_some() {
+            return hook::check_closed(&self.shared, caller, action);
+        }
         let decided = self.asking.decided(&action, Decision::access);
         decided.unwrap_or_else(|| self.shared.authority.authorize(caller, action))
     }
@@ -197,6 +192,10 @@ impl Application {
         let caller = self.identities.get(turn.identity);
         let outcome = match turn.may_wait {
             true => self.decide(caller, action),
+            false if hook::asked(&self.shared, action).is_some() => {
+                hook::check_closed(&self.shared, caller, action)
+                    .and(Err(Denied::unavailable(NOBODY_ASKS)))
+            }
             false => self.shared.authority.authorize(caller, action),
         };
         outcome.map_err(|denied| turn.denied(id, denied))

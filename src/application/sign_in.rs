@@ -5,10 +5,12 @@ use std::sync::{Arc, PoisonError};
 use super::commands::CommandTurn;
 use super::joins::Question;
 use super::{Application, CommandContext};
+use crate::asking::hook;
 use crate::auth::access::{Action, Denied};
 use crate::auth::caller::Caller;
 use crate::auth::identity::{Identity, TokenDigest, hashed_subject};
 use crate::auth::table::IdentityHandle;
+use crate::auth::verdict::Terms;
 use crate::auth::waiting::{Ticket, Waiter, WaitingLimits, network_of};
 use crate::config::HookEvent;
 use crate::connection::{Answer, CloseReason};
@@ -60,7 +62,8 @@ impl Application {
         Ok(())
     }
 
-    fn set_term(&mut self, id: ConnectionId, caller: &Caller<'_>, has_warning: bool) {
+    /// Sets the term of a connection's new identity.
+    pub fn set_term(&mut self, id: ConnectionId, caller: &Caller<'_>, has_warning: bool) {
         let identity = caller.identity();
         let span = identity.and_then(|identity| {
             let issued_ms = identity.issued_at().map(|seconds| seconds * 1000);
@@ -77,6 +80,7 @@ impl Application {
             warn_ms: limits.token_warn_ms,
             grace_ms: limits.token_grace_ms,
         };
+        let has_warning = has_warning || hook::is_refreshed(&self.shared, caller);
         let bits = id.to_bits();
         let salt = (bits ^ (bits >> 32)) as u32;
         self.terms
@@ -104,6 +108,13 @@ impl Application {
         self.terms.begin_wait(current.id.index, ticket, until_ms);
         if let Some(evicted) = evicted {
             self.evict(evicted);
+        }
+    }
+
+    /// A subscription was allowed on terms. With an end it ends then, unless it is allowed again.
+    pub fn begin_lease(&mut self, id: ConnectionId, target: &Target, terms: Option<Terms>) {
+        if let Some(end_ms) = terms.and_then(|terms| terms.expires_at_ms) {
+            self.terms.leases.begin(id, target.clone(), end_ms, true);
         }
     }
 
@@ -304,14 +315,17 @@ impl Application {
         &self,
         identity: IdentityHandle,
         topic: &Topic,
+        terms: Option<&Terms>,
     ) -> Option<Arc<MemberIdentity>> {
-        let identity = self.identities.get(identity).identity()?;
+        let identity = self.identities.get(identity).identity();
         let settings = &self.shared.settings;
         let rule = settings.topic_rules.rule(topic);
         if !rule.presence {
             return None;
         }
-        let subject = identity.subject();
+        let subject = identity.and_then(|it| it.subject());
+        let info = terms.and_then(|terms| terms.info.as_deref());
+        let info = info.or_else(|| identity.and_then(|it| it.info()));
         let shown = match rule.presence_subject {
             PresenceSubject::Shown => subject.map(Box::from),
             PresenceSubject::Hashed => {
@@ -322,7 +336,7 @@ impl Application {
         let by_user = rule.presence_of == PresenceOf::Users;
         let seen = MemberIdentity {
             subject: shown,
-            info: identity.info().map(Box::from),
+            info: info.map(Box::from),
             user: subject.filter(|_| by_user).map(Box::from),
         };
         (seen != MemberIdentity::default()).then(|| Arc::new(seen))
@@ -336,7 +350,7 @@ impl Application {
             let Target::Topic(topic) = target else {
                 continue;
             };
-            let Some(identity) = self.member_identity(turn.identity, &topic) else {
+            let Some(identity) = self.member_identity(turn.identity, &topic, None) else {
                 continue;
             };
             let Some(many) = self.multi_subscriptions.get_mut(turn.subscribed) else {

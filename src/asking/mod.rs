@@ -10,6 +10,9 @@
 //! asks is the same code either way. What was decided about a connection is forgotten once its event is dealt with. A reactor
 //! where nobody waits has an empty table, and looks at nothing else.
 
+pub mod hook;
+pub mod renewals;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Debug;
@@ -18,8 +21,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use crate::auth::access::Denied;
 use crate::auth::verdict::{Decision, Pending, Waiting};
 use crate::handler::ConnectionId;
-use crate::hub::ReactorId;
+use crate::hub::{Position, ReactorId};
 use crate::worker::Shards;
+use renewals::Renewals;
 
 /// What is said to who waits for a decision while there are more than may.
 const TOO_MANY: &str = "as many requests wait for a decision as asks_max allows; try again";
@@ -65,12 +69,16 @@ pub struct Asking {
     next_ticket: Ticket,
     /// Connection of the event that is being dealt with, where the application is asked.
     current: Cell<Option<ConnectionId>>,
+    /// Position behind which the subscription begins that is asked about.
+    since: Cell<Option<Position>>,
     asks_max: usize,
     /// The question of the event that is being dealt with.
     noted: Cell<Option<Noted>>,
     has_noted: Cell<bool>,
     /// What was decided for that event.
     decided: RefCell<Decided>,
+    /// Questions about what connections have already.
+    pub renewals: Renewals,
 }
 
 /// Deadlines in their order.
@@ -98,7 +106,7 @@ impl Asking {
     pub fn new(reactor: ReactorId, shards: Weak<Shards>, asks_max: usize) -> Asking {
         Asking {
             reactor,
-            shards,
+            shards: shards.clone(),
             inbox: Arc::default(),
             entries: HashMap::new(),
             begun: Vec::new(),
@@ -106,10 +114,12 @@ impl Asking {
             short_deadlines: VecDeque::new(),
             next_ticket: 0,
             current: Cell::default(),
+            since: Cell::default(),
             asks_max,
             noted: Cell::default(),
             has_noted: Cell::default(),
             decided: RefCell::default(),
+            renewals: Renewals::new(reactor, shards, asks_max),
         }
     }
 

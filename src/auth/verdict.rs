@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::access::Denied;
 use super::identity::Identity;
+use crate::hub::Kind;
 
 /// Answer of an [`Authorizer`](super::access::Authorizer). A `Result<(), Denied>` converts into it.
 #[derive(Debug)]
@@ -106,10 +107,12 @@ impl fmt::Debug for Pending {
 }
 
 /// Decision of somebody else's.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Decision {
     /// Whether it may do something.
     Access(Result<(), Denied>),
+    /// It may subscribe, on these terms.
+    Subscription(Terms),
     /// Who sent the request. None: nobody in particular.
     Caller(Result<Option<Arc<Identity>>, Denied>),
     /// What is to become of a publication.
@@ -123,9 +126,19 @@ impl Decision {
     pub fn access(&self) -> Option<Result<(), Denied>> {
         match self {
             Decision::Access(outcome) => Some(outcome.clone()),
+            Decision::Subscription(_) => Some(Ok(())),
             _ => None,
         }
     }
+}
+
+/// Terms of a subscription that somebody else allowed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// Its end, in milliseconds of the Unix epoch. Whoever allowed it is asked again then. None: never.
+    pub expires_at_ms: Option<u64>,
+    /// JSON that other members see of it. None: that of its identity.
+    pub info: Option<Arc<str>>,
 }
 
 /// Change of a publication that may be made.
@@ -134,7 +147,14 @@ pub enum Edit {
     /// It is published as it is.
     None,
     /// It is published with this payload instead.
-    Replace(Box<[u8]>),
+    Replace {
+        /// Text or binary.
+        kind: Kind,
+        /// The payload is a JSON value.
+        is_json: bool,
+        /// The payload.
+        payload: Box<[u8]>,
+    },
     /// It is acknowledged, and not published.
     Skip,
 }

@@ -15,6 +15,7 @@
 //! | `check`, `machine` | `umbel check`: the verdicts, and the facts they are about |
 //! | `check_settings` | `umbel check --config`: each value with its source, errors and warnings |
 //! | `token` | `umbel token new` |
+//! | `demo` | `umbel demo`: a server with publishers and pages |
 //! | `tips` | what to write instead of other programs' flags |
 //! | `documents` | completions, manual pages, the sample of a configuration file and its schema |
 
@@ -24,6 +25,7 @@ mod check_certificates;
 mod check_rights;
 mod check_settings;
 mod client;
+mod demo;
 mod documents;
 mod ending;
 mod event_stream;
@@ -81,6 +83,7 @@ pub fn run(extension: &Extension) -> Result<ExitCode, Box<dyn Error>> {
     match matches.subcommand() {
         Some((name, matches)) if name == extension.name => (extension.run)(matches),
         Some(("serve", matches)) => serve::run(matches, &command()),
+        Some(("demo", matches)) => demo::run(matches),
         Some(("sub", matches)) => sub::run(matches),
         Some(("pub", matches)) => publish::run(matches),
         Some(("history", matches)) => history::run(matches),
@@ -104,6 +107,7 @@ fn command() -> Command {
             "Without a command, umbel serves: `umbel --listen 127.0.0.1:9000` is `umbel serve --listen \
              127.0.0.1:9000`, and `umbel` alone serves on http://127.0.0.1:8080.\n\n\
              The first minute:\n  \
+             umbel demo               # prints an address to open\n  \
              umbel                    # the console is at http://127.0.0.1:8080/\n  \
              umbel sub news           # in a second terminal\n  \
              umbel pub news hello     # in a third",
@@ -111,6 +115,7 @@ fn command() -> Command {
         .max_term_width(100)
         .subcommand_required(true)
         .subcommand(serve::command())
+        .subcommand(demo::command())
         .subcommand(sub::command())
         .subcommand(publish::command())
         .subcommand(history::command())

@@ -21,19 +21,34 @@ const TOPICS_MAX: usize = 256;
 pub enum HookEvent {
     /// Somebody shows no credential, or one that the server does not know: who it is.
     Connect,
+    /// An identity that it named ends soon: who it is from then on.
+    Refresh,
     /// Somebody wants to subscribe: whether it may.
     Subscribe,
+    /// Somebody wants to publish: whether it may, and what.
+    Publish,
+    /// A connection has ended. The application is told, not asked.
+    Disconnected,
 }
 
 impl HookEvent {
     /// All events.
-    pub const ALL: [HookEvent; 2] = [HookEvent::Connect, HookEvent::Subscribe];
+    pub const ALL: [HookEvent; 5] = [
+        HookEvent::Connect,
+        HookEvent::Refresh,
+        HookEvent::Subscribe,
+        HookEvent::Publish,
+        HookEvent::Disconnected,
+    ];
 
     /// Name in the settings, in the request's path, and in metrics.
     pub const fn name(self) -> &'static str {
         match self {
             HookEvent::Connect => "connect",
+            HookEvent::Refresh => "refresh",
             HookEvent::Subscribe => "subscribe",
+            HookEvent::Publish => "publish",
+            HookEvent::Disconnected => "disconnected",
         }
     }
 }
@@ -60,7 +75,7 @@ pub struct HookConfig {
     pub secret: Option<Secret>,
     /// Secret before that one, which signs too.
     pub secret_previous: Option<Secret>,
-    /// Topics about which it is asked before somebody subscribes.
+    /// Topics about which it is asked before somebody subscribes or publishes.
     pub topics: Vec<Pattern>,
     /// Time that an answer about a subscription is kept, in milliseconds.
     pub cache_ms: u64,
@@ -146,8 +161,13 @@ impl HookConfig {
             let way_out = format!("there are the events {}", names.join(", "));
             return Err(("hook_events", value, way_out));
         }
-        if self.has(HookEvent::Subscribe) == self.topics.is_empty() {
-            let way_out = "the event subscribe and the topics that it is for belong together: set both, or neither";
+        if self.has(HookEvent::Refresh) && !self.has(HookEvent::Connect) {
+            let way_out = "refresh is for those whom connect let in: add connect";
+            return Err(("hook_events", self.events.join(","), way_out.to_owned()));
+        }
+        let has_topic_events = self.has(HookEvent::Subscribe) || self.has(HookEvent::Publish);
+        if has_topic_events == self.topics.is_empty() {
+            let way_out = "the events subscribe and publish and the topics that they are for belong together: set both, or neither";
             return Err((
                 "hook_topics",
                 self.topics.len().to_string(),
@@ -265,8 +285,13 @@ mod tests {
             ),
             (
                 "hook_events",
-                "connect, subscribe",
+                "connect, refresh, subscribe, publish, disconnected",
                 error(|_, hook| hook.events.push("conect".into())),
+            ),
+            (
+                "hook_events",
+                "add connect",
+                error(|_, hook| hook.events = vec!["refresh".into()]),
             ),
             (
                 "hook_events",

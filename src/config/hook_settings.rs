@@ -38,7 +38,7 @@ pub const HOOK_SETTINGS: &[SettingInfo] = &[
         ..hook(
             "hook_events",
             "events",
-            "Events that it is asked about: connect, subscribe",
+            "Events that it is asked about, or told of: connect, refresh, subscribe, publish, disconnected",
         )
     },
     SettingInfo {
@@ -89,7 +89,7 @@ pub const HOOK_SETTINGS: &[SettingInfo] = &[
         ..hook(
             "hook_topics",
             "topics",
-            "Patterns of topics about which it is asked before somebody subscribes. Its word allows; a deny still wins",
+            "Patterns of topics about which it is asked before somebody subscribes or publishes. Its word allows; a deny still wins",
         )
     },
     SettingInfo {

@@ -306,6 +306,10 @@ limits! {
     hook_threads: usize = 32 in 1..=1024, at restart;
     /// Questions to the hook that wait for a thread. More are refused with 503.
     hook_queue_max: usize = 4096 in 1..=1048576, at restart;
+    /// Bytes of messages in questions to the hook that are on their way. A publish beyond it is refused with 503.
+    hook_queue_bytes_max: usize = 67108864 in 4096..=1099511627776, at restart;
+    /// Ends of connections that the hook has yet to be told of. More are counted, and not told.
+    hook_disconnected_max: usize = 65536 in 1..=1048576, at restart;
     /// Bytes of the shortest message that is compressed. Shorter ones leave uncompressed.
     deflate_bytes_min: usize = 256 in 0..=1073741824;
     /// Bytes of the longest message that is compressed. Longer ones leave uncompressed, as compressing them would hold up a reactor.

@@ -270,9 +270,14 @@ pub struct Reply {
 pub enum Awaited {
     /// One publication; the answer is one object.
     One,
-    /// The answers line by line; those that are there already, in their places.
-    Lines(Vec<Option<Vec<u8>>>),
-    /// As lines, and the answer is one object with a list of them.
+    /// The answers line by line.
+    Lines {
+        /// Those that are there already, in their places.
+        answers: Vec<Option<Vec<u8>>>,
+        /// Number of those that are refusals.
+        refused: usize,
+    },
+    /// The answers as one object with a list of them. Those that are there already are refusals, in their places.
     Results(Vec<Option<Vec<u8>>>),
     /// A page of this topic's history; the answer comes by [`end_reading`](super::Connection::end_reading).
     History(Topic),

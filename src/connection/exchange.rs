@@ -449,10 +449,13 @@ impl Connection {
             Answer::Refuse(refusal) => self.refuse(context, &refusal),
             Answer::Await(awaited) => {
                 let (settings, now_ms) = (context.settings, context.now_ms);
-                let (lines, form) = match awaited {
-                    Awaited::One => (vec![None], RepliesForm::One),
-                    Awaited::Lines(lines) => (lines, RepliesForm::Lines),
-                    Awaited::Results(lines) => (lines, RepliesForm::Results),
+                let (lines, refused, form) = match awaited {
+                    Awaited::One => (vec![None], 0, RepliesForm::One),
+                    Awaited::Lines { answers, refused } => (answers, refused, RepliesForm::Lines),
+                    Awaited::Results(answers) => {
+                        let refused = answers.iter().flatten().count();
+                        (answers, refused, RepliesForm::Results)
+                    }
                     Awaited::History(topic) => return self.begin_reading(settings, now_ms, topic),
                     Awaited::Topics(gathering) => {
                         return self.begin_gathering(settings, now_ms, gathering);
@@ -460,7 +463,6 @@ impl Connection {
                     Awaited::Call(wait_ms) => return self.begin_call(context.now_ms, wait_ms),
                 };
                 let missing = lines.iter().filter(|line| line.is_none()).count();
-                let refused = lines.len() - missing;
                 exchange.state = RequestState::Awaiting(Replies {
                     lines,
                     missing,

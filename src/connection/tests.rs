@@ -44,6 +44,14 @@ const TOPIC: Endpoint = Endpoint::Topic {
     echo: true,
 };
 
+/// Answers to three lines, of which the second is refused.
+fn refused_in_the_middle() -> Awaited {
+    Awaited::Lines {
+        answers: vec![None, Some(b"refused".to_vec()), None],
+        refused: 1,
+    }
+}
+
 /// What the tests' server does, by path and by message.
 fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answer {
     match event {
@@ -87,9 +95,7 @@ fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answ
         Event::Body(purpose, body) => {
             events.push(format!("body {}", String::from_utf8_lossy(body)));
             match purpose {
-                Purpose::PublishLines { .. } => {
-                    Answer::Await(Awaited::Lines(vec![None, Some(b"refused".to_vec()), None]))
-                }
+                Purpose::PublishLines { .. } => Answer::Await(refused_in_the_middle()),
                 _ => Answer::Await(Awaited::One),
             }
         }

@@ -224,7 +224,10 @@ export interface Receipt {
 }
 
 export interface Published {
-  readonly position: Position;
+  /** Its position; null only if it was skipped. */
+  readonly position: Position | null;
+  /** True if the application that the server asks has taken it, and it was not published. */
+  readonly skipped?: boolean;
   /** If it was asked for, and unless it is a duplicate. */
   readonly receipt?: Receipt;
   /** True if it was published before, by the same idempotency key: with an earlier connection, mostly. */

@@ -29,6 +29,8 @@ pub enum CloseReason {
     MessageTimeout,
     /// The peer published where it may not.
     Forbidden,
+    /// The peer published, and whoever decides whether it may did not.
+    Undecided,
     /// More was queued for the peer than its outbox may hold.
     SlowConsumerBytes,
     /// The oldest byte that was queued for the peer waited too long.
@@ -57,7 +59,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// One label for each kind of reason.
-    pub const LABELS: [&'static str; 23] = [
+    pub const LABELS: [&'static str; 24] = [
         "peer",
         "peer_gone",
         "transport",
@@ -79,6 +81,7 @@ impl CloseReason {
         "embedder_panic",
         "auth_timeout",
         "expired",
+        "undecided",
         "rate",
         "age",
     ];
@@ -107,8 +110,9 @@ impl CloseReason {
             CloseReason::EmbedderPanic => 18,
             CloseReason::AuthTimeout => 19,
             CloseReason::Expired => 20,
-            CloseReason::Rate => 21,
-            CloseReason::Age => 22,
+            CloseReason::Undecided => 21,
+            CloseReason::Rate => 22,
+            CloseReason::Age => 23,
         }
     }
 
@@ -145,6 +149,10 @@ impl CloseReason {
             CloseReason::Forbidden => (
                 CloseCode::POLICY_VIOLATION,
                 "this connection may not publish",
+            ),
+            CloseReason::Undecided => (
+                CloseCode::TRY_AGAIN_LATER,
+                "it was not decided whether this connection may publish; try again",
             ),
             CloseReason::SlowConsumerBytes => (
                 CloseCode::TRY_AGAIN_LATER,

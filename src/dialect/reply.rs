@@ -17,6 +17,8 @@ pub enum Reply<'a> {
     Published(Position, Option<&'a Report>),
     /// The publication was published before, and has its place since then.
     Duplicate(Position),
+    /// The publication was taken, and the application has decided that it is not published.
+    Skipped,
     /// Who is on a topic.
     Present {
         /// Which.

@@ -38,7 +38,12 @@ impl Default for HookCounts {
 impl HookCounts {
     /// Counts a result.
     pub fn add(&self, event: HookEvent, result: HookResult) {
-        self.results[event as usize][result as usize].fetch_add(1, Ordering::Relaxed);
+        self.add_many(event, result, 1);
+    }
+
+    /// Counts a result of so many.
+    pub fn add_many(&self, event: HookEvent, result: HookResult, count: usize) {
+        self.results[event as usize][result as usize].fetch_add(count as u64, Ordering::Relaxed);
     }
 
     /// Counts the time of a request, in seconds.
@@ -53,7 +58,8 @@ impl HookCounts {
 
     /// Encodes the counts.
     pub(super) fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let help = "Questions to the hook by event, and what became of them";
+        let help =
+            "Questions to the hook by event, and what became of them; of disconnected, connections";
         let mut family = encoder.encode_descriptor("hook", help, None, MetricType::Counter)?;
         for event in HookEvent::ALL {
             for result in HookResult::ALL {

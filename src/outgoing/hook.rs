@@ -3,19 +3,20 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::address::Plain;
 use super::breaker::{Admitted, Breaker};
-use super::client::{Client, ClientSettings, RequestError};
+use super::client::{Answered, Client, ClientSettings, RequestError};
+use super::ended::{EndedQueue, Told};
 use super::signature::{self, Signer};
 use super::target::Target;
 use super::threads::Threads;
-use crate::auth::hook::{
-    ANSWER_BYTES_MAX, AnswerRules, Hook, HookResult, Question, no_answer, read_answer,
-};
-use crate::auth::verdict::{Decision, Pending};
+use crate::auth::hook::answer::{ANSWER_BYTES_MAX, AnswerRules, no_answer, read_answer};
+use crate::auth::hook::{Ended, Hook, HookResult, Question};
+use crate::auth::verdict::{Decision, Pending, Terms};
 use crate::config::{Config, ConfigError, HookConfig, HookEvent};
 use crate::metrics::hook::HookCounts;
 use crate::topic::Pattern;
@@ -23,11 +24,16 @@ use crate::topic::Pattern;
 /// Most answers about subscriptions that are kept.
 const CACHED_MAX: usize = 65_536;
 
+/// Time until ends of connections are told again that could not be, in milliseconds.
+const TELL_AGAIN_MS: u64 = 1000;
+
 /// The hook of a server.
 pub struct HttpHook {
     config: HookConfig,
     asker: Arc<Asker>,
     threads: Threads,
+    /// One that tells of ends, so that they keep no thread from a question.
+    telling: Threads,
 }
 
 /// What the threads share.
@@ -41,6 +47,10 @@ struct Asker {
     /// Clock of the breaker and of the cache.
     begun: Instant,
     cache_ms: u64,
+    /// Bytes of messages in questions on their way.
+    message_bytes: AtomicUsize,
+    message_bytes_max: usize,
+    ended: EndedQueue,
     /// Subscriptions by subject and topic.
     subscriptions: Mutex<HashMap<SubscriptionKey, Subscription>>,
 }
@@ -52,8 +62,8 @@ type SubscriptionKey = (String, Option<String>, Option<String>);
 enum Subscription {
     /// All who wait for the one answer.
     Asked(Vec<Pending>),
-    /// It was allowed until then, in milliseconds.
-    Allowed(u64),
+    /// It was allowed until then, in milliseconds, on these terms.
+    Allowed(u64, Terms),
 }
 
 /// A question on its way. If nobody answers it, its end does.
@@ -64,6 +74,8 @@ struct Turn {
     key: Option<SubscriptionKey>,
     pending: Pending,
     admitted: Option<Admitted>,
+    /// Bytes of its message, as they are counted.
+    bytes: usize,
 }
 
 impl HttpHook {
@@ -111,6 +123,9 @@ impl HttpHook {
             counts,
             begun: Instant::now(),
             cache_ms: hook.cache_ms,
+            message_bytes: AtomicUsize::new(0),
+            message_bytes_max: config.limits.hook_queue_bytes_max,
+            ended: EndedQueue::new(config.limits.hook_disconnected_max),
             subscriptions: Mutex::default(),
         };
         let limits = &config.limits;
@@ -118,6 +133,7 @@ impl HttpHook {
             config: hook.clone(),
             asker: Arc::new(asker),
             threads: Threads::new("umbel-hook", limits.hook_threads, limits.hook_queue_max),
+            telling: Threads::new("umbel-told", 1, 1),
         }))
     }
 }
@@ -151,6 +167,10 @@ impl Hook for HttpHook {
         {
             return pending;
         }
+        let bytes = question
+            .message
+            .as_ref()
+            .map_or(0, |message| message.bytes());
         let mut turn = Turn {
             asker: Arc::clone(asker),
             event,
@@ -158,7 +178,13 @@ impl Hook for HttpHook {
             key,
             pending: pending.clone(),
             admitted: None,
+            bytes,
         };
+        let before = asker.message_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if bytes > 0 && before + bytes > asker.message_bytes_max {
+            // Its end says so.
+            return pending;
+        }
         turn.admitted = lock(&asker.breaker).admit(asker.now_ms());
         if turn.admitted.is_none() {
             turn.fail(HookResult::Open);
@@ -168,9 +194,90 @@ impl Hook for HttpHook {
         }
         pending
     }
+
+    fn tell(&self, ended: Ended) {
+        let asker = &self.asker;
+        if asker.ended.push(ended).is_err() {
+            asker.counts.add(HookEvent::Disconnected, HookResult::Full);
+        }
+        if !asker.ended.begin() {
+            return;
+        }
+        let teller = Arc::clone(asker);
+        let begun = self.telling.submit(Box::new(move || teller.tell_all()));
+        if begun.is_err() {
+            asker.ended.stop();
+        }
+    }
+}
+
+impl Drop for HttpHook {
+    fn drop(&mut self) {
+        self.asker.ended.end();
+    }
 }
 
 impl Asker {
+    /// Tells of all ends that wait. It goes on until there is none, or the server has ended.
+    fn tell_all(&self) {
+        while let Some(batch) = self.ended.take() {
+            let Some(batch) = self.tell_some(batch) else {
+                continue;
+            };
+            let lost = self.ended.put_back(batch);
+            let counts = &self.counts;
+            counts.add_many(HookEvent::Disconnected, HookResult::Full, lost);
+            if self.ended.wait(Duration::from_millis(TELL_AGAIN_MS)) {
+                return;
+            }
+        }
+    }
+
+    /// Tells of some ends. Gives them back if they are to be told again.
+    fn tell_some(&self, batch: Vec<Ended>) -> Option<Vec<Ended>> {
+        let event = HookEvent::Disconnected;
+        let admitted = lock(&self.breaker).admit(self.now_ms());
+        let Some(admitted) = admitted else {
+            return Some(batch);
+        };
+        let (begun, now_ms) = (Instant::now(), wall_ms());
+        let told = Told::new(question_id(now_ms, random()), &self.node, &batch);
+        let body = serde_json::to_vec(&told).unwrap_or_default();
+        let outcome = self.post(event, now_ms, &body);
+        let result = match &outcome {
+            Ok(answered) => match answered.status {
+                200..=299 => HookResult::Allowed,
+                429 | 503 => HookResult::Unavailable,
+                _ => HookResult::Invalid,
+            },
+            Err(RequestError::TimedOut) => HookResult::TimedOut,
+            Err(_) => HookResult::Failed,
+        };
+        self.counts.observe(event, begun.elapsed().as_secs_f64());
+        self.record(&admitted, result.is_failure());
+        match result {
+            HookResult::Allowed | HookResult::Invalid => {
+                if let Ok(answered) = outcome
+                    && result == HookResult::Invalid
+                {
+                    log::error!("the hook answered {event} with status {}", answered.status);
+                }
+                self.counts.add_many(event, result, batch.len());
+                None
+            }
+            _ => {
+                self.counts.add(event, result);
+                Some(batch)
+            }
+        }
+    }
+
+    fn post(&self, event: HookEvent, now_ms: u64, body: &[u8]) -> Result<Answered, RequestError> {
+        let signed = self.signer.sign(now_ms / 1000, body);
+        let headers = signed.as_deref().map(|value| (signature::HEADER, value));
+        self.client.post(event.name(), headers.as_slice(), body)
+    }
+
     fn now_ms(&self) -> u64 {
         u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -182,7 +289,7 @@ impl Asker {
         if subscriptions.len() >= CACHED_MAX {
             subscriptions.retain(|_, it| match it {
                 Subscription::Asked(_) => true,
-                Subscription::Allowed(until_ms) => *until_ms > now_ms,
+                Subscription::Allowed(until_ms, _) => *until_ms > now_ms,
             });
             if subscriptions.len() >= CACHED_MAX {
                 subscriptions.retain(|_, it| matches!(it, Subscription::Asked(_)));
@@ -194,12 +301,13 @@ impl Asker {
                     waiting.push(pending.clone());
                     true
                 }
-                Subscription::Allowed(until_ms) if *until_ms > now_ms => {
+                Subscription::Allowed(until_ms, terms) if *until_ms > now_ms => {
+                    let decision = Decision::Subscription(terms.clone());
                     drop(subscriptions);
-                    pending.decide(Decision::Access(Ok(())));
+                    pending.decide(decision);
                     true
                 }
-                Subscription::Allowed(_) => {
+                Subscription::Allowed(..) => {
                     entry.insert(Subscription::Asked(Vec::new()));
                     false
                 }
@@ -212,14 +320,18 @@ impl Asker {
     }
 
     /// Takes those who wait for the answer about a subscription.
-    fn settle(&self, key: &SubscriptionKey, is_allowed: bool) -> Vec<Pending> {
+    fn settle(&self, key: &SubscriptionKey, decision: &Decision) -> Vec<Pending> {
         let mut subscriptions = lock(&self.subscriptions);
-        let before = match is_allowed && self.cache_ms > 0 {
-            true => {
-                let until_ms = self.now_ms() + self.cache_ms;
-                subscriptions.insert(key.clone(), Subscription::Allowed(until_ms))
+        let before = match decision {
+            Decision::Subscription(terms) if self.cache_ms > 0 => {
+                let left_ms = terms
+                    .expires_at_ms
+                    .map(|at_ms| at_ms.saturating_sub(wall_ms()));
+                let kept_ms = left_ms.unwrap_or(u64::MAX).min(self.cache_ms);
+                let until_ms = self.now_ms() + kept_ms;
+                subscriptions.insert(key.clone(), Subscription::Allowed(until_ms, terms.clone()))
             }
-            false => subscriptions.remove(key),
+            _ => subscriptions.remove(key),
         };
         match before {
             Some(Subscription::Asked(waiting)) => waiting,
@@ -243,43 +355,37 @@ impl Asker {
 impl Turn {
     fn run(mut self) {
         let begun = Instant::now();
-        let result = match self.pending.is_wanted() || self.key.is_some() {
-            true => self.ask(begun),
-            // Whoever asked has gone, or waits no more.
-            false => return,
-        };
-        let asker = &self.asker;
-        asker
-            .counts
-            .observe(self.event, begun.elapsed().as_secs_f64());
-        if let Some(admitted) = self.admitted.take() {
-            asker.record(&admitted, result.is_failure());
+        // Else whoever asked has gone, or waits no more.
+        if self.pending.is_wanted() || self.key.is_some() {
+            self.ask(begun);
+            let counts = &self.asker.counts;
+            counts.observe(self.event, begun.elapsed().as_secs_f64());
         }
     }
 
-    fn ask(&mut self, begun: Instant) -> HookResult {
+    fn ask(&mut self, begun: Instant) {
         let asker = Arc::clone(&self.asker);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now_ms = now.map_or(0, |it| u64::try_from(it.as_millis()).unwrap_or(0));
-        let random = random();
+        let (now_ms, random) = (wall_ms(), random());
         self.question.id = question_id(now_ms, random);
         self.question.node = asker.node.to_string();
         let Ok(body) = serde_json::to_vec(&self.question) else {
             return self.fail(HookResult::Failed);
         };
-        let signed = asker.signer.sign(now_ms / 1000, &body);
-        let headers = signed.as_deref().map(|value| (signature::HEADER, value));
-        let outcome = asker
-            .client
-            .post(self.event.name(), headers.as_slice(), &body);
-        match outcome {
+        match asker.post(self.event, now_ms, &body) {
             Ok(answered) => {
                 let retry_after = answered.header("retry-after");
                 let answer = (answered.status, retry_after, &*answered.body);
                 let retry_s = retry_after_s(random);
-                let (decision, result) = read_answer(self.event, answer, &asker.rules, retry_s);
+                let (mut decision, mut result) =
+                    read_answer(self.event, answer, &asker.rules, retry_s);
+                if let Decision::Subscription(terms) = &decision
+                    && terms.expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms)
+                {
+                    log::error!("the hook allowed a subscription until a moment that is over");
+                    decision = no_answer(self.event, retry_s);
+                    result = HookResult::Invalid;
+                }
                 self.decide(decision, result);
-                result
             }
             Err(error) => {
                 let (event, target) = (self.event, asker.client.target());
@@ -291,24 +397,24 @@ impl Turn {
                     RequestError::TimedOut => HookResult::TimedOut,
                     RequestError::TooLong => HookResult::Invalid,
                     _ => HookResult::Failed,
-                })
+                });
             }
         }
     }
 
-    fn fail(&mut self, result: HookResult) -> HookResult {
+    fn fail(&mut self, result: HookResult) {
         self.decide(no_answer(self.event, retry_after_s(random())), result);
-        result
     }
 
     fn decide(&mut self, decision: Decision, result: HookResult) {
         self.asker.counts.add(self.event, result);
+        // Whoever is answered, and asks again, finds it counted.
+        if let Some(admitted) = self.admitted.take() {
+            self.asker.record(&admitted, result.is_failure());
+        }
         if let Some(key) = self.key.take() {
-            let is_allowed = matches!(decision, Decision::Access(Ok(())));
-            for pending in self.asker.settle(&key, is_allowed) {
-                if let Some(outcome) = decision.access() {
-                    pending.answer(outcome);
-                }
+            for pending in self.asker.settle(&key, &decision) {
+                pending.decide(decision.clone());
             }
         }
         self.pending.decide(decision);
@@ -318,18 +424,25 @@ impl Turn {
 impl Drop for Turn {
     /// It had no thread, or its own panicked.
     fn drop(&mut self) {
+        let asker = &self.asker;
+        asker.message_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        if let Some(admitted) = self.admitted.take() {
+            lock(&asker.breaker).release(&admitted, asker.now_ms());
+        }
         if self.key.is_some() || self.pending.is_wanted() {
             self.fail(HookResult::Full);
-        }
-        if let Some(admitted) = self.admitted.take() {
-            let asker = &self.asker;
-            lock(&asker.breaker).release(&admitted, asker.now_ms());
         }
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Milliseconds since 1970.
+fn wall_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |it| u64::try_from(it.as_millis()).unwrap_or(0))
 }
 
 fn random() -> [u8; 10] {

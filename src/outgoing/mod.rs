@@ -7,6 +7,7 @@
 pub mod address;
 pub mod breaker;
 pub mod client;
+mod ended;
 pub mod hook;
 #[cfg(feature = "jwt")]
 mod key_set_copy;

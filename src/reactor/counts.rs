@@ -53,6 +53,14 @@ impl<T: ByteStream> Connections<T> {
             return;
         };
         let label = slot.connection.label();
+        if label == Label::Closing && slot.label != Label::Http && self.application.has_hook() {
+            let id = slot.id(self.application.reactor, index);
+            let reason = slot.connection.ending().unwrap_or(CloseReason::PeerGone);
+            let code = slot.connection.close_code(&self.settings, reason).0.get();
+            let peer = || slot.transport.peer_address().ok().flatten();
+            let end = (code, reason.label());
+            self.application.tell_ended((id, slot.identity), peer, end);
+        }
         self.counts[label_index(slot.label)] -= 1;
         self.counts[label_index(label)] += 1;
         self.counts_changed = true;

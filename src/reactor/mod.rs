@@ -39,7 +39,7 @@ use crate::rate::Limit;
 use crate::rate::gate::TurnedAway;
 use crate::requests::limits;
 use crate::shared::{Lifecycle, Shared};
-use crate::upkeep::{drain, jobs, paces, terms};
+use crate::upkeep::{drain, jobs, paces, renewals, terms};
 use connections::Connections;
 use mailbox::Inbox;
 
@@ -159,6 +159,7 @@ impl<D: Driver> Reactor<D> {
             self.driver.take_settings(&self.connections.settings);
         }
         self.connections.poll_asking(self.now_ms);
+        renewals::poll(&mut self.connections, self.now_ms);
         self.connections.poll_ready(self.now_ms);
         for readiness in self.driver.events() {
             self.connections.handle_readiness(readiness, self.now_ms);

@@ -156,6 +156,9 @@ fn carry_out(
         Event::Rest(Endpoint::Commands(encoding), message, place) => {
             application.handle_commands(current, encoding, (message, place), out)
         }
+        Event::Rest(Endpoint::Topic { may_publish, echo }, message, _) => {
+            application.handle_publication(current, (may_publish, echo), message)
+        }
         // Of messages of other endpoints nothing is kept.
         Event::Rest(..) => Answer::Proceed,
         Event::Refused(refusal) => {

@@ -6,9 +6,10 @@ use super::handle_event;
 use crate::application::once::refusal_of;
 use crate::application::publishes::{HUB_IS_FULL, hub_is_full};
 use crate::application::{Application, CommandContext, ConnectionContext};
+use crate::asking::hook;
 use crate::auth::access::Action;
 use crate::auth::caller::Caller;
-use crate::auth::verdict::Decision;
+use crate::auth::verdict::{Decision, Edit};
 use crate::connection::{self, Answer, Awaited, Event, PublishAnswer};
 use crate::dialect::{CommandError, CommandLimits, ErrorCode, Reply};
 use crate::http::refusal::Refusal;
@@ -24,6 +25,15 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Topics of one request of many lines about which it waits for verdicts. Lines of others are refused where theirs come later.
 const ASKED_TOPICS_MAX: usize = 64;
+
+/// Lines of one request about which the hook is asked. Those behind them are refused for now.
+const ASKED_LINES_MAX: usize = 64;
+
+/// Key of the question about a line, beside its number.
+const LINE: &str = "line";
+
+/// Answer to the lines behind those.
+const TOO_MANY_LINES: &str = "the application is asked about each line, for 64 lines of a request at most: send the others by another one";
 
 /// A publication on its way to the hub.
 struct PendingPublication {
@@ -59,7 +69,14 @@ pub(super) fn handle_publish_body(
         Err(refusal) => return Answer::Refuse(refusal),
     };
     let once = once.map(|(publisher, key)| IdempotencyKey::new(publisher, &topic, key, None));
-    let publication = match application.admit(current.id, &topic, (kind, body, options)) {
+    let identity = *current.identity;
+    let (kind, body, options) = match application.ask(identity, &topic, (kind, body, options)) {
+        Ok(Some(message)) => message,
+        Ok(None) => return Answer::Respond(skipped()),
+        Err(_) if application.asking.has_noted() => return Answer::Ask,
+        Err(denied) => return Answer::Refuse(denied.into()),
+    };
+    let publication = match application.admit(current.id, &topic, (kind, &body, options)) {
         Ok(publication) => publication,
         Err(denied) => return Answer::Refuse(denied.into()),
     };
@@ -152,11 +169,10 @@ pub(super) fn handle_publish_lines(
     let lines_max = application.shared.settings.limits.publish_lines_max;
     // Editors that put a byte order mark before a text mean nothing by it.
     let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
-    if asks_about_lines(
-        application,
-        application.identities.get(*current.identity),
-        body,
-    ) {
+    let caller = application.identities.get(*current.identity);
+    if asks_about_lines(application, caller, body)
+        || asks_hook_about_lines(application, caller, body)
+    {
         return Answer::Ask;
     }
     let lines = body.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
@@ -176,12 +192,21 @@ pub(super) fn handle_publish_lines(
             Err(hub_is_full())
         } else {
             let once = once.map(|(publisher, key)| (publisher, key, number as u32));
-            publish_line(application, current, line, sequence as u32, once)
+            let place = (number, sequence as u32);
+            publish_line(application, current, line, place, once)
         };
-        answers.push(outcome.err().map(|refusal| {
-            tally.hub_is_full |= refusal.reason == HUB_IS_FULL;
-            tally.refuse(number, refusal.status, &refusal.reason)
-        }));
+        answers.push(match outcome {
+            Ok(Placing::Awaited) => None,
+            Ok(Placing::Skipped) => {
+                let mut answer = Vec::new();
+                json::encode_skipped(&mut answer);
+                Some(answer)
+            }
+            Err(refusal) => {
+                tally.hub_is_full |= refusal.reason == HUB_IS_FULL;
+                Some(tally.refuse(number, refusal.status, &refusal.reason))
+            }
+        });
     }
     // Nothing else is asked of who sent the request.
     application
@@ -189,7 +214,10 @@ pub(super) fn handle_publish_lines(
         .replace(current.identity, Caller::Anonymous);
     match tally.refused > 0 && tally.refused == answers.len() {
         true => Answer::Respond(tally.nothing_published(answers)),
-        false => Answer::Await(Awaited::Lines(answers)),
+        false => Answer::Await(Awaited::Lines {
+            refused: tally.refused,
+            answers,
+        }),
     }
 }
 
@@ -219,29 +247,107 @@ fn asks_about_lines(application: &Application, caller: &Caller<'_>, body: &[u8])
     false
 }
 
+/// Asks the hook about the lines of a request, one after the other, before anything of it is published. True: it has to
+/// wait.
+fn asks_hook_about_lines(application: &Application, caller: &Caller<'_>, body: &[u8]) -> bool {
+    let shared = &application.shared;
+    if hook::asked(shared, Action::PublishMany).is_none() {
+        return false;
+    }
+    let limits = CommandLimits::of(&shared.settings.limits);
+    let lines = body.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
+    let lines = (1..).zip(lines).filter(|(_, line)| !line.is_empty());
+    for (number, line) in lines.take(shared.settings.limits.publish_lines_max) {
+        if application.asking.decided_len() >= ASKED_LINES_MAX {
+            break;
+        }
+        let Ok(line) = json::parse_publish_line(line, &limits) else {
+            continue;
+        };
+        let key = (LINE, number);
+        let action = Action::Publish(line.topic.as_str());
+        let is_asked = hook::asked(shared, action).is_some()
+            && hook::check_closed(shared, caller, action).is_ok()
+            && application.asking.decided(&key, |_| Some(())).is_none();
+        if !is_asked {
+            continue;
+        }
+        let draft = hook::Draft {
+            topic: line.topic.as_str(),
+            kind: line.kind,
+            payload: &line.payload,
+            options: &line.options,
+        };
+        let asked = application
+            .asking
+            .ask_publication(shared, caller, &key, &draft);
+        if application.asking.has_noted() {
+            return true;
+        }
+        application
+            .asking
+            .remember(&key, Decision::Publication(asked));
+    }
+    false
+}
+
+/// What becomes of a line.
+enum Placing {
+    /// The hub answers it.
+    Awaited,
+    /// The application has dropped it.
+    Skipped,
+}
+
 fn publish_line(
     application: &mut Application,
     current: &CommandContext<'_>,
     line: &[u8],
-    sequence: u32,
+    (number, sequence): (usize, u32),
     once: Option<(Publisher, &str, u32)>,
-) -> Result<(), Refusal> {
+) -> Result<Placing, Refusal> {
     let limits = CommandLimits::of(&application.shared.settings.limits);
     let line = json::parse_publish_line(line, &limits)?;
     let caller = application.identities.get(*current.identity);
-    application.decide_now(caller, Action::Publish(line.topic.as_str()))?;
+    let action = Action::Publish(line.topic.as_str());
+    application.decide_now(caller, action)?;
+    let shared = &application.shared;
+    let edit = match hook::asked(shared, action) {
+        Some(_) => match application.asking.take_edit(shared, &(LINE, number)) {
+            Some(edit) => edit?,
+            None => return Err(Refusal::unavailable(TOO_MANY_LINES)),
+        },
+        None => Edit::None,
+    };
     let once = once.map(|(publisher, key, number)| {
         IdempotencyKey::new(publisher, &line.topic, key, Some(number))
     });
     let message = (line.kind, &*line.payload, line.options);
-    let publication = application.admit(current.id, &line.topic, message)?;
+    let Some((kind, payload, options)) = hook::edited(edit, message) else {
+        return Ok(Placing::Skipped);
+    };
+    let publication = application.admit(current.id, &line.topic, (kind, &payload, options))?;
     let pending = PendingPublication {
         once,
         topic: line.topic,
         publication,
         wants_receipt: line.wants_receipt,
     };
-    publish(application, current, pending, sequence)
+    publish(application, current, pending, sequence)?;
+    Ok(Placing::Awaited)
+}
+
+/// The answer to a publication that the application has dropped.
+fn skipped() -> connection::Reply {
+    let mut body = Vec::new();
+    json::encode_skipped(&mut body);
+    body.push(b'\n');
+    connection::Reply {
+        status: 200,
+        content_type: "application/json",
+        headers: Vec::new(),
+        body: body.into(),
+    }
 }
 
 /// Tells a publisher that nothing was published now.

@@ -13,7 +13,7 @@ use crate::auth::caller::Caller;
 use crate::auth::credential::{RAW_SUBPROTOCOL, is_token_offer};
 use crate::config::Surface;
 use crate::connection::{Admission, Answer, Endpoint, Stream, Upgrade};
-use crate::dialect::{Encoding, Greeting, Opening, info_json};
+use crate::dialect::{Encoding, Greeting, Opening, Target, info_json};
 use crate::fanout::subscribed::MultiSubscription;
 use crate::fanout::topics::SubscribeError;
 use crate::http::refusal::Refusal;
@@ -60,13 +60,17 @@ pub(super) fn subscribe_websocket(
     topic: Topic,
 ) -> Result<Answer, Refusal> {
     let upgrade = check_upgrade(application, head)?;
+    let start = start_of(head);
+    application
+        .asking
+        .set_start(start.clone().unwrap_or(Start::Now));
     application.authorize(caller, Action::Subscribe(topic.as_str()))?;
     let publish = application.weigh(caller, Action::Publish(topic.as_str()));
     let may_publish = publish.is_ok();
     if application.asking.has_noted() {
         return Err(Refusal::unavailable("it is decided elsewhere"));
     }
-    let start = start_of(head)?;
+    let start = start?;
     authorize_start(application, caller, &topic, start)?;
     let agreed = &application.shared.subprotocols;
     let subprotocol = choose(&upgrade, |offer| {
@@ -267,6 +271,8 @@ fn subscribe(
             Refusal::unavailable("as many topics have subscribers as topics_max allows")
         }
     };
+    let terms = application.asking.terms(Action::Subscribe(topic.as_str()));
+    let target = Target::Topic(topic.clone());
     let rule = application.shared.settings.topic_rules.rule(&topic);
     if start != Start::Now || rule.history.publications_max > 0 || rule.presence {
         let question = Question {
@@ -279,6 +285,7 @@ fn subscribe(
         application
             .ask_to_join(&topic, question, None)
             .map_err(refusal)?;
+        application.begin_lease(current.id, &target, terms);
         return Ok(Answer::Join(admission));
     }
     let (shards, reactor) = (Arc::clone(&application.shared.shards), application.reactor);
@@ -287,6 +294,7 @@ fn subscribe(
         .topics
         .subscribe(topic, current.id.index, submit);
     let subscription = subscription.map_err(refusal)?;
+    application.begin_lease(current.id, &target, terms);
     *current.subscribed = subscription.into();
     application.tell_began(current.id, subscription.topic());
     Ok(match admission {

@@ -90,6 +90,11 @@ pub fn encode_duplicate(out: &mut Vec<u8>, position: Position) {
         .end();
 }
 
+/// Appends the answer to a publish that was dropped. It has no line end.
+pub fn encode_skipped(out: &mut Vec<u8>) {
+    Object::new(out).value("skipped", true).end();
+}
+
 /// Appends a refusal of the hub's, without a line end.
 pub fn encode_refusal(out: &mut Vec<u8>, refusal: &Refusal) {
     Object::new(out)

@@ -4,6 +4,7 @@ pub mod brought;
 pub mod control;
 pub mod deadlines;
 pub mod jobs;
+pub mod leases;
 pub mod limits;
 pub mod live;
 pub mod paces;

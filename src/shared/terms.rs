@@ -9,12 +9,16 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use super::leases::Leases;
 use super::timers::Timers;
 use crate::auth::waiting::Ticket;
 use crate::connection::{NEVER_MS, scatter};
 
 /// Part of the warning's lead by which connections differ.
 const WARN_JITTER_PERCENT: u64 = 20;
+
+/// Shortest time between two questions before one end, in milliseconds.
+const ASK_AGAIN_MIN_MS: u64 = 50;
 
 /// Span for which an identity holds, in milliseconds of the wall clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +46,8 @@ pub enum Due {
         /// Time until the end.
         in_ms: u64,
     },
+    /// Whoever said who it is may be asked once more.
+    Ask,
     /// The grace is over.
     Close,
 }
@@ -49,6 +55,7 @@ pub enum Due {
 #[derive(Clone, Copy, Debug)]
 enum Stage {
     Warn,
+    Ask,
     End,
     Close,
 }
@@ -77,6 +84,8 @@ pub struct Terms {
     shares: HashMap<u32, Box<str>>,
     /// Questions for subscriptions that no peer has asked for, by their numbers.
     unasked: BTreeSet<(u32, u32)>,
+    /// Subscriptions that end some time.
+    pub leases: Leases,
 }
 
 impl Terms {
@@ -164,6 +173,11 @@ impl Terms {
                     let in_ms = term.end_ms.saturating_sub(wall_ms);
                     return Some((index, Due::Warning { in_ms }));
                 }
+                Stage::Ask => {
+                    term.next = Stage::End;
+                    self.ends.set(index, term.end_ms);
+                    return Some((index, Due::Ask));
+                }
                 Stage::End => {
                     term.next = Stage::Close;
                     self.ends.set(index, term.close_ms);
@@ -178,6 +192,20 @@ impl Terms {
     pub fn postpone(&mut self, index: u32, at_wall_ms: u64) {
         if self.terms.contains_key(&index) {
             self.ends.set(index, at_wall_ms);
+        }
+    }
+
+    /// Brings [`Due::Ask`] for an identity that ends soon. It comes in so many milliseconds or half of the time that is left,
+    /// unless the end comes first.
+    pub fn ask_again(&mut self, index: u32, wall_ms: u64, in_ms: u64) {
+        let Some(term) = self.terms.get_mut(&index) else {
+            return;
+        };
+        let left_ms = term.end_ms.saturating_sub(wall_ms);
+        let at_ms = wall_ms + in_ms.min(left_ms / 2).max(ASK_AGAIN_MIN_MS);
+        if matches!(term.next, Stage::End) && at_ms < term.end_ms {
+            term.next = Stage::Ask;
+            self.ends.set(index, at_ms);
         }
     }
 
@@ -215,6 +243,7 @@ impl Terms {
     pub fn forget(&mut self, index: u32) -> Option<Ticket> {
         self.end(index);
         self.warned.remove(&index);
+        self.leases.forget(index);
         while let Some(&it) = self.unasked.range((index, 0)..=(index, u32::MAX)).next() {
             self.unasked.remove(&it);
         }
@@ -228,7 +257,7 @@ impl Terms {
 
     /// Time until the next event of the wall clock; [`NEVER_MS`] where there is none.
     pub fn next_end_in_ms(&self, wall_ms: u64) -> u64 {
-        match self.ends.next_ms() {
+        match self.ends.next_ms().min(self.leases.next_ms()) {
             NEVER_MS => NEVER_MS,
             at_ms => at_ms.saturating_sub(wall_ms),
         }
@@ -241,6 +270,7 @@ impl Terms {
             && self.warned.is_empty()
             && self.shares.is_empty()
             && self.unasked.is_empty()
+            && self.leases.is_empty()
     }
 }
 
@@ -311,6 +341,23 @@ mod tests {
         terms.begin(3, (9, true), hour(), LIMITS);
         assert_eq!(terms.take_due(4_599_999), None);
         assert_eq!(terms.take_due(4_625_000), Some((3, Due::Close)));
+    }
+
+    #[test]
+    fn asked_again_until_the_end() {
+        let mut terms = Terms::default();
+        terms.begin(3, (9, true), hour(), LIMITS);
+        terms.ask_again(3, 2_000_000, 1);
+        assert_eq!(terms.take_due(2_000_000), None, "it was not warned yet");
+        terms.take_due(4_552_000).expect("warned");
+        terms.ask_again(3, 4_552_000, 8000);
+        assert_eq!(terms.take_due(4_560_000), Some((3, Due::Ask)));
+        terms.ask_again(3, 4_560_000, 60_000);
+        assert_eq!(terms.take_due(4_579_999), None);
+        assert_eq!(terms.take_due(4_580_000), Some((3, Due::Ask)));
+        terms.ask_again(3, 4_599_970, 0);
+        assert_eq!(terms.take_due(4_600_000), None);
+        assert!(terms.has_ended(3));
     }
 
     /// A short life has a short warning, and one that is nearly over comes at once.

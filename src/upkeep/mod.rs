@@ -7,6 +7,7 @@ pub mod jobs;
 pub mod judging;
 mod managed;
 pub mod paces;
+pub mod renewals;
 pub mod terms;
 
 use std::collections::VecDeque;

@@ -1,6 +1,6 @@
 //! Terms of connections: who has waited too long for a credential, and whose identity ends.
 
-use super::Slots;
+use super::{Slots, renewals};
 use crate::application::{Application, ConnectionContext};
 use crate::connection::{CloseReason, Label, NEVER_MS};
 use crate::dialect::Push;
@@ -52,6 +52,25 @@ pub fn sweep(slots: &mut impl Slots, now_ms: u64) {
             handle_term(application, context, due);
         });
     }
+    if !slots.application().terms.leases.is_empty() {
+        sweep_leases(slots, now_ms);
+    }
+}
+
+/// Looks after subscriptions that end.
+fn sweep_leases(slots: &mut impl Slots, now_ms: u64) {
+    let application = slots.application_mut();
+    let wait_ms = application.shared.settings.limits.handshake_timeout_ms;
+    let wall_ms = application.wall_ms();
+    for _ in 0..TERMS_PER_TICK {
+        let leases = &mut slots.application_mut().terms.leases;
+        let Some(due) = leases.take_due(wall_ms, wait_ms) else {
+            break;
+        };
+        slots.visit(due.connection.index, now_ms, |application, context| {
+            renewals::handle_lease(application, context, &due);
+        });
+    }
 }
 
 /// When a term is next to be looked after, at the earliest.
@@ -95,6 +114,8 @@ fn handle_term(application: &mut Application, context: &mut ConnectionContext<'_
     }
     match due {
         Due::Warning { in_ms } => {
+            renewals::ask_who(application, context);
+            let (settings, connection) = (&application.shared.settings, &*context.connection);
             let Some(encoding) = connection.command_encoding() else {
                 return;
             };
@@ -103,6 +124,7 @@ fn handle_term(application: &mut Application, context: &mut ConnectionContext<'_
             dialects.get(encoding).encode_push(&mut message, &push);
             dialects.frame_message(encoding, &message, context.out);
         }
+        Due::Ask => renewals::ask_who(application, context),
         Due::Close => {
             connection.close(settings, context.now_ms, CloseReason::Expired, context.out);
         }

@@ -45,7 +45,7 @@ export async function openPage(browser, path, options = {}) {
   page.on("console", (message) => {
     if (["error", "warning"].includes(message.type())) complaints.push(message.text());
   });
-  await page.goto(`${SERVER}${path}`);
+  await page.goto(new URL(path, SERVER).href);
   return { page, complaints, close: () => context.close() };
 }
 

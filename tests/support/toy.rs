@@ -173,7 +173,7 @@ impl Dialect for Toy {
                 });
                 line.field_if("receipt", receipt);
             }
-            Reply::History(_) | Reply::Authenticated(_) => {}
+            Reply::History(_) | Reply::Authenticated(_) | Reply::Skipped => {}
             Reply::Present {
                 topic,
                 total,

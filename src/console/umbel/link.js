@@ -104,6 +104,7 @@ export class Link {
     const encode = (id, isBinary, sentMs) =>
       encodePublish(id, publication, isBinary, resend ? undefined : sentMs);
     return this.#request("published", encode, resend || once !== undefined, (answer) => {
+      if (answer.skipped === true) return { position: null, skipped: true };
       parsePosition(answer.position);
       const { position, receipt: report, duplicate } = answer;
       return { position, ...(report && { receipt: report }), ...(duplicate && { duplicate }) };

@@ -114,6 +114,14 @@ pub fn encode_duplicate(out: &mut Vec<u8>, id: u32, position: Position) {
         .end();
 }
 
+/// The publication was taken, and is not published.
+pub fn encode_skipped(out: &mut Vec<u8>, id: u32) {
+    Object::of_type(out, "published")
+        .number("id", id)
+        .value("skipped", true)
+        .end();
+}
+
 /// Appends a gap: publications between two positions do not come.
 pub fn encode_gap(
     out: &mut Vec<u8>,

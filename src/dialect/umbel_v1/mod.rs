@@ -13,8 +13,8 @@ mod delivery;
 pub use answer::{
     encode_authenticated, encode_duplicate, encode_ended, encode_error, encode_expiring,
     encode_forbidden, encode_gap, encode_history, encode_message, encode_pong, encode_presence,
-    encode_presence_change, encode_presence_skipped, encode_published, encode_subscribed,
-    encode_unsubscribed, encode_welcome, gap_frame,
+    encode_presence_change, encode_presence_skipped, encode_published, encode_skipped,
+    encode_subscribed, encode_unsubscribed, encode_welcome, gap_frame,
 };
 #[doc(hidden)]
 pub use command::{encode_command, parse_commands, take_commands};
@@ -128,6 +128,7 @@ impl Dialect for UmbelV1 {
                 encode_published(message, id, *position, *report);
             }
             (Reply::Duplicate(position), Some(id)) => encode_duplicate(message, id, *position),
+            (Reply::Skipped, Some(id)) => encode_skipped(message, id),
             (
                 Reply::Present {
                     topic,

@@ -290,7 +290,10 @@ fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answ
             Answer::Await(match purpose {
                 Purpose::Publish { .. } | Purpose::Route(_) | Purpose::Call(_) => Awaited::One,
                 Purpose::PublishLines { .. } => {
-                    Awaited::Lines(vec![None, None, Some(b"refused".to_vec())])
+                    Awaited::Lines {
+                        answers: vec![None, None, Some(b"refused".to_vec())],
+                        refused: 1,
+                    }
                 }
             })
         }
