@@ -10,6 +10,8 @@ mod described;
 pub mod hook;
 mod limits;
 mod reloads;
+#[cfg(feature = "tls")]
+pub mod tls;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -206,6 +208,9 @@ pub struct Metrics {
     pub hook: Option<Arc<hook::HookCounts>>,
     /// Certificates in force.
     pub certificates: Arc<CertificateCounts>,
+    /// Counts of TLS, if a listener speaks it.
+    #[cfg(feature = "tls")]
+    pub tls: Option<Arc<tls::TlsCounts>>,
 }
 
 impl Metrics {
@@ -225,12 +230,24 @@ impl Metrics {
             auth: Arc::default(),
             certificates: Arc::default(),
             hook: None,
+            #[cfg(feature = "tls")]
+            tls: None,
         }
     }
 
     /// With these counts of credentials.
     pub fn of(self, auth: Arc<AuthCounts>) -> Metrics {
         Metrics { auth, ..self }
+    }
+
+    /// With counts of TLS.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn with_tls(self) -> Metrics {
+        Metrics {
+            tls: Some(Arc::default()),
+            ..self
+        }
     }
 
     /// Number of reactors, one at least.
@@ -444,6 +461,10 @@ impl Collector for Scrape {
         metrics.reloads.encode(e)?;
         auth::encode(&metrics.auth, e)?;
         metrics.certificates.encode(e)?;
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &metrics.tls {
+            tls.encode(e)?;
+        }
         if let Some(hook) = &metrics.hook {
             hook.encode(e)?;
         }

@@ -109,7 +109,7 @@ impl<'a> Assembly<'a> {
             config.inline_shards,
         );
         let (inside, shards) = Inside::beside(shards);
-        let metrics = Metrics::new(reactors, &settings.dialects.labels()).of(authority.counts());
+        let metrics = metrics_of(reactors, &settings, &authority, listeners);
         let (metrics, hook) = outside::hook(config, metrics)?;
         let subprotocols = config.subprotocols.iter().map(|name| name.as_str().into());
         let shared = Shared {
@@ -168,6 +168,8 @@ impl<'a> Assembly<'a> {
             #[cfg(feature = "tls")]
             tls,
         } = self;
+        #[cfg(feature = "tls")]
+        let tls_context = listening::tls_context(tls.as_ref(), &shared.metrics, &config.limits);
         let reactors = selectors.len();
         let (handover, handed): (Vec<_>, Vec<_>) =
             (0..reactors).map(|_| bounded(HANDOVER_MAX)).unzip();
@@ -198,6 +200,8 @@ impl<'a> Assembly<'a> {
                     net::listener::Listeners::new(acceptors, handed, balance, id, &config.limits);
                 let driver = MioDriver::new(selector, listeners, id, &context.shared, clock)
                     .with_ring(config.io_uring && !config.portable);
+                #[cfg(feature = "tls")]
+                let driver = driver.with_tls(tls_context.clone());
                 Reactor::new(driver, inbox, id, context.clone())
             })
             .collect();
@@ -246,6 +250,20 @@ fn settings_of(
     let filled = getrandom::fill(&mut settings.presence_key);
     filled.map_err(|error| Error::Setup(io::Error::other(error)))?;
     Ok(settings)
+}
+
+fn metrics_of(
+    reactors: usize,
+    settings: &Settings,
+    authority: &Authority,
+    listeners: &[BoundListener],
+) -> Metrics {
+    let metrics = Metrics::new(reactors, &settings.dialects.labels()).of(authority.counts());
+    match listeners.iter().any(BoundListener::tls) {
+        #[cfg(feature = "tls")]
+        true => metrics.with_tls(),
+        _ => metrics,
+    }
 }
 
 fn entropy() -> Result<u64, Error> {

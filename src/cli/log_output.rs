@@ -48,6 +48,10 @@ pub fn set_level(level: &str) {
 }
 
 fn is_shown(record: &Record<'_>) -> bool {
+    // It warns of what any peer may send. What of it matters, the server says itself.
+    if record.target().starts_with("rustls") {
+        return false;
+    }
     record.level() as usize <= SHOWN.load(Ordering::Relaxed) || record.target() == AUDIT
 }
 

@@ -74,6 +74,14 @@ pub const LISTENER_FIELDS: &[FieldInfo] = &[
         is_required: false,
         doc: "Whether an IPv6 address takes no IPv4 peers, which [::] does otherwise.",
     },
+    FieldInfo {
+        name: "tls",
+        kind: Kind::Bool,
+        unset: "false",
+        example: "",
+        is_required: false,
+        doc: "Whether it speaks TLS: https:// and wss://. It needs a [[certificate]].",
+    },
 ];
 
 const fn patterns(name: &'static str, example: &'static str, doc: &'static str) -> FieldInfo {

@@ -244,6 +244,10 @@ limits! {
     certificate_check_ms: u64 = 10000 in 50..=86400000;
     /// Pause in accepting after descriptors or socket memory ran out.
     accept_pause_ms: u64 = 100 in 10..=10000;
+    /// TLS hellos that one reactor answers in a tick. The others wait for a later one.
+    tls_handshakes_per_tick_max: usize = 4 in 1..=65536, at restart;
+    /// TLS handshakes of all listeners that are under way. A connection beyond them is closed without a word.
+    tls_handshakes_pending_max: usize = 4096 in 1..=16777216, at restart;
     /// Bytes of a reactor's read buffer, which all of its connections share.
     read_buffer_bytes: usize = 262144 in 4096..=16777216, at restart;
     /// Bytes read from one connection in one tick before other connections have their turn.

@@ -143,6 +143,8 @@ pub struct Listener {
     pub surface: Option<Surface>,
     /// Whether an IPv6 address takes no IPv4 peers, which `[::]` does otherwise.
     pub ipv6_only: bool,
+    /// Whether it speaks TLS: https:// and wss://. It needs a certificate.
+    pub tls: bool,
 }
 
 impl Listener {
@@ -154,7 +156,25 @@ impl Listener {
             address,
             surface: None,
             ipv6_only: false,
+            tls: false,
         }
+    }
+
+    /// Listener that speaks TLS, over TCP.
+    ///
+    /// ```
+    /// use umbel::config::Listener;
+    ///
+    /// # fn main() -> Result<(), String> {
+    /// let listener: Listener = "127.0.0.1:8443".parse()?;
+    /// assert_eq!(listener.with_tls(), "https://127.0.0.1:8443".parse()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_tls(mut self) -> Listener {
+        self.tls = true;
+        self
     }
 
     /// Listener of another name.
@@ -175,6 +195,14 @@ impl Listener {
         let wrong = |way_out: &str| Err(ConfigError::new("listen", self, way_out));
         if self.name.is_empty() || self.name.len() > NAME_BYTES_MAX {
             return wrong("its name must have from 1 to 255 bytes");
+        }
+        if self.tls && cfg!(not(feature = "tls")) {
+            return wrong("this build speaks no TLS: build it with the feature tls");
+        }
+        if self.tls && matches!(self.address, ListenAddress::Unix { .. }) {
+            return wrong(
+                "TLS is spoken over TCP: whoever reaches a unix socket is on this machine",
+            );
         }
         match &self.address {
             ListenAddress::Unix { .. } if !cfg!(unix) => wrong("this system has no unix sockets"),
@@ -197,6 +225,9 @@ impl Listener {
 impl fmt::Display for Listener {
     /// As `--listen` takes it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.tls {
+            f.write_str("https://")?;
+        }
         self.address.fmt(f)?;
         let mut options = Vec::new();
         if let ListenAddress::Unix { mode, group, .. } = &self.address {
@@ -217,8 +248,8 @@ impl fmt::Display for Listener {
 impl FromStr for Listener {
     type Err = String;
 
-    /// Reads what `--listen` takes: `ADDRESS:PORT`, `localhost:PORT`, either with `http://` before it, `unix:PATH` or
-    /// `fd:NAME`; behind it options, as in `?mode=0660&group=www-data` for a unix socket and `?ipv6_only=true` for an IPv6
+    /// Reads what `--listen` takes: `ADDRESS:PORT`, `localhost:PORT`, either with `http://` or `https://` before it,
+    /// `unix:PATH` or `fd:NAME`, which may have `https://` before it too; behind it options, as in `?mode=0660&group=www-data` for a unix socket and `?ipv6_only=true` for an IPv6
     /// address; and `#public`, `#admin` or `#all`.
     fn from_str(text: &str) -> Result<Listener, String> {
         let (address, surface) = match text.rsplit_once('#') {
@@ -229,7 +260,14 @@ impl FromStr for Listener {
             Some((address, options)) => (address, options),
             None => (address, ""),
         };
+        let (address, tls) = match address.strip_prefix("https://") {
+            Some(rest) if !rest.starts_with("http://") => {
+                (rest.strip_suffix('/').unwrap_or(rest), true)
+            }
+            _ => (address, false),
+        };
         let mut listener = Listener::new(parse_address(address)?);
+        listener.tls = tls;
         listener.surface = surface;
         for option in options.split('&').filter(|option| !option.is_empty()) {
             listener.set_option(option)?;
@@ -283,12 +321,6 @@ fn parse_surface(text: &str) -> Result<Surface, String> {
 }
 
 fn parse_address(text: &str) -> Result<ListenAddress, String> {
-    if text.starts_with("https://") {
-        return Err(
-            "there is no TLS yet: let a proxy end it, and listen on http:// or unix:PATH"
-                .to_owned(),
-        );
-    }
     if let Some(path) = text.strip_prefix("unix:") {
         // `unix:///run/a` is how URLs write it.
         let path = path
@@ -366,9 +398,10 @@ impl Listeners {
     }
 
     /// Reason why rights have to be set. None where everything may be left open to this machine: there is one listener,
-    /// on a loopback address.
+    /// on a loopback address, without TLS.
     pub fn why_rights_must_be_set(&self) -> Option<String> {
         match &self.0[..] {
+            [one] if one.tls => Some(format!("{one} speaks TLS, so others are meant to reach it")),
             [one] if one.address.is_loopback() => None,
             [
                 Listener {
@@ -414,151 +447,4 @@ impl Listeners {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(text: &str) -> Listener {
-        text.parse()
-            .unwrap_or_else(|error| panic!("{text}: {error}"))
-    }
-
-    #[test]
-    fn forms_of_an_address() {
-        let tcp = |text: &str| ListenAddress::Tcp(text.parse().expect("an address"));
-        for (text, address, surface) in [
-            ("127.0.0.1:8080", tcp("127.0.0.1:8080"), None),
-            ("http://0.0.0.0:80", tcp("0.0.0.0:80"), None),
-            (
-                "http://[::]:80/#public",
-                tcp("[::]:80"),
-                Some(Surface::Public),
-            ),
-            (
-                "localhost:8080#all",
-                ListenAddress::Localhost(8080),
-                Some(Surface::All),
-            ),
-            ("http://localhost:0", ListenAddress::Localhost(0), None),
-            (
-                "unix:/run/a.sock#admin",
-                ListenAddress::unix("/run/a.sock"),
-                Some(Surface::Admin),
-            ),
-            (
-                "unix:///run/a.sock",
-                ListenAddress::unix("/run/a.sock"),
-                None,
-            ),
-            (
-                "unix:a#b.sock#all",
-                ListenAddress::unix("a#b.sock"),
-                Some(Surface::All),
-            ),
-            (
-                "unix:/run/a.sock?mode=0600&group=www-data#admin",
-                ListenAddress::Unix {
-                    path: "/run/a.sock".into(),
-                    mode: 0o600,
-                    group: Some("www-data".to_owned()),
-                },
-                Some(Surface::Admin),
-            ),
-            (
-                "unix:/run/a.sock?group=33",
-                ListenAddress::Unix {
-                    path: "/run/a.sock".into(),
-                    mode: UNIX_MODE,
-                    group: Some("33".to_owned()),
-                },
-                None,
-            ),
-            ("[::]:80?ipv6_only=true", tcp("[::]:80"), None),
-            ("fd:web", ListenAddress::Inherited("web".to_owned()), None),
-        ] {
-            let listener = parse(text);
-            assert_eq!(
-                (&listener.address, listener.surface),
-                (&address, surface),
-                "{text}"
-            );
-            assert_eq!(
-                parse(&listener.to_string()),
-                listener,
-                "it reads what it writes"
-            );
-        }
-    }
-
-    #[test]
-    fn what_is_no_address_is_told_what_is() {
-        for (text, word) in [
-            ("", "127.0.0.1:8080"),
-            ("localhost", "127.0.0.1:8080"),
-            ("example.com:80", "127.0.0.1:8080"),
-            ("127.0.0.1", "127.0.0.1:8080"),
-            ("localhost:99999", "127.0.0.1:8080"),
-            ("http://127.0.0.1:80/x", "127.0.0.1:8080"),
-            ("https://0.0.0.0:443", "TLS"),
-            ("unix:", "unix:/run/umbel.sock"),
-            ("unix:@umbel", "permissions"),
-            ("fd:", "fd:web"),
-            ("127.0.0.1:80#private", "#public, #admin or #all"),
-            ("127.0.0.1:80#", "#public, #admin or #all"),
-            ("unix:/a?mode=999", "octal"),
-            ("unix:/a?mode=1777", "octal"),
-            ("unix:/a?owner=me", "group=NAME"),
-            ("127.0.0.1:80?mode=0660", "unix sockets"),
-            ("[::]:80?ipv6_only", "true or false"),
-        ] {
-            let error = text.parse::<Listener>().expect_err(text);
-            assert!(error.contains(word), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn an_admin_listener_makes_the_others_public() {
-        let surfaces = |texts: &[&str]| -> Vec<_> {
-            let asked: Vec<_> = texts.iter().map(|text| parse(text)).collect();
-            Listeners::of(&asked)
-                .with_surfaces()
-                .map(|(_, surface)| surface)
-                .collect()
-        };
-        assert_eq!(surfaces(&[]), [Surface::All]);
-        assert_eq!(
-            surfaces(&["127.0.0.1:1", "127.0.0.1:2#public"]),
-            [Surface::All, Surface::Public]
-        );
-        assert_eq!(
-            surfaces(&["127.0.0.1:1", "127.0.0.1:2#admin", "127.0.0.1:3#all"]),
-            [Surface::Public, Surface::Admin, Surface::All]
-        );
-    }
-
-    #[test]
-    fn listeners_differ() {
-        let check = |texts: &[&str]| {
-            let asked: Vec<_> = texts.iter().map(|text| parse(text)).collect();
-            Listeners::of(&asked).check()
-        };
-        check(&["127.0.0.1:0", "127.0.0.1:0", "unix:/a", "unix:/b", "fd:a"]).expect("they differ");
-        for twice in ["127.0.0.1:1", "unix:/a", "fd:a", "localhost:1"] {
-            let error = check(&[twice, "127.0.0.1:9", twice]).expect_err(twice);
-            assert!(error.to_string().contains("twice"), "{error}");
-        }
-        for (wrong, word) in [
-            ("0.0.0.0:1?ipv6_only=true", "IPv6 address"),
-            ("unix:/a?group=", "a name or a number"),
-        ] {
-            let error = check(&[wrong]).expect_err(wrong);
-            assert!(error.to_string().contains(word), "{error}");
-        }
-        let asked = ["127.0.0.1:1", "127.0.0.1:2"].map(|text| parse(text).named("a"));
-        let error = Listeners::of(&asked)
-            .check()
-            .expect_err("two have one name");
-        assert!(error.to_string().contains("called a too"), "{error}");
-        assert!(check(&vec!["127.0.0.1:0"; LISTENERS_MAX]).is_ok());
-        assert!(check(&vec!["127.0.0.1:0"; LISTENERS_MAX + 1]).is_err());
-    }
-}
+mod tests;

@@ -121,6 +121,10 @@ impl Config {
                 way_out,
             ));
         }
+        if certificates.is_empty() && self.listeners.iter().any(|listener| listener.tls) {
+            let way_out = "a listener speaks TLS: name the files of a certificate and of its key";
+            errors.push(ConfigError::new("certificate", "", way_out));
+        }
         for (row, files) in certificates.iter().enumerate() {
             if certificates[..row].contains(files) {
                 let way_out = "it is there already; leave one of them out";

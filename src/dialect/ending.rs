@@ -13,6 +13,8 @@ pub enum CloseReason {
     PeerGone,
     /// Reading or writing failed: reset, timed out, or unreachable.
     Transport,
+    /// TLS ended with this alert, of either side.
+    Tls(u8),
     /// The last answer of an HTTP connection is written.
     HttpDone,
     /// A request was refused in a way that ends the connection.
@@ -59,7 +61,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// One label for each kind of reason.
-    pub const LABELS: [&'static str; 24] = [
+    pub const LABELS: [&'static str; 25] = [
         "peer",
         "peer_gone",
         "transport",
@@ -84,6 +86,7 @@ impl CloseReason {
         "undecided",
         "rate",
         "age",
+        "tls",
     ];
 
     /// The place of its label in [`LABELS`](CloseReason::LABELS).
@@ -113,6 +116,7 @@ impl CloseReason {
             CloseReason::Undecided => 21,
             CloseReason::Rate => 22,
             CloseReason::Age => 23,
+            CloseReason::Tls(_) => 24,
         }
     }
 
@@ -135,7 +139,9 @@ impl CloseReason {
             CloseReason::Peer(code) | CloseReason::Handler(code) | CloseReason::Dialect(code) => {
                 (code, "")
             }
-            CloseReason::PeerGone | CloseReason::Transport => (CloseCode::ABNORMAL, ""),
+            CloseReason::PeerGone | CloseReason::Transport | CloseReason::Tls(_) => {
+                (CloseCode::ABNORMAL, "")
+            }
             CloseReason::HttpDone => (CloseCode::NORMAL, ""),
             CloseReason::HttpRefused | CloseReason::HandshakeTimeout | CloseReason::HttpTimeout => {
                 (CloseCode::ABNORMAL, "")

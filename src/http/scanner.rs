@@ -243,7 +243,7 @@ const PROXY_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 fn no_request(byte: u8, bytes: &[u8]) -> Refusal {
     match byte {
         _ if bytes.starts_with(PROXY_SIGNATURE) => malformed(PROXY_HEADER),
-        0x16 => malformed("this looks like TLS, and the port speaks plain HTTP"),
+        0x16 => malformed("TLS on a plain listener: use http:// or ws:// on this port"),
         b'\r' | b'\n' => malformed("the request line is not `method target HTTP/1.1`"),
         _ => malformed("this is not an HTTP request: it does not begin with a method"),
     }

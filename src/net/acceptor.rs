@@ -8,6 +8,8 @@ use mio::net::TcpListener;
 use mio::net::UnixListener;
 use mio::{Interest, Registry, Token};
 
+#[cfg(feature = "tls")]
+use super::tls::place::Place;
 use super::transport::Transport;
 
 /// A listening socket of any kind.
@@ -18,6 +20,9 @@ pub enum Acceptor {
     /// A unix socket.
     #[cfg(unix)]
     Unix(UnixListener),
+    /// TCP, on which TLS is spoken, of the listener of this number.
+    #[cfg(feature = "tls")]
+    Tls(TcpListener, u8),
 }
 
 /// Does the same with whatever it is.
@@ -27,6 +32,8 @@ macro_rules! each {
             Acceptor::Tcp($listener) => $body,
             #[cfg(unix)]
             Acceptor::Unix($listener) => $body,
+            #[cfg(feature = "tls")]
+            Acceptor::Tls($listener, _) => $body,
         }
     };
 }
@@ -41,6 +48,29 @@ impl Acceptor {
             Acceptor::Tcp(listener) => Ok(Transport::Tcp(listener.accept()?.0)),
             #[cfg(unix)]
             Acceptor::Unix(listener) => Ok(Transport::Unix(listener.accept()?.0)),
+            #[cfg(feature = "tls")]
+            Acceptor::Tls(listener, number) => Ok(Transport::Tls {
+                place: Place::accepted(*number),
+                stream: listener.accept()?.0,
+            }),
+        }
+    }
+
+    /// This one, as a socket of the listener of this number, on which TLS is spoken.
+    ///
+    /// # Errors
+    /// It is a unix socket.
+    #[cfg(feature = "tls")]
+    pub fn with_tls(self, number: u8) -> io::Result<Acceptor> {
+        match self {
+            Acceptor::Tcp(listener) | Acceptor::Tls(listener, _) => {
+                Ok(Acceptor::Tls(listener, number))
+            }
+            #[cfg(unix)]
+            Acceptor::Unix(_) => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "TLS is spoken over TCP, and this is a unix socket",
+            )),
         }
     }
 }

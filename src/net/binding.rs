@@ -54,6 +54,8 @@ pub struct Binding<'a> {
     pub limits: &'a Limits,
     /// Whether IPv6 addresses take no IPv4 peers.
     pub ipv6_only: bool,
+    /// Scheme of its URLs.
+    pub scheme: &'static str,
 }
 
 /// A listener that has its address.
@@ -85,7 +87,7 @@ impl Binding<'_> {
         match address {
             ListenAddress::Tcp(address) => {
                 let (address, sockets) = self.listen(*address)?;
-                Ok(self.bound(number, Some(address), format!("http://{address}"), sockets))
+                Ok(self.bound(number, Some(address), self.url(address), sockets))
             }
             ListenAddress::Localhost(port) => self.bind_localhost(number, *port),
             ListenAddress::Inherited(name) => self.adopt(number, name, inherited),
@@ -104,6 +106,10 @@ impl Binding<'_> {
             #[cfg(not(unix))]
             ListenAddress::Unix { .. } => Err(io::ErrorKind::Unsupported.into()),
         }
+    }
+
+    fn url(&self, address: SocketAddr) -> String {
+        format!("{}://{address}", self.scheme)
     }
 
     fn listen(&self, address: SocketAddr) -> io::Result<(SocketAddr, Vec<Acceptor>)> {
@@ -141,12 +147,12 @@ impl Binding<'_> {
         let mut tries = 1..;
         loop {
             let (address, sockets) = self.listen((Ipv4Addr::LOCALHOST, port).into())?;
-            let place = format!("http://{address}");
+            let place = self.url(address);
             let mut bound = self.bound(number, Some(address), place, sockets);
             let error = match self.listen((Ipv6Addr::LOCALHOST, address.port()).into()) {
                 Ok((second, sockets)) => {
                     let more = self.bound(number, Some(second), String::new(), sockets);
-                    bound.place = format!("{} and http://{second}", bound.place);
+                    bound.place = format!("{} and {}", bound.place, self.url(second));
                     bound.acceptors.extend(more.acceptors);
                     return Ok(bound);
                 }
@@ -193,7 +199,7 @@ impl Binding<'_> {
         });
         let sockets = sockets.collect::<io::Result<Vec<_>>>()?;
         let place = match address {
-            Some(address) => format!("http://{address}"),
+            Some(address) => self.url(address),
             None => format!("fd:{name}"),
         };
         Ok(self.bound(number, address, place, sockets))

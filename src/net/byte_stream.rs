@@ -1,9 +1,13 @@
 //! What a connection's bytes travel over. The reactor is generic over it, so everything above runs without a socket.
 
+use std::error::Error;
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 #[cfg(unix)]
 use std::os::fd::BorrowedFd;
+
+use crate::connection::CloseReason;
 
 /// A stream of bytes in both directions that never blocks: what cannot be done at once is
 /// [`WouldBlock`](io::ErrorKind::WouldBlock).
@@ -37,9 +41,17 @@ pub trait ByteStream {
         false
     }
 
-    /// Whether bytes wait in it that were written, and are to be sent once the socket has room, as records of TLS.
-    fn holds_output(&self) -> bool {
-        false
+    /// How many bytes wait in it that were written, and are to be sent once the socket has room, as records of TLS.
+    fn held_output(&self) -> usize {
+        0
+    }
+
+    /// Sends bytes that wait in it, as many as are taken: the socket has room.
+    ///
+    /// # Errors
+    /// As of `write(2)`, but for `WouldBlock`.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 
     /// Who is at the other end, for the log.
@@ -60,5 +72,37 @@ pub trait ByteStream {
     #[cfg(unix)]
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         None
+    }
+}
+
+/// A failure of what a stream travels in, as TLS: not of the socket.
+#[derive(Debug)]
+pub struct ProtocolFailure {
+    /// Number of the alert that ended it, of either side.
+    pub alert: u8,
+    /// Cause of it.
+    pub words: String,
+}
+
+impl fmt::Display for ProtocolFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words)
+    }
+}
+
+impl Error for ProtocolFailure {}
+
+impl From<ProtocolFailure> for io::Error {
+    fn from(failure: ProtocolFailure) -> io::Error {
+        io::Error::new(io::ErrorKind::InvalidData, failure)
+    }
+}
+
+/// The end of a connection whose stream has failed.
+pub fn close_reason(error: &io::Error) -> CloseReason {
+    let failure = error.get_ref().and_then(|it| it.downcast_ref());
+    match failure {
+        Some(ProtocolFailure { alert, .. }) => CloseReason::Tls(*alert),
+        None => CloseReason::Transport,
     }
 }

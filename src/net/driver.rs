@@ -28,6 +28,18 @@ pub struct Readiness {
     pub ended: bool,
 }
 
+impl Readiness {
+    /// That of a connection that may go on in both directions.
+    pub fn again(id: ConnectionId) -> Readiness {
+        Readiness {
+            id,
+            readable: true,
+            writable: true,
+            ended: false,
+        }
+    }
+}
+
 /// How a wait ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Waited {

@@ -15,6 +15,8 @@ use super::driver::{Driver, EVENTS_MAX, Readiness, Waited, Wake};
 use super::listener::{Accepted, Listeners};
 use super::ring::Ring;
 use super::tcp;
+#[cfg(feature = "tls")]
+use super::tls::{context::TlsContext, table};
 use super::transport::Transport;
 use crate::connection::Settings;
 use crate::handler::ConnectionId;
@@ -75,6 +77,9 @@ pub struct MioDriver {
     metrics: Arc<ReactorMetrics>,
     poll_errors: u32,
     wants_ring: bool,
+    /// None where no listener speaks TLS.
+    #[cfg(feature = "tls")]
+    tls: Option<Arc<TlsContext>>,
 }
 
 impl MioDriver {
@@ -97,7 +102,17 @@ impl MioDriver {
             metrics: Arc::clone(shared.metrics.reactor(usize::from(id.0))),
             poll_errors: 0,
             wants_ring: false,
+            #[cfg(feature = "tls")]
+            tls: None,
         }
+    }
+
+    /// Speaks TLS on the listeners that are to speak it.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn with_tls(mut self, tls: Option<Arc<TlsContext>>) -> MioDriver {
+        self.tls = tls;
+        self
     }
 
     /// Sends through io_uring where the kernel allows it, if `wants_ring` says so.
@@ -116,8 +131,31 @@ impl MioDriver {
             true => open_ring(self.reactor),
             false => None,
         };
+        #[cfg(feature = "tls")]
+        if let Some(context) = &self.tls {
+            table::begin(Arc::clone(context), self.settings.limits.read_budget_bytes);
+        }
         self.listeners.register(self.poll.registry(), LISTEN)?;
         Ok(ring)
+    }
+
+    /// How long it may wait: not at all while connections over TLS are to be looked at.
+    fn begin_wait(&mut self, wait_ms: u64) -> u64 {
+        self.listeners.begin_tick();
+        #[cfg(feature = "tls")]
+        if self.tls.is_some() && table::begin_tick() {
+            return 0;
+        }
+        wait_ms.min(WAIT_MS_MAX)
+    }
+
+    /// Connections over TLS that are to be looked at, though no event tells.
+    fn take_again(&mut self) -> Vec<ConnectionId> {
+        #[cfg(feature = "tls")]
+        if self.tls.is_some() {
+            return table::take_again();
+        }
+        Vec::new()
     }
 
     /// Counts a wait that failed, and gives its error back once there are too many in a row.
@@ -137,8 +175,7 @@ impl Driver for MioDriver {
     type Transport = Transport;
 
     fn wait(&mut self, wait_ms: u64) -> io::Result<Waited> {
-        self.listeners.begin_tick();
-        let wait_ms = wait_ms.min(WAIT_MS_MAX);
+        let wait_ms = self.begin_wait(wait_ms);
         let timeout = Duration::from_millis(wait_ms);
         let outcome = self.poll.poll(&mut self.events, Some(timeout));
         let (now_ms, now_us) = self.clock.tick(wait_ms);
@@ -161,6 +198,7 @@ impl Driver for MioDriver {
     }
 
     fn events(&mut self) -> impl Iterator<Item = Readiness> {
+        let again = self.take_again().into_iter().map(Readiness::again);
         let MioDriver {
             events,
             listeners,
@@ -168,14 +206,15 @@ impl Driver for MioDriver {
             reactor,
             ..
         } = self;
-        events.iter().filter_map(|event| match event.token() {
+        let announced = events.iter().filter_map(|event| match event.token() {
             WAKE => None,
             Token(bits) if bits >= *first_listening => {
                 listeners.handle_ready(LISTEN - 1 - bits);
                 None
             }
             Token(bits) => Some(readiness(event, *reactor, bits)),
-        })
+        });
+        again.chain(announced)
     }
 
     fn accepts_max(&self, each_max: usize) -> usize {
@@ -189,8 +228,15 @@ impl Driver for MioDriver {
     }
 
     fn register(&mut self, transport: &mut Transport, id: ConnectionId) -> io::Result<()> {
-        if let Transport::Tcp(stream) = transport {
-            tcp::prepare(stream, &self.settings.limits)?;
+        match transport {
+            Transport::Tcp(stream) => tcp::prepare(stream, &self.settings.limits)?,
+            #[cfg(feature = "tls")]
+            Transport::Tls { place, stream } => {
+                tcp::prepare(stream, &self.settings.limits)?;
+                place.enter(id)?;
+            }
+            #[cfg(unix)]
+            Transport::Unix(_) => {}
         }
         let interest = Interest::READABLE | Interest::WRITABLE;
         let token = Token(id.to_bits() as usize);
@@ -200,6 +246,8 @@ impl Driver for MioDriver {
     fn take_settings(&mut self, settings: &Arc<Settings>) {
         self.settings = Arc::clone(settings);
         self.listeners.take_limits(&settings.limits);
+        #[cfg(feature = "tls")]
+        table::set_budget(settings.limits.read_budget_bytes);
     }
 
     fn release(&mut self, transport: &mut Transport) {

@@ -1,4 +1,4 @@
-//! Sockets: listeners, transports and the ring of io_uring(7).
+//! Sockets: listeners, transports, TLS and the ring of io_uring(7).
 
 pub mod acceptor;
 pub mod balance;

@@ -12,12 +12,13 @@ use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
 
 use super::byte_stream::ByteStream;
+#[cfg(feature = "tls")]
+use super::tls::place::Place;
 
 /// What a connection of a server travels over, in eight bytes, for it stands in every slot.
 ///
-/// TLS is to be one more variant, of the stream alone, with [`holds_input`](ByteStream::holds_input) and
-/// [`holds_output`](ByteStream::holds_output) of its own. What it keeps for a connection is to stand in a table of the
-/// reactor beside the slab, by the slot's index, so that a slot grows for nobody.
+/// What TLS keeps for a connection stands in a table of the reactor's thread beside the slab, by the slot's index, so that a
+/// slot grows for nobody.
 #[derive(Debug)]
 pub enum Transport {
     /// Plain TCP.
@@ -25,6 +26,14 @@ pub enum Transport {
     /// A unix socket.
     #[cfg(unix)]
     Unix(UnixStream),
+    /// TLS over TCP.
+    #[cfg(feature = "tls")]
+    Tls {
+        /// Where its state stands.
+        place: Place,
+        /// The stream of its records.
+        stream: TcpStream,
+    },
 }
 
 // mio keeps more of a socket where it looks after mistakes.
@@ -38,32 +47,80 @@ macro_rules! each {
             Transport::Tcp($stream) => $body,
             #[cfg(unix)]
             Transport::Unix($stream) => $body,
+            #[cfg(feature = "tls")]
+            Transport::Tls {
+                stream: $stream, ..
+            } => $body,
+        }
+    };
+}
+
+/// Does something with a plain stream, and something else with TLS.
+macro_rules! plain_or_tls {
+    ($transport:expr, $stream:ident => $body:expr, $tls:expr) => {
+        match $transport {
+            Transport::Tcp($stream) => $body,
+            #[cfg(unix)]
+            Transport::Unix($stream) => $body,
+            #[cfg(feature = "tls")]
+            Transport::Tls { place, stream } => $tls(place, stream),
         }
     };
 }
 
 impl ByteStream for Transport {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        each!(self, stream => stream.read(buffer))
+        plain_or_tls!(self, stream => stream.read(buffer), |place: &mut Place, stream| place.read(stream, buffer))
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        each!(self, stream => stream.write(bytes))
+        plain_or_tls!(self, stream => stream.write(bytes), |place: &mut Place, stream| {
+            place.write(stream, &[IoSlice::new(bytes)])
+        })
     }
 
     fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        each!(self, stream => stream.write_vectored(pieces))
+        plain_or_tls!(self, stream => stream.write_vectored(pieces), |place: &mut Place, stream| {
+            place.write(stream, pieces)
+        })
+    }
+
+    #[inline]
+    fn holds_input(&self) -> bool {
+        match self {
+            #[cfg(feature = "tls")]
+            Transport::Tls { place, .. } => place.holds_input(),
+            _ => false,
+        }
+    }
+
+    #[inline]
+    fn held_output(&self) -> usize {
+        match self {
+            #[cfg(feature = "tls")]
+            Transport::Tls { place, .. } => place.held_output(),
+            _ => 0,
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            #[cfg(feature = "tls")]
+            Transport::Tls { place, stream } => place.flush(stream),
+            _ => Ok(()),
+        }
     }
 
     /// An address; of an IPv4 peer the IPv4 one, whatever the socket is. Of a unix socket the peer's process and user.
     fn peer(&self) -> String {
+        let address_of = |stream: &TcpStream| match stream.peer_addr() {
+            Ok(address) => SocketAddr::new(address.ip().to_canonical(), address.port()).to_string(),
+            Err(_) => "gone".to_owned(),
+        };
         match self {
-            Transport::Tcp(stream) => match stream.peer_addr() {
-                Ok(address) => {
-                    SocketAddr::new(address.ip().to_canonical(), address.port()).to_string()
-                }
-                Err(_) => "gone".to_owned(),
-            },
+            Transport::Tcp(stream) => address_of(stream),
+            #[cfg(feature = "tls")]
+            Transport::Tls { stream, .. } => address_of(stream),
             #[cfg(unix)]
             Transport::Unix(stream) => super::unix::peer(stream),
         }
@@ -72,18 +129,23 @@ impl ByteStream for Transport {
     fn peer_address(&self) -> io::Result<Option<SocketAddr>> {
         match self {
             Transport::Tcp(stream) => stream.peer_addr().map(Some),
+            #[cfg(feature = "tls")]
+            Transport::Tls { stream, .. } => stream.peer_addr().map(Some),
             #[cfg(unix)]
             Transport::Unix(_) => Ok(None),
         }
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {
-        each!(self, stream => stream.shutdown(Shutdown::Write))
+        plain_or_tls!(self, stream => stream.shutdown(Shutdown::Write), |place: &mut Place, stream| {
+            place.shutdown_write(stream)
+        })
     }
 
     #[cfg(unix)]
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        each!(self, stream => Some(stream.as_fd()))
+        // Whoever sends by it would send plaintext.
+        plain_or_tls!(self, stream => Some(stream.as_fd()), |_, _| None)
     }
 }
 

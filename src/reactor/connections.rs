@@ -23,7 +23,7 @@ use crate::fanout::compression::Compression;
 use crate::handler::ConnectionId;
 use crate::hub::ReactorId;
 use crate::metrics::{ReactorMetrics, label_index};
-use crate::net::byte_stream::ByteStream;
+use crate::net::byte_stream::{ByteStream, close_reason};
 use crate::net::driver::Readiness;
 use crate::net::ring::Ring;
 use crate::requests::{handle_event, limits};
@@ -216,7 +216,11 @@ impl<T: ByteStream> Connections<T> {
     pub fn handle_writable(&mut self, id: ConnectionId, now_ms: u64) {
         let Some(slot) = self.slot(id) else { return };
         slot.flags.set(Flags::IS_BLOCKED, false);
-        if !slot.connection.outbox.is_empty() || slot.transport.holds_output() {
+        let holds_output = slot.transport.held_output() > 0;
+        if holds_output && let Err(error) = slot.transport.flush() {
+            return self.fail_transport(id.index, &error);
+        }
+        if holds_output || !slot.connection.outbox.is_empty() {
             self.settle(id.index, now_ms);
         }
     }
@@ -532,7 +536,7 @@ impl<T: ByteStream> Connections<T> {
         };
         let id = slot.id(self.application.reactor, index);
         log::debug!(connection:% = id; "the transport failed: {error}");
-        slot.connection.finish(CloseReason::Transport);
+        slot.connection.finish(close_reason(error));
         self.count(index);
         let Some(slot) = self.slots.get_mut(index as usize) else {
             return;

@@ -25,7 +25,7 @@ impl<T: ByteStream> Connections<T> {
         };
         let (inbound, outbox) = (
             slot.connection.inbound_bytes(),
-            slot.connection.outbox.bytes(),
+            slot.connection.outbox.bytes() + slot.transport.held_output(),
         );
         // Of one that holds more than 4 GiB as much is counted.
         let [inbound, outbox] =

@@ -2,11 +2,19 @@
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
+#[cfg(feature = "tls")]
+use std::sync::Arc;
 
+#[cfg(feature = "tls")]
+use crate::config::Limits;
 use crate::config::{Config, ConfigError, ListenAddress, Listeners, Surface};
 use crate::error::Error;
+#[cfg(feature = "tls")]
+use crate::metrics::Metrics;
 use crate::net::acceptor::Acceptor;
 use crate::net::binding::{Binding, Bound, InheritedSocket};
+#[cfg(feature = "tls")]
+use crate::net::tls::{TlsContext, TlsTerms};
 use crate::shared::Listening;
 
 /// A listener of a server that has its address.
@@ -14,6 +22,7 @@ use crate::shared::Listening;
 pub struct BoundListener {
     name: String,
     surface: Surface,
+    tls: bool,
     bound: Bound,
 }
 
@@ -32,7 +41,13 @@ impl BoundListener {
         Listening {
             name: self.name.as_str().into(),
             surface: self.surface,
+            tls: self.tls,
         }
+    }
+
+    /// Whether it speaks TLS.
+    pub fn tls(&self) -> bool {
+        self.tls
     }
 
     /// IP address, of `localhost` the first. None: it has none.
@@ -42,7 +57,7 @@ impl BoundListener {
 }
 
 impl fmt::Display for BoundListener {
-    /// Place where it listens: `http://127.0.0.1:8080`, `unix:/run/umbel.sock`.
+    /// Place where it listens: `http://127.0.0.1:8080`, `https://0.0.0.0:443`, `unix:/run/umbel.sock`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.bound.place)
     }
@@ -62,6 +77,7 @@ pub(super) fn bind(
         shares_ports: !config.portable,
         limits: &config.limits,
         ipv6_only: false,
+        scheme: "http",
     };
     let mut acceptors: Acceptors = (0..reactors).map(|_| Vec::new()).collect();
     let mut listeners = Vec::new();
@@ -72,14 +88,21 @@ pub(super) fn bind(
         let given = take_named(&mut inherited, address);
         let binding = Binding {
             ipv6_only: listener.ipv6_only,
+            scheme: if listener.tls { "https" } else { "http" },
             ..binding
         };
         let bound = binding.bind(usize::from(number), address, given);
-        let mut bound = bound.map_err(|source| Error::Listen {
+        let wrong = |source| Error::Listen {
             address: address.clone(),
             source,
-        })?;
+        };
+        let mut bound = bound.map_err(wrong)?;
         for (reactor, acceptor) in bound.acceptors.drain(..) {
+            #[cfg(feature = "tls")]
+            let acceptor = match listener.tls {
+                true => acceptor.with_tls(number).map_err(wrong)?,
+                false => acceptor,
+            };
             acceptors[reactor].push((acceptor, number));
         }
         // A port that the system chose is told in the name too.
@@ -90,6 +113,7 @@ pub(super) fn bind(
         listeners.push(BoundListener {
             name,
             surface,
+            tls: listener.tls,
             bound,
         });
     }
@@ -132,7 +156,8 @@ pub(super) fn places(listeners: &[BoundListener]) -> String {
 
 /// Where they are reached over TCP, as a `Host` header has it.
 pub(super) fn authorities(listeners: &[BoundListener]) -> String {
-    places(listeners).replace("http://", "")
+    let places = places(listeners);
+    places.replace("https://", "").replace("http://", "")
 }
 
 /// A line in the log for each listener that says what it shows, unless one shows everything.
@@ -150,4 +175,20 @@ pub(super) fn log_surfaces(listeners: &[BoundListener]) {
         let (name, surface) = (&listener.name, listener.surface);
         log::info!("listener {name}: {listener}, surface {surface}");
     }
+}
+
+/// What the reactors need for TLS. None: no listener speaks it.
+#[cfg(feature = "tls")]
+pub(super) fn tls_context(
+    terms: Option<&Arc<TlsTerms>>,
+    metrics: &Metrics,
+    limits: &Limits,
+) -> Option<Arc<TlsContext>> {
+    let (terms, counts) = (Arc::clone(terms?), Arc::clone(metrics.tls.as_ref()?));
+    let terms_of = move |listener| terms.server_config(usize::from(listener));
+    Some(Arc::new(TlsContext::new(
+        Box::new(terms_of),
+        counts,
+        limits,
+    )))
 }

@@ -114,6 +114,8 @@ pub struct Listening {
     pub name: Box<str>,
     /// Surface that it shows.
     pub surface: Surface,
+    /// Whether it speaks TLS.
+    pub tls: bool,
 }
 
 /// Tables about callers, of all reactors together. They are asked when somebody comes, shows a credential or goes.

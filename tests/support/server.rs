@@ -92,7 +92,10 @@ impl Server {
         let (_, rest) = log.split_once("listening on ")?;
         let places = rest.lines().next()?.split([' ', ',']);
         let address = places
-            .filter_map(|place| place.strip_prefix("http://"))
+            .filter_map(|place| {
+                let tls = place.strip_prefix("https://");
+                tls.or_else(|| place.strip_prefix("http://"))
+            })
             .next();
         address.map_or(Some(([127, 0, 0, 1], 0).into()), |address| {
             address.parse().ok()

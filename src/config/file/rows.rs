@@ -226,6 +226,9 @@ fn read_listener(
     if let Some((flag, _)) = text("ipv6_only") {
         listener.ipv6_only = flag == "true";
     }
+    if let Some((flag, _)) = text("tls") {
+        listener.tls |= flag == "true";
+    }
     match text("name") {
         Some(("", at)) => parser.problem(at, "name: it is empty; leave it out, or give one"),
         Some((name, _)) => listener = listener.named(name),

@@ -116,8 +116,8 @@ const BAD_FILES: &[(&str, &str)] = &[
         "3:8: mode: it must be permissions in octal, as in \"0660\"",
     ),
     (
-        "[[listener]]\naddress = \"127.0.0.1:80\"\ntls = true",
-        "3:1: unknown key \"tls\" in [[listener]]; there are name, address, surface, mode",
+        "[[listener]]\naddress = \"127.0.0.1:80\"\nspeed = 9",
+        "3:1: unknown key \"speed\" in [[listener]]; there are name, address, surface, mode",
     ),
     (
         "reactors = \"two\"",

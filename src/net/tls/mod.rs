@@ -1,10 +1,19 @@
-//! TLS of listeners: certificates, and what is agreed to with them.
+//! TLS of listeners: certificates, what is agreed to with them, and rustls's connections as a transport of the reactors.
+//!
+//! A [`Transport`](super::Transport) of this kind holds the stream alone. What TLS keeps for a connection stands in a table
+//! of its reactor's thread ([`table`]), by the index of its slot. Everything above reads and writes plaintext as it does
+//! over plain TCP.
 
 pub mod certificates;
+pub mod context;
 pub mod error;
+pub mod failure;
 pub mod loaded;
+pub mod place;
 pub mod server_config;
 pub mod stamps;
+mod state;
+pub mod table;
 pub mod terms;
 #[cfg(test)]
 mod tests;
@@ -16,6 +25,7 @@ use std::sync::Arc;
 use rustls::crypto::CryptoProvider;
 
 pub use certificates::Certificates;
+pub use context::TlsContext;
 pub use error::TlsError;
 pub use loaded::{FILE_BYTES_MAX, LoadedCertificate};
 pub use server_config::{TlsOptions, server_config};

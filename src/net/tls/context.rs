@@ -1,0 +1,62 @@
+//! What all reactors of a server share of TLS.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rustls::ServerConfig;
+
+use crate::config::Limits;
+use crate::metrics::tls::TlsCounts;
+
+/// Gives the terms of handshakes on a listener, by its number, as they are in force now.
+pub type TermsOf = dyn Fn(u8) -> Arc<ServerConfig> + Send + Sync;
+
+/// Terms of TLS by listener, limits, and what is counted.
+pub struct TlsContext {
+    terms: Box<TermsOf>,
+    /// Counts of all reactors.
+    pub counts: Arc<TlsCounts>,
+    pub(super) pending_max: usize,
+    pub(super) per_tick_max: usize,
+}
+
+impl fmt::Debug for TlsContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsContext").finish_non_exhaustive()
+    }
+}
+
+impl TlsContext {
+    /// One with these terms.
+    pub fn new(terms: Box<TermsOf>, counts: Arc<TlsCounts>, limits: &Limits) -> TlsContext {
+        TlsContext {
+            terms,
+            counts,
+            pending_max: limits.tls_handshakes_pending_max,
+            per_tick_max: limits.tls_handshakes_per_tick_max,
+        }
+    }
+
+    /// Terms of handshakes on a listener.
+    pub(super) fn terms(&self, listener: u8) -> Arc<ServerConfig> {
+        (self.terms)(listener)
+    }
+
+    /// Counts a handshake that begins. None: there are as many as there may be.
+    pub(super) fn begin_handshake(&self) -> Option<Pending> {
+        let before = self.counts.pending.fetch_add(1, Ordering::Relaxed);
+        let pending = Pending(Arc::clone(&self.counts));
+        (before < self.pending_max).then_some(pending)
+    }
+}
+
+/// A handshake that is under way. It is counted until this is dropped.
+#[derive(Debug)]
+pub(super) struct Pending(Arc<TlsCounts>);
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.0.pending.fetch_sub(1, Ordering::Relaxed);
+    }
+}
