@@ -1,6 +1,6 @@
 //! The guide: one page a task.
 //!
-//! To run a server: [deploy], [certificates], [configuration], [access], [tokens], [identity_provider], [hook], [control],
+//! To run a server: [deploy], [tls], [certificates], [configuration], [access], [tokens], [identity_provider], [hook], [control],
 //! [throwing_out], [limits], [metrics], [shutdown], [security].
 //! To use one: [http], [command_line], [event_streams], [messages], [umbel.v1](crate::umbel_v1), [umbel_js], [history], [patterns],
 //! [presence], [slow_consumers], [compression].
@@ -67,6 +67,8 @@ pages! {
     shutdown = "shutdown.md";
     /// Subscribers that read too slowly.
     slow_consumers = "slow_consumers.md";
+    /// `https://` and `wss://`: certificates, handshakes, ends.
+    tls = "tls.md";
     /// Tokens that a backend signs, in six languages.
     tokens = "tokens.md";
     /// Rooms of the source, and the way of a byte.
