@@ -330,6 +330,7 @@ impl Config {
         let mut errors = self.limits.errors();
         errors.extend(self.threads_errors());
         errors.extend(self.size_errors());
+        errors.extend(self.drain_code_error());
         errors.extend(self.token_errors());
         errors.extend(self.named_token_errors());
         errors.extend(self.jwt_errors());
@@ -354,6 +355,13 @@ impl Config {
             let way_out = format!("must be at most {max}; 0 lets the server choose");
             ConfigError::new(name, count, way_out)
         })
+    }
+
+    fn drain_code_error(&self) -> Option<ConfigError> {
+        let code = self.limits.drain_code;
+        let way_out = "must be 1001, going away, or 1012, service restart";
+        let is_wrong = !matches!(code, 1001 | 1012);
+        is_wrong.then(|| ConfigError::new("drain_code", code, way_out))
     }
 
     /// A publication has to fit what it comes in, and what it leaves by.

@@ -16,7 +16,9 @@ use crate::net::tls::TlsTerms;
 use crate::net::tls::terms::PreparedTerms;
 use crate::reactor::mailbox::Mailbox;
 use crate::shared::brought::BroughtCommand;
+use crate::shared::control::ReloadOutcome;
 use crate::shared::jobs::{Selector, Task};
+use crate::shared::lifecycle::Drained;
 use crate::shared::{Lifecycle, Shared};
 use crate::worker::Shards;
 
@@ -117,10 +119,12 @@ impl Handle {
         let publication_bytes_max = running.config.limits.publication_bytes_max;
         let fields = CommandLimits::of(&running.config.limits).fields;
         let running = Arc::new(Mutex::new(running));
-        let told = Arc::clone(&running);
+        let (told, live) = (Arc::clone(&running), Arc::clone(&shared.live));
+        let metrics = Arc::clone(&shared.metrics);
         shared.control.tell_config_by(Box::new(move || {
             let running = told.lock().unwrap_or_else(PoisonError::into_inner);
-            control::config_text(&running.config)
+            let taken_at = metrics.reloads.last_success_seconds();
+            control::config_text(&running.config, (live.generation(), taken_at))
         }));
         Handle {
             shared,
@@ -145,10 +149,7 @@ impl Handle {
 
     /// Lets `POST /api/v1/reload` read the settings anew. For the binary.
     #[doc(hidden)]
-    pub fn reload_by(
-        &self,
-        reload: impl Fn() -> Result<Vec<&'static str>, String> + Send + Sync + 'static,
-    ) {
+    pub fn reload_by(&self, reload: impl Fn() -> ReloadOutcome + Send + Sync + 'static) {
         self.shared.control.reload_by(Arc::new(reload));
     }
 
@@ -218,14 +219,43 @@ impl Handle {
         }
     }
 
-    /// Stops accepting, delivers what is queued and closes everybody within `drain_timeout_ms`.
+    /// Ends the server in an orderly way: for `pre_stop_ms` it serves as ever and `/ready` answers 503; then it takes no more,
+    /// delivers what is queued and closes everybody within `drain_timeout_ms`.
     pub fn shutdown(&self) {
+        self.advance(Lifecycle::PreStop);
+    }
+
+    /// [`shutdown`](Handle::shutdown) without its first step.
+    pub fn drain(&self) {
         self.advance(Lifecycle::Draining);
+    }
+
+    /// Takes the server out of service: `/ready` answers 503, and all else goes on. With `closes_per_second` so many
+    /// subscribers are closed in a second, each told when to come back, so that they come to other servers.
+    /// [`put_back`](Handle::put_back) undoes it.
+    pub fn take_out(&self, closes_per_second: u32) {
+        self.shared.lifecycle.set_absent(Some(closes_per_second));
+        self.wake();
+    }
+
+    /// Puts the server back into service.
+    pub fn put_back(&self) {
+        self.shared.lifecycle.set_absent(None);
     }
 
     /// Ends at once: nothing that is queued is delivered, and nobody is waited for.
     pub fn shutdown_now(&self) {
         self.advance(Lifecycle::Stopping);
+    }
+
+    /// Whether others may send their clients here, as `/ready` tells it.
+    pub fn is_ready(&self) -> bool {
+        self.shared.lifecycle.is_ready()
+    }
+
+    /// Number of reloads since the start.
+    pub fn generation(&self) -> u64 {
+        self.shared.live.generation()
     }
 
     /// Whether the server has ended, or is ending at once.
@@ -243,9 +273,18 @@ impl Handle {
 
     fn advance(&self, lifecycle: Lifecycle) {
         self.shared.lifecycle.advance(lifecycle);
+        self.wake();
+    }
+
+    fn wake(&self) {
         for mailbox in self.mailboxes.iter() {
             mailbox.wake();
         }
+    }
+
+    /// The drain, at the end of the server.
+    pub(crate) fn drained(&self) -> Option<Drained> {
+        self.shared.lifecycle.drained()
     }
 }
 

@@ -33,6 +33,7 @@ use crate::reactor::mailbox::{Inbox, Mailbox, mailbox};
 use crate::reactor::{Context, Reactor};
 use crate::shared::brought::CommandQueues;
 use crate::shared::control::ControlState;
+use crate::shared::lifecycle::Drained;
 use crate::shared::{LifecycleCell, OwnEndpoint, Shared};
 use crate::worker::{Outlet, QueueLimits, Shards, WorkQueue};
 
@@ -413,6 +414,10 @@ impl Server {
             let _ = thread.join();
         }
         let outcome = failed.map_or(outcome, Err);
+        if let Some(Drained { told, cut, took }) = handle.drained() {
+            let took_ms = took.as_millis() as u64;
+            log::info!(told, cut, took_ms; "drained: {told} connections were told, {cut} were cut off at the end of the time");
+        }
         log::info!("the server has ended");
         outcome
     }

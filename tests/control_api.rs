@@ -521,3 +521,48 @@ fn open_server_shows_and_changes_nothing() {
     let answer = http.get("/api/v1/connections");
     assert_eq!(answer.status, 403);
 }
+
+#[test]
+fn out_of_service_and_back() {
+    let server = start();
+    let mut api = Api::of(server.address, "operator");
+    let ready = |api: &mut Api| api.http.get("/ready").status;
+    assert_eq!(ready(&mut api), 200);
+    let answer = api.post("/drain", &json!({"on": true}));
+    assert_eq!(
+        (&answer["on"], &answer["ready"], &answer["close_per_second"]),
+        (&json!(true), &json!(false), &json!(0))
+    );
+    assert_eq!(ready(&mut api), 503);
+    let mut sockets: Vec<_> = (0..4)
+        .map(|_| WebSocket::open(server.address, "/ws/a"))
+        .collect();
+    let began = Instant::now();
+    api.post("/drain", &json!({"on": true, "close_per_second": 20}));
+    for socket in &mut sockets {
+        let close = socket.next();
+        assert!(
+            matches!(&close, Incoming::Close(1001, reason) if reason.contains("retry=")),
+            "{close:?}"
+        );
+    }
+    // Two reactors share the pace: none of them closes four in less than a tenth of a second.
+    assert!(began.elapsed().as_millis() >= 40, "{:?}", began.elapsed());
+    let answer = api.post("/drain", &json!({"on": false}));
+    assert_eq!(answer["ready"], true);
+    assert_eq!(ready(&mut api), 200);
+    let mut stays = WebSocket::open(server.address, "/ws/a");
+    server
+        .handle
+        .publish("a", Message::Text("on"))
+        .expect("room");
+    assert_eq!(stays.text(), "on");
+    for body in [
+        json!({}),
+        json!({"on": 1}),
+        json!({"on": false, "close_per_second": 1}),
+    ] {
+        assert_eq!(api.error("POST", "/drain", Some(&body)).0, 400, "{body}");
+    }
+    finish(server);
+}

@@ -65,13 +65,140 @@ fn ready_503_during_drain() {
     let mut http = Http::connect(address);
     assert_eq!(http.get("/ready").status, 200);
     server.signal("TERM");
+    // One that was open is answered, and told that it ends.
+    let mut last = None;
+    wait_until("it is not ready any more", || {
+        last = Some(http.get("/ready"));
+        last.as_ref().is_some_and(|answer| answer.status == 503)
+    });
+    let last = last.expect("an answer");
+    assert_eq!(last.header("connection"), Some("close"));
+    // Whoever comes now may ask how the server is, and nothing else.
+    for (target, status) in [("/ready", 503), ("/health", 200), ("/metrics", 200)] {
+        let mut late = Http::connect(address);
+        assert_eq!(late.get(target).status, status, "{target}");
+        assert!(late.is_at_end(), "{target}");
+    }
+    let mut late = Http::connect(address);
+    let refused = late.get("/topics");
+    assert_eq!(refused.status, 503);
+    assert!(refused.header("retry-after").is_some());
+    let stream = TcpStream::connect(address).expect("it listens for probes");
+    assert_eq!(WebSocket::try_open_on(stream, "/ws/a").0, 503);
+    drop(sockets);
+}
+
+#[test]
+fn listener_for_operators_stays_in_drain() {
+    let listen = ["--listen", "127.0.0.1:0", "--listen", "127.0.0.1:0#admin"];
+    let open = ["--reactors", "1", "--insecure"];
+    let server = Server::start(&[&listen[..], &open[..]].concat());
+    let port_of = |surface: &str| -> u16 {
+        let log = server.log();
+        let is_of = |line: &&str| line.ends_with(&format!(", surface {surface}"));
+        let line = log.lines().find(is_of).expect("it is logged");
+        let (_, place) = line.rsplit_once("127.0.0.1:").expect("its address");
+        let port = place.split(',').next().and_then(|port| port.parse().ok());
+        port.expect("a port")
+    };
+    let (public, admin) = (port_of("public"), port_of("admin"));
+    let sockets: Vec<_> = (0..1500)
+        .map(|_| WebSocket::open(([127, 0, 0, 1], public).into(), "/ws/a"))
+        .collect();
+    server.signal("TERM");
+    wait_until("it is not ready any more", || {
+        Http::connect(([127, 0, 0, 1], admin).into())
+            .get("/ready")
+            .status
+            == 503
+    });
+    let refused = TcpStream::connect(("127.0.0.1", public)).expect_err("it is closed");
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    drop(sockets);
+}
+
+#[test]
+fn pre_stop_serves_and_says_so() {
+    let mut server = Server::start(&["--pre-stop-ms", "700", "--reactors", "1"]);
+    let address = server.address();
+    let mut http = Http::connect(address);
+    let mut before = WebSocket::open(address, "/ws/a");
+    let started = Instant::now();
+    server.signal("TERM");
     wait_until("it is not ready any more", || {
         http.get("/ready").status == 503
     });
-    assert_eq!(http.get("/health").status, 200);
-    let refused = TcpStream::connect(address).expect_err("the listening socket is closed");
-    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
-    drop(sockets);
+    assert_eq!(Http::connect(address).get("/ready").status, 503);
+    let mut since = WebSocket::open(address, "/ws/a");
+    http.publish("a", b"still");
+    assert_eq!(
+        (before.text(), since.text()),
+        ("still".into(), "still".into())
+    );
+    assert!(
+        started.elapsed() < Duration::from_millis(700),
+        "the machine is too slow for this test"
+    );
+    for mut socket in [before, since] {
+        assert!(matches!(socket.next(), Incoming::Close(1001, _)));
+        assert!(started.elapsed() >= Duration::from_millis(690));
+        socket.answer_close(1001);
+    }
+    assert!(server.wait_for_exit(PATIENCE).success());
+    let log = server.log();
+    assert!(
+        log.contains("drained: 2 connections were told, 0 were cut off"),
+        "{log}"
+    );
+}
+
+#[test]
+fn sigquit_leaves_pre_stop_out() {
+    let mut server = Server::start(&["--pre-stop-ms", "60000"]);
+    let mut socket = WebSocket::open(server.address(), "/ws/a");
+    server.signal("QUIT");
+    assert!(matches!(socket.next(), Incoming::Close(1001, _)));
+    socket.answer_close(1001);
+    assert!(server.wait_for_exit(PATIENCE).success());
+}
+
+#[test]
+fn each_comes_back_at_its_own_moment() {
+    const PEERS: usize = 40;
+    let server = Server::start(&["--drain-code", "1012", "--reconnect-spread-ms", "8000"]);
+    let mut sockets: Vec<_> = (0..PEERS)
+        .map(|_| WebSocket::open(server.address(), "/ws/a"))
+        .collect();
+    server.signal("TERM");
+    let mut retries: Vec<f64> = sockets
+        .iter_mut()
+        .map(|socket| {
+            let Incoming::Close(1012, reason) = socket.next() else {
+                panic!("it is closed with the code of the setting");
+            };
+            let (_, retry) = reason.split_once("retry=").expect("when to come back");
+            retry.parse().expect("seconds")
+        })
+        .collect();
+    retries.sort_by(f64::total_cmp);
+    assert!(retries[0] < 2.0 && retries[PEERS - 1] > 6.0, "{retries:?}");
+    assert!(retries[PEERS - 1] < 8.0, "{retries:?}");
+    retries.dedup();
+    assert!(retries.len() > PEERS / 3, "{retries:?}");
+}
+
+#[test]
+fn signals_that_only_log() {
+    let server = Server::start(&[]);
+    let _socket = WebSocket::open(server.address(), "/ws/a");
+    server.signal("USR2");
+    server.signal("USR1");
+    wait_until("both are logged", || {
+        let log = server.log();
+        log.contains("there is no handover") && log.contains("summary")
+    });
+    assert!(server.log().contains("connections=1"), "{}", server.log());
+    assert_eq!(Http::connect(server.address()).get("/ready").status, 200);
 }
 
 #[test]
@@ -229,6 +356,18 @@ fn check_second_signal(first: &str, second: &str, code: i32) {
 #[test]
 fn second_sigterm_ends_at_once() {
     check_second_signal("TERM", "TERM", 143);
+}
+
+#[test]
+fn second_sigterm_ends_pre_stop() {
+    let mut server = Server::start(&["--pre-stop-ms", "60000"]);
+    server.signal("TERM");
+    let mut http = Http::connect(server.address());
+    wait_until("it is not ready any more", || {
+        http.get("/ready").status == 503
+    });
+    server.signal("TERM");
+    assert_eq!(server.wait_for_exit(PATIENCE).code(), Some(143));
 }
 
 #[test]

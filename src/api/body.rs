@@ -81,6 +81,11 @@ impl<'a> Fields<'a> {
         whole.ok_or_else(invalid)
     }
 
+    /// True or false.
+    pub fn boolean(&self, name: &str) -> Result<Option<bool>, ApiError> {
+        self.take(name, "true or false")
+    }
+
     /// A list of strings.
     pub fn texts(&self, name: &str) -> Result<Option<Vec<String>>, ApiError> {
         self.take(name, "a list of strings")

@@ -15,6 +15,8 @@ pub struct ApiError {
     pub field: Option<String>,
     /// Why, for people.
     pub reason: String,
+    /// All that is wrong, where it is more than one thing.
+    pub problems: Vec<String>,
     headers: Vec<(&'static str, String)>,
 }
 
@@ -25,6 +27,7 @@ impl ApiError {
             code,
             field: None,
             reason: reason.into(),
+            problems: Vec::new(),
             headers: Vec::new(),
         }
     }
@@ -47,6 +50,15 @@ impl ApiError {
         ApiError {
             field: Some(field.to_owned()),
             ..ApiError::new(400, "missing_field", reason)
+        }
+    }
+
+    /// Settings that cannot stand: a line each.
+    pub(super) fn invalid_settings(problems: Vec<String>) -> ApiError {
+        let reason = "all settings are as they were, for these cannot stand";
+        ApiError {
+            problems,
+            ..ApiError::new(422, "invalid_field", reason)
         }
     }
 
@@ -78,11 +90,16 @@ impl ApiError {
         let mut body = Vec::with_capacity(128);
         Object::new(&mut body)
             .with("error", |out| {
-                Object::new(out)
+                let object = Object::new(out)
                     .plain("code", self.code)
                     .text_if("field", self.field.as_deref())
-                    .text("reason", &self.reason)
-                    .end();
+                    .text("reason", &self.reason);
+                let problems = serde_json::Value::from(self.problems.clone());
+                match self.problems.is_empty() {
+                    true => object,
+                    false => object.value("problems", problems),
+                }
+                .end();
             })
             .end();
         let mut reply = super::json(self.status, body);

@@ -196,6 +196,12 @@ pub(super) static OPERATIONS: &[Operation] = &[
     get("/config", Needs::Manage, &[], settings::show),
     post("/reload", Needs::Manage, &[], settings::reload),
     post(
+        "/drain",
+        Needs::Manage,
+        &["on", "close_per_second"],
+        settings::drain,
+    ),
+    post(
         "/may",
         Needs::Manage,
         &["token", "action", "topic"],

@@ -19,7 +19,6 @@ use crate::fanout::subscribed::{Membership, Subscribed};
 use crate::fanout::topics::{SUBSCRIPTION_BYTES, SubscribeError};
 use crate::handler::ConnectionId;
 use crate::hub::{Command, Join, Start};
-use crate::shared::Lifecycle;
 use crate::shared::brought::Fate;
 use crate::topic::Pattern;
 use crate::topic::SlowConsumer;
@@ -253,7 +252,7 @@ impl Application {
         (start, echo): (Start, bool),
     ) -> Result<(), CommandError> {
         let error = |code, reason: &'static str| CommandError::new(id, code, reason);
-        if self.shared.lifecycle.get() != Lifecycle::Ready {
+        if !self.shared.lifecycle.get().takes_subscribers() {
             return Err(error(ErrorCode::Unavailable, "the server is shutting down"));
         }
         let action = match &target {

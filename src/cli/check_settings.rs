@@ -16,6 +16,9 @@ use umbel::config::table::settings as all_settings;
 use super::check_certificates;
 use super::settings::{self, Gathered};
 
+/// What a stop takes beside its two settings, in milliseconds: the last closes, and the end of the process.
+const STOP_REST_MS: u64 = 5000;
+
 /// Order to check a file.
 pub struct Wanted<'a> {
     /// The file.
@@ -128,6 +131,26 @@ fn listeners(config: &Config) -> Vec<(String, String)> {
     shown.collect()
 }
 
+/// Longest time that a stop takes, in milliseconds.
+fn stop_ms(config: &Config) -> u64 {
+    config.limits.pre_stop_ms + config.limits.drain_timeout_ms + STOP_REST_MS
+}
+
+/// The same in words, against what may end the process before.
+fn stop_budget(config: &Config) -> String {
+    let seconds = stop_ms(config).div_ceil(1000);
+    let mut words = format!(
+        "stop: up to {seconds} s (pre_stop_ms, drain_timeout_ms and 5 s): TimeoutStopSec of systemd and \
+         terminationGracePeriodSeconds of Kubernetes have to be more"
+    );
+    for (granted, of) in [(30, "Kubernetes grants 30 s"), (90, "systemd grants 90 s")] {
+        if seconds >= granted {
+            words.push_str(&format!("; {of} where nothing is set"));
+        }
+    }
+    words
+}
+
 impl Checked {
     fn words(&self) -> String {
         let mut text = String::new();
@@ -154,6 +177,9 @@ impl Checked {
         }
         for certificate in &self.certificates {
             text.push_str(&format!("{certificate}\n"));
+        }
+        for words in self.config.iter().map(stop_budget) {
+            text.push_str(&format!("{words}\n"));
         }
         for (kind, problems) in [("warning", &self.warnings), ("error", &self.errors)] {
             for problem in problems {
@@ -192,6 +218,7 @@ impl Checked {
             "warnings": self.warnings.iter().map(problem).collect::<Vec<_>>(),
             "listeners": listeners,
             "certificates": self.certificates,
+            "stop_ms": self.config.as_ref().map(stop_ms),
             "settings": settings,
         })
     }

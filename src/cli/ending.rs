@@ -72,13 +72,14 @@ impl Ending {
     }
 }
 
-/// The seconds of `retry=N` in the reason of a close.
+/// The seconds of `retry=N` in the reason of a close, rounded up.
 fn retry_of(reason: &str) -> u64 {
     let after = reason.split_once("retry=").map_or("", |(_, after)| after);
     let end = after
-        .find(|letter: char| !letter.is_ascii_digit())
+        .find(|letter: char| !letter.is_ascii_digit() && letter != '.')
         .unwrap_or(after.len());
-    after[..end].parse().unwrap_or(0)
+    let seconds: f64 = after[..end].trim_end_matches('.').parse().unwrap_or(0.0);
+    seconds.ceil() as u64
 }
 
 impl fmt::Display for Ending {
@@ -204,6 +205,7 @@ mod tests {
         for (ending, comes_back) in [
             (closed(1001, ""), Return::Soon(0)),
             (closed(1012, "shutting down; retry=7"), Return::Soon(7)),
+            (closed(1001, "shutting down; retry=0.250"), Return::Soon(1)),
             (closed(1013, "retry=30, slow"), Return::Later(30)),
             (closed(1011, "retry=x"), Return::Later(0)),
             (closed(1008, ""), Return::Never),

@@ -42,24 +42,24 @@ impl Reloader {
     }
 
     /// Reads the file anew and goes on by it. Where something is wrong, all settings stay as they were. What came of it is
-    /// in the log; and the names of settings that need a restart, or what is wrong.
-    pub fn reload(&self) -> Result<Vec<&'static str>, String> {
+    /// in the log; and its number with the names of settings that need a restart, or all that is wrong.
+    pub fn reload(&self) -> Result<(u64, Vec<&'static str>), Vec<String>> {
         let Some(path) = self.matches.get_one::<PathBuf>("config") else {
             let words = "nothing to reload: the settings come from no file";
             log::info!("{words}");
-            return Err(words.to_owned());
+            return Err(vec![words.to_owned()]);
         };
         let gathered = settings::gather(&self.matches, &self.command);
         match self.apply(&gathered) {
             Ok(reloaded) => {
-                self.tell(path, &gathered, &reloaded);
-                Ok(reloaded.needs_restart)
+                let needs_restart = self.tell(path, &gathered, &reloaded);
+                Ok((reloaded.generation, needs_restart))
             }
             Err(problems) => {
                 for problem in &problems {
                     log::error!("reload failed, and all settings are as they were: {problem}");
                 }
-                Err(problems.join("; "))
+                Err(problems)
             }
         }
     }
@@ -81,7 +81,8 @@ impl Reloader {
         Err(vec![ReloadError::Busy.to_string()])
     }
 
-    fn tell(&self, path: &Path, gathered: &Gathered, reloaded: &Reloaded) {
+    /// Says what came of it. Gives the names of settings that need a restart.
+    fn tell(&self, path: &Path, gathered: &Gathered, reloaded: &Reloaded) -> Vec<&'static str> {
         log_output::set_level(&gathered.values.choice("log_level"));
         for warning in &gathered.warnings {
             log::warn!("{}", warning.in_a_line());
@@ -103,5 +104,6 @@ impl Reloader {
                 stay.join(", ")
             ),
         }
+        stay
     }
 }

@@ -2,8 +2,11 @@
 //!
 //! | signal | does |
 //! | --- | --- |
-//! | SIGTERM, SIGINT | drain; another one of the two during the drain ends the process at once |
+//! | SIGTERM, SIGINT | drain; another one of these, or SIGQUIT, ends the process at once |
+//! | SIGQUIT | drain without the time for whoever probes |
 //! | SIGHUP | reload; drain, where the terminal that the process was started from is gone |
+//! | SIGUSR1 | a line in the log that sums the server up |
+//! | SIGUSR2 | a line in the log: there is no handover |
 
 use std::error::Error;
 use std::fs;
@@ -11,7 +14,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 use umbel::Handle;
 
@@ -33,7 +36,7 @@ pub fn watch(
 ) -> Result<(), Box<dyn Error>> {
     // Asked before the handler replaces what was inherited.
     let drains_on_hangup = has_terminal() && !is_hangup_ignored();
-    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let signals = Signals::new([SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2])?;
     // A reload takes a while, and a drain is not to wait for it. One that waits is enough for all that ask.
     let (asking, asked) = mpsc::sync_channel(1);
     thread::Builder::new()
@@ -52,6 +55,10 @@ fn obey(mut signals: Signals, handle: &Handle, drains_on_hangup: bool, reload: i
     let mut is_draining = false;
     for signal in signals.forever() {
         match (signal, is_draining) {
+            (SIGUSR1, _) => log_summary(handle),
+            (SIGUSR2, _) => log::warn!(
+                "there is no handover to a new process yet, and nothing was done: restart the service, which drains"
+            ),
             // Shell and kernel may both tell of the same terminal.
             (SIGHUP, true) => {}
             (SIGHUP, false) if drains_on_hangup && is_terminal_gone() => {
@@ -64,10 +71,13 @@ fn obey(mut signals: Signals, handle: &Handle, drains_on_hangup: bool, reload: i
             (SIGHUP, false) => reload(),
             (_, false) => {
                 log::info!(
-                    "shutting down: no new connections, open ones are closed with 1001; a second signal ends at once"
+                    "shutting down: /ready says so, then no new connections, and open ones are closed; a second signal ends at once"
                 );
                 is_draining = true;
-                handle.shutdown();
+                match signal {
+                    SIGQUIT => handle.drain(),
+                    _ => handle.shutdown(),
+                }
             }
             (signal, true) => {
                 log::warn!("ending at once");
@@ -76,6 +86,18 @@ fn obey(mut signals: Signals, handle: &Handle, drains_on_hangup: bool, reload: i
             }
         }
     }
+}
+
+/// One line with the figures of the server.
+fn log_summary(handle: &Handle) {
+    let counts = handle.counts();
+    log::info!(
+        connections = counts.connections, accepted = counts.accepted, publications = counts.publications,
+        messages_received = counts.messages_received, deliveries = counts.deliveries,
+        slow_consumers = counts.slow_consumers, outbox_bytes = counts.outbox_bytes,
+        is_ready = handle.is_ready(), generation = handle.generation();
+        "summary"
+    );
 }
 
 /// Whether a terminal controls this process. It is not kept open: that would keep its other side waiting.

@@ -326,6 +326,12 @@ limits! {
     deflate_reset_interval_ms: u64 = 5000 in 10..=3600000;
     /// Time for a shutdown: deliver what is queued, close every connection, exit.
     drain_timeout_ms: u64 = 10000 in 0..=3600000;
+    /// Time before a shutdown in which everything is served as ever, and `/ready` answers 503, so that whoever sends clients here learns of it.
+    pre_stop_ms: u64 = 0 in 0..=3600000;
+    /// Close code of a shutdown: 1001, going away, or 1012, service restart.
+    drain_code: u16 = 1001 in 1001..=1012;
+    /// Time over which clients that a shutdown closes come back: each is told its own moment. 0: by their number, a second for each 2,000 and reactor, from 1 s to 60 s.
+    reconnect_spread_ms: u64 = 0 in 0..=3600000;
 }
 
 fn check_range(info: &LimitInfo, value: u64) -> Result<(), ConfigError> {

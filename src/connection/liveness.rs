@@ -69,11 +69,12 @@ impl Connection {
         }
     }
 
-    /// Has whatever it asks for refused, as one connection too many. If it asks for nothing it is due soon, to be refused
+    /// Refusal of whatever it asks for: it is over a limit, or comes too late. If it asks for nothing it is due soon, to be refused
     /// without a head.
     pub fn turn_away(&mut self, limit: Limit, now_ms: u64) {
         if let Phase::Http(exchange) = &mut self.phase {
             exchange.over = Some(limit);
+            exchange.end_after_answer();
             self.phase_deadline_ms = now_ms + OVER_CAP_WAIT_MS;
         }
     }

@@ -27,6 +27,7 @@
 mod asking;
 mod compression;
 mod deflation;
+mod departing;
 
 pub mod event;
 mod exchange;
@@ -417,9 +418,16 @@ impl Connection {
         settings: &Settings,
         reason: CloseReason,
     ) -> (CloseCode, &'static str) {
-        match self.endpoint {
+        let (code, words) = match self.endpoint {
             Endpoint::Commands(encoding) => settings.dialects.get(encoding).close_code(reason),
             Endpoint::Topic { .. } | Endpoint::Handler(_) => reason.on_wire(),
+        };
+        match reason {
+            // What no dialect has a code of its own for has that of the setting.
+            CloseReason::Shutdown if code == CloseCode::GOING_AWAY => {
+                (CloseCode::new(settings.limits.drain_code), words)
+            }
+            _ => (code, words),
         }
     }
 

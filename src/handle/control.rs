@@ -51,8 +51,9 @@ impl From<PeerError> for ControlError {
     }
 }
 
-/// Settings as JSON, with secrets as `set`.
-pub(super) fn config_text(config: &Config) -> String {
+/// Settings as JSON, with secrets as `set`. Besides: the number of the reload that brought them, and when that was, in
+/// seconds since 1970.
+pub(super) fn config_text(config: &Config, (generation, taken_at): (u64, u64)) -> String {
     let mut settings = serde_json::Map::new();
     let access = |access: &Option<Access>| match access {
         None => "not set".to_owned(),
@@ -61,6 +62,8 @@ pub(super) fn config_text(config: &Config) -> String {
     };
     let mut put = |name: &str, value: serde_json::Value| settings.insert(name.to_owned(), value);
     let listeners = config.listeners.iter().map(ToString::to_string);
+    put("generation", generation.into());
+    put("taken_at", taken_at.into());
     put("listen", listeners.collect());
     put("reactors", config.reactors.into());
     put("workers", config.workers.into());

@@ -33,6 +33,11 @@ impl Reloads {
         self.has_failed.store(true, Ordering::Relaxed);
     }
 
+    /// When settings were taken last, in seconds since 1970.
+    pub fn last_success_seconds(&self) -> u64 {
+        self.last_success_seconds.load(Ordering::Relaxed)
+    }
+
     pub(super) fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let help = "Reloads of the settings";
@@ -42,6 +47,9 @@ impl Reloads {
             let labels = [("result", result)];
             ConstCounter::new(load(count)).encode(family.encode_family(&labels)?)?;
         }
+        let help =
+            "Number of the settings in force: 0 from the start, and one more with each reload";
+        encode_gauge(encoder, "config_generation", help, load(&self.succeeded))?;
         let is_good = u64::from(!self.has_failed.load(Ordering::Relaxed));
         let help = "Whether the last reload, or the start, took the settings";
         encode_gauge(encoder, "config_last_reload_successful", help, is_good)?;

@@ -90,8 +90,8 @@ pub trait Driver {
     /// past means at once.
     fn next_accept_ms(&self) -> Option<u64>;
 
-    /// Accepts no more; who waits is turned away.
-    fn stop_accepting(&mut self);
+    /// Accepts no more but by the listeners of these numbers; who waits elsewhere is turned away.
+    fn stop_accepting(&mut self, keeps: &dyn Fn(u8) -> bool);
 
     /// Tells the other reactors what this one holds.
     fn set_load(&mut self, load: usize);

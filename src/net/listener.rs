@@ -36,6 +36,8 @@ pub enum Accepted<T> {
 #[derive(Debug)]
 struct ListeningSocket {
     acceptor: Acceptor,
+    /// Which of the reactor's it is.
+    number: usize,
     /// The number of its listener.
     listener: u8,
     /// Connections may wait: the budget was used up, or accepting paused.
@@ -96,8 +98,10 @@ impl Listeners {
     ) -> Listeners {
         let sockets = sockets
             .into_iter()
-            .map(|(acceptor, listener)| ListeningSocket {
+            .enumerate()
+            .map(|(number, (acceptor, listener))| ListeningSocket {
                 acceptor,
+                number,
                 listener,
                 pending: true,
                 budget: limits.accepts_per_tick_max,
@@ -144,8 +148,8 @@ impl Listeners {
     /// # Errors
     /// As of `epoll_ctl(2)`.
     pub fn register(&mut self, registry: &Registry, above: usize) -> io::Result<()> {
-        for (number, socket) in self.sockets.iter_mut().enumerate() {
-            let token = Token(above - 1 - number);
+        for socket in &mut self.sockets {
+            let token = Token(above - 1 - socket.number);
             registry.register(&mut socket.acceptor, token, Interest::READABLE)?;
         }
         Ok(())
@@ -153,7 +157,8 @@ impl Listeners {
 
     /// An event of a socket: which of them, in the order of their tokens.
     pub fn handle_ready(&mut self, number: usize) {
-        if let Some(socket) = self.sockets.get_mut(number) {
+        let mut sockets = self.sockets.iter_mut();
+        if let Some(socket) = sockets.find(|socket| socket.number == number) {
             socket.pending = true;
         }
     }
@@ -165,9 +170,9 @@ impl Listeners {
         }
     }
 
-    /// Accepts no more: closes the sockets, which tells their peers.
-    pub fn close(&mut self) {
-        self.sockets.clear();
+    /// Accepts no more but by these listeners: closes the other sockets, which tells their peers.
+    pub fn close(&mut self, keeps: &dyn Fn(u8) -> bool) {
+        self.sockets.retain(|socket| keeps(socket.listener));
     }
 
     /// How many sockets there are.

@@ -259,8 +259,8 @@ impl Driver for MioDriver {
         self.listeners.next_try_ms()
     }
 
-    fn stop_accepting(&mut self) {
-        self.listeners.close();
+    fn stop_accepting(&mut self, keeps: &dyn Fn(u8) -> bool) {
+        self.listeners.close(keeps);
     }
 
     fn set_load(&mut self, load: usize) {

@@ -27,9 +27,9 @@ use crate::net::byte_stream::{ByteStream, close_reason};
 use crate::net::driver::Readiness;
 use crate::net::ring::Ring;
 use crate::requests::{handle_event, limits};
+use crate::shared::Shared;
 use crate::shared::deadlines::Deadlines;
 use crate::shared::paces::counting;
-use crate::shared::{Lifecycle, Shared};
 use crate::shrink::Shrink;
 use crate::upkeep::{Upkeep, paces};
 
@@ -560,11 +560,6 @@ impl<T: ByteStream> Connections<T> {
     /// Whether the hub has carried out everything that was published so far.
     pub fn hub_is_idle(&self) -> bool {
         self.application.shared.shards.is_idle()
-    }
-
-    /// State of the server.
-    pub fn lifecycle(&self) -> Lifecycle {
-        self.application.shared.lifecycle.get()
     }
 
     /// Whether commands wait that the hub did not take.

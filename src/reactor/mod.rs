@@ -30,6 +30,7 @@ mod slots;
 
 use std::io;
 
+use crate::config::Surface;
 use crate::hub::ReactorId;
 use crate::net::byte_stream::ByteStream;
 use crate::net::driver::{Driver, EVENTS_MAX};
@@ -38,13 +39,17 @@ use crate::net::mio_driver::MioDriver;
 use crate::rate::Limit;
 use crate::rate::gate::TurnedAway;
 use crate::requests::limits;
-use crate::shared::{Lifecycle, Shared};
+use crate::shared::{Lifecycle, Listening, Shared};
+use crate::upkeep::drain::Progress;
 use crate::upkeep::{drain, jobs, paces, renewals, terms};
 use connections::Connections;
 use mailbox::Inbox;
 
 /// The wait while there is a shutdown to pace, or the hub to be asked again.
 pub const WAIT_MS_BUSY: u64 = 5;
+
+/// The wait while connections are closed at a pace, of a server that is out of service.
+const WAIT_MS_PACED: u64 = 50;
 
 /// Waits that may be interrupted, or give as many events as they can, before deadlines count all the same; one more for
 /// every [`EVENTS_MAX`] connections.
@@ -75,7 +80,11 @@ pub struct Reactor<D: Driver> {
     connections_max: usize,
     /// Waits in a row that may have left events behind.
     waits_behind: usize,
+    /// End of the time for whoever probes.
+    pre_stop_until_ms: Option<u64>,
     drain_until_ms: Option<u64>,
+    /// Subscribers that all reactors close in a second, for the server is out of service.
+    closes_per_second: u32,
     /// In a drain: what was published before it has come to the mailboxes.
     hub_is_drained: bool,
 }
@@ -105,7 +114,9 @@ impl<D: Driver> Reactor<D> {
             next_date_us: 0,
             connections_max: context.connections_max,
             waits_behind: 0,
+            pre_stop_until_ms: None,
             drain_until_ms: None,
+            closes_per_second: 0,
             hub_is_drained: false,
         }
     }
@@ -198,7 +209,13 @@ impl<D: Driver> Reactor<D> {
         if let Some(next_accept_ms) = self.driver.next_accept_ms() {
             until_ms = until_ms.min(next_accept_ms);
         }
+        if let Some(pre_stop_until_ms) = self.pre_stop_until_ms {
+            until_ms = until_ms.min(pre_stop_until_ms);
+        }
         let mut wait_ms = until_ms.saturating_sub(self.now_ms);
+        if self.closes_per_second > 0 {
+            wait_ms = wait_ms.min(WAIT_MS_PACED);
+        }
         if self.connections.has_backpressure() || self.drain_until_ms.is_some() {
             wait_ms = wait_ms.min(WAIT_MS_BUSY);
         }
@@ -238,8 +255,11 @@ impl<D: Driver> Reactor<D> {
         }
         self.connections
             .insert_from(transport, listener, self.now_ms);
-        if let Some(over) = over {
-            self.connections.turn_away(id, over.limit, self.now_ms);
+        let over = over.map(|over| over.limit);
+        // In a drain it comes too late, which is told in the same way.
+        let is_late = self.drain_until_ms.is_some();
+        if let Some(limit) = over.or(is_late.then_some(Limit::Connections)) {
+            self.connections.turn_away(id, limit, self.now_ms);
         }
     }
 
@@ -294,17 +314,30 @@ impl<D: Driver> Reactor<D> {
         }
     }
 
-    /// The state of the server, as far as it concerns the connections. It is looked at before the mail is taken,
+    /// The stage of the server, as far as it concerns the connections. It is looked at before the mail is taken,
     /// and a drain concerns them only once the hub is done: so what was published before the drain is in this tick's
     /// mail, or was in an earlier one.
     fn begin_drain(&mut self) -> Lifecycle {
-        let lifecycle = self.connections.lifecycle();
+        let (mut lifecycle, absent) = self.connections.application.shared.lifecycle.read();
+        if lifecycle == Lifecycle::PreStop {
+            lifecycle = self.end_pre_stop();
+        }
+        let rate = absent.unwrap_or(0);
+        if rate != self.closes_per_second {
+            self.closes_per_second = rate;
+            self.connections.upkeep.absence = None;
+        }
         if lifecycle != Lifecycle::Draining {
             return lifecycle;
         }
-        self.driver.stop_accepting();
+        self.pre_stop_until_ms = None;
         let timeout_ms = self.connections.settings.limits.drain_timeout_ms;
-        let until_ms = *self.drain_until_ms.get_or_insert(self.now_ms + timeout_ms);
+        if self.drain_until_ms.is_none() {
+            self.drain_until_ms = Some(self.now_ms + timeout_ms);
+            let listeners = &self.connections.application.shared.listeners;
+            self.driver.stop_accepting(&keeps_probes(listeners));
+        }
+        let until_ms = self.drain_until_ms.unwrap_or(self.now_ms);
         // Who publishes without end does not keep the drain from beginning.
         self.hub_is_drained |=
             self.connections.hub_is_idle() || self.now_ms + timeout_ms * 3 / 4 >= until_ms;
@@ -314,15 +347,48 @@ impl<D: Driver> Reactor<D> {
         }
     }
 
-    /// Does what the state of the server asks for; true when nothing is left to do.
+    /// Goes on to the drain once whoever probes has had its time.
+    fn end_pre_stop(&mut self) -> Lifecycle {
+        let wait_ms = self.connections.settings.limits.pre_stop_ms;
+        let until_ms = *self.pre_stop_until_ms.get_or_insert(self.now_ms + wait_ms);
+        if self.now_ms < until_ms {
+            return Lifecycle::PreStop;
+        }
+        let lifecycle = &self.connections.application.shared.lifecycle;
+        lifecycle.advance(Lifecycle::Draining);
+        lifecycle.get()
+    }
+
+    /// Does what the stage of the server asks for; true when nothing is left to do.
     fn poll_drain_end(&mut self, lifecycle: Lifecycle) -> bool {
         match lifecycle {
-            Lifecycle::Ready => false,
+            Lifecycle::Ready | Lifecycle::PreStop => {
+                if self.closes_per_second > 0 {
+                    let (rate, now_ms) = (self.closes_per_second, self.now_ms);
+                    drain::poll_absent(&mut self.connections, rate, now_ms);
+                }
+                false
+            }
             Lifecycle::Stopping => true,
             Lifecycle::Draining => {
                 let until_ms = self.drain_until_ms.unwrap_or(self.now_ms);
-                drain::poll(&mut self.connections, self.now_ms) || self.now_ms >= until_ms
+                let progress = drain::poll(&mut self.connections, self.now_ms);
+                if progress == Progress::Ending {
+                    self.driver.stop_accepting(&|_| false);
+                }
+                progress == Progress::Done || self.now_ms >= until_ms
             }
         }
     }
+}
+
+/// Which listeners stay to the end, for whoever probes: those for operators, or all where there are none.
+fn keeps_probes(listeners: &[Listening]) -> impl Fn(u8) -> bool {
+    let is_admin = |listening: &Listening| listening.surface == Surface::Admin;
+    let has_admin = listeners.iter().any(is_admin);
+    let kept: Vec<bool> = listeners
+        .iter()
+        .map(|listening| !has_admin || is_admin(listening))
+        .collect();
+    move |number| kept.get(usize::from(number)) == Some(&true)
 }

@@ -6,7 +6,7 @@ use crate::handler::ConnectionId;
 use crate::net::byte_stream::ByteStream;
 use crate::rate::Limit;
 use crate::requests::handle_event;
-use crate::requests::limits::{self, refusal_over};
+use crate::requests::limits::{self, refusal_of};
 use crate::upkeep::paces;
 
 impl<T: ByteStream> Connections<T> {
@@ -32,8 +32,7 @@ impl<T: ByteStream> Connections<T> {
             return;
         };
         let address = limits::ip_of(&|| slot.transport.peer_address());
-        limits::note_refused(application, limit, address);
-        let refusal = refusal_over(limit, id);
+        let refusal = refusal_of(application, limit, id, address);
         let mut current = CommandContext {
             id,
             peer_address: &|| Ok(None),

@@ -32,7 +32,6 @@ use crate::route::parameters::{
     without_values,
 };
 use crate::route::surface::{is_for_observers, shows};
-use crate::shared::Lifecycle;
 use crate::topic::Topic;
 
 pub(super) fn handle_request(
@@ -212,9 +211,9 @@ fn answer_identified(
     }
     match route {
         Route::Health => Ok(text(200, "ok\n")),
-        Route::Ready => Ok(match application.shared.lifecycle.get() {
-            Lifecycle::Ready => text(200, "ready\n"),
-            Lifecycle::Draining | Lifecycle::Stopping => text(503, "draining\n"),
+        Route::Ready => Ok(match application.shared.lifecycle.is_ready() {
+            true => text(200, "ready\n"),
+            false => text(503, "draining\n"),
         }),
         Route::Metrics => {
             application.authorize(caller, Action::Observe)?;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::answer::handle_request;
 use super::hosts::allow_reading;
-use super::refusals::refuse;
+use super::refusals::{refuse, shutting_down};
 use crate::application::{Application, CommandContext, PeerAddress};
 use crate::connection::event::ExtraHeaders;
 use crate::connection::{Answer, scatter};
@@ -46,6 +46,24 @@ pub fn refusal_over(limit: Limit, id: ConnectionId) -> Refusal {
         _ => Refusal::unavailable("as many connections as connections_max allows are open")
             .retry_after(scattered),
     }
+}
+
+/// Refusal of a connection that may not come in: it is over a limit, which is counted, or comes in a drain.
+pub fn refusal_of(
+    application: &Application,
+    limit: Limit,
+    id: ConnectionId,
+    address: Option<IpAddr>,
+) -> Refusal {
+    if is_draining(application) {
+        return shutting_down();
+    }
+    note_refused(application, limit, address);
+    refusal_over(limit, id)
+}
+
+fn is_draining(application: &Application) -> bool {
+    !application.shared.lifecycle.get().takes_subscribers()
 }
 
 /// Counts what a limit refused.
@@ -147,7 +165,11 @@ fn entrance(application: &mut Application, listener: u8) -> Option<(&mut Entered
 fn is_probe(application: &Application, head: &Head<'_>) -> bool {
     let dialects = &application.shared.settings.dialects;
     let route = Route::parse(head.target, dialects);
-    matches!(route, Ok(Route::Health | Route::Ready))
+    match route {
+        Ok(Route::Health | Route::Ready) => true,
+        Ok(Route::Metrics) => is_draining(application),
+        _ => false,
+    }
 }
 
 /// Refuses whatever is asked for on a connection that is over a limit, but a question for the server's health.
@@ -162,8 +184,8 @@ pub(super) fn refuse_over(
         return handle_request(application, current, head, headers);
     }
     allow_reading(application, head, headers);
-    note_refused(application, limit, ip_of(current.peer_address));
-    let refusal = refusal_over(limit, current.id).closing();
+    let address = ip_of(current.peer_address);
+    let refusal = refusal_of(application, limit, current.id, address).closing();
     refuse(application, current.id, head, refusal)
 }
 

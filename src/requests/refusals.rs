@@ -35,6 +35,11 @@ pub fn retry_ms(id: ConnectionId, head: &Head<'_>) -> Option<u32> {
     is_of_page.then(|| scatter((bits ^ (bits >> 32)) as u32, RETRY_MS) as u32)
 }
 
+/// Refusal of what begins in a drain.
+pub(super) fn shutting_down() -> Refusal {
+    Refusal::unavailable("the server is shutting down")
+}
+
 /// Refuses a request: by a status, or where that cannot be seen, by a Close.
 pub(super) fn refuse(
     application: &Application,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::hosts::check_origin;
-use super::refusals::{is_of_script, retry_ms};
+use super::refusals::{is_of_script, retry_ms, shutting_down};
 use super::resources::surface_of;
 use crate::application::joins::Question;
 use crate::application::publishes::hub_is_full;
@@ -23,7 +23,6 @@ use crate::protocol::deflate::Agreement;
 use crate::protocol::{self, is_upgrade, parse_upgrade};
 use crate::route::parameters::{has_echo, last_event_position, start_of};
 use crate::route::query_of;
-use crate::shared::Lifecycle;
 use crate::topic::Topic;
 
 /// The compression to agree to.
@@ -248,11 +247,9 @@ fn authorize_start(
 
 /// Whether new subscribers are taken.
 fn check_ready(application: &Application) -> Result<(), Refusal> {
-    match application.shared.lifecycle.get() {
-        Lifecycle::Ready => Ok(()),
-        Lifecycle::Draining | Lifecycle::Stopping => {
-            Err(Refusal::unavailable("the server is shutting down").closing())
-        }
+    match application.shared.lifecycle.get().takes_subscribers() {
+        true => Ok(()),
+        false => Err(shutting_down().closing()),
     }
 }
 

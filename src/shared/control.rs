@@ -35,8 +35,11 @@ pub struct ControlState {
 /// Callback for the settings in force: JSON, with secrets as `set`.
 pub type ConfigText = dyn Fn() -> String + Send + Sync;
 
-/// Callback for a reload. It gives the names of settings that need a restart, or why nothing has changed.
-pub type Reload = dyn Fn() -> Result<Vec<&'static str>, String> + Send + Sync;
+/// Number of a reload, and the settings that need a restart; or all that is wrong, and nothing has changed.
+pub type ReloadOutcome = Result<(u64, Vec<&'static str>), Vec<String>>;
+
+/// Callback for a reload.
+pub type Reload = dyn Fn() -> ReloadOutcome + Send + Sync;
 
 impl ControlState {
     /// State that is kept in a directory, if there is one. `fixed`: entries of the configuration, a line each.

@@ -5,6 +5,7 @@ pub mod control;
 pub mod deadlines;
 pub mod jobs;
 pub mod leases;
+pub mod lifecycle;
 pub mod limits;
 pub mod live;
 pub mod paces;
@@ -12,7 +13,7 @@ pub mod replays;
 pub mod terms;
 pub mod timers;
 
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use crate::auth::Authority;
@@ -29,39 +30,8 @@ use crate::rate::gate::Gate;
 use crate::worker::Shards;
 use brought::CommandQueues;
 use control::ControlState;
+pub use lifecycle::{Lifecycle, LifecycleCell};
 use live::LiveCell;
-
-/// State of the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Lifecycle {
-    /// Serving.
-    Ready = 0,
-    /// Delivering what is queued and closing everybody.
-    Draining = 1,
-    /// Ending at once.
-    Stopping = 2,
-}
-
-/// The state of the server, as all threads see it. It only moves forward.
-#[derive(Debug, Default)]
-pub struct LifecycleCell(AtomicU8);
-
-impl LifecycleCell {
-    /// The state now.
-    pub fn get(&self) -> Lifecycle {
-        match self.0.load(Ordering::SeqCst) {
-            0 => Lifecycle::Ready,
-            1 => Lifecycle::Draining,
-            _ => Lifecycle::Stopping,
-        }
-    }
-
-    /// Moves forward to this state.
-    pub fn advance(&self, lifecycle: Lifecycle) {
-        self.0.fetch_max(lifecycle as u8, Ordering::SeqCst);
-    }
-}
 
 /// An own endpoint.
 #[derive(Clone)]

@@ -1,67 +1,189 @@
-//! Shutdown: everybody is closed with 1001, at a pace that spreads it over the first half of the drain time.
+//! Drain: everybody is told to go, at a pace that spreads it over the first half of the drain time, and when to come back.
+//!
+//! Connections for requests that are idle stay to the end, for a request may be on its way on them. Once none but these are
+//! left, they are closed too.
 
-use super::Slots;
-use crate::connection::CloseReason;
+use std::sync::atomic::Ordering;
+
+use super::{SLOTS_PER_TICK, Slots};
+use crate::connection::{CloseReason, Label};
 
 /// The slowest pace, so that a server with few connections is gone at once.
 const CLOSES_PER_MS_MIN: f64 = 1.0;
 
-/// How far a drain has come.
+/// Closes of one tick, at most, of a server that is out of service.
+const CLOSES_PER_TICK: u64 = 1000;
+
+/// Connections that come back in a second, for each reactor, where no setting says over which time.
+const RETURNS_PER_SECOND: u64 = 2000;
+
+/// Bounds of that time, in milliseconds.
+const SPREAD_MS: std::ops::RangeInclusive<u64> = 1000..=60_000;
+
+/// How far a drain, or the paced closing of a server that is out of service, has come.
 #[derive(Debug)]
 pub struct Drain {
     started_ms: u64,
-    /// Slots below this one have been closed.
+    /// Slots below this one were met in this round.
     next: u32,
+    /// Something was met in this round that has to be told yet, or answered.
+    is_busy: bool,
     closes_per_ms: f64,
     closed: u64,
+    /// Time over which clients come back.
+    spread_ms: u64,
+    /// Slots below this one were looked at for connections for requests, which end with their next answer.
+    marked: u32,
+    /// Connections for requests have to go too.
+    is_whole: bool,
+    /// None but idle connections for requests, and those that were told, are left.
+    is_last: bool,
 }
 
-/// Closes as many connections as the pace allows by now. True once none is left, and the hub has
-/// taken all that they sent.
-///
-/// Nothing is accepted by then; requests that are being answered are answered to their end.
-pub fn poll(slots: &mut impl Slots, now_ms: u64) -> bool {
-    let window_ms = slots.application().shared.settings.limits.drain_timeout_ms / 2;
-    let count = slots.count() as f64;
-    let drain = slots.upkeep().drain.get_or_insert_with(|| Drain {
-        started_ms: now_ms,
-        next: 0,
-        closes_per_ms: (count / window_ms.max(1) as f64).max(CLOSES_PER_MS_MIN),
-        closed: 0,
+impl Drain {
+    /// One that begins now.
+    fn begin(slots: &impl Slots, now_ms: u64, closes_per_ms: f64, is_whole: bool) -> Drain {
+        let shared = &slots.application().shared;
+        let spread_ms = match shared.settings.limits.reconnect_spread_ms {
+            0 => {
+                let per_second = RETURNS_PER_SECOND * shared.metrics.reactor_count() as u64;
+                let spread_ms = shared.metrics.connection_count() * 1000 / per_second.max(1);
+                spread_ms.clamp(*SPREAD_MS.start(), *SPREAD_MS.end())
+            }
+            set_ms => set_ms,
+        };
+        Drain {
+            started_ms: now_ms,
+            next: 0,
+            is_busy: false,
+            closes_per_ms,
+            closed: 0,
+            spread_ms,
+            marked: 0,
+            is_whole,
+            is_last: false,
+        }
+    }
+
+    /// Closes that the pace allows by now.
+    fn allowed(&self, now_ms: u64) -> u64 {
+        let elapsed_ms = (now_ms - self.started_ms + 1) as f64;
+        let allowed = (elapsed_ms * self.closes_per_ms) as u64;
+        allowed.saturating_sub(self.closed)
+    }
+
+    /// Lets connections for requests end with their next answer: those of some slots, and none twice.
+    fn mark(&mut self, slots: &mut impl Slots, now_ms: u64) {
+        let end = slots.end().min(self.marked + SLOTS_PER_TICK as u32);
+        for index in self.marked..end {
+            let is_http = slots.look(index, |_, seen| seen.connection.label() == Label::Http);
+            if is_http == Some(true) {
+                slots.visit(index, now_ms, |_, context| {
+                    context.connection.end_requests();
+                });
+            }
+        }
+        self.marked = end;
+    }
+
+    /// Goes on through the slots, closing so many at most. True: a round has ended, and it met nothing that has to go.
+    fn go_on(&mut self, slots: &mut impl Slots, now_ms: u64, mut budget: u64) -> bool {
+        let (spread_ms, is_whole, is_last) = (self.spread_ms, self.is_whole, self.is_last);
+        let end = slots.end();
+        for _ in 0..SLOTS_PER_TICK {
+            if self.next >= end {
+                // Those that were accepted or went back to waiting meanwhile are met on the next round.
+                self.next = 0;
+                return !std::mem::take(&mut self.is_busy);
+            }
+            if budget == 0 {
+                return false;
+            }
+            let told = slots.visit(self.next, now_ms, |application, context| {
+                let settings = &application.shared.settings;
+                let connection = &mut *context.connection;
+                if !is_whole && connection.label() == Label::Http {
+                    return (false, false);
+                }
+                if is_last && connection.is_idle() {
+                    connection.close(settings, now_ms, CloseReason::Shutdown, context.out);
+                }
+                let told = connection.depart(settings, now_ms, spread_ms, context.out);
+                // Who was told is waited for, and keeps nobody else waiting.
+                (told, !connection.is_idle() && !connection.is_closing())
+            });
+            if let Some((is_told, is_busy)) = told {
+                budget -= u64::from(is_told);
+                self.closed += u64::from(is_told);
+                self.is_busy |= is_busy;
+            }
+            self.next += 1;
+        }
+        false
+    }
+}
+
+/// How far a drain is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Connections have to go yet.
+    Closing,
+    /// None has but those that wait for a request; they are closed too, and nothing is accepted from here on.
+    Ending,
+    /// None is left, and the hub has taken all that they sent.
+    Done,
+}
+
+/// Closes as many connections as the pace allows by now. Requests that are being answered are answered to their end.
+pub fn poll(slots: &mut impl Slots, now_ms: u64) -> Progress {
+    let begun = slots.upkeep().drain.take();
+    let mut drain = begun.unwrap_or_else(|| {
+        let limits = &slots.application().shared.settings.limits;
+        let window_ms = limits.drain_timeout_ms / 2;
+        let per_ms = slots.count() as f64 / window_ms.max(1) as f64;
+        Drain::begin(slots, now_ms, per_ms.max(CLOSES_PER_MS_MIN), true)
     });
-    let elapsed_ms = (now_ms - drain.started_ms + 1) as f64;
-    let allowed = (elapsed_ms * drain.closes_per_ms) as u64;
-    let (mut next, mut budget) = (drain.next, allowed.saturating_sub(drain.closed));
-    let end = slots.end();
-    while next < end && budget > 0 {
-        let closed = slots.visit(next, now_ms, |application, context| {
-            let (settings, reason) = (&application.shared.settings, CloseReason::Shutdown);
-            let connection = &mut *context.connection;
-            connection.close(settings, now_ms, reason, context.out);
-        });
-        budget -= u64::from(closed.is_some());
-        next += 1;
-    }
-    if let Some(drain) = &mut slots.upkeep().drain {
-        drain.closed = allowed - budget;
-        // Those that were accepted or went back to waiting meanwhile are met on the next round.
-        drain.next = if next >= end { 0 } else { next };
-    }
-    slots.count() == 0 && !slots.application().has_backpressure()
+    drain.mark(slots, now_ms);
+    let (budget, before) = (drain.allowed(now_ms), drain.closed);
+    drain.is_last |= drain.go_on(slots, now_ms, budget);
+    let told = &slots.application().shared.lifecycle.told;
+    told.fetch_add(drain.closed - before, Ordering::Relaxed);
+    let progress = match drain.is_last {
+        false => Progress::Closing,
+        true if slots.count() == 0 && !slots.application().has_backpressure() => Progress::Done,
+        true => Progress::Ending,
+    };
+    slots.upkeep().drain = Some(drain);
+    progress
+}
+
+/// Closes subscribers of a server that is out of service: so many in a second on all reactors together.
+pub fn poll_absent(slots: &mut impl Slots, closes_per_second: u32, now_ms: u64) {
+    let reactors = slots.application().shared.metrics.reactor_count();
+    let per_ms = f64::from(closes_per_second) / 1000.0 / reactors as f64;
+    let begun = slots.upkeep().absence.take();
+    let mut drain = begun.unwrap_or_else(|| Drain::begin(slots, now_ms, per_ms, false));
+    let budget = drain.allowed(now_ms).min(CLOSES_PER_TICK);
+    drain.go_on(slots, now_ms, budget);
+    slots.upkeep().absence = Some(drain);
 }
 
 /// Ends whoever is left. Who was not told before is told now, as far as the transport takes it: by a Close frame, or
 /// by refusing the request that has begun. The slots are freed at the end of the tick, as ever.
 pub fn finish_all(slots: &mut impl Slots, now_ms: u64) {
     for index in 0..slots.end() {
-        slots.visit(index, now_ms, |application, context| {
+        let is_cut = slots.visit(index, now_ms, |application, context| {
             let connection = &mut *context.connection;
+            let is_cut = !connection.is_idle();
             if !connection.is_closing() {
                 connection.fail(&application.shared.settings, now_ms, CloseReason::Shutdown);
             }
+            is_cut
         });
         slots.visit(index, now_ms, |_, context| {
             context.connection.finish(CloseReason::Shutdown);
         });
+        let cut = &slots.application().shared.lifecycle.cut;
+        cut.fetch_add(u64::from(is_cut == Some(true)), Ordering::Relaxed);
     }
 }

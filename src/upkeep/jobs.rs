@@ -1,6 +1,6 @@
 //! Jobs on this reactor: bounded looks at its slots, and bounded changes, in each tick.
 
-use super::{Seen, Slots, Upkeep, managed};
+use super::{SLOTS_PER_TICK, Seen, Slots, Upkeep, managed};
 use crate::application::Application;
 use crate::auth::identity::Identity;
 use crate::connection::Label;
@@ -11,9 +11,6 @@ use crate::shared::jobs::{ConnectionInfo, Cursor, Filter, Job, Selector, Task};
 
 /// Jobs that are under way on a reactor at a time. Another is turned away.
 const JOBS_MAX: usize = 64;
-
-/// Slots that all jobs look at in one tick.
-const SLOTS_PER_TICK: usize = 16_384;
 
 /// Connections that all jobs change in one tick.
 const CHANGES_PER_TICK: usize = 1000;

@@ -22,6 +22,9 @@ use crate::shared::paces::Paces;
 use crate::shared::timers::Timers;
 use drain::Drain;
 
+/// Slots that all jobs, or a drain, look at in one tick.
+const SLOTS_PER_TICK: usize = 16_384;
+
 /// Work on many connections that is under way on a reactor.
 #[derive(Debug, Default)]
 pub struct Upkeep {
@@ -33,8 +36,10 @@ pub struct Upkeep {
     pub(crate) paces: Paces,
     /// Moments at which connections are as old as they may get.
     pub(crate) ages: Timers,
-    /// Drain: the next slot to be closed, and the pace.
+    /// The drain.
     pub(crate) drain: Option<Drain>,
+    /// Paced closing while the server is out of service.
+    pub(crate) absence: Option<Drain>,
 }
 
 impl Upkeep {

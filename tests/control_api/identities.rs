@@ -226,12 +226,12 @@ fn settings_are_shown_without_secrets_and_read_again() {
     folder.write("deny", "sub:bert\n");
     assert_eq!(
         api.post("/reload", &json!({})),
-        json!({"needs_restart": []})
+        json!({"generation": 1, "needs_restart": []})
     );
     assert_eq!(open(&server, BERT).0, 401);
     folder.write("umbel.toml", "nothing = 1\n");
     let (status, code) = api.error("POST", "/reload", Some(&json!({})));
-    assert_eq!((status, code.as_str()), (409, "conflict"));
+    assert_eq!((status, code.as_str()), (422, "invalid_field"));
 }
 
 #[test]

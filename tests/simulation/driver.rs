@@ -258,7 +258,7 @@ impl Driver for SimulatedDriver {
         self.may_accept.then_some(self.accept_from_ms)
     }
 
-    fn stop_accepting(&mut self) {
+    fn stop_accepting(&mut self, _: &dyn Fn(u8) -> bool) {
         self.is_listening = false;
         self.is_acceptable = false;
         self.may_accept = false;

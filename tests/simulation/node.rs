@@ -216,7 +216,7 @@ impl Node {
     /// The process dies: sockets end, and whoever was not accepted yet is reset.
     pub fn die(&mut self, links: &[Rc<RefCell<Link>>]) {
         for reactor in self.reactors.iter_mut().flatten() {
-            reactor.driver.stop_accepting();
+            reactor.driver.stop_accepting(&|_| false);
         }
         self.reactors.clear();
         for link in links {

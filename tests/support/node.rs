@@ -172,7 +172,7 @@ impl<T: ByteStream> Driver for Stepper<T> {
         None
     }
 
-    fn stop_accepting(&mut self) {}
+    fn stop_accepting(&mut self, _: &dyn Fn(u8) -> bool) {}
 
     fn set_load(&mut self, _: usize) {}
 
