@@ -391,3 +391,70 @@ fn many_subscriptions_are_judged() {
         peer.expect_nothing_before_pong();
     }
 }
+
+const OPERATOR: &str = "operator-operator-operator-operator";
+
+/// Settings with a token that may manage everything.
+fn managed(rest: &str) -> String {
+    format!(
+        "{OPEN}subscribe = \"anyone\"\n{rest}[[token]]\nname = \"op\"\nvalue = \"{OPERATOR}\"\nmanage = [\"**\"]\n"
+    )
+}
+
+/// Runs `umbel` with these arguments: its exit code, and what it printed.
+fn umbel(arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_umbel"));
+    let output = command.args(arguments).output().expect("it can be started");
+    let printed = [output.stdout, output.stderr].concat();
+    (
+        output.status.code(),
+        String::from_utf8_lossy(&printed).into_owned(),
+    )
+}
+
+#[test]
+fn umbel_reload_tells_the_outcome() {
+    let server = Reloadable::start(&managed(""));
+    let url = format!("http://{}", server.server.address());
+    let reload = || umbel(&["reload", &url, "--token", OPERATOR]);
+    server
+        .folder
+        .write("umbel.toml", &managed("limits.backlog = 99\n"));
+    let (code, printed) = reload();
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(printed.contains("settings number 1"), "{printed}");
+    assert!(printed.contains("as they were: backlog"), "{printed}");
+    server.folder.write(
+        "umbel.toml",
+        "subscribe = \"nobdy\"\n[limits]\nbaklog = 1\n",
+    );
+    let (code, printed) = reload();
+    assert_eq!(code, Some(1), "{printed}");
+    for words in [
+        "umbel.toml:1:13: subscribe",
+        "did you mean \"backlog\"?",
+        "all settings are as they were",
+    ] {
+        assert!(printed.contains(words), "{words}: {printed}");
+    }
+    let metrics = server.server.metrics();
+    assert_eq!(metrics["umbel_config_generation"], 1.0);
+    assert_eq!(metrics["umbel_config_last_reload_successful"], 0.0);
+    let (code, printed) = umbel(&["reload", &url, "--token", "another-token-another"]);
+    assert_eq!(code, Some(1), "{printed}");
+}
+
+#[test]
+fn umbel_health_by_exit_code() {
+    let server = Server::start(&["--pre-stop-ms", "60000"]);
+    let url = format!("http://{}", server.address());
+    assert_eq!(umbel(&["health", &url]), (Some(0), String::new()));
+    assert_eq!(umbel(&["health", &format!("{url}/ready")]).0, Some(0));
+    server.signal("TERM");
+    wait_until("it is not ready any more", || {
+        umbel(&["health", &format!("{url}/ready")]).0 == Some(1)
+    });
+    assert_eq!(umbel(&["health", &url]).0, Some(0));
+    drop(server);
+    assert_eq!(umbel(&["health", &url]).0, Some(1));
+}

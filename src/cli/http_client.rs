@@ -92,7 +92,11 @@ impl Poster {
         }
     }
 
-    fn post_once(
+    /// Posts one body and gives the answer, whatever its status.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn post_once(
         &mut self,
         body: &[u8],
         header: Option<(&str, &str)>,

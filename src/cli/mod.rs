@@ -3,9 +3,10 @@
 //! | file | its one job |
 //! | --- | --- |
 //! | `serve` | `umbel serve`: settings to [`Config`](umbel::Config) to a running server |
-//! | `signals` | what SIGTERM, SIGINT and SIGHUP do to it |
+//! | `signals` | what signals do to it |
 //! | `inherited` | listening sockets that a socket unit of systemd hands over |
 //! | `reload` | the file again, for a server that runs |
+//! | `operate` | `umbel reload` and `umbel health`: questions to a server that runs |
 //! | `settings` | flags and variables of all settings, and the file under them |
 //! | `log_output` | log lines, for people or as JSON |
 //! | `sub`, `publish`, `history` | `umbel sub`, `umbel pub` and `umbel history` |
@@ -35,6 +36,7 @@ mod http_client;
 mod inherited;
 mod log_output;
 mod machine;
+mod operate;
 mod publish;
 mod reload;
 mod serve;
@@ -90,6 +92,8 @@ pub fn run(extension: &Extension) -> Result<ExitCode, Box<dyn Error>> {
         Some(("check", matches)) => check::run(matches, &command()),
         Some(("completions", matches)) => documents::print_completions(matches, command()),
         Some(("token", matches)) => token::run(matches),
+        Some(("reload", matches)) => operate::reload(matches),
+        Some(("health", matches)) => operate::health(matches),
         #[cfg(feature = "jwt")]
         Some(("url", matches)) => sign::run(matches),
         Some(("sample", matches)) => documents::print_sample(matches),
@@ -121,6 +125,8 @@ fn command() -> Command {
         .subcommand(history::command())
         .subcommand(check::command())
         .subcommand(token::command())
+        .subcommand(operate::reload_command())
+        .subcommand(operate::health_command())
         .subcommand(documents::completions_command())
         .subcommand(documents::man_command())
         .subcommand(documents::sample_command());
