@@ -4,6 +4,7 @@ use clap::builder::PossibleValue;
 use clap::{Arg, ArgAction, Command, ValueEnum, ValueHint, value_parser};
 
 use super::number::{parse_count, parse_duration, parse_rate, parse_share};
+use crate::cli::tls_arguments;
 
 /// Mode of a measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +92,7 @@ pub fn command() -> Command {
         .args(load_arguments())
         .next_help_heading("Connections")
         .args(connection_arguments())
+        .args(tls_arguments())
         .next_help_heading("Protocol of the server")
         .args(protocol_arguments())
         .next_help_heading("Result")

@@ -12,6 +12,7 @@ use umbel::internals::protocol::ClientRequest;
 use super::audit::Audit;
 use super::inbound::Inbound;
 use super::settings::Settings;
+use super::wire::Wire;
 use super::writer::Writer;
 
 /// The receive buffer of those that stop reading, so that the server feels it soon.
@@ -90,7 +91,7 @@ pub struct Handshake {
 pub struct Connection {
     pub role: Role,
     pub state: State,
-    pub socket: Option<Arc<TcpStream>>,
+    pub socket: Option<Arc<Wire>>,
     /// Until a publisher takes over.
     pub writer: Writer,
     pub inbound: Inbound,
@@ -172,7 +173,11 @@ impl Connection {
         }
         let mut socket = TcpStream::from_std(socket.into());
         registry.register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
-        self.socket = Some(Arc::new(socket));
+        let secured = match self.role {
+            Role::Poster(_) => &settings.publish_secured,
+            _ => &settings.secured,
+        };
+        self.socket = Some(Arc::new(Wire::new(socket, secured)?));
         Ok(())
     }
 }

@@ -221,7 +221,7 @@ impl Load {
         let Some(socket) = &connection.socket else {
             return;
         };
-        if connection.writer.waiting_bytes() > 0
+        if (connection.writer.waiting_bytes() > 0 || socket.has_records())
             && let Err(error) = connection.writer.flush(&**socket)
         {
             self.handle_end(place, Some(&error));
@@ -235,13 +235,15 @@ impl Load {
             return;
         }
         let mut buffer = std::mem::take(&mut self.buffer);
+        let mut has_records = false;
         while let Some(socket) = &self.connections[place].socket {
+            has_records = socket.has_records();
             match (&**socket).read(&mut buffer) {
                 Ok(0) => self.handle_end(place, None),
                 Ok(len) => {
                     let now_ticks = self.shared.now_ticks();
                     self.handle_bytes(place, &buffer[..len], now_ticks);
-                    if len < buffer.len() && !is_ended {
+                    if len < buffer.len() && !is_ended && !has_records {
                         break;
                     }
                 }
@@ -253,6 +255,10 @@ impl Load {
             }
         }
         self.buffer = std::mem::take(&mut buffer);
+        // What waited for the end of a handshake goes now.
+        if has_records && self.connections[place].socket.is_some() {
+            self.flush(place);
+        }
     }
 
     fn is_stall_on(&self) -> bool {

@@ -7,7 +7,7 @@
 //! | `run` | the order of things: connect, warm up, measure, drain |
 //! | `shared` | what threads share: clock, stage, schedule |
 //! | `load`, `exchange` | an event loop, and what it does about a connection's bytes |
-//! | `connection`, `inbound`, `response`, `writer` | one connection; what comes in, what goes out |
+//! | `connection`, `wire`, `inbound`, `response`, `writer` | one connection, its socket; what comes in, what goes out |
 //! | `publisher`, `pace` | what is sent next, and at what time |
 //! | `audit`, `record` | loss, duplicates and order; what a thread counts |
 //! | `process` | CPU time and memory, the server's and our own |
@@ -34,6 +34,7 @@ mod settings;
 mod shared;
 mod stamp;
 mod template;
+mod wire;
 mod writer;
 
 use std::error::Error;

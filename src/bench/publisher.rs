@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use hdrhistogram::Histogram;
-use mio::net::TcpStream;
 use umbel::internals::protocol::{Opcode, encode_frame};
 
 use super::record::{latencies, record};
@@ -12,6 +11,7 @@ use super::settings::{Length, Pace, Publish, Settings, topic_url};
 use super::shared::{Shared, Stage, ticks};
 use super::stamp::Stamp;
 use super::template::{Rendered, Template};
+use super::wire::Wire;
 use super::writer::{Entropy, Writer};
 use crate::cli::url::Scheme;
 
@@ -39,7 +39,7 @@ pub struct Publisher {
 }
 
 struct State {
-    socket: Option<Arc<TcpStream>>,
+    socket: Option<Arc<Wire>>,
     writer: Writer,
     message: Rendered,
     /// The next number.
@@ -135,7 +135,7 @@ impl Publisher {
     }
 
     /// Its connection is there. `writer` may hold what belongs before the first message.
-    pub fn open(&self, socket: Arc<TcpStream>, writer: Writer) {
+    pub fn open(&self, socket: Arc<Wire>, writer: Writer) {
         let mut state = self.state();
         state.socket = Some(socket);
         state.writer = writer;

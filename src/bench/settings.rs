@@ -10,6 +10,9 @@ use umbel::internals::http::response::is_header;
 use super::arguments::Mode;
 use super::stamp::{PUBLISHERS_MAX, STAMP_BYTES};
 use super::template::Template;
+use super::wire::Secured;
+#[cfg(feature = "tls")]
+use crate::cli::trust;
 use crate::cli::url::{DEFAULT_SERVER, Scheme, Url};
 
 /// Stands for the topic's name.
@@ -61,6 +64,8 @@ pub struct Settings {
     /// The URL, in which [`TOPIC`] stands for the topic.
     pub url: String,
     pub address: SocketAddr,
+    /// Terms of handshakes with it, if it speaks TLS.
+    pub secured: Secured,
     pub connections: usize,
     pub topics: usize,
     /// Publishers of each topic.
@@ -77,6 +82,8 @@ pub struct Settings {
     pub publish: Publish,
     /// Address of [`Publish::Post`].
     pub publish_address: SocketAddr,
+    /// Terms of handshakes with it, if it speaks TLS.
+    pub publish_secured: Secured,
     pub subscribe: Option<Template>,
     pub hello: Option<Template>,
     pub is_binary: bool,
@@ -100,11 +107,18 @@ impl Settings {
         let text = |name| matches.get_one::<String>(name).map(String::as_str);
         let url = text("url").map_or_else(|| default_url(mode), str::to_owned);
         let is_remote_allowed = matches.get_flag("allow-remote");
-        let address = resolve(&topic_url(&url, Scheme::WebSocket, 0)?, is_remote_allowed)?;
+        let parsed = topic_url(&url, Scheme::WebSocket, 0)?;
+        let (address, secured) = (resolve(&parsed, is_remote_allowed)?, secured(&parsed)?);
         let publish = publish(text("publish").unwrap_or("ws"))?;
-        let publish_address = match &publish {
-            Publish::Post(url) => resolve(&topic_url(url, Scheme::Http, 0)?, is_remote_allowed)?,
-            Publish::Message(_) => address,
+        let (publish_address, publish_secured) = match &publish {
+            Publish::Post(url) => {
+                let parsed = topic_url(url, Scheme::Http, 0)?;
+                (
+                    resolve(&parsed, is_remote_allowed)?,
+                    self::secured(&parsed)?,
+                )
+            }
+            Publish::Message(_) => (address, secured.clone()),
         };
         let connections = count(matches, "connections", u64::from(u32::MAX))?;
         let connections = connections.unwrap_or(default_connections(mode));
@@ -112,6 +126,7 @@ impl Settings {
             mode,
             url,
             address,
+            secured,
             connections,
             topics: count(matches, "topics", u64::from(u32::MAX))?.unwrap_or(1),
             publishers: count(matches, "publishers", u64::from(u32::MAX))?.unwrap_or(1),
@@ -134,6 +149,7 @@ impl Settings {
             source_addresses: source_addresses(matches, address, connections)?,
             publish,
             publish_address,
+            publish_secured,
             subscribe: template(text("subscribe"), "subscribe")?,
             hello: template(text("hello"), "hello")?,
             is_binary: matches.get_flag("binary"),
@@ -252,9 +268,11 @@ pub fn topic_url(url: &str, scheme: Scheme, topic: usize) -> Result<Url, String>
     )?;
     match (scheme, parsed.scheme == scheme) {
         (_, true) => Ok(parsed),
-        (Scheme::WebSocket, false) => Err(format!("{parsed}: the server's URL begins with ws://")),
+        (Scheme::WebSocket, false) => Err(format!(
+            "{parsed}: the server's URL begins with ws:// or wss://"
+        )),
         (Scheme::Http, false) => Err(format!(
-            "{parsed}: the URL to publish to begins with http://"
+            "{parsed}: the URL to publish to begins with http:// or https://"
         )),
     }
 }
@@ -293,6 +311,23 @@ fn resolve(url: &Url, is_remote_allowed: bool) -> Result<SocketAddr, String> {
         ));
     }
     Ok(address)
+}
+
+/// Terms of handshakes with a server, each of which is a full one.
+#[cfg(feature = "tls")]
+fn secured(url: &Url) -> Result<Secured, String> {
+    if !url.is_secure {
+        return Ok(None);
+    }
+    let name = rustls::pki_types::ServerName::try_from(url.host.clone());
+    let name = name.map_err(|_| format!("{url}: this host has no name that TLS knows"))?;
+    Ok(Some((trust::client_config_without_resumption()?, name)))
+}
+
+#[cfg(not(feature = "tls"))]
+#[expect(clippy::unnecessary_wraps, reason = "the other build may fail")]
+fn secured(_: &Url) -> Result<Secured, String> {
+    Ok(())
 }
 
 fn publish(how: &str) -> Result<Publish, String> {
@@ -435,8 +470,8 @@ mod tests {
             (&["fanout", "http://127.0.0.1/"], &["ws://"]),
             (&["fanout", "--publish", "{x}"], &["--publish", "{payload}"]),
             (
-                &["fanout", "--publish", "https://127.0.0.1/"],
-                &["http://127.0.0.1/"],
+                &["fanout", "--publish", "wss://127.0.0.1/"],
+                &["--publish", "{payload}"],
             ),
             (&["fanout", "--header", "x"], &["--header", "'Name: value'"]),
             (&["echo", "--stalled", "0.5"], &["--stalled", "echo"]),

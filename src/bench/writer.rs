@@ -40,6 +40,7 @@ impl Writer {
                 },
             }
         }
+        socket.flush()?;
         if self.written * 2 >= self.bytes.len() {
             self.bytes.drain(..self.written);
             self.written = 0;

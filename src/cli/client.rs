@@ -4,7 +4,7 @@
 //! [`TICK`], so that a signal or a timer is seen by whoever calls it.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use umbel::internals::http::escape::escape;
@@ -16,6 +16,7 @@ use umbel::internals::protocol::{
 };
 
 use super::ending::{Ending, Refusal, SILENCE_MAX};
+use super::stream::Stream;
 use super::url::Url;
 
 /// Time for the TCP connection to be made, for each address of the host.
@@ -36,11 +37,15 @@ const LIMITS: MessageLimits = MessageLimits {
     fragments_max: 1 << 24,
 };
 
-/// Connects to a URL's host, by the first address that answers.
+/// Connects to a URL's host. The first address that answers counts; TLS is spoken if the URL says so.
 ///
 /// # Errors
 /// Does not name the URL.
-pub fn connect_tcp(url: &Url) -> Result<TcpStream, Refusal> {
+pub fn connect_stream(url: &Url) -> Result<Stream, Refusal> {
+    Stream::over(connect_tcp(url)?, url)
+}
+
+fn connect_tcp(url: &Url) -> Result<TcpStream, Refusal> {
     let addresses = (&*url.host, url.port).to_socket_addrs().map_err(|error| {
         let what = error.to_string();
         let what = what.rsplit(": ").next().unwrap_or_default();
@@ -117,7 +122,7 @@ fn open(url: &Url, wishes: &Wishes) -> Result<Opened, Refusal> {
         .iter()
         .map(|value| ("Authorization", &**value))
         .collect();
-    let mut stream = connect_tcp(url)?;
+    let mut stream = connect_stream(url)?;
     let mut nonce = [0; 16];
     getrandom::fill(&mut nonce).map_err(io::Error::other)?;
     let mut request = ClientRequest::new(nonce);
@@ -143,12 +148,12 @@ fn open(url: &Url, wishes: &Wishes) -> Result<Opened, Refusal> {
 
 /// Reads the response, and keeps the frames that came with it.
 fn read_response(
-    mut stream: TcpStream,
+    mut stream: Stream,
     request: &ClientRequest,
     wishes: &Wishes,
     writer: Writer,
 ) -> Result<Opened, Refusal> {
-    stream.set_read_timeout(Some(TICK))?;
+    stream.set_read_timeout(TICK)?;
     let deadline = Instant::now() + RESPONSE_TIMEOUT;
     let mut buffer = vec![0; READ_BUFFER_BYTES.max(2 * RESPONSE_HEAD_BYTES_MAX)];
     let mut filled = 0;
@@ -199,7 +204,7 @@ fn read_response(
 /// # Errors
 /// When the deadline is over, or the server has hung up; `has_begun` says whether there was something before.
 pub fn read_some(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     buffer: &mut [u8],
     has_begun: bool,
     deadline: Instant,
@@ -250,7 +255,7 @@ pub fn is_tick(error: &io::Error) -> bool {
 
 /// The way in.
 pub struct Reader {
-    stream: TcpStream,
+    stream: Stream,
     decoder: Decoder,
     /// What was agreed to be compressed is inflated by it.
     inflater: Option<Inflater>,
@@ -330,7 +335,7 @@ impl Liveness {
 
 /// The way out. What is sent is masked, each frame with a key of its own (section 5.3).
 pub struct Writer {
-    stream: TcpStream,
+    stream: Stream,
     out: Vec<u8>,
 }
 
@@ -382,7 +387,7 @@ impl Writer {
             Ending::Protocol(error) => self.close(error.close_code(), error.reason()),
             _ => Ok(()),
         };
-        let _ = self.stream.shutdown(Shutdown::Write);
+        self.stream.shutdown_write();
     }
 }
 
@@ -398,7 +403,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let writer = Writer {
-            stream,
+            stream: Stream::Plain(stream),
             out: Vec::new(),
         };
         (writer, listener.accept().unwrap().0)

@@ -1,7 +1,6 @@
 //! Event streams as a client reads them: WHATWG HTML section 9.2, on a blocking socket.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use socket2::{SockRef, TcpKeepalive};
@@ -10,10 +9,11 @@ use umbel::internals::http::escape::escape;
 use umbel::internals::http::response::is_header;
 
 use super::client::{
-    RESPONSE_TIMEOUT, TICK, authorization, connect_tcp, is_tick, read_some, refusal,
+    RESPONSE_TIMEOUT, TICK, authorization, connect_stream, is_tick, read_some, refusal,
 };
 use super::ending::{Ending, Refusal};
 use super::http_client::{HEADERS_MAX, parse_response, value};
+use super::stream::Stream;
 use super::url::Url;
 
 /// Bytes of a head, and of a refusal.
@@ -128,7 +128,7 @@ impl Parser {
 
 /// An open event stream.
 pub struct EventStream {
-    stream: TcpStream,
+    stream: Stream,
     buffer: Vec<u8>,
     /// Bytes at the front of `buffer` that came with the head.
     pending: usize,
@@ -207,17 +207,17 @@ fn request(url: &Url, token: Option<&str>, last_id: Option<&str>) -> Result<Even
         request.push_str(&format!("Last-Event-ID: {id}\r\n"));
     }
     request.push_str("\r\n");
-    let mut stream = connect_tcp(url)?;
+    let mut stream = connect_stream(url)?;
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE)
         .with_interval(KEEPALIVE / 2);
-    SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
-    stream.set_read_timeout(Some(TICK))?;
+    SockRef::from(stream.socket()).set_tcp_keepalive(&keepalive)?;
+    stream.set_read_timeout(TICK)?;
     stream.write_all(request.as_bytes())?;
     read_head(stream)
 }
 
-fn read_head(mut stream: TcpStream) -> Result<EventStream, Refusal> {
+fn read_head(mut stream: Stream) -> Result<EventStream, Refusal> {
     let deadline = Instant::now() + RESPONSE_TIMEOUT;
     let mut buffer = vec![0; HEAD_BYTES_MAX.max(READ_BUFFER_BYTES)];
     let mut filled = 0;

@@ -2,13 +2,13 @@
 
 use std::error::Error;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use umbel::internals::http::body::{BodyDecoder, BodyLength};
 
-use super::client::{RESPONSE_TIMEOUT, TICK, connect_tcp, is_tick, refusal};
+use super::client::{RESPONSE_TIMEOUT, TICK, connect_stream, is_tick, refusal};
+use super::stream::Stream;
 use super::url::Url;
 
 /// Bytes of a response, head and body.
@@ -26,7 +26,7 @@ pub struct Poster {
     /// The request's head up to the length of the body.
     head: String,
     retries_max: u32,
-    stream: Option<TcpStream>,
+    stream: Option<Stream>,
 }
 
 /// A whole response.
@@ -101,11 +101,11 @@ impl Poster {
         body: &[u8],
         header: Option<(&str, &str)>,
     ) -> Result<Response, Box<dyn Error>> {
-        let mut stream = match self.stream.take().filter(is_alive) {
+        let mut stream = match self.stream.take().filter(Stream::is_alive) {
             Some(stream) => stream,
-            None => connect_tcp(&self.url)?,
+            None => connect_stream(&self.url)?,
         };
-        stream.set_read_timeout(Some(TICK))?;
+        stream.set_read_timeout(TICK)?;
         let line = header.map_or(String::new(), |(name, value)| {
             format!("{name}: {value}\r\n")
         });
@@ -140,10 +140,10 @@ pub fn get(url: &Url, authorization: Option<&str>) -> Result<Vec<u8>, Box<dyn Er
         url.authority(),
         env!("CARGO_PKG_VERSION")
     );
-    let response = connect_tcp(url)
+    let response = connect_stream(url)
         .map_err(Into::into)
         .and_then(|mut stream| {
-            stream.set_read_timeout(Some(TICK))?;
+            stream.set_read_timeout(TICK)?;
             stream.write_all(head.as_bytes())?;
             read_response(&mut stream)
         })
@@ -154,21 +154,12 @@ pub fn get(url: &Url, authorization: Option<&str>) -> Result<Vec<u8>, Box<dyn Er
     }
 }
 
-/// Whether the server has kept an idle connection: there is nothing to read on one, not even its end.
-fn is_alive(stream: &TcpStream) -> bool {
-    let peeked = stream
-        .set_nonblocking(true)
-        .and_then(|()| stream.peek(&mut [0]));
-    stream.set_nonblocking(false).is_ok()
-        && peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
-}
-
 fn lost(error: &io::Error) -> Box<dyn Error> {
     format!("the connection was lost ({error}); whether the message was published is not known")
         .into()
 }
 
-fn read_response(stream: &mut TcpStream) -> Result<Response, Box<dyn Error>> {
+fn read_response(stream: &mut Stream) -> Result<Response, Box<dyn Error>> {
     let deadline = Instant::now() + RESPONSE_TIMEOUT;
     let mut bytes = Vec::new();
     let mut piece = vec![0; 64 * 1024];

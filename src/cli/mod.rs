@@ -11,6 +11,7 @@
 //! | `log_output` | log lines, for people or as JSON |
 //! | `sub`, `publish`, `history` | `umbel sub`, `umbel pub` and `umbel history` |
 //! | `url`, `client`, `http_client`, `event_stream` | where those two go, and the protocols that they speak |
+//! | `stream`, `trust` | a socket with TLS or without, and whom it trusts |
 //! | `ending` | how connections end, and whether to come back |
 //! | `bench` | `umbel bench`, a load generator |
 //! | `check`, `machine` | `umbel check`: the verdicts, and the facts they are about |
@@ -44,9 +45,12 @@ mod settings;
 #[cfg(feature = "jwt")]
 mod sign;
 mod signals;
+mod stream;
 mod sub;
 mod tips;
 mod token;
+#[cfg(feature = "tls")]
+pub mod trust;
 pub mod url;
 
 use std::error::Error;
@@ -82,6 +86,10 @@ pub fn run(extension: &Extension) -> Result<ExitCode, Box<dyn Error>> {
     let matches = command()
         .try_get_matches_from(&arguments)
         .unwrap_or_else(|error| tips::improve(error, &arguments).exit());
+    #[cfg(feature = "tls")]
+    if let Some((_, matches)) = matches.subcommand() {
+        trust::take(matches);
+    }
     match matches.subcommand() {
         Some((name, matches)) if name == extension.name => (extension.run)(matches),
         Some(("serve", matches)) => serve::run(matches, &command()),
@@ -151,9 +159,17 @@ fn with_default_command(arguments: impl Iterator<Item = OsString>) -> Vec<OsStri
     arguments
 }
 
+/// Arguments of a client that speaks TLS. Without the feature there are none.
+pub fn tls_arguments() -> Vec<Arg> {
+    #[cfg(feature = "tls")]
+    return trust::arguments();
+    #[cfg(not(feature = "tls"))]
+    Vec::new()
+}
+
 /// The arguments that `sub` and `pub` share.
-fn peer_arguments() -> [Arg; 3] {
-    [
+fn peer_arguments() -> Vec<Arg> {
+    let own = [
         Arg::new("token")
             .long("token")
             .env("UMBEL_TOKEN")
@@ -173,7 +189,8 @@ fn peer_arguments() -> [Arg; 3] {
             .short('v')
             .action(ArgAction::SetTrue)
             .help("Print progress to standard error"),
-    ]
+    ];
+    own.into_iter().chain(tls_arguments()).collect()
 }
 
 /// Takes a whole number of things in a range. `note` ends what is said otherwise.

@@ -154,15 +154,15 @@ enum Input {
 
 /// Checks that a URL is one of those that take publications.
 fn check_place(url: &Url) -> Result<(), String> {
-    let authority = url.authority();
-    let both =
-        |topic: &str| format!("http://{authority}/pub/{topic} or ws://{authority}/ws/{topic}");
+    let (http, ws) = (url.origin(Scheme::Http), url.origin(Scheme::WebSocket));
+    let both = |topic: &str| format!("{http}/pub/{topic} or {ws}/ws/{topic}");
     let path = url.target.split('?').next().unwrap_or_default();
     let (room, topic) = path[1..].split_once('/').unwrap_or((&path[1..], ""));
     match (room, topic, url.scheme) {
         ("" | "pub" | "ws" | "sse", "", _) => Err(format!(
-            "{url}: which topic? Write {}, or umbel pub --server {authority} TOPIC",
-            both("TOPIC")
+            "{url}: which topic? Write {}, or umbel pub --server {} TOPIC",
+            both("TOPIC"),
+            url.server()
         )),
         ("pub", topic, Scheme::WebSocket) => {
             Err(format!("{url} takes requests: use {}", both(topic)))

@@ -53,7 +53,7 @@ const SERVE: &[(&[&str], &str)] = &[
             "tls-cert",
             "tls-key",
         ],
-        "this build speaks no TLS: put a proxy that does before it",
+        "TLS is a listener's: --listen https://ADDRESS:PORT --certificate FULLCHAIN,KEY",
     ),
     (
         &[

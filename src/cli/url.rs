@@ -24,6 +24,8 @@ pub enum Scheme {
 pub struct Url {
     /// Protocol to speak.
     pub scheme: Scheme,
+    /// Whether it is spoken over TLS: `https://`, `wss://`.
+    pub is_secure: bool,
     /// The host, an IPv6 address without its brackets.
     pub host: String,
     /// The port.
@@ -41,18 +43,19 @@ impl Url {
         let Some((name, rest)) = text.split_once("://") else {
             return bare(text, scheme, server);
         };
-        let scheme = match &*name.to_ascii_lowercase() {
-            "http" => Scheme::Http,
-            "ws" => Scheme::WebSocket,
-            "https" => return Err(no_tls("http", rest)),
-            "wss" => return Err(no_tls("ws", rest)),
+        let (scheme, is_secure) = match &*name.to_ascii_lowercase() {
+            "http" => (Scheme::Http, false),
+            "ws" => (Scheme::WebSocket, false),
+            "https" => (Scheme::Http, true),
+            "wss" => (Scheme::WebSocket, true),
             _ => {
                 return Err(format!(
-                    "{}: the scheme is none of ws:// and http://",
+                    "{}: the scheme is none of wss://, https://, ws:// and http://",
                     escape(text)
                 ));
             }
         };
+        check_tls(name, is_secure, rest)?;
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, target) = rest.split_at(end);
         if target.contains('#') {
@@ -61,9 +64,10 @@ impl Url {
                 escape(text)
             ));
         }
-        let (host, port) = parse_authority(authority)?;
+        let (host, port) = parse_authority(authority, default_port(is_secure))?;
         Ok(Url {
             scheme,
+            is_secure,
             host,
             port,
             target: encode_target(target),
@@ -75,21 +79,20 @@ impl Url {
     /// # Errors
     /// Says what is wrong and what to write instead.
     pub fn on_server(server: &str, scheme: Scheme, target: &str) -> Result<Url, String> {
-        let authority = match server.split_once("://") {
-            None => server,
+        let (authority, is_secure) = match server.split_once("://") {
+            None => (server, false),
             Some((name, rest)) => {
                 let rest = rest.strip_suffix('/').unwrap_or(rest);
-                match &*name.to_ascii_lowercase() {
-                    "https" => return Err(no_tls("http", rest)),
-                    "wss" => return Err(no_tls("ws", rest)),
-                    _ => rest,
-                }
+                let is_secure = matches!(&*name.to_ascii_lowercase(), "https" | "wss");
+                check_tls(name, is_secure, rest)?;
+                (rest, is_secure)
             }
         };
-        let (host, port) =
-            parse_authority(authority).map_err(|error| format!("--server: {error}"))?;
+        let (host, port) = parse_authority(authority, default_port(is_secure))
+            .map_err(|error| format!("--server: {error}"))?;
         Ok(Url {
             scheme,
+            is_secure,
             host,
             port,
             target: encode_target(target),
@@ -125,6 +128,25 @@ impl Url {
         self.target = format!("{}{mark}{parameter}", self.target);
     }
 
+    /// The beginning of a URL on the same server: `wss://a:8443`.
+    pub fn origin(&self, scheme: Scheme) -> String {
+        let name = match (scheme, self.is_secure) {
+            (Scheme::Http, false) => "http",
+            (Scheme::Http, true) => "https",
+            (Scheme::WebSocket, false) => "ws",
+            (Scheme::WebSocket, true) => "wss",
+        };
+        format!("{name}://{}", self.authority())
+    }
+
+    /// The server as `--server` takes it.
+    pub fn server(&self) -> String {
+        match self.is_secure {
+            true => self.origin(Scheme::Http),
+            false => self.authority(),
+        }
+    }
+
     /// The value of the header `Host`: the port only where it is not the default one.
     pub fn authority(&self) -> String {
         let host = match self.host.contains(':') {
@@ -132,7 +154,7 @@ impl Url {
             false => self.host.clone(),
         };
         match self.port {
-            80 => host,
+            port if port == default_port(self.is_secure) => host,
             port => format!("{host}:{port}"),
         }
     }
@@ -140,22 +162,29 @@ impl Url {
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = match self.scheme {
-            Scheme::Http => "http",
-            Scheme::WebSocket => "ws",
-        };
         let target = self.target.split('?').next().unwrap_or_default();
         // The query may hold a token.
-        write!(f, "{scheme}://{}{}", self.authority(), escape(target))
+        write!(f, "{}{}", self.origin(self.scheme), escape(target))
     }
 }
 
-fn no_tls(scheme: &str, rest: &str) -> String {
+fn default_port(is_secure: bool) -> u16 {
+    if is_secure { 443 } else { 80 }
+}
+
+/// Whether this build can speak to such a URL.
+fn check_tls(scheme: &str, is_secure: bool, rest: &str) -> Result<(), String> {
+    if !is_secure || cfg!(feature = "tls") {
+        return Ok(());
+    }
+    let plain = scheme.to_ascii_lowercase();
+    let plain = plain.trim_end_matches('s');
     let rest = rest.split('?').next().unwrap_or_default();
-    format!(
-        "this build speaks no TLS: use {scheme}://{}, or a proxy on this machine that adds TLS",
+    Err(format!(
+        "this build speaks no TLS: use {}://{}, or a proxy on this machine that adds TLS",
+        if plain == "http" { "http" } else { "ws" },
         escape(rest)
-    )
+    ))
 }
 
 /// Checks that a text without `://` is no URL whose scheme was forgotten.
@@ -212,7 +241,7 @@ fn looks_like_address(text: &str) -> bool {
         .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
 
-fn parse_authority(authority: &str) -> Result<(String, u16), String> {
+fn parse_authority(authority: &str, default_port: u16) -> Result<(String, u16), String> {
     let wrong = |what: &str| Err(format!("{}: {what}", escape(authority)));
     if authority.contains('@') {
         return Err("a URL with a user name: give --token or UMBEL_TOKEN instead".to_owned());
@@ -232,7 +261,7 @@ fn parse_authority(authority: &str) -> Result<(String, u16), String> {
         return wrong("the host is missing or malformed, as in ws://127.0.0.1:8080/ws/news");
     }
     let port = match port.strip_prefix(':') {
-        None if port.is_empty() => 80,
+        None if port.is_empty() => default_port,
         Some(digits) => match digits.parse() {
             Ok(port) if port > 0 => port,
             _ => return wrong("the port must be a number from 1 to 65535"),
@@ -279,6 +308,9 @@ mod tests {
                 "[::1]:9",
             ),
             ("ws://a:80?x", "a", 80, "/?x", "a"),
+            ("wss://a/x", "a", 443, "/x", "a"),
+            ("WSS://a:443/x", "a", 443, "/x", "a"),
+            ("https://a:80/x", "a", 80, "/x", "a:80"),
         ] {
             let url = parse(text).unwrap();
             assert_eq!((&*url.host, url.port), (host, port), "{text}");
@@ -299,11 +331,21 @@ mod tests {
         assert_eq!((&*url.target, url.port), ("/pub/news", 99));
     }
 
+    #[cfg(not(feature = "tls"))]
     #[test]
-    fn errors_say_what_to_write() {
+    fn tls_of_another_build() {
         for (text, part) in [
             ("wss://a/ws/x?token=t", "use ws://a/ws/x,"),
             ("https://a", "speaks no TLS: use http://a,"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn errors_say_what_to_write() {
+        for (text, part) in [
             ("ftp://a", "ws:// and http://"),
             ("localhost:8080/ws/news", "ws://localhost:8080/ws/news"),
             ("", "the topic is empty"),
@@ -328,11 +370,15 @@ mod tests {
             let url = Url::on_server(server, Scheme::WebSocket, "/ws").unwrap();
             assert_eq!(url.to_string(), "ws://a:81/ws");
         }
-        for (server, part) in [
-            ("wss://a", "use ws://a,"),
-            ("a:b", "--server: "),
-            ("a/x", "--server: "),
+        for (server, shown) in [
+            ("wss://a", "wss://a/ws"),
+            ("https://a:80/", "wss://a:80/ws"),
         ] {
+            let url = Url::on_server(server, Scheme::WebSocket, "/ws").unwrap();
+            assert_eq!(url.to_string(), shown);
+            assert!(url.is_secure);
+        }
+        for (server, part) in [("a:b", "--server: "), ("a/x", "--server: ")] {
             let error = Url::on_server(server, Scheme::Http, "/").unwrap_err();
             assert!(error.contains(part), "{error}");
         }

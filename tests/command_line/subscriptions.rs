@@ -437,7 +437,6 @@ fn wrong_urls_get_remedies() {
             &["pub", "--tag", "a=b", "ws://a/ws/x", "y"],
             "--tag is for requests",
         ),
-        (&["sub", "--server", "wss://a", "x"], "use ws://a,"),
     ] {
         let (code, out, error) = run(&mut umbel(arguments));
         assert_eq!((code, &*out), (1, ""), "{arguments:?}: {error}");

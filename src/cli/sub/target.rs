@@ -98,7 +98,7 @@ impl Target {
 fn several_topics(url: &Url) -> String {
     format!(
         "several topics are named without a URL: umbel sub --server {} TOPIC 'PATTERN/*'",
-        url.authority()
+        url.server()
     )
 }
 
@@ -115,23 +115,22 @@ fn name_of(parameter: &str) -> &str {
 
 /// Suggestion for a URL without a topic.
 pub fn which_topic(url: &Url) -> String {
-    let authority = url.authority();
+    let (http, ws) = (url.origin(Scheme::Http), url.origin(Scheme::WebSocket));
+    let server = url.server();
     format!(
-        "which topic? Write ws://{authority}/ws/TOPIC or http://{authority}/sse/TOPIC, or umbel sub --server {authority} \
-         TOPIC"
+        "which topic? Write {ws}/ws/TOPIC or {http}/sse/TOPIC, or umbel sub --server {server} TOPIC"
     )
 }
 
 /// What is at a URL, by its path.
 fn by_url(url: Url) -> Result<Target, String> {
-    let authority = url.authority();
+    let (http, ws) = (url.origin(Scheme::Http), url.origin(Scheme::WebSocket));
     let path = url.target.split('?').next().unwrap_or_default().to_owned();
     let (room, rest) = match path[1..].split_once('/') {
         Some((room, rest)) => (room, rest),
         None => (&path[1..], ""),
     };
-    let both =
-        |topic: &str| format!("ws://{authority}/ws/{topic} or http://{authority}/sse/{topic}");
+    let both = |topic: &str| format!("{ws}/ws/{topic} or {http}/sse/{topic}");
     match (room, rest, url.scheme) {
         ("", "", Scheme::Http) => Err(format!("{url}: {}", which_topic(&url))),
         ("ws", "", _) => Err(format!("{url}: {}", several_topics(&url))),
@@ -142,10 +141,10 @@ fn by_url(url: Url) -> Result<Target, String> {
             Err(format!("{url} is no subscription; use {}", both("TOPIC")))
         }
         ("ws", topic, Scheme::Http) => Err(format!(
-            "{url} is a WebSocket: use ws://{authority}/ws/{topic}, or http://{authority}/sse/{topic} for events"
+            "{url} is a WebSocket: use {ws}/ws/{topic}, or {http}/sse/{topic} for events"
         )),
         ("sse", topic, Scheme::WebSocket) => Err(format!(
-            "{url} is an event stream: use http://{authority}/sse/{topic}, or ws://{authority}/ws/{topic}"
+            "{url} is an event stream: use {http}/sse/{topic}, or {ws}/ws/{topic}"
         )),
         (_, _, Scheme::Http) => Ok(Target::Stream(url)),
         (_, _, Scheme::WebSocket) => Ok(Target::Socket(url)),
@@ -293,7 +292,7 @@ mod tests {
             (&["ws://a/ws"], "umbel sub --server a TOPIC"),
             (&["ws://a/ws/x", "y"], "umbel sub --server a TOPIC"),
             (&["http://a/sse/"], "http://a/sse/TOPIC"),
-            (&["https://a/sse/x"], "use http://a/sse/x,"),
+            (&["https://a/ws/x"], "use wss://a/ws/x, or https://a/sse/x"),
             (&["localhost:8080/ws/news"], "ws://localhost:8080/ws/news"),
             (&["a/*?last=5"], "no last="),
             (&["a/b*"], "whole segment"),

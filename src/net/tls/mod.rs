@@ -27,7 +27,7 @@ use rustls::crypto::CryptoProvider;
 pub use certificates::Certificates;
 pub use context::TlsContext;
 pub use error::TlsError;
-pub use loaded::{FILE_BYTES_MAX, LoadedCertificate};
+pub use loaded::{FILE_BYTES_MAX, LoadedCertificate, read_chain};
 pub use server_config::{TlsOptions, server_config};
 pub use terms::TlsTerms;
 
