@@ -219,6 +219,9 @@ pub struct Config {
     pub url_keys: Vec<UrlKey>,
     /// Longest life of a signed URL from now on, in milliseconds.
     pub signed_url_age_max_ms: u64,
+    /// Whether the keys of each `jwks_url` are needed at the start. Where they cannot be fetched, and there is no copy, the
+    /// server does not start.
+    pub jwks_required_at_start: bool,
     /// Application that is asked who somebody is, and what it may. Where there is one, what is not allowed is denied.
     pub hook: Option<HookConfig>,
     /// HTTP proxy for the server's own requests, as in `http://proxy:3128`. None is taken from the environment.
@@ -283,6 +286,7 @@ impl Default for Config {
             cookie: None,
             url_keys: Vec::new(),
             signed_url_age_max_ms: SIGNED_URL_AGE_MAX_MS,
+            jwks_required_at_start: false,
             hook: None,
             outgoing_proxy: None,
             certificates: Vec::new(),

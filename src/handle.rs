@@ -24,6 +24,8 @@ use crate::worker::Shards;
 
 mod control;
 mod inside;
+#[cfg(feature = "jwt")]
+pub(crate) mod key_files;
 mod publishing;
 mod queries;
 mod receipts;

@@ -229,10 +229,10 @@ fn unknown_names_ask_for_few_fetches() {
     let provider = Provider::start();
     let key = SigningKey::new("k1");
     provider.serve(&[&key]);
-    let (_folder, server) = provider.server("jwks_refresh_min_ms = 60000");
+    let (_folder, server) = provider.server("");
     wait_until("the set is there", || status(&server, &key.token()) == 101);
     assert_eq!(provider.asked(), 1);
-    for number in 0..200 {
+    for number in 0..1000 {
         let token = key.token_named(&format!("guess-{number}"));
         assert_eq!(status(&server, &token), 503);
     }
@@ -299,4 +299,74 @@ fn copy_outlives_the_process() {
         server.log().contains("refused with 503")
     });
     assert_eq!(status(&server, &key.token()), 503);
+}
+
+#[test]
+fn changed_file_is_read_again() {
+    let (old, new) = (SigningKey::new("old"), SigningKey::new("new"));
+    let set = |keys: &[&SigningKey]| {
+        let keys: Vec<_> = keys.iter().map(|key| key.jwk()).collect();
+        json!({ "keys": keys }).to_string()
+    };
+    let text = "origins = [\"any\"]\n[[jwt]]\nname = \"idp\"\nalgorithms = [\"EdDSA\"]\njwks_file = \"keys.json\"\n\
+                issuer = \"https://idp.example\"\naudience = [\"umbel\"]\n[limits]\ncertificate_check_ms = 50\n\
+                auth_failures_per_address_per_minute = 0\n";
+    let folder = Folder::with("umbel.toml", text);
+    let (path, beside) = (folder.path("keys.json"), folder.path("keys.new"));
+    let write = |text: &str| {
+        std::fs::write(&beside, text).expect("written");
+        std::fs::rename(&beside, &path).expect("renamed");
+    };
+    write(&set(&[&old]));
+    let server = Server::start(&["--config", &folder.path("umbel.toml")]);
+    assert_eq!(
+        (status(&server, &old.token()), status(&server, &new.token())),
+        (101, 401)
+    );
+    write(&set(&[&old, &new]));
+    wait_until("the new key is there", || {
+        status(&server, &new.token()) == 101
+    });
+    // What is no set, or has no key that fits, leaves the keys as they are.
+    for broken in ["{", r#"{"keys":[]}"#] {
+        write(broken);
+        wait_until("it is told", || {
+            server.log().contains("the keys read last stay")
+        });
+        assert_eq!(status(&server, &new.token()), 101);
+    }
+    std::fs::remove_file(&path).expect("removed");
+    thread::sleep(Duration::from_millis(120));
+    assert_eq!(status(&server, &old.token()), 101);
+    write(&set(&[&new]));
+    wait_until("the old key is gone", || {
+        status(&server, &old.token()) == 401
+    });
+    assert_eq!(status(&server, &new.token()), 101);
+}
+
+#[test]
+fn start_without_the_keys_that_it_requires() {
+    let provider = Provider::start();
+    let folder = provider.folder("", "[identity]\njwks_required_at_start = true\n");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_umbel"));
+    let path = folder.path("umbel.toml");
+    let output = command
+        .args(["--config", &path, "--listen", "127.0.0.1:0"])
+        .output();
+    let output = output.expect("it runs");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{told}");
+    assert!(
+        told.contains("jwks_required_at_start") && told.contains("idp"),
+        "{told}"
+    );
+    let key = SigningKey::new("a");
+    provider.serve(&[&key]);
+    let server = Server::start(&["--config", &path]);
+    assert_eq!(
+        status(&server, &key.token()),
+        101,
+        "they were there from the first moment"
+    );
 }

@@ -150,6 +150,7 @@ fn print_settings(config: &Config) -> Result<(), Box<dyn Error>> {
         "cookie": rights.cookie.unwrap_or_default(),
         "url_key": rights.url_keys.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "signed_url_age_max_ms": config.signed_url_age_max_ms,
+        "jwks_required_at_start": config.jwks_required_at_start,
         "subprotocol": config.subprotocols,
         "state_directory": config.state_directory.clone().unwrap_or_default(),
         "deny_file": config.deny_file.clone().unwrap_or_default(),

@@ -1,6 +1,7 @@
 //! Issuers of JSON web tokens: `[[jwt]]` in the file, `--jwt`.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use super::named_token::texts_of;
 use super::{Secret, TOKEN_NAME_BYTES_MAX, time};
@@ -77,6 +78,13 @@ pub enum JwtKeys {
     PublicKey(String),
     /// A set of public keys: the JSON text of RFC 7517.
     KeySet(String),
+    /// A set of public keys from a file, which is read again when it changes.
+    KeySetFile {
+        /// The file.
+        path: PathBuf,
+        /// Its text as it was read.
+        text: String,
+    },
     /// A set of public keys that is fetched from an address.
     Url {
         /// The address: https, or http to this machine.
@@ -344,7 +352,9 @@ impl Jwt {
             }
             Some(JwtKeys::Secret { .. }) => (true, false),
             Some(JwtKeys::PublicKey(_)) => (false, false),
-            Some(JwtKeys::KeySet(_) | JwtKeys::Url { .. }) => (false, true),
+            Some(JwtKeys::KeySet(_) | JwtKeys::KeySetFile { .. } | JwtKeys::Url { .. }) => {
+                (false, true)
+            }
         };
         if let Some(algorithm) = self.algorithms.iter().find(|it| is_hmac(it) != has_secret) {
             return Err(match has_secret {
@@ -441,7 +451,7 @@ fn check_public(keys: &JwtKeys, algorithms: &[Algorithm]) -> Result<(), String> 
         JwtKeys::PublicKey(pem) => Key::from_pem(pem.as_bytes(), algorithms)
             .map(|_| ())
             .map_err(|problem| format!("public_key_file: {problem}")),
-        JwtKeys::KeySet(text) => {
+        JwtKeys::KeySet(text) | JwtKeys::KeySetFile { text, .. } => {
             let read = read_key_set(text.as_bytes(), algorithms);
             let read = read.map_err(|problem| format!("jwks_file: {problem}"))?;
             match read.keys.is_empty() {
@@ -488,7 +498,7 @@ impl fmt::Display for Jwt {
             ),
             Some(JwtKeys::Secret { .. }) => f.write_str(" secret=set"),
             Some(JwtKeys::PublicKey(_)) => f.write_str(" public_key_file=set"),
-            Some(JwtKeys::KeySet(_)) => f.write_str(" jwks_file=set"),
+            Some(JwtKeys::KeySet(_) | JwtKeys::KeySetFile { .. }) => f.write_str(" jwks_file=set"),
             Some(JwtKeys::Url { url, .. }) => write!(f, " jwks_url={url}"),
         }
     }

@@ -240,7 +240,7 @@ limits! {
     limit_v6_prefix: u32 = 64 in 32..=128;
     /// Connections accepted in one tick of a reactor, so that a connect storm does not starve established connections.
     accepts_per_tick_max: usize = 64 in 1..=4096;
-    /// Interval at which the files of certificates and ticket keys are looked at for a change.
+    /// Interval at which the files of certificates, ticket keys and key sets (`jwks_file`) are looked at for a change.
     certificate_check_ms: u64 = 10000 in 50..=86400000;
     /// Pause in accepting after descriptors or socket memory ran out.
     accept_pause_ms: u64 = 100 in 10..=10000;

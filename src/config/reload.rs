@@ -32,7 +32,8 @@ impl Config {
         }
         keep!(
             listeners: "listen", reactors: "reactors", workers: "workers", inline_shards: "inline_shards",
-            io_uring: "io_uring", state_directory: "state_directory", outgoing_proxy: "outgoing_proxy"
+            io_uring: "io_uring", state_directory: "state_directory", outgoing_proxy: "outgoing_proxy",
+            jwks_required_at_start: "jwks_required_at_start"
         );
         kept.extend(HookConfig::changes(&self.hook, &running.hook));
         self.hook.clone_from(&running.hook);

@@ -117,6 +117,10 @@ impl Handle {
             crate::outgoing::key_sets::start(&config, &self.shared.metrics.auth)
                 .map_err(ReloadError::Config)?;
         }
+        #[cfg(feature = "jwt")]
+        if !by_code {
+            super::key_files::start(&config).map_err(ReloadError::Config)?;
+        }
         if !self.shared.live.store(live, self.mailboxes.len()) {
             return Err(ReloadError::Busy);
         }

@@ -21,6 +21,12 @@ use crate::signature::keys::KeySet;
 /// Time for a fetch, redirects included.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Longest wait for the first fetches: one more second than one may take.
+const FIRST_FETCH_MAX: Duration = Duration::from_secs(6);
+
+/// Time between two looks whether they have ended.
+const FIRST_FETCH_LOOKED_AT: Duration = Duration::from_millis(10);
+
 /// Redirects within the origin that are followed.
 const REDIRECTS_MAX: u32 = 3;
 
@@ -73,6 +79,30 @@ pub fn start(config: &Config, counts: &AuthCounts) -> Result<(), ConfigError> {
             spawned.map_err(|error| told(format!("no thread can be started: {error}")))?;
         let thread: Thread = spawned.thread().clone();
         keys.wake_by(Box::new(move || thread.unpark()));
+    }
+    Ok(())
+}
+
+/// Waits for the first fetch of each set. It takes as long as a fetch may.
+///
+/// # Errors
+/// A set could not be fetched, and there is no copy of it.
+pub fn await_first(config: &Config) -> Result<(), ConfigError> {
+    let begun = Instant::now();
+    for (row, jwt) in config.jwts.iter().enumerate() {
+        let Some(JwtKeys::Url { url, .. }) = &jwt.keys else {
+            continue;
+        };
+        let keys = RemoteKeys::of(jwt);
+        while !keys.has_ended_fetch() && begun.elapsed() < FIRST_FETCH_MAX {
+            thread::sleep(FIRST_FETCH_LOOKED_AT);
+        }
+        if keys.set().is_none() {
+            let why = format!(
+                "its keys could not be fetched from {url}, as the log says, and jwks_required_at_start is set"
+            );
+            return Err(ConfigError::new("jwts", &jwt.name, why).in_row(row));
+        }
     }
     Ok(())
 }
@@ -210,7 +240,7 @@ impl Fetcher {
                     self.times.refresh_min
                 }
             };
-            keys.end_fetch(is_done);
+            keys.end_fetch(is_done, wall_ms());
             drop(keys);
             self.wait(begun, next);
         }

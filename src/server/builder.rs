@@ -305,6 +305,13 @@ impl Builder {
         #[cfg(all(feature = "jwt", feature = "outgoing"))]
         if matches!(authority, Authority::Policy(_)) {
             crate::outgoing::key_sets::start(&config, &authority.counts())?;
+            if config.jwks_required_at_start {
+                crate::outgoing::key_sets::await_first(&config)?;
+            }
+        }
+        #[cfg(feature = "jwt")]
+        if matches!(authority, Authority::Policy(_)) {
+            crate::handle::key_files::start(&config)?;
         }
         #[cfg(feature = "tls")]
         let tls = TlsTerms::open(&config)?;

@@ -34,6 +34,8 @@ pub enum Keys {
     Configured(Arc<KeySet>),
     /// Those that are fetched.
     Remote(Arc<RemoteKeys>),
+    /// Those of a file, which may change.
+    Polled(Arc<RemoteKeys>),
 }
 
 /// All issuers that tokens are taken from.
@@ -137,8 +139,8 @@ impl Issuers {
             return None;
         }
         match &self.all.get(refused.issuer?)?.keys {
-            Keys::Remote(keys) => keys.wait(now_ms),
-            Keys::Configured(_) => None,
+            Keys::Remote(keys) => keys.wait(kid_of(token).as_deref(), now_ms),
+            Keys::Configured(_) | Keys::Polled(_) => None,
         }
     }
 
@@ -300,7 +302,7 @@ impl Issuer {
         let key_until_ms = verified.map_err(|error| match (error, &self.keys) {
             // A set that comes may have what this one lacks.
             (KeyError::Unknown, Keys::Remote(keys)) if kid.is_some_and(|kid| !set.has_kid(kid)) => {
-                keys.want();
+                keys.want(kid.unwrap_or_default(), now_ms);
                 JwtError::KeyNotKnownYet
             }
             (KeyError::Unknown, _) => JwtError::UnknownKey,
@@ -311,13 +313,19 @@ impl Issuer {
     }
 }
 
+/// Name of the key that a token is of. None: it has none.
+fn kid_of(token: &str) -> Option<Box<str>> {
+    let compact = Compact::read(token.as_bytes(), token.len()).ok()?;
+    compact.header.kid.as_deref().map(Box::from)
+}
+
 impl Keys {
     /// The keys that there are now.
     #[must_use]
     pub fn set(&self) -> Option<Arc<KeySet>> {
         match self {
             Keys::Configured(set) => Some(Arc::clone(set)),
-            Keys::Remote(keys) => keys.set(),
+            Keys::Remote(keys) | Keys::Polled(keys) => keys.set(),
         }
     }
 }

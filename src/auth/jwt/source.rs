@@ -102,16 +102,25 @@ fn keys_of(jwt: &Jwt) -> Keys {
         Some(JwtKeys::PublicKey(pem)) => Key::from_pem(pem.as_bytes(), algorithms)
             .into_iter()
             .collect(),
-        Some(JwtKeys::KeySet(text)) => {
-            let read = read_key_set(text.as_bytes(), algorithms).unwrap_or_default();
-            for warning in &read.warnings {
-                log::warn!("jwks_file of {}: {warning}", jwt.name);
+        Some(JwtKeys::KeySet(text)) => read_file_set(jwt, text),
+        Some(JwtKeys::KeySetFile { text, .. }) => {
+            let keys = RemoteKeys::of(jwt);
+            if keys.set().is_none() {
+                keys.put(Arc::new(KeySet::new(1, read_file_set(jwt, text))));
             }
-            read.keys
+            return Keys::Polled(keys);
         }
         Some(JwtKeys::Url { .. }) => return Keys::Remote(RemoteKeys::of(jwt)),
     };
     Keys::Configured(Arc::new(KeySet::new(0, keys)))
+}
+
+fn read_file_set(jwt: &Jwt, text: &str) -> Vec<Key> {
+    let read = read_key_set(text.as_bytes(), &jwt.algorithms).unwrap_or_default();
+    for warning in &read.warnings {
+        log::warn!("jwks_file of {}: {warning}", jwt.name);
+    }
+    read.keys
 }
 
 impl SignedTokens {

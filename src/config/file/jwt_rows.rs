@@ -1,5 +1,7 @@
 //! Rows of `[[jwt]]`.
 
+use std::path::PathBuf;
+
 use std::ops::Range;
 
 use toml::Spanned;
@@ -19,7 +21,7 @@ struct FoundKeys {
     previous: Option<Secret>,
     previous_until: Option<u64>,
     public_key: Option<String>,
-    key_set: Option<String>,
+    key_set: Option<(PathBuf, String)>,
     url: Option<String>,
     ca_file: Option<String>,
 }
@@ -81,7 +83,10 @@ fn read_text(
     match name {
         "name" => jwt.name = text,
         "public_key_file" => keys.public_key = Some(parser.read_file(&text).map_err(told)?),
-        "jwks_file" => keys.key_set = Some(parser.read_file(&text).map_err(told)?),
+        "jwks_file" => {
+            let set = parser.read_file(&text).map_err(told)?;
+            keys.key_set = Some((parser.path_of(&text).into(), set));
+        }
         "jwks_url" => keys.url = Some(text),
         "ca_file" => keys.ca_file = Some(parser.path_of(&text)),
         "secret_previous_until" => {
@@ -118,7 +123,8 @@ impl FoundKeys {
                 previous_until: self.previous_until,
             }),
             self.public_key.map(JwtKeys::PublicKey),
-            self.key_set.map(JwtKeys::KeySet),
+            self.key_set
+                .map(|(path, text)| JwtKeys::KeySetFile { path, text }),
             self.url.map(|url| JwtKeys::Url {
                 url,
                 ca_file: self.ca_file,

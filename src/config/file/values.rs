@@ -178,6 +178,7 @@ impl Values {
                 "close" => AuthRefusal::Close,
                 _ => AuthRefusal::Auto,
             },
+            jwks_required_at_start: self.is_on("jwks_required_at_start"),
             deflate_client_takeover: self.is_on("deflate_client_takeover"),
             origins: self.origins(&mut errors),
             hosts: self.hosts(&mut errors),

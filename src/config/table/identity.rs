@@ -79,6 +79,17 @@ pub(super) const SETTINGS: &[SettingInfo] = &[
         ..PLAIN
     },
     SettingInfo {
+        name: "jwks_required_at_start",
+        key: of_identity("jwks_required_at_start"),
+        heading: ACCESS,
+        kind: Kind::Bool,
+        unset: Unset::Value("false"),
+        value_name: "BOOL",
+        doc: "End at the start where the keys of a jwks_url cannot be fetched, and there is no copy of them: true or false",
+        is_advanced: true,
+        ..PLAIN
+    },
+    SettingInfo {
         name: "query_token",
         key: of_identity("query_token"),
         heading: ACCESS,
