@@ -168,6 +168,7 @@ mod nearest;
 mod net;
 #[cfg(feature = "outgoing")]
 mod outgoing;
+mod peers;
 mod presence;
 mod protocol;
 mod rate;

@@ -1,6 +1,8 @@
 //! Several listeners of one server, from outside: what each shows, unix sockets, inherited sockets, and the paths of
 //! systems that lack what Linux has.
 
+#[path = "listeners/proxies.rs"]
+mod proxies;
 mod support;
 
 use std::collections::HashSet;
@@ -54,7 +56,7 @@ fn status(address: SocketAddr, method: &str, target: &str) -> u16 {
 }
 
 /// Sends one request, and reads the answer to the end: the status and all of it.
-fn exchange(mut stream: impl Read + Write, method: &str, target: &str) -> (u16, String) {
+fn exchange(stream: impl Read + Write, method: &str, target: &str) -> (u16, String) {
     let body = if method == "POST" {
         "Content-Length: 1\r\n\r\nx"
     } else {
@@ -62,6 +64,11 @@ fn exchange(mut stream: impl Read + Write, method: &str, target: &str) -> (u16, 
     };
     let request =
         format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{body}");
+    exchange_text(stream, &request)
+}
+
+/// Sends what is to be one request, and reads the answer to the end: the status and all of it.
+fn exchange_text(mut stream: impl Read + Write, request: &str) -> (u16, String) {
     stream.write_all(request.as_bytes()).expect("it reads");
     let mut answer = Vec::new();
     stream

@@ -30,7 +30,7 @@ const FLOORS: &[&[&str]] = &[
     &["error", "dialect", "worker"],
     &["compression", "rate"],
     &["auth", "connection"],
-    &["handler", "metrics", "presence", "route"],
+    &["handler", "metrics", "peers", "presence", "route"],
     &["inside"],
     &["fanout", "shared"],
     &["asking", "endpoint"],

@@ -30,6 +30,8 @@ use crate::fanout::topics::Topics;
 use crate::handler::ConnectionId;
 use crate::hub::{Command, LocalTopic, Publication, ReactorId, Share};
 use crate::metrics::ReactorMetrics;
+use crate::peers::ToldCell;
+use crate::peers::suspicion::Suspicion;
 use crate::presence::PresenceChanges;
 use crate::protocol::deflate::Agreement;
 use crate::rate::gate::Entered;
@@ -39,15 +41,17 @@ use crate::shared::terms::Terms;
 use receipts::Receipts;
 use reload::ShardReload;
 
-/// Tells the address of a peer. None: it has none. An error: it is gone.
+/// Tells the address of a client: of the socket's peer, or what a trusted proxy says. None: it has none. An error: it is gone.
 pub type PeerAddress<'a> = &'a dyn Fn() -> io::Result<Option<SocketAddr>>;
 
 /// The connection whose event is being dealt with.
 pub struct CommandContext<'a> {
     /// Its name.
     pub id: ConnectionId,
-    /// Address of its peer, which is asked for only where it matters.
+    /// Address of its client, which is asked for only where it matters.
     pub peer_address: PeerAddress<'a>,
+    /// Words of trusted proxies about it.
+    pub told: &'a ToldCell,
     /// Identity of its opener, or of its request's sender.
     pub identity: &'a mut IdentityHandle,
     /// The number of the listener that it came by.
@@ -135,6 +139,8 @@ pub struct Application {
     pub(crate) is_proxy_logged: bool,
     /// The log has the hint about queries of topics already.
     pub(crate) is_query_logged: bool,
+    /// Suspicion that a proxy stands in front which is not trusted.
+    pub(crate) suspicion: Option<Box<Suspicion>>,
 }
 
 /// How often the hub is told the time.
@@ -176,6 +182,7 @@ impl Application {
             shard_reload: None,
             is_proxy_logged: false,
             is_query_logged: false,
+            suspicion: None,
         }
     }
 

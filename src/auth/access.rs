@@ -58,7 +58,8 @@ impl<'a> AccessRequest<'a> {
         AccessRequest { head, action, peer }
     }
 
-    /// Address of the peer: of the proxy, if there is one. None for a unix socket, and once the peer is gone.
+    /// Address of the client: of the socket's peer, or as a proxy tells it that the listener trusts. None for a unix socket, and once
+    /// the peer is gone.
     pub fn peer(&self) -> Option<IpAddr> {
         self.peer
     }

@@ -82,6 +82,43 @@ pub const LISTENER_FIELDS: &[FieldInfo] = &[
         is_required: false,
         doc: "Whether it speaks TLS: https:// and wss://. It needs a [[certificate]].",
     },
+    FieldInfo {
+        name: "trusted_proxies",
+        kind: Kind::Texts,
+        unset: "[]",
+        example: "",
+        is_required: false,
+        doc: "Proxies that are believed when they tell of their clients, as in trusted_proxies = [\"10.0.0.0/8\", \"unix\"]: \
+              networks, addresses, and \"unix\" for peers on unix sockets. Nobody else is.",
+    },
+    FieldInfo {
+        name: "forwarded_header",
+        kind: Kind::Choice(super::proxies::FORWARDED_HEADERS),
+        unset: "\"x-forwarded-for\"",
+        example: "",
+        is_required: false,
+        doc: "The one header by which trusted proxies tell of the client, as in forwarded_header = \"forwarded\": x-forwarded-for \
+              (with X-Forwarded-Proto), forwarded (RFC 7239) or off. The client is the right-most address in it that is no \
+              trusted proxy's.",
+    },
+    FieldInfo {
+        name: "forwarded_host",
+        kind: Kind::Bool,
+        unset: "false",
+        example: "",
+        is_required: false,
+        doc: "Whether trusted proxies also tell which host the client asked, as in forwarded_host = true: by X-Forwarded-Host, or \
+              host= of Forwarded, for the rule that a cookie counts for the server's own origin.",
+    },
+    FieldInfo {
+        name: "proxy_protocol",
+        kind: Kind::Bool,
+        unset: "false",
+        example: "",
+        is_required: false,
+        doc: "Whether each connection begins with a header of the PROXY protocol, version 1 or 2, before TLS and HTTP, as in \
+              proxy_protocol = true. From others than trusted_proxies it is closed.",
+    },
 ];
 
 const fn patterns(name: &'static str, example: &'static str, doc: &'static str) -> FieldInfo {

@@ -146,6 +146,8 @@ limits! {
     publish_lines_max: usize = 4000 in 1..=1000000;
     /// Time for a request head to arrive, absolute: from accept, or from the first byte of a later request.
     handshake_timeout_ms: u64 = 10000 in 10..=3600000;
+    /// Time for the PROXY header of a connection to arrive, from accept, on a listener with proxy_protocol. It is part of handshake_timeout_ms.
+    proxy_header_timeout_ms: u64 = 5000 in 10..=3600000;
     /// Time for an umbel.v1 connection that was opened without a credential to show one by `auth`, where there is nothing that anybody may do. After it the connection is closed with 4408.
     auth_timeout_ms: u64 = 5000 in 10..=3600000;
     /// Connections that wait for `auth`. Beyond it one is closed with 4408: of the address with most of them the one that waited longest. 0 means a tenth of connections_max.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::ConfigError;
+use super::proxies::Proxies;
 
 /// Most listeners of one server.
 pub const LISTENERS_MAX: usize = 64;
@@ -145,6 +146,8 @@ pub struct Listener {
     pub ipv6_only: bool,
     /// Whether it speaks TLS: https:// and wss://. It needs a certificate.
     pub tls: bool,
+    /// Proxies in front of it.
+    pub proxies: Proxies,
 }
 
 impl Listener {
@@ -157,6 +160,7 @@ impl Listener {
             surface: None,
             ipv6_only: false,
             tls: false,
+            proxies: Proxies::default(),
         }
     }
 
@@ -204,6 +208,9 @@ impl Listener {
                 "TLS is spoken over TCP: whoever reaches a unix socket is on this machine",
             );
         }
+        if let Some(problem) = self.proxies.problem() {
+            return wrong(problem);
+        }
         match &self.address {
             ListenAddress::Unix { .. } if !cfg!(unix) => wrong("this system has no unix sockets"),
             ListenAddress::Unix { path, .. } if path.as_os_str().is_empty() => {
@@ -235,6 +242,7 @@ impl fmt::Display for Listener {
             options.extend(group.iter().map(|group| format!("group={group}")));
         }
         options.extend(self.ipv6_only.then(|| "ipv6_only=true".to_owned()));
+        options.extend(self.proxies.options());
         if !options.is_empty() {
             write!(f, "?{}", options.join("&"))?;
         }
@@ -249,8 +257,9 @@ impl FromStr for Listener {
     type Err = String;
 
     /// Reads what `--listen` takes: `ADDRESS:PORT`, `localhost:PORT`, either with `http://` or `https://` before it,
-    /// `unix:PATH` or `fd:NAME`, which may have `https://` before it too; behind it options, as in `?mode=0660&group=www-data` for a unix socket and `?ipv6_only=true` for an IPv6
-    /// address; and `#public`, `#admin` or `#all`.
+    /// `unix:PATH` or `fd:NAME`, which may have `https://` before it too; behind it options, as in `?mode=0660&group=www-data` for
+    /// a unix socket, `?ipv6_only=true` for an IPv6 address, and `?trusted_proxies=10.0.0.0/8&forwarded_header=forwarded`; and
+    /// `#public`, `#admin` or `#all`.
     fn from_str(text: &str) -> Result<Listener, String> {
         let (address, surface) = match text.rsplit_once('#') {
             None => (text, None),
@@ -280,24 +289,35 @@ impl Listener {
     /// Reads one option of `--listen`.
     fn set_option(&mut self, option: &str) -> Result<(), String> {
         let (name, value) = option.split_once('=').unwrap_or((option, ""));
+        if self.proxies.set_option(name, value)? {
+            return Ok(());
+        }
         match (name, &mut self.address) {
             ("mode", ListenAddress::Unix { mode, .. }) => *mode = parse_mode(value)?,
             ("group", ListenAddress::Unix { group, .. }) => *group = Some(value.to_owned()),
-            ("ipv6_only", ListenAddress::Tcp(_)) => {
-                self.ipv6_only = match value {
-                    "true" => true,
-                    "false" => false,
-                    _ => return Err("ipv6_only is true or false".to_owned()),
-                };
-            }
+            ("ipv6_only", ListenAddress::Tcp(_)) => self.ipv6_only = parse_flag(name, value)?,
             ("mode" | "group", _) => return Err(format!("{name} is for unix sockets")),
             _ => {
                 return Err(
-                    "what stands behind ? is mode=0660 or group=NAME of a unix socket, or ipv6_only=true".to_owned(),
+                    "what stands behind ? is mode=0660 or group=NAME of a unix socket, ipv6_only=true, or of proxies \
+                     trusted_proxies=NETWORK (repeat it), forwarded_header=NAME, forwarded_host=true, proxy_protocol=true"
+                        .to_owned(),
                 );
             }
         }
         Ok(())
+    }
+}
+
+/// Reads the value of an option that is true or false.
+///
+/// # Errors
+/// It is neither.
+pub(super) fn parse_flag(name: &str, value: &str) -> Result<bool, String> {
+    match value {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(format!("{name} is true or false")),
     }
 }
 
@@ -385,6 +405,12 @@ impl Listeners {
         self.0
             .iter()
             .map(move |it| (it, it.surface.unwrap_or(unsaid)))
+    }
+
+    /// Whether one stands behind proxies.
+    pub fn have_proxies(&self) -> bool {
+        let defaults = Proxies::default();
+        self.0.iter().any(|it| it.proxies != defaults)
     }
 
     /// Whether programs of this machine alone can reach it, and over TCP.

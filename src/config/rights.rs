@@ -145,6 +145,10 @@ impl Config {
             ("jwt", !self.jwts.is_empty()),
             ("url_key", !self.url_keys.is_empty()),
             ("hook_url", self.hook.is_some()),
+            (
+                "trusted_proxies",
+                Listeners::of(&self.listeners).have_proxies(),
+            ),
         ];
         settings
             .iter()

@@ -1,7 +1,7 @@
 //! The guide: one page a task.
 //!
 //! To run a server: [deploy], [tls], [certificates], [configuration], [access], [tokens], [identity_provider], [hook], [control],
-//! [throwing_out], [limits], [metrics], [shutdown], [security].
+//! [throwing_out], [proxies], [limits], [metrics], [shutdown], [security].
 //! To use one: [http], [command_line], [event_streams], [messages], [umbel.v1](crate::umbel_v1), [umbel_js], [history], [patterns],
 //! [presence], [slow_consumers], [compression].
 //! To embed it: [embed], and [chat] as a whole program. To measure it: [measure]. To work on it: [contributing], [source_map].
@@ -59,6 +59,8 @@ pages! {
     metrics = "metrics.md";
     /// Topic names, patterns and topic rules.
     patterns = "patterns.md";
+    /// Proxies in front: whose address and scheme count.
+    proxies = "proxies.md";
     /// Members of a topic, joins and leaves.
     presence = "presence.md";
     /// Reports of vulnerabilities, and promises against hostile input.

@@ -92,7 +92,8 @@ impl<'a> Request<'a> {
         self.head.cookie(name)
     }
 
-    /// Address of the peer, or of the last proxy before it. None: it has none, as on a unix socket, or is gone.
+    /// Address of the client: of the socket's peer, or as a proxy tells it that the listener trusts, with port 0 where that
+    /// does not tell a port. None: it has none, as on a unix socket, or is gone.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.origin.peer
     }

@@ -8,7 +8,16 @@ pub struct Single<'a> {
 }
 
 impl<'a> Single<'a> {
-    fn put(&mut self, value: &'a [u8]) {
+    /// One line with this value.
+    #[must_use]
+    pub const fn of(value: &'a [u8]) -> Single<'a> {
+        Single {
+            first: Some(value),
+            is_repeated: false,
+        }
+    }
+
+    pub(super) fn put(&mut self, value: &'a [u8]) {
         self.is_repeated |= self.first.is_some();
         self.first.get_or_insert(value);
     }
@@ -67,6 +76,12 @@ pub struct Known<'a> {
     pub sec_fetch_site: Single<'a>,
     /// There is a line that only proxies add.
     pub is_proxied: bool,
+    /// Of these, one that may tell of the client: `Forwarded`, or `X-Forwarded-` and more.
+    pub is_forwarded: bool,
+    /// Of these, `X-Forwarded-For`.
+    pub has_forwarded_for: bool,
+    /// Whether the client speaks TLS, as far as is known. Whoever takes the request sets it.
+    pub is_secure: bool,
     /// There is a `Content-Length` or a `Transfer-Encoding`.
     pub is_framed: bool,
 }
@@ -98,24 +113,29 @@ impl<'a> Known<'a> {
             16 if is("content-encoding") => &mut self.content_encoding,
             14 if is("content-length") => return self.is_framed = true,
             17 if is("transfer-encoding") => return self.is_framed = true,
-            _ => return self.is_proxied |= is_of_proxy(name),
+            _ => return self.put_of_proxy(name),
         };
         place.put(super::field::trim(value));
     }
-}
 
-/// Whether proxies add a header of this name: whom they speak for, and by which way.
-fn is_of_proxy(name: &str) -> bool {
-    let is = |known: &str| name.eq_ignore_ascii_case(known);
-    match name.len() {
-        3 => is("via"),
-        9 => is("forwarded") || is("x-real-ip"),
-        14 if is("true-client-ip") => true,
-        16 if is("cf-connecting-ip") => true,
-        length => {
-            const PREFIX: &str = "x-forwarded-";
-            length > PREFIX.len()
-                && name.as_bytes()[..PREFIX.len()].eq_ignore_ascii_case(PREFIX.as_bytes())
+    /// Notes a header that proxies add: whom they speak for, and by which way.
+    fn put_of_proxy(&mut self, name: &str) {
+        let is = |known: &str| name.eq_ignore_ascii_case(known);
+        let is_forwarded = match name.len() {
+            3 => return self.is_proxied |= is("via"),
+            9 if is("x-real-ip") => return self.is_proxied = true,
+            9 => is("forwarded"),
+            14 if is("true-client-ip") => return self.is_proxied = true,
+            16 if is("cf-connecting-ip") => return self.is_proxied = true,
+            length => {
+                const PREFIX: &str = "x-forwarded-";
+                length > PREFIX.len()
+                    && name.as_bytes()[..PREFIX.len()].eq_ignore_ascii_case(PREFIX.as_bytes())
+            }
+        };
+        if is_forwarded {
+            (self.is_proxied, self.is_forwarded) = (true, true);
+            self.has_forwarded_for |= is("x-forwarded-for");
         }
     }
 }
@@ -158,10 +178,11 @@ mod tests {
             "CF-Connecting-IP",
         ] {
             let value = b"";
-            assert!(
-                Known::sort(&[httparse::Header { name, value }]).is_proxied,
-                "{name}"
-            );
+            let known = Known::sort(&[httparse::Header { name, value }]);
+            assert!(known.is_proxied, "{name}");
+            let is_forwarded = name.to_ascii_lowercase().contains("forwarded");
+            assert_eq!(known.is_forwarded, is_forwarded, "{name}");
+            assert_eq!(known.has_forwarded_for, name == "x-forwarded-for", "{name}");
         }
         for name in [
             "Vid",

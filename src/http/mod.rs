@@ -18,6 +18,7 @@ pub mod body;
 pub mod date;
 pub mod escape;
 mod field;
+pub mod forwarded;
 mod framing;
 mod host;
 pub mod http2;

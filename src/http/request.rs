@@ -1,8 +1,10 @@
 //! The head of a request: request line and header lines (RFC 9112 sections 3, 5 and 6), over httparse.
 
 use std::mem::MaybeUninit;
+use std::net::IpAddr;
 
 use super::field::{FieldLines, is_token_byte, list_members, values};
+use super::forwarded::{self, Forwarded, ForwardedHeader};
 use super::framing::body_length;
 use super::kept::HeadView;
 use super::known::Known;
@@ -17,7 +19,7 @@ pub const HEADERS_MAX: usize = 256;
 
 /// Answer to a PROXY header. HAProxy and cloud load balancers send such.
 pub const PROXY_HEADER: &str = "this is a PROXY protocol header, and the port speaks plain HTTP: turn the PROXY \
-                                protocol off in the load balancer";
+                                protocol off in the load balancer, or set proxy_protocol of the listener";
 
 /// Limits of a request, checked before anything is believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -229,6 +231,20 @@ impl<'a> Head<'a> {
     pub fn headers<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a str> + use<'a, 'n> {
         self.values(name)
             .filter_map(|value| std::str::from_utf8(value).ok())
+    }
+
+    /// Word of proxies about the client, by this header. `trusts` says which addresses are proxies;
+    /// that the peer is one has to be known.
+    #[must_use]
+    pub fn forwarded(
+        &self,
+        header: ForwardedHeader,
+        trusts: impl Fn(IpAddr) -> bool,
+    ) -> Forwarded<'a> {
+        match self.known.is_forwarded {
+            true => forwarded::read(self.lines, header, trusts),
+            false => Forwarded::default(),
+        }
     }
 
     /// View of the part that can be kept.

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 #[cfg(unix)]
 use std::os::fd::BorrowedFd;
 
+use super::greeting::Greeting;
 use crate::connection::CloseReason;
 
 /// A stream of bytes in both directions that never blocks: what cannot be done at once is
@@ -52,6 +53,14 @@ pub trait ByteStream {
     /// As of `write(2)`, but for `WouldBlock`.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+
+    /// Takes the PROXY header that it begins with, before anything else is read. None: it is not whole yet.
+    ///
+    /// # Errors
+    /// As of [`take`](super::greeting::take).
+    fn take_proxy_header(&mut self) -> io::Result<Option<Greeting>> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     /// Who is at the other end, for the log.

@@ -7,8 +7,10 @@ pub mod byte_stream;
 pub mod clock;
 pub mod descriptors;
 pub mod driver;
+pub mod greeting;
 pub mod listener;
 pub mod mio_driver;
+pub mod proxy;
 pub mod ring;
 pub mod tcp;
 #[cfg(feature = "tls")]

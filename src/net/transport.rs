@@ -12,6 +12,7 @@ use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
 
 use super::byte_stream::ByteStream;
+use super::greeting::{self, Greeting};
 #[cfg(feature = "tls")]
 use super::tls::place::Place;
 
@@ -133,6 +134,21 @@ impl ByteStream for Transport {
             Transport::Tls { stream, .. } => stream.peer_addr().map(Some),
             #[cfg(unix)]
             Transport::Unix(_) => Ok(None),
+        }
+    }
+
+    fn take_proxy_header(&mut self) -> io::Result<Option<Greeting>> {
+        match self {
+            Transport::Tcp(stream) => greeting::take_from_tcp(stream),
+            // It stands before the records.
+            #[cfg(feature = "tls")]
+            Transport::Tls { stream, .. } => greeting::take_from_tcp(stream),
+            #[cfg(unix)]
+            Transport::Unix(stream) => greeting::take(
+                stream,
+                |it, buffer| it.try_io(|| greeting::peek(it.as_fd(), buffer)),
+                |it, buffer| it.read(buffer),
+            ),
         }
     }
 

@@ -63,4 +63,6 @@ limits! {
     Topics = "topics_max",
     /// Age of a connection.
     Age = "connection_age_max_ms",
+    /// Nothing but trusted proxies may connect: not a number, and no setting of its own.
+    UntrustedProxy = "untrusted_proxy",
 }

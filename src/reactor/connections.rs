@@ -26,6 +26,7 @@ use crate::metrics::{ReactorMetrics, label_index};
 use crate::net::byte_stream::{ByteStream, close_reason};
 use crate::net::driver::Readiness;
 use crate::net::ring::Ring;
+use crate::peers::{self, Peers, ToldCell};
 use crate::requests::{handle_event, limits};
 use crate::shared::Shared;
 use crate::shared::deadlines::Deadlines;
@@ -81,6 +82,8 @@ pub struct Connections<T> {
     pub(crate) compression: Option<Box<Compression>>,
     /// Where connections are in their topics' cohorts.
     pub(crate) places: Places,
+    /// What trusted proxies tell of connections.
+    pub(crate) peers: Peers,
     /// How publications leave where the kernel allows it.
     pub(crate) ring: Option<Ring>,
 }
@@ -116,6 +119,7 @@ impl<T: ByteStream> Connections<T> {
             due: Vec::new(),
             compression: Some(Box::new(Compression::new(&settings, reactors))),
             places: Places::default(),
+            peers: Peers::default(),
             ring: None,
             settings,
         };
@@ -162,6 +166,7 @@ impl<T: ByteStream> Connections<T> {
         let index = self.slots.insert(slot);
         debug_assert_eq!(index as u32, id.index);
         paces::begin_age(self, id.index, id.generation ^ id.index, now_ms);
+        self.await_header(id, listener, now_ms);
         id
     }
 
@@ -208,7 +213,9 @@ impl<T: ByteStream> Connections<T> {
             if ended {
                 slot.flags.set(Flags::ENDED, true);
             }
-            self.pump(id.index, now_ms);
+            if !slot.flags.has(Flags::AWAITS_HEADER) || self.take_header(id) {
+                self.pump(id.index, now_ms);
+            }
         }
     }
 
@@ -280,8 +287,12 @@ impl<T: ByteStream> Connections<T> {
                 ..
             } = self;
             if let Some(slot) = slots.get_mut(index as usize) {
+                let id = slot.id(self.application.reactor, index);
+                if slot.flags.has(Flags::AWAITS_HEADER) {
+                    self.miss_header(id);
+                    continue;
+                }
                 if let Some(limit) = slot.connection.is_turned_away(due_ms) {
-                    let id = slot.id(self.application.reactor, index);
                     self.refuse_admission(id, limit, now_ms);
                     continue;
                 }
@@ -309,6 +320,7 @@ impl<T: ByteStream> Connections<T> {
         self.leave_some(self.settings.limits.subscription_steps_per_tick_max);
         self.shrink.shrink(&mut self.slots);
         self.places.truncate(self.slots.capacity());
+        self.peers.truncate(self.slots.capacity());
         self.out.shrink_to(BUFFER_BYTES_KEPT);
         self.inflation.shrink_to(BUFFER_BYTES_KEPT);
         self.application.finish_tick(BUFFER_BYTES_KEPT);
@@ -332,6 +344,7 @@ impl<T: ByteStream> Connections<T> {
         self.upkeep.forget(id.index);
         self.application.asking.forget(id);
         self.places.forget(id.index);
+        self.peers.forget(id.index);
         self.report_end(id, &slot);
     }
 
@@ -429,9 +442,11 @@ impl<T: ByteStream> Connections<T> {
             return;
         };
         let transport = &slot.transport;
+        let told = ToldCell::new(self.peers.get(index));
         let mut current = CommandContext {
             id: slot.id(application.reactor, index),
-            peer_address: &|| transport.peer_address(),
+            peer_address: &|| peers::address_of(told.get(), || transport.peer_address()),
+            told: &told,
             identity: &mut slot.identity,
             listener: slot.listener,
             subscribed: &mut slot.subscribed,
@@ -453,6 +468,7 @@ impl<T: ByteStream> Connections<T> {
             None => take_in(&mut on_event),
             Some(pace) => take_in(&mut counting(pace, &settings.pace, now_us, &mut on_event)),
         }
+        self.peers.put(index, told.get());
         let connection = &mut slot.connection;
         if connection.has_hold(Hold::Work) && !slot.flags.has(Flags::IS_WORKING) {
             slot.flags.set(Flags::IS_WORKING, true);
@@ -531,12 +547,19 @@ impl<T: ByteStream> Connections<T> {
     }
 
     fn fail_transport(&mut self, index: u32, error: &io::Error) {
-        let Some(slot) = self.slots.get_mut(index as usize) else {
+        let Some(slot) = self.slots.get(index as usize) else {
             return;
         };
         let id = slot.id(self.application.reactor, index);
         log::debug!(connection:% = id; "the transport failed: {error}");
-        slot.connection.finish(close_reason(error));
+        self.end(index, close_reason(error));
+    }
+
+    /// Ends a connection at once.
+    pub(super) fn end(&mut self, index: u32, reason: CloseReason) {
+        if let Some(slot) = self.slots.get_mut(index as usize) {
+            slot.connection.finish(reason);
+        }
         self.count(index);
         let Some(slot) = self.slots.get_mut(index as usize) else {
             return;
@@ -550,20 +573,5 @@ impl<T: ByteStream> Connections<T> {
     /// Which reactor this is.
     pub fn reactor(&self) -> ReactorId {
         self.application.reactor
-    }
-
-    /// The mailbox has room again, for shards that were turned away.
-    pub fn resume_shards(&self) {
-        self.application.shared.shards.resume();
-    }
-
-    /// Whether the hub has carried out everything that was published so far.
-    pub fn hub_is_idle(&self) -> bool {
-        self.application.shared.shards.is_idle()
-    }
-
-    /// Whether commands wait that the hub did not take.
-    pub fn has_backpressure(&self) -> bool {
-        self.application.has_backpressure()
     }
 }

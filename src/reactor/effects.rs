@@ -145,6 +145,21 @@ impl<T: ByteStream> Connections<T> {
         is_newer
     }
 
+    /// The mailbox has room again, for shards that were turned away.
+    pub fn resume_shards(&self) {
+        self.application.shared.shards.resume();
+    }
+
+    /// Whether the hub has carried out everything that was published so far.
+    pub fn hub_is_idle(&self) -> bool {
+        self.application.shared.shards.is_idle()
+    }
+
+    /// Whether commands wait that the hub did not take.
+    pub fn has_backpressure(&self) -> bool {
+        self.application.has_backpressure()
+    }
+
     /// Lets the application work on a connection, unless that is gone, and writes what comes of it if `work` says so.
     pub(super) fn with_connection(
         &mut self,

@@ -21,6 +21,7 @@ pub mod connections;
 mod counts;
 mod echo;
 mod effects;
+mod greeting;
 mod leaving;
 pub mod mailbox;
 mod outbound;

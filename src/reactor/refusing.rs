@@ -4,6 +4,7 @@ use super::connections::Connections;
 use crate::application::CommandContext;
 use crate::handler::ConnectionId;
 use crate::net::byte_stream::ByteStream;
+use crate::peers::ToldCell;
 use crate::rate::Limit;
 use crate::requests::handle_event;
 use crate::requests::limits::{self, refusal_of};
@@ -36,6 +37,7 @@ impl<T: ByteStream> Connections<T> {
         let mut current = CommandContext {
             id,
             peer_address: &|| Ok(None),
+            told: &ToldCell::default(),
             identity: &mut slot.identity,
             listener: slot.listener,
             subscribed: &mut slot.subscribed,

@@ -94,6 +94,8 @@ impl Flags {
     pub const IS_BLOCKED: u8 = 1 << 4;
     /// It stands in `working`.
     pub const IS_WORKING: u8 = 1 << 5;
+    /// A PROXY header has yet to come.
+    pub const AWAITS_HEADER: u8 = 1 << 6;
 
     /// Whether this is true.
     pub fn has(self, flag: u8) -> bool {

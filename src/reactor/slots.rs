@@ -4,6 +4,7 @@ use super::connections::Connections;
 use super::slot::Flags;
 use crate::application::{Application, ConnectionContext};
 use crate::net::byte_stream::ByteStream;
+use crate::peers;
 use crate::upkeep::{Seen, Slots, Upkeep};
 
 impl<T: ByteStream> Slots for Connections<T> {
@@ -32,13 +33,14 @@ impl<T: ByteStream> Slots for Connections<T> {
         if slot.flags.has(Flags::IS_CLOSED) {
             return None;
         }
+        let told = self.peers.get(index);
         let seen = Seen {
             id: slot.id(self.application.reactor, index),
             listener: slot.listener,
             connection: &slot.connection,
             identity: slot.identity,
             subscribed: slot.subscribed,
-            peer_address: &|| slot.transport.peer_address(),
+            peer_address: &|| peers::address_of(told, || slot.transport.peer_address()),
         };
         Some(look(&self.application, &seen))
     }

@@ -7,6 +7,7 @@ use super::hook::ask_who;
 use super::hosts::{allow_reading, check_host, check_origin, check_site, cookie_counts};
 use super::limits::check_address;
 use super::listings::{list_topics, show_topic};
+use super::proxies::take_word;
 use super::refusals::refuse;
 use super::resources::{
     asset, metrics_page, no_content, nothing_here, preflight, surface_of, text,
@@ -40,13 +41,18 @@ pub(super) fn handle_request(
     head: &Head<'_>,
     headers: &mut ExtraHeaders,
 ) -> Answer {
+    // What was sent is judged, whatever a proxy tells.
+    let checked = check_host(&application.shared.hosts, head);
+    let told = take_word(application, current, head);
+    let head = told.as_ref().unwrap_or(head);
     allow_reading(application, head, headers);
     if application.shared.settings.addresses.are_set()
         && let Err(refusal) = check_address(application, current, head)
     {
         return refuse(application, current.id, head, refusal);
     }
-    match answer(application, current, head, headers) {
+    let answer = checked.and_then(|()| answer(application, current, head, headers));
+    match answer {
         Ok(answer) => answer,
         Err(_) if application.asking.has_noted() => Answer::Ask,
         Err(refusal) => refuse(application, current.id, head, refusal),
@@ -63,7 +69,6 @@ fn answer(
         let reason = "there is more than one Authorization header";
         return Err(Refusal::bad_request(reason));
     }
-    check_host(&application.shared.hosts, head)?;
     let route = Route::parse(head.target, &application.shared.settings.dialects)?;
     let surface = surface_of(application, current.listener);
     let route = match route {

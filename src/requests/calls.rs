@@ -12,6 +12,7 @@ use crate::auth::credential::RequestFacts;
 use crate::connection::{Answer, Awaited, Event, Reply, RouteRequest};
 use crate::http::refusal::Refusal;
 use crate::http::request::Head;
+use crate::peers::ToldCell;
 
 /// Begins a request by its head.
 pub(super) fn begin_call(
@@ -109,7 +110,7 @@ fn refuse_call(
     error: ApiError,
 ) -> Answer {
     let refusal = Refusal::of_status(error.status, error.reason.clone());
-    count_refusal(application, current, &refusal);
+    count_refusal(application, current.id, &refusal);
     Answer::Respond(error.into_reply())
 }
 
@@ -119,6 +120,7 @@ pub fn end_call(application: &mut Application, context: &mut ConnectionContext<'
     let mut current = CommandContext {
         id: context.id,
         peer_address: &|| Ok(None),
+        told: &ToldCell::default(),
         identity: context.identity,
         listener: context.listener,
         subscribed: context.subscribed,

@@ -15,6 +15,7 @@ use crate::dialect::History;
 use crate::http::refusal::Refusal;
 use crate::http::request::Head;
 use crate::hub::HistoryPage;
+use crate::peers::ToldCell;
 use crate::route::json;
 use crate::route::parameters::{page_limit, start_of};
 use crate::topic::Topic;
@@ -77,6 +78,7 @@ fn respond_page(
     let mut current = CommandContext {
         id: context.id,
         peer_address: &|| Ok(None),
+        told: &ToldCell::default(),
         identity: context.identity,
         listener: context.listener,
         subscribed: context.subscribed,

@@ -74,12 +74,17 @@ pub(super) fn cookie_counts(application: &Application, head: &Head<'_>) -> bool 
     head.method == Method::Get && head.known.sec_fetch_site.bytes() == Some(b"same-origin")
 }
 
-/// Whether the page is of the server itself: by scheme, host and port of the request.
+/// Whether the page is of the server itself: by scheme, host and port of the request, as trusted proxies tell them.
 fn is_own_origin(head: &Head<'_>, origin: &str) -> bool {
     let Some(host) = head.known.host.text() else {
         return false;
     };
-    OriginList::parse(&[format!("http://{host}")]).is_ok_and(|own| own.matches(origin))
+    let scheme = if head.known.is_secure {
+        "https"
+    } else {
+        "http"
+    };
+    OriginList::parse(&[format!("{scheme}://{host}")]).is_ok_and(|own| own.matches(origin))
 }
 
 /// Checks the page that the request comes from, if it comes from one.

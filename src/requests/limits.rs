@@ -100,7 +100,8 @@ pub fn ip_of(peer_address: PeerAddress<'_>) -> Option<IpAddr> {
     address.map(|address| address.ip().to_canonical())
 }
 
-/// Takes in a connection that was just accepted. One by a listener for operators may always come.
+/// Takes in a connection that was just accepted. One by a listener for operators may always come, and one of a trusted proxy
+/// counts for the client that its request tells of.
 ///
 /// # Errors
 /// It may not come in.
@@ -109,7 +110,18 @@ pub fn enter(
     (index, listener): (u32, u8),
     peer_address: PeerAddress<'_>,
 ) -> Result<(), TurnedAway> {
+    let proxies = application.shared.proxies(listener);
+    let is_trusted = proxies.map(|it| it.trusted.trusts(&peer_address()));
+    if is_trusted == Some(false) && application.shared.has_proxy_headers(listener) {
+        return Err(TurnedAway {
+            limit: Limit::UntrustedProxy,
+            is_flood: true,
+        });
+    }
     check_handshakes(application, listener)?;
+    if is_trusted == Some(true) {
+        return Ok(());
+    }
     let Some((entered, entrance)) = entrance(application, listener) else {
         return Ok(());
     };

@@ -17,6 +17,7 @@ use crate::handler::ConnectionId;
 use crate::http::refusal::Refusal;
 use crate::http::request::Head;
 use crate::hub::{Command, Listing, Scope};
+use crate::peers::ToldCell;
 use crate::route::query_of;
 use crate::topic::Topic;
 
@@ -206,6 +207,7 @@ fn end_gathering(
     let mut current = CommandContext {
         id: context.id,
         peer_address: &|| Ok(None),
+        told: &ToldCell::default(),
         identity: context.identity,
         listener: context.listener,
         subscribed: context.subscribed,

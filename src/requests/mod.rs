@@ -11,6 +11,7 @@ mod hook;
 mod hosts;
 pub mod limits;
 mod listings;
+mod proxies;
 mod publishes;
 pub mod refusals;
 mod resources;
@@ -24,6 +25,7 @@ use publishes::{handle_publish_body, handle_publish_lines};
 
 use crate::application::{Application, CommandContext};
 use crate::connection::{Answer, Endpoint, Event, Message, Purpose};
+use crate::handler::ConnectionId;
 use crate::http::escape::escape;
 use crate::http::refusal::Refusal;
 use crate::http::request::PROXY_HEADER;
@@ -162,13 +164,14 @@ fn carry_out(
         // Of messages of other endpoints nothing is kept.
         Event::Rest(..) => Answer::Proceed,
         Event::Refused(refusal) => {
-            count_refusal(application, current, refusal);
+            count_refusal(application, current.id, refusal);
             Answer::Proceed
         }
     }
 }
 
-fn count_refusal(application: &mut Application, current: &CommandContext<'_>, refusal: &Refusal) {
+/// Counts what was refused, and logs it.
+pub fn count_refusal(application: &mut Application, id: ConnectionId, refusal: &Refusal) {
     if let Some(index) = Refusal::LABELS
         .iter()
         .position(|label| *label == refusal.label)
@@ -177,8 +180,8 @@ fn count_refusal(application: &mut Application, current: &CommandContext<'_>, re
     }
     if refusal.reason == PROXY_HEADER && !std::mem::replace(&mut application.is_proxy_logged, true)
     {
-        log::warn!(connection:% = current.id; "a connection began with a PROXY header: {}", refusal.reason);
+        log::warn!(connection:% = id; "a connection began with a PROXY header: {}", refusal.reason);
     }
-    let (id, status, reason) = (current.id, refusal.status, refusal.label);
+    let (status, reason) = (refusal.status, refusal.label);
     log::debug!(connection:% = id, status, reason; "refused: {}", escape(&*refusal.reason));
 }

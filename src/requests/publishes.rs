@@ -17,6 +17,7 @@ use crate::hub::{
     Command, IdempotencyKey, Kind, Origin, Outcome, Position, Publication, PublishOptions,
     Publisher,
 };
+use crate::peers::ToldCell;
 use crate::route::json;
 use crate::topic::Topic;
 
@@ -398,6 +399,7 @@ fn answer_not_placed(
             let mut current = CommandContext {
                 id: context.id,
                 peer_address: &|| Ok(None),
+                told: &ToldCell::default(),
                 identity: context.identity,
                 listener: context.listener,
                 subscribed: context.subscribed,

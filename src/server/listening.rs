@@ -2,12 +2,11 @@
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
-#[cfg(feature = "tls")]
 use std::sync::Arc;
 
 #[cfg(feature = "tls")]
 use crate::config::Limits;
-use crate::config::{Config, ConfigError, ListenAddress, Listeners, Surface};
+use crate::config::{Config, ConfigError, ListenAddress, Listener, Listeners, Proxies, Surface};
 use crate::error::Error;
 #[cfg(feature = "tls")]
 use crate::metrics::Metrics;
@@ -23,6 +22,7 @@ pub struct BoundListener {
     name: String,
     surface: Surface,
     tls: bool,
+    proxies: Option<Arc<Proxies>>,
     bound: Bound,
 }
 
@@ -42,6 +42,7 @@ impl BoundListener {
             name: self.name.as_str().into(),
             surface: self.surface,
             tls: self.tls,
+            proxies: self.proxies.clone(),
         }
     }
 
@@ -114,6 +115,7 @@ pub(super) fn bind(
             name,
             surface,
             tls: listener.tls,
+            proxies: proxies_of(listener),
             bound,
         });
     }
@@ -126,6 +128,12 @@ pub(super) fn bind(
             Err(ConfigError::new("listen", format!("fd:{name}"), way_out).into())
         }
     }
+}
+
+/// Proxies in front of a listener, if there are any.
+fn proxies_of(listener: &Listener) -> Option<Arc<Proxies>> {
+    let is_set = listener.proxies != Proxies::default();
+    is_set.then(|| Arc::new(listener.proxies.clone()))
 }
 
 /// Takes out the sockets that this address names.

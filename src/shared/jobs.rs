@@ -56,7 +56,7 @@ pub struct ConnectionInfo {
     pub subject: Option<String>,
     /// Id of the token that it was opened with.
     pub token_id: Option<String>,
-    /// IP address of its peer. None: it has none, or is gone.
+    /// IP address of its client. A trusted proxy may tell it. None: it has none, or is gone.
     pub peer: Option<std::net::IpAddr>,
     /// Name of the listener that it came by.
     pub listener: String,

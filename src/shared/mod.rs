@@ -21,7 +21,7 @@ use crate::auth::failures::Failures;
 use crate::auth::hook::Hook;
 use crate::auth::shares::Shares;
 use crate::auth::waiting::Waiting;
-use crate::config::{Hosts, Origins, Surface};
+use crate::config::{Hosts, Origins, Proxies, Surface};
 use crate::connection::Settings;
 use crate::handler::{Handler, Hooks, Route};
 use crate::inside::Inside;
@@ -86,6 +86,8 @@ pub struct Listening {
     pub surface: Surface,
     /// Whether it speaks TLS.
     pub tls: bool,
+    /// Proxies in front of it. None: there are none.
+    pub proxies: Option<Arc<Proxies>>,
 }
 
 /// Tables about callers, of all reactors together. They are asked when somebody comes, shows a credential or goes.
@@ -101,6 +103,8 @@ pub struct Callers {
     pub gate: Gate,
     /// Connections of each subject, where they are bounded.
     pub shares: Mutex<Shares>,
+    /// The log has the warning about a proxy that is not trusted.
+    pub is_proxy_told: AtomicBool,
 }
 
 /// State that all reactors share.
@@ -143,6 +147,20 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// Proxies in front of a listener.
+    pub fn proxies(&self, listener: u8) -> Option<&Proxies> {
+        self.listeners
+            .get(usize::from(listener))?
+            .proxies
+            .as_deref()
+    }
+
+    /// Whether connections of a listener begin with a PROXY header.
+    pub fn has_proxy_headers(&self, listener: u8) -> bool {
+        self.proxies(listener)
+            .is_some_and(|proxies| proxies.protocol)
+    }
+
     /// What the listener of a number is called.
     pub fn listener_name(&self, listener: u8) -> &str {
         let listening = self.listeners.get(usize::from(listener));

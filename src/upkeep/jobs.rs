@@ -239,7 +239,7 @@ fn is_full(job: &Job) -> bool {
     }
 }
 
-/// IP address of a connection's peer.
+/// IP address of a connection's client.
 fn address_of(seen: &Seen<'_>) -> Option<std::net::IpAddr> {
     let address = (seen.peer_address)().ok().flatten();
     address.map(|address| address.ip().to_canonical())

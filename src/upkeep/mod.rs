@@ -74,7 +74,7 @@ pub struct Seen<'a> {
     pub identity: IdentityHandle,
     /// Its subscriptions.
     pub subscribed: Subscribed,
-    /// Address of its peer.
+    /// Address of its client.
     pub peer_address: PeerAddress<'a>,
 }
 

@@ -286,6 +286,24 @@ pub(super) fn scalar(kind: Kind, value: &DeValue<'_>) -> Result<String, String> 
             "it must be a time without quotes, as in 2027-01-01T00:00:00Z, and this is {}",
             kind_of(other)
         )),
+        (Kind::Texts, DeValue::Array(texts)) => {
+            let texts = texts.iter().map(|text| match text.get_ref() {
+                // A comma is none of any list of a row.
+                DeValue::String(text) if !text.contains(',') => Ok(text.as_ref()),
+                DeValue::String(_) => {
+                    Err("each string is one of the list, without commas".to_owned())
+                }
+                other => Err(format!(
+                    "it must be a list of strings in quotes, and this is {}",
+                    kind_of(other)
+                )),
+            });
+            Ok(texts.collect::<Result<Vec<_>, _>>()?.join(","))
+        }
+        (Kind::Texts, other) => Err(format!(
+            "it must be a list, as in [\"a\", \"b\"], and this is {}",
+            kind_of(other)
+        )),
         (_, DeValue::String(text)) => Ok(text.clone().into_owned()),
         (Kind::Number { .. }, other) => Err(format!(
             "it must be a number, and this is {}",

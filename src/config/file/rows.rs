@@ -11,7 +11,7 @@ use super::parse::{Parser, kind_of, known, scalar};
 use super::problem::Place;
 use super::value::{Value, one_of, parse_number};
 use crate::config::table::{CERTIFICATE_FIELDS, FieldInfo, Kind, LISTENER_FIELDS, TOPIC_FIELDS};
-use crate::config::{CertificateFiles, ListenAddress, Listener};
+use crate::config::{CertificateFiles, ListenAddress, Listener, Proxies, TrustedProxies};
 use crate::topic::{Pattern, TopicRule};
 use crate::units::Unit;
 
@@ -229,6 +229,7 @@ fn read_listener(
     if let Some((flag, _)) = text("tls") {
         listener.tls |= flag == "true";
     }
+    read_proxies(parser, &mut listener, fields);
     match text("name") {
         Some(("", at)) => parser.problem(at, "name: it is empty; leave it out, or give one"),
         Some((name, _)) => listener = listener.named(name),
@@ -236,6 +237,28 @@ fn read_listener(
     }
     debug_assert!(!span.is_empty());
     Some(listener)
+}
+
+/// Reads the keys about proxies in front of a listener.
+fn read_proxies(parser: &mut Parser<'_>, listener: &mut Listener, fields: &Fields) {
+    let proxies = &mut listener.proxies;
+    if let Some((texts, at)) = fields.get("trusted_proxies") {
+        let texts: Vec<_> = texts.split(',').filter(|text| !text.is_empty()).collect();
+        match TrustedProxies::parse(&texts) {
+            Ok(trusted) => proxies.trusted = trusted,
+            Err(problem) => parser.problem(at, format!("trusted_proxies: {problem}")),
+        }
+    }
+    if let Some((flag, _)) = fields.get("forwarded_host") {
+        proxies.host = flag == "true";
+    }
+    if let Some((flag, _)) = fields.get("proxy_protocol") {
+        proxies.protocol = flag == "true";
+    }
+    if let Some((word, _)) = fields.get("forwarded_header") {
+        // It is one of the words, which were checked.
+        proxies.header = Proxies::parse_header(word).unwrap_or(proxies.header);
+    }
 }
 
 fn read_topic_rule(
