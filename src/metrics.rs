@@ -9,6 +9,7 @@ pub mod certificates;
 mod described;
 pub mod hook;
 mod limits;
+pub mod process;
 mod reloads;
 #[cfg(feature = "tls")]
 pub mod tls;
@@ -331,8 +332,12 @@ impl Metrics {
             metrics: Arc::clone(self),
             hub,
         }));
-        let mut text = String::with_capacity(16 * 1024);
-        text::encode(&mut text, &registry).expect("a String takes every write");
+        let mut process = Registry::default();
+        process.register_collector(Box::new(process::ProcessScrape));
+        let mut text = String::with_capacity(32 * 1024);
+        text::encode_registry(&mut text, &registry)
+            .and_then(|()| text::encode(&mut text, &process))
+            .expect("a String takes every write");
         text
     }
 
@@ -458,6 +463,7 @@ impl Collector for Scrape {
             self.hub.queued as u64,
         )?;
         metrics.encode_limits(e)?;
+        process::encode(e)?;
         metrics.reloads.encode(e)?;
         auth::encode(&metrics.auth, e)?;
         metrics.certificates.encode(e)?;

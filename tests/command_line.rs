@@ -1,5 +1,7 @@
 //! The command line, as its users meet it: exit codes, standard output, and what errors say.
 
+#[path = "command_line/log_lines.rs"]
+mod log_lines;
 #[path = "command_line/messages.rs"]
 mod messages;
 #[path = "command_line/process.rs"]

@@ -1,25 +1,113 @@
 //! Log lines on standard error: for people, or as JSON for collectors.
 //!
-//! In both forms a record is one line without control characters, whatever a peer sent that stands in it.
+//! In both forms a record is one line without control characters, whatever a peer sent that stands in it. Lines are written
+//! by a thread of their own: standard error that takes nothing more makes no reactor wait.
 
 use std::fmt::{self, Write as _};
-use std::io::Write;
+use std::io::{self, IsTerminal, Write};
 use std::panic;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use env_logger::fmt::Formatter;
-use env_logger::{Builder, Target};
+use env_logger::{Builder, Target, WriteStyle};
 use log::kv::{self, Key, Value, VisitSource};
 use log::{LevelFilter, Record};
 use serde_json::{Map, Value as Json};
+use umbel::internals::metrics::process::LOG_LINES_DROPPED;
+
+/// Lines that may wait to be written. Beyond that they are dropped, and counted.
+const LINES_MAX: usize = 8192;
+
+/// Time for lines that wait when the process ends.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A line, or a wish to be told when all before it are written.
+enum Waiting {
+    Line(Vec<u8>),
+    Flush(SyncSender<()>),
+}
+
+/// The way to the thread that writes.
+static LINES: OnceLock<SyncSender<Waiting>> = OnceLock::new();
+
+/// Hands lines to the thread that writes them. Each call is one line.
+struct Lines(SyncSender<Waiting>);
+
+impl Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        // What has no words is a record that is not shown.
+        if !line.is_empty() && self.0.try_send(Waiting::Line(line.to_vec())).is_err() {
+            LOG_LINES_DROPPED.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn write_lines(waiting: &Receiver<Waiting>, mut out: impl Write) {
+    for each in waiting {
+        match each {
+            Waiting::Line(line) if out.write_all(&line).is_err() => {
+                LOG_LINES_DROPPED.fetch_add(1, Ordering::Relaxed);
+            }
+            Waiting::Line(_) => {}
+            // It fails if nobody waits any more.
+            Waiting::Flush(done) => drop(done.try_send(())),
+        }
+    }
+}
+
+/// Returns when all lines up to here are written, or after a second.
+pub fn flush() {
+    let Some(lines) = LINES.get() else {
+        return;
+    };
+    let until = Instant::now() + FLUSH_TIMEOUT;
+    let (done, is_done) = mpsc::sync_channel(1);
+    let mut wish = Waiting::Flush(done);
+    while let Err(TrySendError::Full(back)) = lines.try_send(wish) {
+        if Instant::now() >= until {
+            return;
+        }
+        wish = back;
+        thread::sleep(Duration::from_millis(1));
+    }
+    // Whoever waits has waited long enough.
+    let _ = is_done.recv_timeout(until.saturating_duration_since(Instant::now()));
+}
+
+/// The target of lines: a thread that writes, or standard error itself where none can be had.
+fn target() -> Target {
+    let (lines, waiting) = mpsc::sync_channel(LINES_MAX);
+    let writer = thread::Builder::new().name("umbel-log".to_owned());
+    let is_started = writer.spawn(move || write_lines(&waiting, io::stderr()));
+    match is_started {
+        Ok(_) => Target::Pipe(Box::new(Lines(LINES.get_or_init(|| lines).clone()))),
+        Err(_) => Target::Stderr,
+    }
+}
 
 /// Starts logging, from this level on.
 pub fn start(level: &str, is_json: bool) {
     let mut builder = Builder::new();
+    // The way goes through a thread, so it has to be said whether there is a terminal at its end.
+    let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let style = match io::stderr().is_terminal() && !is_plain {
+        true => WriteStyle::Always,
+        false => WriteStyle::Never,
+    };
     // The level that counts is log's own, which can change.
     builder
         .filter_level(LevelFilter::Trace)
-        .target(Target::Stderr);
+        .write_style(style)
+        .target(target());
     if is_json {
         builder.format(write_json);
         // The standard library's own report of a panic has several lines, none of them JSON.
@@ -132,6 +220,33 @@ impl<T: fmt::Display> fmt::Display for OneLine<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_beyond_the_limit_are_dropped_and_counted() {
+        let (sender, waiting) = mpsc::sync_channel(2);
+        let mut lines = Lines(sender.clone());
+        let before = LOG_LINES_DROPPED.load(Ordering::Relaxed);
+        for line in ["a\n", "b\n", "c\n"] {
+            assert_eq!(lines.write(line.as_bytes()).expect("it takes all"), 2);
+        }
+        assert_eq!(LOG_LINES_DROPPED.load(Ordering::Relaxed) - before, 1);
+        drop((lines, sender));
+        let mut written = Vec::new();
+        write_lines(&waiting, &mut written);
+        assert_eq!(written, b"a\nb\n");
+    }
+
+    #[test]
+    fn flush_is_told_behind_the_lines_before_it() {
+        let (sender, waiting) = mpsc::sync_channel(2);
+        let (done, is_done) = mpsc::sync_channel(1);
+        sender.send(Waiting::Line(b"a\n".to_vec())).expect("room");
+        sender.send(Waiting::Flush(done)).expect("room");
+        drop(sender);
+        assert!(is_done.try_recv().is_err());
+        write_lines(&waiting, &mut Vec::new());
+        assert!(is_done.try_recv().is_ok());
+    }
 
     #[test]
     fn control_characters_never_reach_a_terminal() {

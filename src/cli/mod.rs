@@ -90,7 +90,7 @@ pub fn run(extension: &Extension) -> Result<ExitCode, Box<dyn Error>> {
     if let Some((_, matches)) = matches.subcommand() {
         trust::take(matches);
     }
-    match matches.subcommand() {
+    let outcome = match matches.subcommand() {
         Some((name, matches)) if name == extension.name => (extension.run)(matches),
         Some(("serve", matches)) => serve::run(matches, &command()),
         Some(("demo", matches)) => demo::run(matches),
@@ -107,7 +107,9 @@ pub fn run(extension: &Extension) -> Result<ExitCode, Box<dyn Error>> {
         Some(("sample", matches)) => documents::print_sample(matches),
         Some(("man", matches)) => documents::write_pages(matches, command()),
         _ => unreachable!("clap asks for one of the subcommands above"),
-    }
+    };
+    log_output::flush();
+    outcome
 }
 
 /// The command line, from which help, completions and manual pages are made.

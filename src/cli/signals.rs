@@ -18,6 +18,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 use umbel::Handle;
 
+use super::log_output;
+
 /// Name of whatever terminal controls the calling process.
 const TERMINAL: &str = "/dev/tty";
 
@@ -81,6 +83,7 @@ fn obey(mut signals: Signals, handle: &Handle, drains_on_hangup: bool, reload: i
             }
             (signal, true) => {
                 log::warn!("ending at once");
+                log_output::flush();
                 // The one exit beside main: a server that hangs must end too.
                 std::process::exit(128 + signal);
             }
