@@ -5,7 +5,7 @@ mod file;
 mod support;
 
 use std::process::Command;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use file::Folder;
 use serde_json::{Value, json};
