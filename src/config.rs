@@ -235,6 +235,14 @@ pub struct Config {
     pub sni_strict: bool,
     /// File of the keys of tickets, of 80 bytes each: the first encrypts, all decrypt. None: they are random.
     pub tls_ticket_key_file: Option<PathBuf>,
+    /// Threads that answer TLS hellos. 0: each reactor answers its own. None: one for every four reactors, at least one.
+    pub tls_threads: Option<usize>,
+    /// Seconds of `Strict-Transport-Security` in answers over TLS. 0: it is left out.
+    pub hsts_max_age: u64,
+    /// Whether public TCP listeners without TLS lead to one with it: the first.
+    pub redirect_to_https: bool,
+    /// Directory whose `.well-known/acme-challenge/` listeners without TLS serve.
+    pub acme_webroot: Option<PathBuf>,
     /// Versions of TLS.
     pub tls_versions: Vec<TlsVersion>,
     /// Subprotocols that `/ws/{topic}` accepts. The first one that the peer offers is chosen.
@@ -295,6 +303,10 @@ impl Default for Config {
             sni_strict: false,
             tls_ticket_key_file: None,
             tls_versions: TlsVersion::ALL.to_vec(),
+            tls_threads: None,
+            hsts_max_age: 0,
+            redirect_to_https: false,
+            acme_webroot: None,
             subprotocols: Vec::new(),
             state_directory: None,
             deny_file: None,
@@ -423,6 +435,10 @@ impl Config {
     pub(crate) fn located_warnings(&self) -> Vec<(Option<(&'static str, usize)>, String)> {
         let rules = &self.topic_rules;
         let mut warnings = self.token_warnings();
+        if self.redirect_to_https && !self.listeners.iter().any(|listener| listener.tls) {
+            let warning = "redirect_to_https leads nowhere, for no listener speaks TLS";
+            warnings.push((None, warning.to_owned()));
+        }
         for (index, rule) in rules.iter().enumerate() {
             let number = index + 1;
             let mut earlier = rules[..index].iter().enumerate();

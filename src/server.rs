@@ -170,15 +170,11 @@ impl<'a> Assembly<'a> {
             tls,
         } = self;
         #[cfg(feature = "tls")]
-        let tls_context = listening::tls_context(tls.as_ref(), &shared.metrics, &config.limits);
+        let tls_context = listening::tls_context(tls.as_ref(), &shared.metrics, config)?;
         let reactors = selectors.len();
         let (handover, handed): (Vec<_>, Vec<_>) =
             (0..reactors).map(|_| bounded(HANDOVER_MAX)).unzip();
-        let wakes = mailboxes.iter().map(|mailbox| {
-            let mailbox = Arc::clone(mailbox);
-            Box::new(move || mailbox.wake()) as Wake
-        });
-        let balance = Arc::new(Balance::new(handover, wakes.collect()));
+        let balance = Arc::new(Balance::new(handover, wakes_of(&mailboxes)));
         let connections_max = net::descriptors::connections_max(config, reactors);
         let mut limits = config.limits.clone();
         limits.connections_max = connections_max;
@@ -251,6 +247,14 @@ fn settings_of(
     let filled = getrandom::fill(&mut settings.presence_key);
     filled.map_err(|error| Error::Setup(io::Error::other(error)))?;
     Ok(settings)
+}
+
+fn wakes_of(mailboxes: &[Arc<Mailbox>]) -> Vec<Wake> {
+    let wakes = mailboxes.iter().map(|mailbox| {
+        let mailbox = Arc::clone(mailbox);
+        Box::new(move || mailbox.wake()) as Wake
+    });
+    wakes.collect()
 }
 
 fn metrics_of(

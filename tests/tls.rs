@@ -5,8 +5,10 @@ mod support;
 #[path = "support/tls.rs"]
 mod tls;
 
+use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -169,10 +171,7 @@ fn plain_http_on_a_tls_port_and_the_other_way_round() {
         "umbel_tls_handshakes_total{version=\"unknown\",kind=\"unknown\",result=\"plain_http\"}";
     assert_eq!(server.metric(plain_http), 1);
 
-    let log = server.server.log();
-    let (_, rest) = log.split_once(": http://").expect("the second listener");
-    let address = rest.split(',').next().expect("its address");
-    let address = address.parse().expect("an address");
+    let address = plain_address(&server);
     let mut stream = connect(address, Arc::new(server.certificate.client()));
     let error = stream.write_all(b"x").expect_err("it speaks no TLS");
     assert!(error.kind() != ErrorKind::TimedOut, "{error}");
@@ -264,7 +263,16 @@ fn handshakes_under_way_are_bounded() {
 
 #[test]
 fn many_at_once() {
-    let server = TlsServer::start("tls_many", &["--tls-handshakes-per-tick-max", "1"]);
+    connect_many(
+        "tls_many_inline",
+        &["--tls-threads", "0", "--tls-handshakes-per-tick-max", "1"],
+    );
+    connect_many("tls_many_threads", &["--tls-threads", "3"]);
+}
+
+/// Connects from several threads, with full handshakes.
+fn connect_many(name: &str, flags: &[&str]) {
+    let server = TlsServer::start(name, flags);
     let config = Arc::new(server.certificate.client());
     let threads: Vec<_> = (0..4)
         .map(|_| {
@@ -334,4 +342,97 @@ fn rights_must_be_said_and_a_certificate_be_there() {
     );
     let words = refused(&["--publish", "anyone", "--origin", "any"]);
     assert!(words.contains("certificate"), "{words}");
+}
+
+#[test]
+fn answers_over_tls_bear_hsts() {
+    let listeners = [
+        "--listen",
+        "https://127.0.0.1:0",
+        "--listen",
+        "http://127.0.0.1:0",
+    ];
+    let server = TlsServer::start_on("tls_hsts", &listeners, &["--hsts-max-age", "600"]);
+    for target in ["/health", "/no", "/api/v1/no", "/metrics"] {
+        let answer = server.get(target);
+        let lines = answer.matches("Strict-Transport-Security: max-age=600\r\n");
+        assert_eq!(lines.count(), 1, "{answer}");
+    }
+    let answer = over_http(&server, "GET", "/health");
+    assert!(
+        answer.contains("200 OK") && !answer.contains("Strict-"),
+        "{answer}"
+    );
+}
+
+/// Address of the second listener, which is plain.
+fn plain_address(server: &TlsServer) -> SocketAddr {
+    let log = server.server.log();
+    let (_, rest) = log.split_once(": http://").expect("the second listener");
+    let address = rest.split(',').next().expect("its address");
+    address.parse().expect("an address")
+}
+
+/// Sends a request to the second listener; the answer as it is on the wire.
+fn over_http(server: &TlsServer, method: &str, target: &str) -> String {
+    let mut stream = TcpStream::connect(plain_address(server)).expect("it accepts");
+    let request = format!(
+        "{method} {target} HTTP/1.1\r\nHost: push.example:8080\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).expect("it reads");
+    String::from_utf8(read_to_end(&mut stream)).expect("text")
+}
+
+#[test]
+fn plain_listener_leads_to_https_and_serves_challenges() {
+    let webroot = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tls_acme");
+    let folder = webroot.join(".well-known/acme-challenge");
+    fs::create_dir_all(&folder).expect("a folder");
+    fs::write(folder.join("good-token_1"), "good-token_1.key").expect("a file");
+    fs::write(folder.join("long"), [b'x'; 5000]).expect("a file");
+    fs::write(webroot.join("secret"), "secret").expect("a file");
+    let link = folder.join("link");
+    let _ = fs::remove_file(&link);
+    std::os::unix::fs::symlink(webroot.join("secret"), link).expect("a link");
+    let webroot = webroot.to_str().expect("text");
+    let listeners = [
+        "--listen",
+        "https://127.0.0.1:0",
+        "--listen",
+        "http://127.0.0.1:0",
+    ];
+    let flags = ["--redirect-to-https", "true", "--acme-webroot", webroot];
+    let server = TlsServer::start_on("tls_redirect", &listeners, &flags);
+    let challenge = "/.well-known/acme-challenge/";
+    let answer = over_http(&server, "GET", &format!("{challenge}good-token_1"));
+    assert!(answer.ends_with("\r\n\r\ngood-token_1.key"), "{answer}");
+    for token in [
+        "",
+        "no",
+        "long",
+        "link",
+        "..%2f..%2fsecret",
+        "../../secret",
+        ".",
+        "a.b",
+    ] {
+        let answer = over_http(&server, "GET", &format!("{challenge}{token}"));
+        assert!(answer.starts_with("HTTP/1.1 404 "), "{token}: {answer}");
+    }
+    let answer = over_http(&server, "POST", &format!("{challenge}good-token_1"));
+    assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
+    let port = server.server.address().port();
+    for target in ["/ws/news?last=3", "/", "/metrics"] {
+        let answer = over_http(&server, "GET", target);
+        assert!(answer.starts_with("HTTP/1.1 308 "), "{answer}");
+        let location = format!("Location: https://push.example:{port}{target}\r\n");
+        assert!(answer.contains(&location), "{answer}");
+    }
+    let mut stream = TcpStream::connect(plain_address(&server)).expect("it accepts");
+    let upgrade = support::wire::upgrade_request("/ws/news", "");
+    stream.write_all(upgrade.as_bytes()).expect("it reads");
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 426");
+    assert!(server.get("/health").contains("200 OK"), "TLS goes on");
 }

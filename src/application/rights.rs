@@ -119,6 +119,7 @@ impl Application {
         let mut question = Question::new(HookEvent::Connect, turn.id.to_string());
         let address = (turn.peer_address)().ok().flatten();
         question.peer = address.map(|it| it.ip().to_canonical());
+        question.tls = self.shared.speaks_tls(turn.listener);
         question.dialect = "umbel.v1";
         question.token = Some(token.to_owned());
         self.asking

@@ -33,7 +33,7 @@ impl Config {
         keep!(
             listeners: "listen", reactors: "reactors", workers: "workers", inline_shards: "inline_shards",
             io_uring: "io_uring", state_directory: "state_directory", outgoing_proxy: "outgoing_proxy",
-            jwks_required_at_start: "jwks_required_at_start"
+            jwks_required_at_start: "jwks_required_at_start", tls_threads: "tls_threads"
         );
         kept.extend(HookConfig::changes(&self.hook, &running.hook));
         self.hook.clone_from(&running.hook);
@@ -64,6 +64,7 @@ mod tests {
     fn other(name: &str, kind: Kind, words: &str) -> Value {
         match kind {
             Kind::Number { max, .. } if name == "drain_code" => Value::Number(max),
+            Kind::Number { .. } if name == "tls_threads" => Value::Number(7),
             Kind::Number { max, .. } if words == max.to_string() => Value::Number(max - 1),
             Kind::Number { .. } => Value::Number(words.parse::<u64>().expect("a number") + 1),
             Kind::Bool | Kind::Switch => Value::Bool(words == "false"),

@@ -60,6 +60,50 @@ pub const TLS_SETTINGS: &[SettingInfo] = &[
             "Versions of TLS, of 1.2 and 1.3; repeat it, or separate by commas",
         )
     },
+    SettingInfo {
+        kind: Kind::Number { min: 0, max: 1024 },
+        unset: Unset::Words("one for every four reactors, at least one"),
+        example: "1",
+        value_name: "COUNT",
+        ..tls(
+            "tls_threads",
+            Reload::Restart,
+            "Threads that answer TLS hellos. 0: each reactor answers its own, tls_handshakes_per_tick_max in a tick",
+        )
+    },
+    SettingInfo {
+        kind: Kind::Number {
+            min: 0,
+            max: 63_072_000,
+        },
+        unset: Unset::Number(0),
+        value_name: "SECONDS",
+        ..tls(
+            "hsts_max_age",
+            Reload::Live,
+            "Seconds for which browsers come by https alone: Strict-Transport-Security in answers over TLS. 0: it is left out",
+        )
+    },
+    SettingInfo {
+        kind: Kind::Bool,
+        unset: Unset::Value("false"),
+        value_name: "BOOL",
+        ..tls(
+            "redirect_to_https",
+            Reload::Live,
+            "Answer requests on public TCP listeners without TLS with 308 to the first one with TLS, and WebSockets with 426: \
+             true or false",
+        )
+    },
+    SettingInfo {
+        example: "\"/var/lib/umbel/acme\"",
+        value_name: "DIRECTORY",
+        ..tls(
+            "acme_webroot",
+            Reload::Live,
+            "Directory in which an ACME client puts .well-known/acme-challenge/TOKEN. Listeners without TLS serve these files",
+        )
+    },
 ];
 
 /// Keys of `[[certificate]]`.

@@ -1,5 +1,6 @@
 //! The limits as the parts of a connection take them: made once for each reactor.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::config::{AuthRefusal, Config, Deflate, IdentityOver, Limits};
@@ -15,6 +16,24 @@ use crate::{http, protocol};
 
 /// Bytes of a message before a credential was shown.
 const UNAUTHENTICATED_BYTES_MAX: usize = 16 * 1024;
+
+/// Ways by which clients are led to TLS.
+#[derive(Clone, Debug, Default)]
+pub struct Secure {
+    /// Value of `Strict-Transport-Security` in answers over TLS.
+    pub hsts: Option<String>,
+    /// Whether public listeners without TLS lead to one with it.
+    pub redirects: bool,
+    /// Directory of answers to challenges of ACME.
+    pub acme_webroot: Option<PathBuf>,
+}
+
+impl Secure {
+    /// Whether a request on a listener without TLS may be answered otherwise.
+    pub fn concerns_plain(&self) -> bool {
+        self.redirects || self.acme_webroot.is_some()
+    }
+}
 
 /// Settings that all connections of a reactor share.
 #[derive(Clone, Debug)]
@@ -51,6 +70,8 @@ pub struct Settings {
     pub handshakes: Option<Rate>,
     /// Rate of publishes of one identity.
     pub publishes: Option<Rate>,
+    /// Ways by which clients are led to TLS.
+    pub secure: Secure,
     /// Reaction to one connection too many of a subject.
     pub identity_over: IdentityOver,
     /// Moment at which the process's clock began, in its own microseconds.
@@ -89,6 +110,7 @@ impl Settings {
             addresses: AddressRules::new(limits, Exempt::default(), false),
             pace: PaceRules::new(limits, false),
             handshakes: Rate::new(u64::from(limits.handshakes_per_second), 0),
+            secure: Secure::default(),
             publishes: Rate::new(u64::from(limits.publishes_per_identity_per_second), 0),
             identity_over: IdentityOver::default(),
             began_us: 0,
@@ -102,6 +124,11 @@ impl Settings {
         let exempt = Exempt::new(&config.limit_exempt);
         settings.addresses = AddressRules::new(&config.limits, exempt, config.limits_dry_run);
         settings.pace = PaceRules::new(&config.limits, config.limits_dry_run);
+        settings.secure = Secure {
+            hsts: (config.hsts_max_age > 0).then(|| format!("max-age={}", config.hsts_max_age)),
+            redirects: config.redirect_to_https,
+            acme_webroot: config.acme_webroot.clone(),
+        };
         settings.identity_over = config.connections_per_identity_over;
         settings
             .with_deflate(config.deflate, config.deflate_client_takeover)

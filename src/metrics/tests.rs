@@ -1,4 +1,4 @@
-//! What a scrape shows.
+//! Text of a scrape.
 
 use super::*;
 

@@ -80,6 +80,8 @@ pub struct MioDriver {
     /// None where no listener speaks TLS.
     #[cfg(feature = "tls")]
     tls: Option<Arc<TlsContext>>,
+    #[cfg(feature = "tls")]
+    waker: Arc<Waker>,
 }
 
 impl MioDriver {
@@ -104,6 +106,8 @@ impl MioDriver {
             wants_ring: false,
             #[cfg(feature = "tls")]
             tls: None,
+            #[cfg(feature = "tls")]
+            waker: selector.waker,
         }
     }
 
@@ -133,7 +137,10 @@ impl MioDriver {
         };
         #[cfg(feature = "tls")]
         if let Some(context) = &self.tls {
-            table::begin(Arc::clone(context), self.settings.limits.read_budget_bytes);
+            let waker = Arc::clone(&self.waker);
+            let wake = Arc::new(move || waker.wake().is_ok());
+            let budget = self.settings.limits.read_budget_bytes;
+            table::begin(Arc::clone(context), budget, wake);
         }
         self.listeners.register(self.poll.registry(), LISTEN)?;
         Ok(ring)

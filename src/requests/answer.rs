@@ -7,6 +7,7 @@ use super::hook::ask_who;
 use super::hosts::{allow_reading, check_host, check_origin, check_site, cookie_counts};
 use super::limits::check_address;
 use super::listings::{list_topics, show_topic};
+use super::plain::answer_plain;
 use super::proxies::take_word;
 use super::refusals::refuse;
 use super::resources::{
@@ -52,11 +53,17 @@ pub(super) fn handle_request(
         return refuse(application, current.id, head, refusal);
     }
     let answer = checked.and_then(|()| answer(application, current, head, headers));
-    match answer {
+    let answer = match answer {
         Ok(answer) => answer,
-        Err(_) if application.asking.has_noted() => Answer::Ask,
+        Err(_) if application.asking.has_noted() => return Answer::Ask,
         Err(refusal) => refuse(application, current.id, head, refusal),
+    };
+    if let Some(hsts) = &application.shared.settings.secure.hsts
+        && application.shared.speaks_tls(current.listener)
+    {
+        headers.push(("Strict-Transport-Security", hsts.clone()));
     }
+    answer
 }
 
 fn answer(
@@ -68,6 +75,11 @@ fn answer(
     if head.known.authorization.is_repeated() {
         let reason = "there is more than one Authorization header";
         return Err(Refusal::bad_request(reason));
+    }
+    if application.shared.settings.secure.concerns_plain()
+        && let Some(answer) = answer_plain(application, current.listener, head)?
+    {
+        return Ok(answer);
     }
     let route = Route::parse(head.target, &application.shared.settings.dialects)?;
     let surface = surface_of(application, current.listener);

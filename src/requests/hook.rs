@@ -66,6 +66,7 @@ pub(super) fn ask_who(
             let mut question = Question::new(HookEvent::Connect, id);
             let address = (current.peer_address)().ok().flatten();
             question.peer = address.map(|it| it.ip().to_canonical());
+            question.tls = head.known.is_secure;
             question.dialect = dialect;
             question.token = token;
             describe(

@@ -11,6 +11,7 @@ mod hook;
 mod hosts;
 pub mod limits;
 mod listings;
+mod plain;
 mod proxies;
 mod publishes;
 pub mod refusals;

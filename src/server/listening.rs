@@ -4,8 +4,6 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-#[cfg(feature = "tls")]
-use crate::config::Limits;
 use crate::config::{Config, ConfigError, ListenAddress, Listener, Listeners, Proxies, Surface};
 use crate::error::Error;
 #[cfg(feature = "tls")]
@@ -13,7 +11,7 @@ use crate::metrics::Metrics;
 use crate::net::acceptor::Acceptor;
 use crate::net::binding::{Binding, Bound, InheritedSocket};
 #[cfg(feature = "tls")]
-use crate::net::tls::{TlsContext, TlsTerms};
+use crate::net::tls::{HandshakeThreads, TlsContext, TlsTerms};
 use crate::shared::Listening;
 
 /// A listener of a server that has its address.
@@ -43,6 +41,7 @@ impl BoundListener {
             surface: self.surface,
             tls: self.tls,
             proxies: self.proxies.clone(),
+            port: self.bound.address.map(|address| address.port()),
         }
     }
 
@@ -186,17 +185,24 @@ pub(super) fn log_surfaces(listeners: &[BoundListener]) {
 }
 
 /// What the reactors need for TLS. None: no listener speaks it.
+///
+/// # Errors
+/// A thread for handshakes cannot be started.
 #[cfg(feature = "tls")]
 pub(super) fn tls_context(
     terms: Option<&Arc<TlsTerms>>,
     metrics: &Metrics,
-    limits: &Limits,
-) -> Option<Arc<TlsContext>> {
-    let (terms, counts) = (Arc::clone(terms?), Arc::clone(metrics.tls.as_ref()?));
+    config: &Config,
+) -> Result<Option<Arc<TlsContext>>, Error> {
+    let (Some(terms), Some(counts)) = (terms.cloned(), metrics.tls.clone()) else {
+        return Ok(None);
+    };
+    let reactors = config.reactor_count();
+    let threads = match config.tls_threads.unwrap_or((reactors / 4).max(1)) {
+        0 => None,
+        count => Some(HandshakeThreads::start(count, reactors).map_err(Error::Setup)?),
+    };
     let terms_of = move |listener| terms.server_config(usize::from(listener));
-    Some(Arc::new(TlsContext::new(
-        Box::new(terms_of),
-        counts,
-        limits,
-    )))
+    let context = TlsContext::new(Box::new(terms_of), counts, &config.limits);
+    Ok(Some(Arc::new(context.with_threads(threads))))
 }

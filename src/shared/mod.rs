@@ -88,6 +88,8 @@ pub struct Listening {
     pub tls: bool,
     /// Proxies in front of it. None: there are none.
     pub proxies: Option<Arc<Proxies>>,
+    /// Its TCP port. None: it has none.
+    pub port: Option<u16>,
 }
 
 /// Tables about callers, of all reactors together. They are asked when somebody comes, shows a credential or goes.
@@ -159,6 +161,12 @@ impl Shared {
     pub fn has_proxy_headers(&self, listener: u8) -> bool {
         self.proxies(listener)
             .is_some_and(|proxies| proxies.protocol)
+    }
+
+    /// Whether the listener of a number speaks TLS.
+    pub fn speaks_tls(&self, listener: u8) -> bool {
+        let listening = self.listeners.get(usize::from(listener));
+        listening.is_some_and(|listening| listening.tls)
     }
 
     /// What the listener of a number is called.

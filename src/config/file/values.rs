@@ -204,6 +204,7 @@ impl Values {
         };
         config.cookie = self.texts("cookie").first().cloned();
         self.set_rows(&mut config);
+        self.set_secure(&mut config);
         for (name, token, access) in [
             ("publish", "publish_token", &mut config.publish),
             ("subscribe", "subscribe_token", &mut config.subscribe),
@@ -338,6 +339,16 @@ impl Values {
             }
         }
         limits
+    }
+
+    /// Sets how clients are led to TLS, and how many threads answer them.
+    fn set_secure(&self, config: &mut Config) {
+        config.hsts_max_age = self.number("hsts_max_age");
+        config.redirect_to_https = self.is_on("redirect_to_https");
+        config.acme_webroot = self.text("acme_webroot").map(PathBuf::from);
+        if let Some(Value::Number(count)) = self.given("tls_threads").map(|given| &given.value) {
+            config.tls_threads = Some(*count as usize);
+        }
     }
 
     fn tls_versions(&self, errors: &mut Vec<ConfigError>) -> Vec<TlsVersion> {

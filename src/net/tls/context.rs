@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use rustls::ServerConfig;
 
+use super::threads::HandshakeThreads;
 use crate::config::Limits;
 use crate::metrics::tls::TlsCounts;
 
@@ -17,6 +18,8 @@ pub struct TlsContext {
     terms: Box<TermsOf>,
     /// Counts of all reactors.
     pub counts: Arc<TlsCounts>,
+    /// None where each reactor answers its hellos itself.
+    pub(super) threads: Option<Arc<HandshakeThreads>>,
     pub(super) pending_max: usize,
     pub(super) per_tick_max: usize,
 }
@@ -33,9 +36,17 @@ impl TlsContext {
         TlsContext {
             terms,
             counts,
+            threads: None,
             pending_max: limits.tls_handshakes_pending_max,
             per_tick_max: limits.tls_handshakes_per_tick_max,
         }
+    }
+
+    /// Has these threads answer hellos.
+    #[must_use]
+    pub fn with_threads(mut self, threads: Option<HandshakeThreads>) -> TlsContext {
+        self.threads = threads.map(Arc::new);
+        self
     }
 
     /// Terms of handshakes on a listener.

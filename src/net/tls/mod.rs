@@ -17,6 +17,7 @@ pub mod table;
 pub mod terms;
 #[cfg(test)]
 mod tests;
+pub mod threads;
 pub mod tickets;
 pub mod watch;
 
@@ -30,6 +31,7 @@ pub use error::TlsError;
 pub use loaded::{FILE_BYTES_MAX, LoadedCertificate, read_chain};
 pub use server_config::{TlsOptions, server_config};
 pub use terms::TlsTerms;
+pub use threads::HandshakeThreads;
 
 /// Cryptography of the server's own TLS. A process-wide one, which an embedding program may have, is left alone.
 pub fn provider() -> Arc<CryptoProvider> {

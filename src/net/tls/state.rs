@@ -6,12 +6,13 @@
 
 use std::io::{self, IoSlice, Read, Write};
 
-use rustls::server::{Accepted, AcceptedAlert, Acceptor};
+use rustls::server::{Accepted, Acceptor};
 use rustls::{ProtocolVersion, ServerConnection};
 
 use super::context::Pending;
-use super::failure::{failure, plain_alert};
+use super::failure::failure;
 use super::table::Turn;
+use super::threads::Answered;
 use crate::handler::ConnectionId;
 use crate::metrics::tls::{HandshakeKind, HandshakeResult, HandshakeVersion};
 use crate::net::byte_stream::ProtocolFailure;
@@ -47,6 +48,10 @@ enum Stage {
     Hello(Box<Acceptor>),
     /// The hello is whole, and waits for its turn.
     Accepted(Box<Accepted>),
+    /// It is with a thread that answers it.
+    Away,
+    /// It was answered. None: in vain.
+    Answered(Option<Box<Answered>>),
     /// Its keys are being agreed on, or have been.
     Open(ServerConnection),
     /// It spoke plain HTTP, and was told. The rest is read and thrown away.
@@ -132,7 +137,7 @@ impl TlsState {
     ) -> io::Result<usize> {
         self.is_called = false;
         loop {
-            if matches!(self.stage, Stage::Accepted(_)) {
+            if matches!(self.stage, Stage::Accepted(_) | Stage::Answered(_)) {
                 self.open_accepted(socket, turn);
                 self.flush(socket, turn)?;
             }
@@ -146,9 +151,10 @@ impl TlsState {
             }
             match self.stage {
                 Stage::Accepted(_) => {
-                    self.call_again(turn);
+                    self.wait_for_turn(turn);
                     return Err(io::ErrorKind::WouldBlock.into());
                 }
+                Stage::Away => return Err(io::ErrorKind::WouldBlock.into()),
                 Stage::Ended => return Err(io::ErrorKind::NotConnected.into()),
                 _ => {}
             }
@@ -246,7 +252,7 @@ impl TlsState {
                 }
                 Stage::Fresh => self.stage = Stage::Hello(Box::default()),
                 Stage::Hello(_) => self.feed_hello(socket, turn, &mut rest),
-                Stage::Accepted(_) => {
+                Stage::Accepted(_) | Stage::Away | Stage::Answered(_) => {
                     self.kept.extend_from_slice(rest);
                     break;
                 }
@@ -272,76 +278,6 @@ impl TlsState {
             }
         }
         filled
-    }
-
-    fn feed_hello(&mut self, socket: &mut impl Socket, turn: &mut Turn, rest: &mut &[u8]) {
-        let Stage::Hello(acceptor) = &mut self.stage else {
-            return;
-        };
-        let outcome = match acceptor.read_tls(rest) {
-            // It has said close_notify before.
-            Ok(0) => {
-                self.input_ended = true;
-                *rest = &[];
-                return;
-            }
-            Ok(_) => acceptor.accept(),
-            Err(error) => {
-                let error = rustls::Error::General(error.to_string());
-                return self.fail(&error, turn);
-            }
-        };
-        match outcome {
-            Ok(None) => {}
-            Ok(Some(accepted)) => {
-                self.stage = Stage::Accepted(Box::new(accepted));
-                self.open_accepted(socket, turn);
-            }
-            Err((error, alert)) => self.refuse_hello(&error, alert, socket, turn),
-        }
-    }
-
-    /// Answers a whole hello, if it is its turn.
-    fn open_accepted(&mut self, socket: &mut impl Socket, turn: &mut Turn) {
-        if !matches!(self.stage, Stage::Accepted(_)) || turn.hellos_left == 0 {
-            return;
-        }
-        turn.hellos_left -= 1;
-        let Stage::Accepted(accepted) = std::mem::replace(&mut self.stage, Stage::Ended) else {
-            return;
-        };
-        match accepted.into_connection(turn.context.terms(self.listener)) {
-            Ok(mut connection) => {
-                connection.set_buffer_limit(Some(PLAINTEXT_BYTES_MAX));
-                self.stage = Stage::Open(connection);
-                // What came with the hello.
-                self.process(turn);
-            }
-            Err((error, alert)) => self.refuse_hello(&error, alert, socket, turn),
-        }
-    }
-
-    fn refuse_hello(
-        &mut self,
-        error: &rustls::Error,
-        mut alert: AcceptedAlert,
-        socket: &mut impl Socket,
-        turn: &mut Turn,
-    ) {
-        let mut record = Vec::new();
-        // Writing to memory does not fail; and whether the peer hears of it is up to its socket.
-        let _ = alert.write_all(&mut record);
-        let _ = socket.write(&record);
-        self.fail_with(error, plain_alert(&record), turn);
-    }
-
-    fn refuse_plain_http(&mut self, socket: &mut impl Socket, turn: &mut Turn) {
-        self.end_handshake(turn, HandshakeResult::PlainHttp);
-        // It is short, and the first that is sent; who does not take it goes without.
-        let _ = socket.write(PLAIN_HTTP_ANSWER);
-        let _ = socket.end();
-        log::debug!(connection:% = self.id; "plain HTTP on a port that speaks TLS");
-        self.stage = Stage::PlainHttp;
     }
 
     /// Decrypts what rustls has been given.
@@ -554,6 +490,7 @@ fn end(socket: &mut impl Socket) -> io::Result<()> {
     }
 }
 
+mod hello;
 #[cfg(test)]
 mod pair;
 #[cfg(test)]

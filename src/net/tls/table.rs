@@ -1,13 +1,16 @@
 //! The TLS connections of a reactor: a table of its thread, by the index of their slots.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
 use super::context::TlsContext;
 use super::state::TlsState;
+use super::threads::{Desk, Done};
 use crate::handler::ConnectionId;
 use crate::metrics::tls::{HandshakeKind, HandshakeResult, HandshakeVersion};
+use crate::net::driver::Wake;
 
 /// Bytes that are received at once.
 const SCRATCH_BYTES: usize = 65_536;
@@ -32,13 +35,20 @@ pub(super) struct Turn {
     pub hellos_left: usize,
     /// Bytes that a connection may bring in a tick, as they are on the wire.
     pub budget: usize,
+    /// The way to the threads that answer hellos. None: they are answered here.
+    pub desk: Option<Desk>,
+    /// Connections whose hellos wait for room there.
+    pub queued: VecDeque<ConnectionId>,
     /// Connections that are to be looked at in the next tick, though no event will tell.
     again: Vec<ConnectionId>,
 }
 
 impl Turn {
-    pub fn new(context: Arc<TlsContext>, budget: usize) -> Turn {
+    pub fn new(context: Arc<TlsContext>, budget: usize, wake: Arc<Wake>) -> Turn {
+        let threads = context.threads.clone();
         Turn {
+            desk: threads.map(|threads| Desk::new(threads, wake)),
+            queued: VecDeque::new(),
             hellos_left: context.per_tick_max,
             context,
             scratch: vec![0; SCRATCH_BYTES],
@@ -53,6 +63,11 @@ impl Turn {
         self.again.push(id);
     }
 
+    /// How many hellos more can be given to threads.
+    fn room(&self) -> usize {
+        self.desk.as_ref().map_or(0, Desk::room)
+    }
+
     /// Those that are to be looked at now.
     pub fn take_again(&mut self) -> Vec<ConnectionId> {
         std::mem::take(&mut self.again)
@@ -64,9 +79,10 @@ impl Turn {
     }
 }
 
-/// The thread that calls is that of a reactor with TLS. `budget`: bytes that a connection may bring in a tick.
-pub fn begin(context: Arc<TlsContext>, budget: usize) {
-    TABLE.with_borrow_mut(|table| table.turn = Some(Turn::new(context, budget)));
+/// The thread that calls is that of a reactor with TLS. `budget`: bytes that a connection may bring in a tick. `wake` ends the
+/// reactor's wait.
+pub fn begin(context: Arc<TlsContext>, budget: usize, wake: Arc<Wake>) {
+    TABLE.with_borrow_mut(|table| table.turn = Some(Turn::new(context, budget, wake)));
 }
 
 /// Connections may bring so many bytes in a tick from here on.
@@ -83,16 +99,28 @@ pub fn begin_tick() -> bool {
     TABLE.with_borrow_mut(|table| {
         table.turn.as_mut().is_some_and(|turn| {
             turn.begin_tick();
-            !turn.again.is_empty()
+            !turn.again.is_empty() || (!turn.queued.is_empty() && turn.room() > 0)
         })
     })
 }
 
 /// Connections that can be read or written, though no event tells.
 pub fn take_again() -> Vec<ConnectionId> {
-    TABLE.with_borrow_mut(|table| match &mut table.turn {
-        Some(turn) => turn.take_again(),
-        None => Vec::new(),
+    TABLE.with_borrow_mut(|table| {
+        let Table { states, turn } = table;
+        let Some(turn) = turn else {
+            return Vec::new();
+        };
+        while let Some(Done { id, answered }) = turn.desk.as_mut().and_then(Desk::take) {
+            let state = states.get_mut(id.index as usize).and_then(Option::as_mut);
+            if let Some(state) = state.filter(|state| state.is(id)) {
+                state.take_answered(answered);
+                turn.call_again(id);
+            }
+        }
+        let called = turn.room().min(turn.queued.len());
+        turn.again.extend(turn.queued.drain(..called));
+        turn.take_again()
     })
 }
 

@@ -150,7 +150,11 @@ impl Pair {
         let limits = Limits::default();
         let terms = Box::new(move |_| Arc::clone(&config));
         let context = TlsContext::new(terms, Arc::new(TlsCounts::default()), &limits);
-        let turn = Turn::new(Arc::new(context), limits.read_budget_bytes);
+        let turn = Turn::new(
+            Arc::new(context),
+            limits.read_budget_bytes,
+            Arc::new(|| true),
+        );
         let pending = turn.context.begin_handshake().expect("room for one");
         let id = ConnectionId {
             reactor: 0,
