@@ -14,10 +14,7 @@ fn alert_of(error: &Error) -> AlertDescription {
         Error::InvalidMessage(InvalidMessage::MessageTooLarge) | Error::PeerSentOversizedRecord => {
             AlertDescription::RecordOverflow
         }
-        Error::InvalidMessage(
-            InvalidMessage::InvalidContentType | InvalidMessage::UnexpectedMessage(_),
-        ) => AlertDescription::UnexpectedMessage,
-        Error::InvalidMessage(_) => AlertDescription::DecodeError,
+        Error::InvalidMessage(why) => (*why).into(),
         Error::DecryptError => AlertDescription::BadRecordMac,
         Error::PeerIncompatible(_) => AlertDescription::HandshakeFailure,
         Error::PeerMisbehaved(_) => AlertDescription::IllegalParameter,
