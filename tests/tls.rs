@@ -436,3 +436,20 @@ fn plain_listener_leads_to_https_and_serves_challenges() {
     assert_eq!(&answer, b"HTTP/1.1 426");
     assert!(server.get("/health").contains("200 OK"), "TLS goes on");
 }
+
+#[test]
+fn address_over_its_limit_costs_no_handshake() {
+    let server = TlsServer::start("tls_address", &["--connections-per-address-max", "2"]);
+    let held: Vec<_> = (0..2).map(|_| server.websocket("/ws/news")).collect();
+    let mut refused = plain(&server.server);
+    assert_eq!(read_to_end(&mut refused), b"", "without a word");
+    drop(held);
+    wait_until("there is room again", || {
+        let mut stream = server.connect();
+        let get = "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        let mut answer = String::new();
+        stream.write_all(get.as_bytes()).is_ok() && stream.read_to_string(&mut answer).is_ok()
+    });
+    let done = "umbel_tls_handshakes_total{version=\"1.3\",kind=\"full\",result=\"done\"}";
+    assert!(server.metric(done) >= 1);
+}

@@ -122,10 +122,16 @@ pub fn enter(
     if is_trusted == Some(true) {
         return Ok(());
     }
+    let is_tls = application.shared.speaks_tls(listener);
     let Some((entered, entrance)) = entrance(application, listener) else {
         return Ok(());
     };
-    entered.enter(entrance, index, ip_of(peer_address))
+    let entered = entered.enter(entrance, index, ip_of(peer_address));
+    // Whoever is to be told by an answer over TLS costs what is to be saved.
+    entered.map_err(|away| TurnedAway {
+        is_flood: away.is_flood || is_tls,
+        ..away
+    })
 }
 
 /// Takes a connection off the rate of all. Where operators have a listener, accepting has paused before there were too many.
