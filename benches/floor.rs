@@ -9,16 +9,21 @@
 //! kernel's share is nearly all of it and differs between machines, so only ratios taken in one run mean anything.
 //!
 //! ```sh
-//! cargo bench --bench floor -- --listen 127.0.0.1:9100 [--coalesce]
+//! cargo bench --bench floor -- --listen 127.0.0.1:9100 [--coalesce] [--tls CERTIFICATE KEY]
 //! ```
 //!
-//! With `--coalesce` the messages of one read leave in one `send` to each connection.
+//! With `--coalesce` the messages of one read leave in one `send` to each connection. With `--tls` it is the bare rustls loop:
+//! each connection is a buffered `ServerConnection`, which encrypts by `write` and sends by `write_tls`. The files are PEM.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
+use rustls::{ServerConfig, ServerConnection};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use umbel::internals::protocol::{Header, accept_key, encode_server_header, mask_in_place};
 
 const LISTEN: Token = Token(usize::MAX);
@@ -32,10 +37,73 @@ enum State {
     Closed,
 }
 
+/// A connection: plain, or with what rustls keeps for it.
+struct Stream {
+    socket: TcpStream,
+    tls: Option<Box<ServerConnection>>,
+}
+
+impl Stream {
+    /// Reads plaintext. WouldBlock: nothing of it has come.
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let Some(tls) = &mut self.tls else {
+            return self.socket.read(into);
+        };
+        let mut filled = 0;
+        loop {
+            match tls.read_tls(&mut self.socket) {
+                Ok(0) => return Ok(filled),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+            tls.process_new_packets().map_err(io::Error::other)?;
+            match tls.reader().read(&mut into[filled..]) {
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+            while tls.wants_write() {
+                tls.write_tls(&mut self.socket)?;
+            }
+        }
+        match filled {
+            0 => Err(io::ErrorKind::WouldBlock.into()),
+            filled => Ok(filled),
+        }
+    }
+
+    /// Sends what the socket takes at once.
+    fn send(&mut self, bytes: &[u8]) {
+        match &mut self.tls {
+            None => drop(self.socket.write(bytes)),
+            Some(tls) => {
+                let _ = tls.writer().write(bytes);
+                let _ = tls.write_tls(&mut self.socket);
+            }
+        }
+    }
+}
+
+/// Terms of handshakes with the certificate and the key in these files.
+fn terms(certificate: &str, key: &str) -> Arc<ServerConfig> {
+    let chain = CertificateDer::pem_file_iter(certificate).expect("a file in PEM");
+    let chain = chain.collect::<Result<Vec<_>, _>>().expect("certificates");
+    let key = PrivateKeyDer::from_pem_file(key).expect("a key");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(chain, key);
+    Arc::new(config.expect("a pair"))
+}
+
 struct Floor {
     poll: Poll,
     listener: TcpListener,
-    sockets: Vec<(TcpStream, State)>,
+    terms: Option<Arc<ServerConfig>>,
+    sockets: Vec<(Stream, State)>,
     coalesce: bool,
     input: Vec<u8>,
     output: Vec<u8>,
@@ -45,7 +113,9 @@ fn main() -> io::Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
     let Some(at) = arguments.iter().position(|argument| argument == "--listen") else {
         // Run among all benches, it has nothing to measure by itself.
-        println!("floor: a server; start it with --listen 127.0.0.1:PORT [--coalesce]");
+        println!(
+            "floor: a server; start it with --listen 127.0.0.1:PORT [--coalesce] [--tls CERTIFICATE KEY]"
+        );
         return Ok(());
     };
     let address: SocketAddr = arguments
@@ -53,7 +123,10 @@ fn main() -> io::Result<()> {
         .and_then(|text| text.parse().ok())
         .expect("an address:port");
     let mut listener = TcpListener::bind(address)?;
-    eprintln!("listening on http://{}", listener.local_addr()?);
+    let tls = arguments.iter().position(|argument| argument == "--tls");
+    let terms = tls.map(|at| terms(&arguments[at + 1], &arguments[at + 2]));
+    let scheme = if terms.is_some() { "https" } else { "http" };
+    eprintln!("listening on {scheme}://{}", listener.local_addr()?);
     let poll = Poll::new()?;
     poll.registry()
         .register(&mut listener, LISTEN, Interest::READABLE)?;
@@ -62,6 +135,7 @@ fn main() -> io::Result<()> {
     Floor {
         poll,
         listener,
+        terms,
         sockets: Vec::new(),
         coalesce,
         input,
@@ -85,14 +159,18 @@ impl Floor {
     }
 
     fn accept(&mut self) -> io::Result<()> {
-        while let Ok((mut stream, _)) = self.listener.accept() {
-            stream.set_nodelay(true)?;
+        while let Ok((mut socket, _)) = self.listener.accept() {
+            socket.set_nodelay(true)?;
             self.poll.registry().register(
-                &mut stream,
+                &mut socket,
                 Token(self.sockets.len()),
                 Interest::READABLE,
             )?;
-            self.sockets.push((stream, State::Handshake));
+            let terms = self.terms.clone();
+            let tls = terms.map(|terms| ServerConnection::new(terms).map(Box::new));
+            let tls = tls.transpose().map_err(io::Error::other)?;
+            self.sockets
+                .push((Stream { socket, tls }, State::Handshake));
         }
         Ok(())
     }
@@ -100,6 +178,7 @@ impl Floor {
     fn handle_readable(&mut self, index: usize) {
         let (stream, state) = &mut self.sockets[index];
         let count = match stream.read(&mut self.input) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Ok(0) | Err(_) => {
                 *state = State::Closed;
                 return;
@@ -122,7 +201,7 @@ impl Floor {
             }
             State::Echo => {
                 reframe(input, &mut self.output, usize::MAX);
-                let _ = stream.write(&self.output);
+                stream.send(&self.output);
                 self.output.clear();
             }
             State::Closed => {}
@@ -132,7 +211,7 @@ impl Floor {
     fn send_all(&mut self) {
         for (stream, state) in &mut self.sockets {
             if *state == State::Subscriber {
-                let _ = stream.write(&self.output);
+                stream.send(&self.output);
             }
         }
         self.output.clear();
@@ -140,7 +219,7 @@ impl Floor {
 }
 
 /// Answers a request that came in one piece.
-fn shake_hands(stream: &mut TcpStream, request: &[u8]) -> State {
+fn shake_hands(stream: &mut Stream, request: &[u8]) -> State {
     let text = String::from_utf8_lossy(request);
     let key = text.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
@@ -149,12 +228,12 @@ fn shake_hands(stream: &mut TcpStream, request: &[u8]) -> State {
     });
     let Some(key) = key else { return State::Closed };
     let accept = accept_key(&key);
-    let _ = write!(
-        stream,
+    let answer = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {}\r\n\r\n",
         String::from_utf8_lossy(&accept)
     );
+    stream.send(answer.as_bytes());
     if text.starts_with("GET /echo") {
         State::Echo
     } else {
