@@ -30,6 +30,7 @@ mod publishing;
 mod queries;
 mod receipts;
 mod reload;
+mod supervision;
 
 pub use control::{ConnectionPage, ControlError};
 pub use inside::{

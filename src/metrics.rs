@@ -79,6 +79,11 @@ impl Histogram {
         self.buckets[bits.min(BUCKETS - 1)].add(1);
         self.sum_us.add(duration_us);
     }
+
+    /// Number of durations that were counted.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().map(Cell::get).sum()
+    }
 }
 
 /// Kinds of connection that are counted apart, besides the subscribers of each dialect.

@@ -3,6 +3,8 @@
 
 #[path = "listeners/proxies.rs"]
 mod proxies;
+#[path = "listeners/supervised.rs"]
+mod supervised;
 mod support;
 
 use std::collections::HashSet;

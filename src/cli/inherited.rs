@@ -4,61 +4,76 @@
 //! [`sd_listen_fds(3)`](https://www.freedesktop.org/software/systemd/man/latest/sd_listen_fds.html): `LISTEN_FDS` says how
 //! many, `LISTEN_FDNAMES` their names with colons between, and `LISTEN_PID` for which process.
 
-use std::env;
 use std::error::Error;
-use std::process;
+use std::net::TcpListener;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
 
-use listenfd::ListenFd;
+use socket2::{Domain, Socket, Type};
 use umbel::InheritedSocket;
 
-/// What a socket without a name is called.
+/// Name of a socket without one.
 const UNNAMED: &str = "unknown";
 
 /// The sockets, with their names. None where they are for another process.
 ///
 /// # Errors
-/// When one of them is no stream socket of TCP or of unix.
+/// When there are not as many names as sockets, or one of the descriptors is no stream socket of TCP or of unix.
 pub fn sockets() -> Result<Vec<(String, InheritedSocket)>, Box<dyn Error>> {
-    let is_for_us = env::var("LISTEN_PID").is_ok_and(|number| number.parse() == Ok(process::id()));
-    if !is_for_us {
-        return Ok(Vec::new());
-    }
-    let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
-    let mut handed = ListenFd::from_env();
-    let mut sockets = Vec::with_capacity(handed.len());
-    for (index, name) in names_of(&names, handed.len()).enumerate() {
-        // What is no TCP socket stays where it is, to be tried as the other kind.
-        let socket = match handed.take_tcp_listener(index) {
-            Ok(socket) => socket.map(InheritedSocket::from),
-            Err(_) => handed
-                .take_unix_listener(index)
-                .map_err(|_| format!("the socket {name} that was handed over (LISTEN_FDS) is no stream socket of TCP or unix"))?
-                .map(InheritedSocket::from),
-        };
-        sockets.extend(socket.map(|socket| (name.to_owned(), socket)));
-    }
-    Ok(sockets)
+    let handed = sd_notify::listen_fds_with_names().map_err(|error| {
+        format!("the sockets that were handed over (LISTEN_FDS, LISTEN_FDNAMES) cannot be taken: {error}")
+    })?;
+    handed
+        .map(|(number, name)| {
+            let name = if name.is_empty() { UNNAMED.to_owned() } else { name };
+            #[allow(unsafe_code, reason = "a descriptor comes as a number, and nothing else says that it is ours")]
+            // SAFETY: whoever started the process says by LISTEN_PID and LISTEN_FDS that this descriptor is open and for it; that
+            // it is open was found out when it was closed on exec. It is taken here, once, and nowhere else.
+            let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
+            match typed(descriptor) {
+                Some(socket) => Ok((name, socket)),
+                None => Err(format!(
+                    "the socket {name} that was handed over (LISTEN_FDS) is no stream socket of TCP or unix"
+                )
+                .into()),
+            }
+        })
+        .collect()
 }
 
-/// A name for each of so many sockets.
-fn names_of(names: &str, count: usize) -> impl Iterator<Item = &str> {
-    names
-        .split(':')
-        .map(|name| if name.is_empty() { UNNAMED } else { name })
-        .chain(std::iter::repeat(UNNAMED))
-        .take(count)
+/// A descriptor as what it is. None where it is no stream socket of TCP or unix.
+fn typed(descriptor: OwnedFd) -> Option<InheritedSocket> {
+    let socket = Socket::from(descriptor);
+    if socket.r#type().ok()? != Type::STREAM {
+        return None;
+    }
+    match socket.local_addr().ok()?.domain() {
+        Domain::IPV4 | Domain::IPV6 => Some(TcpListener::from(socket).into()),
+        Domain::UNIX => Some(UnixListener::from(OwnedFd::from(socket)).into()),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::UdpSocket;
+    use std::os::unix::net::UnixDatagram;
+
     use super::*;
 
     #[test]
-    fn sockets_without_names_are_unknown() {
-        let names = |text, count| names_of(text, count).collect::<Vec<_>>();
-        assert_eq!(names("web:admin", 2), ["web", "admin"]);
-        assert_eq!(names("web", 3), ["web", UNNAMED, UNNAMED]);
-        assert_eq!(names("", 1), [UNNAMED]);
-        assert_eq!(names("a::b:c", 3), ["a", UNNAMED, "b"]);
+    fn stream_sockets_are_told_from_others() {
+        let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
+        assert!(matches!(typed(tcp.into()), Some(InheritedSocket::Tcp(_))));
+        let folder = std::env::temp_dir().join(format!("umbel-inherited-{}", std::process::id()));
+        let unix = UnixListener::bind(&folder).expect("a socket");
+        assert!(matches!(typed(unix.into()), Some(InheritedSocket::Unix(_))));
+        std::fs::remove_file(&folder).expect("it is there");
+        let udp = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        let (datagrams, _other) = UnixDatagram::pair().expect("a pair");
+        let file = std::fs::File::open("/dev/null").expect("it is there");
+        for other in [OwnedFd::from(udp), datagrams.into(), file.into()] {
+            assert!(typed(other).is_none());
+        }
     }
 }

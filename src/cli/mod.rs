@@ -37,6 +37,8 @@ mod http_client;
 mod inherited;
 mod log_output;
 mod machine;
+#[cfg(unix)]
+mod notify;
 mod operate;
 mod publish;
 mod reload;

@@ -9,6 +9,8 @@ use umbel::config::file::{Problem, Problems};
 use umbel::{Handle, ReloadError, Reloaded};
 
 use super::log_output;
+#[cfg(unix)]
+use super::notify;
 use super::settings::{self, Gathered};
 
 /// How often, and how many times, a reload is tried while an earlier one is not through.
@@ -44,6 +46,8 @@ impl Reloader {
     /// Reads the file anew and goes on by it. Where something is wrong, all settings stay as they were. What came of it is
     /// in the log; and its number with the names of settings that need a restart, or all that is wrong.
     pub fn reload(&self) -> Result<(u64, Vec<&'static str>), Vec<String>> {
+        #[cfg(unix)]
+        let _reloading = notify::reloading();
         let Some(path) = self.matches.get_one::<PathBuf>("config") else {
             let words = "nothing to reload: the settings come from no file";
             log::info!("{words}");

@@ -11,10 +11,10 @@ use serde_json::json;
 use umbel::config::{Hosts, Limits, Listener};
 use umbel::{Config, Origins, Server, TopicRule};
 
-#[cfg(unix)]
-use super::inherited;
 use super::reload::Reloader;
 use super::settings::{self, Gathered};
+#[cfg(unix)]
+use super::{inherited, notify};
 use super::{log_output, signals};
 
 const VARIABLES: &str = "Every setting has a variable as well: --listen is UMBEL_LISTEN, --backlog is \
@@ -109,6 +109,8 @@ fn serve(
         // What came of it is in the log.
         let _ = reloader.reload();
     })?;
+    #[cfg(unix)]
+    notify::watch(server.handle(), server.listeners().len())?;
     server.run()?;
     Ok(())
 }

@@ -18,7 +18,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 use umbel::Handle;
 
-use super::log_output;
+use super::{log_output, notify};
 
 /// Name of whatever terminal controls the calling process.
 const TERMINAL: &str = "/dev/tty";
@@ -69,6 +69,7 @@ fn obey(mut signals: Signals, handle: &Handle, drains_on_hangup: bool, reload: i
                 );
                 is_draining = true;
                 handle.shutdown();
+                notify::stopping(handle);
             }
             (SIGHUP, false) => reload(),
             (_, false) => {
@@ -80,6 +81,7 @@ fn obey(mut signals: Signals, handle: &Handle, drains_on_hangup: bool, reload: i
                     SIGQUIT => handle.drain(),
                     _ => handle.shutdown(),
                 }
+                notify::stopping(handle);
             }
             (signal, true) => {
                 log::warn!("ending at once");

@@ -38,7 +38,8 @@ impl Server {
         Server::start_command(command, flags)
     }
 
-    fn start_command(mut command: Command, flags: &[&str]) -> Server {
+    /// As [`Server::start`], by this command.
+    pub fn start_command(mut command: Command, flags: &[&str]) -> Server {
         command.arg("serve").args(flags).args(unsaid_rights(flags));
         for (flag, value) in [
             ("--listen", "127.0.0.1:0"),
