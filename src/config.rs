@@ -17,6 +17,7 @@ mod grant;
 mod hook;
 #[cfg(feature = "config-file")]
 mod hook_settings;
+mod identity_over;
 mod jwt;
 #[cfg(feature = "config-file")]
 mod jwt_fields;
@@ -42,6 +43,7 @@ mod url_key;
 
 pub use grant::{GRANTS_MAX, Grant, When};
 pub use hook::{HOOK_SECRET_BYTES_MIN, HookConfig, HookEvent};
+pub use identity_over::IdentityOver;
 pub use jwt::{Algorithm, JWTS_MAX, Jwt, JwtKeys, RequiredClaim};
 pub use limits::{LimitInfo, Limits, Reload};
 pub use listener::{LISTENERS_MAX, ListenAddress, Listener, Listeners, Surface, UNIX_MODE};
@@ -155,26 +157,6 @@ impl fmt::Display for AuthRefusal {
             AuthRefusal::Auto => "auto",
             AuthRefusal::Status => "status",
             AuthRefusal::Close => "close",
-        })
-    }
-}
-
-/// Reaction to a connection beyond `connections_per_identity_max`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum IdentityOver {
-    /// It is refused.
-    #[default]
-    Refuse,
-    /// The subject's oldest connection is closed with 4409 in its place.
-    Oldest,
-}
-
-impl fmt::Display for IdentityOver {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            IdentityOver::Refuse => "refuse",
-            IdentityOver::Oldest => "oldest",
         })
     }
 }

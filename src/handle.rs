@@ -26,6 +26,7 @@ mod control;
 mod inside;
 #[cfg(feature = "jwt")]
 pub(crate) mod key_files;
+mod memory;
 mod publishing;
 mod queries;
 mod receipts;

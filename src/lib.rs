@@ -163,6 +163,7 @@ mod hash_index;
 mod http;
 mod hub;
 mod inside;
+mod memory;
 mod metrics;
 mod nearest;
 mod net;

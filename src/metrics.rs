@@ -35,6 +35,7 @@ use crate::caught;
 use crate::config::Limits;
 use crate::connection::{CloseReason, Label};
 use crate::http::refusal::Refusal;
+use crate::memory::shedding::MemoryState;
 use crate::rate::refusals::Refusals;
 use crate::worker::HubCounts;
 
@@ -204,6 +205,8 @@ pub struct Metrics {
     dialects: Box<[&'static str]>,
     /// Refusals by limits.
     pub refusals: Refusals,
+    /// Budget of memory, and its use.
+    pub memory: MemoryState,
     /// Limits in force.
     limits: Mutex<Limits>,
     /// Reloads of the settings.
@@ -231,6 +234,7 @@ impl Metrics {
             reactors: (0..reactors).map(|_| Arc::new(reactor())).collect(),
             dialects: dialects.into(),
             refusals: Refusals::default(),
+            memory: MemoryState::default(),
             limits: Mutex::default(),
             reloads: Reloads::default(),
             auth: Arc::default(),

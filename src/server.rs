@@ -12,7 +12,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::auth::Authority;
-use crate::config::{Additions, Config, ConfigError, Rights, Token};
+use crate::config::{Additions, Config, ConfigError, Limits, Rights, Token};
 use crate::connection::Settings;
 use crate::dialect::Dialects;
 use crate::error::Error;
@@ -35,10 +35,11 @@ use crate::shared::brought::CommandQueues;
 use crate::shared::control::ControlState;
 use crate::shared::lifecycle::Drained;
 use crate::shared::{LifecycleCell, OwnEndpoint, Shared};
-use crate::worker::{Outlet, QueueLimits, Shards, WorkQueue};
+use crate::worker::{Outlet, QueueLimits, Shards, WorkQueue, shard_count};
 
 mod builder;
 mod listening;
+mod memory;
 mod outside;
 mod running;
 
@@ -46,9 +47,6 @@ pub use builder::Builder;
 use listening::Acceptors;
 pub use listening::BoundListener;
 pub use running::RunningServer;
-
-/// Shards for each thread that may run one, so that two busy threads seldom want the same.
-const SHARDS_PER_THREAD: usize = 4;
 
 /// Sockets that one reactor may have been handed and not yet taken.
 const HANDOVER_MAX: usize = 256;
@@ -93,7 +91,7 @@ impl<'a> Assembly<'a> {
         let outlets = mailboxes
             .iter()
             .map(|mailbox| Box::new(Arc::clone(mailbox)) as Box<dyn Outlet>);
-        let shards = (reactors + config.worker_count()) * SHARDS_PER_THREAD;
+        let shards = shard_count(reactors, config.worker_count());
         let epochs = (0..shards).map(|_| entropy());
         let epochs = epochs.collect::<Result<Vec<_>, _>>()?;
         let queue = QueueLimits {
@@ -176,9 +174,7 @@ impl<'a> Assembly<'a> {
             (0..reactors).map(|_| bounded(HANDOVER_MAX)).unzip();
         let balance = Arc::new(Balance::new(handover, wakes_of(&mailboxes)));
         let connections_max = net::descriptors::connections_max(config, reactors);
-        let mut limits = config.limits.clone();
-        limits.connections_max = connections_max;
-        shared.metrics.show_limits(&limits);
+        show_limits(&shared, &config.limits, connections_max);
         let parts = selectors
             .into_iter()
             .zip(inboxes)
@@ -218,6 +214,13 @@ impl<'a> Assembly<'a> {
             policy,
         })
     }
+}
+
+/// Shows the limits in force, with the connections that descriptors allow.
+fn show_limits(shared: &Shared, limits: &Limits, connections_max: usize) {
+    let mut limits = limits.clone();
+    limits.connections_max = connections_max;
+    shared.metrics.show_limits(&limits);
 }
 
 /// State of the control API. What is kept of it has to be readable: else whoever was shut out would be let in.
@@ -412,7 +415,11 @@ impl Server {
             listening::log_surfaces(&listeners);
             log::info!("{start}");
         }
+        let (watching, ended) = bounded(0);
+        let watcher = memory::start(handle.clone(), ended);
         let outcome = supervise(&handle, &endings, running_reactors, running_workers);
+        drop(watching);
+        threads.extend(watcher);
         for thread in threads {
             // How it ended was reported through the channel.
             let _ = thread.join();

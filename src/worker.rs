@@ -73,6 +73,14 @@ pub struct Shards {
     inline: bool,
 }
 
+/// Shards for each thread that may run one, so that two busy threads seldom want the same.
+const SHARDS_PER_THREAD: usize = 4;
+
+/// Number of shards of a server with so many reactors and workers.
+pub fn shard_count(reactors: usize, workers: usize) -> usize {
+    (reactors + workers) * SHARDS_PER_THREAD
+}
+
 /// Counts of the hub, added up over its shards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HubCounts {

@@ -2,6 +2,8 @@
 
 #[path = "admission/addresses.rs"]
 mod addresses;
+#[path = "admission/memory.rs"]
+mod memory;
 #[path = "admission/rates.rs"]
 mod rates;
 mod support;

@@ -28,7 +28,7 @@ const FLOORS: &[&[&str]] = &[
     &["protocol", "signature", "topic"],
     &["config", "hub"],
     &["error", "dialect", "worker"],
-    &["compression", "rate"],
+    &["compression", "memory", "rate"],
     &["auth", "connection"],
     &["handler", "metrics", "peers", "presence", "route"],
     &["inside"],

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 
-use super::commands::CommandTurn;
+use super::commands::{CommandTurn, HUB_IS_FULL};
 use super::once::publisher;
 use super::{Application, CommandContext, PeerAddress};
 use crate::auth::access::{Denied, TokenFault};
@@ -15,6 +15,7 @@ use crate::auth::shares::{Share, Shares};
 use crate::auth::waiting::{Waiter, network_of};
 use crate::connection::{Answer, Hold};
 use crate::dialect::{CommandError, ErrorCode};
+use crate::fanout::topics::SubscribeError;
 use crate::handler::ConnectionId;
 use crate::http::refusal::Refusal;
 use crate::protocol::CloseCode;
@@ -270,5 +271,16 @@ impl Application {
     fn shares(&self) -> MutexGuard<'_, Shares> {
         let shares = self.shared.callers.shares.lock();
         shares.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The answer to a subscription that was not begun.
+pub(super) fn not_begun(id: Option<u32>, error: SubscribeError) -> CommandError {
+    match error {
+        SubscribeError::TooManyTopics => {
+            let reason = "the server has as many topics, or patterns, as it may";
+            CommandError::new(id, ErrorCode::TooManyTopics, reason)
+        }
+        SubscribeError::HubFull => CommandError::new(id, ErrorCode::Unavailable, HUB_IS_FULL),
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::admission::TOO_MANY_SUBSCRIPTIONS;
+use super::admission::{TOO_MANY_SUBSCRIPTIONS, not_begun};
 use super::joins::Question;
 use super::{Application, CommandContext, ConnectionContext, PeerAddress};
 use crate::auth::access::{Action, Denied};
@@ -25,7 +25,7 @@ use crate::topic::SlowConsumer;
 use crate::topic::Topic;
 
 /// What a command is told that the hub does not take, and nobody waits for.
-const HUB_IS_FULL: &str = "more is being asked of the hub than it takes; try again";
+pub(super) const HUB_IS_FULL: &str = "more is being asked of the hub than it takes; try again";
 
 /// One message of commands, while it is carried out.
 pub(super) struct CommandTurn<'t> {
@@ -590,16 +590,5 @@ impl Application {
             }
             unavailable()
         })
-    }
-}
-
-/// The answer to a subscription that was not begun.
-fn not_begun(id: Option<u32>, error: SubscribeError) -> CommandError {
-    match error {
-        SubscribeError::TooManyTopics => {
-            let reason = "the server has as many topics, or patterns, as it may";
-            CommandError::new(id, ErrorCode::TooManyTopics, reason)
-        }
-        SubscribeError::HubFull => CommandError::new(id, ErrorCode::Unavailable, HUB_IS_FULL),
     }
 }

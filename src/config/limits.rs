@@ -200,10 +200,12 @@ limits! {
     outbox_bytes_max: usize = 2097152 in 1024..=4294967296;
     /// Age of the oldest byte queued for a connection. An older one makes it a slow consumer: it is closed with 1013.
     outbox_age_max_ms: u64 = 30000 in 10..=3600000;
-    /// Bytes queued for all connections together. A connection that would exceed it is closed with 1013. A frame shared by many outboxes counts in each of them.
-    outbox_bytes_total_max: usize = 1073741824 in 1048576..=1099511627776;
-    /// Bytes of unfinished requests and messages of all connections together. A connection that would exceed it is closed with 1013 or refused with 503.
-    inbound_bytes_total_max: usize = 1073741824 in 1048576..=1099511627776;
+    /// Bytes queued for all connections together. A connection that would exceed it is closed with 1013. A frame shared by many outboxes counts in each of them. 0: 25 % of memory_budget_bytes.
+    outbox_bytes_total_max: usize = 0 in 0..=1099511627776;
+    /// Bytes of unfinished requests and messages of all connections together. A connection that would exceed it is closed with 1013 or refused with 503. 0: 15 % of memory_budget_bytes.
+    inbound_bytes_total_max: usize = 0 in 0..=1099511627776;
+    /// Memory that the process may use. Above 90 % of it new connections are refused with 503, the oldest histories are emptied, and the connections with the largest outboxes are closed with 1013, until what was over 85 % is gone. Mailboxes and commands that wait have a tenth of it each, at most. 0: 75 % of what there is, by the machine and the limits of its control groups.
+    memory_budget_bytes: u64 = 0 in 0..=1125899906842624;
     /// SO_SNDBUF of every connection. Together with not_sent_low_water_mark_bytes it bounds the kernel memory of a stalled reader. Below two segments (64 KiB each on loopback) large messages wait for delayed acknowledgements. 0 leaves it to the system.
     send_buffer_bytes: usize = 65536 in 0..=1073741824, for new connections;
     /// SO_RCVBUF of every connection. 0 leaves it to the system.
@@ -264,8 +266,8 @@ limits! {
     command_bytes_max: usize = 67108864 in 1048576..=68719476736, at restart;
     /// Topics with subscribers, on each reactor. More are refused with 503.
     topics_max: usize = 1048576 in 1..=67108864;
-    /// Bytes of all histories together, with the overhead of each topic and the encoded forms of each publication (umbel.v1, event stream, compressed). Resident memory grows by at most a quarter more. Beyond it, the histories that were neither published to nor recovered from for the longest time are emptied.
-    history_bytes_total_max: usize = 268435456 in 0..=1099511627776;
+    /// Bytes of all histories together, with the overhead of each topic and the encoded forms of each publication (umbel.v1, event stream, compressed). Resident memory grows by at most a quarter more. Beyond it, the histories that were neither published to nor recovered from for the longest time are emptied. 0: 25 % of memory_budget_bytes.
+    history_bytes_total_max: usize = 0 in 0..=1099511627776;
     /// Publications that one subscriber may recover at once. A subscriber that missed more is told that it is not recovered.
     recovery_publications_max: u32 = 10000 in 0..=10000000;
     /// Bytes of publications that one subscriber may recover at once. A subscriber that missed more is told that it is not recovered.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::config::{AuthRefusal, Config, Deflate, IdentityOver, Limits};
 use crate::dialect::Dialects;
 use crate::hub::{KeyBudget, KeySettings, ShardSettings};
+use crate::memory::budget;
 use crate::protocol::deflate::Policy;
 use crate::rate::bucket::Rate;
 use crate::rate::gate::AddressRules;
@@ -82,6 +83,9 @@ impl Settings {
     /// Sorts the limits. No compression is agreed to, there are no topic rules, and the dialects are those
     /// of the project.
     pub fn new(limits: &Limits) -> Settings {
+        let mut limits = limits.clone();
+        budget::fill_shares(&mut limits);
+        let limits = &limits;
         let of_message = |bytes: usize| protocol::MessageLimits {
             message_bytes_max: bytes as u64,
             fragments_max: limits.fragments_max,

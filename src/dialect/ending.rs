@@ -162,15 +162,15 @@ impl CloseReason {
             ),
             CloseReason::SlowConsumerBytes => (
                 CloseCode::TRY_AGAIN_LATER,
-                "slow consumer: more is queued than the outbox may hold",
+                "slow consumer: more is queued than the outbox may hold; retry=1",
             ),
             CloseReason::SlowConsumerAge => (
                 CloseCode::TRY_AGAIN_LATER,
-                "slow consumer: the oldest queued byte waited too long",
+                "slow consumer: the oldest queued byte waited too long; retry=1",
             ),
             CloseReason::OverBudget => (
                 CloseCode::TRY_AGAIN_LATER,
-                "the server's memory budget is used up",
+                "the server's memory budget is used up; retry=5",
             ),
             CloseReason::RightsLost => (
                 CloseCode::FORBIDDEN,

@@ -78,10 +78,7 @@ impl Handle {
         if by_code {
             config.leave_rights_to_code();
         }
-        config.check().map_err(ReloadError::Config)?;
-        let needs_restart = config.keep_started(&running.config);
-        // What is new has to fit what stays.
-        config.check().map_err(ReloadError::Config)?;
+        let needs_restart = fit(&mut config, &running.config)?;
         let rights = config.rights().map_err(ReloadError::Config)?;
         let denials = config.fixed_denials().map_err(ReloadError::Config)?;
         let tls = running.prepare_tls(&config).map_err(ReloadError::Config)?;
@@ -147,6 +144,16 @@ impl Handle {
     pub fn is_reloading(&self) -> bool {
         self.shared.live.is_busy()
     }
+}
+
+/// Sets what a configuration leaves open, and keeps of the running one what needs a restart. Gives the names of that.
+fn fit(config: &mut Config, running: &Config) -> Result<Vec<&'static str>, ReloadError> {
+    config.check().map_err(ReloadError::Config)?;
+    crate::net::memory::fill(config);
+    let needs_restart = config.keep_started(running);
+    // What is new has to fit what stays.
+    config.check().map_err(ReloadError::Config)?;
+    Ok(needs_restart)
 }
 
 /// Seconds since 1970 by the machine's clock.

@@ -223,6 +223,13 @@ pub enum Command {
         /// The moment on the process's monotonic clock.
         now_us: u64,
     },
+    /// Let go of so many bytes of histories, those first that were not used for the longest time.
+    Shed {
+        /// The shard, from 0.
+        shard: u32,
+        /// The bytes. Of many, only some go at once.
+        bytes: usize,
+    },
     /// Take new settings. Topics take to them by [`Command::Migrate`].
     Reload {
         /// The shard, from 0.
@@ -275,6 +282,7 @@ impl Command {
                 ..
             }
             | Command::Expire { shard, .. }
+            | Command::Shed { shard, .. }
             | Command::Reload { shard, .. }
             | Command::Migrate { shard, .. } => CommandRoute::Shard(*shard),
         }

@@ -588,6 +588,7 @@ impl Histories {
 }
 
 mod latest;
+mod shedding;
 
 #[cfg(test)]
 mod tests;

@@ -18,6 +18,9 @@ mod migration;
 mod once;
 mod read;
 
+/// Bytes of histories that one command lets go of.
+const SHED_BYTES_MAX: usize = 4 << 20;
+
 /// Settings of a shard: rules and limits of its topics.
 #[derive(Clone, Debug)]
 pub struct ShardSettings {
@@ -165,6 +168,10 @@ impl Shard {
             } => effects.push(self.list(&scope, reactor, connection)),
             Command::PassOn { listing } => effects.push(Effect::Listed { listing }),
             Command::Expire { now_us, .. } => self.handle_expire(now_us),
+            Command::Shed { bytes, .. } => {
+                self.histories.shed(bytes.min(SHED_BYTES_MAX));
+                self.remove_emptied();
+            }
             Command::Reload { settings, .. } => self.reload(*settings),
             Command::Migrate { reactor, .. } => {
                 let is_done = self.migrate(effects);

@@ -8,7 +8,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use super::Metrics;
+use super::{Metrics, encode_gauge};
 use crate::config::Limits;
 use crate::http::refusal::Refusal;
 
@@ -17,6 +17,7 @@ impl Metrics {
     pub fn show_limits(&self, limits: &Limits) {
         let mut shown = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
         shown.clone_from(limits);
+        self.memory.set_budget(limits.memory_budget_bytes);
     }
 
     /// Requests by reason, and what limits refused by limit. A request that a limit refused stands in both.
@@ -35,6 +36,10 @@ impl Metrics {
     }
 
     pub(super) fn encode_limits(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Memory that the process may use; 0 where there is no budget";
+        encode_gauge(encoder, "memory_budget_bytes", help, self.memory.budget())?;
+        let help = "Memory in use, as it counts towards the budget";
+        encode_gauge(encoder, "memory_used_bytes", help, self.memory.used())?;
         let help = "Limits in force, by name";
         let mut family = encoder.encode_descriptor("limit", help, None, MetricType::Gauge)?;
         let limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);

@@ -63,6 +63,11 @@ pub trait ByteStream {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    /// Whether a handshake comes before the first byte, which costs more than an answer.
+    fn has_handshake(&self) -> bool {
+        false
+    }
+
     /// Who is at the other end, for the log.
     fn peer(&self) -> String {
         "unknown".to_owned()

@@ -9,6 +9,7 @@ pub mod descriptors;
 pub mod driver;
 pub mod greeting;
 pub mod listener;
+pub mod memory;
 pub mod mio_driver;
 pub mod proxy;
 pub mod ring;

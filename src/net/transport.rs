@@ -152,6 +152,14 @@ impl ByteStream for Transport {
         }
     }
 
+    fn has_handshake(&self) -> bool {
+        match self {
+            #[cfg(feature = "tls")]
+            Transport::Tls { .. } => true,
+            _ => false,
+        }
+    }
+
     fn shutdown_write(&mut self) -> io::Result<()> {
         plain_or_tls!(self, stream => stream.shutdown(Shutdown::Write), |place: &mut Place, stream| {
             place.shutdown_write(stream)

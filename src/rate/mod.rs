@@ -14,6 +14,13 @@ pub mod pace;
 pub mod refusals;
 pub mod table;
 
+impl Limit {
+    /// Whether it bounds the connections of an address.
+    pub const fn is_of_address(self) -> bool {
+        matches!(self, Limit::AddressConnections | Limit::AddressConnects)
+    }
+}
+
 /// Declares the limits with their labels.
 macro_rules! limits {
     ($($(#[doc = $doc:literal])+ $limit:ident = $label:literal,)+) => {
@@ -61,6 +68,8 @@ limits! {
     Subscriptions = "subscriptions_max",
     /// Topics with subscribers.
     Topics = "topics_max",
+    /// Memory of the process.
+    Memory = "memory_budget_bytes",
     /// Age of a connection.
     Age = "connection_age_max_ms",
     /// Nothing but trusted proxies may connect: not a number, and no setting of its own.

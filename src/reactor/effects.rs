@@ -12,7 +12,7 @@ use crate::hub::{Effect, Joined, LocalTopic, Outcome, Position, PresenceChange, 
 use crate::net::byte_stream::ByteStream;
 use crate::requests;
 use crate::shared::brought::{Fate, Work};
-use crate::upkeep::{jobs, judging};
+use crate::upkeep::{jobs, judging, memory};
 
 impl<T: ByteStream> Connections<T> {
     /// Takes one effect of the hub's. Publications are gathered; [`deliver`](Connections::deliver) writes them.
@@ -291,6 +291,10 @@ impl<T: ByteStream> Connections<T> {
                 jobs::take(&mut self.upkeep, job);
                 return Fate::CarriedOut;
             }
+            Work::Shed(bytes) => {
+                memory::shed(self, bytes, now_ms);
+                return Fate::CarriedOut;
+            }
             work => work,
         };
         let (application, context) = self.parts(id, now_ms);
@@ -308,7 +312,7 @@ impl<T: ByteStream> Connections<T> {
                 requests::end_call(application, &mut context, reply);
                 Fate::CarriedOut
             }
-            (None, _) | (_, Work::Job(_)) => Fate::Gone,
+            (None, _) | (_, Work::Job(_) | Work::Shed(_)) => Fate::Gone,
         };
         if fate == Fate::CarriedOut {
             self.settle(id.index, now_ms);

@@ -237,7 +237,10 @@ impl<D: Driver> Reactor<D> {
 
     fn admit(&mut self, mut transport: D::Transport, listener: u8) {
         let over = self.limit_over(&transport, listener);
-        if let Some(limit) = over.filter(|over| over.is_flood).map(|over| over.limit) {
+        let is_dropped = |over: &TurnedAway| {
+            over.is_flood || over.limit.is_of_address() && transport.has_handshake()
+        };
+        if let Some(limit) = over.filter(is_dropped).map(|over| over.limit) {
             let address = limits::ip_of(&|| transport.peer_address());
             return limits::note_refused(&self.connections.application, limit, address);
         }

@@ -42,6 +42,9 @@ pub fn refusal_over(limit: Limit, id: ConnectionId) -> Refusal {
             Refusal::unavailable("more connections come than handshakes_per_second allows")
                 .retry_after(scattered)
         }
+        Limit::Memory => {
+            Refusal::unavailable("the server's memory budget is used up").retry_after(scattered)
+        }
         // No other turns a connection away.
         _ => Refusal::unavailable("as many connections as connections_max allows are open")
             .retry_after(scattered),
@@ -110,6 +113,13 @@ pub fn enter(
     (index, listener): (u32, u8),
     peer_address: PeerAddress<'_>,
 ) -> Result<(), TurnedAway> {
+    if application.shared.metrics.memory.refuses() && !application.shared.is_of_operators(listener)
+    {
+        return Err(TurnedAway {
+            limit: Limit::Memory,
+            is_flood: false,
+        });
+    }
     let proxies = application.shared.proxies(listener);
     let is_trusted = proxies.map(|it| it.trusted.trusts(&peer_address()));
     if is_trusted == Some(false) && application.shared.has_proxy_headers(listener) {

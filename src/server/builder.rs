@@ -273,6 +273,7 @@ impl Builder {
             }
         }
         config.check()?;
+        crate::net::memory::fill(&mut config);
         for endpoint in &self.routes {
             let (kind, path) = (endpoint.kind(), &endpoint.path);
             check_own_path(path, config.limits.target_bytes_max, &self.dialects)

@@ -46,6 +46,8 @@ pub enum Work {
     Respond(Reply),
     /// Work on connections of its reactor, whether there is one of its name or not.
     Job(Box<Job>),
+    /// Connections of its reactor with the largest outboxes end, until so many bytes are gone.
+    Shed(u64),
 }
 
 /// A command for a connection.
@@ -101,6 +103,16 @@ impl BroughtCommand {
             connection: ConnectionId::from_bits(reactor, 0),
             bytes,
             command: Some(Work::Job(job)),
+            on_fate: None,
+        }
+    }
+
+    /// An order to a reactor to shed so many bytes of its outboxes.
+    fn shed(reactor: u16, bytes: u64) -> BroughtCommand {
+        BroughtCommand {
+            connection: ConnectionId::from_bits(reactor, 0),
+            bytes: 0,
+            command: Some(Work::Shed(bytes)),
             on_fate: None,
         }
     }
@@ -281,6 +293,11 @@ impl PeerMail for Courier {
 }
 
 impl Shared {
+    /// Has a reactor shed so many bytes of its outboxes. One that is too busy is told again.
+    pub fn shed_outboxes(&self, reactor: u16, bytes: u64) {
+        let _ = self.bring(BroughtCommand::shed(reactor, bytes));
+    }
+
     /// The way to the reactors for handles of connections.
     pub(crate) fn peer_mail(&self) -> Arc<dyn PeerMail> {
         Arc::new(Courier {

@@ -6,6 +6,7 @@ pub mod drain;
 pub mod jobs;
 pub mod judging;
 mod managed;
+pub mod memory;
 pub mod paces;
 pub mod renewals;
 pub mod terms;

@@ -1,0 +1,229 @@
+//! Shedding: its beginning, its order and its end.
+//!
+//! Above 90 % of the budget it begins: new connections are refused, then the oldest histories go, and then the largest
+//! outboxes. It goes on until our own counters are down by what was over 85 %. The process's own figure only begins it, for an
+//! allocator gives pages back late.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Parts of the budget, in percent: it is measured more often, shedding begins, it aims at, and nobody comes in.
+const WATCH_PERCENT: u64 = 80;
+const BEGIN_PERCENT: u64 = 90;
+const AIM_PERCENT: u64 = 85;
+const FULL_PERCENT: u64 = 97;
+
+/// Times between two measurements, in milliseconds.
+const INTERVAL_MS: u64 = 1000;
+const WATCH_INTERVAL_MS: u64 = 100;
+
+/// Time for the allocator to give back what was shed, in milliseconds.
+const SETTLE_MS: u64 = 10_000;
+
+/// Budget and use, as all threads see them.
+#[derive(Debug, Default)]
+pub struct MemoryState {
+    budget: AtomicU64,
+    used: AtomicU64,
+    refuses: AtomicBool,
+}
+
+impl MemoryState {
+    /// Sets the budget, in bytes. 0: there is none.
+    pub fn set_budget(&self, bytes: u64) {
+        self.budget.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The budget, in bytes. 0: there is none.
+    pub fn budget(&self) -> u64 {
+        self.budget.load(Ordering::Relaxed)
+    }
+
+    /// Bytes in use when they were measured last.
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Notes a measurement, and whether new connections are refused.
+    pub fn note(&self, used: u64, refuses: bool) {
+        self.used.store(used, Ordering::Relaxed);
+        self.refuses.store(refuses, Ordering::Relaxed);
+    }
+
+    /// Whether new connections are refused.
+    pub fn refuses(&self) -> bool {
+        self.refuses.load(Ordering::Relaxed)
+    }
+}
+
+/// Bytes that can be shed, by our own counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Own {
+    /// Histories.
+    pub histories: u64,
+    /// Outboxes.
+    pub outboxes: u64,
+}
+
+/// Orders after one measurement.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Orders {
+    /// New connections are refused.
+    pub refuses: bool,
+    /// Bytes of histories.
+    pub histories: u64,
+    /// Bytes of outboxes.
+    pub outboxes: u64,
+    /// Shedding began with this measurement.
+    pub begins: bool,
+    /// It is over.
+    pub ends: bool,
+}
+
+/// Progress of shedding.
+#[derive(Debug, Default)]
+pub struct Shedding {
+    /// Bytes of our own that are to be left.
+    goal: Option<u64>,
+    /// The end of the last time: the moment, what was used, and what was our own.
+    last_end: Option<(u64, u64, u64)>,
+    /// What was used when it was measured last.
+    last_used: u64,
+}
+
+impl Shedding {
+    /// Decides by a measurement.
+    pub fn step(&mut self, budget: u64, used: u64, own: Own, now_ms: u64) -> Orders {
+        let ours = own.histories.saturating_add(own.outboxes);
+        let mut orders = Orders::default();
+        if budget == 0 {
+            self.goal = None;
+            return orders;
+        }
+        if self.goal.is_none()
+            && used > part(budget, BEGIN_PERCENT)
+            && self.may_begin(used, ours, now_ms)
+        {
+            let over = used - part(budget, AIM_PERCENT);
+            self.goal = Some(ours.saturating_sub(over));
+            orders.begins = true;
+        }
+        if let Some(goal) = self.goal {
+            let over = ours.saturating_sub(goal);
+            orders.histories = over.min(own.histories);
+            orders.outboxes = over - orders.histories;
+            if over == 0 {
+                self.goal = None;
+                self.last_end = Some((now_ms, used, ours));
+                orders.ends = !orders.begins;
+                orders.begins = false;
+            }
+        }
+        orders.refuses = self.goal.is_some() || used > part(budget, FULL_PERCENT);
+        orders
+    }
+
+    /// Whether what is used says more than it did at the end of the last time.
+    fn may_begin(&self, used: u64, ours: u64, now_ms: u64) -> bool {
+        self.last_end
+            .is_none_or(|(ended_ms, used_then, ours_then)| {
+                now_ms >= ended_ms + SETTLE_MS || used > used_then || ours > ours_then
+            })
+    }
+
+    /// Time until the next measurement, in milliseconds.
+    /// It is the short one too where use grows so fast that it would be missed.
+    pub fn interval_ms(&mut self, budget: u64, used: u64) -> u64 {
+        let grown = used.saturating_sub(std::mem::replace(&mut self.last_used, used));
+        let soon = used.saturating_add(grown.saturating_mul(2));
+        match soon > part(budget, WATCH_PERCENT) {
+            true => WATCH_INTERVAL_MS,
+            false => INTERVAL_MS,
+        }
+    }
+}
+
+fn part(bytes: u64, percent: u64) -> u64 {
+    (u128::from(bytes) * u128::from(percent) / 100) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn own(histories: u64, outboxes: u64) -> Own {
+        Own {
+            histories,
+            outboxes,
+        }
+    }
+
+    #[test]
+    fn histories_first_and_then_outboxes() {
+        let mut shedding = Shedding::default();
+        assert_eq!(
+            shedding.step(1000, 899, own(100, 300), 0),
+            Orders::default()
+        );
+        for (used, interval_ms) in [
+            (100, INTERVAL_MS),
+            (400, WATCH_INTERVAL_MS),
+            (410, INTERVAL_MS),
+            (790, WATCH_INTERVAL_MS),
+            (800, WATCH_INTERVAL_MS),
+            (800, INTERVAL_MS),
+            (801, WATCH_INTERVAL_MS),
+            (801, WATCH_INTERVAL_MS),
+        ] {
+            assert_eq!(shedding.interval_ms(1000, used), interval_ms, "{used}");
+        }
+        // 950 is 100 over 85 %.
+        let orders = shedding.step(1000, 950, own(60, 300), 100);
+        assert!(orders.refuses && orders.begins && !orders.ends);
+        assert_eq!((orders.histories, orders.outboxes), (60, 40));
+        // The allocator has given nothing back. Our own counters say how far it is.
+        let orders = shedding.step(1000, 950, own(0, 280), 200);
+        assert_eq!((orders.histories, orders.outboxes), (0, 20));
+        let orders = shedding.step(1000, 950, own(0, 260), 300);
+        assert!(orders.ends && !orders.refuses);
+        // It does not begin anew for what was shed already, but for what has come since.
+        assert_eq!(
+            shedding.step(1000, 950, own(0, 260), 400),
+            Orders::default()
+        );
+        assert!(shedding.step(1000, 960, own(0, 270), 500).begins);
+    }
+
+    #[test]
+    fn nothing_of_our_own_is_left() {
+        let mut shedding = Shedding::default();
+        let orders = shedding.step(1000, 980, own(0, 0), 0);
+        assert!(orders.refuses && orders.histories == 0 && orders.outboxes == 0);
+        assert!(!shedding.step(1000, 960, own(0, 0), 100).refuses);
+        assert!(shedding.step(1000, 950, own(50, 0), SETTLE_MS).begins);
+        assert_eq!(
+            shedding.step(0, 950, own(50, 0), SETTLE_MS),
+            Orders::default()
+        );
+    }
+
+    proptest! {
+        /// No more is shed than what was over, and than what is there.
+        #[test]
+        fn never_more_than_what_is_over(
+            steps in prop::collection::vec((0u64..2000, 0u64..500, 0u64..500), 1..40),
+        ) {
+            let mut shedding = Shedding::default();
+            for (now_ms, (used, histories, outboxes)) in (0..).zip(steps) {
+                let orders = shedding.step(1000, used, own(histories, outboxes), now_ms);
+                prop_assert!(orders.histories <= histories && orders.outboxes <= outboxes);
+                prop_assert!(orders.outboxes == 0 || orders.histories == histories);
+                if orders.begins {
+                    prop_assert!(orders.histories + orders.outboxes <= used - 850);
+                }
+                prop_assert!(!orders.begins || used > 900);
+            }
+        }
+    }
+}
