@@ -51,6 +51,7 @@ fn command(words: &[&str]) -> Command<'static> {
             target: Target::Topic(topic(name)),
             echo: true,
             start: Start::Now,
+            signature: None,
         },
         ["publish", name, text] => Command::Publish {
             id: Some(71),

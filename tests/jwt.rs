@@ -4,6 +4,8 @@
 #[path = "config_file/file.rs"]
 mod file;
 mod support;
+#[path = "jwt/topics.rs"]
+mod topics;
 
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};

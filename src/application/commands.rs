@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::admission::{TOO_MANY_SUBSCRIPTIONS, not_begun};
 use super::joins::Question;
+use super::signed::Allowed;
 use super::{Application, CommandContext, ConnectionContext, PeerAddress};
 use crate::auth::access::{Action, Denied};
 use crate::auth::table::IdentityHandle;
-use crate::auth::verdict::Terms;
 use crate::connection::{Answer, CloseReason, Hold, Message};
 use crate::dialect::{
     self, Closing, CommandError, CommandLimits, Dialects, Encoding, ErrorCode, Form, Reply, Target,
@@ -216,7 +216,8 @@ impl Application {
                 target,
                 start,
                 echo,
-            } => self.subscribe_many(turn, id, target, (start, echo)),
+                signature,
+            } => self.subscribe_many(turn, id, target, (start, echo, signature)),
             dialect::Command::Unsubscribe { id, target } => {
                 self.unsubscribe_many(turn, id, &target)
             }
@@ -249,31 +250,25 @@ impl Application {
         turn: &mut CommandTurn<'_>,
         id: Option<u32>,
         target: Target,
-        (start, echo): (Start, bool),
+        (start, echo, signature): (Start, bool, Option<Box<dialect::TopicSignature>>),
     ) -> Result<(), CommandError> {
         let error = |code, reason: &'static str| CommandError::new(id, code, reason);
         if !self.shared.lifecycle.get().takes_subscribers() {
             return Err(error(ErrorCode::Unavailable, "the server is shutting down"));
         }
-        let action = match &target {
-            Target::Topic(topic) => Action::Subscribe(topic.as_str()),
-            Target::Pattern(pattern) => Action::SubscribePattern(pattern.as_str()),
-        };
-        self.asking.set_start(start);
-        self.authorize_command(turn, id, action)?;
-        let terms = self.asking.terms(action);
-        if let (Start::Last(_), Target::Topic(topic)) = (start, &target) {
-            self.authorize_command(turn, id, Action::History(topic.as_str()))?;
-        }
+        let signature = signature.as_deref();
+        let allowed = self.authorize_subscription(turn, id, (&target, start), signature)?;
         self.check_room(turn.subscribed, &target)
             .map_err(|(code, reason)| error(code, reason))?;
         self.multi_subscriptions
             .set_echo(turn.subscribed, &target, echo);
         let topic = match target {
             Target::Topic(topic) => topic,
-            Target::Pattern(pattern) => return self.subscribe_pattern(turn, id, &pattern, terms),
+            Target::Pattern(pattern) => {
+                return self.subscribe_pattern(turn, id, &pattern, &allowed);
+            }
         };
-        let identity = self.member_identity(turn.identity, &topic, terms.as_ref());
+        let identity = self.member_identity(turn.identity, &topic, Some(&allowed.terms));
         let Some(many) = self.multi_subscriptions.get_mut(turn.subscribed) else {
             return Ok(());
         };
@@ -301,7 +296,7 @@ impl Application {
             many.subscriptions.insert(target.clone(), membership);
             many.begin_question(request, asked);
             self.multi_subscriptions.topics += 1;
-            self.begin_lease(turn.id, &target, terms);
+            self.begin_lease(turn.id, &target, &allowed);
         }
         if turn.is_managed {
             self.terms.note_unasked(turn.id.index, request);
@@ -351,7 +346,7 @@ impl Application {
         turn: &mut CommandTurn<'_>,
         id: Option<u32>,
         pattern: &Pattern,
-        terms: Option<Terms>,
+        allowed: &Allowed,
     ) -> Result<(), CommandError> {
         self.count_pattern(turn.subscribed, pattern)
             .map_err(|reason| CommandError::new(id, ErrorCode::TooManySubscriptions, reason))?;
@@ -364,7 +359,7 @@ impl Application {
         let target = Target::Pattern(joined.pattern);
         let echo = self.multi_subscriptions.has_echo(turn.subscribed, &target);
         turn.reply_subscribed(id, &target, echo);
-        self.begin_lease(turn.id, &target, terms);
+        self.begin_lease(turn.id, &target, allowed);
         if let Some(many) = self.multi_subscriptions.get_mut(turn.subscribed) {
             hooks::tell_began(&self.shared, turn.id, &target);
             let membership = Membership::Live { place, member };

@@ -2,11 +2,15 @@
 
 use super::Application;
 use super::joins::Question;
+use crate::asking::hook;
 use crate::auth::access::Action;
+use crate::auth::caller::Caller;
+use crate::auth::identity::{Identity, Source};
 use crate::auth::table::IdentityHandle;
 use crate::dialect::Target;
 use crate::fanout::subscribed::{Membership, Subscribed};
 use crate::handler::ConnectionId;
+use crate::http::refusal::Refusal;
 use crate::hub::Start;
 use crate::topic::Topic;
 use crate::topic::template::Template;
@@ -24,10 +28,7 @@ impl Application {
             return;
         };
         for text in identity.join() {
-            let template = Template::parse(text).ok();
-            let name = template.as_ref().and_then(|it| it.fill(&*identity, None));
-            let topic = name.and_then(|name| Topic::from_text(&name).ok());
-            let Some(topic) = topic else {
+            let Some(topic) = made_topic(&identity, text) else {
                 log::debug!(connection:% = id; "a topic that its token joins cannot be made");
                 continue;
             };
@@ -47,7 +48,15 @@ impl Application {
         let judged = {
             let caller = self.identities.get(caller);
             let action = Action::Subscribe(topic.as_str());
-            self.shared.authority.judge(caller, action)
+            let is_hooks = caller
+                .identity()
+                .is_some_and(|it| *it.source() == Source::Hook);
+            match hook::asked(&self.shared, action) {
+                // It has said so as it said who this is.
+                Some(_) if is_hooks => hook::check_closed(&self.shared, caller, action),
+                Some(_) => return Err("the application decides about it, and is not asked here"),
+                None => self.shared.authority.judge(caller, action),
+            }
         };
         judged.map_err(|_| "there is no right to it")?;
         self.check_room(subscribed, &Target::Topic(topic.clone()))
@@ -74,5 +83,32 @@ impl Application {
         }
         self.terms.note_unasked(id.index, request);
         Ok(())
+    }
+}
+
+/// A topic that an identity joins, its template filled in.
+fn made_topic(identity: &Identity, text: &str) -> Option<Topic> {
+    let template = Template::parse(text).ok()?;
+    let name = template.fill(identity, None)?;
+    Topic::from_text(&name).ok()
+}
+
+/// The topic of a connection that names none and has one: that which its credential joins. None: it joins none.
+///
+/// # Errors
+/// It joins several, and nobody could tell their messages apart.
+pub fn joined_topic(caller: &Caller<'_>) -> Result<Option<Topic>, Refusal> {
+    let Some(identity) = caller.identity() else {
+        return Ok(None);
+    };
+    let mut topics = identity
+        .join()
+        .iter()
+        .filter_map(|it| made_topic(identity, it));
+    match (topics.next(), topics.next()) {
+        (_, Some(_)) => Err(Refusal::bad_request(
+            "its token joins several topics, and this connection has one: name it in the path, or use umbel.v1",
+        )),
+        (topic, None) => Ok(topic),
     }
 }

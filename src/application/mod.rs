@@ -4,7 +4,7 @@ mod admission;
 pub mod commands;
 mod endpoints;
 pub mod history;
-mod joined;
+pub mod joined;
 pub mod joins;
 pub mod once;
 pub mod publishes;
@@ -12,6 +12,7 @@ pub mod receipts;
 mod reload;
 mod rights;
 mod sign_in;
+pub mod signed;
 mod work;
 
 use std::collections::VecDeque;

@@ -111,13 +111,6 @@ impl Application {
         }
     }
 
-    /// A subscription was allowed on terms. With an end it ends then, unless it is allowed again.
-    pub fn begin_lease(&mut self, id: ConnectionId, target: &Target, terms: Option<Terms>) {
-        if let Some(end_ms) = terms.and_then(|terms| terms.expires_at_ms) {
-            self.terms.leases.begin(id, target.clone(), end_ms, true);
-        }
-    }
-
     /// Closes a connection, of whatever reactor, in whose place others wait.
     fn evict(&self, (reactor, connection): Waiter) {
         let id = ConnectionId::from_bits(reactor.0, connection);
@@ -296,12 +289,8 @@ impl Application {
         };
         let dialect = turn.dialects.get(turn.encoding);
         for target in many.subscriptions.targets() {
-            let action = match &target {
-                Target::Topic(topic) => Action::Subscribe(topic.as_str()),
-                Target::Pattern(pattern) => Action::SubscribePattern(pattern.as_str()),
-            };
             let caller = self.identities.get(turn.identity);
-            if self.stands(caller, action).is_err()
+            if !self.keeps(turn.id, caller, &target)
                 && self.end_subscription(turn.id, turn.subscribed, &target)
             {
                 dialect.encode_push(&mut turn.message, &Push::Unsubscribed(&target));

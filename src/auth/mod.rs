@@ -35,6 +35,7 @@ pub mod waiting;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use crate::dialect::TopicSignature;
 use crate::http::refusal::Refusal;
 use crate::http::request::Head;
 use access::{Action, Authorizer, Denied};
@@ -107,6 +108,23 @@ impl Authority {
     pub fn identify(&self, token: &str, now_ms: u64) -> Result<Arc<Identity>, Denied> {
         match self {
             Authority::Policy(policy) => policy.identify(token, now_ms),
+            Authority::Embedder(_) => Err(Denied::Invalid(access::TokenFault::Invalid)),
+        }
+    }
+
+    /// Identity of a signature for a topic. A command shows it.
+    ///
+    /// # Errors
+    /// It is none of this server's keys' for this topic, is over, or is for another subject.
+    pub fn identify_signed(
+        &self,
+        caller: &Caller<'_>,
+        topic: &str,
+        signature: &TopicSignature,
+        now_ms: u64,
+    ) -> Result<Arc<Identity>, Denied> {
+        match self {
+            Authority::Policy(policy) => policy.identify_signed(caller, topic, signature, now_ms),
             Authority::Embedder(_) => Err(Denied::Invalid(access::TokenFault::Invalid)),
         }
     }

@@ -21,6 +21,7 @@ use super::rights::{Decision, Part, Rights, RightsLists, decide};
 use super::signed_url::UrlKeys;
 use super::tokens::{of_settings, of_token};
 use crate::config::{self, Access, QueryToken};
+use crate::dialect::TopicSignature;
 use crate::http::kept::HeadView;
 use crate::topic::template::VariableName;
 
@@ -319,6 +320,46 @@ impl AccessPolicy {
             Ok(None) | Err(_) => {}
         }
         found
+    }
+
+    /// Whoever shows a signature for a topic, beside who it is already.
+    #[cfg(feature = "jwt")]
+    pub(super) fn identify_signed(
+        &self,
+        caller: &Caller<'_>,
+        topic: &str,
+        signature: &TopicSignature,
+        now_ms: u64,
+    ) -> Result<Arc<Identity>, Denied> {
+        let Some((keys, counts)) = &self.url_keys else {
+            return Err(Denied::Invalid(TokenFault::Invalid));
+        };
+        let found = keys.identify_signed(topic, signature, now_ms);
+        let found = found.and_then(|identity| match identity.subject() {
+            // It names nobody: whoever shows it stays who it is.
+            Some(subject) if caller.subject() != Some(subject) => {
+                Err(Denied::Invalid(TokenFault::Invalid))
+            }
+            _ => Ok(identity),
+        });
+        match &found {
+            Ok(_) => counts.add(AuthResult::Ok),
+            Err(Denied::Invalid(fault)) => counts.add(fault.result()),
+            Err(_) => {}
+        }
+        found
+    }
+
+    /// Nobody: this library was built without signatures.
+    #[cfg(not(feature = "jwt"))]
+    pub(super) fn identify_signed(
+        &self,
+        _: &Caller<'_>,
+        _: &str,
+        _: &TopicSignature,
+        _: u64,
+    ) -> Result<Arc<Identity>, Denied> {
+        Err(Denied::Invalid(TokenFault::Invalid))
     }
 
     /// Nobody: this library was built without signatures.

@@ -19,6 +19,7 @@ use super::access::{Denied, TokenFault};
 use super::identity::{Identity, IdentityParts, Source, is_subject};
 use super::rights::{Rights, TopicRight};
 use crate::config::UrlKey;
+use crate::dialect::TopicSignature;
 use crate::http::query::Query;
 
 /// Parameters of a signature.
@@ -152,6 +153,29 @@ impl UrlKeys {
             kid: &kid,
         };
         self.verify(&signed, &signature, now_ms).map(Some)
+    }
+
+    /// Identity of whoever shows a signature for a topic by a command.
+    ///
+    /// # Errors
+    /// The signature is not that of the topic, it is over, or its end is too far ahead.
+    pub fn identify_signed(
+        &self,
+        topic: &str,
+        signature: &TopicSignature,
+        now_ms: u64,
+    ) -> Result<Arc<Identity>, Denied> {
+        if signature.expires_at > TIME_MAX_S {
+            return Err(Denied::Invalid(TokenFault::Invalid));
+        }
+        let signed = Signed {
+            right: TopicRight::Subscribe,
+            topic,
+            expires_at: signature.expires_at,
+            subject: &signature.subject,
+            kid: &signature.kid,
+        };
+        self.verify(&signed, &signature.signature, now_ms)
     }
 
     fn verify(

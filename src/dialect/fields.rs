@@ -92,6 +92,7 @@ fields! {
     TtlMs "ttl_ms",
     Tombstone "tombstone",
     Token "token",
+    Signature "signature",
 }
 
 impl Field {

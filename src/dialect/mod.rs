@@ -32,7 +32,9 @@ pub mod umbel_v1;
 use std::borrow::Cow;
 use std::ops::ControlFlow;
 
-pub use command::{Command, CommandError, CommandLimits, ErrorCode, Once, ShownToken, Target};
+pub use command::{
+    Command, CommandError, CommandLimits, ErrorCode, Once, ShownToken, Target, TopicSignature,
+};
 pub use ending::CloseReason;
 pub use fields::check_idempotency_key;
 pub use form::{Class, Encoding, Form, Place, RecentDeliveries};

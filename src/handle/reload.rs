@@ -71,6 +71,16 @@ impl Handle {
         self.shared.metrics.reloads.fail();
     }
 
+    /// Begins to look after the keys of issuers that are new.
+    fn start_keys(&self, config: &Config) -> Result<(), ConfigError> {
+        #[cfg(all(feature = "jwt", feature = "outgoing"))]
+        crate::outgoing::key_sets::start(config, &self.shared.metrics.auth)?;
+        #[cfg(feature = "jwt")]
+        super::key_files::start(config)?;
+        let _ = config;
+        Ok(())
+    }
+
     fn take_config(&self, mut config: Config) -> Result<Reloaded, ReloadError> {
         let mut running = self.running();
         config.add(&running.additions);
@@ -109,14 +119,8 @@ impl Handle {
             hosts: Arc::new(rights.hosts),
             subprotocols: subprotocols.collect(),
         };
-        #[cfg(all(feature = "jwt", feature = "outgoing"))]
         if !by_code {
-            crate::outgoing::key_sets::start(&config, &self.shared.metrics.auth)
-                .map_err(ReloadError::Config)?;
-        }
-        #[cfg(feature = "jwt")]
-        if !by_code {
-            super::key_files::start(&config).map_err(ReloadError::Config)?;
+            self.start_keys(&config).map_err(ReloadError::Config)?;
         }
         if !self.shared.live.store(live, self.mailboxes.len()) {
             return Err(ReloadError::Busy);

@@ -14,6 +14,7 @@ use super::resources::{
     asset, metrics_page, no_content, nothing_here, preflight, surface_of, text,
 };
 use super::subscriptions::{open_many, subscribe_stream, subscribe_websocket};
+use crate::application::joined::joined_topic;
 use crate::application::{Application, CommandContext};
 use crate::auth::access::Action;
 use crate::auth::caller::Caller;
@@ -28,12 +29,12 @@ use crate::http::escape::escape;
 use crate::http::refusal::Refusal;
 use crate::http::request::{Head, Method};
 use crate::protocol::is_upgrade;
-use crate::route::Route;
 use crate::route::parameters::{
     check_content_encoding, check_own_parameters, content_kind, idempotency_key, publish_options,
     without_values,
 };
 use crate::route::surface::{is_for_observers, shows};
+use crate::route::{Route, split_target};
 use crate::topic::Topic;
 
 pub(super) fn handle_request(
@@ -97,7 +98,7 @@ fn answer(
         headers.clear();
         return Ok(begin_call(application, current, head));
     }
-    if route.topic().is_some() {
+    if route.topic().is_some() || matches!(route, Route::JoinedStream(_)) {
         check_own_parameters(head)?;
     }
     if let Some(topic) = route.topic().filter(|topic| topic.has_query()) {
@@ -167,6 +168,14 @@ fn is_own(application: &Application, surface: Surface, path: &str, head: &Head<'
     }
 }
 
+/// Refusal of a stream that names no topic.
+fn no_topic(head: &Head<'_>) -> Refusal {
+    let (path, _) = split_target(head.target);
+    Refusal::not_found(format!(
+        "the topic is missing: GET {path}/{{topic}}, or show a token that joins one"
+    ))
+}
+
 /// The one action on one topic that a request asks for, if it does.
 fn asked_of<'r>(route: &'r Route<'_>) -> Option<(TopicRight, &'r str)> {
     let right = match route {
@@ -226,6 +235,23 @@ fn answer_identified(
     if !is_command && is_for_observers(surface_of(application, current.listener), &route) {
         application.authorize(caller, Action::Observe)?;
     }
+    let route = match route {
+        Route::JoinedStream(encoding) => {
+            let topic = joined_topic(caller)?.ok_or_else(|| no_topic(head))?;
+            Route::TopicStream(encoding, topic)
+        }
+        route => route,
+    };
+    answer_route(application, current, head, caller, route)
+}
+
+fn answer_route(
+    application: &mut Application,
+    current: &mut CommandContext<'_>,
+    head: &Head<'_>,
+    caller: &Caller<'_>,
+    route: Route<'_>,
+) -> Result<Answer, Refusal> {
     match route {
         Route::Health => Ok(text(200, "ok\n")),
         Route::Ready => Ok(match application.shared.lifecycle.is_ready() {
@@ -280,6 +306,8 @@ fn answer_identified(
             "GET, HEAD, POST, OPTIONS".to_owned(),
         )])),
         Route::Call(_) => Ok(begin_call(application, current, head)),
+        // It was made a stream of its topic.
+        Route::JoinedStream(_) => Err(no_topic(head)),
         Route::Path(path) => answer_path(application, current, head, caller, path),
     }
 }

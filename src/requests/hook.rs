@@ -21,7 +21,7 @@ fn dialect_of(route: &Route<'_>) -> Option<&'static str> {
     match route {
         Route::Commands(_) => Some("umbel.v1"),
         Route::TopicUpgrade(_) => Some("raw"),
-        Route::TopicStream(..) => Some("sse"),
+        Route::TopicStream(..) | Route::JoinedStream(_) => Some("sse"),
         Route::Publish(_) | Route::PublishMany | Route::History(_) => Some("http"),
         Route::Path(path) if *path != "*" => Some("http"),
         _ => None,

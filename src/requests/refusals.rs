@@ -74,7 +74,9 @@ fn refusable_stream(
         return None;
     }
     match Route::parse(head.target, &application.shared.settings.dialects) {
-        Ok(Route::TopicStream(encoding, _)) => Some((encoding, retry_ms(id, head)?)),
+        Ok(Route::TopicStream(encoding, _) | Route::JoinedStream(encoding)) => {
+            Some((encoding, retry_ms(id, head)?))
+        }
         _ => None,
     }
 }

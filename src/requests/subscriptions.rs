@@ -5,8 +5,10 @@ use std::sync::Arc;
 use super::hosts::check_origin;
 use super::refusals::{is_of_script, retry_ms, shutting_down};
 use super::resources::surface_of;
+use crate::application::joined::joined_topic;
 use crate::application::joins::Question;
 use crate::application::publishes::hub_is_full;
+use crate::application::signed::Allowed;
 use crate::application::{Application, CommandContext};
 use crate::auth::access::Action;
 use crate::auth::caller::Caller;
@@ -152,6 +154,12 @@ pub(super) fn open_many(
     let upgrade = check_upgrade(application, head)?;
     let dialects = &application.shared.settings.dialects;
     let chosen = dialects.choose(path, upgrade.offers());
+    if chosen.is_err() && !dialects.are_offered(upgrade.offers()) {
+        // A bare socket gets the messages of the topic that its token joins.
+        if let Some(topic) = joined_topic(caller)? {
+            return subscribe_websocket(application, current, head, caller, topic);
+        }
+    }
     let chosen_one = chosen.as_ref().ok();
     let can_sign_in = chosen_one.is_some_and(|(encoding, _)| dialects.get(*encoding).signs_in());
     let must_sign_in = must_sign_in(application, current, caller, can_sign_in)?;
@@ -268,7 +276,7 @@ fn subscribe(
             Refusal::unavailable("as many topics have subscribers as topics_max allows")
         }
     };
-    let terms = application.asking.terms(Action::Subscribe(topic.as_str()));
+    let allowed = Allowed::by(application.asking.terms(Action::Subscribe(topic.as_str())));
     let target = Target::Topic(topic.clone());
     let rule = application.shared.settings.topic_rules.rule(&topic);
     if start != Start::Now || rule.history.publications_max > 0 || rule.presence {
@@ -282,7 +290,7 @@ fn subscribe(
         application
             .ask_to_join(&topic, question, None)
             .map_err(refusal)?;
-        application.begin_lease(current.id, &target, terms);
+        application.begin_lease(current.id, &target, &allowed);
         return Ok(Answer::Join(admission));
     }
     let (shards, reactor) = (Arc::clone(&application.shared.shards), application.reactor);
@@ -291,7 +299,7 @@ fn subscribe(
         .topics
         .subscribe(topic, current.id.index, submit);
     let subscription = subscription.map_err(refusal)?;
-    application.begin_lease(current.id, &target, terms);
+    application.begin_lease(current.id, &target, &allowed);
     *current.subscribed = subscription.into();
     application.tell_began(current.id, subscription.topic());
     Ok(match admission {

@@ -22,6 +22,8 @@ pub enum Route<'a> {
     Commands(&'a str),
     /// One topic as a stream.
     TopicStream(Encoding, Topic),
+    /// The topic that the sender's token joins, as a stream.
+    JoinedStream(Encoding),
     /// `POST /pub/{topic}`: publishes the body.
     Publish(Topic),
     /// `POST /pub`: publishes to the topics that the body names.
@@ -124,8 +126,10 @@ impl<'a> Route<'a> {
                 }
                 Entrance::Stream(prefix) => {
                     // The path without its slash can mean nothing else.
-                    let is_bare = path.len() + 1 == prefix.len() && prefix.starts_with(path);
-                    if let Some(rest) = path.strip_prefix(prefix).or(is_bare.then_some("")) {
+                    if path.len() + 1 == prefix.len() && prefix.starts_with(path) {
+                        return Ok(Route::JoinedStream(encoding));
+                    }
+                    if let Some(rest) = path.strip_prefix(prefix) {
                         return parse_topic("GET", prefix, rest, query)
                             .map(|topic| Route::TopicStream(encoding, topic));
                     }
@@ -354,7 +358,6 @@ mod tests {
             ("/ws/?a=1", "/ws/{topic}"),
             ("/pub/", "/pub/{topic}"),
             ("/sse/", "/sse/{topic}"),
-            ("/sse", "/sse/{topic}"),
             ("/topics/", "/topics/{topic}"),
         ] {
             let refusal = parse(target).expect_err("a topic is missing");

@@ -19,7 +19,9 @@ pub fn shows(surface: Surface, route: &Route<'_>) -> bool {
         | Route::Commands("/ws")
         | Route::Publish(_)
         | Route::PublishMany => (true, true),
-        Route::Commands(_) | Route::TopicStream(..) | Route::Path(_) => (true, false),
+        Route::Commands(_) | Route::TopicStream(..) | Route::JoinedStream(_) | Route::Path(_) => {
+            (true, false)
+        }
     };
     match surface {
         Surface::All => true,

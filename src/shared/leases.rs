@@ -31,6 +31,7 @@ pub struct LeaseDue {
 struct Lease {
     connection: ConnectionId,
     target: Target,
+    is_signed: bool,
     may_ask: bool,
 }
 
@@ -44,14 +45,21 @@ pub struct Leases {
 }
 
 impl Leases {
-    /// Begins the lease of a subscription, in place of a former one. It ends at this moment of the wall clock. `may_ask`:
-    /// whoever allowed it is asked again then.
-    pub fn begin(&mut self, connection: ConnectionId, target: Target, end_ms: u64, may_ask: bool) {
+    /// Begins the lease of a subscription, in place of a former one. It ends at this moment of the wall clock. `is_signed`: a
+    /// signature allowed it, and nobody is asked again then.
+    pub fn begin(
+        &mut self,
+        connection: ConnectionId,
+        target: Target,
+        end_ms: u64,
+        is_signed: bool,
+    ) {
         self.end(connection.index, &target);
         let lease = Lease {
             connection,
             target: target.clone(),
-            may_ask,
+            is_signed,
+            may_ask: !is_signed,
         };
         let number = self.leases.insert(lease) as u32;
         let of_connection = self.numbers.entry(connection.index).or_default();
@@ -83,6 +91,13 @@ impl Leases {
         {
             self.remove(number);
         }
+    }
+
+    /// Whether a signature allowed a subscription.
+    pub fn is_signed(&self, index: u32, target: &Target) -> bool {
+        let number = self.numbers.get(&index).and_then(|it| it.get(target));
+        let lease = number.and_then(|number| self.leases.get(*number as usize));
+        lease.is_some_and(|lease| lease.is_signed)
     }
 
     fn remove(&mut self, number: u32) {
@@ -143,8 +158,9 @@ mod tests {
     #[test]
     fn asked_once_and_then_over() {
         let mut leases = Leases::default();
-        leases.begin(id(1), target("a"), 100, true);
-        leases.begin(id(1), target("b"), 90, false);
+        leases.begin(id(1), target("a"), 100, false);
+        leases.begin(id(1), target("b"), 90, true);
+        assert!(leases.is_signed(1, &target("b")) && !leases.is_signed(1, &target("a")));
         assert_eq!(leases.take_due(89, 10), None);
         assert_eq!(leases.take_due(100, 10), due(1, "b", false));
         assert_eq!(leases.take_due(100, 10), due(1, "a", true));
@@ -157,9 +173,9 @@ mod tests {
     #[test]
     fn allowed_again_in_time() {
         let mut leases = Leases::default();
-        leases.begin(id(1), target("a"), 100, true);
+        leases.begin(id(1), target("a"), 100, false);
         assert_eq!(leases.take_due(100, 10), due(1, "a", true));
-        leases.begin(id(1), target("a"), 200, true);
+        leases.begin(id(1), target("a"), 200, false);
         assert_eq!(leases.take_due(199, 10), None);
         assert_eq!(leases.take_due(200, 10), due(1, "a", true));
         leases.end(1, &target("a"));
@@ -170,8 +186,8 @@ mod tests {
     fn gone_with_its_connection() {
         let mut leases = Leases::default();
         for name in ["a", "b"] {
-            leases.begin(id(1), target(name), 100, true);
-            leases.begin(id(2), target(name), 100, true);
+            leases.begin(id(1), target(name), 100, false);
+            leases.begin(id(2), target(name), 100, false);
         }
         leases.forget(1);
         leases.end(2, &target("a"));

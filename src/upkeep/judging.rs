@@ -4,7 +4,7 @@ use super::Slots;
 use crate::application::{Application, ConnectionContext};
 use crate::auth::access::{Action, Denied};
 use crate::connection::CloseReason;
-use crate::dialect::{Push, Target};
+use crate::dialect::Push;
 use crate::fanout::subscribed::SubscribedKind;
 
 /// Subscriptions whose right is judged again in one tick after a reload.
@@ -109,11 +109,8 @@ fn judge_many(application: &mut Application, context: &mut ConnectionContext<'_>
     let looked_at = targets.len() + 1;
     let mut message = Vec::new();
     for target in targets {
-        let action = match &target {
-            Target::Topic(topic) => Action::Subscribe(topic.as_str()),
-            Target::Pattern(pattern) => Action::SubscribePattern(pattern.as_str()),
-        };
-        if judge(application, context, action).is_ok()
+        let caller = application.identities.get(*context.identity);
+        if application.keeps(context.id, caller, &target)
             || !application.end_subscription(context.id, *context.subscribed, &target)
         {
             continue;

@@ -58,6 +58,7 @@ pub fn subscribe(
         target,
         start,
         echo: true,
+        signature: None,
     };
     application.carry_out(context, command, true) == Fate::CarriedOut
 }

@@ -1,6 +1,7 @@
 //! Renewals: identities and subscriptions of open connections that end, unless the application says otherwise.
 
 use super::{Slots, judging};
+use crate::application::signed::Allowed;
 use crate::application::{Application, ConnectionContext};
 use crate::asking::hook;
 use crate::asking::renewals::Renewed;
@@ -165,7 +166,8 @@ fn renew(
     match decision {
         Decision::Subscription(terms) => {
             application.terms.leases.end(context.id.index, target);
-            application.begin_lease(context.id, target, Some(terms.clone()));
+            let allowed = Allowed::by(Some(terms.clone()));
+            application.begin_lease(context.id, target, &allowed);
         }
         _ => end(application, context, target),
     }

@@ -290,6 +290,7 @@ fn parse_command<'a>(fields: &Fields<'a>, id: Option<u32>) -> Result<Command<'a>
                 (None, Some(count)) => Start::Last(count),
                 (None, None) => Start::Now,
             },
+            signature: None,
         },
         "unsubscribe" => Command::Unsubscribe {
             id,

@@ -3,12 +3,12 @@
 use std::fmt;
 use std::ops::ControlFlow;
 
-use serde::Deserializer;
 use serde::de::{DeserializeSeed, Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::super::command::{
-    Command, CommandError, CommandLimits, ErrorCode, Once, ShownToken, Target,
+    Command, CommandError, CommandLimits, ErrorCode, Once, ShownToken, Target, TopicSignature,
 };
 use super::super::fields::{Fault, Field, Fields, first_byte, invalid_json};
 use super::super::object::Object;
@@ -145,11 +145,17 @@ fn parse_fields<'a>(
                 // A start that was given is left over, and so a fault.
                 Target::Pattern(_) => Start::Now,
             };
+            let signature = match target {
+                Target::Topic(_) => parse_signature(&mut fields)?,
+                // So is a signature, which is for a topic.
+                Target::Pattern(_) => None,
+            };
             Command::Subscribe {
                 id,
                 target,
                 start,
                 echo: fields.take_echo()?,
+                signature: signature.map(Box::new),
             }
         }
         "unsubscribe" => Command::Unsubscribe {
@@ -203,6 +209,46 @@ fn parse_target(fields: &mut Fields<'_>) -> Result<Target, Fault> {
         .map_err(|error| Fault::new(ErrorCode::InvalidPattern, error.as_str()))
 }
 
+/// Members of a signature.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SignatureMembers {
+    exp: u64,
+    #[serde(default)]
+    sub: String,
+    kid: String,
+    sig: String,
+}
+
+fn parse_signature(fields: &mut Fields<'_>) -> Result<Option<TopicSignature>, Fault> {
+    let Some(value) = fields.take(Field::Signature) else {
+        return Ok(None);
+    };
+    let is_object = value.get().starts_with('{');
+    match serde_json::from_str::<SignatureMembers>(value.get()) {
+        Ok(it) if is_object => Ok(Some(TopicSignature {
+            expires_at: it.exp,
+            subject: it.sub,
+            kid: it.kid,
+            signature: it.sig,
+        })),
+        _ => Err(Fault::invalid(
+            "\"signature\" is an object of exp, sub, kid and sig",
+        )),
+    }
+}
+
+fn encode_signature<'o>(object: Object<'o>, signature: &TopicSignature) -> Object<'o> {
+    object.with("signature", |out| {
+        Object::new(out)
+            .value("exp", signature.expires_at)
+            .text("sub", &signature.subject)
+            .text("kid", &signature.kid)
+            .text("sig", &signature.signature)
+            .end();
+    })
+}
+
 fn parse_limit(fields: &mut Fields<'_>) -> Result<Option<u32>, Fault> {
     match fields.take_u32(Field::Limit)? {
         Some(0) => Err(Fault::invalid("\"limit\" is 1 at least")),
@@ -233,9 +279,14 @@ pub fn encode_command(out: &mut Vec<u8>, command: &Command<'_>) {
             target,
             start,
             echo,
+            signature,
         } => {
             let object = encode_target(begin(out, "subscribe", *id), target);
             let object = encode_start(object, *start);
+            let object = match signature {
+                Some(signature) => encode_signature(object, signature),
+                None => object,
+            };
             match echo {
                 true => object,
                 false => object.value("echo", false),

@@ -60,6 +60,7 @@ fn subscriptions() {
         target,
         start,
         echo,
+        signature: None,
     };
     assert_eq!(
         one(r#"{"type":"subscribe","id":1,"topic":"orders/eu"}"#),
@@ -97,7 +98,8 @@ fn subscriptions() {
             id,
             target,
             start,
-            echo
+            echo,
+            signature: None,
         })
     );
     let escaped = r#"{"\u0074ype":"p\u0069ng","i\u0064":7}"#;
@@ -374,7 +376,15 @@ fn command() -> impl Strategy<Value = Command<'static>> {
                     id,
                     target,
                     start,
-                    echo
+                    echo,
+                    signature: (!echo).then(|| {
+                        Box::new(TopicSignature {
+                            expires_at: 1_800_003_600,
+                            subject: "42".into(),
+                            kid: "k1".into(),
+                            signature: "sig".into(),
+                        })
+                    }),
                 },
                 Target::Pattern(_) => Command::Unsubscribe { id, target },
             }
