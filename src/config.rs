@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use crate::protocol::{HostList, OriginList};
 use crate::topic::TopicRule;
 
+mod client_certificates;
 #[cfg(feature = "config-file")]
 mod fields;
 #[cfg(feature = "config-file")]
@@ -41,6 +42,7 @@ mod tls_settings;
 mod tokens;
 mod url_key;
 
+pub use client_certificates::{ClientAuth, ClientCertificates, ClientIdentity};
 pub use grant::{GRANTS_MAX, Grant, When};
 pub use hook::{HOOK_SECRET_BYTES_MIN, HookConfig, HookEvent};
 pub use identity_over::IdentityOver;

@@ -1,6 +1,8 @@
 //! TLS on listeners, from outside: by rustls, curl and OpenSSL, and by peers that break it.
 #![cfg(feature = "tls")]
 
+#[path = "tls/certificates.rs"]
+mod certificates;
 mod support;
 #[path = "support/tls.rs"]
 mod tls;

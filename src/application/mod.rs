@@ -21,6 +21,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::asking::Asking;
+use crate::auth::identity::Identity;
 use crate::auth::table::{Identities, IdentityHandle};
 use crate::connection::Connection;
 use crate::dialect::Dialects;
@@ -45,6 +46,9 @@ use reload::ShardReload;
 /// Tells the address of a client: of the socket's peer, or what a trusted proxy says. None: it has none. An error: it is gone.
 pub type PeerAddress<'a> = &'a dyn Fn() -> io::Result<Option<SocketAddr>>;
 
+/// Tells whom a peer is by its certificate. None: it has none, or one that only admits.
+pub type PeerCertificate<'a> = &'a dyn Fn() -> Option<Arc<Identity>>;
+
 /// The connection whose event is being dealt with.
 pub struct CommandContext<'a> {
     /// Its name.
@@ -53,6 +57,8 @@ pub struct CommandContext<'a> {
     pub peer_address: PeerAddress<'a>,
     /// Words of trusted proxies about it.
     pub told: &'a ToldCell,
+    /// Its peer by a certificate. It is asked for with each request over TLS.
+    pub certificate: PeerCertificate<'a>,
     /// Identity of its opener, or of its request's sender.
     pub identity: &'a mut IdentityHandle,
     /// The number of the listener that it came by.

@@ -81,6 +81,28 @@ impl Authority {
         })
     }
 
+    /// Caller by a client certificate. None: the embedding program judges, and knows none.
+    ///
+    /// # Errors
+    /// It has ended since it was verified.
+    pub fn of_certificate(
+        &self,
+        identity: Arc<Identity>,
+        now_ms: u64,
+    ) -> Result<Option<Caller<'static>>, Denied> {
+        let Authority::Policy(policy) = self else {
+            return Ok(None);
+        };
+        let of_source = policy.counts().of_source("certificate");
+        if identity.expires_at_ms().is_some_and(|end| now_ms >= end) {
+            let fault = access::TokenFault::Expired;
+            of_source.add(fault.result());
+            return Err(Denied::Invalid(fault));
+        }
+        of_source.add(counts::AuthResult::Ok);
+        Ok(Some(Caller::Known(identity)))
+    }
+
     /// The token that a request shows, in whatever place it counts. None: it shows none, or it is refused for how it does.
     pub fn shown_token<'a>(
         &self,

@@ -1,6 +1,7 @@
 //! Keys of `[[listener]]`, `[[token]]` and `[[topic]]`, as rows of tables.
 
 use super::table::Kind;
+use super::{ClientAuth, ClientIdentity};
 use crate::topic::SlowConsumer;
 use crate::topic::rule::{
     AGE_RANGE_MS, BYTES_RANGE, HISTORY_AGE_DEFAULT_MS, HISTORY_BYTES_DEFAULT, PUBLICATIONS_RANGE,
@@ -118,6 +119,48 @@ pub const LISTENER_FIELDS: &[FieldInfo] = &[
         is_required: false,
         doc: "Whether each connection begins with a header of the PROXY protocol, version 1 or 2, before TLS and HTTP, as in \
               proxy_protocol = true. From others than trusted_proxies it is closed.",
+    },
+    FieldInfo {
+        name: "client_auth",
+        kind: Kind::Choice(ClientAuth::WORDS),
+        unset: "\"off\"",
+        example: "",
+        is_required: false,
+        doc: "Whether clients are asked for a certificate, with TLS: off, optional or required. A change of this and of the \
+              files below holds for connections after the next reload.",
+    },
+    FieldInfo {
+        name: "client_ca_file",
+        kind: Kind::Text,
+        unset: "",
+        example: "",
+        is_required: false,
+        doc: "File with the authorities that clients' certificates are verified by, in PEM.",
+    },
+    FieldInfo {
+        name: "client_crl_file",
+        kind: Kind::Text,
+        unset: "",
+        example: "",
+        is_required: false,
+        doc: "File with lists of clients' certificates that are revoked, in PEM.",
+    },
+    FieldInfo {
+        name: "client_identity",
+        kind: Kind::Choice(ClientIdentity::WORDS),
+        unset: "",
+        example: "",
+        is_required: false,
+        doc: "Name of a client's certificate that is its subject: san-uri, san-dns, san-email or subject-cn. Without it a \
+              certificate only admits.",
+    },
+    FieldInfo {
+        name: "client_subject_prefix",
+        kind: Kind::Text,
+        unset: "",
+        example: "",
+        is_required: false,
+        doc: "Text before those subjects. Needed where another source names subjects too; \"\" where they are the same users.",
     },
 ];
 

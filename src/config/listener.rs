@@ -6,8 +6,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::ConfigError;
 use super::proxies::Proxies;
+use super::{ClientCertificates, ConfigError};
 
 /// Most listeners of one server.
 pub const LISTENERS_MAX: usize = 64;
@@ -148,6 +148,8 @@ pub struct Listener {
     pub tls: bool,
     /// Proxies in front of it.
     pub proxies: Proxies,
+    /// Certificates that it asks of clients, with TLS.
+    pub clients: ClientCertificates,
 }
 
 impl Listener {
@@ -161,6 +163,7 @@ impl Listener {
             ipv6_only: false,
             tls: false,
             proxies: Proxies::default(),
+            clients: ClientCertificates::default(),
         }
     }
 
@@ -179,6 +182,14 @@ impl Listener {
     pub fn with_tls(mut self) -> Listener {
         self.tls = true;
         self
+    }
+
+    /// Whether a listener that was started as the other does all that this one says. What is asked of clients can change
+    /// later.
+    pub(crate) fn is_started_as(&self, other: &Listener) -> bool {
+        let mut this = self.clone();
+        this.clients.clone_from(&other.clients);
+        this == *other
     }
 
     /// Listener of another name.
@@ -210,6 +221,9 @@ impl Listener {
         }
         if let Some(problem) = self.proxies.problem() {
             return wrong(problem);
+        }
+        if let Err(way_out) = self.clients.check(self.tls) {
+            return wrong(&way_out);
         }
         match &self.address {
             ListenAddress::Unix { .. } if !cfg!(unix) => wrong("this system has no unix sockets"),

@@ -30,8 +30,18 @@ impl Config {
                 })+
             };
         }
+        let is_started = self.listeners.len() == running.listeners.len()
+            && self
+                .listeners
+                .iter()
+                .zip(&running.listeners)
+                .all(|(new, old)| new.is_started_as(old));
+        if !is_started {
+            self.listeners.clone_from(&running.listeners);
+            kept.push("listen");
+        }
         keep!(
-            listeners: "listen", reactors: "reactors", workers: "workers", inline_shards: "inline_shards",
+            reactors: "reactors", workers: "workers", inline_shards: "inline_shards",
             io_uring: "io_uring", state_directory: "state_directory", outgoing_proxy: "outgoing_proxy",
             jwks_required_at_start: "jwks_required_at_start", tls_threads: "tls_threads"
         );

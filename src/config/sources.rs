@@ -40,6 +40,14 @@ impl Config {
             name: "hook",
             has_prefix: hook.subject_prefix.is_some(),
         });
+        let listeners = self.listeners.iter().enumerate();
+        let listeners = listeners.filter(|(_, listener)| listener.clients.identity.is_some());
+        let listeners = listeners.map(|(row, listener)| SubjectSource {
+            setting: "listen",
+            row,
+            name: &listener.name,
+            has_prefix: listener.clients.subject_prefix.is_some(),
+        });
         tokens
             .map(|(row, token)| SubjectSource {
                 setting: "tokens",
@@ -50,15 +58,18 @@ impl Config {
             .chain(jwts)
             .chain(url_keys)
             .chain(hook)
+            .chain(listeners)
             .collect()
     }
 
     /// Whether there is more than one source that names subjects.
     fn has_many_sources(&self) -> bool {
         let sources = self.subject_sources();
-        let is_token = |source: &&SubjectSource<'_>| source.setting == "tokens";
-        let others = sources.iter().filter(|source| !is_token(source)).count();
-        others + usize::from(sources.iter().any(|source| is_token(&source))) > 1
+        // Tokens are one together, and so are client certificates.
+        let is_one = |source: &&SubjectSource<'_>| matches!(source.setting, "tokens" | "listen");
+        let others = sources.iter().filter(|source| !is_one(source)).count();
+        let has = |setting| usize::from(sources.iter().any(|source| source.setting == setting));
+        others + has("tokens") + has("listen") > 1
     }
 
     /// Whether a source of identities is configured.
@@ -68,6 +79,10 @@ impl Config {
             || !self.jwts.is_empty()
             || !self.url_keys.is_empty()
             || self.hook.is_some()
+            || self
+                .listeners
+                .iter()
+                .any(|listener| listener.clients.identity.is_some())
     }
 
     pub(super) fn source_errors(&self) -> Vec<ConfigError> {

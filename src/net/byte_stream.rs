@@ -6,8 +6,10 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 #[cfg(unix)]
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
 use super::greeting::Greeting;
+use crate::auth::identity::Identity;
 use crate::connection::CloseReason;
 
 /// A stream of bytes in both directions that never blocks: what cannot be done at once is
@@ -80,6 +82,11 @@ pub trait ByteStream {
     /// The other end is gone, though there may be bytes of it to read.
     fn peer_address(&self) -> io::Result<Option<SocketAddr>> {
         Ok(None)
+    }
+
+    /// Whoever is at the other end by a certificate that was verified.
+    fn identity(&self) -> Option<Arc<Identity>> {
+        None
     }
 
     /// The socket behind it, for sends by [`Ring`](super::ring::Ring). One without is written to one by one.

@@ -4,6 +4,7 @@ use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 #[cfg(unix)]
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 use mio::event::Source;
 use mio::net::TcpStream;
@@ -15,6 +16,7 @@ use super::byte_stream::ByteStream;
 use super::greeting::{self, Greeting};
 #[cfg(feature = "tls")]
 use super::tls::place::Place;
+use crate::auth::identity::Identity;
 
 /// What a connection of a server travels over, in eight bytes, for it stands in every slot.
 ///
@@ -157,6 +159,14 @@ impl ByteStream for Transport {
             #[cfg(feature = "tls")]
             Transport::Tls { .. } => true,
             _ => false,
+        }
+    }
+
+    fn identity(&self) -> Option<Arc<Identity>> {
+        match self {
+            #[cfg(feature = "tls")]
+            Transport::Tls { place, .. } => place.identity(),
+            _ => None,
         }
     }
 

@@ -447,6 +447,7 @@ impl<T: ByteStream> Connections<T> {
             id: slot.id(application.reactor, index),
             peer_address: &|| peers::address_of(told.get(), || transport.peer_address()),
             told: &told,
+            certificate: &|| transport.identity(),
             identity: &mut slot.identity,
             listener: slot.listener,
             subscribed: &mut slot.subscribed,

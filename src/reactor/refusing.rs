@@ -38,6 +38,7 @@ impl<T: ByteStream> Connections<T> {
             id,
             peer_address: &|| Ok(None),
             told: &ToldCell::default(),
+            certificate: &|| None,
             identity: &mut slot.identity,
             listener: slot.listener,
             subscribed: &mut slot.subscribed,

@@ -122,7 +122,11 @@ fn answer(
                 cookie_counts,
                 asked: asked_of(&route),
             };
-            match ask_who(application, current, head, &route, cookie_counts)? {
+            let asked = match by_certificate(application, current)? {
+                Some(caller) => Some(caller),
+                None => ask_who(application, current, head, &route, cookie_counts)?,
+            };
+            match asked {
                 Some(caller) => note(application, current, caller)?,
                 None => {
                     application.await_keys(&KEYS, || {
@@ -184,6 +188,25 @@ fn asked_of<'r>(route: &'r Route<'_>) -> Option<(TopicRight, &'r str)> {
         _ => return None,
     };
     Some((right, route.topic()?.as_str()))
+}
+
+/// Whoever shows a certificate, on a listener that identifies by it. It comes before every other credential.
+fn by_certificate(
+    application: &Application,
+    current: &CommandContext<'_>,
+) -> Result<Option<Caller<'static>>, Refusal> {
+    let shared = &application.shared;
+    let listening = shared.listeners.get(usize::from(current.listener));
+    if !listening.is_some_and(|listening| listening.tls) {
+        return Ok(None);
+    }
+    let Some(identity) = (current.certificate)() else {
+        return Ok(None);
+    };
+    let caller = shared
+        .authority
+        .of_certificate(identity, application.wall_ms());
+    caller.map_err(|denied| application.refuse_credential(current.peer_address, denied))
 }
 
 /// Finds out who sent the request. The connection is theirs until the next one.

@@ -121,6 +121,7 @@ pub fn end_call(application: &mut Application, context: &mut ConnectionContext<'
         id: context.id,
         peer_address: &|| Ok(None),
         told: &ToldCell::default(),
+        certificate: &|| None,
         identity: context.identity,
         listener: context.listener,
         subscribed: context.subscribed,

@@ -79,6 +79,7 @@ fn respond_page(
         id: context.id,
         peer_address: &|| Ok(None),
         told: &ToldCell::default(),
+        certificate: &|| None,
         identity: context.identity,
         listener: context.listener,
         subscribed: context.subscribed,

@@ -208,6 +208,7 @@ fn end_gathering(
         id: context.id,
         peer_address: &|| Ok(None),
         told: &ToldCell::default(),
+        certificate: &|| None,
         identity: context.identity,
         listener: context.listener,
         subscribed: context.subscribed,

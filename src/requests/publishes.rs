@@ -400,6 +400,7 @@ fn answer_not_placed(
                 id: context.id,
                 peer_address: &|| Ok(None),
                 told: &ToldCell::default(),
+                certificate: &|| None,
                 identity: context.identity,
                 listener: context.listener,
                 subscribed: context.subscribed,

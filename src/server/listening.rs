@@ -202,7 +202,13 @@ pub(super) fn tls_context(
         0 => None,
         count => Some(HandshakeThreads::start(count, reactors).map_err(Error::Setup)?),
     };
+    let of_clients = Arc::clone(&terms);
+    let identify = move |listener, leaf: &[u8]| of_clients.identify(usize::from(listener), leaf);
     let terms_of = move |listener| terms.server_config(usize::from(listener));
     let context = TlsContext::new(Box::new(terms_of), counts, &config.limits);
-    Ok(Some(Arc::new(context.with_threads(threads))))
+    Ok(Some(Arc::new(
+        context
+            .with_threads(threads)
+            .identifying(Box::new(identify)),
+    )))
 }

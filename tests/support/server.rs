@@ -47,7 +47,8 @@ impl Server {
             ("--reactors", "2"),
             ("--workers", "1"),
         ] {
-            if !flags.contains(&flag) {
+            let is_said = flag == "--listen" && has_listeners(flags);
+            if !flags.contains(&flag) && !is_said {
                 command.args([flag, value]);
             }
         }
@@ -223,6 +224,14 @@ impl Server {
             .get(name)
             .unwrap_or_else(|| panic!("there is no {name} among {:?}", samples.keys()))
     }
+}
+
+/// Whether a file that the flags name has listeners.
+fn has_listeners(flags: &[&str]) -> bool {
+    let mut pairs = flags.windows(2);
+    let file = pairs.find(|pair| pair[0] == "--config").map(|pair| pair[1]);
+    let text = file.and_then(|path| std::fs::read_to_string(path).ok());
+    text.is_some_and(|text| text.contains("[[listener]]"))
 }
 
 /// What is to be said besides, where one thing about access is said: that everything else stays open to this machine.

@@ -11,7 +11,8 @@ use super::parse::{Parser, kind_of, known, scalar};
 use super::problem::Place;
 use super::value::{Value, one_of, parse_number};
 use crate::config::table::{CERTIFICATE_FIELDS, FieldInfo, Kind, LISTENER_FIELDS, TOPIC_FIELDS};
-use crate::config::{CertificateFiles, ListenAddress, Listener, Proxies, TrustedProxies};
+use crate::config::{CertificateFiles, ClientAuth, ClientCertificates, ClientIdentity};
+use crate::config::{ListenAddress, Listener, Proxies, TrustedProxies};
 use crate::topic::{Pattern, TopicRule};
 use crate::units::Unit;
 
@@ -230,6 +231,7 @@ fn read_listener(
         listener.tls |= flag == "true";
     }
     read_proxies(parser, &mut listener, fields);
+    listener.clients = client_certificates(parser, fields);
     match text("name") {
         Some(("", at)) => parser.problem(at, "name: it is empty; leave it out, or give one"),
         Some((name, _)) => listener = listener.named(name),
@@ -258,6 +260,21 @@ fn read_proxies(parser: &mut Parser<'_>, listener: &mut Listener, fields: &Field
     if let Some((word, _)) = fields.get("forwarded_header") {
         // It is one of the words, which were checked.
         proxies.header = Proxies::parse_header(word).unwrap_or(proxies.header);
+    }
+}
+
+/// What a listener asks of clients.
+fn client_certificates(parser: &Parser<'_>, fields: &Fields) -> ClientCertificates {
+    let text = |name: &str| fields.get(name).map(|(text, _)| text.as_str());
+    let path = |name: &str| text(name).map(|text| parser.path_of(text).into());
+    // The words were checked.
+    let auth = text("client_auth").and_then(ClientAuth::parse);
+    ClientCertificates {
+        auth: auth.unwrap_or_default(),
+        ca_file: path("client_ca_file"),
+        crl_file: path("client_crl_file"),
+        identity: text("client_identity").and_then(ClientIdentity::parse),
+        subject_prefix: text("client_subject_prefix").map(str::to_owned),
     }
 }
 

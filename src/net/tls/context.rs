@@ -7,15 +7,20 @@ use std::sync::atomic::Ordering;
 use rustls::ServerConfig;
 
 use super::threads::HandshakeThreads;
+use crate::auth::identity::Identity;
 use crate::config::Limits;
 use crate::metrics::tls::TlsCounts;
 
 /// Gives the terms of handshakes on a listener, by its number, as they are in force now.
 pub type TermsOf = dyn Fn(u8) -> Arc<ServerConfig> + Send + Sync;
 
+/// Finds out who shows a verified certificate on a listener.
+pub type Identify = dyn Fn(u8, &[u8]) -> Option<Arc<Identity>> + Send + Sync;
+
 /// Terms of TLS by listener, limits, and what is counted.
 pub struct TlsContext {
     terms: Box<TermsOf>,
+    identify: Box<Identify>,
     /// Counts of all reactors.
     pub counts: Arc<TlsCounts>,
     /// None where each reactor answers its hellos itself.
@@ -35,6 +40,7 @@ impl TlsContext {
     pub fn new(terms: Box<TermsOf>, counts: Arc<TlsCounts>, limits: &Limits) -> TlsContext {
         TlsContext {
             terms,
+            identify: Box::new(|_, _| None),
             counts,
             threads: None,
             pending_max: limits.tls_handshakes_pending_max,
@@ -47,6 +53,17 @@ impl TlsContext {
     pub fn with_threads(mut self, threads: Option<HandshakeThreads>) -> TlsContext {
         self.threads = threads.map(Arc::new);
         self
+    }
+
+    /// With who shows a certificate.
+    #[must_use]
+    pub fn identifying(self, identify: Box<Identify>) -> TlsContext {
+        TlsContext { identify, ..self }
+    }
+
+    /// Whoever shows a verified certificate on a listener.
+    pub(super) fn identify(&self, listener: u8, leaf: &[u8]) -> Option<Arc<Identity>> {
+        (self.identify)(listener, leaf)
     }
 
     /// Terms of handshakes on a listener.

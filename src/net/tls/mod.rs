@@ -5,6 +5,7 @@
 //! over plain TCP.
 
 pub mod certificates;
+pub mod clients;
 pub mod context;
 pub mod error;
 pub mod failure;

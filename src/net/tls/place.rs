@@ -2,11 +2,13 @@
 
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
+use std::sync::Arc;
 
 use mio::net::TcpStream;
 
 use super::state::Socket;
 use super::table;
+use crate::auth::identity::Identity;
 use crate::handler::ConnectionId;
 
 impl Socket for TcpStream {
@@ -96,6 +98,11 @@ impl Place {
     /// Whether reading again is worth a call, though no event tells.
     pub fn holds_input(&self) -> bool {
         table::with(self.index(), |state, _| state.holds_input()).unwrap_or(false)
+    }
+
+    /// Whoever is at the other end by a certificate.
+    pub fn identity(&self) -> Option<Arc<Identity>> {
+        table::with(self.index(), |state, turn| state.identity(turn)).flatten()
     }
 
     /// Bytes that were written and that the socket did not take.

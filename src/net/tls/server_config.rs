@@ -6,6 +6,7 @@ use rustls::ServerConfig;
 use rustls::server::NoServerSessionStorage;
 use rustls::version::{TLS12, TLS13};
 
+use super::clients::ClientTerms;
 use super::tickets::{TicketKeys, Tickets};
 use super::{Certificates, TlsError, provider};
 use crate::config::{Config, TlsVersion};
@@ -19,6 +20,8 @@ const TICKETS: usize = 1;
 pub struct TlsOptions {
     /// Versions of TLS.
     pub versions: Vec<TlsVersion>,
+    /// What is asked of clients.
+    pub clients: ClientTerms,
     /// Keys of tickets. None: no peer can come back by one.
     pub ticket_keys: Option<Arc<TicketKeys>>,
 }
@@ -28,6 +31,7 @@ impl TlsOptions {
     pub fn of(config: &Config) -> TlsOptions {
         TlsOptions {
             versions: config.tls_versions.clone(),
+            clients: ClientTerms::default(),
             ticket_keys: None,
         }
     }
@@ -48,15 +52,22 @@ pub fn server_config(
         .collect();
     let builder = ServerConfig::builder_with_provider(provider());
     let builder = builder.with_protocol_versions(&versions)?;
-    let builder = builder.with_no_client_auth();
+    let builder = match &options.clients.verifier {
+        Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
+        None => builder.with_no_client_auth(),
+    };
     let resolver = Arc::clone(certificates);
     let mut config = builder.with_cert_resolver(resolver);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    config.send_tls13_tickets = TICKETS;
+    // Where a certificate is required it is verified each time.
+    config.send_tls13_tickets = match options.clients.are_required {
+        true => 0,
+        false => TICKETS,
+    };
     // A table of resumable peers would be a lock that all reactors share; tickets need none.
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    if let Some(keys) = &options.ticket_keys {
-        config.ticketer = Arc::new(Tickets::new(Arc::clone(keys), [0; 32]));
+    if let (Some(keys), false) = (&options.ticket_keys, options.clients.are_required) {
+        config.ticketer = Arc::new(Tickets::new(Arc::clone(keys), options.clients.digest));
     }
     // Early data can be sent again by anybody, and would publish again.
     config.max_early_data_size = 0;

@@ -5,6 +5,7 @@
 //! [`holds_input`](TlsState::holds_input) or calls for another [look](Turn::call_again).
 
 use std::io::{self, IoSlice, Read, Write};
+use std::sync::Arc;
 
 use rustls::server::{Accepted, Acceptor};
 use rustls::{ProtocolVersion, ServerConnection};
@@ -13,6 +14,7 @@ use super::context::Pending;
 use super::failure::failure;
 use super::table::Turn;
 use super::threads::Answered;
+use crate::auth::identity::Identity;
 use crate::handler::ConnectionId;
 use crate::metrics::tls::{HandshakeKind, HandshakeResult, HandshakeVersion};
 use crate::net::byte_stream::ProtocolFailure;
@@ -121,6 +123,15 @@ impl TlsState {
             || self.may_have_more
             || self.failure.is_some()
             || (self.input_ended && !self.end_told)
+    }
+
+    /// Whoever is at the other end by a certificate that was verified.
+    pub fn identity(&self, turn: &Turn) -> Option<Arc<Identity>> {
+        let Stage::Open(connection) = &self.stage else {
+            return None;
+        };
+        let leaf = connection.peer_certificates()?.first()?;
+        turn.context.identify(self.listener, leaf)
     }
 
     /// Bytes that were written and that the socket did not take.

@@ -8,11 +8,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 
+use super::clients::{self, ClientTerms};
 use super::loaded::read_file;
 use super::stamps::Stamps;
 use super::tickets::{TICKET_KEY_BYTES, TicketKeys, read_ticket_keys};
 use super::{Certificates, LoadedCertificate, TlsError, TlsOptions, server_config};
-use crate::config::{CertificateFiles, Config, ConfigError, Listeners, TlsVersion};
+use crate::auth::identity::Identity;
+use crate::config::{
+    CertificateFiles, ClientCertificates, Config, ConfigError, Listeners, TlsVersion,
+};
 use crate::metrics::certificates::CertificateCounts;
 
 /// TLS of a server. Handshakes take what is in force when they begin.
@@ -45,7 +49,8 @@ pub struct TlsSettings {
     sni_strict: bool,
     versions: Vec<TlsVersion>,
     ticket_key_file: Option<PathBuf>,
-    listeners: usize,
+    /// What each listener asks of clients, by its number.
+    listeners: Vec<ClientCertificates>,
     check_interval: Duration,
 }
 
@@ -58,7 +63,10 @@ impl TlsSettings {
             sni_strict: config.sni_strict,
             versions: config.tls_versions.clone(),
             ticket_key_file: config.tls_ticket_key_file.clone(),
-            listeners: listeners.with_surfaces().count(),
+            listeners: listeners
+                .with_surfaces()
+                .map(|(listener, _)| listener.clients.clone())
+                .collect(),
             check_interval: Duration::from_millis(config.limits.certificate_check_ms),
         }
     }
@@ -68,7 +76,9 @@ impl TlsSettings {
         let certificates = self.certificates.iter();
         let certificates =
             certificates.flat_map(|files| [&files.certificate_file, &files.key_file]);
-        certificates.chain(&self.ticket_key_file)
+        let clients = self.listeners.iter();
+        let clients = clients.flat_map(|clients| clients.ca_file.iter().chain(&clients.crl_file));
+        certificates.chain(&self.ticket_key_file).chain(clients)
     }
 }
 
@@ -136,14 +146,22 @@ impl PreparedTerms {
             }
             None => None,
         };
-        let options = TlsOptions {
-            versions: settings.versions.clone(),
-            ticket_keys: Some(Arc::clone(keys)),
-        };
-        let listeners = (0..settings.listeners).map(|_| server_config(certificates, &options));
-        let listeners: Result<_, TlsError> = listeners.collect();
+        let mut listeners = Vec::new();
+        for (row, clients) in settings.listeners.iter().enumerate() {
+            let wrong = |setting, error| TermsError {
+                row: Some(row),
+                ..TermsError::about(setting, &"client_ca_file", error)
+            };
+            let options = TlsOptions {
+                versions: settings.versions.clone(),
+                clients: ClientTerms::read(clients).map_err(|error| wrong("listen", error))?,
+                ticket_keys: Some(Arc::clone(keys)),
+            };
+            let config = server_config(certificates, &options);
+            listeners.push(config.map_err(|error| wrong("tls_versions", error))?);
+        }
         Ok(PreparedTerms {
-            listeners: listeners.map_err(|error| TermsError::about("tls_versions", &"", error))?,
+            listeners,
             settings,
             stamps,
             loaded,
@@ -208,6 +226,12 @@ impl TlsTerms {
         self.listeners[listener].load_full()
     }
 
+    /// Whoever shows this verified certificate on a listener. None: it only admits there.
+    pub fn identify(&self, listener: usize, leaf: &[u8]) -> Option<Arc<Identity>> {
+        let clients = self.in_force().settings.listeners.get(listener)?.clone();
+        clients::identify(&clients, leaf)
+    }
+
     /// Interval at which files are looked at.
     pub(super) fn check_interval(&self) -> Duration {
         self.in_force().settings.check_interval
@@ -239,8 +263,11 @@ impl TlsTerms {
 
     /// Whether a file is another than the one in force.
     pub(super) fn is_changed(&self) -> bool {
-        let in_force = self.in_force();
-        in_force.stamps != Stamps::of(in_force.settings.files())
+        let (settings, stamps) = {
+            let in_force = self.in_force();
+            (in_force.settings.clone(), in_force.stamps.clone())
+        };
+        stamps != Stamps::of(settings.files())
     }
 
     /// Reads the files of the settings in force anew, and puts them in force. All stays as it was where one is wrong.
