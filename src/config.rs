@@ -1,6 +1,5 @@
 //! Every default and limit of the server, parsed once into typed values.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -9,6 +8,7 @@ use ipnet::IpNet;
 use crate::protocol::{HostList, OriginList};
 use crate::topic::TopicRule;
 
+mod checks;
 mod client_certificates;
 #[cfg(feature = "config-file")]
 mod fields;
@@ -229,6 +229,11 @@ pub struct Config {
     pub acme_webroot: Option<PathBuf>,
     /// Versions of TLS.
     pub tls_versions: Vec<TlsVersion>,
+    /// Web origins whose pages may use the control API. None may otherwise, whatever `origins` says.
+    pub api_origins: OriginList,
+    /// Key of the hashes of subjects that presence shows. With the same key they are the same on all nodes, and after a
+    /// restart. None: a random one of this process.
+    pub presence_key: Option<Secret>,
     /// Subprotocols that `/ws/{topic}` accepts. The first one that the peer offers is chosen.
     pub subprotocols: Vec<String>,
     /// Directory of what outlives the process: the deny list. None: it is kept in memory alone.
@@ -291,6 +296,8 @@ impl Default for Config {
             hsts_max_age: 0,
             redirect_to_https: false,
             acme_webroot: None,
+            api_origins: OriginList::default(),
+            presence_key: None,
             subprotocols: Vec::new(),
             state_directory: None,
             deny_file: None,
@@ -332,7 +339,7 @@ impl Config {
         let mut errors = self.limits.errors();
         errors.extend(self.threads_errors());
         errors.extend(self.size_errors());
-        errors.extend(self.drain_code_error());
+        errors.extend(self.presence_key_error());
         errors.extend(self.token_errors());
         errors.extend(self.named_token_errors());
         errors.extend(self.jwt_errors());
@@ -344,65 +351,6 @@ impl Config {
         errors.extend(self.hook_errors());
         errors.extend(self.tls_errors());
         errors.extend(self.rights().err());
-        errors
-    }
-
-    fn threads_errors(&self) -> impl Iterator<Item = ConfigError> {
-        let counts = [
-            ("reactors", self.reactors, REACTORS_MAX),
-            ("workers", self.workers, WORKERS_MAX),
-        ];
-        let over = counts.into_iter().filter(|(_, count, max)| count > max);
-        over.map(|(name, count, max)| {
-            let way_out = format!("must be at most {max}; 0 lets the server choose");
-            ConfigError::new(name, count, way_out)
-        })
-    }
-
-    fn drain_code_error(&self) -> Option<ConfigError> {
-        let code = self.limits.drain_code;
-        let way_out = "must be 1001, going away, or 1012, service restart";
-        let is_wrong = !matches!(code, 1001 | 1012);
-        is_wrong.then(|| ConfigError::new("drain_code", code, way_out))
-    }
-
-    /// A publication has to fit what it comes in, and what it leaves by.
-    fn size_errors(&self) -> impl Iterator<Item = ConfigError> {
-        let limits = &self.limits;
-        let publication = limits.publication_bytes_max;
-        let holders = [
-            ("an outbox", "outbox-bytes-max", limits.outbox_bytes_max),
-            ("a request body", "body-bytes-max", limits.body_bytes_max),
-        ];
-        let less = holders
-            .into_iter()
-            .filter(move |(.., bytes)| publication > *bytes);
-        less.map(move |(holder, flag, bytes)| {
-            let way_out = format!(
-                "a publication must fit {holder}; raise --{flag} (now {bytes}) or lower this"
-            );
-            ConfigError::new("publication_bytes_max", publication, way_out)
-        })
-    }
-
-    fn topic_rule_errors(&self) -> Vec<ConfigError> {
-        let rules = &self.topic_rules;
-        if rules.len() > TOPIC_RULES_MAX {
-            let way_out = format!(
-                "there can be at most {TOPIC_RULES_MAX}; patterns with wildcards need fewer"
-            );
-            return vec![ConfigError::new("topic_rules", rules.len(), way_out)];
-        }
-        let (mut patterns, mut errors) = (HashSet::new(), Vec::new());
-        for (row, rule) in rules.iter().enumerate() {
-            let checked = rule.check().and_then(|()| match patterns.insert(&rule.pattern) {
-                true => Ok(()),
-                false => Err("an earlier rule has the same pattern, so this one never counts; leave one of them out".to_owned()),
-            });
-            if let Err(way_out) = checked {
-                errors.push(ConfigError::new("topic_rules", rule, way_out).in_row(row));
-            }
-        }
         errors
     }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::auth::Authority;
+use crate::auth::identity::presence_key;
 use crate::config::{Additions, Config, ConfigError, Limits, Rights, Token};
 use crate::connection::Settings;
 use crate::dialect::Dialects;
@@ -247,6 +248,10 @@ fn settings_of(
 ) -> Result<Settings, Error> {
     let mut settings = Settings::of(config, dialects);
     settings.began_us = clock.began_us();
+    if let Some(key) = &config.presence_key {
+        settings.presence_key = presence_key(key.expose());
+        return Ok(settings);
+    }
     let filled = getrandom::fill(&mut settings.presence_key);
     filled.map_err(|error| Error::Setup(io::Error::other(error)))?;
     Ok(settings)

@@ -172,7 +172,7 @@ pub struct Identity {
 // A million of them have a gibibyte together, with all that each points to.
 const _: () = assert!(size_of::<Identity>() <= 96);
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct More {
     info: Option<Box<RawValue>>,
     meta: Option<Box<RawValue>>,
@@ -301,6 +301,27 @@ impl Identity {
         found.map(|(_, claim)| claim)
     }
 
+    /// A copy with other rights of its own, and another end. It is found by its credential no more, so what the
+    /// configuration says of that has no effect on it.
+    #[must_use]
+    pub fn with_rights(&self, rights: Rights, expires_at_ms: u64) -> Arc<Identity> {
+        let more = self.more.as_ref().map(|more| {
+            Box::new(More {
+                credential: None,
+                ..(**more).clone()
+            })
+        });
+        Arc::new(Identity {
+            subject: self.subject.clone(),
+            source: self.source.clone(),
+            token_id: self.token_id.clone(),
+            issued_at: self.issued_at,
+            expires_at_ms,
+            rights,
+            more,
+        })
+    }
+
     /// Topics to which the server subscribes it. They may be templates, of this identity's values.
     pub fn join(&self) -> &[Box<str>] {
         &self.more().join
@@ -328,6 +349,11 @@ impl Values for Identity {
             VariableName::Meta(name) => member_of(self.meta()?, name),
         }
     }
+}
+
+/// Key of such hashes for a text of any length.
+pub fn presence_key(text: &str) -> [u8; 32] {
+    Sha256::digest(text).into()
 }
 
 /// Keyed hash of a subject: 32 hexadecimal digits, the same for one subject as long as the key is.

@@ -127,7 +127,8 @@ macro_rules! limits {
             pub(super) fn errors(&self) -> Vec<ConfigError> {
                 let values = [$( self.$name as u64, )+];
                 let checked = Limits::ALL.iter().zip(values);
-                checked.filter_map(|(info, value)| check_range(info, value).err()).collect()
+                let errors = checked.filter_map(|(info, value)| check_range(info, value).err());
+                errors.chain(self.drain_code_error()).collect()
             }
         }
     };
@@ -334,8 +335,17 @@ limits! {
     pre_stop_ms: u64 = 0 in 0..=3600000;
     /// Close code of a shutdown: 1001, going away, or 1012, service restart.
     drain_code: u16 = 1001 in 1001..=1012;
-    /// Time over which clients that a shutdown closes come back: each is told its own moment. 0: by their number, a second for each 2,000 and reactor, from 1 s to 60 s.
+    /// Time over which clients that a shutdown closes come back: each is told its own moment. 0: by their number, a second for as many as handshakes_per_second lets in, or for each 2,000 and reactor, from 1 s to 60 s.
     reconnect_spread_ms: u64 = 0 in 0..=3600000;
+}
+
+impl Limits {
+    fn drain_code_error(&self) -> Option<ConfigError> {
+        let code = self.drain_code;
+        let way_out = "must be 1001, going away, or 1012, service restart";
+        let is_wrong = !matches!(code, 1001 | 1012);
+        is_wrong.then(|| ConfigError::new("drain_code", code, way_out))
+    }
 }
 
 fn check_range(info: &LimitInfo, value: u64) -> Result<(), ConfigError> {

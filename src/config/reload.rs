@@ -43,7 +43,8 @@ impl Config {
         keep!(
             reactors: "reactors", workers: "workers", inline_shards: "inline_shards",
             io_uring: "io_uring", state_directory: "state_directory", outgoing_proxy: "outgoing_proxy",
-            jwks_required_at_start: "jwks_required_at_start", tls_threads: "tls_threads"
+            presence_key: "presence_key", jwks_required_at_start: "jwks_required_at_start",
+            tls_threads: "tls_threads"
         );
         kept.extend(HookConfig::changes(&self.hook, &running.hook));
         self.hook.clone_from(&running.hook);
@@ -107,7 +108,7 @@ mod tests {
             }
             Kind::Texts if name == "tls_versions" => Value::Texts(vec!["1.3".to_owned()]),
             Kind::Text if name == "hook_url" => Value::Texts(vec!["https://a.example".to_owned()]),
-            Kind::Text | Kind::Texts if name == "origin" => {
+            Kind::Text | Kind::Texts if matches!(name, "origin" | "api_origins") => {
                 Value::Texts(vec!["https://a.example".to_owned()])
             }
             Kind::Texts if name == "limit_exempt" => Value::Texts(vec!["10.0.0.0/8".to_owned()]),

@@ -288,6 +288,19 @@ const SETTINGS: &[SettingInfo] = &[
         ..PLAIN
     },
     SettingInfo {
+        name: "api_origins",
+        key: key("api_origins"),
+        heading: ACCESS,
+        kind: Kind::Texts,
+        example: "[\"https://operator.example\"]",
+        reload: Reload::Live,
+        value_name: "ORIGIN",
+        doc: "A web origin whose pages may use the control API, with a token; repeat it, or separate by commas. Without it none \
+              may, and origins has no part in it",
+        is_advanced: true,
+        ..PLAIN
+    },
+    SettingInfo {
         name: "hosts",
         key: key("hosts"),
         heading: ACCESS,

@@ -10,6 +10,9 @@ const TOKEN_BYTES_MIN: usize = 16;
 /// A warning, with the setting that it is about and the row there.
 type Warning = (Option<(&'static str, usize)>, String);
 
+/// Bytes of a key for the hashes of subjects, at least.
+const PRESENCE_KEY_BYTES_MIN: usize = 16;
+
 impl Config {
     /// The tokens, each with the right that it gives.
     fn tokens(&self) -> impl Iterator<Item = (&'static str, &Secret)> {
@@ -40,6 +43,14 @@ impl Config {
             };
             way_out.map(|way_out| ConfigError::new(name, "token", way_out))
         })
+    }
+
+    /// A key of the hashes of subjects that cannot stand.
+    pub(super) fn presence_key_error(&self) -> Option<ConfigError> {
+        let key = self.presence_key.as_ref()?.expose();
+        let way_out = format!("must have {PRESENCE_KEY_BYTES_MIN} bytes at least, by chance");
+        (key.len() < PRESENCE_KEY_BYTES_MIN)
+            .then(|| ConfigError::new("presence_key", "(secret)", way_out))
     }
 
     /// Named tokens that cannot stand.

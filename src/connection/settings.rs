@@ -7,6 +7,7 @@ use crate::config::{AuthRefusal, Config, Deflate, IdentityOver, Limits};
 use crate::dialect::Dialects;
 use crate::hub::{KeyBudget, KeySettings, ShardSettings};
 use crate::memory::budget;
+use crate::protocol::OriginList;
 use crate::protocol::deflate::Policy;
 use crate::rate::bucket::Rate;
 use crate::rate::gate::AddressRules;
@@ -61,6 +62,8 @@ pub struct Settings {
     pub date: http::date::AnswerDate,
     /// Dialects that are spoken.
     pub dialects: Dialects,
+    /// Web origins whose pages may use the control API.
+    pub api_origins: OriginList,
     /// Key of the hashes of subjects that presence shows.
     pub presence_key: [u8; 32],
     /// Bounds on addresses.
@@ -110,6 +113,7 @@ impl Settings {
             topic_rules: TopicRules::default(),
             date: http::date::AnswerDate::default(),
             dialects: Dialects::default(),
+            api_origins: OriginList::default(),
             presence_key: [0; 32],
             addresses: AddressRules::new(limits, Exempt::default(), false),
             pace: PaceRules::new(limits, false),
@@ -125,6 +129,7 @@ impl Settings {
     pub fn of(config: &Config, dialects: Dialects) -> Settings {
         let mut settings = Settings::new(&config.limits);
         settings.auth_refusal = config.auth_refusal;
+        settings.api_origins.clone_from(&config.api_origins);
         let exempt = Exempt::new(&config.limit_exempt);
         settings.addresses = AddressRules::new(&config.limits, exempt, config.limits_dry_run);
         settings.pace = PaceRules::new(&config.limits, config.limits_dry_run);

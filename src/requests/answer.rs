@@ -4,14 +4,14 @@ use super::calls::begin_call;
 use super::endpoints::answer_path;
 use super::history::read_history;
 use super::hook::ask_who;
-use super::hosts::{allow_reading, check_host, check_origin, check_site, cookie_counts};
+use super::hosts::{allow_api, allow_reading, check_host, check_origin, check_site, cookie_counts};
 use super::limits::check_address;
 use super::listings::{list_topics, show_topic};
 use super::plain::answer_plain;
 use super::proxies::take_word;
 use super::refusals::refuse;
 use super::resources::{
-    asset, metrics_page, no_content, nothing_here, preflight, surface_of, text,
+    api_preflight, asset, metrics_page, no_content, nothing_here, preflight, surface_of, text,
 };
 use super::subscriptions::{open_many, subscribe_stream, subscribe_websocket};
 use crate::application::joined::joined_topic;
@@ -92,12 +92,10 @@ fn answer(
     if !shows(surface, &route) {
         return Err(nothing_here(application, current.listener));
     }
-    check_site(application, head, &route)?;
     if let Route::Call(_) = route {
-        // No page of another origin reads what is answered here.
-        headers.clear();
-        return Ok(begin_call(application, current, head));
+        return answer_call(application, current, head, headers, &route);
     }
+    check_site(application, head, &route)?;
     if route.topic().is_some() || matches!(route, Route::JoinedStream(_)) {
         check_own_parameters(head)?;
     }
@@ -139,6 +137,23 @@ fn answer(
         }
     };
     answer_identified(application, current, head, &caller, route)
+}
+
+/// Answers a request to the control API. No page of another origin reads it, but those that the settings name.
+fn answer_call(
+    application: &mut Application,
+    current: &mut CommandContext<'_>,
+    head: &Head<'_>,
+    headers: &mut ExtraHeaders,
+    route: &Route<'_>,
+) -> Result<Answer, Refusal> {
+    headers.clear();
+    if !allow_api(application, head, headers) {
+        check_site(application, head, route)?;
+    } else if head.method == Method::Options {
+        return Ok(api_preflight(head));
+    }
+    Ok(begin_call(application, current, head))
 }
 
 /// Says which topic was taken where the query is part of it, for that may not be what was meant.

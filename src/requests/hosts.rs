@@ -131,6 +131,26 @@ fn is_public(route: &Route<'_>) -> bool {
     }
 }
 
+/// Lets a page read an answer of the control API, if its origin is one of those that may. False: it is not.
+pub(super) fn allow_api(
+    application: &Application,
+    head: &Head<'_>,
+    headers: &mut ExtraHeaders,
+) -> bool {
+    let origins = &application.shared.settings.api_origins;
+    if origins.is_empty() || head.known.origin.is_repeated() {
+        return false;
+    }
+    let origin = head.known.origin.text();
+    let Some(origin) = origin.filter(|origin| origins.matches(origin)) else {
+        return false;
+    };
+    headers.push(("Access-Control-Allow-Origin", origin.to_owned()));
+    headers.push(("Vary", "Origin".to_owned()));
+    headers.push(("Access-Control-Expose-Headers", EXPOSED_HEADERS.to_owned()));
+    true
+}
+
 /// Lets a page read the answer, if it may connect.
 pub(super) fn allow_reading(
     application: &Application,

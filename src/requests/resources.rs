@@ -52,6 +52,17 @@ pub(super) fn preflight(
     Ok(no_content(headers))
 }
 
+/// Answer to the question of a browser whether a page may use the control API, which it may.
+pub(super) fn api_preflight(head: &Head<'_>) -> Answer {
+    let mut headers = ExtraHeaders::new();
+    let methods = "GET, POST, DELETE";
+    headers.push(("Allow", format!("{methods}, OPTIONS")));
+    headers.push(("Access-Control-Allow-Methods", methods.to_owned()));
+    headers.push(("Access-Control-Allow-Headers", allowed_headers(head)));
+    headers.push(("Access-Control-Max-Age", PREFLIGHT_AGE_S.to_owned()));
+    no_content(headers)
+}
+
 pub(super) fn metrics_page(application: &Application, head: &Head<'_>) -> Answer {
     let (metrics, hub) = (
         &application.shared.metrics,

@@ -181,6 +181,7 @@ impl Values {
             jwks_required_at_start: self.is_on("jwks_required_at_start"),
             deflate_client_takeover: self.is_on("deflate_client_takeover"),
             origins: self.origins(&mut errors),
+            api_origins: self.api_origins(&mut errors),
             hosts: self.hosts(&mut errors),
             limits: self.limits(&mut errors),
             hook: self.hook(&mut errors),
@@ -228,6 +229,7 @@ impl Values {
 
     /// Sets what stands in rows, and what is about them.
     fn set_rows(&self, config: &mut Config) {
+        config.presence_key = self.secret("presence_key");
         if let Some(Value::TopicRules(rules)) = self.given("topic_rule").map(|given| &given.value) {
             config.topic_rules.clone_from(rules);
         }
@@ -388,6 +390,17 @@ impl Values {
                 None
             }
         }
+    }
+
+    fn api_origins(&self, errors: &mut Vec<ConfigError>) -> OriginList {
+        let texts = self.texts("api_origins");
+        for (row, text) in texts.iter().enumerate() {
+            if let Err(error) = OriginList::parse(&[text]) {
+                let error = ConfigError::new("api_origins", error.text, error.problem);
+                errors.push(error.in_row(row));
+            }
+        }
+        OriginList::parse(texts).unwrap_or_default()
     }
 
     fn hosts(&self, errors: &mut Vec<ConfigError>) -> Option<HostList> {

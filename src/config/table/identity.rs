@@ -129,6 +129,19 @@ pub(super) const SETTINGS: &[SettingInfo] = &[
         ..PLAIN
     },
     SettingInfo {
+        name: "presence_key",
+        key: of_identity("presence_key"),
+        heading: ACCESS,
+        kind: Kind::Secret,
+        example: "{ file = \"/etc/umbel/presence.key\" }",
+        reload: Reload::Restart,
+        value_name: "KEY",
+        doc: "Key of the hashes of subjects by presence_subject=hash, of 16 bytes or more: the same on all nodes, so that one \
+              subject is one hash everywhere. Without it each process has a random one",
+        is_advanced: true,
+        ..PLAIN
+    },
+    SettingInfo {
         name: "auth_refusal",
         key: of_identity("auth_refusal"),
         heading: ACCESS,
