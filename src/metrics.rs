@@ -9,6 +9,7 @@ pub mod certificates;
 mod described;
 pub mod hook;
 mod limits;
+pub mod load;
 pub mod process;
 mod reloads;
 #[cfg(feature = "tls")]
@@ -85,6 +86,11 @@ impl Histogram {
     pub fn count(&self) -> u64 {
         self.buckets.iter().map(Cell::get).sum()
     }
+
+    /// All durations together, in microseconds.
+    pub fn sum_us(&self) -> u64 {
+        self.sum_us.get()
+    }
 }
 
 /// Kinds of connection that are counted apart, besides the subscribers of each dialect.
@@ -105,6 +111,10 @@ pub fn label_index(label: Label) -> usize {
 pub struct ReactorMetrics {
     /// Gauge: connections by kind, from the slab's occupancy.
     pub connections: Box<[Cell]>,
+    /// Gauge: connections by the number of their listener.
+    pub by_listener: Box<[Cell]>,
+    /// Gauge: part of the last seconds that it did not wait, in millionths.
+    pub load: Cell,
     /// Connections accepted.
     pub accepted: Cell,
     /// Failed calls of accept.
@@ -186,6 +196,13 @@ pub struct ReactorMetrics {
 }
 
 impl ReactorMetrics {
+    /// One connection more of a listener, or one less.
+    pub fn count_listener(&self, listener: u8, is_more: bool) {
+        if let Some(cell) = self.by_listener.get(usize::from(listener)) {
+            cell.add(if is_more { 1 } else { u64::MAX });
+        }
+    }
+
     /// Counts a subscription with a start, and its recovery.
     pub fn count_recovery(&self, recovered: Option<bool>, replayed: usize) {
         match recovered {
@@ -228,6 +245,7 @@ impl Metrics {
         let kinds = OTHER_KINDS + dialects.len();
         let reactor = || ReactorMetrics {
             connections: (0..kinds).map(|_| Cell::default()).collect(),
+            by_listener: (0..=u8::MAX).map(|_| Cell::default()).collect(),
             ..ReactorMetrics::default()
         };
         Metrics {

@@ -2,10 +2,14 @@
 
 #[path = "control_api/client.rs"]
 mod client;
+#[path = "control_api/figures.rs"]
+mod figures;
 #[path = "config_file/file.rs"]
 mod file;
 #[path = "control_api/identities.rs"]
 mod identities;
+#[path = "control_api/pages.rs"]
+mod pages;
 mod support;
 
 use std::time::Instant;

@@ -2,11 +2,14 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use serde_json::value::RawValue;
 
 use super::body::Fields;
 use super::connections::{SPAN_MS_MAX, count, selector, wait};
 use super::error::ApiError;
 use super::{CallContext, Input, Step};
+use crate::auth::jwt::rights_claims::UmbelClaims;
+use crate::auth::rights::{Rights, RightsLists};
 use crate::dialect::Target;
 use crate::hub::{Kind, Position, Start};
 use crate::shared::jobs::{Job, Notice, Task};
@@ -140,8 +143,24 @@ pub(super) fn refresh(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step,
         let reason = "a time is before the year 10000";
         return Err(ApiError::invalid_field("expires_at_ms", reason));
     }
-    let task = Task::Refresh(selector, end_ms);
+    let rights = fields.raw("rights").map(rights_of).transpose()?;
+    let task = Task::Refresh(selector, end_ms, rights);
     Ok(start(call, input, task, ("refreshed", who)))
+}
+
+/// Rights that a body gives: lists of patterns. Nobody may manage or observe by them.
+fn rights_of(raw: &RawValue) -> Result<Box<RightsLists>, ApiError> {
+    let invalid =
+        |reason: String| ApiError::invalid_field("rights", format!("\"rights\": {reason}"));
+    let claims: UmbelClaims =
+        serde_json::from_str(raw.get()).map_err(|error| invalid(error.to_string()))?;
+    let lists = claims.rights_alone().ok_or_else(|| {
+        let reason = "only subscribe, publish, presence, history and deny stand here";
+        invalid(reason.to_owned())
+    })?;
+    let checked = Rights::from_lists(lists).map_err(|problem| problem.to_string());
+    checked.map_err(invalid)?;
+    Ok(Box::new(lists.clone()))
 }
 
 /// `POST /send`.

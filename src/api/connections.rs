@@ -303,6 +303,14 @@ fn encode_row(out: &mut Vec<u8>, row: &ConnectionInfo, with_targets: bool) {
     object = object
         .value("subscriptions", row.subscriptions)
         .value("queued_bytes", row.queued_bytes);
+    for (name, bytes) in [
+        ("received_bytes", row.received_bytes),
+        ("sent_bytes", row.sent_bytes),
+    ] {
+        if let Some(bytes) = bytes {
+            object = object.value(name, bytes);
+        }
+    }
     for (name, value) in [("info", &row.info), ("meta", &row.meta)] {
         if let Some(value) = value {
             object = object.value(name, value);

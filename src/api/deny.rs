@@ -47,6 +47,9 @@ pub(super) fn add(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step, Api
         let reason = "a time is before the year 10000";
         return Err(ApiError::invalid_field("until_ms", reason));
     }
+    // Nothing is kept for longer than what it denies may live.
+    let authority = &call.shared.authority;
+    let until_ms = until_ms.or_else(|| authority.denial_end_ms(&denial, now_ms));
     let entry = Entry {
         denial,
         issued_before,

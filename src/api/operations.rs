@@ -141,7 +141,13 @@ pub(super) static OPERATIONS: &[Operation] = &[
     post(
         "/refresh",
         Needs::Manage,
-        &["connection", "subject", "expires_at_ms", "expires_in_ms"],
+        &[
+            "connection",
+            "subject",
+            "expires_at_ms",
+            "expires_in_ms",
+            "rights",
+        ],
         changes::refresh,
     ),
     post(

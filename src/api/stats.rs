@@ -23,6 +23,14 @@ pub(super) fn show(call: &CallContext<'_>, _: &Input<'_>) -> Result<Step, ApiErr
                     });
                     object.end();
                 })
+                .with("by_listener", |out| {
+                    let listeners = shared.listeners.iter().enumerate();
+                    let object = listeners.fold(Object::new(out), |object, (number, it)| {
+                        let count = metrics.sum(|reactor| &reactor.by_listener[number]);
+                        object.value(&it.name, count as i64)
+                    });
+                    object.end();
+                })
                 .end();
         })
         .value("topics", hub.topics)
@@ -55,7 +63,11 @@ pub(super) fn show(call: &CallContext<'_>, _: &Input<'_>) -> Result<Step, ApiErr
                     out.push(b',');
                 }
                 let connections = metrics.connection_count_of(reactor);
-                Object::new(out).value("connections", connections).end();
+                let load = metrics.reactor(reactor).load.get() as f64 / 1e6;
+                Object::new(out)
+                    .value("connections", connections)
+                    .value("load", format_args!("{load:.3}"))
+                    .end();
             }
             out.push(b']');
         })

@@ -22,6 +22,7 @@ pub mod grant;
 pub mod hook;
 pub mod identity;
 pub mod jwt;
+mod lives;
 pub mod policy;
 pub mod rights;
 pub mod shares;
@@ -270,6 +271,14 @@ impl Authority {
                 Ok(Decision::Allowed(..) | Decision::NotAllowed)
             ),
             Authority::Embedder(_) => true,
+        }
+    }
+
+    /// End of all credentials that are denied now. In milliseconds of the Unix epoch; None: there is none.
+    pub fn denial_end_ms(&self, denial: &deny::Denial, now_ms: u64) -> Option<u64> {
+        match self {
+            Authority::Policy(policy) => policy.lives().end_ms(denial, now_ms),
+            Authority::Embedder(_) => None,
         }
     }
 

@@ -16,6 +16,7 @@ use super::grant::Grant;
 use super::identity::{Identity, Nobody, Source, TokenDigest};
 #[cfg(feature = "jwt")]
 use super::jwt::source::SignedTokens;
+use super::lives::Lives;
 use super::rights::{Decision, Part, Rights, RightsLists, decide};
 #[cfg(feature = "jwt")]
 use super::signed_url::UrlKeys;
@@ -49,6 +50,7 @@ pub struct AccessPolicy {
     /// Keys of signed URLs, if there are any, and their counts.
     #[cfg(feature = "jwt")]
     url_keys: Option<(Arc<UrlKeys>, Arc<SourceCounts>)>,
+    lives: Lives,
     counts: Arc<AuthCounts>,
     of_tokens: Arc<SourceCounts>,
     of_anonymous: Arc<SourceCounts>,
@@ -187,6 +189,7 @@ impl AccessPolicy {
             of_anonymous: counts.of_source("anonymous"),
             tokens,
             grants,
+            lives: Lives::of(rights),
             counts,
         }
     }
@@ -201,6 +204,11 @@ impl AccessPolicy {
             manage: true,
         };
         self
+    }
+
+    /// Longest lives of its credentials.
+    pub(super) fn lives(&self) -> &Lives {
+        &self.lives
     }
 
     /// Counts of what became of credentials.

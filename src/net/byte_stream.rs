@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::greeting::Greeting;
 use crate::auth::identity::Identity;
 use crate::connection::CloseReason;
+use crate::shared::jobs::Traffic;
 
 /// A stream of bytes in both directions that never blocks: what cannot be done at once is
 /// [`WouldBlock`](io::ErrorKind::WouldBlock).
@@ -68,6 +69,11 @@ pub trait ByteStream {
     /// Whether a handshake comes before the first byte, which costs more than an answer.
     fn has_handshake(&self) -> bool {
         false
+    }
+
+    /// Bytes that came in and went out so far, as the kernel counts them. None: it does not tell.
+    fn traffic(&self) -> Option<Traffic> {
+        None
     }
 
     /// Who is at the other end, for the log.

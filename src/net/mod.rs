@@ -14,6 +14,7 @@ pub mod mio_driver;
 pub mod proxy;
 pub mod ring;
 pub mod tcp;
+mod tcp_info;
 #[cfg(feature = "tls")]
 pub mod tls;
 pub mod transport;

@@ -17,6 +17,7 @@ use super::greeting::{self, Greeting};
 #[cfg(feature = "tls")]
 use super::tls::place::Place;
 use crate::auth::identity::Identity;
+use crate::shared::jobs::Traffic;
 
 /// What a connection of a server travels over, in eight bytes, for it stands in every slot.
 ///
@@ -126,6 +127,16 @@ impl ByteStream for Transport {
             Transport::Tls { stream, .. } => address_of(stream),
             #[cfg(unix)]
             Transport::Unix(stream) => super::unix::peer(stream),
+        }
+    }
+
+    fn traffic(&self) -> Option<Traffic> {
+        match self {
+            Transport::Tcp(stream) => super::tcp_info::traffic(stream),
+            #[cfg(feature = "tls")]
+            Transport::Tls { stream, .. } => super::tcp_info::traffic(stream),
+            #[cfg(unix)]
+            Transport::Unix(_) => None,
         }
     }
 

@@ -162,6 +162,7 @@ impl<T: ByteStream> Connections<T> {
         self.counts[label_index(label)] += 1;
         self.counts_changed = true;
         self.metrics.accepted.add(1);
+        self.metrics.count_listener(listener, true);
         let slot = Slot::new(connection, transport, id.generation, listener);
         let index = self.slots.insert(slot);
         debug_assert_eq!(index as u32, id.index);
@@ -334,6 +335,7 @@ impl<T: ByteStream> Connections<T> {
         };
         self.counts[label_index(slot.label)] -= 1;
         self.counts_changed = true;
+        self.metrics.count_listener(slot.listener, false);
         self.inbound_bytes -= slot.inbound_bytes as usize;
         self.outbox_bytes -= slot.outbox_bytes as usize;
         if let Some(subscription) = slot.subscribed.one() {

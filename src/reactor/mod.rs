@@ -33,6 +33,7 @@ use std::io;
 
 use crate::config::Surface;
 use crate::hub::ReactorId;
+use crate::metrics::load::Load;
 use crate::net::byte_stream::ByteStream;
 use crate::net::driver::{Driver, EVENTS_MAX};
 use crate::net::listener::{Accepted, REFUSED_MAX};
@@ -79,6 +80,8 @@ pub struct Reactor<D: Driver> {
     /// When the date of answers is to be read off the machine's clock again.
     next_date_us: u64,
     connections_max: usize,
+    /// What it has worked.
+    load: Load,
     /// Waits in a row that may have left events behind.
     waits_behind: usize,
     /// End of the time for whoever probes.
@@ -114,6 +117,7 @@ impl<D: Driver> Reactor<D> {
             now_ms: 0,
             next_date_us: 0,
             connections_max: context.connections_max,
+            load: Load::default(),
             waits_behind: 0,
             pre_stop_until_ms: None,
             drain_until_ms: None,
@@ -160,6 +164,9 @@ impl<D: Driver> Reactor<D> {
         self.connections.set_now_us(started_us);
         if started_us >= self.next_date_us {
             self.next_date_us = started_us + 1_000_000;
+            let worked_us = self.connections.metrics.tick.sum_us();
+            let load = self.load.note(started_us, worked_us);
+            self.connections.metrics.load.set(load);
             let (wall_ms, date) = (self.driver.wall_ms(), &self.connections.settings.date);
             date.set(wall_ms / 1000);
             limits::write_lines(&self.connections.application, self.now_ms);

@@ -41,6 +41,7 @@ impl<T: ByteStream> Slots for Connections<T> {
             identity: slot.identity,
             subscribed: slot.subscribed,
             peer_address: &|| peers::address_of(told, || slot.transport.peer_address()),
+            traffic: &|| slot.transport.traffic(),
         };
         Some(look(&self.application, &seen))
     }

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use super::Shared;
 use super::brought::BroughtCommand;
 use crate::auth::deny::Entry;
+use crate::auth::rights::RightsLists;
 use crate::dialect::Target;
 use crate::handler::{CloseCode, ConnectionId};
 use crate::hub::{Kind, Start};
@@ -46,6 +47,15 @@ pub struct Filter {
     pub dialect: Option<String>,
 }
 
+/// Bytes of a connection, as the kernel counts them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes that came in.
+    pub received_bytes: u64,
+    /// Bytes that went out, those sent again not counted.
+    pub sent_bytes: u64,
+}
+
 /// One connection, as [`Handle::connections`](crate::Handle::connections) tells of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -70,6 +80,10 @@ pub struct ConnectionInfo {
     pub subscriptions: usize,
     /// Bytes that wait for its peer.
     pub queued_bytes: usize,
+    /// Bytes that came from its peer, those of TLS included. None: the kernel does not tell, as of unix sockets.
+    pub received_bytes: Option<u64>,
+    /// Bytes that went to its peer.
+    pub sent_bytes: Option<u64>,
     /// JSON that its identity shows of it.
     pub info: Option<String>,
     /// JSON that only the server sees.
@@ -93,8 +107,8 @@ pub enum Task {
     Subscribe(Selector, Topic, Start),
     /// Sends a message that has no topic and no position.
     Send(Selector, Kind, Box<[u8]>),
-    /// Sets when identities end, in milliseconds since 1970.
-    Refresh(Selector, u64),
+    /// Sets when identities end, in milliseconds since 1970, and their own rights.
+    Refresh(Selector, u64, Option<Box<RightsLists>>),
     /// Ends those that an entry of the deny list denies.
     Revoke(Entry),
 }
@@ -123,7 +137,7 @@ impl Task {
             | Task::Unsubscribe(selector, ..)
             | Task::Subscribe(selector, ..)
             | Task::Send(selector, ..)
-            | Task::Refresh(selector, _) => Some(selector),
+            | Task::Refresh(selector, ..) => Some(selector),
         }
     }
 

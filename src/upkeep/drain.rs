@@ -46,7 +46,10 @@ impl Drain {
         let shared = &slots.application().shared;
         let spread_ms = match shared.settings.limits.reconnect_spread_ms {
             0 => {
-                let per_second = RETURNS_PER_SECOND * shared.metrics.reactor_count() as u64;
+                let per_second = match shared.settings.limits.handshakes_per_second {
+                    0 => RETURNS_PER_SECOND * shared.metrics.reactor_count() as u64,
+                    per_second => u64::from(per_second),
+                };
                 let spread_ms = shared.metrics.connection_count() * 1000 / per_second.max(1);
                 spread_ms.clamp(*SPREAD_MS.start(), *SPREAD_MS.end())
             }

@@ -135,7 +135,9 @@ fn change(slots: &mut impl Slots, index: u32, task: &Task, now_ms: u64) -> bool 
         }
         Task::Subscribe(_, topic, start) => managed::subscribe(application, context, topic, *start),
         Task::Send(_, kind, payload) => managed::send(application, context, *kind, payload),
-        Task::Refresh(_, end_ms) => managed::refresh(application, context, *end_ms),
+        Task::Refresh(_, end_ms, rights) => {
+            managed::refresh(application, context, *end_ms, rights.as_deref())
+        }
         Task::Revoke(_) => {
             application.disconnect(context, CloseCode::FORBIDDEN, "revoked".into());
             true
@@ -207,6 +209,7 @@ fn describe(application: &Application, seen: &Seen<'_>, with_targets: bool) -> C
     let identity = identity(application, seen);
     let many = application.multi_subscriptions.get(seen.subscribed);
     let one = seen.subscribed.one();
+    let traffic = (seen.traffic)();
     let targets = match (with_targets, one, many) {
         (true, Some(one), _) => vec![Target::Topic(application.topics.topic(one).clone())],
         (true, _, Some(many)) => many.subscriptions.targets(),
@@ -223,6 +226,8 @@ fn describe(application: &Application, seen: &Seen<'_>, with_targets: bool) -> C
         expires_at_ms: identity.and_then(Identity::expires_at_ms),
         subscriptions: many.map_or(usize::from(one.is_some()), |it| it.subscriptions.len()),
         queued_bytes: seen.connection.outbox.bytes(),
+        received_bytes: traffic.map(|traffic| traffic.received_bytes),
+        sent_bytes: traffic.map(|traffic| traffic.sent_bytes),
         info: identity.and_then(Identity::info).map(str::to_owned),
         meta: identity.and_then(Identity::meta).map(str::to_owned),
         targets,

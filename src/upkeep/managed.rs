@@ -1,6 +1,9 @@
 //! Changes that whoever manages the server makes to connections of others.
 
+use super::judging;
 use crate::application::{Application, ConnectionContext};
+use crate::auth::caller::Caller;
+use crate::auth::rights::{Rights, RightsLists};
 use crate::connection::Label;
 use crate::dialect::{Command, Encoding, Push, Target};
 use crate::fanout::subscribed::SubscribedKind;
@@ -86,20 +89,25 @@ pub fn send(
     true
 }
 
-/// Sets when the identity of an open connection ends. In milliseconds since 1970. False: it has none, or is no
-/// connection that stays open.
+/// Sets when the identity of an open connection ends. In milliseconds since 1970. With `rights` these are its own from now
+/// on, and what they do not allow ends. False: it has no identity, or is no connection that stays open.
 pub fn refresh(
     application: &mut Application,
-    context: &ConnectionContext<'_>,
+    context: &mut ConnectionContext<'_>,
     end_ms: u64,
+    rights: Option<&RightsLists>,
 ) -> bool {
-    let connection = &context.connection;
     let has_identity = application
         .identities
         .get(*context.identity)
         .identity()
         .is_some();
-    if !has_identity || connection.label() == Label::Http {
+    if !has_identity || context.connection.label() == Label::Http {
+        return false;
+    }
+    if let Some(lists) = rights
+        && !change_rights(application, context, end_ms, lists)
+    {
         return false;
     }
     let (limits, wall_ms) = (&application.shared.settings.limits, application.wall_ms());
@@ -113,10 +121,27 @@ pub fn refresh(
     };
     let bits = context.id.to_bits();
     let salt = (bits ^ (bits >> 32)) as u32;
-    let has_warning = connection.command_encoding().is_some();
+    let has_warning = context.connection.command_encoding().is_some();
     application
         .terms
         .begin(context.id.index, (salt, has_warning), Some(span), limits);
+    true
+}
+
+/// Gives an identity other rights of its own, and ends what they do not allow. False: they are none.
+fn change_rights(
+    application: &mut Application,
+    context: &mut ConnectionContext<'_>,
+    end_ms: u64,
+    lists: &RightsLists,
+) -> bool {
+    let identity = application.identities.get(*context.identity).identity();
+    let (Some(identity), Ok(rights)) = (identity, Rights::from_lists(lists)) else {
+        return false;
+    };
+    let caller = Caller::Known(identity.with_rights(rights, end_ms));
+    application.identities.replace(context.identity, caller);
+    judging::judge_again(application, context);
     true
 }
 

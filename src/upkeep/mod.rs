@@ -18,7 +18,7 @@ use crate::auth::table::IdentityHandle;
 use crate::connection::Connection;
 use crate::fanout::subscribed::Subscribed;
 use crate::handler::ConnectionId;
-use crate::shared::jobs::Job;
+use crate::shared::jobs::{Job, Traffic};
 use crate::shared::paces::Paces;
 use crate::shared::timers::Timers;
 use drain::Drain;
@@ -77,6 +77,8 @@ pub struct Seen<'a> {
     pub subscribed: Subscribed,
     /// Address of its client.
     pub peer_address: PeerAddress<'a>,
+    /// Its bytes, which are asked for only where it matters.
+    pub traffic: &'a dyn Fn() -> Option<Traffic>,
 }
 
 /// The connections of a reactor, by the indexes of their slots.

@@ -104,6 +104,7 @@ fn changes() -> Vec<Row> {
         ("POST", "/publish", publish, BY_HOST),
         ("POST", "/may", may, BY_ALL),
         ("POST", "/refresh", refresh, BY_ALL),
+        ("POST", "/drain", json!({"on": false}), BY_ALL),
         ("POST", "/reload", json!({}), BY_ALL),
         ("POST", "/deny", json!({"jti": "a"}), BY_ALL),
         ("DELETE", "/deny/9999", Value::Null, OF_NOTHING),
@@ -291,4 +292,96 @@ fn deny_list_that_cannot_be_read_stops_the_start() {
             .status,
         200
     );
+}
+
+#[test]
+fn rights_are_set_for_open_connections() {
+    let folder = folder();
+    let server = start(&folder);
+    let mut api = Api::of(server.address(), OPERATOR);
+    let mut anna = Peer::open_on(connect(server.address(), 0), "/ws", JSON);
+    anna.ask(&json!({"type": "auth", "id": 1, "token": ANNA}));
+    for topic in ["rooms/1", "rooms/2"] {
+        anna.subscribe(topic);
+    }
+    let mut bert = open(&server, BERT).1;
+    let refresh = |who: &str, rights: Value| json!({"subject": who, "expires_in_ms": 3_600_000, "rights": rights});
+    let body = refresh(
+        "anna",
+        json!({"subscribe": ["rooms/1"], "publish": ["rooms/1"]}),
+    );
+    assert_eq!(api.post("/refresh", &body), json!({"refreshed": 1}));
+    let told = loop {
+        let told = anna.next();
+        if told["type"] != "join" {
+            break told;
+        }
+    };
+    assert_eq!(
+        (&told["type"], &told["topic"], &told["code"]),
+        (
+            &json!("unsubscribed"),
+            &json!("rooms/2"),
+            &json!("forbidden")
+        )
+    );
+    let answer = anna.ask(&json!({"type": "publish", "id": 2, "topic": "rooms/1", "data": "new"}));
+    assert_eq!(answer["type"], "published", "{answer}");
+    // The token itself is as it was.
+    let mut other = Peer::open_on(connect(server.address(), 0), "/ws", JSON);
+    other.ask(&json!({"type": "auth", "id": 1, "token": ANNA}));
+    other.subscribe("rooms/2");
+    let body = refresh("bert", json!({"subscribe": ["rooms/2"]}));
+    assert_eq!(api.post("/refresh", &body), json!({"refreshed": 1}));
+    loop {
+        match bert.next() {
+            Incoming::Close(code, _) => break assert_eq!(code, 4403),
+            _ => {}
+        }
+    }
+    for rights in [
+        json!({"manage": ["**"]}),
+        json!({"observe": true}),
+        json!({"roles": ["a"]}),
+        json!({"subscribe": ["a/{"]}),
+        json!({"subscribe": "rooms/1"}),
+        json!([]),
+    ] {
+        let body = refresh("anna", rights);
+        assert_eq!(api.error("POST", "/refresh", Some(&body)).0, 400, "{body}");
+    }
+}
+
+/// The hash that presence shows of anna, on a server of its own with this key.
+fn shown_hash(key: &str) -> String {
+    let folder = folder();
+    let text = std::fs::read_to_string(folder.path("umbel.toml")).expect("it is there");
+    let text = text.replace(
+        "presence = true",
+        "presence = true\npresence_subject = \"hash\"",
+    );
+    folder.write(
+        "umbel.toml",
+        &format!("identity.presence_key = \"{key}\"\n{text}"),
+    );
+    let server = start(&folder);
+    let mut api = Api::of(server.address(), OPERATOR);
+    let mut anna = Peer::open_on(connect(server.address(), 0), "/ws", JSON);
+    anna.ask(&json!({"type": "auth", "id": 1, "token": ANNA}));
+    anna.subscribe("rooms/1");
+    let mut hash = None;
+    wait_until("anna is there", || {
+        let page = api.get("/presence?topic=rooms%2F1");
+        hash = page["members"][0]["subject"].as_str().map(str::to_owned);
+        hash.is_some()
+    });
+    hash.unwrap_or_default()
+}
+
+#[test]
+fn one_subject_is_one_hash_on_all_nodes() {
+    let first = shown_hash("0123456789abcdef");
+    assert_eq!(first.len(), 32);
+    assert_eq!(first, shown_hash("0123456789abcdef"));
+    assert_ne!(first, shown_hash("0123456789abcdeF"));
 }

@@ -125,6 +125,20 @@ impl<'de> Deserialize<'de> for UmbelClaims {
 }
 
 impl UmbelClaims {
+    /// Lists of rights to topics. None: something else is said too.
+    pub fn rights_alone(&self) -> Option<&RightsLists> {
+        let lists = &self.lists;
+        let is_alone = self.version == VERSION
+            && self.roles.is_empty()
+            && self.join.is_empty()
+            && self.info.is_none()
+            && self.meta.is_none()
+            && self.connection_expires_at.is_none()
+            && lists.manage.is_empty()
+            && !lists.observe;
+        is_alone.then_some(lists)
+    }
+
     /// Rights that it brings.
     ///
     /// # Errors
