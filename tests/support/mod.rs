@@ -2,6 +2,7 @@
 //!
 //! - [`app`] is an application that the server asks.
 //! - [`Server`] starts the real binary on a port of the system's choosing and ends it with the test.
+//! - [`tls_front`] has tests of plain bytes run over a server's TLS.
 //! - [`Wire`] is one TCP connection that sends and expects bytes: requests, responses, frames.
 //! - [`embedded`] is a server inside the test's own process.
 //! - [`frames`] writes and reads RFC 6455 frames by hand, for peers that a library would not let misbehave.
@@ -28,6 +29,8 @@ pub mod peers;
 pub mod process;
 pub mod random;
 pub mod server;
+#[cfg(feature = "tls")]
+pub mod tls_front;
 pub mod umbel_v1;
 pub mod wire;
 

@@ -40,14 +40,28 @@ impl Server {
 
     /// As [`Server::start`], by this command.
     pub fn start_command(mut command: Command, flags: &[&str]) -> Server {
-        command.arg("serve").args(flags).args(unsaid_rights(flags));
+        #[cfg(feature = "tls")]
+        let over_tls =
+            super::tls_front::is_wanted() && !flags.contains(&"--listen") && !has_listeners(flags);
+        #[cfg(not(feature = "tls"))]
+        let over_tls = false;
+        command
+            .arg("serve")
+            .args(flags)
+            .args(unsaid_rights(flags, over_tls));
+        #[cfg(feature = "tls")]
+        if over_tls {
+            let (certificate, key) = super::tls_front::certificate();
+            let files = format!("{},{}", certificate.display(), key.display());
+            command.args(["--listen", "https://127.0.0.1:0", "--certificate", &files]);
+        }
         for (flag, value) in [
             ("--listen", "127.0.0.1:0"),
             ("--log-level", "debug"),
             ("--reactors", "2"),
             ("--workers", "1"),
         ] {
-            let is_said = flag == "--listen" && has_listeners(flags);
+            let is_said = flag == "--listen" && (over_tls || has_listeners(flags));
             if !flags.contains(&flag) && !is_said {
                 command.args([flag, value]);
             }
@@ -85,6 +99,10 @@ impl Server {
             address.is_some() || server.has_exited()
         });
         server.address = address.unwrap_or_else(|| panic!("it did not start:\n{}", server.log()));
+        #[cfg(feature = "tls")]
+        if over_tls {
+            server.address = super::tls_front::start(server.address);
+        }
         server
     }
 
@@ -235,7 +253,7 @@ fn has_listeners(flags: &[&str]) -> bool {
 }
 
 /// What is to be said besides, where one thing about access is said: that everything else stays open to this machine.
-fn unsaid_rights<'a>(flags: &[&str]) -> Vec<&'a str> {
+fn unsaid_rights<'a>(flags: &[&str], over_tls: bool) -> Vec<&'a str> {
     let is_said = |name: &str| {
         let names = flags
             .iter()
@@ -250,7 +268,8 @@ fn unsaid_rights<'a>(flags: &[&str]) -> Vec<&'a str> {
         ("--observe", "anyone"),
         ("--origin", "localhost"),
     ];
-    let about_access = rights.iter().any(|(name, _)| is_said(name)) || is_said("--hosts");
+    let is_said_of_any = rights.iter().any(|(name, _)| is_said(name));
+    let about_access = over_tls || is_said_of_any || is_said("--hosts");
     if is_said("--listen") || is_said("--insecure") || !about_access {
         return Vec::new();
     }
