@@ -69,6 +69,8 @@ pub(super) struct TlsState {
     listener: u8,
     /// Until the handshake has ended.
     pending: Option<Pending>,
+    /// Bytes of its hello so far.
+    hello_bytes: usize,
     /// Ciphertext that was received and not taken.
     kept: Vec<u8>,
     /// Plaintext that waits to be read.
@@ -101,6 +103,7 @@ impl TlsState {
             id,
             listener,
             pending: Some(pending),
+            hello_bytes: 0,
             kept: Vec::new(),
             plaintext: 0,
             held: 0,

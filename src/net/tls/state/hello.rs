@@ -1,5 +1,6 @@
 //! The hello of a connection: taken in, answered here or by a thread, or refused.
 
+use rustls::InvalidMessage;
 use rustls::server::AcceptedAlert;
 
 use super::{PLAIN_HTTP_ANSWER, PLAINTEXT_BYTES_MAX, Socket, Stage, TlsState};
@@ -8,6 +9,9 @@ use crate::metrics::tls::HandshakeResult;
 use crate::net::tls::failure::plain_alert;
 use crate::net::tls::table::Turn;
 use crate::net::tls::threads::Answered;
+
+/// Bytes of a hello, with the heads of its records. That of a browser has two thousand, and rustls would gather 64 KiB.
+const HELLO_BYTES_MAX: usize = 16_640;
 
 impl TlsState {
     pub(super) fn feed_hello(
@@ -19,6 +23,7 @@ impl TlsState {
         let Stage::Hello(acceptor) = &mut self.stage else {
             return;
         };
+        let before = rest.len();
         let outcome = match acceptor.read_tls(rest) {
             // It has said close_notify before.
             Ok(0) => {
@@ -32,7 +37,12 @@ impl TlsState {
                 return self.fail(&error, turn);
             }
         };
+        self.hello_bytes += before - rest.len();
         match outcome {
+            Ok(None) if self.hello_bytes > HELLO_BYTES_MAX => {
+                let error = InvalidMessage::HandshakePayloadTooLarge;
+                self.fail(&error.into(), turn);
+            }
             Ok(None) => {}
             Ok(Some(accepted)) => {
                 self.stage = Stage::Accepted(Box::new(accepted));

@@ -344,3 +344,23 @@ fn handshakes_are_counted_once() {
 fn close(error: &io::Error) -> CloseReason {
     crate::net::byte_stream::close_reason(error)
 }
+
+#[test]
+fn a_hello_has_a_bound() {
+    let mut pair = Pair::new();
+    // A handshake message of 65,000 bytes, in records of 1,000.
+    let mut record = vec![0x16, 3, 1, 3, 0xe8, 1, 0, 0xfd, 0xe8];
+    record.resize(5 + 1000, 7);
+    for number in 0..65 {
+        pair.socket.inbound.extend(&record);
+        pair.readable = true;
+        pair.read();
+        if pair.error.is_some() {
+            assert!((16..=18).contains(&number), "{number}");
+            return;
+        }
+        record.truncate(5);
+        record.resize(5 + 1000, 7);
+    }
+    panic!("it took all of it");
+}
