@@ -123,9 +123,13 @@ fn listeners(config: &Config) -> Vec<(String, String)> {
             false => format!("{} ({})", listener.name, listener.address),
         };
         let reach = reach(&listener.address.to_string()).unwrap_or_default();
+        let by = match listener.tls {
+            true => ", by https and wss alone",
+            false => "",
+        };
         (
             address,
-            format!("shows {}; {policy}{reach}", surface.words()),
+            format!("shows {}{by}; {policy}{reach}", surface.words()),
         )
     });
     shown.collect()
