@@ -455,3 +455,23 @@ fn address_over_its_limit_costs_no_handshake() {
     let done = "umbel_tls_handshakes_total{version=\"1.3\",kind=\"full\",result=\"done\"}";
     assert!(server.metric(done) >= 1);
 }
+
+/// The header of a load balancer stands before the first record.
+#[test]
+fn proxy_header_before_tls() {
+    let listen = "https://127.0.0.1:0?trusted_proxies=127.0.0.1&proxy_protocol=true";
+    let server = TlsServer::start_on("tls_proxied", &["--listen", listen], &[]);
+    let url = format!(
+        "https://localhost:{}/health",
+        server.server.address().port()
+    );
+    let root = server.certificate.certificate_file.to_str().expect("text");
+    let arguments = ["-s", "--noproxy", "*", "-4", "--cacert", root, &url];
+    let text = output(
+        "curl",
+        &[&arguments[..], &["--haproxy-protocol"]].concat(),
+        "",
+    );
+    assert_eq!(text, "ok\n");
+    assert_eq!(output("curl", &arguments, ""), "", "there is no header");
+}

@@ -36,10 +36,11 @@ impl Application {
             origins,
             hosts,
             subprotocols,
+            listeners,
         } = live;
         (self.shared.settings, self.shared.authority) = (settings, authority);
         (self.shared.origins, self.shared.hosts) = (origins, hosts);
-        self.shared.subprotocols = subprotocols;
+        (self.shared.subprotocols, self.shared.listeners) = (subprotocols, listeners);
         let limits = &self.shared.settings.limits;
         self.topics.set_topics_max(limits.topics_max);
         self.patterns.set_patterns_max(limits.topics_max);

@@ -90,7 +90,7 @@ pub const LISTENER_FIELDS: &[FieldInfo] = &[
         example: "",
         is_required: false,
         doc: "Proxies that are believed when they tell of their clients, as in trusted_proxies = [\"10.0.0.0/8\", \"unix\"]: \
-              networks, addresses, and \"unix\" for peers on unix sockets. Nobody else is.",
+              networks, addresses, and \"unix\" for peers on unix sockets. Nobody else is. A reload takes these, and the next three.",
     },
     FieldInfo {
         name: "forwarded_header",

@@ -184,11 +184,12 @@ impl Listener {
         self
     }
 
-    /// Whether a listener that was started as the other does all that this one says. What is asked of clients can change
-    /// later.
+    /// Whether a listener that was started as the other does all that this one says. What is asked of clients, and the proxies
+    /// in front, can change later.
     pub(crate) fn is_started_as(&self, other: &Listener) -> bool {
         let mut this = self.clone();
         this.clients.clone_from(&other.clients);
+        this.proxies.clone_from(&other.proxies);
         this == *other
     }
 

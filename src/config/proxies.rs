@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -147,6 +148,11 @@ impl Default for Proxies {
 pub(super) const FORWARDED_HEADERS: &[&str] = &["x-forwarded-for", "forwarded", "off"];
 
 impl Proxies {
+    /// Proxies for all reactors, if anything is said of any.
+    pub(crate) fn set(&self) -> Option<Arc<Proxies>> {
+        (*self != Proxies::default()).then(|| Arc::new(self.clone()))
+    }
+
     /// Reads a word of `forwarded_header`.
     ///
     /// # Errors

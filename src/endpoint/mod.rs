@@ -12,6 +12,7 @@ use crate::handler::{
 use crate::http::kept::HeadView;
 use crate::http::refusal::Refusal;
 use crate::metrics::ReactorMetrics;
+use crate::peers::Word;
 use crate::protocol::deflate::Agreement;
 use crate::shared::{OwnCode, OwnEndpoint, Shared};
 
@@ -168,13 +169,13 @@ pub fn origin<'a>(
     shared: &'a Shared,
     listener: u8,
     number: u16,
-    peer: Option<std::net::SocketAddr>,
+    client: Word,
 ) -> RequestOrigin<'a> {
     let listening = shared.listeners.get(usize::from(listener));
     let endpoint = shared.routes.get(usize::from(number));
     RequestOrigin {
         listener: listening.map_or("", |listening| &listening.name),
-        peer,
+        client,
         pattern: endpoint.map_or("", |endpoint| &endpoint.path),
     }
 }
@@ -205,14 +206,14 @@ pub fn respond(route: &dyn Route, request: &Request<'_>) -> Result<Answer, Refus
 pub fn respond_to_body(
     shared: &Shared,
     listener: u8,
-    peer: Option<std::net::SocketAddr>,
+    client: Word,
     (kept, body): (&RouteRequest, &[u8]),
 ) -> Result<Answer, Refusal> {
     let endpoint = shared.routes.get(usize::from(kept.number));
     let Some(OwnCode::Route(route)) = endpoint.map(|endpoint| &endpoint.code) else {
         return Err(Refusal::internal(PANICKED));
     };
-    let origin = origin(shared, listener, kept.number, peer);
+    let origin = origin(shared, listener, kept.number, client);
     let head: HeadView<'_> = kept.head.view();
     respond(&**route, &Request::new(&kept.method, head, origin, body))
 }

@@ -8,10 +8,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::Handle;
 use crate::auth::Authority;
 use crate::auth::policy::AccessPolicy;
-use crate::config::{Access, Config, ConfigError, Listeners, Origins};
+use crate::config::{Access, Config, ConfigError, Listeners, Origins, Rights};
 use crate::connection::Settings;
 use crate::dialect::CommandLimits;
 use crate::net::descriptors::connections_max;
+use crate::shared::Listening;
 use crate::shared::live::Live;
 
 /// Outcome of a reload.
@@ -106,18 +107,12 @@ impl Handle {
             settings: Arc::new(settings),
             authority: match by_code {
                 true => Arc::clone(&self.shared.authority),
-                false => {
-                    let counts = Arc::clone(&self.shared.metrics.auth);
-                    let policy = AccessPolicy::new(&rights, counts);
-                    Arc::new(Authority::Policy(match self.shared.hook {
-                        Some(_) => policy.beside_hook(),
-                        None => policy,
-                    }))
-                }
+                false => self.authority_by(&rights),
             },
             origins: Arc::new(rights.origins),
             hosts: Arc::new(rights.hosts),
             subprotocols: subprotocols.collect(),
+            listeners: self.listening(&config),
         };
         if !by_code {
             self.start_keys(&config).map_err(ReloadError::Config)?;
@@ -142,6 +137,28 @@ impl Handle {
             generation: self.shared.live.generation(),
             needs_restart,
         })
+    }
+
+    /// Authority by the rights of a configuration.
+    fn authority_by(&self, rights: &Rights) -> Arc<Authority> {
+        let counts = Arc::clone(&self.shared.metrics.auth);
+        let policy = AccessPolicy::new(rights, counts);
+        Arc::new(Authority::Policy(match self.shared.hook {
+            Some(_) => policy.beside_hook(),
+            None => policy,
+        }))
+    }
+
+    /// The listeners, which are those of the start, with the proxies of a configuration.
+    fn listening(&self, config: &Config) -> Arc<[Listening]> {
+        let listeners = Listeners::of(&config.listeners);
+        let proxies = listeners.with_surfaces().map(|(it, _)| it.proxies.set());
+        let all = self.shared.listeners.iter().zip(proxies);
+        all.map(|(listening, proxies)| Listening {
+            proxies,
+            ..listening.clone()
+        })
+        .collect()
     }
 
     /// Whether a reload has yet to reach all reactors and topics.

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use crate::http::kept::HeadView;
 use crate::http::query::Query;
+use crate::peers::Word;
 
 /// A request to an endpoint of your own: the one that opens a WebSocket, or one that a [`Route`](super::Route) answers.
 #[derive(Clone, Copy)]
@@ -21,8 +22,8 @@ pub struct Request<'a> {
 pub struct RequestOrigin<'a> {
     /// Name of the listener.
     pub listener: &'a str,
-    /// The peer's address.
-    pub peer: Option<SocketAddr>,
+    /// The client.
+    pub client: Word,
     /// The path of the endpoint, which may end with `*`.
     pub pattern: &'a str,
 }
@@ -95,7 +96,12 @@ impl<'a> Request<'a> {
     /// Address of the client: of the socket's peer, or as a proxy tells it that the listener trusts, with port 0 where that
     /// does not tell a port. None: it has none, as on a unix socket, or is gone.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
-        self.origin.peer
+        self.origin.client.client
+    }
+
+    /// Whether the client speaks TLS: with the server, or with a proxy that the listener trusts and that says so.
+    pub fn is_secure(&self) -> bool {
+        self.origin.client.is_secure
     }
 
     /// Name of the listener that it came by, as in the log: its [place](crate::Listener), or the name that it was given.
@@ -115,7 +121,7 @@ impl fmt::Debug for Request<'_> {
         f.debug_struct("Request")
             .field("method", &self.method)
             .field("path", &self.path())
-            .field("peer_addr", &self.origin.peer)
+            .field("peer_addr", &self.origin.client.client)
             .field("listener", &self.origin.listener)
             .finish_non_exhaustive()
     }

@@ -43,7 +43,18 @@ impl<T: ByteStream> Connections<T> {
                 io::ErrorKind::InvalidData => {
                     let reason =
                         format!("the PROXY header that this listener asks for is wrong: {error}");
-                    count_refusal(&mut self.application, id, &Refusal::bad_framing(reason));
+                    let Connections {
+                        slots, application, ..
+                    } = self;
+                    let peer = || {
+                        slots
+                            .get(id.index as usize)?
+                            .transport
+                            .peer_address()
+                            .ok()?
+                    };
+                    let refusal = Refusal::bad_framing(reason);
+                    count_refusal(application, (id, &|| Ok(peer())), &refusal);
                     self.give_up(id, CloseReason::HttpRefused);
                 }
                 io::ErrorKind::UnexpectedEof => self.give_up(id, CloseReason::PeerGone),

@@ -110,7 +110,7 @@ fn refuse_call(
     error: ApiError,
 ) -> Answer {
     let refusal = Refusal::of_status(error.status, error.reason.clone());
-    count_refusal(application, current.id, &refusal);
+    count_refusal(application, (current.id, current.peer_address), &refusal);
     Answer::Respond(error.into_reply())
 }
 

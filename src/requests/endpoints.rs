@@ -1,6 +1,7 @@
 //! Endpoints of the embedding program: requests to them, and their connections.
 
 use super::hosts::check_origin;
+use super::proxies::client_of;
 use super::resources::{self, nothing_here};
 use super::subscriptions::{check_upgrade, choose_deflate};
 use crate::application::{Application, CommandContext};
@@ -86,7 +87,7 @@ fn answer_route(
             &application.shared,
             current.listener,
             number,
-            (current.peer_address)().ok().flatten(),
+            client_of(application, current),
         );
         let request = Request::new(head.method.as_str(), head.view(), origin, b"");
         return endpoint::respond(route, &request);
@@ -108,9 +109,14 @@ pub(super) fn handle_route_body(
     request: &RouteRequest,
     body: &[u8],
 ) -> Answer {
-    let peer = (current.peer_address)().ok().flatten();
-    endpoint::respond_to_body(&application.shared, current.listener, peer, (request, body))
-        .unwrap_or_else(Answer::Refuse)
+    let client = client_of(application, current);
+    endpoint::respond_to_body(
+        &application.shared,
+        current.listener,
+        client,
+        (request, body),
+    )
+    .unwrap_or_else(Answer::Refuse)
 }
 
 pub(super) fn handle_opened(
@@ -120,8 +126,8 @@ pub(super) fn handle_opened(
     head: &Head<'_>,
     out: &mut Vec<u8>,
 ) -> Answer {
-    let peer = (current.peer_address)().ok().flatten();
-    let origin = endpoint::origin(&application.shared, current.listener, number, peer);
+    let client = client_of(application, current);
+    let origin = endpoint::origin(&application.shared, current.listener, number, client);
     let request = Request::new(head.method.as_str(), head.view(), origin, b"");
     let callee = Callee {
         id: current.id,

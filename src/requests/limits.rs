@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::answer::handle_request;
 use super::hosts::allow_reading;
+use super::proxies::take_word;
 use super::refusals::{refuse, shutting_down};
 use crate::application::{Application, CommandContext, PeerAddress};
 use crate::connection::event::ExtraHeaders;
@@ -211,6 +212,8 @@ pub(super) fn refuse_over(
     if is_probe(application, head) {
         return handle_request(application, current, head, headers);
     }
+    let told = take_word(application, current, head);
+    let head = told.as_ref().unwrap_or(head);
     allow_reading(application, head, headers);
     let address = ip_of(current.peer_address);
     let refusal = refusal_of(application, limit, current.id, address).closing();

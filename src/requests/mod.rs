@@ -24,7 +24,9 @@ use endpoints::{call, handle_opened, handle_route_body};
 use limits::refuse_over;
 use publishes::{handle_publish_body, handle_publish_lines};
 
-use crate::application::{Application, CommandContext};
+use std::net::SocketAddr;
+
+use crate::application::{Application, CommandContext, PeerAddress};
 use crate::connection::{Answer, Endpoint, Event, Message, Purpose};
 use crate::handler::ConnectionId;
 use crate::http::escape::escape;
@@ -165,14 +167,18 @@ fn carry_out(
         // Of messages of other endpoints nothing is kept.
         Event::Rest(..) => Answer::Proceed,
         Event::Refused(refusal) => {
-            count_refusal(application, current.id, refusal);
+            count_refusal(application, (current.id, current.peer_address), refusal);
             Answer::Proceed
         }
     }
 }
 
 /// Counts what was refused, and logs it.
-pub fn count_refusal(application: &mut Application, id: ConnectionId, refusal: &Refusal) {
+pub fn count_refusal(
+    application: &mut Application,
+    (id, peer_address): (ConnectionId, PeerAddress<'_>),
+    refusal: &Refusal,
+) {
     if let Some(index) = Refusal::LABELS
         .iter()
         .position(|label| *label == refusal.label)
@@ -183,6 +189,13 @@ pub fn count_refusal(application: &mut Application, id: ConnectionId, refusal: &
     {
         log::warn!(connection:% = id; "a connection began with a PROXY header: {}", refusal.reason);
     }
-    let (status, reason) = (refusal.status, refusal.label);
-    log::debug!(connection:% = id, status, reason; "refused: {}", escape(&*refusal.reason));
+    if log::log_enabled!(log::Level::Debug) {
+        let (status, reason) = (refusal.status, refusal.label);
+        let peer = peer_address()
+            .ok()
+            .flatten()
+            .map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port()).to_string());
+        let peer = peer.unwrap_or_default();
+        log::debug!(connection:% = id, peer:%, status, reason; "refused: {}", escape(&*refusal.reason));
+    }
 }

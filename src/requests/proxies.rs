@@ -44,7 +44,7 @@ pub(super) fn take_word<'a>(
             by_request: word,
         };
         current.told.set(Some(told));
-        if before != Some(told) {
+        if before.and_then(|told| told.by_request.client) != word.client {
             log_client(current, word);
         }
     }
@@ -75,6 +75,15 @@ fn word_of_request<'a>(
         is_secure: forwarded.is_secure.unwrap_or(by_connection.is_secure),
     };
     (word, forwarded.host.filter(|_| proxies.host))
+}
+
+/// The client of the connection that is being dealt with, as far as is known.
+pub(super) fn client_of(application: &Application, current: &CommandContext<'_>) -> Word {
+    let told = current.told.get().map(|told| told.by_request.is_secure);
+    Word {
+        client: (current.peer_address)().ok().flatten(),
+        is_secure: told.unwrap_or_else(|| application.shared.speaks_tls(current.listener)),
+    }
 }
 
 fn log_client(current: &CommandContext<'_>, word: Word) {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use crate::config::{Config, ConfigError, ListenAddress, Listener, Listeners, Proxies, Surface};
+use crate::config::{Config, ConfigError, ListenAddress, Listeners, Proxies, Surface};
 use crate::error::Error;
 #[cfg(feature = "tls")]
 use crate::metrics::Metrics;
@@ -114,7 +114,7 @@ pub(super) fn bind(
             name,
             surface,
             tls: listener.tls,
-            proxies: proxies_of(listener),
+            proxies: listener.proxies.set(),
             bound,
         });
     }
@@ -127,12 +127,6 @@ pub(super) fn bind(
             Err(ConfigError::new("listen", format!("fd:{name}"), way_out).into())
         }
     }
-}
-
-/// Proxies in front of a listener, if there are any.
-fn proxies_of(listener: &Listener) -> Option<Arc<Proxies>> {
-    let is_set = listener.proxies != Proxies::default();
-    is_set.then(|| Arc::new(listener.proxies.clone()))
 }
 
 /// Takes out the sockets that this address names.

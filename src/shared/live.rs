@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::auth::Authority;
 use crate::config::{Hosts, Origins};
 use crate::connection::Settings;
+use crate::shared::Listening;
 
 /// Settings in force.
 #[derive(Clone)]
@@ -23,6 +24,8 @@ pub struct Live {
     pub hosts: Arc<Hosts>,
     /// Subprotocols that `/ws/{topic}` agrees to.
     pub subprotocols: Arc<[Box<str>]>,
+    /// The listeners, with the proxies in front of them.
+    pub listeners: Arc<[Listening]>,
 }
 
 /// The newest settings, for all reactors.

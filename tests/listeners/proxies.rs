@@ -531,3 +531,47 @@ fn untrusted_peers_may_not_send_a_proxy_header() {
         server.log().contains("untrusted_proxy")
     });
 }
+
+#[test]
+fn reload_takes_other_proxies() {
+    let file = folder("reloaded_proxies").join("umbel.toml");
+    let write = |listener: &str| {
+        let text =
+            format!("origins = [\"any\"]\n[[listener]]\naddress = \"127.0.0.1:0\"\n{listener}\n");
+        fs::write(&file, text).expect("a file");
+    };
+    write("");
+    let token = format!("{OPERATOR} manage=** observe=true");
+    // What is added to the command line would stand in the place of the file's listeners.
+    let mut command = std::process::Command::new("sh");
+    let script = "exec \"$BIN\" serve --config \"$FILE\" --token \"$TOKEN\" --log-level debug";
+    command
+        .args(["-c", script])
+        .env("BIN", env!("CARGO_BIN_EXE_umbel"));
+    command.env("FILE", &file).env("TOKEN", &token);
+    let server = Server::start_command(command, &[]);
+    let forwarded = "X-Forwarded-For: 203.0.113.9\r\n";
+    let seen = || seen_as(server.address(), forwarded);
+    assert_eq!(seen(), "127.0.0.1");
+    for (listener, expected) in [
+        ("trusted_proxies = [\"127.0.0.0/8\"]", "203.0.113.9"),
+        (
+            "trusted_proxies = [\"127.0.0.0/8\"]\nforwarded_header = \"off\"",
+            "127.0.0.1",
+        ),
+        ("trusted_proxies = [\"127.0.0.1\"]", "203.0.113.9"),
+        ("", "127.0.0.1"),
+    ] {
+        write(listener);
+        let sent = std::process::Command::new("kill")
+            .args(["-HUP", &server.pid().to_string()])
+            .status();
+        assert!(sent.expect("kill is there").success());
+        wait_until("the reload holds", || seen() == expected);
+    }
+    assert!(
+        !server.log().contains("until a restart"),
+        "{}",
+        server.log()
+    );
+}
