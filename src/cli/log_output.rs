@@ -64,7 +64,7 @@ fn write_lines(waiting: &Receiver<Waiting>, mut out: impl Write) {
     }
 }
 
-/// Returns when all lines up to here are written, or after a second.
+/// Waits until all lines up to here are written, for a second at most.
 pub fn flush() {
     let Some(lines) = LINES.get() else {
         return;

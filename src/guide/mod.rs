@@ -1,10 +1,11 @@
 //! The guide: one page a task.
 //!
-//! To run a server: [deploy], [tls], [certificates], [configuration], [access], [tokens], [identity_provider], [hook], [control],
-//! [throwing_out], [proxies], [limits], [metrics], [shutdown], [security].
+//! To run a server: [first_hour], [deploy], [tls], [certificates], [configuration], [access], [tokens], [identity_provider], [hook], [control],
+//! [throwing_out], [proxies], [limits], [metrics], [observing],
+//! [troubleshooting], [shutdown], [security].
 //! To use one: [http], [command_line], [event_streams], [messages], [umbel.v1](crate::umbel_v1), [umbel_js], [history], [patterns],
 //! [presence], [slow_consumers], [compression].
-//! To embed it: [embed], and [chat] as a whole program. To measure it: [measure]. To work on it: [contributing], [source_map].
+//! To embed it: [embed], and [chat] as a whole program. To measure it: [measure]. To work on it: [contributing], [releases], [source_map].
 
 /// Declares the pages. Links by name lead to modules here, and to the files where the text is read as Markdown: of two
 /// definitions of a link the first one counts, and each file has its own at its end.
@@ -41,6 +42,8 @@ pages! {
     embed = "embed.md";
     /// `GET /sse/{topic}` for `EventSource`.
     event_streams = "event_streams.md";
+    /// From a package to a server with TLS, tokens, a dashboard and alerts.
+    first_hour = "first_hour.md";
     /// Positions, history and recovery after a disconnect.
     history = "history.md";
     /// An application that says who somebody is, and what it may.
@@ -57,6 +60,8 @@ pages! {
     messages = "messages.md";
     /// Prometheus metrics and log lines.
     metrics = "metrics.md";
+    /// Dashboard and alerts.
+    observing = "observing.md";
     /// Topic names, patterns and topic rules.
     patterns = "patterns.md";
     /// Proxies in front: whose address and scheme count.
@@ -73,10 +78,14 @@ pages! {
     tls = "tls.md";
     /// Tokens that a backend signs, in six languages.
     tokens = "tokens.md";
+    /// Packages, and the way to a release.
+    releases = "releases.md";
     /// Rooms of the source, and the way of a byte.
     source_map = "source_map.md";
     /// Connections that are ended, and kept away.
     throwing_out = "throwing_out.md";
+    /// Symptoms, and figures that explain them.
+    troubleshooting = "troubleshooting.md";
     /// The JavaScript client.
     umbel_js = "umbel_js.md";
 }

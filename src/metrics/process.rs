@@ -16,7 +16,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::{encode_counter, encode_gauge};
 
-/// Log lines that were dropped, as whoever writes them could not keep up.
+/// Log lines dropped. They came faster than they could be written.
 pub static LOG_LINES_DROPPED: AtomicU64 = AtomicU64::new(0);
 
 /// Ticks of a second in `/proc/self/stat`: the kernel shows 100 to programs whatever its own clock is.

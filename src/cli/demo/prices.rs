@@ -8,7 +8,7 @@ use umbel::{Handle, Message, PublishError, PublishOptions};
 
 use super::chance::Chance;
 
-/// Whoever comes gets the newest price of each thing, and so does whoever reads slowly.
+/// Rule of the topic. A new subscriber gets the newest price of each thing, and so does one that reads slowly.
 pub const RULE: &str = "prices/** history=64 keep=latest slow_consumer=latest";
 
 const TOPIC: &str = "prices/market";
