@@ -112,29 +112,7 @@ fn answer(
     let caller = match route {
         // These are for everybody, whatever they show.
         Route::Health | Route::Ready | Route::Asset(_) => Caller::Anonymous,
-        _ => {
-            let takes_cookies = application.shared.authority.takes_cookies();
-            let cookie_counts = takes_cookies && cookie_counts(application, head);
-            let facts = RequestFacts {
-                now_ms: application.wall_ms(),
-                cookie_counts,
-                asked: asked_of(&route),
-            };
-            let asked = match by_certificate(application, current)? {
-                Some(caller) => Some(caller),
-                None => ask_who(application, current, head, &route, cookie_counts)?,
-            };
-            match asked {
-                Some(caller) => note(application, current, caller)?,
-                None => {
-                    application.await_keys(&KEYS, || {
-                        let authority = &application.shared.authority;
-                        authority.wait_for_keys_of(head, &facts)
-                    })?;
-                    authenticate(application, current, head, &facts)?
-                }
-            }
-        }
+        _ => identify(application, current, head, &route)?,
     };
     answer_identified(application, current, head, &caller, route)
 }
@@ -154,6 +132,34 @@ fn answer_call(
         return Ok(api_preflight(head));
     }
     Ok(begin_call(application, current, head))
+}
+
+/// Finds out who sent the request, by whatever it shows.
+fn identify<'a>(
+    application: &mut Application,
+    current: &mut CommandContext<'_>,
+    head: &Head<'a>,
+    route: &Route<'_>,
+) -> Result<Caller<'a>, Refusal> {
+    let takes_cookies = application.shared.authority.takes_cookies();
+    let cookie_counts = takes_cookies && cookie_counts(application, head);
+    let facts = RequestFacts {
+        now_ms: application.wall_ms(),
+        cookie_counts,
+        asked: asked_of(route),
+    };
+    let asked = match by_certificate(application, current)? {
+        Some(caller) => Some(caller),
+        None => ask_who(application, current, head, route, cookie_counts)?,
+    };
+    if let Some(caller) = asked {
+        return note(application, current, caller);
+    }
+    application.await_keys(&KEYS, || {
+        let authority = &application.shared.authority;
+        authority.wait_for_keys_of(head, &facts)
+    })?;
+    authenticate(application, current, head, &facts)
 }
 
 /// Says which topic was taken where the query is part of it, for that may not be what was meant.
