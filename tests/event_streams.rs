@@ -186,7 +186,8 @@ fn shutdown_says_when_to_come_back() {
             .expect("a block")
             .parse()
             .expect("a number");
-        assert!((1000..5000).contains(&wait), "{text}");
+        // Few come back within a second.
+        assert!(wait <= 1000, "{text}");
         waits.push(wait);
     }
     waits.sort_unstable();

@@ -164,7 +164,10 @@ fn print_settings(config: &Config) -> Result<(), Box<dyn Error>> {
         "sni_strict": config.sni_strict,
         "tls_ticket_key_file": config.tls_ticket_key_file.clone().unwrap_or_default(),
         "tls_versions": config.tls_versions.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "tls_threads": config.tls_threads,
+        "tls_threads": config.tls_threads.map_or_else(
+            || "one for every four reactors, at least one".to_owned(),
+            |threads| threads.to_string(),
+        ),
         "hsts_max_age": config.hsts_max_age,
         "redirect_to_https": config.redirect_to_https,
         "acme_webroot": config.acme_webroot.clone().unwrap_or_default(),

@@ -204,8 +204,8 @@ const SETTINGS: &[SettingInfo] = &[
                    unix:PATH           a unix socket, for its owner and its group; ?mode=0660&group=NAME behind it says who\n\
                    [::]:PORT           IPv6 and IPv4; ?ipv6_only=true behind it: IPv6 alone\n\
                    fd:NAME             what a socket unit of systemd hands over by that name\n\
-                   ?trusted_proxies=NETWORK&forwarded_header=NAME&forwarded_host=true&proxy_protocol=true behind any of them: \
-                   the proxies in front of it, and by what they tell of their clients\n\
+                   Behind any of them: ?trusted_proxies=NETWORK, the proxies in front of it; by what they tell of their clients: \
+                   forwarded_header=NAME, forwarded_host=true, proxy_protocol=true\n\
                    Behind each may stand what it shows: #all, #public (no console, figures and lists) or #admin (these \
                    alone). Without that it is all, and public where another one is admin.",
         ..PLAIN

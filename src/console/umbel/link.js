@@ -1,6 +1,6 @@
 import { ABNORMAL, GIVEN_UP, NORMAL, PROTOCOL_ERROR, TOO_BIG } from "./ending.js";
 import { UNAUTHORIZED, codeOfRefusal, endingOf } from "./ending.js";
-import { UmbelError, tell } from "./error.js";
+import { UNKNOWN_FAILURE, UmbelError, tell } from "./error.js";
 import { fieldsToSend, publicationOf } from "./fields.js";
 import { BINARY_DIALECT, TEXT_DIALECT, encodePublish, parsePublication, parseText } from "./messages.js";
 import { checkText, payloadOf, routeOf, sizeOf } from "./messages.js";
@@ -15,9 +15,6 @@ import { askForToken, authCommand, codeOfRefusedToken, isNothing } from "./token
 const PASSING_ERRORS = new Set(["unavailable", "rate_limited"]);
 /** A connection that stayed open this long counts as a success: delays start over. */
 const STABLE_AFTER_MS = 5_000;
-/** Browsers tell a page no more of a handshake that failed. */
-const UNKNOWN_FAILURE =
-  "no connection: no server there, no WebSocket at this address, or it was refused";
 /** The longest time for which a first sending is told. */
 const MOMENT_MS_MAX = 0xffff_fffe;
 /** How long a connection that may have died unseen has for its pong. */
