@@ -258,7 +258,7 @@ impl Application {
         }
         let signature = signature.as_deref();
         let allowed = self.authorize_subscription(turn, id, (&target, start), signature)?;
-        self.check_room(turn.subscribed, &target)
+        self.check_room((turn.subscribed, turn.identity), &target)
             .map_err(|(code, reason)| error(code, reason))?;
         self.multi_subscriptions
             .set_echo(turn.subscribed, &target, echo);
@@ -307,7 +307,7 @@ impl Application {
     /// Whether a connection may have one more subscription.
     pub(super) fn check_room(
         &self,
-        subscribed: Subscribed,
+        (subscribed, identity): (Subscribed, IdentityHandle),
         target: &Target,
     ) -> Result<(), (ErrorCode, &'static str)> {
         let Some(many) = self.multi_subscriptions.get(subscribed) else {
@@ -319,8 +319,12 @@ impl Application {
         }
         let limits = &self.shared.settings.limits;
         let is_full = self.subscription_bytes() >= self.subscription_bytes_max();
+        let identity = self.identities.get(identity).identity();
+        let own_max = identity.and_then(|it| it.limits().subscriptions);
         let reason = if many.subscriptions.len() >= limits.subscriptions_max {
             TOO_MANY_SUBSCRIPTIONS
+        } else if own_max.is_some_and(|max| many.subscriptions.len() >= max as usize) {
+            "this connection has as many subscriptions as its token's limits allow"
         } else if is_full && matches!(target, Target::Topic(_)) {
             "the server has as many bytes of subscriptions as subscription_bytes_total_max allows"
         } else {

@@ -59,7 +59,7 @@ impl Application {
             }
         };
         judged.map_err(|_| "there is no right to it")?;
-        self.check_room(subscribed, &Target::Topic(topic.clone()))
+        self.check_room((subscribed, caller), &Target::Topic(topic.clone()))
             .map_err(|(_, reason)| reason)?;
         let identity = self.member_identity(caller, &topic, None);
         let many = self.multi_subscriptions.get_mut(subscribed);

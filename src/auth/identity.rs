@@ -71,6 +71,13 @@ pub enum Claim {
     List(Box<[Box<str>]>),
 }
 
+/// Limits of an identity. Each can only lower that of the server. None: that of the server holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IdentityLimits {
+    /// Subscriptions of one connection: 1 at least.
+    pub subscriptions: Option<u32>,
+}
+
 /// Parts of an identity: all that its source says.
 ///
 /// ```ignore
@@ -107,6 +114,8 @@ pub struct IdentityParts {
     pub claims: Vec<(Box<str>, Claim)>,
     /// Topics to which the server subscribes it, which may be templates.
     pub join: Vec<Box<str>>,
+    /// Limits lower than the server's.
+    pub limits: IdentityLimits,
     /// Digest of a static token, by which a reload finds it again. None for all other sources.
     pub credential: Option<TokenDigest>,
 }
@@ -126,6 +135,7 @@ impl IdentityParts {
             roles: Vec::new(),
             claims: Vec::new(),
             join: Vec::new(),
+            limits: IdentityLimits::default(),
             credential: None,
         }
     }
@@ -179,6 +189,7 @@ struct More {
     roles: Vec<Box<str>>,
     claims: Vec<(Box<str>, Claim)>,
     join: Vec<Box<str>>,
+    limits: IdentityLimits,
     credential: Option<TokenDigest>,
 }
 
@@ -188,6 +199,9 @@ static NOTHING_MORE: More = More {
     roles: Vec::new(),
     claims: Vec::new(),
     join: Vec::new(),
+    limits: IdentityLimits {
+        subscriptions: None,
+    },
     credential: None,
 };
 
@@ -216,7 +230,8 @@ impl Identity {
             || parts.credential.is_some()
             || !parts.roles.is_empty()
             || !parts.claims.is_empty()
-            || !parts.join.is_empty();
+            || !parts.join.is_empty()
+            || parts.limits != IdentityLimits::default();
         let more = has_more.then(|| {
             Box::new(More {
                 info: parts.info,
@@ -224,6 +239,7 @@ impl Identity {
                 roles: parts.roles,
                 claims: parts.claims,
                 join: parts.join,
+                limits: parts.limits,
                 credential: parts.credential,
             })
         });
@@ -240,6 +256,11 @@ impl Identity {
 
     fn more(&self) -> &More {
         self.more.as_deref().unwrap_or(&NOTHING_MORE)
+    }
+
+    /// Limits lower than the server's.
+    pub fn limits(&self) -> IdentityLimits {
+        self.more().limits
     }
 
     /// The subject, with the prefix of its source.

@@ -195,6 +195,7 @@ fn protocol_arguments() -> Vec<Arg> {
             .action(ArgAction::SetTrue)
             .help("Offer permessage-deflate, and inflate what comes; a context takes 48 KiB of each connection here"),
         option("header", "NAME:VALUE", "A header of each request; may be repeated").action(ArgAction::Append),
+        option("token", "@FILE", "Bearer tokens, one a line of the file, which connections show in turn"),
         option("subprotocol", "NAME", "A subprotocol to ask for; may be repeated").action(ArgAction::Append),
     ]
 }

@@ -43,7 +43,13 @@ impl Load {
         }
         let subprotocols: Vec<&str> = settings.subprotocols.iter().map(String::as_str).collect();
         let headers = settings.headers.iter();
-        let headers: Vec<(&str, &str)> = headers.map(|(name, value)| (&**name, &**value)).collect();
+        let bearer = match settings.bearers.len() {
+            0 => None,
+            count => settings.bearers.get(connection.number % count),
+        };
+        let bearer = bearer.map(|bearer| ("Authorization", &**bearer));
+        let headers = headers.map(|(name, value)| (&**name, &**value));
+        let headers: Vec<(&str, &str)> = headers.chain(bearer).collect();
         let out = connection.writer.out();
         request.encode(out, &url.authority(), &url.target, &subprotocols, &headers);
         connection.state = State::Handshake(Box::new(Handshake {

@@ -91,6 +91,8 @@ pub struct Settings {
     /// Whether compression is offered.
     pub offers_deflate: bool,
     pub headers: Vec<(String, String)>,
+    /// `Authorization` of connections, in turn.
+    pub bearers: Vec<String>,
     pub subprotocols: Vec<String>,
     pub pids: Vec<u32>,
     pub is_json: bool,
@@ -156,6 +158,7 @@ impl Settings {
             searches_frames: matches.get_flag("search-frames"),
             offers_deflate: matches.get_flag("deflate"),
             headers: headers(matches)?,
+            bearers: bearers(matches)?,
             subprotocols: all(matches, "subprotocol"),
             pids: matches
                 .get_many("pid")
@@ -414,6 +417,28 @@ fn headers(matches: &ArgMatches) -> Result<Vec<(String, String)>, String> {
         }
     });
     parsed.collect()
+}
+
+/// `Authorization` of each token. They are shown to nobody else, so none is taken from the command line.
+fn bearers(matches: &ArgMatches) -> Result<Vec<String>, String> {
+    let Some(given) = matches.get_one::<String>("token") else {
+        return Ok(Vec::new());
+    };
+    let Some(path) = given.strip_prefix('@') else {
+        return Err(
+            "--token: write it as @FILE, for others see what stands on a command line".to_owned(),
+        );
+    };
+    let text =
+        std::fs::read_to_string(path).map_err(|error| format!("--token @{path}: {error}"))?;
+    let tokens = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let bearers: Vec<String> = tokens.map(|token| format!("Bearer {token}")).collect();
+    let is_bad = |bearer: &String| !is_header("Authorization", bearer);
+    match bearers.iter().position(is_bad) {
+        Some(line) => Err(format!("--token @{path}: token {} is none", line + 1)),
+        None if bearers.is_empty() => Err(format!("--token @{path}: there is no token in it")),
+        None => Ok(bearers),
+    }
 }
 
 fn all(matches: &ArgMatches, name: &str) -> Vec<String> {

@@ -189,3 +189,30 @@ fn stream_of_the_topic_that_a_token_joins() {
         "{joined:?}"
     );
 }
+
+#[test]
+fn limits_of_a_token_lower_those_of_the_server() {
+    let server = start();
+    let limited =
+        |limits: Value| token(&json!({"umbel": {"subscribe": ["news/**"], "limits": limits}}));
+    let mut peer = Peer::open(server.address());
+    let auth = |token: String| json!({"type": "auth", "id": 1, "token": token});
+    peer.ask(&auth(limited(json!({"subscriptions": 2}))));
+    peer.subscribe("news/1");
+    peer.subscribe("news/3");
+    let third = json!({"type": "subscribe", "id": 2, "topic": "news/2"});
+    assert_eq!(peer.error(&third), "too_many_subscriptions");
+    peer.ask(&auth(limited(json!({"subscriptions": 4_000_000_000_u32}))));
+    peer.subscribe("news/2");
+    // What is not enforced is not taken.
+    for limits in [
+        json!({"messages_per_second": 20}),
+        json!({"subscriptions": 0}),
+        json!({"subscriptions": null}),
+        json!({"subscriptions": 1.5}),
+        json!([2]),
+    ] {
+        let refused = peer.error(&auth(limited(limits.clone())));
+        assert_eq!(refused, "unauthorized", "{limits}");
+    }
+}

@@ -273,6 +273,7 @@ fn read_identity(text: &str, rules: &AnswerRules) -> Result<Arc<Identity>, Strin
         rights,
         roles: claims.roles,
         join: claims.join,
+        limits: claims.limits,
         info: claims.info,
         meta: claims.meta,
         ..IdentityParts::of(Source::Hook)

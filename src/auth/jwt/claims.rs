@@ -12,7 +12,7 @@ use super::json::{Name, handed_on, object};
 use super::numeric_date::NumericDate;
 use super::rights_claims::UmbelClaims;
 use super::rules::{RequiredClaim, Rules};
-use crate::auth::identity::{Claim, INFO_BYTES_MAX, META_BYTES_MAX, is_subject};
+use crate::auth::identity::{Claim, INFO_BYTES_MAX, IdentityLimits, META_BYTES_MAX, is_subject};
 use crate::auth::rights::Rights;
 
 /// Claims of a token whose signature is verified. Times are in seconds since 1970.
@@ -37,6 +37,8 @@ pub struct Claims {
     pub roles: Vec<Box<str>>,
     /// Topics to subscribe the connection to, templates among them.
     pub join: Vec<Box<str>>,
+    /// Limits lower than the server's.
+    pub limits: IdentityLimits,
     /// JSON that presence shows of the subject.
     pub info: Option<Box<RawValue>>,
     /// JSON that only the server sees of it.
@@ -186,6 +188,7 @@ impl Found {
             rights: Rights::none(),
             roles: Vec::new(),
             join: Vec::new(),
+            limits: IdentityLimits::default(),
             info: None,
             meta: None,
             kept: kept.collect(),
@@ -218,6 +221,7 @@ impl Claims {
         };
         self.roles = umbel.roles;
         self.join = umbel.join;
+        self.limits = umbel.limits;
         Ok(())
     }
 }

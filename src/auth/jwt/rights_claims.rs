@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use super::json::{Name, object, present};
 use super::numeric_date::NumericDate;
+use crate::auth::identity::IdentityLimits;
 use crate::auth::rights::Rights;
 use crate::config::{DenyLists, RIGHTS_PATTERNS_MAX, RightsLists};
 
@@ -73,7 +74,10 @@ struct Denied {
 /// Limits that a token may lower. A field is here once the server enforces it; any other refuses the token.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct LimitClaims {}
+struct LimitClaims {
+    #[serde(default, deserialize_with = "present")]
+    subscriptions: Option<u32>,
+}
 
 /// The server's own claims, read but not weighed.
 #[derive(Debug)]
@@ -84,6 +88,8 @@ pub struct UmbelClaims {
     pub roles: Vec<Box<str>>,
     /// Topics to be subscribed to.
     pub join: Vec<Box<str>>,
+    /// Limits lower than the server's.
+    pub limits: IdentityLimits,
     /// Information that presence shows.
     pub info: Option<Box<RawValue>>,
     /// Information that only the server sees.
@@ -96,8 +102,7 @@ impl<'de> Deserialize<'de> for UmbelClaims {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<UmbelClaims, D::Error> {
         let members = Members::deserialize(deserializer)?;
         let deny = members.deny.unwrap_or_default();
-        // An object without members is all that can be read, so that nothing is left to obey.
-        let _: Option<LimitClaims> = members.limits;
+        let subscriptions = members.limits.and_then(|limits| limits.subscriptions);
         Ok(UmbelClaims {
             version: members.v.unwrap_or(VERSION),
             lists: RightsLists {
@@ -117,6 +122,7 @@ impl<'de> Deserialize<'de> for UmbelClaims {
             },
             roles: members.roles,
             join: members.join,
+            limits: IdentityLimits { subscriptions },
             info: members.info,
             meta: members.meta,
             connection_expires_at: members.connection_expires_at,
@@ -150,6 +156,9 @@ impl UmbelClaims {
         let lists = &self.lists;
         if !may_manage && (lists.observe || !lists.manage.is_empty()) {
             return Err("manage and observe are taken only with may_manage = true".to_owned());
+        }
+        if self.limits.subscriptions == Some(0) {
+            return Err("limits: subscriptions is 1 at least".to_owned());
         }
         check_names("roles", &self.roles, ROLE_BYTES_MAX)?;
         check_names("join", &self.join, JOIN_BYTES_MAX)?;

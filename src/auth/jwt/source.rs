@@ -257,6 +257,7 @@ fn identity_of(source: &IssuerSource, claims: &Claims) -> Result<Arc<Identity>, 
         roles: claims.roles.clone(),
         claims: claims.kept.clone(),
         join: claims.join.clone(),
+        limits: claims.limits,
         ..IdentityParts::of(Source::Jwt(Arc::clone(&source.name)))
     });
     identity.map_err(|error| JwtError::Claims(error.to_string().into()))
