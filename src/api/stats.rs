@@ -4,6 +4,8 @@ use super::error::ApiError;
 use super::{CallContext, Input, Step, json};
 use crate::connection::Answer;
 use crate::dialect::object::Object;
+use crate::metrics::Metrics;
+use crate::worker::HubCounts;
 
 /// `GET /stats`.
 pub(super) fn show(call: &CallContext<'_>, _: &Input<'_>) -> Result<Step, ApiError> {
@@ -36,26 +38,7 @@ pub(super) fn show(call: &CallContext<'_>, _: &Input<'_>) -> Result<Step, ApiErr
         .value("topics", hub.topics)
         .value("publications", hub.publications)
         .value("deliveries", metrics.sum(|reactor| &reactor.deliveries))
-        .with("memory", |out| {
-            Object::new(out)
-                .value("outbox_bytes", metrics.sum(|reactor| &reactor.outbox_bytes))
-                .value(
-                    "inbound_bytes",
-                    metrics.sum(|reactor| &reactor.inbound_bytes),
-                )
-                .value(
-                    "subscription_bytes",
-                    metrics.sum(|reactor| &reactor.subscription_bytes),
-                )
-                .value(
-                    "compressor_bytes",
-                    metrics.sum(|reactor| &reactor.compressor_bytes),
-                )
-                .value("pattern_bytes", hub.pattern_bytes)
-                .value("idempotency_bytes", hub.idempotency_bytes)
-                .value("history_bytes", hub.history_bytes)
-                .end();
-        })
+        .with("memory", |out| encode_memory(out, metrics, &hub))
         .with("reactors", |out| {
             out.push(b'[');
             for reactor in 0..metrics.reactor_count() {
@@ -73,4 +56,33 @@ pub(super) fn show(call: &CallContext<'_>, _: &Input<'_>) -> Result<Step, ApiErr
         })
         .end();
     Ok(Step::Answer(Answer::Respond(json(200, body))))
+}
+
+/// Bytes by what they are for.
+fn encode_memory(out: &mut Vec<u8>, metrics: &Metrics, hub: &HubCounts) {
+    let object = Object::new(out);
+    // Where no budget is known nobody measures.
+    match metrics.memory.budget() {
+        0 => object,
+        budget => object
+            .value("budget_bytes", budget)
+            .value("used_bytes", metrics.memory.used()),
+    }
+    .value("outbox_bytes", metrics.sum(|reactor| &reactor.outbox_bytes))
+    .value(
+        "inbound_bytes",
+        metrics.sum(|reactor| &reactor.inbound_bytes),
+    )
+    .value(
+        "subscription_bytes",
+        metrics.sum(|reactor| &reactor.subscription_bytes),
+    )
+    .value(
+        "compressor_bytes",
+        metrics.sum(|reactor| &reactor.compressor_bytes),
+    )
+    .value("pattern_bytes", hub.pattern_bytes)
+    .value("idempotency_bytes", hub.idempotency_bytes)
+    .value("history_bytes", hub.history_bytes)
+    .end();
 }

@@ -3,7 +3,7 @@
 /// Spans of a second that are looked at.
 const SPANS: usize = 10;
 
-/// What a reactor has worked, at the end of each of the last seconds.
+/// Work of a reactor until each of the last seconds.
 #[derive(Debug, Default)]
 pub struct Load {
     /// Moments, with the time worked until then, in microseconds.

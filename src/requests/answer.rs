@@ -73,10 +73,7 @@ fn answer(
     head: &Head<'_>,
     headers: &mut ExtraHeaders,
 ) -> Result<Answer, Refusal> {
-    if head.known.authorization.is_repeated() {
-        let reason = "there is more than one Authorization header";
-        return Err(Refusal::bad_request(reason));
-    }
+    check_authorization(head)?;
     if application.shared.settings.secure.concerns_plain()
         && let Some(answer) = answer_plain(application, current.listener, head)?
     {
@@ -115,6 +112,16 @@ fn answer(
         _ => identify(application, current, head, &route)?,
     };
     answer_identified(application, current, head, &caller, route)
+}
+
+/// Checks that a request has one credential in its header, if any.
+fn check_authorization(head: &Head<'_>) -> Result<(), Refusal> {
+    match head.known.authorization.is_repeated() {
+        true => Err(Refusal::bad_request(
+            "there is more than one Authorization header",
+        )),
+        false => Ok(()),
+    }
 }
 
 /// Answers a request to the control API. No page of another origin reads it, but those that the settings name.
