@@ -458,3 +458,29 @@ fn umbel_health_by_exit_code() {
     drop(server);
     assert_eq!(umbel(&["health", &url]).0, Some(1));
 }
+
+#[test]
+fn umbel_top_of_a_server() {
+    let server = Server::start(&["--reactors", "1"]);
+    let url = format!("http://{}", server.address());
+    let mut raw = WebSocket::open(server.address(), "/ws/prices");
+    let top = std::thread::spawn(move || umbel(&["top", &url, "--once", "--json"]));
+    wait_until("it publishes meanwhile", || {
+        server.publish("prices", "text/plain", b"1");
+        raw.text();
+        top.is_finished()
+    });
+    let (code, printed) = top.join().expect("it does not panic");
+    assert_eq!(code, Some(0), "{printed}");
+    let report: serde_json::Value = serde_json::from_str(&printed).expect("one line of JSON");
+    assert_eq!(report["busiest"][0]["topic"], "prices", "{report}");
+    assert_eq!(report["busiest"][0]["subscribers"], 1, "{report}");
+    assert!(
+        report["rates"]["deliveries"].as_f64() > Some(1.0),
+        "{report}"
+    );
+    assert!(report["reactors"][0]["load"].is_number(), "{report}");
+    let url = format!("http://{}", server.address());
+    drop(server);
+    assert_eq!(umbel(&["top", &url, "--once"]).0, Some(1));
+}

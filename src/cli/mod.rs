@@ -7,6 +7,7 @@
 //! | `inherited` | listening sockets that a socket unit of systemd hands over |
 //! | `reload` | the file again, for a server that runs |
 //! | `operate` | `umbel reload` and `umbel health`: questions to a server that runs |
+//! | `top` | `umbel top`: figures of a server that runs |
 //! | `settings` | flags and variables of all settings, and the file under them |
 //! | `log_output` | log lines, for people or as JSON |
 //! | `sub`, `publish`, `history` | `umbel sub`, `umbel pub` and `umbel history` |
@@ -51,6 +52,7 @@ mod stream;
 mod sub;
 mod tips;
 mod token;
+mod top;
 #[cfg(feature = "tls")]
 pub mod trust;
 pub mod url;
@@ -104,6 +106,7 @@ pub fn run(extension: &Extension) -> Result<ExitCode, Box<dyn Error>> {
         Some(("token", matches)) => token::run(matches),
         Some(("reload", matches)) => operate::reload(matches),
         Some(("health", matches)) => operate::health(matches),
+        Some(("top", matches)) => top::run(matches),
         #[cfg(feature = "jwt")]
         Some(("url", matches)) => sign::run(matches),
         Some(("sample", matches)) => documents::print_sample(matches),
@@ -139,6 +142,7 @@ fn command() -> Command {
         .subcommand(token::command())
         .subcommand(operate::reload_command())
         .subcommand(operate::health_command())
+        .subcommand(top::command())
         .subcommand(documents::completions_command())
         .subcommand(documents::man_command())
         .subcommand(documents::sample_command());

@@ -45,7 +45,7 @@ pub fn health_command() -> Command {
 }
 
 /// The URL that is given, with this path if it has none.
-fn url_of(matches: &ArgMatches, path: &str) -> Result<Url, String> {
+pub(super) fn url_of(matches: &ArgMatches, path: &str) -> Result<Url, String> {
     let given = |name| matches.get_one::<String>(name).map(String::as_str);
     let server = given("url").or(given("server")).unwrap_or_default();
     let rest = server.split_once("://").map_or(server, |(_, rest)| rest);
@@ -55,7 +55,8 @@ fn url_of(matches: &ArgMatches, path: &str) -> Result<Url, String> {
     }
 }
 
-fn authorization_of(matches: &ArgMatches) -> Result<Option<String>, Box<dyn Error>> {
+/// The header that the token is sent in, if there is one.
+pub(super) fn authorization_of(matches: &ArgMatches) -> Result<Option<String>, Box<dyn Error>> {
     let token = matches.get_one::<String>("token");
     Ok(token.map(|token| authorization(token)).transpose()?)
 }
