@@ -145,6 +145,7 @@ impl Default for Proxies {
 }
 
 /// Words of `forwarded_header`.
+#[cfg(feature = "config-file")]
 pub(super) const FORWARDED_HEADERS: &[&str] = &["x-forwarded-for", "forwarded", "off"];
 
 impl Proxies {
