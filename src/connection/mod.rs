@@ -333,7 +333,10 @@ impl Connection {
                     false => reason.on_wire().1,
                 };
                 if is_answer_lost || has_unread || !exchange.is_idle() {
-                    let refusal = Refusal::unavailable(words);
+                    let refusal = match reason {
+                        CloseReason::Rate => Refusal::too_many_requests(words),
+                        _ => Refusal::unavailable(words),
+                    };
                     exchange.end_after_answer();
                     exchange.encode_refusal(&refusal, settings, &mut last);
                 }

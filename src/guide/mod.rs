@@ -52,6 +52,8 @@ pages! {
     http = "http.md";
     /// Tokens of an identity provider, and keys that rotate.
     identity_provider = "identity_provider.md";
+    /// Kernel settings for a million connections.
+    kernel = "kernel.md";
     /// Every limit with its default.
     limits = "limits.md";
     /// Bench, floor, peers and counts that repeat.

@@ -12,6 +12,9 @@ const BEGIN_PERCENT: u64 = 90;
 const AIM_PERCENT: u64 = 85;
 const FULL_PERCENT: u64 = 97;
 
+/// Growth, in percent of the budget, that is more than chance.
+const MARGIN_PERCENT: u64 = 1;
+
 /// Times between two measurements, in milliseconds.
 const INTERVAL_MS: u64 = 1000;
 const WATCH_INTERVAL_MS: u64 = 100;
@@ -101,7 +104,7 @@ impl Shedding {
         }
         if self.goal.is_none()
             && used > part(budget, BEGIN_PERCENT)
-            && self.may_begin(used, ours, now_ms)
+            && self.may_begin(budget, used, ours, now_ms)
         {
             let over = used - part(budget, AIM_PERCENT);
             self.goal = Some(ours.saturating_sub(over));
@@ -122,11 +125,14 @@ impl Shedding {
         orders
     }
 
-    /// Whether what is used says more than it did at the end of the last time.
-    fn may_begin(&self, used: u64, ours: u64, now_ms: u64) -> bool {
+    /// Whether more is used than at the end of the last time, by more than chance.
+    fn may_begin(&self, budget: u64, used: u64, ours: u64, now_ms: u64) -> bool {
+        let margin = part(budget, MARGIN_PERCENT);
         self.last_end
             .is_none_or(|(ended_ms, used_then, ours_then)| {
-                now_ms >= ended_ms + SETTLE_MS || used > used_then || ours > ours_then
+                now_ms >= ended_ms + SETTLE_MS
+                    || used > used_then + margin
+                    || ours > ours_then + margin
             })
     }
 
@@ -192,7 +198,8 @@ mod tests {
             shedding.step(1000, 950, own(0, 260), 400),
             Orders::default()
         );
-        assert!(shedding.step(1000, 960, own(0, 270), 500).begins);
+        assert!(!shedding.step(1000, 960, own(0, 270), 500).begins);
+        assert!(shedding.step(1000, 961, own(0, 270), 600).begins);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::acceptor::Acceptor;
 use super::balance::{Balance, Incoming};
 use super::transport::Transport;
 use crate::config::Limits;
+use crate::connection::Settings;
 use crate::hub::ReactorId;
 use crate::metrics::ReactorMetrics;
 use crate::rate::Limit;
@@ -66,6 +67,7 @@ pub struct Listeners {
 struct Turnstile {
     shared: Shared,
     rate: Option<Rate>,
+    is_dry_run: bool,
 }
 
 impl Turnstile {
@@ -77,6 +79,13 @@ impl Turnstile {
             }
             _ => 0,
         }
+    }
+
+    /// Counts that accepting pauses, or would in a dry run. True: it does.
+    fn pauses(&self, now_us: u64) -> bool {
+        let refusals = &self.shared.metrics.refusals;
+        refusals.note(Limit::Handshakes, None, now_us / 1000, self.is_dry_run);
+        !self.is_dry_run
     }
 
     /// Counts a connection that was taken by this listener.
@@ -128,6 +137,7 @@ impl Listeners {
             self.turnstile = Some(Turnstile {
                 shared: shared.clone(),
                 rate: shared.settings.handshakes,
+                is_dry_run: shared.settings.addresses.is_dry_run,
             });
         }
         self
@@ -135,9 +145,6 @@ impl Listeners {
 
     /// Goes on by these limits.
     pub fn take_limits(&mut self, limits: &Limits) {
-        if let Some(turnstile) = &mut self.turnstile {
-            turnstile.rate = Rate::new(u64::from(limits.handshakes_per_second), 0);
-        }
         self.budget = limits.accepts_per_tick_max;
         self.accept_pause_ms = limits.accept_pause_ms;
     }
@@ -153,6 +160,14 @@ impl Listeners {
             registry.register(&mut socket.acceptor, token, Interest::READABLE)?;
         }
         Ok(())
+    }
+
+    /// Goes on by the rate of these settings.
+    pub fn take_rate(&mut self, settings: &Settings) {
+        if let Some(turnstile) = &mut self.turnstile {
+            turnstile.rate = settings.handshakes;
+            turnstile.is_dry_run = settings.addresses.is_dry_run;
+        }
     }
 
     /// An event of a socket: which of them, in the order of their tokens.
@@ -224,11 +239,9 @@ impl Listeners {
             let socket = &mut self.sockets[at];
             if let Some(turnstile) = &self.turnstile
                 && let wait_us @ 1.. = turnstile.wait_us(socket.listener, now_us)
+                && turnstile.pauses(now_us)
             {
                 socket.paused_until_ms = now_ms + wait_us.div_ceil(1000);
-                turnstile
-                    .shared
-                    .note_refused(Limit::Handshakes, None, now_us);
                 continue;
             }
             match socket.acceptor.accept() {

@@ -253,6 +253,7 @@ impl Driver for MioDriver {
     fn take_settings(&mut self, settings: &Arc<Settings>) {
         self.settings = Arc::clone(settings);
         self.listeners.take_limits(&settings.limits);
+        self.listeners.take_rate(settings);
         #[cfg(feature = "tls")]
         table::set_budget(settings.limits.read_budget_bytes);
     }

@@ -1,7 +1,7 @@
 //! Rates of what connections send, and their age.
 
 use super::Slots;
-use crate::connection::{CloseReason, Hold, scatter};
+use crate::connection::{CloseReason, Hold, Label, scatter};
 use crate::rate::Limit;
 use crate::rate::pace::Verdict;
 
@@ -39,8 +39,11 @@ pub fn settle(slots: &mut impl Slots, index: u32, (bytes, is_whole): (usize, boo
             hold(slots, (index, limit), until_ms, now_ms);
         }
         Some(Verdict::End(limit)) => {
-            note(slots, index, limit);
-            close(slots, index, CloseReason::Rate, now_ms);
+            let is_open = slots.look(index, |_, seen| !seen.connection.is_closing());
+            if is_open == Some(true) {
+                note(slots, index, limit);
+                close(slots, index, CloseReason::Rate, now_ms);
+            }
         }
         Some(Verdict::Tried(limit)) => note(slots, index, limit),
     }
@@ -74,10 +77,15 @@ fn note(slots: &mut impl Slots, index: u32, limit: Limit) {
 fn close(slots: &mut impl Slots, index: u32, reason: CloseReason, now_ms: u64) {
     slots.visit(index, now_ms, |application, context| {
         let settings = &application.shared.settings;
-        context.connection.lift(Hold::Rate);
-        context
-            .connection
-            .close(settings, now_ms, reason, context.out);
+        let connection = &mut *context.connection;
+        connection.lift(Hold::Rate);
+        match reason {
+            // A request of which a part has come would be waited for.
+            CloseReason::Rate if connection.label() == Label::Http => {
+                connection.fail(settings, now_ms, reason);
+            }
+            _ => connection.close(settings, now_ms, reason, context.out),
+        }
     });
 }
 

@@ -561,6 +561,17 @@ describe("publishes", () => {
     assert.equal(server.peers.length, 1);
   });
 
+  test("a publish over its rate is told when the next may come", limits, async () => {
+    const server = await startServer();
+    server.handle = (peer, text) => {
+      const { id } = JSON.parse(text);
+      peer.send({ type: "error", id, code: "rate_limited", reason: "too fast", retry_ms: 250 });
+    };
+    const umbel = open(server.url);
+    await assert.rejects(umbel.publish("t", "x"), { code: "rate_limited", retryMs: 250 });
+    assert.equal(server.peers.length, 1);
+  });
+
   test("of one without an answer and a key the fate is unknown; others are sent again", limits, async () => {
     const server = await startServer();
     const umbel = open(server.url);
