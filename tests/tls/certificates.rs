@@ -88,6 +88,13 @@ fn shown(address: SocketAddr, client: &Arc<ClientConfig>) -> CertificateDer<'sta
         .into_owned()
 }
 
+/// Puts a file in the place of another at once.
+fn put(path: &Path, bytes: impl AsRef<[u8]>) {
+    let beside = path.with_extension("new");
+    fs::write(&beside, bytes).expect("writable");
+    fs::rename(&beside, path).expect("it can be renamed");
+}
+
 #[test]
 fn renewal_without_a_signal() {
     let server = TlsServer::start("tls-renewal", &["--certificate-check-ms", "50"]);
@@ -104,7 +111,7 @@ fn renewal_without_a_signal() {
     // A key that is of no certificate there: all stays as it was, and the server goes on.
     let key = KeyPair::generate().expect("a key").serialize_pem();
     let kept = fs::read(&server.certificate.key_file).expect("it is there");
-    fs::write(&server.certificate.key_file, key).expect("writable");
+    put(&server.certificate.key_file, key);
     wait_until("the wrong key is told", || reloads("failed") > 0);
     assert!(
         server
@@ -112,7 +119,7 @@ fn renewal_without_a_signal() {
             .log()
             .contains("is not that of the certificate")
     );
-    fs::write(&server.certificate.key_file, kept).expect("writable");
+    put(&server.certificate.key_file, kept);
     wait_until("the right key is taken", || reloads("succeeded") == 1);
     let before = shown(
         server.server.address(),
