@@ -19,6 +19,7 @@ struct Asker(Mutex<Sender<(String, Pending)>>);
 impl Authorizer for Asker {
     fn authorize(&self, request: &AccessRequest<'_>) -> Verdict {
         let peer = request.peer().expect("it has an address");
+        assert!(!request.tls(), "the listener has none");
         assert!(peer.is_loopback(), "{peer}");
         if request.parameter("umbel_now").is_some() || request.header("x-now").is_some() {
             return Verdict::Allow;

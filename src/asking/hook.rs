@@ -130,6 +130,15 @@ pub fn check_closed(
 }
 
 impl Asking {
+    /// A question about the client of the event that is being dealt with.
+    fn question_of(&self, event: HookEvent, caller: &Caller<'_>) -> Question {
+        let mut question = question_of(event, self.current(), caller);
+        let client = self.client.get();
+        (question.peer, question.tls) = (client.peer, client.tls);
+        question.dialect = client.dialect;
+        question
+    }
+
     /// Notes where the subscription is to begin that is asked about next.
     pub fn set_start(&self, start: Start) {
         self.since.set(match start {
@@ -155,7 +164,7 @@ impl Asking {
         if let Some(outcome) = self.decided(&action, Decision::access) {
             return outcome;
         }
-        let mut question = question_of(HookEvent::Subscribe, self.current(), caller);
+        let mut question = self.question_of(HookEvent::Subscribe, caller);
         question.since = self.since.take().map(|position| position.to_string());
         match action {
             Action::SubscribePattern(pattern) => question.pattern = Some(pattern.to_owned()),
@@ -194,7 +203,7 @@ impl Asking {
         }
         let extras = draft.options.extras();
         let conflation_key = extras.and_then(|extras| extras.key.as_deref());
-        let mut question = question_of(HookEvent::Publish, self.current(), caller);
+        let mut question = self.question_of(HookEvent::Publish, caller);
         question.topic = Some(draft.topic.to_owned());
         question.message = Some(Message::new(draft.kind, draft.payload, conflation_key));
         self.note(key, hook.ask(HookEvent::Publish, question))?;

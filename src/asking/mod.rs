@@ -16,6 +16,7 @@ pub mod renewals;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Debug;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::auth::access::Denied;
@@ -53,6 +54,17 @@ impl Inbox {
     }
 }
 
+/// Client of an event, as the application is told of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Client {
+    /// Its address. None: it has none, or is gone.
+    pub peer: Option<IpAddr>,
+    /// Whether it has come by TLS.
+    pub tls: bool,
+    /// Dialect that it speaks.
+    pub dialect: &'static str,
+}
+
 /// Connections of one reactor that wait for a decision.
 pub struct Asking {
     reactor: ReactorId,
@@ -69,6 +81,7 @@ pub struct Asking {
     next_ticket: Ticket,
     /// Connection of the event that is being dealt with, where the application is asked.
     current: Cell<Option<ConnectionId>>,
+    client: Cell<Client>,
     /// Position behind which the subscription begins that is asked about.
     since: Cell<Option<Position>>,
     asks_max: usize,
@@ -114,6 +127,7 @@ impl Asking {
             short_deadlines: VecDeque::new(),
             next_ticket: 0,
             current: Cell::default(),
+            client: Cell::default(),
             since: Cell::default(),
             asks_max,
             noted: Cell::default(),
@@ -146,6 +160,11 @@ impl Asking {
     /// Sets the connection of the event that comes.
     pub fn set_current(&self, id: ConnectionId) {
         self.current.set(Some(id));
+    }
+
+    /// Sets what is told of the client of that event.
+    pub fn set_client(&self, client: Client) {
+        self.client.set(client);
     }
 
     /// Name of the connection whose event is being dealt with.

@@ -47,21 +47,32 @@ pub struct AccessRequest<'a> {
     head: HeadView<'a>,
     action: Action<'a>,
     peer: Option<IpAddr>,
+    tls: bool,
 }
 
 impl<'a> AccessRequest<'a> {
     pub(crate) fn new(
         head: HeadView<'a>,
         action: Action<'a>,
-        peer: Option<IpAddr>,
+        (peer, tls): (Option<IpAddr>, bool),
     ) -> AccessRequest<'a> {
-        AccessRequest { head, action, peer }
+        AccessRequest {
+            head,
+            action,
+            peer,
+            tls,
+        }
     }
 
     /// Address of the client: of the socket's peer, or as a proxy tells it that the listener trusts. None for a unix socket, and once
     /// the peer is gone.
     pub fn peer(&self) -> Option<IpAddr> {
         self.peer
+    }
+
+    /// Whether the client has come by TLS: to this server, or as a proxy tells it that the listener trusts.
+    pub fn tls(&self) -> bool {
+        self.tls
     }
 
     /// The action that the request asks for.

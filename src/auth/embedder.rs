@@ -38,13 +38,15 @@ pub struct JudgedNow<'a> {
     pub head: HeadView<'a>,
     /// Address of its sender. None: it has none, or is gone.
     pub peer: Option<IpAddr>,
+    /// Whether it has come by TLS.
+    pub tls: bool,
 }
 
 impl Judged<'_> {
-    /// Notes the address of the sender.
-    pub fn set_peer(&mut self, peer: Option<IpAddr>) {
+    /// Notes the address of the sender. `tls`: it has come by TLS.
+    pub fn set_peer(&mut self, peer: Option<IpAddr>, tls: bool) {
         if let Judged::Now(now) = self {
-            now.peer = peer;
+            (now.peer, now.tls) = (peer, tls);
         }
     }
 }
@@ -52,6 +54,7 @@ impl Judged<'_> {
 /// A kept head, counted until it is dropped.
 pub struct CountedHead {
     peer: Option<IpAddr>,
+    tls: bool,
     head: KeptHead,
     bytes: usize,
     kept_bytes: Arc<AtomicUsize>,
@@ -89,15 +92,15 @@ impl Embedder {
 
     /// Whether the request may do this.
     pub(super) fn authorize(&self, judged: &Judged<'_>, action: Action<'_>) -> Verdict {
-        let (head, peer) = match judged {
-            Judged::Now(now) => (now.head, now.peer),
-            Judged::Kept(counted) => (counted.head.view(), counted.peer),
+        let (head, client) = match judged {
+            Judged::Now(now) => (now.head, (now.peer, now.tls)),
+            Judged::Kept(counted) => (counted.head.view(), (counted.peer, counted.tls)),
         };
         let action = match action {
             Action::Presence(topic) | Action::History(topic) => Action::Subscribe(topic),
             action => action,
         };
-        let request = AccessRequest::new(head, action, peer);
+        let request = AccessRequest::new(head, action, client);
         caught::call("the authorizer", || self.authorizer.authorize(&request))
             .unwrap_or(Verdict::Deny(Denied::Failed))
     }
@@ -121,6 +124,7 @@ impl Embedder {
         }
         Ok(CountedHead {
             peer: now.peer,
+            tls: now.tls,
             head: head.keep(),
             bytes,
             kept_bytes: Arc::clone(&self.kept_bytes),

@@ -76,9 +76,11 @@ impl Authority {
         let head = head.view();
         Ok(match self {
             Authority::Policy(policy) => policy.authenticate(head, request)?,
-            Authority::Embedder(_) => {
-                Caller::Embedder(Judged::Now(Box::new(JudgedNow { head, peer: None })))
-            }
+            Authority::Embedder(_) => Caller::Embedder(Judged::Now(Box::new(JudgedNow {
+                head,
+                peer: None,
+                tls: false,
+            }))),
         })
     }
 

@@ -255,7 +255,8 @@ pub(super) fn authenticate<'a>(
     })?;
     if let Caller::Embedder(judged) = &mut caller {
         let address = (current.peer_address)().ok().flatten();
-        judged.set_peer(address.map(|address| address.ip().to_canonical()));
+        let peer = address.map(|address| address.ip().to_canonical());
+        judged.set_peer(peer, head.known.is_secure);
     }
     note(application, current, caller)
 }

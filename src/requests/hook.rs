@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::application::{Application, CommandContext};
+use crate::asking::Client;
 use crate::auth::access::Denied;
 use crate::auth::caller::Caller;
 use crate::auth::hook::{Hook, Question};
@@ -28,6 +29,20 @@ fn dialect_of(route: &Route<'_>) -> Option<&'static str> {
     }
 }
 
+/// The client of the connection that is being dealt with, as the application is told of it.
+pub(super) fn client_of(
+    application: &Application,
+    current: &CommandContext<'_>,
+    dialect: &'static str,
+) -> Client {
+    let word = super::proxies::client_of(application, current);
+    Client {
+        peer: word.client.map(|client| client.ip().to_canonical()),
+        tls: word.is_secure,
+        dialect,
+    }
+}
+
 /// Caller of a request by the word of the hook, if it is the hook's to tell.
 ///
 /// # Errors
@@ -42,6 +57,9 @@ pub(super) fn ask_who(
     let Some(hook) = &application.shared.hook else {
         return Ok(None);
     };
+    let mut client = client_of(application, current, dialect_of(route).unwrap_or("http"));
+    client.tls = head.known.is_secure;
+    application.asking.set_client(client);
     let Some(dialect) = dialect_of(route).filter(|_| hook.has(HookEvent::Connect)) else {
         return Ok(None);
     };

@@ -28,6 +28,7 @@ use std::net::SocketAddr;
 
 use crate::application::{Application, CommandContext, PeerAddress};
 use crate::connection::{Answer, Endpoint, Event, Message, Purpose};
+use crate::dialect::Encoding;
 use crate::handler::ConnectionId;
 use crate::http::escape::escape;
 use crate::http::refusal::Refusal;
@@ -59,6 +60,20 @@ pub fn handle_event(
     }
 }
 
+/// Dialect of an event's client. None: it is a request, of which that is found out first.
+fn dialect_of(application: &Application, event: &Event<'_>) -> Option<&'static str> {
+    let dialects = &application.shared.settings.dialects;
+    match event {
+        Event::Message(Endpoint::Commands(encoding), _)
+        | Event::Rest(Endpoint::Commands(encoding), ..) => Some(dialects.get(*encoding).label()),
+        Event::Message(Endpoint::Topic { .. }, _) | Event::Rest(Endpoint::Topic { .. }, ..) => {
+            Some(dialects.get(Encoding::PAYLOAD).label())
+        }
+        Event::Body(..) => Some("http"),
+        _ => None,
+    }
+}
+
 /// Handles an event that may have to wait for somebody's decision. Not in line, for messages need none of its frame.
 #[inline(never)]
 fn handle_asking(
@@ -69,6 +84,11 @@ fn handle_asking(
 ) -> Answer {
     if application.shared.hook.is_some() {
         application.asking.set_current(current.id);
+        if let Some(dialect) = dialect_of(application, &event) {
+            application
+                .asking
+                .set_client(hook::client_of(application, current, dialect));
+        }
     }
     // That something was refused is nothing that could wait.
     if !application.asking.is_empty() && !matches!(event, Event::Refused(_)) {

@@ -115,6 +115,10 @@ fn application_sees_what_umbel_v1_publishes() {
         (&json!("rooms/1"), &json!("text"), &json!("one"))
     );
     assert_eq!(first["subject"], "42");
+    assert_eq!(
+        (&first["dialect"], &first["peer"], &first["tls"]),
+        (&json!("umbel.v1"), &json!("127.0.0.1"), &json!(false))
+    );
     let last = &asked[7];
     assert_eq!(
         (&last["kind"], &last["base64"], &last["key"]),
