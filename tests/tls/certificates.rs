@@ -194,6 +194,11 @@ fn certificate_by_host_for_openssl() {
     ] {
         let text = asked(&strict, name);
         assert_eq!(
+            text.contains("unrecognized name"),
+            !is_known,
+            "{name}: {text}"
+        );
+        assert_eq!(
             text.contains("subject=CN = two"),
             is_known,
             "{name}: {text}"

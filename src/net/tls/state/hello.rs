@@ -13,6 +13,10 @@ use crate::net::tls::threads::Answered;
 /// Bytes of a hello, with the heads of its records. That of a browser has two thousand, and rustls would gather 64 KiB.
 const HELLO_BYTES_MAX: usize = 16_640;
 
+/// Alert of the library for a hello that no certificate is for, and the one that RFC 6066 section 3 has.
+const ACCESS_DENIED: u8 = 49;
+const UNRECOGNIZED_NAME: u8 = 112;
+
 impl TlsState {
     pub(super) fn feed_hello(
         &mut self,
@@ -128,6 +132,11 @@ impl TlsState {
         let mut record = Vec::new();
         // Writing to memory does not fail; and whether the peer hears of it is up to its socket.
         let _ = alert.write_all(&mut record);
+        if let [0x15, 3, _, 0, 2, _, alert] = &mut record[..]
+            && *alert == ACCESS_DENIED
+        {
+            *alert = UNRECOGNIZED_NAME;
+        }
         let _ = socket.write(&record);
         self.fail_with(error, plain_alert(&record), turn);
     }
