@@ -46,7 +46,25 @@ pub fn look(config: &Config) -> Findings {
             }
         }
     }
+    let config_listens = config.listeners.iter().any(|listener| listener.tls);
+    if !config.certificates.is_empty() && !config_listens {
+        let way_out =
+            "no listener speaks TLS: write tls = true in its [[listener]], or https:// in --listen";
+        let about = ConfigError::new("certificates", config.certificates.len(), way_out);
+        findings.warnings.push(about);
+    }
+    findings.warnings.extend(open_ticket_keys(config));
     findings
+}
+
+/// A warning about ticket keys that others may read: they open recorded connections.
+fn open_ticket_keys(config: &Config) -> Option<ConfigError> {
+    let path = config.tls_ticket_key_file.as_ref()?;
+    may_others_read(path).then(|| {
+        let path = path.display().to_string();
+        let way_out = format!("others may read it: chmod o= {path}");
+        ConfigError::new("tls_ticket_key_file", path, way_out)
+    })
 }
 
 fn words(loaded: &LoadedCertificate) -> String {
