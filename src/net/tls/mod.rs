@@ -11,6 +11,7 @@ pub mod error;
 pub mod failure;
 pub mod loaded;
 pub mod place;
+pub mod record;
 pub mod server_config;
 pub mod stamps;
 mod state;
