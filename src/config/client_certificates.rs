@@ -124,3 +124,52 @@ impl ClientCertificates {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_that_stand_together() {
+        let with = |auth: &str, ca: &str, identity: Option<&str>, prefix: Option<&str>| {
+            ClientCertificates {
+                auth: ClientAuth::parse(auth).expect("a word"),
+                ca_file: (!ca.is_empty()).then(|| ca.into()),
+                crl_file: None,
+                identity: identity.map(|word| ClientIdentity::parse(word).expect("a word")),
+                subject_prefix: prefix.map(str::to_owned),
+            }
+        };
+        let none = ClientCertificates::default();
+        assert!(none.check(true).is_ok() && none.check(false).is_ok());
+        assert!(with("required", "ca", None, None).check(true).is_ok());
+        let whole = with("optional", "ca", Some("san-uri"), Some("cert:"));
+        assert!(whole.check(true).is_ok());
+        for (clients, speaks_tls, told) in [
+            (whole, false, "tls = true"),
+            (with("required", "", None, None), true, "client_ca_file"),
+            (with("off", "ca", None, None), true, "client_auth"),
+            (
+                with("off", "", Some("subject-cn"), None),
+                true,
+                "client_auth",
+            ),
+            (
+                with("required", "ca", None, Some("x")),
+                true,
+                "client_identity",
+            ),
+        ] {
+            let error = clients.check(speaks_tls).expect_err(told);
+            assert!(error.contains(told), "{error}");
+        }
+        for word in ClientAuth::WORDS {
+            let auth = ClientAuth::parse(word);
+            assert_eq!(auth.map(|auth| auth.to_string()).as_deref(), Some(*word));
+        }
+        for word in ClientIdentity::WORDS {
+            let identity = ClientIdentity::parse(word);
+            assert_eq!(identity.map(|it| it.to_string()).as_deref(), Some(*word));
+        }
+    }
+}
