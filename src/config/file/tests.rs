@@ -377,6 +377,7 @@ fn sample_parses_and_fits_the_schema() {
         .replace("credential = \"backend-token\"", "env = \"PATH\"")
         .replace("file = \"/etc/umbel/hook-secret\"", "env = \"PATH\"")
         .replace("file = \"/etc/umbel/hook-secret.old\"", "env = \"PATH\"")
+        .replace("file = \"/etc/umbel/presence.key\"", "env = \"PATH\"")
         .replace("credential = \"url-key\"", "env = \"PATH\"");
     for text in [&sample, &all] {
         assert_eq!(problems(text), [""; 0], "{text}");
