@@ -9,12 +9,12 @@ use crate::config::{Additions, Config, ConfigError};
 use crate::dialect::CommandLimits;
 use crate::handler::{CloseCode, PeerError};
 use crate::hub::FieldLimits;
+use crate::mailbox::Mailbox;
 use crate::net::clock::ProcessClock;
 #[cfg(feature = "tls")]
 use crate::net::tls::TlsTerms;
 #[cfg(feature = "tls")]
 use crate::net::tls::terms::PreparedTerms;
-use crate::reactor::mailbox::Mailbox;
 use crate::shared::brought::BroughtCommand;
 use crate::shared::control::ReloadOutcome;
 use crate::shared::jobs::{Selector, Task};

@@ -163,6 +163,7 @@ mod hash_index;
 mod http;
 mod hub;
 mod inside;
+mod mailbox;
 mod memory;
 mod metrics;
 mod nearest;
@@ -200,7 +201,7 @@ pub mod internals {
     }
 
     rooms! {
-        application auth compression connection console dialect fanout http hub metrics net protocol reactor requests route shared signature topic units upkeep
+        application auth compression connection console dialect fanout http hub mailbox metrics net protocol reactor requests route shared signature topic units upkeep
         worker x509
     }
 

@@ -21,6 +21,7 @@ use crate::handle::{Handle, Running};
 use crate::handler::Hooks;
 use crate::hub::ReactorId;
 use crate::inside::Inside;
+use crate::mailbox::{Inbox, Mailbox, mailbox};
 use crate::metrics::Metrics;
 #[cfg(feature = "tls")]
 use crate::metrics::certificates::CertificateCounts;
@@ -30,7 +31,6 @@ use crate::net::clock::ProcessClock;
 use crate::net::mio_driver::{MioDriver, Selector};
 #[cfg(feature = "tls")]
 use crate::net::tls::TlsTerms;
-use crate::reactor::mailbox::{Inbox, Mailbox, mailbox};
 use crate::reactor::{Context, Reactor};
 use crate::shared::brought::CommandQueues;
 use crate::shared::control::ControlState;

@@ -39,6 +39,7 @@ const FLOORS: &[&[&str]] = &[
     &["application"],
     &["requests", "upkeep"],
     &["net", "outgoing"],
+    &["mailbox"],
     &["reactor"],
     &["handle"],
     &["server"],

@@ -8,7 +8,6 @@ pub mod joined;
 pub mod joins;
 pub mod once;
 pub mod publishes;
-pub mod receipts;
 mod reload;
 mod rights;
 mod sign_in;
@@ -30,7 +29,7 @@ use crate::fanout::patterns::Patterns;
 use crate::fanout::subscribed::{MultiSubscriptions, Subscribed};
 use crate::fanout::topics::Topics;
 use crate::handler::ConnectionId;
-use crate::hub::{Command, LocalTopic, Publication, ReactorId, Share};
+use crate::hub::{Command, LocalTopic, Publication, ReactorId, Receipt, Share};
 use crate::metrics::ReactorMetrics;
 use crate::peers::ToldCell;
 use crate::peers::suspicion::Suspicion;
@@ -39,8 +38,8 @@ use crate::protocol::deflate::Agreement;
 use crate::rate::gate::Entered;
 use crate::shared::Shared;
 use crate::shared::brought::CommandInbox;
+use crate::shared::receipts::Receipts;
 use crate::shared::terms::Terms;
-use receipts::Receipts;
 use reload::ShardReload;
 
 /// Tells the address of a client: of the socket's peer, or what a trusted proxy says. None: it has none. An error: it is gone.
@@ -237,6 +236,12 @@ impl Application {
             // A shard that takes no command now is told a second later.
             let _ = self.submit(Command::Expire { shard, now_us });
         }
+    }
+
+    /// A receipt for a publication of this connection; None if too many are outstanding.
+    pub fn receipt(&mut self, connection: ConnectionId, sequence: u32) -> Option<Arc<Receipt>> {
+        let hub = (&self.shared.shards, self.reactor);
+        self.receipts.hand_out(hub, connection, sequence)
     }
 
     /// Hands a command to the hub.

@@ -4,6 +4,7 @@ pub mod batch;
 pub mod compression;
 pub mod members;
 pub mod patterns;
+pub mod replay;
 pub mod slow_consumer;
 pub mod subscribed;
 pub mod subscribers;

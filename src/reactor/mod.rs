@@ -23,7 +23,6 @@ mod echo;
 mod effects;
 mod greeting;
 mod leaving;
-pub mod mailbox;
 mod outbound;
 mod refusing;
 mod slot;
@@ -33,6 +32,7 @@ use std::io;
 
 use crate::config::Surface;
 use crate::hub::ReactorId;
+use crate::mailbox::Inbox;
 use crate::metrics::load::Load;
 use crate::net::byte_stream::ByteStream;
 use crate::net::driver::{Driver, EVENTS_MAX};
@@ -45,7 +45,6 @@ use crate::shared::{Lifecycle, Listening, Shared};
 use crate::upkeep::drain::Progress;
 use crate::upkeep::{drain, jobs, paces, renewals, terms};
 use connections::Connections;
-use mailbox::Inbox;
 
 /// The wait while there is a shutdown to pace, or the hub to be asked again.
 pub const WAIT_MS_BUSY: u64 = 5;

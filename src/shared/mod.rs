@@ -9,6 +9,7 @@ pub mod lifecycle;
 pub mod limits;
 pub mod live;
 pub mod paces;
+pub mod receipts;
 pub mod replays;
 pub mod terms;
 pub mod timers;

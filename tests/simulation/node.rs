@@ -12,9 +12,9 @@ use umbel::handler::{CloseReason, ConnectionId, Echo, Handler, Hooks, Message, P
 use umbel::internals::auth::Authority;
 use umbel::internals::connection::{Inflation, Label};
 use umbel::internals::hub::{Command, Effect, Kind, Origin, Publication, ReactorId};
+use umbel::internals::mailbox::{Inbox, Mailbox, mailbox};
 use umbel::internals::metrics::Metrics;
 use umbel::internals::net::driver::Driver;
-use umbel::internals::reactor::mailbox::{Inbox, Mailbox, mailbox};
 use umbel::internals::reactor::{Context, Reactor, WAIT_MS_BUSY};
 use umbel::internals::shared::brought::CommandQueues;
 use umbel::internals::shared::{Lifecycle, LifecycleCell, OwnEndpoint, Shared};

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::Application;
 use crate::handler::ConnectionId;
-use crate::hub::{Receipt, Report};
+use crate::hub::{ReactorId, Receipt, Report};
+use crate::worker::Shards;
 
 /// A report for one of this reactor's publishers.
 pub struct Reported {
@@ -66,18 +66,19 @@ impl Receipts {
         self.outstanding -= 1;
         Some(reported)
     }
-}
 
-impl Application {
     /// A receipt for a publication of this connection; None if too many are outstanding.
-    pub fn receipt(&mut self, connection: ConnectionId, sequence: u32) -> Option<Arc<Receipt>> {
-        let receipts = &mut self.receipts;
-        if receipts.outstanding >= receipts.outstanding_max {
+    pub fn hand_out(
+        &mut self,
+        (shards, reactor): (&Arc<Shards>, ReactorId),
+        connection: ConnectionId,
+        sequence: u32,
+    ) -> Option<Arc<Receipt>> {
+        if self.outstanding >= self.outstanding_max {
             return None;
         }
-        receipts.outstanding += 1;
-        let sender = receipts.sender.clone();
-        let (shards, reactor) = (Arc::downgrade(&self.shared.shards), self.reactor);
+        self.outstanding += 1;
+        let (sender, shards) = (self.sender.clone(), Arc::downgrade(shards));
         Some(Arc::new(Receipt::new(Box::new(move |report| {
             let reported = Reported {
                 connection,
