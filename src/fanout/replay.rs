@@ -49,7 +49,7 @@ fn name_bytes(publication: &Publication) -> usize {
     publication.topic().map_or(0, |topic| topic.as_str().len())
 }
 
-/// What of a replay fits so many bytes in the asker's dialect. Who asked for all since a position gets all of it or is
+/// Part of a replay that fits so many bytes in the asker's dialect. Who asked for all since a position gets all of it or is
 /// told that it is not recovered; who asked for the last ones gets the newest that fit.
 pub fn fit(
     mut joined: Joined,

@@ -33,7 +33,7 @@ impl Reloads {
         self.has_failed.store(true, Ordering::Relaxed);
     }
 
-    /// When settings were taken last, in seconds since 1970.
+    /// Moment at which settings were taken last, in seconds since 1970.
     pub fn last_success_seconds(&self) -> u64 {
         self.last_success_seconds.load(Ordering::Relaxed)
     }
