@@ -2,7 +2,8 @@
 //!
 //! It measures the connection objects, their slab, the tables of topics of a reactor and of the hub, and the sweep of
 //! deadlines, over a transport of four bytes, which is what a socket costs in user space. In three shapes: all on one
-//! topic, on 10,000 topics, and each on its own.
+//! topic, on 10,000 topics, and each on its own. In two more all are on one topic and have identities: all that of one
+//! static token, or each a subject of its own, by a JSON web token, with equal rights.
 //!
 //! What decides is repeatable: resident bytes each, and the largest piece of memory that one step asked for, which it
 //! must fill or copy. Times are shown beside them; on a busy machine their maxima are those of the scheduler. What the
@@ -12,7 +13,9 @@
 //! cargo bench --bench million [-- SHAPE]
 //! ```
 //!
-//! The exit code is 1 if a connection with its subscription takes more than 320 bytes, a topic of its own included.
+//! The exit code is 1 if a connection with its subscription takes more than 320 bytes, a topic of its own included; or, of
+//! all shapes, if one takes more than 24 bytes more with the token, or 264 with a subject of its own.
+//! `MILLION=20000` makes so many connections instead.
 #![allow(unsafe_code, reason = "an allocator cannot be written without it")]
 
 #[path = "../tests/support/node.rs"]
@@ -23,18 +26,33 @@ use std::cell::{Cell, RefCell};
 use std::fs;
 use std::io::{self, IoSlice};
 use std::process::{Command, ExitCode};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use node::{Node, upgrade};
+use sha2::{Digest, Sha256};
 use umbel::ConnectionId;
-use umbel::config::Limits;
+use umbel::config::{Access, Config, Jwt, JwtKeys, Limits, Origins, RequiredClaim, Token};
+use umbel::internals::auth::Authority;
+use umbel::internals::auth::policy::AccessPolicy;
+use umbel::internals::connection::Settings;
 use umbel::internals::net::byte_stream::ByteStream;
+use umbel::internals::signature::algorithm::Algorithm;
 
 /// What a connection with its subscription may take, with what the tables of the reactor and of the shard hold of a topic
 /// of its own.
 const BYTES_EACH_MAX: f64 = 320.0;
 
+/// Connections, if no other number is asked for.
 const CONNECTIONS: usize = 1_000_000;
+
+/// Token of the shape where all have one.
+const TOKEN: &str = "umbel-test-token-0123456789abcdef";
+
+/// Secret of the issuer of the shape where each has another.
+const SECRET: &str = "umbel-test-secret-0123456789abcdef";
 
 /// Connections accepted in a tick, and closed in a tick.
 const PER_TICK: usize = 256;
@@ -42,12 +60,109 @@ const PER_TICK: usize = 256;
 /// A ping interval is cut into as many sweeps.
 const SWEEPS: u64 = 60;
 
-/// Names, and over how many topics the connections are spread.
-const SHAPES: &[(&str, usize)] = &[
-    ("one_topic", 1),
-    ("10000_topics", 10_000),
-    ("a_topic_each", CONNECTIONS),
+/// Shape of the connections.
+struct Shape {
+    name: &'static str,
+    /// Topics that they are spread over. 0: one each.
+    topics: usize,
+    who: Who,
+    /// Bytes that each may take more than one of the first shape.
+    more_max: Option<f64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    Anybody,
+    OneToken,
+    SubjectEach,
+}
+
+const fn shape(name: &'static str, topics: usize, who: Who, more_max: Option<f64>) -> Shape {
+    Shape {
+        name,
+        topics,
+        who,
+        more_max,
+    }
+}
+
+const SHAPES: &[Shape] = &[
+    shape("one_topic", 1, Who::Anybody, None),
+    shape("10000_topics", 10_000, Who::Anybody, None),
+    shape("a_topic_each", 0, Who::Anybody, None),
+    shape("one_token", 1, Who::OneToken, Some(24.0)),
+    shape("a_subject_each", 1, Who::SubjectEach, Some(264.0)),
 ];
+
+fn connections() -> usize {
+    let count = std::env::var("MILLION");
+    count.map_or(CONNECTIONS, |count| count.parse().expect("a number"))
+}
+
+/// Authority that knows the callers of a shape.
+fn authority(who: Who) -> Authority {
+    let mut config = Config::default();
+    config.origins = Some(Origins::Any);
+    match who {
+        Who::Anybody => config.subscribe = Some(Access::Anyone),
+        Who::OneToken => {
+            let digest: String = Sha256::digest(TOKEN)
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            let row = format!("feed sha256={digest} subscribe=**");
+            config.tokens = vec![Token::parse(&row).expect("a token")];
+        }
+        Who::SubjectEach => {
+            let mut jwt = Jwt::new("app");
+            jwt.algorithms = vec![Algorithm::Hs256];
+            jwt.keys = Some(JwtKeys::secret(SECRET));
+            // The end of an identity is a timer, which is measured nowhere here.
+            jwt.require = vec![RequiredClaim::Subject];
+            config.jwts = vec![jwt];
+        }
+    }
+    let rights = config.rights().expect("it stands");
+    Authority::Policy(AccessPolicy::new(&rights, Arc::default()))
+}
+
+/// HMAC of RFC 2104 with SHA-256. The key has at most 64 bytes.
+fn hmac(key: &[u8], text: &[u8]) -> [u8; 32] {
+    let pad = |mask: u8| -> Vec<u8> {
+        let mut block = [0; 64];
+        block[..key.len()].copy_from_slice(key);
+        block.iter().map(|byte| byte ^ mask).collect()
+    };
+    let inner = Sha256::new().chain_update(pad(0x36)).chain_update(text);
+    let outer = Sha256::new().chain_update(pad(0x5c));
+    outer.chain_update(inner.finalize()).finalize().into()
+}
+
+/// The opening request of a connection.
+fn request(shape: &Shape, number: usize) -> Vec<u8> {
+    let topic = match shape.topics {
+        0 => number,
+        topics => number % topics,
+    };
+    let token = match shape.who {
+        Who::Anybody => return upgrade(&format!("/ws/user/{topic}")),
+        Who::OneToken => TOKEN.to_owned(),
+        Who::SubjectEach => {
+            let claims =
+                format!("{{\"sub\":\"user-{number}\",\"umbel\":{{\"subscribe\":[\"user/*\"]}}}}");
+            let parts = [r#"{"alg":"HS256"}"#, &claims];
+            let text = parts
+                .map(|part| BASE64_URL_SAFE_NO_PAD.encode(part))
+                .join(".");
+            let mac = hmac(SECRET.as_bytes(), text.as_bytes());
+            format!("{text}.{}", BASE64_URL_SAFE_NO_PAD.encode(mac))
+        }
+    };
+    let mut bytes = upgrade(&format!("/ws/user/{topic}"));
+    bytes.truncate(bytes.len() - 2);
+    bytes.extend_from_slice(format!("Authorization: Bearer {token}\r\n\r\n").as_bytes());
+    bytes
+}
 
 /// Counts what is allocated, and how much at once.
 struct Counting;
@@ -186,34 +301,55 @@ fn main() -> ExitCode {
         .filter(|word| word != "--bench")
         .collect();
     if let [name] = &wanted[..] {
-        let shape = SHAPES.iter().find(|shape| shape.0 == name);
-        let (name, topics) = shape.expect("the name of a shape");
-        return run(name, *topics);
+        let shape = SHAPES.iter().find(|shape| shape.name == name);
+        return run(shape.expect("the name of a shape"));
     }
     // Each in a process of its own, so that none finds memory that another one left.
     let program = std::env::current_exe().expect("a path");
-    let mut code = ExitCode::SUCCESS;
-    for (name, _) in SHAPES {
-        let status = Command::new(&program).arg(name).status().expect("it runs");
-        if !status.success() {
+    let (mut code, mut first) = (ExitCode::SUCCESS, None);
+    for shape in SHAPES {
+        let output = Command::new(&program).arg(shape.name).output();
+        let output = output.expect("it runs");
+        let text = String::from_utf8_lossy(&output.stdout);
+        print!("{text}{}", String::from_utf8_lossy(&output.stderr));
+        let said = text.lines().find_map(|line| {
+            let rest = line.trim().strip_prefix("resident bytes each ")?;
+            rest.split(' ').next()?.parse::<f64>().ok()
+        });
+        let each = said.unwrap_or(f64::MAX);
+        let more = each - *first.get_or_insert(each);
+        let mut is_bad = !output.status.success();
+        if let Some(more_max) = shape.more_max {
+            println!("  {more:.1} bytes more than without (at most {more_max})\n");
+            is_bad |= more > more_max;
+        }
+        if is_bad {
             code = ExitCode::FAILURE;
         }
     }
     code
 }
 
-fn run(name: &str, topics: usize) -> ExitCode {
+fn run(shape: &Shape) -> ExitCode {
+    let (name, connections) = (shape.name, connections());
+    let topics = match shape.topics {
+        0 => connections,
+        topics => topics,
+    };
     let limits = Limits::default();
-    let mut node: Node<Descriptor> = Node::new(&limits);
-    let mut ids = vec![connect(&mut node, 0); CONNECTIONS];
+    let mut node: Node<Descriptor> = match shape.who {
+        Who::Anybody => Node::new(&limits),
+        who => Node::with_authority(Settings::new(&limits), authority(who)),
+    };
+    let mut ids = vec![connect(&mut node, shape); connections];
     node.tick();
-    let mut pauses = Pauses::new(CONNECTIONS);
-    let mut ticks = Pauses::new(CONNECTIONS / PER_TICK + 1);
+    let mut pauses = Pauses::new(connections);
+    let mut ticks = Pauses::new(connections / PER_TICK + 1);
     let before = (resident_bytes(), live_bytes());
     take_largest_bytes();
 
     for (number, id) in ids.iter_mut().enumerate().skip(1) {
-        ARRIVING.set(Some(upgrade(&format!("/ws/user/{}", number % topics))));
+        ARRIVING.set(Some(request(shape, number)));
         *id = pauses.time(|| accept(&mut node, number));
         if number % PER_TICK == 0 {
             ticks.time(|| node.tick());
@@ -222,9 +358,9 @@ fn run(name: &str, topics: usize) -> ExitCode {
     node.tick();
     assert_eq!(node.shards.counts().topics, topics);
 
-    let resident_each = (resident_bytes() - before.0) as f64 / CONNECTIONS as f64;
-    let live_each = (live_bytes() - before.1) as f64 / CONNECTIONS as f64;
-    println!("{name}: {CONNECTIONS} connections, {topics} topics");
+    let resident_each = (resident_bytes() - before.0) as f64 / connections as f64;
+    let live_each = (live_bytes() - before.1) as f64 / connections as f64;
+    println!("{name}: {connections} connections, {topics} topics");
     println!(
         "  resident bytes each {resident_each:.1} (at most {BYTES_EACH_MAX}), allocated {live_each:.1}"
     );
@@ -235,7 +371,8 @@ fn run(name: &str, topics: usize) -> ExitCode {
     sweep(&mut node, &limits, &mut pauses);
     leave(&mut node, &ids, before.0);
     println!();
-    ExitCode::from(u8::from(resident_each > BYTES_EACH_MAX))
+    let is_over = shape.who == Who::Anybody && resident_each > BYTES_EACH_MAX;
+    ExitCode::from(u8::from(is_over))
 }
 
 fn show_largest(when: &str) {
@@ -245,9 +382,9 @@ fn show_largest(when: &str) {
     );
 }
 
-fn connect(node: &mut Node<Descriptor>, number: usize) -> ConnectionId {
-    ARRIVING.set(Some(upgrade(&format!("/ws/user/{number}"))));
-    accept(node, number)
+fn connect(node: &mut Node<Descriptor>, shape: &Shape) -> ConnectionId {
+    ARRIVING.set(Some(request(shape, 0)));
+    accept(node, 0)
 }
 
 fn accept(node: &mut Node<Descriptor>, number: usize) -> ConnectionId {
@@ -274,7 +411,7 @@ fn sweep(node: &mut Node<Descriptor>, limits: &Limits, pauses: &mut Pauses) {
 
 /// Half of the connections leave, every other one; then the others.
 fn leave(node: &mut Node<Descriptor>, ids: &[ConnectionId], resident_before: usize) {
-    let mut pauses = Pauses::new(CONNECTIONS / PER_TICK + 1);
+    let mut pauses = Pauses::new(ids.len() / PER_TICK + 1);
     ARRIVING.set(None);
     for (first, who) in [(0, "half"), (1, "all")] {
         let leaving: Vec<ConnectionId> = ids.iter().copied().skip(first).step_by(2).collect();
@@ -287,7 +424,7 @@ fn leave(node: &mut Node<Descriptor>, ids: &[ConnectionId], resident_before: usi
             });
         }
         pauses.report(&format!("a tick in which {PER_TICK} of {who} leave"));
-        let resident = resident_bytes().saturating_sub(resident_before) / CONNECTIONS;
+        let resident = resident_bytes().saturating_sub(resident_before) / ids.len();
         println!("  resident bytes once {who} have left  {resident} for each that there was");
         show_largest("meanwhile");
     }
