@@ -11,15 +11,15 @@ use crate::handler::{CloseCode, PeerError};
 use crate::hub::FieldLimits;
 use crate::mailbox::Mailbox;
 use crate::net::clock::ProcessClock;
-#[cfg(feature = "tls")]
-use crate::net::tls::TlsTerms;
-#[cfg(feature = "tls")]
-use crate::net::tls::terms::PreparedTerms;
 use crate::shared::brought::BroughtCommand;
 use crate::shared::control::ReloadOutcome;
 use crate::shared::jobs::{Selector, Task};
 use crate::shared::lifecycle::Drained;
 use crate::shared::{Lifecycle, Shared};
+#[cfg(feature = "tls")]
+use crate::tls::TlsTerms;
+#[cfg(feature = "tls")]
+use crate::tls::terms::PreparedTerms;
 use crate::worker::Shards;
 
 mod control;

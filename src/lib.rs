@@ -182,6 +182,8 @@ mod shared;
 mod shrink;
 mod signature;
 mod sync;
+#[cfg(feature = "tls")]
+mod tls;
 mod topic;
 mod units;
 mod upkeep;
@@ -201,12 +203,15 @@ pub mod internals {
     }
 
     rooms! {
-        application auth compression connection console dialect fanout http hub mailbox metrics net protocol reactor requests route shared signature topic units upkeep
-        worker x509
+        application auth compression connection console dialect fanout http hub mailbox metrics net protocol reactor requests route
+        shared signature sync topic units upkeep worker x509
     }
 
     #[cfg(feature = "outgoing")]
     rooms! { outgoing }
+
+    #[cfg(feature = "tls")]
+    rooms! { tls }
 }
 
 pub use access::{AccessRequest, Action, Authorizer, Denied, Pending, Verdict};

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use crate::hub::{Effect, ReactorId, Share};
-use crate::net::driver::Wake;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use crate::sync::{Receiver, Sender, bounded};
+use crate::sync::{Receiver, Sender, Wake, bounded};
 use crate::worker::Outlet;
 
 /// Tries of a wake that does not work, before it is left to the next one, or to the end of the reactor's wait.

@@ -29,13 +29,13 @@ use crate::net;
 use crate::net::balance::{Balance, Wake};
 use crate::net::clock::ProcessClock;
 use crate::net::mio_driver::{MioDriver, Selector};
-#[cfg(feature = "tls")]
-use crate::net::tls::TlsTerms;
 use crate::reactor::{Context, Reactor};
 use crate::shared::brought::CommandQueues;
 use crate::shared::control::ControlState;
 use crate::shared::lifecycle::Drained;
 use crate::shared::{LifecycleCell, OwnEndpoint, Shared};
+#[cfg(feature = "tls")]
+use crate::tls::TlsTerms;
 use crate::worker::{Outlet, QueueLimits, Shards, WorkQueue, shard_count};
 
 mod builder;

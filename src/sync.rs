@@ -16,6 +16,9 @@ pub use queue::{Receiver, Sender, TrySendError, bounded};
 #[cfg(not(loom))]
 pub use std::sync::{Mutex, MutexGuard, RwLock, atomic};
 
+/// Wakes a reactor out of its wait for events; false if it did not work.
+pub type Wake = dyn Fn() -> bool + Send + Sync;
+
 #[cfg(loom)]
 mod lock;
 #[cfg(loom)]

@@ -38,6 +38,7 @@ const FLOORS: &[&[&str]] = &[
     &["api"],
     &["application"],
     &["requests", "upkeep"],
+    &["tls"],
     &["net", "outgoing"],
     &["mailbox"],
     &["reactor"],

@@ -8,7 +8,6 @@ pub mod joined;
 pub mod joins;
 pub mod once;
 pub mod publishes;
-mod reload;
 mod rights;
 mod sign_in;
 pub mod signed;
@@ -38,9 +37,9 @@ use crate::protocol::deflate::Agreement;
 use crate::rate::gate::Entered;
 use crate::shared::Shared;
 use crate::shared::brought::CommandInbox;
+use crate::shared::live::ShardReload;
 use crate::shared::receipts::Receipts;
 use crate::shared::terms::Terms;
-use reload::ShardReload;
 
 /// Tells the address of a client: of the socket's peer, or what a trusted proxy says. None: it has none. An error: it is gone.
 pub type PeerAddress<'a> = &'a dyn Fn() -> io::Result<Option<SocketAddr>>;
@@ -140,7 +139,7 @@ pub struct Application {
     /// Of the settings in force here.
     pub(crate) generation: u64,
     /// On reactor 0: a reload on its way to the shards.
-    shard_reload: Option<ShardReload>,
+    pub(crate) shard_reload: Option<ShardReload>,
     /// The log has the hint about PROXY headers already: once is enough.
     pub(crate) is_proxy_logged: bool,
     /// The log has the hint about queries of topics already.

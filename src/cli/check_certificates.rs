@@ -7,7 +7,7 @@ use rustls_native_certs::load_native_certs;
 use umbel::Config;
 use umbel::config::{CertificateFiles, ConfigError};
 use umbel::internals::http::date::Date;
-use umbel::internals::net::tls::LoadedCertificate;
+use umbel::internals::tls::LoadedCertificate;
 use umbel::internals::x509::{Certificate, Key};
 
 /// Time for which signatures are counted.

@@ -16,7 +16,7 @@ use rustls::{
     SignatureScheme,
 };
 use umbel::internals::http::date::Date;
-use umbel::internals::net::tls::{provider, read_chain};
+use umbel::internals::tls::{provider, read_chain};
 use umbel::internals::x509::{Certificate, Name};
 
 use super::ending::Refusal;

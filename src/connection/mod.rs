@@ -31,6 +31,7 @@ mod departing;
 
 pub mod event;
 mod exchange;
+mod failure;
 mod gathering;
 pub mod joining;
 mod liveness;
@@ -52,6 +53,7 @@ pub use event::{
     ReadBody, RefusedHandshake, RefusedStream, Reply, RouteRequest, Stream, Upgrade,
 };
 use exchange::Exchange;
+pub use failure::{ProtocolFailure, close_reason};
 pub use gathering::{Gathering, Page};
 use liveness::PingOffset;
 pub use liveness::scatter;

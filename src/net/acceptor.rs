@@ -8,9 +8,9 @@ use mio::net::TcpListener;
 use mio::net::UnixListener;
 use mio::{Interest, Registry, Token};
 
-#[cfg(feature = "tls")]
-use super::tls::place::Place;
 use super::transport::Transport;
+#[cfg(feature = "tls")]
+use crate::tls::place::Place;
 
 /// A listening socket of any kind.
 #[derive(Debug)]

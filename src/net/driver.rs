@@ -12,9 +12,6 @@ use crate::hub::Effect;
 /// Events that a driver gives after one wait, at most.
 pub const EVENTS_MAX: usize = 1024;
 
-/// Wakes a reactor out of its wait for events; false if it did not work.
-pub type Wake = dyn Fn() -> bool + Send + Sync;
-
 /// What can be done with a connection's transport. It is an edge: it does not come again for what is left undone.
 #[derive(Clone, Copy, Debug)]
 pub struct Readiness {

@@ -7,8 +7,8 @@ use std::io::{self, Read};
 
 use mio::net::TcpStream;
 
-use super::proxy::{HEADER_BYTES_MAX, Header, parse};
 use crate::peers::Word;
+use crate::protocol::proxy::{HEADER_BYTES_MAX, Header, parse};
 
 /// Word of a load balancer about a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]

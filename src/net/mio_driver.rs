@@ -11,18 +11,19 @@ use mio::event::Event;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::clock::{Clock, ProcessClock};
-use super::driver::{Driver, EVENTS_MAX, Readiness, Waited, Wake};
+use super::driver::{Driver, EVENTS_MAX, Readiness, Waited};
 use super::listener::{Accepted, Listeners};
 use super::ring::Ring;
 use super::tcp;
-#[cfg(feature = "tls")]
-use super::tls::{context::TlsContext, table};
 use super::transport::Transport;
 use crate::connection::Settings;
 use crate::handler::ConnectionId;
 use crate::hub::ReactorId;
 use crate::metrics::ReactorMetrics;
 use crate::shared::Shared;
+#[cfg(feature = "tls")]
+use crate::sync::Wake;
+use crate::tls::{context::TlsContext, table};
 
 /// The longest wait: what a wake that got lost costs at most.
 const WAIT_MS_MAX: u64 = 1000;

@@ -1,4 +1,4 @@
-//! Sockets: listeners, transports, TLS and the ring of io_uring(7).
+//! Sockets: listeners, transports and the ring of io_uring(7).
 
 pub mod acceptor;
 pub mod balance;
@@ -11,12 +11,9 @@ pub mod greeting;
 pub mod listener;
 pub mod memory;
 pub mod mio_driver;
-pub mod proxy;
 pub mod ring;
 pub mod tcp;
 mod tcp_info;
-#[cfg(feature = "tls")]
-pub mod tls;
 pub mod transport;
 #[cfg(unix)]
 pub mod unix;

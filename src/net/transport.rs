@@ -14,10 +14,10 @@ use mio::{Interest, Registry, Token};
 
 use super::byte_stream::ByteStream;
 use super::greeting::{self, Greeting};
-#[cfg(feature = "tls")]
-use super::tls::place::Place;
 use crate::auth::identity::Identity;
 use crate::shared::jobs::Traffic;
+#[cfg(feature = "tls")]
+use crate::tls::place::Place;
 
 /// What a connection of a server travels over, in eight bytes, for it stands in every slot.
 ///

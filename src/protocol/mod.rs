@@ -41,6 +41,7 @@ mod host_list;
 mod mask;
 mod message;
 pub mod origin;
+pub mod proxy;
 mod utf8;
 
 pub use close::{CLOSE_REASON_BYTES_MAX, CloseCode, CloseFrame};

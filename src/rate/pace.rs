@@ -190,8 +190,10 @@ mod tests {
 
     #[test]
     fn dry_run_never_stops() {
-        let mut limits = Limits::default();
-        limits.messages_per_connection_per_second = 1;
+        let limits = Limits {
+            messages_per_connection_per_second: 1,
+            ..Limits::default()
+        };
         let rules = PaceRules::new(&limits, true);
         let (mut pace, mut tried) = (Pace::default(), 0);
         for _ in 0..100 {

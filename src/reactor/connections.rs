@@ -17,13 +17,13 @@ use super::slot::{Flags, Slot};
 use crate::application::{Application, CommandContext};
 use crate::compression::places::Places;
 use crate::connection::{
-    CloseReason, Connection, Event, Hold, Inflation, NEVER_MS, OnEvent, Settings,
+    CloseReason, Connection, Event, Hold, Inflation, NEVER_MS, OnEvent, Settings, close_reason,
 };
 use crate::fanout::compression::Compression;
 use crate::handler::ConnectionId;
 use crate::hub::ReactorId;
 use crate::metrics::{ReactorMetrics, label_index};
-use crate::net::byte_stream::{ByteStream, close_reason};
+use crate::net::byte_stream::ByteStream;
 use crate::net::driver::Readiness;
 use crate::net::ring::Ring;
 use crate::peers::{self, Peers, ToldCell};

@@ -12,7 +12,7 @@ use crate::hub::{Effect, Joined, LocalTopic, Outcome, Position, PresenceChange, 
 use crate::net::byte_stream::ByteStream;
 use crate::requests;
 use crate::shared::brought::{Fate, Work};
-use crate::upkeep::{jobs, judging, memory};
+use crate::upkeep::{jobs, judging, memory, reload};
 
 impl<T: ByteStream> Connections<T> {
     /// Takes one effect of the hub's. Publications are gathered; [`deliver`](Connections::deliver) writes them.
@@ -73,7 +73,9 @@ impl<T: ByteStream> Connections<T> {
                 requests::handle_page(application, context, request, &page);
                 true
             }),
-            Effect::Migrated { is_done, .. } => self.application.handle_migrated(is_done),
+            Effect::Migrated { is_done, .. } => {
+                reload::handle_migrated(&mut self.application, is_done);
+            }
             Effect::Listed { listing } => {
                 if let Some((id, listing)) = requests::handle_listed(&mut self.application, listing)
                 {
@@ -93,7 +95,7 @@ impl<T: ByteStream> Connections<T> {
         application
             .topics
             .retire(|command| shards.submit(command, Some(reactor)).is_ok());
-        application.poll_shard_reload();
+        reload::poll_shards(application);
         self.retry_deferred();
     }
 
@@ -130,9 +132,9 @@ impl<T: ByteStream> Connections<T> {
     /// Takes newer settings if there are any, and judges the rights of some open connections by them.
     /// True: they are newer.
     pub fn poll_reload(&mut self, now_ms: u64) -> bool {
-        let is_newer = self.application.has_reload();
+        let is_newer = reload::is_due(&self.application);
         if is_newer {
-            self.application.take_live();
+            reload::take(&mut self.application);
             self.settings = Arc::clone(&self.application.shared.settings);
             self.bound_bytes();
             if let Some(compression) = &mut self.compression {

@@ -13,10 +13,10 @@ use crate::dialect::Dialects;
 use crate::error::Error;
 use crate::handler::{Echo, Handler, Hooks, Publishing, Route, SubscriptionEvent};
 use crate::net::binding::InheritedSocket;
-#[cfg(feature = "tls")]
-use crate::net::tls::TlsTerms;
 use crate::route::check_own_path;
 use crate::shared::OwnEndpoint;
+#[cfg(feature = "tls")]
+use crate::tls::TlsTerms;
 use crate::topic::TopicRule;
 
 /// Path of the server's own handler.

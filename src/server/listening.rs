@@ -10,9 +10,9 @@ use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::net::acceptor::Acceptor;
 use crate::net::binding::{Binding, Bound, InheritedSocket};
-#[cfg(feature = "tls")]
-use crate::net::tls::{HandshakeThreads, TlsContext, TlsTerms};
 use crate::shared::Listening;
+#[cfg(feature = "tls")]
+use crate::tls::{HandshakeThreads, TlsContext, TlsTerms};
 
 /// A listener of a server that has its address.
 #[derive(Debug)]

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::auth::Authority;
 use crate::config::{Hosts, Origins};
 use crate::connection::Settings;
+use crate::hub::ShardSettings;
 use crate::shared::Listening;
 
 /// Settings in force.
@@ -26,6 +27,17 @@ pub struct Live {
     pub subprotocols: Arc<[Box<str>]>,
     /// The listeners, with the proxies in front of them.
     pub listeners: Arc<[Listening]>,
+}
+
+/// Way of a reload from reactor 0 to the shards.
+#[derive(Debug)]
+pub struct ShardReload {
+    /// The shard whose turn it is.
+    pub(crate) shard: u32,
+    /// Settings that it has yet to be sent.
+    pub(crate) unsent: Option<Box<ShardSettings>>,
+    /// It was sent for a step, and has not answered.
+    pub(crate) is_asked: bool,
 }
 
 /// The newest settings, for all reactors.

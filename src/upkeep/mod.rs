@@ -8,6 +8,7 @@ pub mod judging;
 mod managed;
 pub mod memory;
 pub mod paces;
+pub mod reload;
 pub mod renewals;
 pub mod terms;
 

@@ -334,9 +334,8 @@ fn rights_are_set_for_open_connections() {
     let body = refresh("bert", json!({"subscribe": ["rooms/2"]}));
     assert_eq!(api.post("/refresh", &body), json!({"refreshed": 1}));
     loop {
-        match bert.next() {
-            Incoming::Close(code, _) => break assert_eq!(code, 4403),
-            _ => {}
+        if let Incoming::Close(code, _) = bert.next() {
+            break assert_eq!(code, 4403);
         }
     }
     for rights in [

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use umbel::config::{Deflate, Limits};
 use umbel::internals::connection::Settings;
 use umbel::internals::dialect::Dialects;
-use umbel::internals::net::driver::Wake;
+use umbel::internals::sync::Wake;
 use umbel::internals::topic::Rule;
 
 use super::node::Node;

@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use umbel::internals::http::forwarded::ForwardedHeader;
 use umbel::internals::http::request::{Head, RequestLimits};
-use umbel::internals::net::proxy::{HEADER_BYTES_MAX, parse};
+use umbel::internals::protocol::proxy::{HEADER_BYTES_MAX, parse};
 
 const LIMITS: RequestLimits = RequestLimits {
     head_bytes_max: 16 * 1024,

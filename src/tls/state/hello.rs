@@ -6,9 +6,9 @@ use rustls::server::AcceptedAlert;
 use super::{PLAIN_HTTP_ANSWER, PLAINTEXT_BYTES_MAX, Socket, Stage, TlsState};
 use crate::handler::ConnectionId;
 use crate::metrics::tls::HandshakeResult;
-use crate::net::tls::failure::plain_alert;
-use crate::net::tls::table::Turn;
-use crate::net::tls::threads::Answered;
+use crate::tls::failure::plain_alert;
+use crate::tls::table::Turn;
+use crate::tls::threads::Answered;
 
 /// Bytes of a hello, with the heads of its records. That of a browser has two thousand, and rustls would gather 64 KiB.
 const HELLO_BYTES_MAX: usize = 16_640;

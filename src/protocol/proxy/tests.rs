@@ -4,8 +4,11 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// The header in this text, as its length, client and scheme.
-fn parsed(bytes: &[u8]) -> Result<Option<(usize, Option<String>, bool)>, &'static str> {
+/// A header's length, client and scheme.
+type Parsed = (usize, Option<String>, bool);
+
+/// The header in this text.
+fn parsed(bytes: &[u8]) -> Result<Option<Parsed>, &'static str> {
     let header = parse(bytes).map_err(|Malformed(words)| words)?;
     Ok(header.map(|it| {
         (

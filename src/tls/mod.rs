@@ -1,6 +1,6 @@
 //! TLS of listeners: certificates, what is agreed to with them, and rustls's connections as a transport of the reactors.
 //!
-//! A [`Transport`](super::Transport) of this kind holds the stream alone. What TLS keeps for a connection stands in a table
+//! A [`Transport`](crate::net::Transport) of this kind holds the stream alone. What TLS keeps for a connection stands in a table
 //! of its reactor's thread ([`table`]), by the index of its slot. Everything above reads and writes plaintext as it does
 //! over plain TCP.
 

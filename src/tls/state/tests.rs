@@ -342,7 +342,7 @@ fn handshakes_are_counted_once() {
 }
 
 fn close(error: &io::Error) -> CloseReason {
-    crate::net::byte_stream::close_reason(error)
+    crate::connection::close_reason(error)
 }
 
 #[test]

@@ -11,7 +11,7 @@ use rustls::server::{Accepted, AcceptedAlert};
 use rustls::{ServerConfig, ServerConnection};
 
 use crate::handler::ConnectionId;
-use crate::net::driver::Wake;
+use crate::sync::Wake;
 
 /// Hellos of all reactors that wait for a thread or are answered by one.
 const JOBS_MAX: usize = 256;

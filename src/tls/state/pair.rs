@@ -9,7 +9,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig};
 use super::*;
 use crate::config::Limits;
 use crate::metrics::tls::TlsCounts;
-use crate::net::tls::context::TlsContext;
+use crate::tls::context::TlsContext;
 
 /// Numbers that are the same in every run.
 pub struct Numbers(pub u64);

@@ -10,7 +10,7 @@ use super::state::TlsState;
 use super::threads::{Desk, Done};
 use crate::handler::ConnectionId;
 use crate::metrics::tls::{HandshakeKind, HandshakeResult, HandshakeVersion};
-use crate::net::driver::Wake;
+use crate::sync::Wake;
 
 /// Bytes that are received at once.
 const SCRATCH_BYTES: usize = 65_536;

@@ -2,8 +2,8 @@
 
 use rustls::{AlertDescription, Error, InvalidMessage};
 
+use crate::connection::ProtocolFailure;
 use crate::metrics::tls::{TlsCounts, alert_name};
-use crate::net::byte_stream::ProtocolFailure;
 
 /// Alert that rustls answers an error with.
 fn alert_of(error: &Error) -> AlertDescription {

@@ -15,9 +15,9 @@ use super::failure::failure;
 use super::table::Turn;
 use super::threads::Answered;
 use crate::auth::identity::Identity;
+use crate::connection::ProtocolFailure;
 use crate::handler::ConnectionId;
 use crate::metrics::tls::{HandshakeKind, HandshakeResult, HandshakeVersion};
-use crate::net::byte_stream::ProtocolFailure;
 
 /// Plaintext of a record, and of what stands before it.
 const RECORD_BYTES_MAX: usize = 16_640;
