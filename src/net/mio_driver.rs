@@ -21,8 +21,8 @@ use crate::handler::ConnectionId;
 use crate::hub::ReactorId;
 use crate::metrics::ReactorMetrics;
 use crate::shared::Shared;
-#[cfg(feature = "tls")]
 use crate::sync::Wake;
+#[cfg(feature = "tls")]
 use crate::tls::{context::TlsContext, table};
 
 /// The longest wait: what a wake that got lost costs at most.

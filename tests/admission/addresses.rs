@@ -59,8 +59,8 @@ fn connections_of_one_address() {
     assert_eq!(refused(&server, "connections_per_address_max"), 3.0);
     wait_until("a line names the address", || {
         let log = server.log();
-        let lines = log.lines().filter(|line| line.contains("over a limit"));
-        let line = lines.last().unwrap_or_default();
+        let mut lines = log.lines().filter(|line| line.contains("over a limit"));
+        let line = lines.next_back().unwrap_or_default();
         line.contains("limit=connections_per_address_max") && line.contains("address=127.0.7.1")
     });
     open[0].send_text("still here");
