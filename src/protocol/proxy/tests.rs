@@ -344,8 +344,12 @@ proptest! {
             // Of the load balancer's own it looks at the family all the same.
             (Ok(Some(_)), Some(Err(()))) => prop_assert_eq!(command, 0x20),
             (Ok(None) | Err(_), Some(Err(()))) => {}
-            // It knows neither a transport without a family nor one without a transport as wrong.
-            (Err(_), Some(Ok(_))) => prop_assert!(![0x00, 0x11, 0x12, 0x21, 0x22, 0x31, 0x32].contains(&family)),
+            // It knows neither a transport without a family nor one without a transport as wrong, and what stands behind the
+            // addresses it does not read.
+            (Err(_), Some(Ok(_))) => {
+                let own_lengths = [(0x00, 0), (0x11, 12), (0x12, 12), (0x21, 36), (0x22, 36), (0x31, 216), (0x32, 216)];
+                prop_assert!(!own_lengths.contains(&(family, length)));
+            }
             other => prop_assert!(false, "{:?}", other),
         }
     }
@@ -367,10 +371,11 @@ proptest! {
         match (parse(line.as_bytes()), by_ppp(line.as_bytes())) {
             (Ok(Some(header)), Some(Ok(client))) => prop_assert_eq!(header.client, client),
             (Ok(None) | Err(_), Some(Err(()))) => {}
-            // Its numbers may have a sign or zeros before them.
+            // Its numbers may have a sign or zeros before them, and a line of nobody known ends without a CR too.
             (Err(_), Some(Ok(_))) => {
                 let is_odd = |port: &String| port.starts_with('+') || (port.len() > 1 && port.starts_with('0'));
-                prop_assert!(ports.iter().any(is_odd), "{}", line);
+                let is_cut = family == "UNKNOWN" && end == "\n";
+                prop_assert!(is_cut || ports.iter().any(is_odd), "{}", line);
             }
             (Ok(Some(header)), Some(Err(()))) => prop_assert!(header.client.is_none(), "{}", line),
             other => prop_assert!(false, "{:?} {}", other, line),
