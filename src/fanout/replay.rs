@@ -49,8 +49,8 @@ fn name_bytes(publication: &Publication) -> usize {
     publication.topic().map_or(0, |topic| topic.as_str().len())
 }
 
-/// Part of a replay that fits so many bytes in the asker's dialect. Who asked for all since a position gets all of it or is
-/// told that it is not recovered; who asked for the last ones gets the newest that fit.
+/// Part of a replay that fits so many bytes of a dialect. Who asked for all since a position gets all of it or is told
+/// that it is not recovered; who asked for the last ones gets the newest that fit.
 pub fn fit(
     mut joined: Joined,
     dialects: &Dialects,

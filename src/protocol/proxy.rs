@@ -36,7 +36,7 @@ pub struct Header<'a> {
     pub unique_id: Option<&'a [u8]>,
 }
 
-/// What is wrong with bytes that are to be a header.
+/// Fault of bytes that are to be a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed(pub &'static str);
 

@@ -73,9 +73,7 @@ impl<T: ByteStream> Connections<T> {
                 requests::handle_page(application, context, request, &page);
                 true
             }),
-            Effect::Migrated { is_done, .. } => {
-                reload::handle_migrated(&mut self.application, is_done);
-            }
+            Effect::Migrated { is_done, .. } => reload::note_step(&mut self.application, is_done),
             Effect::Listed { listing } => {
                 if let Some((id, listing)) = requests::handle_listed(&mut self.application, listing)
                 {

@@ -48,13 +48,12 @@ impl Deadlines {
         self.at_ms.get(index).copied().unwrap_or(NEVER_MS)
     }
 
-    /// When [`take_due`](Deadlines::take_due) is worth a call: a moment before which nothing is due.
+    /// Moment before which [`take_due`](Deadlines::take_due) is not worth a call, for nothing is due.
     pub fn next_ms(&self) -> u64 {
         self.next_ms
     }
 
-    /// Appends up to `count_max` connections whose deadline has come, and takes their deadlines away. What is left
-    /// over stays due.
+    /// Takes up to `count_max` deadlines that have come. Their connections are appended; what is left over stays due.
     pub fn take_due(&mut self, now_ms: u64, count_max: usize, due: &mut Vec<u32>) {
         if now_ms < self.next_ms {
             return;

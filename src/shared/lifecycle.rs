@@ -60,7 +60,7 @@ pub struct LifecycleCell {
 pub struct Drained {
     /// Connections that were told to go.
     pub told: u64,
-    /// Connections of them, and others, that were cut off at the end of the time.
+    /// Connections that were cut off at the end of the time.
     pub cut: u64,
     /// Time since its beginning.
     pub took: Duration,
@@ -95,7 +95,7 @@ impl LifecycleCell {
         });
     }
 
-    /// Takes the server out of service, to close so many connections in a second; None: puts it back.
+    /// Takes the server out of service. So many connections are closed in a second; None: puts it back.
     pub fn set_absent(&self, closes_per_second: Option<u32>) {
         let absent = closes_per_second.map_or(0, |rate| IS_OUT | u64::from(rate) << RATE_SHIFT);
         self.change(|bits| bits & STAGE | absent);

@@ -170,7 +170,7 @@ impl Shared {
         listening.is_some_and(|listening| listening.tls)
     }
 
-    /// What the listener of a number is called.
+    /// Name of the listener of a number.
     pub fn listener_name(&self, listener: u8) -> &str {
         let listening = self.listeners.get(usize::from(listener));
         listening.map_or("", |listening| &listening.name)

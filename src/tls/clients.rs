@@ -90,7 +90,7 @@ fn read_lists(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>,
     }
 }
 
-/// Whoever shows this certificate, which was verified. None: it only admits.
+/// Identity of a certificate that was verified. None: it only admits.
 ///
 /// A certificate without the name that counts is somebody without a subject.
 pub fn identify(clients: &ClientCertificates, leaf: &[u8]) -> Option<Arc<Identity>> {

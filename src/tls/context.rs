@@ -1,4 +1,4 @@
-//! What all reactors of a server share of TLS.
+//! State of TLS that all reactors of a server share.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::auth::identity::Identity;
 use crate::config::Limits;
 use crate::metrics::tls::TlsCounts;
 
-/// Gives the terms of handshakes on a listener, by its number, as they are in force now.
+/// Gives the terms in force on a listener, by its number.
 pub type TermsOf = dyn Fn(u8) -> Arc<ServerConfig> + Send + Sync;
 
 /// Finds out who shows a verified certificate on a listener.

@@ -1,4 +1,4 @@
-//! A certificate with its key, read from files and checked against each other.
+//! A certificate with its key, from files.
 
 use std::fs::File;
 use std::io::Read;
@@ -98,7 +98,7 @@ impl LoadedCertificate {
         &self.key
     }
 
-    /// Names of hosts that it is for, in small letters and without a dot at the end.
+    /// Hosts that it names, in small letters and without a last dot.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.names.iter().map(|name| &**name)
     }

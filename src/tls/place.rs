@@ -1,4 +1,4 @@
-//! Where the state of a TLS connection stands, in three bytes.
+//! Place of the state of a TLS connection, in three bytes.
 
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
@@ -65,7 +65,7 @@ impl Place {
             .unwrap_or_else(no_state)
     }
 
-    /// Writes plaintext to a connection over this stream, as much as is taken.
+    /// Writes plaintext over this stream, as much as is taken.
     ///
     /// # Errors
     /// As of `write(2)`; `InvalidData` where TLS failed.
@@ -100,7 +100,7 @@ impl Place {
         table::with(self.index(), |state, _| state.holds_input()).unwrap_or(false)
     }
 
-    /// Whoever is at the other end by a certificate.
+    /// Identity of the peer by its certificate.
     pub fn identity(&self) -> Option<Arc<Identity>> {
         table::with(self.index(), |state, turn| state.identity(turn)).flatten()
     }

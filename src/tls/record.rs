@@ -119,7 +119,7 @@ impl Keys {
         }
     }
 
-    /// Whether half of what the key is good for is used up, so that another one is due.
+    /// Whether another key is due: half of what this one is good for is used up.
     pub fn is_worn(&self) -> bool {
         self.sequence >= self.sequence_max / 2
     }

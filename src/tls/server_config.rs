@@ -1,4 +1,4 @@
-//! What is agreed to in handshakes.
+//! Configuration of handshakes for rustls.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ const TICKETS: usize = 1;
 pub struct TlsOptions {
     /// Versions of TLS.
     pub versions: Vec<TlsVersion>,
-    /// What is asked of clients.
+    /// Certificates that clients are asked for.
     pub clients: ClientTerms,
     /// Keys of tickets. None: no peer can come back by one.
     pub ticket_keys: Option<Arc<TicketKeys>>,

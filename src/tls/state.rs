@@ -128,7 +128,7 @@ impl TlsState {
             || (self.input_ended && !self.end_told)
     }
 
-    /// Whoever is at the other end by a certificate that was verified.
+    /// Identity of the peer by its certificate, which was verified.
     pub fn identity(&self, turn: &Turn) -> Option<Arc<Identity>> {
         let Stage::Open(connection) = &self.stage else {
             return None;
@@ -340,7 +340,7 @@ impl TlsState {
         filled
     }
 
-    /// Sends what is held, and ends our side behind it if it is to end.
+    /// Sends what is held. If it is to end, our side ends behind it.
     pub fn flush(&mut self, socket: &mut impl Socket, turn: &mut Turn) -> io::Result<()> {
         let was_held = self.held > 0;
         self.send_held(socket)?;

@@ -33,7 +33,7 @@ pub(super) struct Turn {
     pub tick: u32,
     /// Hellos that may be answered in this tick.
     pub hellos_left: usize,
-    /// Bytes that a connection may bring in a tick, as they are on the wire.
+    /// Bytes on the wire that a connection may bring in a tick.
     pub budget: usize,
     /// The way to the threads that answer hellos. None: they are answered here.
     pub desk: Option<Desk>,

@@ -226,7 +226,7 @@ impl TlsTerms {
         self.listeners[listener].load_full()
     }
 
-    /// Whoever shows this verified certificate on a listener. None: it only admits there.
+    /// Identity of a verified certificate on a listener. None: it only admits there.
     pub fn identify(&self, listener: usize, leaf: &[u8]) -> Option<Arc<Identity>> {
         let clients = self.in_force().settings.listeners.get(listener)?.clone();
         clients::identify(&clients, leaf)

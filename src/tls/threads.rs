@@ -104,7 +104,7 @@ impl Desk {
         }
     }
 
-    /// How many more fit, before some come back.
+    /// Handshakes that fit yet, before some come back.
     pub fn room(&self) -> usize {
         self.threads.per_reactor_max.saturating_sub(self.away)
     }

@@ -1,4 +1,4 @@
-//! The thread that looks for changed files of certificates, and for certificates that end.
+//! Thread that looks for changed files of certificates, and for their ends.
 //!
 //! Programs that renew certificates write files, and tell nobody. They may write the certificate and its key one after the
 //! other, or swap a link: what is read between does not fit, and is read again.

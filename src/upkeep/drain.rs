@@ -20,7 +20,7 @@ const RETURNS_PER_SECOND: u64 = 2000;
 /// Bounds of that time, in milliseconds.
 const SPREAD_MS: std::ops::RangeInclusive<u64> = 1000..=60_000;
 
-/// How far a drain, or the paced closing of a server that is out of service, has come.
+/// State of a drain, or of the paced closing of a server that is out of service.
 #[derive(Debug)]
 pub struct Drain {
     started_ms: u64,
@@ -126,7 +126,7 @@ impl Drain {
     }
 }
 
-/// How far a drain is.
+/// Progress of a drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// Connections have to go yet.

@@ -10,8 +10,8 @@ use crate::fanout::subscribed::SubscribedKind;
 /// Subscriptions whose right is judged again in one tick after a reload.
 const SUBSCRIPTIONS_JUDGED_PER_TICK: usize = 1000;
 
-/// Judges the rights of some connections, if there was a reload, until as many subscriptions are looked at as a tick has
-/// time for.
+/// Judges the rights of some connections, if there was a reload. It ends when as many subscriptions are looked at as a
+/// tick has time for.
 pub fn poll(slots: &mut impl Slots, now_ms: u64) {
     let Some(first) = slots.upkeep().judge_from else {
         return;

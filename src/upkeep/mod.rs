@@ -1,4 +1,4 @@
-//! What is done to connections from outside of their own traffic: jobs, terms, rights judged anew, the drain.
+//! Work on connections from outside of their own traffic: jobs, terms, rights judged anew, the drain.
 //!
 //! All of it reaches connections by [`Slots`], which the reactor's slab is.
 
@@ -58,7 +58,7 @@ impl Upkeep {
         }
     }
 
-    /// Whether there is something to go on with, which no event will announce.
+    /// Whether there is work that no event will announce.
     pub fn has_work(&self) -> bool {
         self.judge_from.is_some() || !self.jobs.is_empty()
     }

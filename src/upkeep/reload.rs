@@ -92,7 +92,7 @@ fn reload_shards(application: &mut Application) {
 }
 
 /// A shard has taken a step.
-pub fn handle_migrated(application: &mut Application, is_done: bool) {
+pub fn note_step(application: &mut Application, is_done: bool) {
     let Some(reload) = &mut application.shard_reload else {
         return;
     };

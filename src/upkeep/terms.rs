@@ -73,7 +73,7 @@ fn sweep_leases(slots: &mut impl Slots, now_ms: u64) {
     }
 }
 
-/// When a term is next to be looked after, at the earliest.
+/// Earliest moment at which a term is to be looked after.
 pub fn next_ms(application: &Application, now_ms: u64) -> u64 {
     let (terms, clock_ms) = (&application.terms, application.now_us / 1000);
     if terms.is_empty() {

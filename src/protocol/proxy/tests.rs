@@ -1,4 +1,4 @@
-//! Headers of both versions, good and malformed, and as the crate `ppp` sees them.
+//! Headers of both versions, as the crate `ppp` sees them too.
 
 use proptest::prelude::*;
 

@@ -1,4 +1,4 @@
-//! A client of rustls and a server's side of a connection, over a socket in memory that splits and blocks as it is told.
+//! A client of rustls and a server's side, over memory. The socket between them splits and blocks as it is told.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,17 +25,17 @@ impl Numbers {
 
 /// The server's end of a connection. As a real one it tells by an edge: when bytes come, and after it has blocked.
 pub struct FakeSocket {
-    /// What has come from the client.
+    /// Plaintext that has come from the client.
     pub inbound: VecDeque<u8>,
-    /// What the server has sent.
+    /// Plaintext that the server has sent.
     pub outbound: Vec<u8>,
     /// The client sends nothing more.
     pub is_closed: bool,
     /// The server has ended its side.
     pub is_ended: bool,
-    /// What may be sent before it blocks.
+    /// Bytes that may be sent before it blocks.
     pub room: usize,
-    /// Where it blocks for no reason, and how much it takes. None: it does neither.
+    /// Chance of blocking for no reason, and most bytes that it takes. None: it does neither.
     pub numbers: Option<Numbers>,
     pub read_blocked: bool,
     pub write_blocked: bool,
@@ -97,7 +97,7 @@ pub struct Pair {
     pub state: Box<TlsState>,
     pub turn: Turn,
     pub socket: FakeSocket,
-    /// What the client has sent and has not come.
+    /// Bytes that the client has sent and that have not come.
     pub wire: VecDeque<u8>,
     pub out: Vec<u8>,
     pub at_server: Vec<u8>,
@@ -194,7 +194,7 @@ impl Pair {
         pair
     }
 
-    /// Up to so many bytes of what the client wants to send come to the server's socket.
+    /// Brings so many bytes from the client to the server's socket, at most.
     pub fn arrive(&mut self, most: usize) {
         let mut sent = Vec::new();
         while self.client.wants_write() {
