@@ -64,7 +64,7 @@ fn write_lines(waiting: &Receiver<Waiting>, mut out: impl Write) {
     }
 }
 
-/// Waits for the writing of all lines so far, for a second at most.
+/// Waits until all lines are written. It waits for a second at most.
 pub fn flush() {
     let Some(lines) = LINES.get() else {
         return;

@@ -162,6 +162,12 @@ impl Listeners {
         Ok(())
     }
 
+    /// Whether connections are taken at a rate.
+    pub fn are_paced(&self) -> bool {
+        let turnstile = self.turnstile.as_ref();
+        turnstile.is_some_and(|turnstile| turnstile.rate.is_some())
+    }
+
     /// Goes on by the rate of these settings.
     pub fn take_rate(&mut self, settings: &Settings) {
         if let Some(turnstile) = &mut self.turnstile {

@@ -61,6 +61,12 @@ pub struct Peers {
 }
 
 impl Peers {
+    /// Whether nothing was told of any.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.told.is_empty()
+    }
+
     /// Words about the connection at an index.
     pub fn get(&self, index: u32) -> Option<Told> {
         self.told.get(index as usize)?.as_deref().copied()
@@ -91,6 +97,7 @@ impl Peers {
     }
 
     /// No connection stands at this index or behind it.
+    #[inline]
     pub fn truncate(&mut self, end: usize) {
         if self.told.len() > end {
             self.told.truncate(end);

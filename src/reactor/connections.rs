@@ -471,7 +471,11 @@ impl<T: ByteStream> Connections<T> {
             None => take_in(&mut on_event),
             Some(pace) => take_in(&mut counting(pace, &settings.pace, now_us, &mut on_event)),
         }
-        self.peers.put(index, told.get());
+        if let Some(told) = told.get() {
+            self.peers.put(index, Some(told));
+        } else if !self.peers.is_empty() {
+            self.peers.forget(index);
+        }
         let connection = &mut slot.connection;
         if connection.has_hold(Hold::Work) && !slot.flags.has(Flags::IS_WORKING) {
             slot.flags.set(Flags::IS_WORKING, true);

@@ -53,6 +53,7 @@ impl<T: ByteStream> Connections<T> {
     }
 
     /// Holds a connection to its rates, if there are any: so many bytes were read, and those were all if the read came short.
+    #[inline]
     pub(super) fn keep_pace(&mut self, index: u32, (bytes, is_short): (usize, bool), now_ms: u64) {
         if self.settings.pace.are_set() {
             let slot = self.slots.get(index as usize);

@@ -60,6 +60,7 @@ impl Place {
     ///
     /// # Errors
     /// As of `read(2)`; `InvalidData` where TLS failed.
+    #[inline(never)]
     pub fn read(&mut self, stream: &mut TcpStream, out: &mut [u8]) -> io::Result<usize> {
         table::with(self.index(), |state, turn| state.read(stream, turn, out))
             .unwrap_or_else(no_state)
@@ -69,6 +70,7 @@ impl Place {
     ///
     /// # Errors
     /// As of `write(2)`; `InvalidData` where TLS failed.
+    #[inline(never)]
     pub fn write(&mut self, stream: &mut TcpStream, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         table::with(self.index(), |state, turn| {
             state.write(stream, turn, pieces)
@@ -80,6 +82,7 @@ impl Place {
     ///
     /// # Errors
     /// As of `write(2)`, but for `WouldBlock`.
+    #[inline(never)]
     pub fn flush(&mut self, stream: &mut TcpStream) -> io::Result<()> {
         table::with(self.index(), |state, turn| state.flush(stream, turn)).unwrap_or_else(no_state)
     }
@@ -96,6 +99,7 @@ impl Place {
     }
 
     /// Whether reading again is worth a call, though no event tells.
+    #[inline(never)]
     pub fn holds_input(&self) -> bool {
         table::with(self.index(), |state, _| state.holds_input()).unwrap_or(false)
     }
@@ -106,6 +110,7 @@ impl Place {
     }
 
     /// Bytes that were written and that the socket did not take.
+    #[inline(never)]
     pub fn held_output(&self) -> usize {
         table::with(self.index(), |state, _| state.held_output()).unwrap_or(0)
     }

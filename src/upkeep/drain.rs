@@ -20,7 +20,7 @@ const RETURNS_PER_SECOND: u64 = 2000;
 /// Bounds of that time, in milliseconds.
 const SPREAD_MS: std::ops::RangeInclusive<u64> = 1000..=60_000;
 
-/// State of a drain, or of the paced closing of a server that is out of service.
+/// State of a drain. Or of the paced closing of a server that is out of service.
 #[derive(Debug)]
 pub struct Drain {
     started_ms: u64,
