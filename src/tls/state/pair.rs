@@ -194,7 +194,7 @@ impl Pair {
         pair
     }
 
-    /// Brings bytes of the client to the server's socket, so many at most.
+    /// Brings bytes of the client to the server's socket. So many at most.
     pub fn arrive(&mut self, most: usize) {
         let mut sent = Vec::new();
         while self.client.wants_write() {
