@@ -227,7 +227,9 @@ fn open_side_after_close_ends_after_close_timeout() {
     wait_until("the server lets go of the socket", || {
         open_descriptors(server.pid()) <= descriptors
     });
-    assert_eq!(server.metric("umbel_closed_total{reason=\"peer\"}"), 1.0);
+    wait_until("it is counted", || {
+        server.metric("umbel_closed_total{reason=\"peer\"}") == 1.0
+    });
 }
 
 #[test]
