@@ -72,7 +72,7 @@ stop();
 
 async function publish(): Promise<void> {
   const { position: at, receipt } = await umbel.publish("orders/eu", "text", { key: "k", receipt: true });
-  void [at.length, receipt?.matched, receipt?.last_write_us];
+  void [at?.length, receipt?.matched, receipt?.last_write_us];
   for (const data of [Uint8Array.of(1), new ArrayBuffer(1), { any: ["JSON"] }, [1], 1, true, null]) {
     await umbel.publish("orders/eu", data, { resend: true, idempotencyKey: null });
   }
