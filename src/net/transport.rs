@@ -59,37 +59,60 @@ macro_rules! each {
     };
 }
 
-/// Does something with a plain stream, and something else with TLS: by a call, so that the plain streams cost no more for it.
-macro_rules! plain_or_tls {
-    ($transport:expr, $stream:ident => $body:expr, $tls:expr) => {
-        match $transport {
-            Transport::Tcp($stream) => $body,
-            #[cfg(unix)]
-            Transport::Unix($stream) => $body,
-            #[cfg(feature = "tls")]
-            Transport::Tls { place, stream } => $tls(place, stream),
+/// TLS, by a call for which nothing is prepared: so plain streams cost what they cost without it.
+#[cfg(feature = "tls")]
+impl Transport {
+    #[cold]
+    #[inline(never)]
+    fn read_tls(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Transport::Tls { place, stream } => place.read(stream, buffer),
+            _ => Err(io::ErrorKind::Unsupported.into()),
         }
-    };
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn write_tls(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_vectored_tls(&[IoSlice::new(bytes)])
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn write_vectored_tls(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Transport::Tls { place, stream } => place.write(stream, pieces),
+            _ => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
 }
 
 impl ByteStream for Transport {
     #[inline]
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        plain_or_tls!(self, stream => stream.read(buffer), |place: &mut Place, stream| place.read(stream, buffer))
+        #[cfg(feature = "tls")]
+        if matches!(self, Transport::Tls { .. }) {
+            return self.read_tls(buffer);
+        }
+        each!(self, stream => stream.read(buffer))
     }
 
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        plain_or_tls!(self, stream => stream.write(bytes), |place: &mut Place, stream| {
-            place.write(stream, &[IoSlice::new(bytes)])
-        })
+        #[cfg(feature = "tls")]
+        if matches!(self, Transport::Tls { .. }) {
+            return self.write_tls(bytes);
+        }
+        each!(self, stream => stream.write(bytes))
     }
 
     #[inline]
     fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        plain_or_tls!(self, stream => stream.write_vectored(pieces), |place: &mut Place, stream| {
-            place.write(stream, pieces)
-        })
+        #[cfg(feature = "tls")]
+        if matches!(self, Transport::Tls { .. }) {
+            return self.write_vectored_tls(pieces);
+        }
+        each!(self, stream => stream.write_vectored(pieces))
     }
 
     #[inline]
@@ -185,15 +208,24 @@ impl ByteStream for Transport {
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {
-        plain_or_tls!(self, stream => stream.shutdown(Shutdown::Write), |place: &mut Place, stream| {
-            place.shutdown_write(stream)
-        })
+        match self {
+            Transport::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            #[cfg(unix)]
+            Transport::Unix(stream) => stream.shutdown(Shutdown::Write),
+            #[cfg(feature = "tls")]
+            Transport::Tls { place, stream } => place.shutdown_write(stream),
+        }
     }
 
     #[cfg(unix)]
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         // Whoever sends by it would send plaintext.
-        plain_or_tls!(self, stream => Some(stream.as_fd()), |_, _| None)
+        match self {
+            Transport::Tcp(stream) => Some(stream.as_fd()),
+            Transport::Unix(stream) => Some(stream.as_fd()),
+            #[cfg(feature = "tls")]
+            Transport::Tls { .. } => None,
+        }
     }
 }
 
