@@ -109,7 +109,8 @@ fn bad_token_closes_who_has_shown_none() {
     peer.subscribe("news/us");
     assert_eq!(peer.error(&auth(WRITER)), "subject_changed");
     assert_eq!(peer.close_code(), 4403);
-    assert!(!server.log().contains("guess") && !server.log().contains(READER));
+    let log = server.whole_log();
+    assert!(!log.contains("guess") && !log.contains(READER), "{log}");
 }
 
 #[test]

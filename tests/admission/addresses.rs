@@ -158,5 +158,7 @@ fn dry_run_counts_and_refuses_nothing() {
     let open: Vec<_> = (0..4).filter_map(|_| opens(peer(5), address)).collect();
     assert_eq!(open.len(), 4);
     assert_eq!(refused(&server, "connections_per_address_max"), 3.0);
-    assert!(server.log().contains("limits_dry_run is set"));
+    wait_until("the log says so", || {
+        server.log().contains("limits_dry_run is set")
+    });
 }

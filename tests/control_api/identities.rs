@@ -167,7 +167,7 @@ fn subject_is_thrown_out_and_stays_out() {
         true
     );
     assert_eq!(bert.next(), Incoming::Close(4403, "revoked".to_owned()));
-    let log = server.log();
+    let log = server.whole_log();
     let line = log
         .lines()
         .find(|line| line.contains("POST /api/v1/disconnect"));

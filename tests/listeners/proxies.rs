@@ -280,10 +280,8 @@ fn proxy_that_is_not_trusted_is_told() {
             "X-Forwarded-For: 203.0.113.9\r\n",
         );
     }
-    wait_until("the log says so", || {
-        server.log().contains("set trusted_proxies of the listener")
-    });
-    assert_eq!(server.log().matches("set trusted_proxies").count(), 1);
+    let told = "set trusted_proxies of the listener";
+    assert_eq!(server.whole_log().matches(told).count(), 1);
 }
 
 /// A proxy's own connections count for nobody until it tells whose they are.
@@ -436,7 +434,7 @@ fn header_in_pieces_and_its_deadline() {
     assert_eq!(half.read_to_end().0, b"");
     wire.send(request.as_bytes());
     assert_eq!(wire.read_response_to(request).status, 200);
-    let log = server.log();
+    let log = server.whole_log();
     assert_eq!(
         log.matches("no PROXY header came in time").count(),
         2,
@@ -569,9 +567,6 @@ fn reload_takes_other_proxies() {
         assert!(sent.expect("kill is there").success());
         wait_until("the reload holds", || seen() == expected);
     }
-    assert!(
-        !server.log().contains("until a restart"),
-        "{}",
-        server.log()
-    );
+    let log = server.whole_log();
+    assert!(!log.contains("until a restart"), "{log}");
 }

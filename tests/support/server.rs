@@ -132,12 +132,23 @@ impl Server {
         self.child.id()
     }
 
-    /// Its log so far.
+    /// Its log as far as it was read. Lines are written by a thread of the server's own and read by one here: of a line
+    /// whose cause was just seen it has to be waited for.
     pub fn log(&self) -> String {
         self.log
             .lock()
             .expect("the log is never left locked")
             .clone()
+    }
+
+    /// Its log with every line of before this call: a line of now was read, and it stands behind them. At the levels from
+    /// `info` on.
+    pub fn whole_log(&self) -> String {
+        let lines = |log: &str| log.matches("summary").count();
+        let before = lines(&self.log());
+        self.signal("USR1");
+        wait_until("the log has a line of now", || lines(&self.log()) > before);
+        self.log()
     }
 
     /// Whether the process has ended.
@@ -166,11 +177,12 @@ impl Server {
         assert!(status.success(), "kill -s {name}: {status}");
     }
 
-    /// Waits for the process to end by itself.
+    /// Waits for the process to end by itself, and for the last line of its log.
     pub fn wait_for_exit(&mut self, within: Duration) -> ExitStatus {
         let deadline = Instant::now() + within;
         loop {
             if let Some(status) = self.child.try_wait().expect("a child can be asked") {
+                self.finish_log();
                 return status;
             }
             assert!(
@@ -178,6 +190,14 @@ impl Server {
                 "it did not end within {within:?}"
             );
             thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits for the end of its log, which is that of its process.
+    fn finish_log(&mut self) {
+        if let Some(reader) = self.log_reader.take() {
+            // A panic of the reader would show in what it did not read.
+            let _ = reader.join();
         }
     }
 
@@ -282,9 +302,7 @@ impl Drop for Server {
         // It may have ended by itself, and then there is nothing to kill.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if let Some(reader) = self.log_reader.take() {
-            let _ = reader.join();
-        }
+        self.finish_log();
         let log = self.log();
         if thread::panicking() {
             let from = log.len().saturating_sub(20_000);
