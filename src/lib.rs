@@ -44,7 +44,7 @@
 //! tokens and origins; an [`Authorizer`] decides by code.
 //!
 //! ```
-//! use umbel::{AccessRequest, Action, Authorizer, Denied, Server, Verdict};
+//! use umbel::{AccessRequest, Action, Authorizer, Denied, Identity, Server, Verdict};
 //!
 //! /// Opens `public/` to everybody, and the rest to whoever has a cookie.
 //! struct Cookies;
@@ -52,9 +52,9 @@
 //! impl Authorizer for Cookies {
 //!     fn authorize(&self, request: &AccessRequest<'_>) -> Verdict {
 //!         match (request.action(), request.cookie("user")) {
-//!             (Action::Subscribe(topic), _) if topic.starts_with("public/") => Verdict::Allow,
+//!             (Action::Subscribe(topic), _) if topic.starts_with("public/") => Verdict::Allow(Identity::anonymous()),
 //!             (Action::Observe, _) => Verdict::Deny(Denied::Forbidden("closed".into())),
-//!             (_, Some(_)) => Verdict::Allow,
+//!             (_, Some(_)) => Verdict::Allow(Identity::anonymous()),
 //!             (_, None) => Verdict::Deny(Denied::Unauthenticated("log in first".into())),
 //!         }
 //!     }
@@ -141,6 +141,7 @@
 pub mod access {
     //! Rights: those of the configuration, or the embedding program's own [`Authorizer`].
     pub use crate::auth::access::{AccessRequest, Action, Authorizer, Denied};
+    pub use crate::auth::program::{Identity, IdentityBuilder, IdentityError};
     pub use crate::auth::verdict::{Pending, Verdict};
 }
 mod api;
@@ -215,6 +216,7 @@ pub mod internals {
 }
 
 pub use access::{AccessRequest, Action, Authorizer, Denied, Pending, Verdict};
+pub use access::{Identity, IdentityBuilder, IdentityError};
 pub use config::{
     Access, AuthRefusal, Config, ConfigError, Deflate, ListenAddress, Listener, Origins, Surface,
 };

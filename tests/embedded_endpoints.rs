@@ -11,8 +11,8 @@ use support::peers::{Http, Incoming, WebSocket, connect};
 use support::wait_until;
 use umbel::{
     AccessRequest, Action, Authorizer, Builder, CloseCode, CloseReason, ConnectionId, Denied,
-    Handler, Message, Peer, PeerError, PeerHandle, Request, Response, RunningServer, Server,
-    Verdict,
+    Handler, Identity, Message, Peer, PeerError, PeerHandle, Request, Response, RunningServer,
+    Server, Verdict,
 };
 
 fn spawn(builder: Builder) -> RunningServer {
@@ -293,8 +293,8 @@ struct Members;
 impl Authorizer for Members {
     fn authorize(&self, request: &AccessRequest<'_>) -> Verdict {
         match request.action() {
-            Action::Open("/login") => Verdict::Allow,
-            _ if request.cookie("user").is_some() => Verdict::Allow,
+            Action::Open("/login") => Verdict::Allow(Identity::anonymous()),
+            _ if request.cookie("user").is_some() => Verdict::Allow(Identity::anonymous()),
             _ => Verdict::Deny(Denied::Unauthenticated("log in first".into())),
         }
     }

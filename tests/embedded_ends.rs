@@ -16,8 +16,9 @@ use support::{PATIENCE, wait_until};
 use umbel::internals::dialect::Command;
 use umbel::internals::shared::brought::BroughtCommand;
 use umbel::{
-    AccessRequest, Action, Authorizer, Builder, CloseReason, ConnectionId, Error, Handler, Message,
-    Peer, PublishError, PublishOptions, ReceiptError, Request, RunningServer, Server, Verdict,
+    AccessRequest, Action, Authorizer, Builder, CloseReason, ConnectionId, Error, Handler,
+    Identity, Message, Peer, PublishError, PublishOptions, ReceiptError, Request, RunningServer,
+    Server, Verdict,
 };
 
 fn spawn(builder: Builder) -> RunningServer {
@@ -222,7 +223,7 @@ impl Authorizer for Shaky {
             Action::Subscribe("bad") | Action::Publish("bad")
         );
         assert!(!is_hit, "on purpose");
-        Verdict::Allow
+        Verdict::Allow(Identity::anonymous())
     }
 }
 

@@ -11,8 +11,8 @@ use support::embedded::{Embedded, builder, config};
 use support::peers::WebSocket;
 use umbel::handler::{self, Echo};
 use umbel::{
-    Access, AccessRequest, Authorizer, Builder, Config, Message, Position, PublishOptions, Server,
-    TopicRule, Verdict,
+    Access, AccessRequest, Authorizer, Builder, Config, Identity, Message, Position,
+    PublishOptions, Server, TopicRule, Verdict,
 };
 
 fn loopback() -> SocketAddr {
@@ -72,7 +72,7 @@ struct Anyone;
 
 impl Authorizer for Anyone {
     fn authorize(&self, _: &AccessRequest<'_>) -> Verdict {
-        Verdict::Allow
+        Verdict::Allow(Identity::anonymous())
     }
 }
 

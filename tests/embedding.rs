@@ -15,7 +15,7 @@ use support::embedded::{Embedded, builder, config};
 use support::peers::{Http, Incoming, WebSocket, connect};
 use support::umbel_v1::{JSON, Peer as ManyTopics, offer};
 use support::{frames, wait_until};
-use umbel::access::{AccessRequest, Action, Authorizer, Denied, Verdict};
+use umbel::access::{AccessRequest, Action, Authorizer, Denied, Identity, Verdict};
 use umbel::handler::PeerFull;
 use umbel::{
     Access, CloseCode, CloseReason, ConnectionId, Handler, Listener, Message, Peer, PublishError,
@@ -281,11 +281,11 @@ struct Cookies;
 impl Authorizer for Cookies {
     fn authorize(&self, request: &AccessRequest<'_>) -> Verdict {
         match (request.action(), request.cookie("user")) {
-            (Action::Observe, _) => Verdict::Allow,
+            (Action::Observe, _) => Verdict::Allow(Identity::anonymous()),
             (_, None) => Verdict::Deny(Denied::Unauthenticated("log in first".into())),
             (Action::Subscribe(topic), Some(user)) if topic.starts_with("private") => {
                 match topic.ends_with(user) {
-                    true => Verdict::Allow,
+                    true => Verdict::Allow(Identity::anonymous()),
                     false => Verdict::Deny(Denied::Forbidden("not yours".into())),
                 }
             }
@@ -295,7 +295,7 @@ impl Authorizer for Cookies {
             (Action::Publish(_) | Action::PublishMany, Some(user)) if user != "root" => {
                 Verdict::Deny(Denied::Forbidden("only root publishes".into()))
             }
-            _ => Verdict::Allow,
+            _ => Verdict::Allow(Identity::anonymous()),
         }
     }
 }

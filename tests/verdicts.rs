@@ -1,5 +1,7 @@
 //! Verdicts of an embedding program that come later: what waits for them, and that nothing else does.
 
+#[path = "verdicts/identities.rs"]
+mod identities;
 mod support;
 
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -11,7 +13,7 @@ use serde_json::json;
 use support::embedded::{Embedded, config};
 use support::umbel_v1::Peer as ManyTopics;
 use support::{PATIENCE, Wire, wait_until};
-use umbel::{AccessRequest, Authorizer, Config, Denied, Pending, Server, Verdict};
+use umbel::{AccessRequest, Authorizer, Config, Denied, Identity, Pending, Server, Verdict};
 
 /// Hands each question to the test, but for those of `?now`.
 struct Asker(Mutex<Sender<(String, Pending)>>);
@@ -22,7 +24,7 @@ impl Authorizer for Asker {
         assert!(!request.tls(), "the listener has none");
         assert!(peer.is_loopback(), "{peer}");
         if request.parameter("umbel_now").is_some() || request.header("x-now").is_some() {
-            return Verdict::Allow;
+            return Verdict::Allow(Identity::anonymous());
         }
         let pending = Pending::new();
         let question = (format!("{:?}", request.action()), pending.clone());
@@ -241,4 +243,21 @@ impl Questions {
     fn next_any(&self) -> Pending {
         self.0.recv_timeout(PATIENCE).expect("a question").1
     }
+}
+
+#[test]
+fn verdict_that_comes_later_may_say_who_it_is() {
+    let (server, questions) = start();
+    let address = server.address;
+    let opening = thread::spawn(move || ManyTopics::open(address));
+    let anna = Identity::builder("anna").subscribe(["news"]).build();
+    let pending = questions.next("Connect");
+    pending.answer(Verdict::Allow(anna.expect("an identity")));
+    let mut many = opening.join().expect("it opens");
+    assert_eq!(many.next()["subject"], "anna");
+    many.subscribe("news");
+    let other = json!({"type": "subscribe", "id": 8, "topic": "other"});
+    assert_eq!(many.error(&other), "forbidden");
+    questions.none();
+    server.end();
 }

@@ -2,14 +2,17 @@
 
 use std::fmt::Debug;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::commands::CommandTurn;
 use super::{Application, CommandContext};
 use crate::asking::hook;
 use crate::auth::access::{Action, Denied, TokenFault};
 use crate::auth::caller::Caller;
+use crate::auth::embedder::Judged;
 use crate::auth::hook::{Hook, Question};
 use crate::auth::identity::TokenDigest;
+use crate::auth::program::Identity;
 use crate::auth::table::IdentityHandle;
 use crate::auth::verdict::{Decision, Pending, Verdict};
 use crate::config::HookEvent;
@@ -41,6 +44,17 @@ impl Application {
         Ok(())
     }
 
+    /// Notes who sent a request, if the embedding program has said so meanwhile.
+    pub fn note_said(&mut self, current: &mut CommandContext<'_>, caller: &Caller<'_>) {
+        if let Caller::Embedder(judged) = caller
+            && let Some(identity) = judged.identity()
+            && *current.identity == IdentityHandle::ANONYMOUS
+        {
+            let known = Caller::Known(Arc::clone(identity));
+            self.identities.replace(current.identity, known);
+        }
+    }
+
     /// Whether somebody may do something, as far as it is decided. If somebody else decides it is asked, and noted: the event
     /// comes again then, whatever it would be told now.
     pub fn decide(&self, caller: &Caller<'_>, action: Action<'_>) -> Result<(), Denied> {
@@ -52,17 +66,41 @@ impl Application {
         if !authority.may_take_time() {
             return authority.authorize(caller, action);
         }
-        if let Some(outcome) = self.asking.decided(&action, Decision::access) {
-            return outcome;
+        let decided = self.asking.decided(&action, |decision| {
+            let said = match (decision, caller) {
+                (Decision::Caller(Ok(Some(identity))), Caller::Embedder(judged)) => {
+                    judged.settle(Identity::of(Some(identity)), action)
+                }
+                _ => Ok(()),
+            };
+            Some(decision.access()?.and(said))
+        });
+        if let Some(outcome) = decided {
+            return outcome.and_then(|()| self.check_said(caller));
         }
         match authority.verdict(caller, action) {
-            Verdict::Allow => Ok(()),
+            Verdict::Allow(_) => self.check_said(caller),
             Verdict::Deny(denied) => Err(denied),
             Verdict::Later(pending) => {
                 self.asking.note(&action, pending)?;
                 Err(Denied::unavailable("it is decided elsewhere"))
             }
         }
+    }
+
+    /// Whether whoever the embedding program takes the sender of a request for is let in.
+    fn check_said(&self, caller: &Caller<'_>) -> Result<(), Denied> {
+        let Caller::Embedder(Judged::Now(now)) = caller else {
+            return Ok(());
+        };
+        let Some(identity) = now.said.get() else {
+            return Ok(());
+        };
+        let end_ms = identity.expires_at_ms();
+        if end_ms.is_some_and(|end_ms| self.wall_ms() >= end_ms) {
+            return Err(Denied::Invalid(TokenFault::Expired));
+        }
+        self.check_denied(Some(identity), &|| Ok(None))
     }
 
     /// Waits for keys that a token needs, once: `wait` asks for them.
@@ -152,7 +190,7 @@ impl Application {
             return Ok(());
         }
         match authority.verdict(caller, action) {
-            Verdict::Allow => Ok(()),
+            Verdict::Allow(_) => Ok(()),
             Verdict::Deny(denied) => Err(denied),
             // What was allowed stands until somebody says otherwise.
             Verdict::Later(_) => Ok(()),

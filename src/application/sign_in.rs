@@ -53,10 +53,11 @@ impl Application {
     /// Its subject has as many connections as it may.
     pub fn begin_term(
         &mut self,
-        current: &CommandContext<'_>,
+        current: &mut CommandContext<'_>,
         caller: &Caller<'_>,
         has_warning: bool,
     ) -> Result<(), Refusal> {
+        self.note_said(current, caller);
         self.enter_share(current.id, caller, current.peer_address)?;
         self.set_term(current.id, caller, has_warning);
         Ok(())

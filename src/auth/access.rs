@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use super::counts::AuthResult;
 use super::credential::{Shown, shown};
+use super::identity;
+use super::program::Identity;
 use super::verdict::Verdict;
 use crate::http::kept::HeadView;
 use crate::http::query::Query;
@@ -48,6 +50,7 @@ pub struct AccessRequest<'a> {
     action: Action<'a>,
     peer: Option<IpAddr>,
     tls: bool,
+    identity: Option<&'a Arc<identity::Identity>>,
 }
 
 impl<'a> AccessRequest<'a> {
@@ -55,13 +58,21 @@ impl<'a> AccessRequest<'a> {
         head: HeadView<'a>,
         action: Action<'a>,
         (peer, tls): (Option<IpAddr>, bool),
+        identity: Option<&'a Arc<identity::Identity>>,
     ) -> AccessRequest<'a> {
         AccessRequest {
             head,
             action,
             peer,
             tls,
+            identity,
         }
+    }
+
+    /// Identity that an earlier verdict has given this request, or the connection that it opened.
+    /// [Anonymous](Identity::anonymous): none has.
+    pub fn identity(&self) -> Identity {
+        Identity::of(self.identity)
     }
 
     /// Address of the client: of the socket's peer, or as a proxy tells it that the listener trusts. None for a unix socket, and once

@@ -24,10 +24,11 @@ pub enum Caller<'a> {
 const _: () = assert!(size_of::<Caller<'static>>() <= 16);
 
 impl Caller<'_> {
-    /// Its identity, if it showed a credential.
+    /// Its identity, if it showed a credential, or the embedding program knows it.
     pub fn identity(&self) -> Option<&Arc<Identity>> {
         match self {
             Caller::Known(identity) => Some(identity),
+            Caller::Embedder(judged) => judged.identity(),
             _ => None,
         }
     }

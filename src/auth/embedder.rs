@@ -5,14 +5,42 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use super::access::{AccessRequest, Action, Authorizer, Denied};
+use super::identity;
+use super::policy::Owner;
+use super::program::Identity;
+use super::rights::{Decision, Part, decide};
 use super::verdict::Verdict;
 use crate::caught;
 use crate::http::kept::{HeadView, KeptHead};
 use crate::http::refusal::Refusal;
+
+/// Whether the rights of an identity allow an action. Whether it may open an endpoint of the program, the program has said.
+///
+/// # Errors
+/// They do not.
+pub(super) fn judge_by_rights(
+    identity: &identity::Identity,
+    action: Action<'_>,
+) -> Result<(), Denied> {
+    if matches!(action, Action::Open(_)) {
+        return Ok(());
+    }
+    let part = Part {
+        owner: Owner::Own(identity.source()),
+        rights: identity.rights(),
+        denies_only: false,
+    };
+    match decide(&std::iter::once(part), action, identity) {
+        Decision::Allowed(..) => Ok(()),
+        Decision::Denied(..) | Decision::NotAllowed => Err(Denied::InsufficientScope(
+            "the application does not allow it".into(),
+        )),
+    }
+}
 
 /// Adapter that asks the embedding program.
 pub struct Embedder {
@@ -40,9 +68,37 @@ pub struct JudgedNow<'a> {
     pub peer: Option<IpAddr>,
     /// Whether it has come by TLS.
     pub tls: bool,
+    /// Who it is, once the program has said so.
+    pub said: OnceLock<Arc<identity::Identity>>,
 }
 
 impl Judged<'_> {
+    /// Who it is, by the program's word.
+    pub fn identity(&self) -> Option<&Arc<identity::Identity>> {
+        match self {
+            Judged::Now(now) => now.said.get(),
+            Judged::Kept(counted) => counted.said.as_ref(),
+        }
+    }
+
+    /// Takes the program's word for who it is. That of a connection stays as it was said at its opening.
+    ///
+    /// # Errors
+    /// The rights that the program gave do not allow the action.
+    pub fn settle(&self, identity: Identity, action: Action<'_>) -> Result<(), Denied> {
+        let Some(identity) = identity.into_known() else {
+            return Ok(());
+        };
+        let settled = match self {
+            Judged::Now(now) => now.said.get_or_init(|| identity),
+            Judged::Kept(_) => &identity,
+        };
+        match settled.rights().is_none() {
+            true => Ok(()),
+            false => judge_by_rights(settled, action),
+        }
+    }
+
     /// Notes the address of the sender. `tls`: it has come by TLS.
     pub fn set_peer(&mut self, peer: Option<IpAddr>, tls: bool) {
         if let Judged::Now(now) = self {
@@ -55,6 +111,7 @@ impl Judged<'_> {
 pub struct CountedHead {
     peer: Option<IpAddr>,
     tls: bool,
+    said: Option<Arc<identity::Identity>>,
     head: KeptHead,
     bytes: usize,
     kept_bytes: Arc<AtomicUsize>,
@@ -100,7 +157,7 @@ impl Embedder {
             Action::Presence(topic) | Action::History(topic) => Action::Subscribe(topic),
             action => action,
         };
-        let request = AccessRequest::new(head, action, client);
+        let request = AccessRequest::new(head, action, client, judged.identity());
         caught::call("the authorizer", || self.authorizer.authorize(&request))
             .unwrap_or(Verdict::Deny(Denied::Failed))
     }
@@ -125,6 +182,7 @@ impl Embedder {
         Ok(CountedHead {
             peer: now.peer,
             tls: now.tls,
+            said: now.said.get().cloned(),
             head: head.keep(),
             bytes,
             kept_bytes: Arc::clone(&self.kept_bytes),

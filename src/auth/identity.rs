@@ -39,6 +39,8 @@ pub enum Source {
     Certificate,
     /// A signed URL.
     SignedUrl,
+    /// The embedding program, by its authorizer.
+    Program,
 }
 
 impl Source {
@@ -50,6 +52,7 @@ impl Source {
             Source::Hook => "hook",
             Source::Certificate => "certificate",
             Source::SignedUrl => "signed_url",
+            Source::Program => "program",
         }
     }
 

@@ -24,6 +24,7 @@ pub mod identity;
 pub mod jwt;
 mod lives;
 pub mod policy;
+pub mod program;
 pub mod rights;
 pub mod shares;
 #[cfg(feature = "jwt")]
@@ -34,7 +35,7 @@ pub mod verdict;
 pub mod waiting;
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::dialect::TopicSignature;
 use crate::http::refusal::Refusal;
@@ -44,7 +45,7 @@ use caller::Caller;
 use counts::AuthCounts;
 use credential::RequestFacts;
 use embedder::{Embedder, Judged, JudgedNow};
-use identity::Identity;
+use identity::{Identity, Source};
 use policy::AccessPolicy;
 use rights::Decision;
 use verdict::{Pending, Verdict};
@@ -80,6 +81,7 @@ impl Authority {
                 head,
                 peer: None,
                 tls: false,
+                said: OnceLock::new(),
             }))),
         })
     }
@@ -204,7 +206,7 @@ impl Authority {
     /// Why not.
     pub fn judge(&self, caller: &Caller<'_>, action: Action<'_>) -> Result<(), Denied> {
         match self.verdict(caller, action) {
-            Verdict::Allow => Ok(()),
+            Verdict::Allow(_) => Ok(()),
             Verdict::Deny(denied) => Err(denied),
             Verdict::Later(_) => Err(Denied::unavailable(
                 "whether this is allowed is decided elsewhere, and cannot be waited for here",
@@ -217,7 +219,13 @@ impl Authority {
         match (self, caller) {
             (Authority::Policy(policy), caller) => policy.authorize(caller, action).into(),
             (Authority::Embedder(embedder), Caller::Embedder(judged)) => {
-                embedder.authorize(judged, action)
+                match embedder.authorize(judged, action) {
+                    Verdict::Allow(identity) => judged.settle(identity, action).into(),
+                    verdict => verdict,
+                }
+            }
+            (Authority::Embedder(_), Caller::Known(identity)) if has_said_rights(identity) => {
+                embedder::judge_by_rights(identity, action).into()
             }
             (Authority::Embedder(_), _) => Verdict::Deny(Denied::Forbidden(
                 "nothing of the request is left that the authorizer could judge by".into(),
@@ -294,16 +302,20 @@ impl Authority {
     pub fn can_judge(&self, caller: &Caller<'_>) -> bool {
         match self {
             Authority::Policy(_) => true,
-            Authority::Embedder(_) => matches!(caller, Caller::Embedder(_)),
+            Authority::Embedder(_) => match caller {
+                Caller::Embedder(_) => true,
+                Caller::Known(identity) => has_said_rights(identity),
+                Caller::Anonymous | Caller::Unknown => false,
+            },
         }
     }
 
     /// The caller as kept beyond its request, by its handle.
     pub fn note(&self, caller: &Caller<'_>) -> Caller<'static> {
-        match caller {
-            Caller::Anonymous | Caller::Embedder(_) => Caller::Anonymous,
-            Caller::Unknown => Caller::Unknown,
-            Caller::Known(identity) => Caller::Known(Arc::clone(identity)),
+        match (caller, caller.identity()) {
+            (_, Some(identity)) => Caller::Known(Arc::clone(identity)),
+            (Caller::Unknown, _) => Caller::Unknown,
+            (_, None) => Caller::Anonymous,
         }
     }
 
@@ -313,8 +325,11 @@ impl Authority {
     /// 503 where no more may be kept for that.
     pub fn keep(&self, caller: &Caller<'_>) -> Result<Caller<'static>, Refusal> {
         match (self, caller) {
-            (Authority::Embedder(embedder), Caller::Embedder(Judged::Now(head))) => {
-                let head = embedder.keep(head)?;
+            (Authority::Embedder(embedder), Caller::Embedder(Judged::Now(now))) => {
+                if let Some(identity) = caller.identity().filter(|it| has_said_rights(it)) {
+                    return Ok(Caller::Known(Arc::clone(identity)));
+                }
+                let head = embedder.keep(now)?;
                 Ok(Caller::Embedder(Judged::Kept(Box::new(head))))
             }
             _ => Ok(self.note(caller)),
@@ -325,11 +340,15 @@ impl Authority {
     pub fn still_knows(&self, caller: &Caller<'_>) -> bool {
         match (self, caller) {
             (Authority::Policy(policy), Caller::Known(identity)) => match identity.source() {
-                identity::Source::Jwt(name) => policy.has_issuer(name),
+                Source::Jwt(name) => policy.has_issuer(name),
+                Source::Program => false,
                 _ => identity.credential().is_none_or(|it| policy.has(it)),
             },
             (Authority::Policy(_), Caller::Embedder(_)) => false,
-            (Authority::Embedder(_), Caller::Known(_)) | (_, Caller::Unknown) => false,
+            (Authority::Embedder(_), Caller::Known(identity)) => {
+                *identity.source() == Source::Program
+            }
+            (_, Caller::Unknown) => false,
             (_, Caller::Anonymous) | (Authority::Embedder(_), Caller::Embedder(_)) => true,
         }
     }
@@ -353,6 +372,11 @@ impl Authority {
             Err(_) => (false, "the credential cannot be read".to_owned()),
         }
     }
+}
+
+/// Whether the embedding program has said what an identity may.
+fn has_said_rights(identity: &Identity) -> bool {
+    *identity.source() == Source::Program && !identity.rights().is_none()
 }
 
 #[cfg(test)]
@@ -399,7 +423,7 @@ mod tests {
     impl Authorizer for Honest {
         fn authorize(&self, request: &AccessRequest<'_>) -> Verdict {
             match request.header("x-may") {
-                Some("yes") => Verdict::Allow,
+                Some("yes") => Verdict::Allow(program::Identity::anonymous()),
                 _ => Verdict::Deny(Denied::Forbidden("no".into())),
             }
         }

@@ -115,7 +115,9 @@ impl fmt::Display for Owner<'_> {
             Owner::Own(Source::Jwt(name)) => write!(f, "the token of {name}"),
             Owner::Own(Source::Certificate) => f.write_str("the certificate"),
             Owner::Own(Source::SignedUrl) => f.write_str("the signed URL"),
-            Owner::Own(Source::Hook | Source::Anonymous) => f.write_str("the application"),
+            Owner::Own(Source::Hook | Source::Program | Source::Anonymous) => {
+                f.write_str("the application")
+            }
             Owner::Setting => f.write_str("a setting that is anyone"),
             Owner::Grant(number) => write!(f, "grant {number}"),
         }
@@ -490,6 +492,7 @@ impl AccessPolicy {
         match (identity.credential(), identity.source()) {
             (Some(digest), _) => self.tokens.get(&digest),
             (None, Source::Jwt(name)) => self.has_issuer(name).then_some(identity),
+            (None, Source::Program) => None,
             (None, _) => Some(identity),
         }
     }

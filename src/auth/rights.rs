@@ -123,6 +123,11 @@ impl Rights {
         NONE.get_or_init(|| Rights(Arc::default())).clone()
     }
 
+    /// Whether they are [`none`](Rights::none): nothing was said about rights, not even that there are none.
+    pub fn is_none(&self) -> bool {
+        Arc::ptr_eq(&self.0, &Rights::none().0)
+    }
+
     /// Right to this one topic, whatever characters are in it. Its history and members stay closed.
     pub fn of_topic(right: TopicRight, topic: &str) -> Rights {
         let list = PatternList {

@@ -4,15 +4,16 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::access::Denied;
-use super::identity::Identity;
+use super::identity;
+use super::program::Identity;
 use crate::hub::Kind;
 
 /// Answer of an [`Authorizer`](super::access::Authorizer). A `Result<(), Denied>` converts into it.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Verdict {
-    /// It may.
-    Allow,
+    /// It may, and this is who it is.
+    Allow(Identity),
     /// It may not.
     Deny(Denied),
     /// It is decided later, from whatever thread has the other half of this [`Pending`].
@@ -22,7 +23,7 @@ pub enum Verdict {
 impl From<Result<(), Denied>> for Verdict {
     fn from(outcome: Result<(), Denied>) -> Verdict {
         match outcome {
-            Ok(()) => Verdict::Allow,
+            Ok(()) => Verdict::Allow(Identity::anonymous()),
             Err(denied) => Verdict::Deny(denied),
         }
     }
@@ -37,7 +38,7 @@ impl From<Result<(), Denied>> for Verdict {
 ///
 /// ```
 /// use std::thread;
-/// use umbel::{AccessRequest, Authorizer, Denied, Pending, Server, Verdict};
+/// use umbel::{AccessRequest, Authorizer, Denied, Identity, Pending, Server, Verdict};
 ///
 /// /// Asks elsewhere, which takes its time.
 /// struct Slow;
@@ -52,8 +53,8 @@ impl From<Result<(), Denied>> for Verdict {
 ///         // A program would hand it to the threads that it has.
 ///         thread::spawn(move || {
 ///             kept.answer(match user.as_str() {
-///                 "anna" => Ok(()),
-///                 _ => Err(Denied::Forbidden("you are not on the list".into())),
+///                 "anna" => Verdict::Allow(Identity::anonymous()),
+///                 _ => Verdict::Deny(Denied::Forbidden("you are not on the list".into())),
 ///             });
 ///         });
 ///         Verdict::Later(pending)
@@ -76,9 +77,19 @@ impl Pending {
         Pending(Arc::new(Answerer(Arc::default())))
     }
 
-    /// Answers it. Of several answers the first counts.
-    pub fn answer(&self, outcome: Result<(), Denied>) {
-        self.decide(Decision::Access(outcome));
+    /// Answers it: with a `Result<(), Denied>`, or with a verdict that says who it is. Of several answers the first counts. One
+    /// that is [later](Verdict::Later) again denies it with 503.
+    pub fn answer(&self, verdict: impl Into<Verdict>) {
+        self.decide(match verdict.into() {
+            Verdict::Allow(identity) => match identity.into_known() {
+                None => Decision::Access(Ok(())),
+                identity => Decision::Caller(Ok(identity)),
+            },
+            Verdict::Deny(denied) => Decision::Access(Err(denied)),
+            Verdict::Later(_) => Decision::Access(Err(Denied::unavailable(
+                "whoever decides whether this is allowed did not; try again",
+            ))),
+        });
     }
 
     #[doc(hidden)]
@@ -114,7 +125,7 @@ pub enum Decision {
     /// It may subscribe, on these terms.
     Subscription(Terms),
     /// Who sent the request. None: nobody in particular.
-    Caller(Result<Option<Arc<Identity>>, Denied>),
+    Caller(Result<Option<Arc<identity::Identity>>, Denied>),
     /// What is to become of a publication.
     Publication(Result<Edit, Denied>),
     /// It may be found out here by now.
@@ -126,7 +137,7 @@ impl Decision {
     pub fn access(&self) -> Option<Result<(), Denied>> {
         match self {
             Decision::Access(outcome) => Some(outcome.clone()),
-            Decision::Subscription(_) => Some(Ok(())),
+            Decision::Subscription(_) | Decision::Caller(Ok(_)) => Some(Ok(())),
             _ => None,
         }
     }

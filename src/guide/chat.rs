@@ -6,7 +6,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use umbel::{AccessRequest, Action, Authorizer, Builder, CloseCode, CloseReason, ConnectionId};
+use umbel::{
+    AccessRequest, Action, Authorizer, Builder, CloseCode, CloseReason, ConnectionId, Identity,
+};
 use umbel::{
     Denied, Error, Handler, Message, Peer, PeerHandle, Request, Response, Server, Verdict,
 };
@@ -74,8 +76,10 @@ impl Authorizer for Chat {
     fn authorize(&self, request: &AccessRequest<'_>) -> Verdict {
         let login = request.cookie("login").unwrap_or("");
         match request.action() {
-            Action::Open("/login") => Verdict::Allow,
-            Action::Open(_) if self.people().logins.contains_key(login) => Verdict::Allow,
+            Action::Open("/login") => Verdict::Allow(Identity::anonymous()),
+            Action::Open(_) if self.people().logins.contains_key(login) => {
+                Verdict::Allow(Identity::anonymous())
+            }
             _ => Verdict::Deny(Denied::Unauthenticated("log in first".into())),
         }
     }

@@ -328,6 +328,7 @@ fn answer_route(
         Route::Publish(topic) => {
             check_origin(application, head)?;
             application.authorize(caller, Action::Publish(topic.as_str()))?;
+            application.note_said(current, caller);
             check_content_encoding(head)?;
             let limits = CommandLimits::of(&application.shared.settings.limits);
             let (options, wants_receipt, idempotency_key) = publish_options(head, &limits.fields)?;

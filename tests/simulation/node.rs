@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam_channel::Receiver;
-use umbel::access::{AccessRequest, Authorizer, Verdict};
+use umbel::access::{AccessRequest, Authorizer, Identity, Verdict};
 use umbel::config::{Hosts, Limits, Origins};
 use umbel::handler::{CloseReason, ConnectionId, Echo, Handler, Hooks, Message, Peer, Request};
 use umbel::internals::auth::Authority;
@@ -34,7 +34,7 @@ struct Anyone;
 
 impl Authorizer for Anyone {
     fn authorize(&self, _: &AccessRequest<'_>) -> Verdict {
-        Verdict::Allow
+        Verdict::Allow(Identity::anonymous())
     }
 }
 
