@@ -17,7 +17,7 @@ use std::time::Instant;
 use client::{Api, finish, start};
 use serde_json::{Value, json};
 use support::peers::{Block, EventStream, Http, Incoming, WebSocket};
-use support::umbel_v1::Peer;
+use support::umbel_v1::{Peer, text};
 use support::{PATIENCE, Server, wait_until};
 use umbel::{CloseCode, Filter, Message, Selector};
 
@@ -61,6 +61,12 @@ fn connections_by_pages_and_filters() {
         row["connection"].as_str().expect("a name")
     ));
     assert_eq!(shown["topics"], json!(["rooms/3"]));
+    let before = shown["positions"]["rooms/3"].as_str().expect("a position");
+    assert!(before.ends_with(":0"), "{before}");
+    let placed = api.post("/publish", &json!({"topic": "rooms/3", "data": 1}));
+    let placed = format!("{}:{}", text(&placed["epoch"]), placed["offset"]);
+    let path = format!("/connections/{}", text(&row["connection"]));
+    assert_eq!(api.get(&path)["positions"], json!({"rooms/3": placed}));
     assert_eq!(shown["peer"], "127.0.0.1");
     assert_eq!(shown["subscriptions"], 1);
     assert!(

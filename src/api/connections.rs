@@ -1,7 +1,7 @@
 //! Operations on connections.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use ipnet::IpNet;
 
@@ -9,6 +9,7 @@ use super::body::{Fields, Parameters};
 use super::deny::{deny_list_full, not_kept};
 use super::error::ApiError;
 use super::responder::Responder;
+use super::topics::ask;
 use super::{CallContext, Input, READ_WAIT_MS, Step};
 use crate::auth::deny::{Denial, Entry};
 use crate::connection::{Answer, Awaited};
@@ -16,6 +17,8 @@ use crate::dialect::Target;
 use crate::dialect::object::{Object, encode_string};
 use crate::handler::{CloseCode, ConnectionId};
 use crate::http::refusal::Refusal;
+use crate::hub::{Position, Start};
+use crate::inside::{self, Inside, Reply};
 use crate::shared::Shared;
 use crate::shared::jobs::{ConnectionInfo, Cursor, Filter, Job, Outcome, Selector, Task};
 use crate::topic::Topic;
@@ -60,19 +63,64 @@ pub(super) fn show(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step, Ap
     let responder = call.responder(input, input.id.to_owned());
     let not_found = || Refusal::not_found("there is no connection of this name");
     let id: ConnectionId = input.id.parse().map_err(|_| not_found())?;
+    let (inside, now_us) = (Arc::clone(&call.shared.inside), call.now_us);
     let job = Job::new(Task::Show(id), move |outcome| {
         let Some(outcome) = outcome else { return };
         match outcome.rows.first() {
             None => responder.fail(not_found().into()),
-            Some(row) => {
-                let mut body = Vec::with_capacity(512);
-                encode_row(&mut body, row, true);
-                responder.respond(body);
-            }
+            Some(row) => ask_positions(&inside, row.clone(), responder, now_us),
         }
     });
     call.shared.send_job(job);
     Ok(wait(READ_WAIT_MS))
+}
+
+/// Topics of a connection whose positions are told.
+const POSITIONS_MAX: usize = 256;
+
+/// A connection that is told of with the positions of its topics, once all of them are known.
+struct Shown {
+    row: ConnectionInfo,
+    responder: Mutex<Option<Responder>>,
+    positions: Mutex<Vec<(Topic, Position)>>,
+}
+
+impl Drop for Shown {
+    /// The last answer is here, or nobody is going to give it.
+    fn drop(&mut self) {
+        let responder = self.responder.get_mut().ok().and_then(Option::take);
+        let positions = self.positions.get_mut();
+        let positions = positions.map(std::mem::take).unwrap_or_default();
+        if let Some(responder) = responder {
+            let mut body = Vec::with_capacity(512);
+            encode_row(&mut body, &self.row, Some(&positions));
+            responder.respond(body);
+        }
+    }
+}
+
+/// Asks the hub where the topics of a connection stand. A topic whose shard takes no question has no position.
+fn ask_positions(inside: &Inside, row: ConnectionInfo, responder: Responder, now_us: u64) {
+    let topics = row.targets.iter().filter_map(|target| match target {
+        Target::Topic(topic) => Some(topic.clone()),
+        Target::Pattern(_) => None,
+    });
+    let topics: Vec<Topic> = topics.take(POSITIONS_MAX).collect();
+    let shown = Arc::new(Shown {
+        row,
+        responder: Mutex::new(Some(responder)),
+        positions: Mutex::default(),
+    });
+    for topic in topics {
+        let (shown, asked) = (Arc::clone(&shown), topic.clone());
+        let read = move |number| inside::read(asked, (Start::Now, 0), now_us, number);
+        ask(inside, read, move |reply| {
+            let Reply::Page(page) = reply else { return };
+            if let (Some(position), Ok(mut positions)) = (page.position, shown.positions.lock()) {
+                positions.push((topic, position));
+            }
+        });
+    }
 }
 
 /// `POST /disconnect`.
@@ -266,7 +314,7 @@ fn encode_list(outcome: &Outcome) -> Vec<u8> {
             if at > 0 {
                 out.push(b',');
             }
-            encode_row(out, row, false);
+            encode_row(out, row, None);
         }
         out.push(b']');
     });
@@ -278,7 +326,8 @@ fn encode_list(outcome: &Outcome) -> Vec<u8> {
     body
 }
 
-fn encode_row(out: &mut Vec<u8>, row: &ConnectionInfo, with_targets: bool) {
+/// Encodes a connection. With the positions of its topics, if they were asked for: its subscriptions stand there too then.
+fn encode_row(out: &mut Vec<u8>, row: &ConnectionInfo, positions: Option<&[(Topic, Position)]>) {
     let mut object = Object::new(out);
     if let Some(id) = row.connection {
         object = object.plain("connection", id);
@@ -316,7 +365,7 @@ fn encode_row(out: &mut Vec<u8>, row: &ConnectionInfo, with_targets: bool) {
             object = object.value(name, value);
         }
     }
-    if with_targets {
+    if let Some(positions) = positions {
         let topics = row.targets.iter().filter_map(|target| match target {
             Target::Topic(topic) => Some(topic.as_str()),
             Target::Pattern(_) => None,
@@ -327,9 +376,22 @@ fn encode_row(out: &mut Vec<u8>, row: &ConnectionInfo, with_targets: bool) {
         });
         object = object
             .with("topics", |out| encode_strings(out, topics))
-            .with("patterns", |out| encode_strings(out, patterns));
+            .with("patterns", |out| encode_strings(out, patterns))
+            .with("positions", |out| encode_positions(out, positions));
     }
     object.end();
+}
+
+fn encode_positions(out: &mut Vec<u8>, positions: &[(Topic, Position)]) {
+    out.push(b'{');
+    for (at, (topic, position)) in positions.iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        encode_string(out, topic.as_str());
+        out.extend_from_slice(format!(":\"{position}\"").as_bytes());
+    }
+    out.push(b'}');
 }
 
 fn encode_strings<'t>(out: &mut Vec<u8>, texts: impl Iterator<Item = &'t str>) {

@@ -36,7 +36,7 @@ fn needed_topic(parameters: &Parameters<'_>) -> Result<Topic, ApiError> {
 }
 
 /// Asks the hub. A responder that the closure owns answers, also where the hub takes no question.
-fn ask(
+pub(super) fn ask(
     inside: &Inside,
     command: impl FnOnce(u64) -> crate::hub::Command,
     on_reply: impl FnOnce(Reply) + Send + 'static,
