@@ -80,7 +80,8 @@ impl Application {
             }
         };
         let (kind, payload, options) = message;
-        let publication = match self.admit(current.id, &topic, (kind, &payload, options)) {
+        let by = (current.id, *current.identity);
+        let publication = match self.admit(by, &topic, (kind, &payload, options)) {
             Ok(publication) if !echo => {
                 publication.without_echo(self.reactor, current.id.to_bits())
             }
@@ -122,10 +123,14 @@ impl Application {
     /// Publication of what came by a connection. The program's hook may refuse or change it.
     pub fn admit(
         &self,
-        connection: ConnectionId,
+        (connection, identity): (ConnectionId, IdentityHandle),
         topic: &Topic,
         (kind, payload, options): (Kind, &[u8], PublishOptions),
     ) -> Result<Publication, Denied> {
+        let options = match self.identities.get(identity).subject() {
+            None => options,
+            Some(subject) => options.with_publisher_of(self.shown_subject(topic, subject)),
+        };
         let draft = Draft {
             topic,
             kind,
@@ -164,7 +169,8 @@ impl Application {
         let caller = self.identities.get(turn.identity);
         let taken = self.take_publish(turn.listener, caller, turn.peer_address);
         taken.map_err(|wait_ms| CommandError::rate_limited(id, wait_ms))?;
-        let admitted = self.admit(turn.id, &topic, (kind, &payload, options));
+        let by = (turn.id, turn.identity);
+        let admitted = self.admit(by, &topic, (kind, &payload, options));
         let mut publication = admitted.map_err(|denied| turn.denied(id, denied))?;
         if self.multi_subscriptions.has_silent(turn.subscribed) {
             publication = publication.without_echo(self.reactor, turn.id.to_bits());

@@ -13,12 +13,13 @@ use crate::auth::table::IdentityHandle;
 use crate::auth::verdict::Terms;
 use crate::auth::waiting::{Ticket, Waiter, WaitingLimits, network_of};
 use crate::config::HookEvent;
-use crate::connection::{Answer, CloseReason};
+use crate::connection::{Answer, CloseReason, Settings};
 use crate::dialect::{Command, CommandError, ErrorCode, Push, Reply, Target, Welcome};
 use crate::handler::ConnectionId;
 use crate::http::refusal::Refusal;
 use crate::hub::{MemberIdentity, Start};
 use crate::protocol::CloseCode;
+
 use crate::shared::brought::BroughtCommand;
 use crate::shared::terms::{Span, TermLimits};
 use crate::topic::{PresenceOf, PresenceSubject, Topic};
@@ -316,13 +317,7 @@ impl Application {
         let subject = identity.and_then(|it| it.subject());
         let info = terms.and_then(|terms| terms.info.as_deref());
         let info = info.or_else(|| identity.and_then(|it| it.info()));
-        let shown = match rule.presence_subject {
-            PresenceSubject::Shown => subject.map(Box::from),
-            PresenceSubject::Hashed => {
-                subject.map(|subject| hashed_subject(&settings.presence_key, subject))
-            }
-            _ => None,
-        };
+        let shown = subject.and_then(|it| shown_as(rule.presence_subject, it, settings));
         let by_user = rule.presence_of == PresenceOf::Users;
         let seen = MemberIdentity {
             subject: shown,
@@ -330,6 +325,13 @@ impl Application {
             user: subject.filter(|_| by_user).map(Box::from),
         };
         (seen != MemberIdentity::default()).then(|| Arc::new(seen))
+    }
+
+    /// A subject as others see it on a topic, if they do.
+    pub(super) fn shown_subject(&self, topic: &Topic, subject: &str) -> Option<Arc<str>> {
+        let settings = &self.shared.settings;
+        let rule = settings.topic_rules.rule(topic);
+        shown_as(rule.presence_subject, subject, settings).map(Arc::from)
     }
 
     /// Somebody who was nobody before is a member anew of all its topics.
@@ -358,6 +360,15 @@ impl Application {
                 log::debug!(connection:% = turn.id; "it is present no more, for the hub is full: {error:?}");
             }
         }
+    }
+}
+
+/// A subject as a rule shows it.
+fn shown_as(rule: PresenceSubject, subject: &str, settings: &Settings) -> Option<Box<str>> {
+    match rule {
+        PresenceSubject::Shown => Some(subject.into()),
+        PresenceSubject::Hashed => Some(hashed_subject(&settings.presence_key, subject)),
+        _ => None,
     }
 }
 

@@ -123,7 +123,7 @@ export interface Publication {
   /** Where it says more than text or bytes. */
   readonly contentType?: string;
   readonly tags?: { readonly [name: string]: string };
-  /** Who published it, where the server knows. */
+  /** Who published it, where the server knows and the topic's rule shows subjects. */
   readonly publisher?: string;
   /** When it was published, in milliseconds since 1970, where the topic's rule shows it. */
   readonly time?: number;

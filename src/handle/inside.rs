@@ -290,6 +290,11 @@ impl ReceivedPublication {
         self.extras()?.id.as_deref()
     }
 
+    /// The subject of who published, where the server knows it and the topic's rule shows it.
+    pub fn publisher(&self) -> Option<&str> {
+        self.extras()?.publisher.as_deref()
+    }
+
     /// The tags, in the publisher's order.
     pub fn tags(&self) -> impl Iterator<Item = (&str, &str)> {
         let tags = self.extras().map_or(&[][..], |extras| &extras.tags);

@@ -97,11 +97,15 @@ impl<'a> Publishing<'a> {
         self.payload = Cow::Owned(bytes.into());
     }
 
-    /// Changes the options: `change` gets those that there are. A receipt that was asked for stays.
+    /// Changes the options: `change` gets those that there are. A receipt that was asked for
+    /// stays, and so does the publisher where no other is set.
     pub fn change_options(&mut self, change: impl FnOnce(PublishOptions) -> PublishOptions) {
         let before = std::mem::take(&mut self.options);
         let receipt = before.extras().and_then(|extras| extras.receipt.clone());
-        self.options = change(before).with_receipt_of(receipt);
+        let publisher = before.extras().and_then(|extras| extras.publisher.clone());
+        self.options = change(before)
+            .with_receipt_of(receipt)
+            .with_publisher_of(publisher);
     }
 }
 

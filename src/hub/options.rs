@@ -53,6 +53,9 @@ const RESERVED_EVENTS: [&str; 3] = ["binary", "gap", "unavailable"];
 /// A tag: its name and its value.
 pub type Tag = (Box<str>, Box<str>);
 
+/// Bytes of a publisher, which is a subject.
+const PUBLISHER_BYTES_MAX: usize = 255;
+
 /// Fields of a publication that most do without: they share one allocation, which a bare publication has not.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Extras {
@@ -83,6 +86,8 @@ impl Extras {
         let key = key.map_or(0, |key| REFERENCE_COUNTS_BYTES + key.len());
         let receipt = self.receipt.as_ref();
         let receipt = receipt.map_or(0, |_| REFERENCE_COUNTS_BYTES + size_of::<Receipt>());
+        let publisher = self.publisher.as_ref();
+        let publisher = publisher.map_or(0, |subject| REFERENCE_COUNTS_BYTES + subject.len());
         let texts = [&self.event, &self.id].into_iter().flatten();
         let content_type = match &self.content_type {
             Some(Cow::Owned(text)) => text.len(),
@@ -92,6 +97,7 @@ impl Extras {
         size_of::<Extras>()
             + key
             + receipt
+            + publisher
             + texts.map(|text| text.len()).sum::<usize>()
             + content_type
             + tags
@@ -407,6 +413,22 @@ impl PublishOptions {
         self
     }
 
+    /// Sets who published, by a subject: 1 to 255 bytes without control characters. The server sets it itself for what comes by
+    /// connections, where the topic's rule shows subjects.
+    #[must_use]
+    pub fn publisher(mut self, subject: impl Into<Arc<str>>) -> PublishOptions {
+        self.extras_mut().publisher = Some(subject.into());
+        self
+    }
+
+    /// With this publisher, unless it has one.
+    pub(crate) fn with_publisher_of(mut self, publisher: Option<Arc<str>>) -> PublishOptions {
+        if let Some(publisher) = publisher {
+            self.extras_mut().publisher.get_or_insert(publisher);
+        }
+        self
+    }
+
     /// Sets the time to live, in milliseconds from the publish: 1 to 31,536,000,000. After it the message is kept in no
     /// history and recovered by nobody, and of what waits for slow consumers it goes where their topic's rule lets
     /// publications go.
@@ -489,6 +511,9 @@ impl PublishOptions {
         }
         if let Some(id) = &extras.id {
             limits.check_id(id)?;
+        }
+        if let Some(publisher) = &extras.publisher {
+            check_text("a publisher", publisher, PUBLISHER_BYTES_MAX)?;
         }
         if let Some(content_type) = &extras.content_type {
             limits.check_content_type(content_type)?;

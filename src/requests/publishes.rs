@@ -77,10 +77,11 @@ pub(super) fn handle_publish_body(
         Err(_) if application.asking.has_noted() => return Answer::Ask,
         Err(denied) => return Answer::Refuse(denied.into()),
     };
-    let publication = match application.admit(current.id, &topic, (kind, &body, options)) {
-        Ok(publication) => publication,
-        Err(denied) => return Answer::Refuse(denied.into()),
-    };
+    let publication =
+        match application.admit((current.id, identity), &topic, (kind, &body, options)) {
+            Ok(publication) => publication,
+            Err(denied) => return Answer::Refuse(denied.into()),
+        };
     let pending = PendingPublication {
         topic,
         publication,
@@ -104,7 +105,7 @@ pub(super) fn publish_to(
     let publisher = once.map(|_| application.publisher(current)).transpose()?;
     let once = publisher.zip(once);
     let once = once.map(|(publisher, key)| IdempotencyKey::new(publisher, &topic, key, None));
-    let publication = application.admit(current.id, &topic, message)?;
+    let publication = application.admit((current.id, *current.identity), &topic, message)?;
     let pending = PendingPublication {
         topic,
         publication,
@@ -327,7 +328,8 @@ fn publish_line(
     let Some((kind, payload, options)) = hook::edited(edit, message) else {
         return Ok(Placing::Skipped);
     };
-    let publication = application.admit(current.id, &line.topic, (kind, &payload, options))?;
+    let by = (current.id, *current.identity);
+    let publication = application.admit(by, &line.topic, (kind, &payload, options))?;
     let pending = PendingPublication {
         once,
         topic: line.topic,

@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 use umbel::config::RightsLists;
 use umbel::{
-    AccessRequest, Authorizer, Denied, Filter, Identity, IdentityBuilder, Server, Verdict,
+    AccessRequest, Authorizer, Denied, Filter, Identity, IdentityBuilder, Message, PublishOptions,
+    Server, Verdict,
 };
 
 use crate::support::embedded::{Embedded, config};
@@ -158,4 +159,64 @@ fn connection_ends_with_its_identity() {
     let end = anna.next();
     assert!(matches!(end, Incoming::Close(4401, _)), "{end:?}");
     started.server.end();
+}
+
+#[test]
+fn publisher_is_named_whatever_way_it_publishes() {
+    let mut config = config();
+    config.limits.drain_timeout_ms = 100;
+    let rules = [
+        "hidden time=on",
+        "hashed presence_subject=hash",
+        "** presence_subject=on",
+    ];
+    config.topic_rules = rules.map(|rule| rule.parse().expect("a rule")).into();
+    let authorizer = Named {
+        make: |it| it,
+        asked: Arc::default(),
+        known: Arc::default(),
+    };
+    // What the program's hook makes of a message is its publisher's still.
+    let builder = Server::builder().config(config).authorizer(authorizer);
+    let server = Embedded::start(builder.on_publish(|publishing| {
+        publishing.change_options(|_| PublishOptions::new());
+        Ok(())
+    }));
+    let mut reader = ManyTopics::open_at(server.address, "/ws?user=reader", "umbel.v1").welcomed();
+    for topic in ["a", "hidden", "hashed"] {
+        reader.subscribe(topic);
+    }
+    let mut publisher = |topic: &str| {
+        let publication = reader.next();
+        assert_eq!(publication["topic"], topic, "{publication}");
+        publication["publisher"].as_str().map(str::to_owned)
+    };
+    let mut anna = ManyTopics::open_at(server.address, "/ws?user=anna", "umbel.v1").welcomed();
+    anna.publish("a", "1");
+    assert_eq!(publisher("a").as_deref(), Some("anna"));
+    anna.publish("hidden", "1");
+    assert_eq!(publisher("hidden"), None);
+    anna.publish("hashed", "1");
+    let hash = publisher("hashed").expect("a hash");
+    assert!(hash.len() == 32 && hash != "anna", "{hash}");
+    let mut wire = Wire::connect(server.address);
+    let request = |target: &str, body: &str| {
+        let length = body.len();
+        format!(
+            "POST {target}?user=bert HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
+    };
+    wire.send(request("/pub", "{\"topic\":\"a\",\"data\":\"2\"}").as_bytes());
+    assert_eq!(wire.read_response().status, 200);
+    assert_eq!(publisher("a").as_deref(), Some("bert"));
+    let options = PublishOptions::new().publisher("robot");
+    let placed = server.handle.publish_with("a", Message::Text("3"), options);
+    placed.expect("it is taken");
+    assert_eq!(publisher("a").as_deref(), Some("robot"));
+    server
+        .handle
+        .publish("a", Message::Text("4"))
+        .expect("it is taken");
+    assert_eq!(publisher("a"), None);
+    server.end();
 }
