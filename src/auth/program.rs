@@ -60,7 +60,6 @@ impl Identity {
     }
 
     /// Somebody by this name: 1 to 255 bytes without control characters, the same for all connections of one person.
-    #[must_use]
     pub fn builder(subject: &str) -> IdentityBuilder {
         IdentityBuilder {
             subject: subject.into(),
