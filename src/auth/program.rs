@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::value::RawValue;
 
 use super::identity::{self, IdentityLimits, IdentityParts, Source};
 use super::rights::{Rights, RightsLists};
+
+/// End of the year 9999, in seconds since 1970. A later moment is taken for it.
+const SECONDS_MAX: u64 = 253_402_300_799;
 
 /// Who somebody is, by the word of an [`Authorizer`](super::access::Authorizer).
 ///
@@ -23,7 +25,7 @@ use super::rights::{Rights, RightsLists};
 /// A clone copies a pointer, so a program may keep one for each of its users.
 ///
 /// ```
-/// use std::time::{Duration, SystemTime};
+/// use std::time::{SystemTime, UNIX_EPOCH};
 /// use umbel::{AccessRequest, Authorizer, Denied, Identity, Server, Verdict};
 ///
 /// /// Knows people by a cookie.
@@ -34,9 +36,10 @@ use super::rights::{Rights, RightsLists};
 ///         let Some(user) = request.cookie("user") else {
 ///             return Verdict::Deny(Denied::Unauthenticated("log in first".into()));
 ///         };
+///         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
 ///         let identity = Identity::builder(user)
 ///             .info(r#"{"name":"Anna"}"#)
-///             .expires_at(SystemTime::now() + Duration::from_secs(3600))
+///             .expires_at_ms(now.as_millis() as u64 + 3_600_000)
 ///             .subscribe(["news/**", "user/{sub}/*"])
 ///             .publish(["user/{sub}/out"])
 ///             .build();
@@ -65,7 +68,7 @@ impl Identity {
             subject: subject.into(),
             token_id: None,
             issued_at: None,
-            expires_at: None,
+            expires_at_ms: None,
             info: None,
             meta: None,
             lists: None,
@@ -108,8 +111,8 @@ impl Identity {
 pub struct IdentityBuilder {
     subject: Box<str>,
     token_id: Option<Box<str>>,
-    issued_at: Option<SystemTime>,
-    expires_at: Option<SystemTime>,
+    issued_at: Option<u64>,
+    expires_at_ms: Option<u64>,
     info: Option<String>,
     meta: Option<String>,
     lists: Option<RightsLists>,
@@ -136,15 +139,16 @@ impl IdentityBuilder {
         self
     }
 
-    /// Time at which it was signed in. A subject that is denied with `issued_before` may come back with a later one.
-    pub fn issued_at(mut self, at: SystemTime) -> IdentityBuilder {
-        self.issued_at = Some(at);
+    /// Time at which it was signed in, in seconds since 1970. A subject that is denied with `issued_before` may come back with a
+    /// later one.
+    pub fn issued_at(mut self, seconds: u64) -> IdentityBuilder {
+        self.issued_at = Some(seconds);
         self
     }
 
-    /// Its end, to the millisecond. Without one it does not end.
-    pub fn expires_at(mut self, at: SystemTime) -> IdentityBuilder {
-        self.expires_at = Some(at);
+    /// Its end, in milliseconds since 1970. Without one it does not end.
+    pub fn expires_at_ms(mut self, at_ms: u64) -> IdentityBuilder {
+        self.expires_at_ms = Some(at_ms);
         self
     }
 
@@ -206,8 +210,8 @@ impl IdentityBuilder {
         let known = identity::Identity::new(IdentityParts {
             subject: Some(self.subject),
             token_id: self.token_id,
-            issued_at: self.issued_at.map(|at| since_epoch_ms(at) / 1000),
-            expires_at_ms: self.expires_at.map(since_epoch_ms),
+            issued_at: self.issued_at.map(|it| it.min(SECONDS_MAX)),
+            expires_at_ms: self.expires_at_ms.map(|it| it.min(SECONDS_MAX * 1000)),
             rights,
             info: json("info", self.info)?,
             meta: json("meta", self.meta)?,
@@ -233,12 +237,6 @@ impl fmt::Display for IdentityError {
 }
 
 impl std::error::Error for IdentityError {}
-
-/// Milliseconds since 1970. A time before it is its beginning.
-fn since_epoch_ms(at: SystemTime) -> u64 {
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
 
 #[cfg(test)]
 mod tests {

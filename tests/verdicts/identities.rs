@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 use umbel::config::RightsLists;
@@ -17,6 +17,14 @@ use crate::support::umbel_v1::Peer as ManyTopics;
 use crate::support::{PATIENCE, Wire, wait_until};
 
 type Make = fn(IdentityBuilder) -> IdentityBuilder;
+
+/// A moment in so many milliseconds, in milliseconds since 1970.
+fn later_ms(in_ms: u64) -> u64 {
+    let now = SystemTime::now() + Duration::from_millis(in_ms);
+    now.duration_since(UNIX_EPOCH)
+        .expect("after 1970")
+        .as_millis() as u64
+}
 
 /// Takes `?user=` at its word, and notes whom it was told that it had said.
 struct Named {
@@ -138,7 +146,7 @@ fn identity_without_rights_is_asked_about_each_time() {
 
 #[test]
 fn identity_that_has_ended_or_may_nothing_is_refused() {
-    let started = start(|it| it.expires_at(SystemTime::now() - Duration::from_secs(1)));
+    let started = start(|it| it.expires_at_ms(later_ms(0) - 1000));
     let mut wire = Wire::connect(started.server.address);
     wire.send(b"GET /sse/a?user=anna HTTP/1.1\r\nHost: x\r\n\r\n");
     let refused = wire.read_response();
@@ -154,7 +162,7 @@ fn identity_that_has_ended_or_may_nothing_is_refused() {
 
 #[test]
 fn connection_ends_with_its_identity() {
-    let started = start(|it| it.expires_at(SystemTime::now() + Duration::from_millis(300)));
+    let started = start(|it| it.expires_at_ms(later_ms(300)));
     let mut anna = WebSocket::open(started.server.address, "/ws/a?user=anna");
     let end = anna.next();
     assert!(matches!(end, Incoming::Close(4401, _)), "{end:?}");
