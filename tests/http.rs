@@ -198,6 +198,14 @@ fn assert_date(date: Option<&str>, request: &str) {
     assert!(now.abs_diff(seconds) <= 3, "{date}");
 }
 
+/// Some of the headers that a preflight allows whatever is asked for.
+const ALLOWED_HEADERS: [&str; 4] = [
+    "Cache-Control",
+    "Idempotency-Key",
+    "Authorization",
+    "Umbel-First-Sent-Ms",
+];
+
 /// A page can read why it is refused, and what it is told besides.
 #[test]
 fn every_answer_is_readable_by_an_allowed_origin() {
@@ -266,7 +274,7 @@ fn every_answer_is_readable_by_an_allowed_origin() {
     let response = request("OPTIONS /pub/a", method, "https://a.example");
     let headers = response.header("access-control-allow-headers");
     let headers = headers.expect("a preflight is answered");
-    for name in ["Cache-Control", "Idempotency-Key", "Authorization"] {
+    for name in ALLOWED_HEADERS {
         assert!(headers.split(", ").any(|it| it == name), "{headers}");
     }
 }

@@ -248,12 +248,53 @@ fn resent_publish_of_unknown_age_is_refused() {
 }
 
 #[test]
+fn request_sent_again_of_unknown_age_is_refused() {
+    let server = Server::start(&["--topic-rule", "t history=10"]);
+    let resent = |target: &str, key: &str, first_sent_ms: &str| {
+        let headers = format!("Idempotency-Key: {key}\r\nUmbel-First-Sent-Ms: {first_sent_ms}\r\n");
+        let body = r#"{"topic":"t","data":"x"}"#;
+        let response = post(&server, target, &headers, body);
+        let answer: Value = serde_json::from_str(response.text()).unwrap_or_default();
+        (response.status, answer)
+    };
+    for (target, refused) in [("/pub/t", 409), ("/pub", 422)] {
+        let (status, answer) = resent(target, target, "0");
+        assert_eq!((status, &answer["duplicate"]), (200, &Value::Null));
+        for unknown in ["50000", "3600000", "4294967295"] {
+            let (status, answer) = resent(target, unknown, unknown);
+            assert_eq!(status, refused, "{target} {unknown}");
+            let line = if target == "/pub" {
+                json!(409)
+            } else {
+                Value::Null
+            };
+            assert_eq!(answer["status"], line, "{answer}");
+        }
+        // What is known is answered all the same.
+        let (status, answer) = resent(target, target, "3600000");
+        assert_eq!((status, &answer["duplicate"]), (200, &json!(true)));
+    }
+    let page = server.request("GET /history/t HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let publications = json_of(&page)["publications"].take();
+    assert_eq!(
+        publications.as_array().map(Vec::len),
+        Some(2),
+        "{publications}"
+    );
+}
+
+#[test]
 fn wrong_keys_are_refused() {
     let server = Server::start(&[]);
     for headers in [
         "Idempotency-Key: \r\n".to_owned(),
         format!("Idempotency-Key: {}\r\n", "k".repeat(256)),
         "Idempotency-Key: a\r\nIdempotency-Key: b\r\n".to_owned(),
+        "Umbel-First-Sent-Ms: 1\r\n".to_owned(),
+        "Idempotency-Key: a\r\nUmbel-First-Sent-Ms: 4294967296\r\n".to_owned(),
+        "Idempotency-Key: a\r\nUmbel-First-Sent-Ms: +1\r\n".to_owned(),
+        "Idempotency-Key: a\r\nUmbel-First-Sent-Ms: \r\n".to_owned(),
+        "Idempotency-Key: a\r\nUmbel-First-Sent-Ms: 1\r\nUmbel-First-Sent-Ms: 1\r\n".to_owned(),
     ] {
         for target in ["/pub/t", "/pub"] {
             let response = post(&server, target, &headers, "x");

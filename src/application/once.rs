@@ -87,7 +87,7 @@ pub fn refusal_of(outcome: Outcome) -> Option<Refusal> {
             "as many idempotency keys as idempotency_bytes_max or idempotency_bytes_total_max allows are remembered; \
              try again",
         ),
-        Outcome::FateUnknown => Refusal::unavailable(
+        Outcome::FateUnknown => Refusal::conflict(
             "it was sent before, and whether it was published then is not known any more; it was not published now",
         ),
     })

@@ -1,6 +1,7 @@
 //! `POST` with keep-alive on a blocking socket, retried on 503, and `GET`: RFC 9112, RFC 9110 section 10.2.3.
 
 use std::error::Error;
+use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 use umbel::internals::http::body::{BodyDecoder, BodyLength};
 
 use super::client::{RESPONSE_TIMEOUT, TICK, connect_stream, is_tick, refusal};
+use super::ending::{Refusal, Return};
 use super::stream::Stream;
 use super::url::Url;
 
@@ -60,20 +62,26 @@ impl Poster {
         }
     }
 
-    /// Posts one body and gives the body of the answer. `header`: one of this request alone.
+    /// Posts one body and gives the body of the answer. `key`: its idempotency key, with which it is also sent again when
+    /// nothing answers.
     ///
     /// # Errors
-    /// When the server answers with anything but 2xx; for 503 only after as many retries as are allowed.
-    pub fn post(
-        &mut self,
-        body: &[u8],
-        header: Option<(&str, &str)>,
-    ) -> Result<Vec<u8>, Box<dyn Error>> {
+    /// When the server answers with anything but 2xx, or not at all; where it is sent again, only after as many retries as
+    /// are allowed.
+    pub fn post(&mut self, body: &[u8], key: Option<&str>) -> Result<Vec<u8>, Box<dyn Error>> {
         let mut retries = 0;
+        let first_sent = Instant::now();
         loop {
-            let response = self
-                .post_once(body, header)
-                .map_err(|error| format!("{}: {error}", self.url))?;
+            let lines = key.map_or(String::new(), |key| key_lines(key, retries, first_sent));
+            let may_retry = key.is_some() && retries < self.retries_max;
+            let response = match self.post_once(body, &lines) {
+                Err(error) if may_retry && is_for_now(&*error, retries) => {
+                    retries += 1;
+                    thread::sleep(RETRY_AFTER_DEFAULT);
+                    continue;
+                }
+                answer => answer.map_err(|error| format!("{}: {error}", self.url))?,
+            };
             match response.status {
                 200..=299 => return Ok(response.body),
                 503 if retries < self.retries_max => {
@@ -92,39 +100,52 @@ impl Poster {
         }
     }
 
-    /// Posts one body and gives the answer, whatever its status.
+    /// Posts one body and gives the answer, whatever its status. `lines`: headers of this request alone, each with its end.
     ///
     /// # Errors
     /// When there is none.
-    pub fn post_once(
-        &mut self,
-        body: &[u8],
-        header: Option<(&str, &str)>,
-    ) -> Result<Response, Box<dyn Error>> {
+    pub fn post_once(&mut self, body: &[u8], lines: &str) -> Result<Response, Box<dyn Error>> {
         let mut stream = match self.stream.take().filter(Stream::is_alive) {
             Some(stream) => stream,
             None => connect_stream(&self.url)?,
         };
         stream.set_read_timeout(TICK)?;
-        let line = header.map_or(String::new(), |(name, value)| {
-            format!("{name}: {value}\r\n")
-        });
         let (head, len) = (&self.head, body.len());
-        let head = format!("{head}{line}Content-Length: {len}\r\n\r\n");
+        let head = format!("{head}{lines}Content-Length: {len}\r\n\r\n");
         let sent = stream
             .write_all(&[head.as_bytes(), body].concat())
-            .map_err(|error| lost(&error));
+            .map_err(Lost);
         // A server that refuses a body by its length may answer and hang up before it has all.
         let response = match (read_response(&mut stream), sent) {
             (Ok(response), _) => response,
             (Err(error), Ok(())) => return Err(error),
-            (Err(_), Err(error)) => return Err(error),
+            (Err(_), Err(error)) => return Err(error.into()),
         };
         if response.keep_alive {
             self.stream = Some(stream);
         }
         Ok(response)
     }
+}
+
+/// Headers of a publish with an idempotency key.
+fn key_lines(key: &str, retries: u32, first_sent: Instant) -> String {
+    let line = format!("Idempotency-Key: {key}\r\n");
+    match retries {
+        0 => line,
+        // Rounded up: it was not sent before that.
+        _ => format!(
+            "{line}Umbel-First-Sent-Ms: {}\r\n",
+            first_sent.elapsed().as_millis() + 1
+        ),
+    }
+}
+
+/// Whether the next try may be answered: the connection was lost, or there is none again yet.
+fn is_for_now(error: &(dyn Error + 'static), retries: u32) -> bool {
+    let refusal = error.downcast_ref::<Refusal>();
+    let is_away = refusal.is_some_and(|it| !matches!(it.comes_back, Return::Never));
+    error.is::<Lost>() || (retries > 0 && is_away)
 }
 
 /// Gets a resource over a connection of its own.
@@ -154,10 +175,21 @@ pub fn get(url: &Url, authorization: Option<&str>) -> Result<Vec<u8>, Box<dyn Er
     }
 }
 
-fn lost(error: &io::Error) -> Box<dyn Error> {
-    format!("the connection was lost ({error}); whether the message was published is not known")
-        .into()
+/// The connection ended before the answer.
+#[derive(Debug)]
+struct Lost(io::Error);
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let error = &self.0;
+        write!(
+            f,
+            "the connection was lost ({error}); whether the message was published is not known"
+        )
+    }
 }
+
+impl Error for Lost {}
 
 fn read_response(stream: &mut Stream) -> Result<Response, Box<dyn Error>> {
     let deadline = Instant::now() + RESPONSE_TIMEOUT;
@@ -170,19 +202,19 @@ fn read_response(stream: &mut Stream) -> Result<Response, Box<dyn Error>> {
                 len == 0
             }
             Err(error) if is_tick(&error) => false,
-            Err(error) => return Err(lost(&error)),
+            Err(error) => return Err(Lost(error).into()),
         };
         if let Some(response) = parse_response(&bytes, is_end)? {
             return Ok(response);
         }
         if is_end {
-            return Err(lost(&ErrorKind::UnexpectedEof.into()));
+            return Err(Lost(ErrorKind::UnexpectedEof.into()).into());
         }
         if bytes.len() > RESPONSE_BYTES_MAX {
             return Err(format!("the answer is longer than {RESPONSE_BYTES_MAX} bytes").into());
         }
         if Instant::now() > deadline {
-            return Err(lost(&ErrorKind::TimedOut.into()));
+            return Err(Lost(ErrorKind::TimedOut.into()).into());
         }
     }
 }

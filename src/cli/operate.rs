@@ -68,7 +68,7 @@ pub fn reload(matches: &ArgMatches) -> Result<ExitCode, Box<dyn Error>> {
     let mut headers = vec![("Content-Type", "application/json")];
     headers.extend(authorization.as_deref().map(|it| ("Authorization", it)));
     let mut poster = Poster::new(&url, &headers, 0);
-    let response = poster.post_once(b"{}", None);
+    let response = poster.post_once(b"{}", "");
     let response = response.map_err(|error| format!("{url}: {error}"))?;
     let answer: Value = serde_json::from_slice(&response.body).unwrap_or_default();
     if response.status == 200 {

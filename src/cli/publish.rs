@@ -90,7 +90,7 @@ pub fn command() -> Command {
                 .hide_default_value(true)
                 .allow_negative_numbers(true)
                 .value_parser(count(0..=u32::MAX.into(), ""))
-                .help("How often a message that http:// answers with 503 is sent again, each time after its Retry-After [default: 10]"),
+                .help("How often a message that http:// answers with 503 is sent again, each time after its Retry-After; with an idempotency key also one that is not answered [default: 10]"),
         ])
         .args(field_arguments())
         .args(peer_arguments())
@@ -240,8 +240,7 @@ fn post(matches: &ArgMatches, url: &Url, input: Input) -> Result<(), Box<dyn Err
             true => format!("{key}.{number}"),
             false => key.to_owned(),
         });
-        let header = key.as_deref().map(|key| ("Idempotency-Key", key));
-        let answer = poster.post(message, header)?;
+        let answer = poster.post(message, key.as_deref())?;
         if is_printed {
             println_bytes(answer.trim_ascii())?;
         }

@@ -1,7 +1,6 @@
 //! Reports of a connection, and instructions to it.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use super::gathering::Gathering;
 use crate::dialect::ending::CloseReason;
@@ -10,6 +9,7 @@ use crate::dialect::{Encoding, Greeting};
 use crate::http::kept::KeptHead;
 use crate::http::refusal::Refusal;
 use crate::http::request::Head;
+use crate::hub::idempotency::GivenKey;
 use crate::hub::{Kind, PublishOptions};
 use crate::protocol::CloseCode;
 use crate::protocol::deflate::Agreement;
@@ -52,12 +52,12 @@ pub enum Purpose {
         /// It is answered after the fan-out, with what became of it.
         wants_receipt: bool,
         /// It is carried out once.
-        idempotency_key: Option<Arc<str>>,
+        idempotency_key: Option<Box<GivenKey>>,
     },
     /// One publication a line.
     PublishLines {
         /// Idempotency key of the request, which each line has with its number.
-        idempotency_key: Option<Arc<str>>,
+        idempotency_key: Option<Box<GivenKey>>,
     },
     /// For a route of the embedding program's.
     Route(Box<RouteRequest>),

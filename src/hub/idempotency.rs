@@ -62,6 +62,15 @@ impl Publisher {
     }
 }
 
+/// Idempotency key as a request gives it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GivenKey {
+    /// The key.
+    pub text: Box<str>,
+    /// It may be a repetition: when it was sent first, in microseconds on the process's clock.
+    pub first_sent_us: Option<i64>,
+}
+
 /// Key of a publish that is carried out once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdempotencyKey {
@@ -91,6 +100,19 @@ impl IdempotencyKey {
             body: 0,
             publisher: short(publisher.0),
             first_sent_us: None,
+        }
+    }
+
+    /// Key of a publish by a request.
+    pub fn of_request(
+        publisher: Publisher,
+        topic: &Topic,
+        key: &GivenKey,
+        line: Option<u32>,
+    ) -> IdempotencyKey {
+        IdempotencyKey {
+            first_sent_us: key.first_sent_us,
+            ..IdempotencyKey::new(publisher, topic, &key.text, line)
         }
     }
 

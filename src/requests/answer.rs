@@ -331,7 +331,8 @@ fn answer_route(
             application.note_said(current, caller);
             check_content_encoding(head)?;
             let limits = CommandLimits::of(&application.shared.settings.limits);
-            let (options, wants_receipt, idempotency_key) = publish_options(head, &limits.fields)?;
+            let (options, wants_receipt, idempotency_key) =
+                publish_options(head, &limits.fields, application.now_us)?;
             let purpose = Purpose::Publish {
                 topic,
                 kind: content_kind(head)?,
@@ -348,7 +349,7 @@ fn answer_route(
             check_content_encoding(head)?;
             application.keep_identity(current, caller)?;
             let purpose = Purpose::PublishLines {
-                idempotency_key: idempotency_key(head)?,
+                idempotency_key: idempotency_key(head, application.now_us)?,
             };
             let bytes_max = application.shared.settings.limits.body_bytes_max;
             Ok(Answer::ReadBody(ReadBody { purpose, bytes_max }))

@@ -13,6 +13,7 @@ use crate::auth::verdict::{Decision, Edit};
 use crate::connection::{self, Answer, Awaited, Event, PublishAnswer};
 use crate::dialect::{CommandError, CommandLimits, ErrorCode, Reply};
 use crate::http::refusal::Refusal;
+use crate::hub::idempotency::GivenKey;
 use crate::hub::{
     Command, IdempotencyKey, Kind, Origin, Outcome, Position, Publication, PublishOptions,
     Publisher,
@@ -50,7 +51,7 @@ pub(super) fn handle_publish_body(
     current: &mut CommandContext<'_>,
     topic: Topic,
     kind: Option<Kind>,
-    (options, wants_receipt, once): (PublishOptions, bool, Option<&str>),
+    (options, wants_receipt, once): (PublishOptions, bool, Option<&GivenKey>),
     body: &[u8],
 ) -> Answer {
     let is_text = || simdutf8::basic::from_utf8(body).is_ok();
@@ -69,7 +70,8 @@ pub(super) fn handle_publish_body(
         Ok(publisher) => publisher.zip(once),
         Err(refusal) => return Answer::Refuse(refusal),
     };
-    let once = once.map(|(publisher, key)| IdempotencyKey::new(publisher, &topic, key, None));
+    let once =
+        once.map(|(publisher, key)| IdempotencyKey::of_request(publisher, &topic, key, None));
     let identity = *current.identity;
     let (kind, body, options) = match application.ask(identity, &topic, (kind, body, options)) {
         Ok(Some(message)) => message,
@@ -158,7 +160,7 @@ fn publish(
 pub(super) fn handle_publish_lines(
     application: &mut Application,
     current: &mut CommandContext<'_>,
-    idempotency_key: Option<&str>,
+    idempotency_key: Option<&GivenKey>,
     body: &[u8],
 ) -> Answer {
     let publisher = idempotency_key
@@ -306,7 +308,7 @@ fn publish_line(
     current: &CommandContext<'_>,
     line: &[u8],
     (number, sequence): (usize, u32),
-    once: Option<(Publisher, &str, u32)>,
+    once: Option<(Publisher, &GivenKey, u32)>,
 ) -> Result<Placing, Refusal> {
     let limits = CommandLimits::of(&application.shared.settings.limits);
     let line = json::parse_publish_line(line, &limits)?;
@@ -322,7 +324,7 @@ fn publish_line(
         None => Edit::None,
     };
     let once = once.map(|(publisher, key, number)| {
-        IdempotencyKey::new(publisher, &line.topic, key, Some(number))
+        IdempotencyKey::of_request(publisher, &line.topic, key, Some(number))
     });
     let message = (line.kind, &*line.payload, line.options);
     let Some((kind, payload, options)) = hook::edited(edit, message) else {

@@ -1,18 +1,17 @@
 //! Parameters of requests: what their queries and headers ask for.
 
-use std::sync::Arc;
-
 use super::query_of;
 use crate::dialect::check_idempotency_key;
 use crate::http::query::{POSITION_PARAMETERS, Query};
 use crate::http::refusal::Refusal;
 use crate::http::request::Head;
+use crate::hub::idempotency::GivenKey;
 use crate::hub::options::parse_ttl_ms;
 use crate::hub::{FieldLimits, Kind, Position, PublishOptions, Start};
 
 /// Headers of requests that pages of other origins may send, besides all whose names begin with `Umbel-`.
-const ALLOWED_HEADERS: &str = "Authorization, Cache-Control, Content-Type, Idempotency-Key, Last-Event-ID, Umbel-Key, \
-                               Umbel-Receipt";
+const ALLOWED_HEADERS: &str = "Authorization, Cache-Control, Content-Type, Idempotency-Key, Last-Event-ID, \
+                               Umbel-First-Sent-Ms, Umbel-Key, Umbel-Receipt";
 
 /// Bodies are taken as they are: one that is compressed would reach subscribers as a message.
 pub fn check_content_encoding(head: &Head<'_>) -> Result<(), Refusal> {
@@ -132,17 +131,21 @@ pub fn last_event_position(id: Option<&str>) -> Position {
 /// What each header of this beginning and a name behind it sets: a tag.
 const TAG_HEADER: &str = "umbel-tag-";
 
-/// Options of a publish. Then whether a receipt is wanted, and the idempotency key.
+/// Header that says how many milliseconds ago a publish with an idempotency key was sent first.
+const FIRST_SENT: &str = "umbel-first-sent-ms";
+
+/// Options of a publish. Then whether a receipt is wanted, and the idempotency key. `now_us`: when the request came.
 pub fn publish_options(
     head: &Head<'_>,
     limits: &FieldLimits,
-) -> Result<(PublishOptions, bool, Option<Arc<str>>), Refusal> {
+    now_us: u64,
+) -> Result<(PublishOptions, bool, Option<Box<GivenKey>>), Refusal> {
     let (mut options, mut wants_receipt) = (PublishOptions::default(), false);
-    let (mut tags, mut idempotency_key) = (Vec::new(), None);
+    let (mut tags, mut key) = (Vec::new(), KeyHeaders::default());
     for (name, value) in head.all() {
         if !is_own(name) {
             if name.eq_ignore_ascii_case("idempotency-key") {
-                take_idempotency_key(&mut idempotency_key, value)?;
+                key.take_text(value)?;
             }
             continue;
         }
@@ -185,6 +188,8 @@ pub fn publish_options(
                 b"false" => {}
                 _ => return Err(Refusal::bad_request("Umbel-Tombstone is true or false")),
             }
+        } else if name.eq_ignore_ascii_case(FIRST_SENT) {
+            key.take_first_sent(value)?;
         } else if let Some(tag) = tag_of(name) {
             tags.push((tag.to_ascii_lowercase().into(), text()?.into()));
         }
@@ -196,26 +201,70 @@ pub fn publish_options(
     options
         .check(limits)
         .map_err(|error| Refusal::bad_request(error.0))?;
-    Ok((options, wants_receipt, idempotency_key))
+    Ok((options, wants_receipt, key.finish(now_us)?))
 }
 
-/// Idempotency key of a request with many publications.
-pub fn idempotency_key(head: &Head<'_>) -> Result<Option<Arc<str>>, Refusal> {
-    let mut key = None;
-    for value in head.headers("idempotency-key") {
-        take_idempotency_key(&mut key, value.as_bytes())?;
+/// Idempotency key of a request with many publications. `now_us`: when it came.
+pub fn idempotency_key(head: &Head<'_>, now_us: u64) -> Result<Option<Box<GivenKey>>, Refusal> {
+    let mut key = KeyHeaders::default();
+    for (name, value) in head.all() {
+        if name.eq_ignore_ascii_case("idempotency-key") {
+            key.take_text(value)?;
+        } else if name.eq_ignore_ascii_case(FIRST_SENT) {
+            key.take_first_sent(value)?;
+        }
     }
-    Ok(key)
+    key.finish(now_us)
 }
 
-fn take_idempotency_key(key: &mut Option<Arc<str>>, value: &[u8]) -> Result<(), Refusal> {
-    let Ok(text) = std::str::from_utf8(value) else {
-        return Err(Refusal::bad_request("the idempotency key is not UTF-8"));
-    };
-    check_idempotency_key(text).map_err(Refusal::bad_request)?;
-    match key.replace(text.into()) {
-        None => Ok(()),
-        Some(_) => Err(Refusal::bad_request("Idempotency-Key stands twice")),
+/// What the headers of a request say of its idempotency key.
+#[derive(Default)]
+struct KeyHeaders {
+    text: Option<Box<str>>,
+    first_sent_ms: Option<u32>,
+}
+
+impl KeyHeaders {
+    fn take_text(&mut self, value: &[u8]) -> Result<(), Refusal> {
+        let Ok(text) = std::str::from_utf8(value) else {
+            return Err(Refusal::bad_request("the idempotency key is not UTF-8"));
+        };
+        check_idempotency_key(text).map_err(Refusal::bad_request)?;
+        match self.text.replace(text.into()) {
+            None => Ok(()),
+            Some(_) => Err(Refusal::bad_request("Idempotency-Key stands twice")),
+        }
+    }
+
+    fn take_first_sent(&mut self, value: &[u8]) -> Result<(), Refusal> {
+        let digits = value.iter().all(u8::is_ascii_digit).then_some(value);
+        let text = digits.and_then(|digits| std::str::from_utf8(digits).ok());
+        let Some(first_sent_ms) = text.and_then(|text| text.parse().ok()) else {
+            return Err(Refusal::bad_request(
+                "Umbel-First-Sent-Ms is a number of milliseconds, 4294967295 at most",
+            ));
+        };
+        match self.first_sent_ms.replace(first_sent_ms) {
+            None => Ok(()),
+            Some(_) => Err(Refusal::bad_request("Umbel-First-Sent-Ms stands twice")),
+        }
+    }
+
+    fn finish(self, now_us: u64) -> Result<Option<Box<GivenKey>>, Refusal> {
+        let Some(text) = self.text else {
+            return match self.first_sent_ms {
+                None => Ok(None),
+                Some(_) => Err(Refusal::bad_request(
+                    "Umbel-First-Sent-Ms is for a publish with an Idempotency-Key",
+                )),
+            };
+        };
+        let now_us = i64::try_from(now_us).unwrap_or(i64::MAX);
+        let first_sent_us = self.first_sent_ms.map(|ms| now_us - i64::from(ms) * 1000);
+        Ok(Some(Box::new(GivenKey {
+            text,
+            first_sent_us,
+        })))
     }
 }
 

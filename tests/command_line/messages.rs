@@ -469,6 +469,52 @@ fn pub_retries_on_503() {
     assert_eq!(peer.join().expect("the peer does not panic"), 3);
 }
 
+/// With a key, what is not answered is sent again too, and says since when.
+#[test]
+fn pub_sends_again_with_its_key() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!(
+        "http://{}/pub/a",
+        listener.local_addr().expect("an address")
+    );
+    let peer = thread::spawn(move || {
+        let mut heads = Vec::new();
+        for answer in ["", "503 Service Unavailable", "200 OK"] {
+            let (mut stream, _) = listener.accept().expect("it connects");
+            let mut head = String::new();
+            let mut reader = BufReader::new(stream.try_clone().expect("a socket can be cloned"));
+            while !head.ends_with("\r\n\r\nx") {
+                let mut byte = [0];
+                reader.read_exact(&mut byte).expect("a request");
+                head.push(char::from(byte[0]));
+            }
+            heads.push(head);
+            if !answer.is_empty() {
+                let lines = "Content-Length: 0\r\nRetry-After: 0\r\nConnection: close\r\n\r\n";
+                let response = format!("HTTP/1.1 {answer}\r\n{lines}");
+                stream.write_all(response.as_bytes()).expect("it is read");
+            }
+        }
+        heads
+    });
+    let (code, _, error) = run(&mut umbel(&["pub", &url, "--idempotency-key", "k", "x"]));
+    assert_eq!((code, &*error), (0, ""));
+    let ages = peer
+        .join()
+        .expect("the peer does not panic")
+        .into_iter()
+        .map(|head| {
+            assert_eq!(head.matches("Idempotency-Key: k\r\n").count(), 1, "{head}");
+            let (_, rest) = head.split_once("Umbel-First-Sent-Ms: ")?;
+            rest.split_once("\r\n")?.0.parse::<u32>().ok()
+        });
+    let ages: Vec<_> = ages.collect();
+    assert!(
+        matches!(ages[..], [None, Some(second), Some(third)] if second >= 1000 && third >= second),
+        "{ages:?}"
+    );
+}
+
 #[test]
 fn bare_topic_on_default_server() {
     let server = Server::start(&[]);
