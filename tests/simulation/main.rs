@@ -158,6 +158,7 @@ const PATHS: &[&str] = &[
     "shut down in the middle of traffic",
     "slot kept for memberships",
     "slow consumer with a kept context",
+    "subscriber of one topic without an echo",
     "subscription that is changed at once",
     "subscription without an echo",
     "tombstone",

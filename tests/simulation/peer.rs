@@ -68,6 +68,8 @@ pub struct Peer {
     pub(super) start: Start,
     /// What it keeps if it speaks `umbel.v1`.
     pub many: Option<Box<Many>>,
+    /// A subscriber that gets nothing of what it publishes itself.
+    pub(super) is_silent: bool,
     /// A rogue that subscribes to its topic.
     pub(super) subscribes: bool,
     /// Another one took over from it.
@@ -127,6 +129,7 @@ impl Peer {
                         .silent(random.chance(20)),
                 )
             }),
+            is_silent: kind == Kind::Subscriber && random.chance(30),
             subscribes: false,
             is_succeeded: false,
             requests: VecDeque::new(),
@@ -284,6 +287,10 @@ impl Peer {
         around
             .cover
             .add("last before what is new", u64::from(is_last));
+        around.cover.add(
+            "subscriber of one topic without an echo",
+            u64::from(self.is_silent),
+        );
         self.view = Some(around.records.views.len());
         around.records.views.push(View {
             target: Target::Topic(self.topic),
@@ -292,7 +299,7 @@ impl Peer {
             asked_ms: self.asked_ms,
             began_ms: around.now_ms,
             leaps: true,
-            has_echo: true,
+            has_echo: !self.is_silent,
             is_state: around
                 .records
                 .begins_with_state(self.topic, self.start, recovered),

@@ -67,11 +67,15 @@ impl Peer {
         if is_one && self.start == Start::Now {
             self.start = self.some_start(self.topic, around);
         }
-        let query = match self.start {
+        let mut query = match self.start {
             Start::Now => String::new(),
             Start::Since(place) => format!("?since={}", place_text(place)),
             Start::Last(count) => format!("?last={count}"),
         };
+        if self.is_silent {
+            query.push(if query.is_empty() { '?' } else { '&' });
+            query.push_str("umbel_echo=false");
+        }
         let request = match (self.kind, self.start) {
             (Kind::EventReader, Start::Since(place)) if around.random.chance(60) => {
                 let id = place_text(place);
