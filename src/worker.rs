@@ -297,6 +297,11 @@ impl Shards {
         }
     }
 
+    /// Wakes all reactors, for what concerns each of them.
+    pub fn wake_all(&self) {
+        self.outlets.iter().for_each(|outlet| outlet.wake());
+    }
+
     /// An outlet that was full has room again.
     pub fn resume(&self) {
         for (index, cell) in self.cells.iter().enumerate() {

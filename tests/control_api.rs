@@ -532,6 +532,23 @@ fn open_server_shows_and_changes_nothing() {
     assert_eq!(answer.status, 403);
 }
 
+/// Reactors that have nothing to do begin to close as soon as they are told.
+#[test]
+fn idle_reactors_close_at_once() {
+    let server = start();
+    let mut api = Api::of(server.address, "operator");
+    let mut sockets: Vec<_> = (0..8)
+        .map(|_| WebSocket::open(server.address, "/ws/a"))
+        .collect();
+    let began = Instant::now();
+    api.post("/drain", &json!({"on": true, "close_per_second": 1000}));
+    for socket in &mut sockets {
+        assert!(matches!(socket.next(), Incoming::Close(1001, _)));
+    }
+    assert!(began.elapsed().as_millis() < 700, "{:?}", began.elapsed());
+    finish(server);
+}
+
 #[test]
 fn out_of_service_and_back() {
     let server = start();

@@ -64,6 +64,8 @@ pub(super) fn drain(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step, A
     let responder = call.responder(input, String::new());
     let lifecycle = &call.shared.lifecycle;
     lifecycle.set_absent(is_out.then_some(rate as u32));
+    // A reactor that has nothing to do would look again within a second.
+    call.shared.shards.wake_all();
     let mut body = Vec::with_capacity(64);
     Object::new(&mut body)
         .value("on", is_out)
