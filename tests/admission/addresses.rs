@@ -1,8 +1,12 @@
 //! Limits by address: how many connections, and how fast they come.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 
+use super::rates::address_of;
 use crate::support::peers::{Http, Incoming, WebSocket, connect_from};
 use crate::support::{Server, wait_until};
 
@@ -128,7 +132,7 @@ fn answered(mut stream: TcpStream) -> Option<u16> {
 }
 
 #[test]
-fn exempt_addresses_and_listeners_of_operators() {
+fn exempt_addresses() {
     let server = Server::start(&[
         "--connections-per-address-max",
         "1",
@@ -144,6 +148,51 @@ fn exempt_addresses_and_listeners_of_operators() {
     }
     let _open = opens(peer(10), address).expect("the first");
     assert!(opens(peer(10), address).is_none());
+}
+
+#[test]
+fn listeners_of_operators_and_unix_sockets_are_exempt() {
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("admission_exempt");
+    fs::create_dir_all(&folder).expect("a folder can be made");
+    let path = folder.join("umbel.sock");
+    let place = format!("unix:{}", path.display());
+    let server = Server::start(&[
+        "--listen",
+        "127.0.0.1:0",
+        "--listen",
+        "127.0.0.1:0#admin",
+        "--listen",
+        &place,
+        "--connections-per-address-max",
+        "1",
+        "--publish",
+        "anyone",
+        "--subscribe",
+        "anyone",
+        "--observe",
+        "anyone",
+        "--origin",
+        "any",
+    ]);
+    let (public, admin) = (address_of(&server, "public"), address_of(&server, "admin"));
+    let _held = opens(peer(12), public).expect("the first");
+    assert!(opens(peer(12), public).is_none());
+    // Neither counts, and neither is refused where the address has no more.
+    let mut probes: Vec<_> = (0..3)
+        .map(|_| Http::new(connect_from(peer(12), admin)))
+        .collect();
+    for probe in &mut probes {
+        assert_eq!(probe.get("/metrics").status, 200);
+    }
+    let over_unix = |_| {
+        let stream = UnixStream::connect(&path).expect("it listens");
+        WebSocket::try_open_on(TcpStream::from(OwnedFd::from(stream)), "/ws/a")
+    };
+    let local: Vec<_> = (0..3).map(over_unix).collect();
+    assert!(local.iter().all(|(status, _)| *status == 101));
+    let metrics = String::from_utf8(probes[0].get("/metrics").body).expect("UTF-8");
+    let line = "umbel_refused_total{limit=\"connections_per_address_max\"} 1\n";
+    assert!(metrics.contains(line), "{metrics}");
 }
 
 #[test]

@@ -168,7 +168,7 @@ fn old_connections_come_back() {
 }
 
 /// Address and surface of each listener, as the log tells them.
-fn address_of(server: &Server, surface: &str) -> SocketAddr {
+pub(super) fn address_of(server: &Server, surface: &str) -> SocketAddr {
     let log = server.log();
     let told = log.lines().find_map(|line| {
         let (_, rest) = line.split_once(": http://")?;

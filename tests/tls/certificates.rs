@@ -7,7 +7,10 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rcgen::{CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType};
+use rcgen::{
+    CertificateParams, CertificateRevocationListParams, CertifiedIssuer, ExtendedKeyUsagePurpose,
+    IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
+};
 use rustls::{ClientConfig, HandshakeKind, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use tungstenite::Message;
@@ -27,6 +30,7 @@ impl Authority {
         fs::create_dir_all(&folder).expect("a folder can be made");
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().expect("a key");
         let issuer = CertifiedIssuer::self_signed(params, key).expect("an authority");
         let authority = Authority { folder, issuer };
@@ -53,6 +57,28 @@ impl Authority {
             fs::write(&beside, text).expect("writable");
             fs::rename(&beside, self.path(&format!("{name}.{end}"))).expect("it can be renamed");
         }
+    }
+
+    /// Writes the list of the certificates that it has revoked, by their serial numbers.
+    fn revoke(&self, list: u64, serials: &[u64]) {
+        let (now, day) = (SystemTime::now(), Duration::from_secs(86_400));
+        let revoked = |serial: &u64| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: now.into(),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: now.into(),
+            next_update: (now + day).into(),
+            crl_number: SerialNumber::from(list),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = params.signed_by(&self.issuer).expect("a list");
+        let text = list.pem().expect("PEM");
+        put(&self.folder.join("revoked.pem"), text);
     }
 
     /// As `--certificate` takes the files of a certificate.
@@ -338,6 +364,37 @@ fn client_certificates_admit_and_identify() {
     let answer = to(None, "/pub/from/one");
     assert!(answer.ends_with(" 401"), "{answer}");
     assert!(to(Some("stranger"), "/pub/from/one").contains(" 000"));
+}
+
+/// A list that is renewed holds without a signal.
+#[test]
+fn revoked_client_certificates_are_refused() {
+    let authority = Authority::new("tls-revoked");
+    let of_client = |serial: u64| {
+        move |params: &mut CertificateParams| {
+            params.serial_number = Some(SerialNumber::from(serial));
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        }
+    };
+    authority.sign("server", &["localhost"], |_| {});
+    authority.sign("one", &[], of_client(4001));
+    authority.sign("two", &[], of_client(4002));
+    authority.revoke(1, &[4001]);
+    let config = "publish = \"anyone\"\nsubscribe = \"anyone\"\nobserve = \"anyone\"\norigins = []\n\
+                  [limits]\ncertificate_check_ms = 50\n\
+                  [[listener]]\naddress = \"127.0.0.1:0\"\ntls = true\nclient_auth = \"required\"\n\
+                  client_ca_file = \"ca.pem\"\nclient_crl_file = \"revoked.pem\"\n\
+                  [[certificate]]\ncertificate_file = \"server.pem\"\nkey_file = \"server.key\"\n";
+    let path = authority.path("umbel.toml");
+    fs::write(&path, config).expect("writable");
+    let server = Server::start(&["--config", &path]);
+    let is_let_in = |name| curl(&authority, &server, Some(name), "/pub/a").ends_with(" 200");
+    assert_eq!((is_let_in("one"), is_let_in("two")), (false, true));
+    authority.revoke(2, &[4001, 4002]);
+    wait_until("the other one is revoked", || !is_let_in("two"));
+    authority.revoke(3, &[4002]);
+    wait_until("the first one is not any more", || is_let_in("one"));
+    assert!(!is_let_in("two"));
 }
 
 #[test]
