@@ -175,6 +175,7 @@ fn slowloris() {
                 asked.elapsed() < Duration::from_secs(2),
                 "the canary waited"
             );
+            // Each of them sends a byte three times a second.
             thread::sleep(Duration::from_millis(300));
         }
         for wire in &mut wires {
@@ -506,19 +507,12 @@ fn out_of_descriptors() {
         let mut subscriber = open(&server, "/ws/a");
         let (pid, started) = (server.pid(), Instant::now());
         let wires: Vec<Wire> = (0..200).map(|_| server.connect()).collect();
-        let before = cpu_ticks(pid);
         for number in 0..20 {
             subscriber.send(&frames::text(&number.to_string()));
             let expected = frames::Frame::text(&number.to_string());
             assert_eq!(subscriber.read_frame(), expected);
-            thread::sleep(Duration::from_millis(100));
         }
-        let (used, elapsed) = (cpu_ticks(pid) - before, started.elapsed());
-        // One tick is 10 ms: at most a tenth of one core, where the debug build's own work is most of it.
-        assert!(
-            used <= elapsed.as_millis() as u64 / 100,
-            "{used} ticks in {elapsed:?}"
-        );
+        wait_for_idle_cpu(pid);
         drop(wires);
         drop(subscriber);
         // By a request that closes its connection, since there may be room for one alone.
@@ -558,6 +552,7 @@ fn stopped_process_times_no_peer_out() {
     };
     answer_for(Duration::from_millis(600));
     server.signal("STOP");
+    // Longer than a peer has for its pong.
     thread::sleep(Duration::from_millis(2500));
     server.signal("CONT");
     answer_for(Duration::from_millis(1500));

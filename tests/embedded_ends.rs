@@ -122,6 +122,7 @@ fn publishers_hear_of_the_end() {
                 })
             })
             .collect();
+        // The end comes at another moment of the traffic each time.
         thread::sleep(Duration::from_millis(round % 5));
         match round % 2 == 0 {
             true => drop(server),

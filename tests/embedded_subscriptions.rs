@@ -4,8 +4,8 @@ mod support;
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
@@ -236,11 +236,13 @@ fn end_of_the_server_ends_subscriptions() {
     let handle = server.handle();
     let mut inside = handle.subscribe("a", NOW).expect("room");
     began(&mut inside);
+    let (started, is_started) = mpsc::channel();
     let waiting = thread::spawn(move || {
+        started.send(()).expect("somebody listens");
         let next = inside.next_timeout(PATIENCE);
         (next.err(), inside.try_next().err())
     });
-    thread::sleep(Duration::from_millis(20));
+    is_started.recv().expect("it waits");
     server.shutdown().expect("nothing failed");
     let ended = Some(SubscriptionEnd::Closed);
     assert_eq!(waiting.join().expect("no panic"), (ended, ended));
@@ -276,6 +278,7 @@ fn task_waits_without_a_thread() {
     let publisher = thread::spawn(move || {
         for number in 0..100 {
             publish(&handle, "a", &number.to_string());
+            // Most of them find the task waiting.
             thread::sleep(Duration::from_micros(100));
         }
     });

@@ -312,6 +312,7 @@ fn equal_subscriptions_are_asked_about_once() {
                 r#"{"subject":"42","subscribe":["**"],"deny":{"subscribe":["rooms/closed"]}}"#,
             ),
             (_, Some("rooms/slow"), _) => {
+                // An application that thinks for a while.
                 thread::sleep(Duration::from_millis(300));
                 Reaction::status(204)
             }

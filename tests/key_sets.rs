@@ -219,6 +219,7 @@ fn new_keys_are_waited_for_while_the_hook_hangs() {
     );
     let (_folder, server) = provider.server_with("jwks_refresh_min_ms = 100", &hook);
     wait_until("the set is there", || status(&server, &old.token()) == 101);
+    let fetched = Instant::now();
     // More than the hook has threads.
     let mut hanging: Vec<_> = (0..40)
         .map(|_| {
@@ -228,8 +229,9 @@ fn new_keys_are_waited_for_while_the_hook_hangs() {
         })
         .collect();
     wait_until("the hook hangs", || app.asked().len() >= 32);
-    // From here on a fetch may begin.
-    thread::sleep(Duration::from_millis(150));
+    wait_until("the next fetch may begin", || {
+        fetched.elapsed() > Duration::from_millis(100)
+    });
     provider.serve(&[&old, &new]);
     let begun = Instant::now();
     for number in 0..logins() {
@@ -341,17 +343,22 @@ fn changed_file_is_read_again() {
     wait_until("the new key is there", || {
         status(&server, &new.token()) == 101
     });
-    // What is no set, or has no key that fits, leaves the keys as they are.
-    for broken in ["{", r#"{"keys":[]}"#] {
-        write(broken);
-        wait_until("it is told", || {
-            server.log().contains("the keys read last stay")
-        });
-        assert_eq!(status(&server, &new.token()), 101);
+    // What is no set, has no key that fits, or is not there leaves the keys as they are.
+    let lines = |words: &str| server.log().matches(words).count();
+    for (number, broken) in [Some("{"), Some(r#"{"keys":[]}"#), None].iter().enumerate() {
+        let told = || lines("the keys read last stay");
+        match broken {
+            Some(text) => write(text),
+            None => std::fs::remove_file(&path).expect("removed"),
+        }
+        wait_until("it is told", || told() == number + 1);
+        for key in [&old, &new] {
+            assert_eq!(status(&server, &key.token()), 101);
+        }
+        let read = lines("has changed");
+        write(&format!("{}{}", set(&[&old, &new]), " ".repeat(number + 1)));
+        wait_until("a set is there again", || lines("has changed") > read);
     }
-    std::fs::remove_file(&path).expect("removed");
-    thread::sleep(Duration::from_millis(120));
-    assert_eq!(status(&server, &old.token()), 101);
     write(&set(&[&new]));
     wait_until("the old key is gone", || {
         status(&server, &old.token()) == 401

@@ -178,6 +178,7 @@ fn slow_head_cut_at_absolute_deadline() {
         if !wire.offer(&[*byte], Pieces::Whole) || started.elapsed() > Duration::from_secs(4) {
             break;
         }
+        // A peer that sends 20 bytes a second.
         thread::sleep(Duration::from_millis(50));
         if !wire.received().is_empty() || started.elapsed() > Duration::from_millis(1500) {
             break;

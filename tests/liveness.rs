@@ -136,6 +136,7 @@ fn any_byte_counts_as_pong() {
         while socket.next() != Incoming::Text("here".to_owned()) {
             pings += 1;
         }
+        // A peer that talks more often than it would be pinged.
         thread::sleep(Duration::from_millis(50));
     }
     // Who talks is not pinged, unless this machine was too busy for it to talk.
@@ -145,6 +146,7 @@ fn any_byte_counts_as_pong() {
     let frame = frames::masked(frames::FIN | frames::TEXT, b"slow but there");
     for byte in frame {
         socket.stream().write_all(&[byte]).expect("sent");
+        // A peer that takes its time for each byte.
         thread::sleep(Duration::from_millis(60));
     }
     assert_eq!(socket.text(), "slow but there");
@@ -321,6 +323,7 @@ fn check_suspension(peers: usize, flags: &[&str]) {
             .write(&frames::masked(frames::FIN | frames::PONG, b""));
     };
     sockets.iter_mut().for_each(pong);
+    // It is stopped for so long.
     thread::sleep(Duration::from_millis(2500).saturating_sub(stopped.elapsed()));
     server.signal("CONT");
     // The next ping says that the server has looked at the last one.

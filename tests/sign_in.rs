@@ -5,7 +5,7 @@ mod file;
 mod support;
 
 use std::process::Command;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use file::Folder;
 use serde_json::{Value, json};
@@ -203,12 +203,16 @@ fn anonymous_connection_may_sign_in() {
         WRITER,
     ];
     let server = Server::start(&[&rights[..], &["--auth-timeout-ms", "50"]].concat());
+    let opened = Instant::now();
     let mut peer = Peer::open(server.address());
     peer.subscribe("news/eu");
     let publish = json!({"type": "publish", "id": 2, "topic": "news/us", "data": "x"});
     assert_eq!(peer.error(&publish), "unauthorized");
     assert_eq!(peer.error(&auth("guess")), "unauthorized");
-    std::thread::sleep(std::time::Duration::from_millis(80));
+    support::wait_until("the time is over, twice", || {
+        peer.expect_nothing_before_pong();
+        opened.elapsed() > Duration::from_millis(100)
+    });
     assert!(is_authenticated(&peer.ask(&auth(WRITER))));
     assert_eq!(peer.ask(&publish)["type"], "published");
     peer.expect_nothing_before_pong();

@@ -70,6 +70,7 @@ impl Publisher {
                 next += u64::from(BATCH);
                 count.store(next - 1, Ordering::SeqCst);
                 let due = Duration::from_secs(1) * next as u32 / PUBLICATIONS_EACH_SECOND;
+                // The pace of the publisher.
                 thread::sleep(due.saturating_sub(started.elapsed()));
             }
         });

@@ -229,6 +229,7 @@ fn hello_in_pieces_and_pipelined_requests() {
     stream.conn.write_tls(&mut hello).expect("memory");
     for piece in hello.chunks(hello.len() / 40) {
         stream.sock.write_all(piece).expect("it reads");
+        // Each piece is a segment of its own.
         std::thread::sleep(Duration::from_millis(1));
     }
     let get = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";

@@ -550,6 +550,7 @@ fn pings_only() {
             left -= 1;
         }
         id += 1;
+        // A peer of 50 commands a second.
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     assert!(id > 3);

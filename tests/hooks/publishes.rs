@@ -136,6 +136,7 @@ fn order_of_publishes_behind_a_slow_answer() {
                 .as_str()
                 .and_then(|it| it.parse().ok())
                 .unwrap_or(9);
+            // The first is answered last.
             thread::sleep(Duration::from_millis(40_u64.saturating_sub(number * 10)));
         }
         editor(asked)

@@ -66,6 +66,7 @@ fn paced(server: &Server, messages: &[Value; 2]) -> (Notice, f64) {
                     break;
                 }
                 sender.send(message);
+                // 40 messages a second.
                 thread::sleep(Duration::from_millis(25));
             }
         });
