@@ -217,11 +217,11 @@ impl Application {
                 start,
                 echo,
                 signature,
-            } => self.subscribe_many(turn, id, target, (start, echo, signature)),
+            } => self.subscribe_by_command(turn, id, target, (start, echo, signature)),
             dialect::Command::Unsubscribe { id, target } => {
-                self.unsubscribe_many(turn, id, &target)
+                self.unsubscribe_by_command(turn, id, &target)
             }
-            dialect::Command::Publish { .. } => self.publish_many(turn, command),
+            dialect::Command::Publish { .. } => self.publish_by_command(turn, command),
             dialect::Command::Presence { id, topic } => self.ask_presence(turn, id, topic),
             dialect::Command::History {
                 id,
@@ -245,7 +245,7 @@ impl Application {
         }
     }
 
-    fn subscribe_many(
+    fn subscribe_by_command(
         &mut self,
         turn: &mut CommandTurn<'_>,
         id: Option<u32>,
@@ -479,7 +479,7 @@ impl Application {
         self.shared.shards.patterns.sub_bytes(bytes);
     }
 
-    fn unsubscribe_many(
+    fn unsubscribe_by_command(
         &mut self,
         turn: &mut CommandTurn<'_>,
         id: Option<u32>,

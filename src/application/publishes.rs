@@ -142,7 +142,7 @@ impl Application {
     }
 
     /// Carries out a publish of a connection that sends commands.
-    pub(super) fn publish_many(
+    pub(super) fn publish_by_command(
         &mut self,
         turn: &mut CommandTurn<'_>,
         command: dialect::Command<'_>,
