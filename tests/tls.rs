@@ -366,6 +366,26 @@ fn answers_over_tls_bear_hsts() {
         answer.contains("200 OK") && !answer.contains("Strict-"),
         "{answer}"
     );
+    // Heads that cannot be read are answered over TLS too.
+    for (head, status) in [
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\nno header\r\n\r\n".to_owned(),
+            400,
+        ),
+        (format!("GET /{} HTTP/1.1\r\n", "x".repeat(20_000)), 414),
+        ("GET / HTTP/9.9\r\nHost: a\r\n\r\n".to_owned(), 505),
+    ] {
+        let mut stream = server.connect();
+        stream.write_all(head.as_bytes()).expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("close_notify");
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer}"
+        );
+        let lines = answer.matches("Strict-Transport-Security: max-age=600\r\n");
+        assert_eq!(lines.count(), 1, "{answer}");
+    }
 }
 
 /// Address of the second listener, which is plain.

@@ -34,8 +34,8 @@ pub enum Event<'a> {
     Message(Endpoint, Message<'a>),
     /// A message again of which a rest was kept, and the place of that. Answer as to a message.
     Rest(Endpoint, Message<'a>, usize),
-    /// A request was refused, with what it was told. The answer is not looked at.
-    Refused(&'a Refusal),
+    /// A request was refused, with what it is told, and the headers of that answer. The answer to this is not looked at.
+    Refused(&'a Refusal, &'a mut ExtraHeaders),
 }
 
 /// Purpose of a request's body. It waits in the connection until the body is whole.

@@ -308,7 +308,8 @@ impl Connection {
             Err(refusal) => {
                 exchange.keep_alive = false;
                 if http2::is_preface(bytes) {
-                    (context.on_event)(Event::Refused(&refusal), context.out);
+                    let refused = Event::Refused(&refusal, &mut exchange.headers);
+                    (context.on_event)(refused, context.out);
                     http2::encode_go_away(context.out);
                     let reason = CloseReason::HttpRefused;
                     return self.linger(context.settings, context.now_ms, reason);

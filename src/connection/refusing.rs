@@ -102,10 +102,11 @@ impl Connection {
 
     /// Tells the peer what was wrong with its request.
     pub(super) fn refuse(&mut self, context: &mut InputContext<'_, '_>, refusal: &Refusal) {
-        (context.on_event)(Event::Refused(refusal), context.out);
         let Phase::Http(exchange) = &mut self.phase else {
             return;
         };
+        let refused = Event::Refused(refusal, &mut exchange.headers);
+        (context.on_event)(refused, context.out);
         exchange.keep_alive &= !refusal.close;
         exchange.encode_refusal(refusal, context.settings, context.out);
         if exchange.keep_alive {
@@ -126,7 +127,10 @@ impl Connection {
             code,
             refusal,
         } = refused;
-        (context.on_event)(Event::Refused(refusal), context.out);
+        if let Phase::Http(exchange) = &mut self.phase {
+            let refused = Event::Refused(refusal, &mut exchange.headers);
+            (context.on_event)(refused, context.out);
+        }
         let (settings, now_ms) = (context.settings, context.now_ms);
         self.open(settings, now_ms, upgrade, &[], context.out);
         let reason = CloseReason::HttpRefused;
@@ -151,10 +155,11 @@ impl Connection {
             retry_ms,
             refusal,
         } = refused;
-        (context.on_event)(Event::Refused(refusal), context.out);
         let Phase::Http(exchange) = &mut self.phase else {
             return;
         };
+        let event = Event::Refused(refusal, &mut exchange.headers);
+        (context.on_event)(event, context.out);
         let refused = (*encoding, *retry_ms, refusal);
         exchange.encode_refused_stream(refused, context.settings, context.out);
         self.linger(context.settings, context.now_ms, CloseReason::HttpRefused);

@@ -59,12 +59,21 @@ pub(super) fn handle_request(
         Err(_) if application.asking.has_noted() => return Answer::Ask,
         Err(refusal) => refuse(application, current.id, head, refusal),
     };
-    if let Some(hsts) = &application.shared.settings.secure.hsts
-        && application.shared.speaks_tls(current.listener)
-    {
-        headers.push(("Strict-Transport-Security", hsts.clone()));
-    }
+    ask_for_tls(application, current.listener, headers);
     answer
+}
+
+/// Header of each answer over TLS that has browsers come by TLS alone.
+const HSTS: &str = "Strict-Transport-Security";
+
+/// Adds that header where it is set, once.
+pub(super) fn ask_for_tls(application: &Application, listener: u8, headers: &mut ExtraHeaders) {
+    if let Some(hsts) = &application.shared.settings.secure.hsts
+        && application.shared.speaks_tls(listener)
+        && !headers.iter().any(|(name, _)| *name == HSTS)
+    {
+        headers.push((HSTS, hsts.clone()));
+    }
 }
 
 fn answer(

@@ -18,7 +18,7 @@ pub mod refusals;
 mod resources;
 mod subscriptions;
 
-use answer::handle_request;
+use answer::{ask_for_tls, handle_request};
 use calls::handle_call_body;
 use endpoints::{call, handle_opened, handle_route_body};
 use limits::refuse_over;
@@ -91,7 +91,7 @@ fn handle_asking(
         }
     }
     // That something was refused is nothing that could wait.
-    if !application.asking.is_empty() && !matches!(event, Event::Refused(_)) {
+    if !application.asking.is_empty() && !matches!(event, Event::Refused(..)) {
         application.asking.begin(current.id);
     }
     let answer = carry_out(application, current, event, out);
@@ -186,7 +186,9 @@ fn carry_out(
         }
         // Of messages of other endpoints nothing is kept.
         Event::Rest(..) => Answer::Proceed,
-        Event::Refused(refusal) => {
+        Event::Refused(refusal, headers) => {
+            // Of a head that could not be read nothing was answered before.
+            ask_for_tls(application, current.listener, headers);
             count_refusal(application, (current.id, current.peer_address), refusal);
             Answer::Proceed
         }
