@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use crate::protocol::{HostList, OriginList};
 use crate::topic::TopicRule;
 
+mod access_log;
 mod checks;
 mod client_certificates;
 #[cfg(feature = "config-file")]
@@ -26,6 +27,8 @@ mod jwt_fields;
 mod limit_settings;
 mod limits;
 mod listener;
+#[cfg(feature = "config-file")]
+mod log_settings;
 mod named_token;
 mod proxies;
 mod reload;
@@ -42,6 +45,7 @@ mod tls_settings;
 mod tokens;
 mod url_key;
 
+pub use access_log::{AccessLog, Share};
 pub use client_certificates::{ClientAuth, ClientCertificates, ClientIdentity};
 pub use grant::{GRANTS_MAX, Grant, When};
 pub use hook::{HOOK_SECRET_BYTES_MIN, HookConfig, HookEvent};
@@ -261,6 +265,10 @@ pub struct Config {
     pub connections_per_identity_over: IdentityOver,
     /// Whether limits are tried only. What those by address, rate and identity would refuse passes, and is counted and logged.
     pub limits_dry_run: bool,
+    /// Connections whose openings and ends are logged.
+    pub access_log: AccessLog,
+    /// Share of connections that are logged whole by [`AccessLog::All`].
+    pub access_log_sample: Share,
     /// Every numeric limit.
     pub limits: Limits,
 }
@@ -310,6 +318,8 @@ impl Default for Config {
             limit_exempt: Vec::new(),
             connections_per_identity_over: IdentityOver::default(),
             limits_dry_run: false,
+            access_log: AccessLog::default(),
+            access_log_sample: Share::SAMPLE,
             limits: Limits::default(),
         }
     }

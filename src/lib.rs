@@ -144,6 +144,7 @@ pub mod access {
     pub use crate::auth::program::{Identity, IdentityBuilder, IdentityError};
     pub use crate::auth::verdict::{Pending, Verdict};
 }
+mod access_log;
 mod api;
 mod application;
 mod asking;
@@ -164,6 +165,7 @@ mod hash_index;
 mod http;
 mod hub;
 mod inside;
+mod logging;
 mod mailbox;
 mod memory;
 mod metrics;

@@ -418,7 +418,8 @@ impl Server {
             handle.shutdown_now();
         } else {
             listening::log_surfaces(&listeners);
-            log::info!("{start}");
+            let version = env!("CARGO_PKG_VERSION");
+            log::info!(event = "ready", version; "{start}");
         }
         let (watching, ended) = bounded(0);
         let watcher = memory::start(handle.clone(), ended);
@@ -432,9 +433,9 @@ impl Server {
         let outcome = failed.map_or(outcome, Err);
         if let Some(Drained { told, cut, took }) = handle.drained() {
             let took_ms = took.as_millis() as u64;
-            log::info!(told, cut, took_ms; "drained: {told} connections were told, {cut} were cut off at the end of the time");
+            log::info!(event = "drained", told, cut, took_ms; "drained: {told} connections were told, {cut} were cut off at the end of the time");
         }
-        log::info!("the server has ended");
+        log::info!(event = "ended"; "the server has ended");
         outcome
     }
 

@@ -1,5 +1,7 @@
 //! The command line, as its users meet it: exit codes, standard output, and what errors say.
 
+#[path = "command_line/access_log.rs"]
+mod access_log;
 #[path = "command_line/log_lines.rs"]
 mod log_lines;
 #[path = "command_line/messages.rs"]

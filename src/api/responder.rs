@@ -55,7 +55,7 @@ impl Audit {
             .peer
             .map_or_else(|| "-".to_owned(), |peer| peer.to_string());
         let target = escape(&self.target);
-        log::info!(target: "umbel::audit", subject:%, peer:%, route:% = format_args!("{method} {PREFIX}{path}"),
+        log::info!(target: "umbel::audit", event = "admin", subject:%, peer:%, route:% = format_args!("{method} {PREFIX}{path}"),
             target:%, result:%; "control");
     }
 }

@@ -13,6 +13,7 @@ mod sign_in;
 pub mod signed;
 mod work;
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
@@ -29,6 +30,7 @@ use crate::fanout::subscribed::{MultiSubscriptions, Subscribed};
 use crate::fanout::topics::Topics;
 use crate::handler::ConnectionId;
 use crate::hub::{Command, LocalTopic, Publication, ReactorId, Receipt, Share};
+use crate::logging::{RefusedWords, RequestWords};
 use crate::metrics::ReactorMetrics;
 use crate::peers::ToldCell;
 use crate::peers::suspicion::Suspicion;
@@ -85,6 +87,17 @@ pub struct ConnectionContext<'a> {
     pub out: &'a mut Vec<u8>,
     /// The moment of the tick.
     pub now_ms: u64,
+}
+
+/// Words of the newest request, where the log wants them.
+#[derive(Debug, Default)]
+pub(crate) struct Noted {
+    /// Whether it does.
+    pub is_wanted: bool,
+    /// Words of it.
+    pub request: Option<Box<RequestWords>>,
+    /// Words of a request that is being refused.
+    pub refused: Option<Box<RefusedWords>>,
 }
 
 /// Handler of one reactor's events.
@@ -144,6 +157,10 @@ pub struct Application {
     pub(crate) is_proxy_logged: bool,
     /// The log has the hint about queries of topics already.
     pub(crate) is_query_logged: bool,
+    /// What of the requests of the connection that has its turn the log wants.
+    pub(crate) noted: Noted,
+    /// Publications that connections brought so far.
+    pub(crate) admitted: Cell<u64>,
     /// Suspicion that a proxy stands in front which is not trusted.
     pub(crate) suspicion: Option<Box<Suspicion>>,
 }
@@ -187,6 +204,8 @@ impl Application {
             shard_reload: None,
             is_proxy_logged: false,
             is_query_logged: false,
+            noted: Noted::default(),
+            admitted: Cell::new(0),
             suspicion: None,
         }
     }

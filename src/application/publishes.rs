@@ -127,6 +127,7 @@ impl Application {
         topic: &Topic,
         (kind, payload, options): (Kind, &[u8], PublishOptions),
     ) -> Result<Publication, Denied> {
+        self.admitted.set(self.admitted.get() + 1);
         let options = match self.identities.get(identity).subject() {
             None => options,
             Some(subject) => options.with_publisher_of(self.shown_subject(topic, subject)),

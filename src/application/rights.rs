@@ -237,6 +237,12 @@ impl Application {
             }
             false => self.shared.authority.authorize(caller, action),
         };
-        outcome.map_err(|denied| turn.denied(id, denied))
+        outcome.map_err(|denied| {
+            if matches!(denied, Denied::Forbidden(_)) {
+                let lines = &self.shared.callers.lines;
+                lines.write_denied(&turn.id, caller.subject(), &action, self.now_us);
+            }
+            turn.denied(id, denied)
+        })
     }
 }

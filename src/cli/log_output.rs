@@ -151,7 +151,7 @@ fn write_text(out: &mut Formatter, record: &Record<'_>) -> std::io::Result<()> {
     let style = out.default_level_style(level);
     let (time, message) = (out.timestamp_millis(), OneLine(record.args()));
     write!(out, "{time} {style}{level:<5}{style:#} {message}")?;
-    let mut pairs = Pairs(String::new());
+    let mut pairs = Pairs(String::new(), record.args().as_str());
     // Writing to a string does not fail, and a value that cannot be shown is left out.
     let _ = record.key_values().visit(&mut pairs);
     writeln!(out, "{}", pairs.0)
@@ -174,11 +174,20 @@ fn write_json(out: &mut Formatter, record: &Record<'_>) -> std::io::Result<()> {
 }
 
 /// Keys and values behind a message for people.
-struct Pairs(String);
+/// An event whose name is the message is not shown again.
+struct Pairs<'m>(String, Option<&'m str>);
 
-impl<'kvs> VisitSource<'kvs> for Pairs {
+impl<'kvs> VisitSource<'kvs> for Pairs<'_> {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
-        write!(self.0, " {}={}", OneLine(&key), OneLine(&value))?;
+        let text = value.to_string();
+        if key.as_str() == "event" && self.1.is_none_or(|message| message == text) {
+            return Ok(());
+        }
+        // What a peer sent must not be taken for another field.
+        match text.is_empty() || text.contains([' ', '"', '=']) {
+            true => write!(self.0, " {}={text:?}", OneLine(&key))?,
+            false => write!(self.0, " {}={}", OneLine(&key), OneLine(&text))?,
+        }
         Ok(())
     }
 }
@@ -256,10 +265,18 @@ mod tests {
 
     #[test]
     fn pairs_stand_behind_the_message() {
-        let mut pairs = Pairs(String::new());
-        let source = [("connection", "1\n"), ("reason", "peer")];
+        let mut pairs = Pairs(String::new(), Some("closed"));
+        let source = [
+            ("event", "closed"),
+            ("connection", "1\n"),
+            ("reason", "peer"),
+            ("user_agent", "a \"b\""),
+        ];
         kv::Source::visit(&source, &mut pairs).expect("writing to a string does not fail");
-        assert_eq!(pairs.0, " connection=1\\n reason=peer");
+        assert_eq!(
+            pairs.0,
+            " connection=1\\n reason=peer user_agent=\"a \\\"b\\\"\""
+        );
     }
 
     #[test]

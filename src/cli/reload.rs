@@ -61,7 +61,7 @@ impl Reloader {
             }
             Err(problems) => {
                 for problem in &problems {
-                    log::error!("reload failed, and all settings are as they were: {problem}");
+                    log::error!(event = "reload_failed"; "reload failed, and all settings are as they were: {problem}");
                 }
                 Err(problems)
             }
@@ -102,11 +102,15 @@ impl Reloader {
         }
         let path = path.display();
         match stay.is_empty() {
-            true => log::info!("reloaded {path}"),
-            false => log::warn!(
-                "reloaded {path}; until a restart these stay as they were: {}",
-                stay.join(", ")
-            ),
+            true => {
+                log::info!(event = "reloaded", generation = reloaded.generation; "reloaded {path}")
+            }
+            false => {
+                log::warn!(event = "reloaded", generation = reloaded.generation, needs_restart = &*stay.join(",");
+                    "reloaded {path}; until a restart these stay as they were: {}",
+                    stay.join(", ")
+                )
+            }
         }
         stay
     }

@@ -64,7 +64,7 @@ fn obey(mut signals: Signals, handle: &Handle, drains_on_hangup: bool, reload: i
             // Shell and kernel may both tell of the same terminal.
             (SIGHUP, true) => {}
             (SIGHUP, false) if drains_on_hangup && is_terminal_gone() => {
-                log::info!(
+                log::info!(event = "draining";
                     "shutting down, for the terminal is gone: no new connections, open ones are closed with 1001"
                 );
                 is_draining = true;
@@ -73,7 +73,7 @@ fn obey(mut signals: Signals, handle: &Handle, drains_on_hangup: bool, reload: i
             }
             (SIGHUP, false) => reload(),
             (_, false) => {
-                log::info!(
+                log::info!(event = "draining";
                     "shutting down: /ready says so, then no new connections, and open ones are closed; a second signal ends at once"
                 );
                 is_draining = true;

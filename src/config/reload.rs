@@ -78,6 +78,7 @@ mod tests {
             Kind::Number { .. } if name == "tls_threads" => Value::Number(7),
             Kind::Number { max, .. } if words == max.to_string() => Value::Number(max - 1),
             Kind::Number { .. } => Value::Number(words.parse::<u64>().expect("a number") + 1),
+            Kind::Share => Value::Share(crate::config::Share::ALL),
             Kind::Bool | Kind::Switch => Value::Bool(words == "false"),
             Kind::Choice(choices) | Kind::Flag(choices) => {
                 let other = choices

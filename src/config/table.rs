@@ -462,6 +462,7 @@ pub fn settings() -> impl Iterator<Item = SettingInfo> {
     let place = SETTINGS.iter().position(|info| info.heading == DEFLATE);
     let (before, behind) = SETTINGS.split_at(place.unwrap_or_default());
     let own = before.iter().chain(identity::SETTINGS).chain(behind);
+    let own = own.chain(super::log_settings::LOG_SETTINGS);
     let own = own
         .chain(super::tls_settings::TLS_SETTINGS)
         .chain(super::hook_settings::HOOK_SETTINGS)

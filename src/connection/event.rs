@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::gathering::Gathering;
 use crate::dialect::ending::CloseReason;
 pub use crate::dialect::message::Message;
-use crate::dialect::{Encoding, Greeting};
+use crate::dialect::{Dialects, Encoding, Greeting};
 use crate::http::kept::KeptHead;
 use crate::http::refusal::Refusal;
 use crate::http::request::Head;
@@ -322,4 +322,16 @@ pub enum Label {
     Handler,
     /// Ending: in the closing handshake, or with the last bytes on their way.
     Closing,
+}
+
+impl Label {
+    /// Its name: that of its dialect in metrics, or `http`, `endpoint` or `closing`.
+    pub fn name(self, dialects: &Dialects) -> &'static str {
+        match self {
+            Label::Http => "http",
+            Label::Handler => "endpoint",
+            Label::Closing => "closing",
+            Label::Subscriber(encoding) => dialects.get(encoding).label(),
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::config::{AuthRefusal, Config, Deflate, IdentityOver, Limits};
+use crate::config::{AccessLog, AuthRefusal, Config, Deflate, IdentityOver, Limits, Share};
 use crate::dialect::Dialects;
 use crate::hub::{KeyBudget, KeySettings, ShardSettings};
 use crate::memory::budget;
@@ -78,6 +78,10 @@ pub struct Settings {
     pub secure: Secure,
     /// Reaction to one connection too many of a subject.
     pub identity_over: IdentityOver,
+    /// Connections whose openings and ends are logged.
+    pub access_log: AccessLog,
+    /// Share of them that are logged whole.
+    pub access_log_sample: Share,
     /// Moment at which the process's clock began, in its own microseconds.
     pub began_us: u64,
 }
@@ -121,6 +125,8 @@ impl Settings {
             secure: Secure::default(),
             publishes: Rate::new(u64::from(limits.publishes_per_identity_per_second), 0),
             identity_over: IdentityOver::default(),
+            access_log: AccessLog::default(),
+            access_log_sample: Share::NONE,
             began_us: 0,
         }
     }
@@ -138,6 +144,8 @@ impl Settings {
             redirects: config.redirect_to_https,
             acme_webroot: config.acme_webroot.clone(),
         };
+        settings.access_log = config.access_log;
+        settings.access_log_sample = config.access_log_sample;
         settings.identity_over = config.connections_per_identity_over;
         settings
             .with_deflate(config.deflate, config.deflate_client_takeover)

@@ -133,6 +133,46 @@ impl CloseReason {
         )
     }
 
+    /// Whether the peer ended it, or went away.
+    pub fn is_by_peer(self) -> bool {
+        matches!(
+            self,
+            CloseReason::Peer(_) | CloseReason::PeerGone | CloseReason::Transport
+        )
+    }
+
+    /// Whether the server ended it for a fault of the peer.
+    pub fn is_fault_of_peer(self) -> bool {
+        match self {
+            CloseReason::Tls(_)
+            | CloseReason::HandshakeTimeout
+            | CloseReason::Protocol(_)
+            | CloseReason::PongTimeout
+            | CloseReason::MessageTimeout
+            | CloseReason::Forbidden
+            | CloseReason::SlowConsumerBytes
+            | CloseReason::SlowConsumerAge
+            | CloseReason::AuthTimeout
+            | CloseReason::Dialect(_)
+            | CloseReason::Rate => true,
+            CloseReason::Peer(_)
+            | CloseReason::PeerGone
+            | CloseReason::Transport
+            | CloseReason::HttpDone
+            // Of these there is a line of its own.
+            | CloseReason::HttpRefused
+            | CloseReason::HttpTimeout
+            | CloseReason::Undecided
+            | CloseReason::OverBudget
+            | CloseReason::Handler(_)
+            | CloseReason::Shutdown
+            | CloseReason::RightsLost
+            | CloseReason::Expired
+            | CloseReason::EmbedderPanic
+            | CloseReason::Age => false,
+        }
+    }
+
     /// The code that the peer is told, and the reason in words. 1006 and 1005 stand for nothing on the wire.
     pub fn on_wire(self) -> (CloseCode, &'static str) {
         match self {

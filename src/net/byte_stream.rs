@@ -7,6 +7,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use super::greeting::Greeting;
+use crate::access_log::Secured;
 use crate::auth::identity::Identity;
 use crate::shared::jobs::Traffic;
 
@@ -89,6 +90,11 @@ pub trait ByteStream {
 
     /// Whoever is at the other end by a certificate that was verified.
     fn identity(&self) -> Option<Arc<Identity>> {
+        None
+    }
+
+    /// TLS of the stream. None: it has none, or is not through its handshake.
+    fn secured(&self) -> Option<Secured> {
         None
     }
 

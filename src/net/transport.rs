@@ -14,6 +14,7 @@ use mio::{Interest, Registry, Token};
 
 use super::byte_stream::ByteStream;
 use super::greeting::{self, Greeting};
+use crate::access_log::Secured;
 use crate::auth::identity::Identity;
 use crate::shared::jobs::Traffic;
 #[cfg(feature = "tls")]
@@ -196,6 +197,14 @@ impl ByteStream for Transport {
             #[cfg(feature = "tls")]
             Transport::Tls { .. } => true,
             _ => false,
+        }
+    }
+
+    fn secured(&self) -> Option<Secured> {
+        match self {
+            #[cfg(feature = "tls")]
+            Transport::Tls { place, .. } => place.secured(),
+            _ => None,
         }
     }
 

@@ -71,9 +71,9 @@ impl OfLimit {
         let (limit, refused, words) = (limit.label(), tally.refused, tally.words());
         match tally.worst() {
             Some((address, of_address)) => {
-                log::info!(limit, refused, address:% = Shown(address), of_address; "{words}");
+                log::info!(event = "refused", limit, refused, address:% = Shown(address), of_address; "{words}");
             }
-            None => log::info!(limit, refused; "{words}"),
+            None => log::info!(event = "refused", limit, refused; "{words}"),
         }
         *tally = Tally {
             next_line_ms: now_ms + LINE_INTERVAL_MS,

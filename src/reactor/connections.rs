@@ -14,6 +14,7 @@ use slab::Slab;
 
 use super::leaving::Leaving;
 use super::slot::{Flags, Slot};
+use crate::access_log::FollowedTable;
 use crate::application::{Application, CommandContext};
 use crate::compression::places::Places;
 use crate::connection::{
@@ -84,6 +85,8 @@ pub struct Connections<T> {
     pub(crate) places: Places,
     /// What trusted proxies tell of connections.
     pub(crate) peers: Peers,
+    /// Connections that the access log follows.
+    pub(crate) followed: FollowedTable,
     /// How publications leave where the kernel allows it.
     pub(crate) ring: Option<Ring>,
 }
@@ -120,6 +123,7 @@ impl<T: ByteStream> Connections<T> {
             compression: Some(Box::new(Compression::new(&settings, reactors))),
             places: Places::default(),
             peers: Peers::default(),
+            followed: FollowedTable::default(),
             ring: None,
             settings,
         };
@@ -166,6 +170,7 @@ impl<T: ByteStream> Connections<T> {
         let slot = Slot::new(connection, transport, id.generation, listener);
         let index = self.slots.insert(slot);
         debug_assert_eq!(index as u32, id.index);
+        self.begin_following(id);
         paces::begin_age(self, id.index, id.generation ^ id.index, now_ms);
         self.await_header(id, listener, now_ms);
         id
@@ -322,6 +327,7 @@ impl<T: ByteStream> Connections<T> {
         self.shrink.shrink(&mut self.slots);
         self.places.truncate(self.slots.capacity());
         self.peers.truncate(self.slots.capacity());
+        self.followed.truncate(self.slots.capacity());
         self.out.shrink_to(BUFFER_BYTES_KEPT);
         self.inflation.shrink_to(BUFFER_BYTES_KEPT);
         self.application.finish_tick(BUFFER_BYTES_KEPT);
@@ -336,6 +342,7 @@ impl<T: ByteStream> Connections<T> {
         self.counts[label_index(slot.label)] -= 1;
         self.counts_changed = true;
         self.metrics.count_listener(slot.listener, false);
+        self.end_following(id, &slot);
         self.inbound_bytes -= slot.inbound_bytes as usize;
         self.outbox_bytes -= slot.outbox_bytes as usize;
         if let Some(subscription) = slot.subscribed.one() {
@@ -431,6 +438,10 @@ impl<T: ByteStream> Connections<T> {
 
     /// Deals with bytes that were read; without any, with what was kept.
     fn take_in(&mut self, index: u32, now_ms: u64, bytes: Option<&mut [u8]>) {
+        let before = match self.followed.is_empty() {
+            true => None,
+            false => self.note_before(index),
+        };
         let Connections {
             slots,
             application,
@@ -480,6 +491,9 @@ impl<T: ByteStream> Connections<T> {
         if connection.has_hold(Hold::Work) && !slot.flags.has(Flags::IS_WORKING) {
             slot.flags.set(Flags::IS_WORKING, true);
             self.working.push_back(slot.id(application.reactor, index));
+        }
+        if let Some(before) = before {
+            self.note_behind(index, before);
         }
         self.settle(index, now_ms);
     }

@@ -38,21 +38,28 @@ impl<T: ByteStream> Connections<T> {
             let id = slot.id(self.application.reactor, index);
             self.application.calls.note_outbox(id, outbox as usize);
         }
+        let queued_bytes = slot.outbox_bytes;
         (slot.inbound_bytes, slot.outbox_bytes) = (inbound, outbox);
         let is_closing = slot.connection.is_closing();
         if slot.connection.label() != slot.label {
-            self.relabel(index);
+            self.relabel(index, queued_bytes);
         }
         grew && !is_closing
     }
 
     /// The connection counts as something else now. One that became a subscriber counts in its topic's audience until it
     /// is freed.
-    fn relabel(&mut self, index: u32) {
+    fn relabel(&mut self, index: u32, queued_bytes: u32) {
         let Some(slot) = self.slots.get_mut(index as usize) else {
             return;
         };
         let label = slot.connection.label();
+        if !self.followed.is_empty() {
+            self.follow_label(index, label);
+        }
+        let Some(slot) = self.slots.get_mut(index as usize) else {
+            return;
+        };
         if label == Label::Closing && slot.label != Label::Http && self.application.has_hook() {
             let id = slot.id(self.application.reactor, index);
             let reason = slot.connection.ending().unwrap_or(CloseReason::PeerGone);
@@ -72,6 +79,8 @@ impl<T: ByteStream> Connections<T> {
         {
             // It is told now. When it is gone is up to it.
             self.metrics.slow_consumers.add(1);
+            self.note_slow_consumer(index, queued_bytes);
+            return;
         }
         if let Label::Subscriber(encoding) = label {
             let dialects = &self.settings.dialects;
@@ -108,8 +117,6 @@ impl<T: ByteStream> Connections<T> {
             self.application.calls.handles.forget(id);
             endpoint::close(&self.application.shared, number, id, reason);
         }
-        let code = slot.connection.close_code(&self.settings, reason).0.get();
-        log::debug!(connection:% = id, reason = reason.label(), code; "closed");
     }
 
     fn leave_topic(&mut self, subscription: Subscription, best_form: Form) {

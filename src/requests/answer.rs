@@ -9,7 +9,7 @@ use super::limits::check_address;
 use super::listings::{list_topics, show_topic};
 use super::plain::answer_plain;
 use super::proxies::take_word;
-use super::refusals::refuse;
+use super::refusals::{note_request, refuse};
 use super::resources::{
     api_preflight, asset, metrics_page, no_content, nothing_here, preflight, surface_of, text,
 };
@@ -28,6 +28,7 @@ use crate::endpoint::find;
 use crate::http::escape::escape;
 use crate::http::refusal::Refusal;
 use crate::http::request::{Head, Method};
+use crate::logging::RequestWords;
 use crate::protocol::is_upgrade;
 use crate::route::parameters::{
     check_content_encoding, check_own_parameters, content_kind, idempotency_key, publish_options,
@@ -47,17 +48,24 @@ pub(super) fn handle_request(
     let checked = check_host(&application.shared.hosts, head);
     let told = take_word(application, current, head);
     let head = told.as_ref().unwrap_or(head);
+    if application.noted.is_wanted {
+        application.noted.request = Some(Box::new(RequestWords::of(head)));
+    }
     allow_reading(application, head, headers);
     if application.shared.settings.addresses.are_set()
         && let Err(refusal) = check_address(application, current, head)
     {
+        note_request(application, current, head, &refusal);
         return refuse(application, current.id, head, refusal);
     }
     let answer = checked.and_then(|()| answer(application, current, head, headers));
     let answer = match answer {
         Ok(answer) => answer,
         Err(_) if application.asking.has_noted() => return Answer::Ask,
-        Err(refusal) => refuse(application, current.id, head, refusal),
+        Err(refusal) => {
+            note_request(application, current, head, &refusal);
+            refuse(application, current.id, head, refusal)
+        }
     };
     ask_for_tls(application, current.listener, headers);
     answer

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::answer::handle_request;
 use super::hosts::allow_reading;
 use super::proxies::take_word;
-use super::refusals::{refuse, shutting_down};
+use super::refusals::{note_request, refuse, shutting_down};
 use crate::application::{Application, CommandContext, PeerAddress};
 use crate::connection::event::ExtraHeaders;
 use crate::connection::{Answer, scatter};
@@ -81,6 +81,7 @@ pub fn note_refused(application: &Application, limit: Limit, address: Option<IpA
 pub fn write_lines(application: &Application, now_ms: u64) {
     if application.reactor == ReactorId(0) {
         application.shared.metrics.refusals.flush(now_ms);
+        application.shared.callers.lines.flush(application.now_us);
     }
 }
 
@@ -217,6 +218,7 @@ pub(super) fn refuse_over(
     allow_reading(application, head, headers);
     let address = ip_of(current.peer_address);
     let refusal = refusal_of(application, limit, current.id, address).closing();
+    note_request(application, current, head, &refusal);
     refuse(application, current.id, head, refusal)
 }
 

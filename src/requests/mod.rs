@@ -24,7 +24,7 @@ use endpoints::{call, handle_opened, handle_route_body};
 use limits::refuse_over;
 use publishes::{handle_publish_body, handle_publish_lines};
 
-use std::net::SocketAddr;
+use log::Level;
 
 use crate::application::{Application, CommandContext, PeerAddress};
 use crate::connection::{Answer, Endpoint, Event, Message, Purpose};
@@ -33,6 +33,7 @@ use crate::handler::ConnectionId;
 use crate::http::escape::escape;
 use crate::http::refusal::Refusal;
 use crate::http::request::PROXY_HEADER;
+use crate::logging::{Line, more, shown};
 
 pub use calls::end_call;
 pub use history::handle_page;
@@ -201,23 +202,37 @@ pub fn count_refusal(
     (id, peer_address): (ConnectionId, PeerAddress<'_>),
     refusal: &Refusal,
 ) {
-    if let Some(index) = Refusal::LABELS
-        .iter()
-        .position(|label| *label == refusal.label)
-    {
+    let words = application.noted.refused.take();
+    let labels = Refusal::LABELS.iter();
+    let index = labels.zip(0..).find(|(label, _)| **label == refusal.label);
+    let mut level = Level::Debug;
+    if let Some((_, index)) = index {
         application.metrics.refused[index].add(1);
+        let lines = &application.shared.callers.lines;
+        if let Some(left_out) = lines.refused[index].take(application.now_us) {
+            more("refused", refusal.label, left_out);
+            level = Level::Info;
+        }
     }
     if refusal.reason == PROXY_HEADER && !std::mem::replace(&mut application.is_proxy_logged, true)
     {
         log::warn!(connection:% = id; "a connection began with a PROXY header: {}", refusal.reason);
     }
-    if log::log_enabled!(log::Level::Debug) {
-        let (status, reason) = (refusal.status, refusal.label);
-        let peer = peer_address()
-            .ok()
-            .flatten()
-            .map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port()).to_string());
-        let peer = peer.unwrap_or_default();
-        log::debug!(connection:% = id, peer:%, status, reason; "refused: {}", escape(&*refusal.reason));
+    if level > log::max_level() {
+        return;
     }
+    let peer = peer_address().ok().flatten().map(shown);
+    Line::of("refused")
+        .with_words("connection", &id)
+        .with_some("peer", peer.as_deref())
+        .with_some("method", words.as_deref().map(|it| &*it.method))
+        .with_some("path", words.as_deref().map(|it| &*it.path))
+        .with("status", refusal.status)
+        .with("check", refusal.label)
+        .with_some(
+            "subject",
+            words.as_deref().and_then(|it| it.subject.as_deref()),
+        )
+        .with_some("token", words.as_deref().and_then(|it| it.token.as_deref()))
+        .write(level, format_args!("refused: {}", escape(&*refusal.reason)));
 }

@@ -10,13 +10,16 @@
 use std::ops::Range;
 
 use super::hosts::check_origin;
-use crate::application::Application;
+use crate::application::{Application, CommandContext};
+use crate::auth::credential::RequestFacts;
+use crate::auth::identity::TokenDigest;
 use crate::config::AuthRefusal;
 use crate::connection::{Answer, Endpoint, RefusedHandshake, RefusedStream, Upgrade, scatter};
 use crate::dialect::Encoding;
 use crate::handler::ConnectionId;
 use crate::http::refusal::Refusal;
 use crate::http::request::{Head, Method};
+use crate::logging::RefusedWords;
 use crate::protocol::{is_upgrade, parse_upgrade};
 use crate::route::Route;
 
@@ -38,6 +41,37 @@ pub fn retry_ms(id: ConnectionId, head: &Head<'_>) -> Option<u32> {
 /// Refusal of what begins in a drain.
 pub(super) fn shutting_down() -> Refusal {
     Refusal::unavailable("the server is shutting down")
+}
+
+/// Notes what the log tells of a request that is being refused, if there is room for a line.
+#[cold]
+pub(super) fn note_request(
+    application: &mut Application,
+    current: &CommandContext<'_>,
+    head: &Head<'_>,
+    refusal: &Refusal,
+) {
+    let lines = &application.shared.callers.lines;
+    let index = Refusal::LABELS
+        .iter()
+        .position(|label| *label == refusal.label);
+    let has_room = index.is_some_and(|index| lines.refused[index].has_room(application.now_us));
+    if !has_room && !log::log_enabled!(log::Level::Debug) {
+        return;
+    }
+    let caller = application.identities.get(*current.identity);
+    let facts = RequestFacts {
+        now_ms: application.wall_ms(),
+        cookie_counts: false,
+        asked: None,
+    };
+    let token = application.shared.authority.shown_token(head, &facts);
+    let words = RefusedWords::of(
+        head,
+        caller.subject(),
+        token.map(|token| format!("{:?}", TokenDigest::of(&token))),
+    );
+    application.noted.refused = Some(Box::new(words));
 }
 
 /// Refuses a request: by a status, or where that cannot be seen, by a Close.

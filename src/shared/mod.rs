@@ -7,6 +7,7 @@ pub mod jobs;
 pub mod leases;
 pub mod lifecycle;
 pub mod limits;
+pub mod lines;
 pub mod live;
 pub mod paces;
 pub mod receipts;
@@ -32,6 +33,7 @@ use crate::worker::Shards;
 use brought::CommandQueues;
 use control::ControlState;
 pub use lifecycle::{Lifecycle, LifecycleCell};
+use lines::LineBounds;
 use live::LiveCell;
 
 /// An own endpoint.
@@ -106,6 +108,8 @@ pub struct Callers {
     pub gate: Gate,
     /// Connections of each subject, where they are bounded.
     pub shares: Mutex<Shares>,
+    /// Bounds on lines of the log.
+    pub lines: LineBounds,
     /// The log has the warning about a proxy that is not trusted.
     pub is_proxy_told: AtomicBool,
 }

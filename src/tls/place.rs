@@ -8,6 +8,7 @@ use mio::net::TcpStream;
 
 use super::state::Socket;
 use super::table;
+use crate::access_log::Secured;
 use crate::auth::identity::Identity;
 use crate::handler::ConnectionId;
 
@@ -102,6 +103,11 @@ impl Place {
     #[inline(never)]
     pub fn holds_input(&self) -> bool {
         table::with(self.index(), |state, _| state.holds_input()).unwrap_or(false)
+    }
+
+    /// Terms of TLS that were agreed to.
+    pub fn secured(&self) -> Option<Secured> {
+        table::with(self.index(), |state, _| state.secured()).flatten()
     }
 
     /// Identity of the peer by its certificate.

@@ -90,6 +90,8 @@ pub(super) struct TlsState {
     /// Our side is to end behind what is held.
     must_end: bool,
     close_notify_sent: bool,
+    /// TCP ended without the peer's close_notify.
+    is_truncated: bool,
     /// More was to be written than is taken before the keys are agreed on.
     waits_for_keys: bool,
     /// It has failed, which was not told yet.
@@ -114,6 +116,7 @@ impl TlsState {
             is_called: false,
             must_end: false,
             close_notify_sent: false,
+            is_truncated: false,
             waits_for_keys: false,
             failure: None,
         }
@@ -245,6 +248,7 @@ impl TlsState {
         }
         self.end_handshake(turn, HandshakeResult::Gone);
         if !self.close_notify_sent {
+            self.is_truncated = true;
             log::debug!(connection:% = self.id, truncated = true; "TCP ended without close_notify");
         }
     }
@@ -507,5 +511,6 @@ fn end(socket: &mut impl Socket) -> io::Result<()> {
 mod hello;
 #[cfg(test)]
 mod pair;
+mod secured;
 #[cfg(test)]
 mod tests;

@@ -95,7 +95,7 @@ impl Watch {
             format!("{} until {}", it.name(), end.as_str())
         });
         let ends: Vec<_> = ends.collect();
-        log::info!("certificates were read anew: {}", ends.join("; "));
+        log::info!(event = "certificate_read"; "certificates were read anew: {}", ends.join("; "));
     }
 
     fn fail(&mut self, terms: &TlsTerms, error: TermsError) {
@@ -114,8 +114,12 @@ impl Watch {
             return;
         }
         match is_error {
-            true => log::error!("certificates stay as they were: {told}"),
-            false => log::warn!("certificates stay as they were for now: {told}"),
+            true => {
+                log::error!(event = "certificate_failed"; "certificates stay as they were: {told}")
+            }
+            false => {
+                log::warn!(event = "certificate_failed"; "certificates stay as they were for now: {told}")
+            }
         }
         if let Some(counts) = terms.counts() {
             counts.add(false);
@@ -149,14 +153,16 @@ impl Watch {
         let end = Date::of(certificate.not_after());
         let (end, days) = (end.as_str(), left / DAY_S);
         match left {
-            0 => log::error!("the certificate of {name} has ended at {end}: renew {file}"),
+            0 => {
+                log::error!(event = "certificate_ended", name, end; "the certificate of {name} has ended at {end}: renew {file}")
+            }
             1..=ERROR_S => {
-                log::error!(
+                log::error!(event = "certificate_ends", name, days, end;
                     "the certificate of {name} ends in {days} days, at {end}: renew {file}"
                 );
             }
             _ => {
-                log::warn!("the certificate of {name} ends in {days} days, at {end}: renew {file}");
+                log::warn!(event = "certificate_ends", name, days, end; "the certificate of {name} ends in {days} days, at {end}: renew {file}");
             }
         }
     }

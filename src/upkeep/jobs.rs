@@ -3,7 +3,6 @@
 use super::{SLOTS_PER_TICK, Seen, Slots, Upkeep, managed};
 use crate::application::Application;
 use crate::auth::identity::Identity;
-use crate::connection::Label;
 use crate::dialect::Target;
 use crate::fanout::subscribed::SubscribedKind;
 use crate::handler::CloseCode;
@@ -193,15 +192,8 @@ fn passes(application: &Application, seen: &Seen<'_>, filter: &Filter) -> bool {
 }
 
 fn dialect_of(application: &Application, seen: &Seen<'_>) -> &'static str {
-    match seen.connection.label() {
-        Label::Http => "http",
-        Label::Handler => "endpoint",
-        Label::Closing => "closing",
-        Label::Subscriber(encoding) => {
-            let dialects = &application.shared.settings.dialects;
-            dialects.get(encoding).label()
-        }
-    }
+    let dialects = &application.shared.settings.dialects;
+    seen.connection.label().name(dialects)
 }
 
 /// All that is known of a connection.

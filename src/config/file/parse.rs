@@ -275,7 +275,12 @@ pub(super) fn scalar(kind: Kind, value: &DeValue<'_>) -> Result<String, String> 
                 .map(|number| number.to_string())
                 .map_err(|_| "it is too large".to_owned()),
         },
-        (Kind::Number { .. }, DeValue::Float(float)) => Ok(float.as_str().to_owned()),
+        (Kind::Number { .. } | Kind::Share, DeValue::Float(float)) => Ok(float.as_str().to_owned()),
+        (Kind::Share, DeValue::Integer(integer)) => Ok(integer.as_str().to_owned()),
+        (Kind::Share, other) => Err(format!(
+            "it must be a number from 0 to 1, without quotes, and this is {}",
+            kind_of(other)
+        )),
         (Kind::Bool | Kind::Switch | Kind::Flag(_), DeValue::Boolean(flag)) => Ok(flag.to_string()),
         (Kind::Bool | Kind::Switch, other) => Err(format!(
             "it must be true or false, without quotes, and this is {}",

@@ -61,7 +61,7 @@ fn write_settings<'a>(text: &mut String, settings: impl Iterator<Item = &'a Sett
 fn value(info: &SettingInfo) -> String {
     match (info.unset, info.kind) {
         (Unset::Number(number), _) => info.unit().write(number),
-        (Unset::Value(text), Kind::Bool | Kind::Switch) => text.to_owned(),
+        (Unset::Value(text), Kind::Bool | Kind::Switch | Kind::Share) => text.to_owned(),
         (Unset::Value(text), _) => format!("\"{text}\""),
         (Unset::Words(_), _) => info.example.to_owned(),
     }

@@ -49,6 +49,9 @@ fn of_setting(info: &SettingInfo) -> Json {
             schema["default"] = (text == "true").into();
         }
         (Unset::Value(text), Kind::Choice(_)) => schema["default"] = text.into(),
+        (Unset::Value(text), Kind::Share) => {
+            schema["default"] = text.parse::<f64>().unwrap_or_default().into();
+        }
         _ => {}
     }
     schema
@@ -82,6 +85,7 @@ fn plain(kind: Kind, unit: Unit) -> Json {
             };
             json!({ "anyOf": [number, { "type": "string", "pattern": pattern }] })
         }
+        Kind::Share => json!({ "type": "number", "minimum": 0, "maximum": 1 }),
         Kind::Bool | Kind::Switch => json!({ "type": "boolean" }),
         Kind::Choice(words) => json!({ "type": "string", "enum": words }),
         Kind::Flag(words) => {

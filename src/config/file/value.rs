@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use crate::config::table::{Kind, SettingInfo, Unset};
-use crate::config::{CertificateFiles, Grant, Jwt, Listener, Secret, Token, UrlKey};
+use crate::config::{CertificateFiles, Grant, Jwt, Listener, Secret, Share, Token, UrlKey};
 use crate::topic::TopicRule;
 use crate::units::Unit;
 
@@ -12,6 +12,8 @@ use crate::units::Unit;
 pub enum Value {
     /// A number, in the unit of the setting's name.
     Number(u64),
+    /// A share.
+    Share(Share),
     /// `true` or `false`.
     Bool(bool),
     /// One of the setting's words.
@@ -54,6 +56,7 @@ impl Value {
                         _ => format!("{problem} (the default is {})", info.unset_words()),
                     })
             }
+            Kind::Share => Share::parse(text).map(Value::Share),
             Kind::Bool | Kind::Switch => match text {
                 "true" => Ok(Value::Bool(true)),
                 "false" => Ok(Value::Bool(false)),
@@ -127,6 +130,7 @@ impl Value {
     pub fn words(&self) -> String {
         match self {
             Value::Number(number) => number.to_string(),
+            Value::Share(share) => share.to_string(),
             Value::Bool(flag) => flag.to_string(),
             Value::Choice(word) => word.clone(),
             Value::Secret(secret) => secret.to_string(),

@@ -13,8 +13,8 @@ use super::value::Value;
 use crate::config::Secret;
 use crate::config::table::{SettingInfo, Unset, settings};
 use crate::config::{
-    Access, AuthRefusal, Config, ConfigError, Deflate, HookConfig, IdentityOver, Limits, Listener,
-    Origins, QueryToken, TlsVersion,
+    Access, AccessLog, AuthRefusal, Config, ConfigError, Deflate, HookConfig, IdentityOver, Limits,
+    Listener, Origins, QueryToken, TlsVersion,
 };
 use crate::protocol::{HostList, OriginList};
 use crate::topic::Pattern;
@@ -197,6 +197,7 @@ impl Values {
             limits_dry_run: self.is_on("limits_dry_run"),
             ..Config::default()
         };
+        self.set_log(&mut config);
         config.query_token = match &*self.choice("query_token") {
             "allow" => Some(QueryToken::Allow),
             "short" => Some(QueryToken::Short),
@@ -341,6 +342,19 @@ impl Values {
             }
         }
         limits
+    }
+
+    /// Sets what is logged.
+    fn set_log(&self, config: &mut Config) {
+        config.access_log = match &*self.choice("access_log") {
+            "errors" => AccessLog::Errors,
+            "all" => AccessLog::All,
+            _ => AccessLog::Off,
+        };
+        if let Some(Value::Share(share)) = self.given("access_log_sample").map(|given| &given.value)
+        {
+            config.access_log_sample = *share;
+        }
     }
 
     /// Sets how clients are led to TLS, and how many threads answer them.

@@ -16,6 +16,8 @@ pub enum Kind {
         /// Largest value.
         max: u64,
     },
+    /// A share: a decimal number from 0 to 1.
+    Share,
     /// `true` or `false`.
     Bool,
     /// `true` or `false`, as a flag without a value.

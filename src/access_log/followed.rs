@@ -1,0 +1,105 @@
+//! Connections that are followed, kept beside their slots.
+
+use log::Level;
+
+use crate::logging::RequestWords;
+
+/// A connection that is followed.
+#[derive(Clone, Debug)]
+pub struct Followed {
+    /// Level of its lines: info where it is in the sample.
+    pub level: Level,
+    /// The moment at which it was accepted, on the process's clock.
+    pub accepted_us: u64,
+    /// The other end of its socket.
+    pub socket: Box<str>,
+    /// Messages that came.
+    pub messages: u64,
+    /// Publications that came, by messages and requests.
+    pub publications: u64,
+    /// Subscriptions at its end.
+    pub subscriptions: u64,
+    /// Dialect that it was opened in. None: it was not, yet.
+    pub dialect: Option<&'static str>,
+    /// Its last request, where its lines tell of it.
+    pub request: Option<Box<RequestWords>>,
+}
+
+impl Followed {
+    /// One that was just accepted from this socket.
+    pub fn new(level: Level, socket: String, accepted_us: u64) -> Followed {
+        Followed {
+            level,
+            accepted_us,
+            socket: socket.into(),
+            messages: 0,
+            publications: 0,
+            subscriptions: 0,
+            dialect: None,
+            request: None,
+        }
+    }
+
+    /// Whether what its requests say is to be kept.
+    pub fn wants_requests(&self) -> bool {
+        self.dialect.is_none() && self.level <= log::max_level()
+    }
+}
+
+/// Connections of a reactor that are followed, by slab index.
+#[derive(Debug, Default)]
+pub struct FollowedTable(Vec<Option<Box<Followed>>>);
+
+impl FollowedTable {
+    /// Whether none was followed since the table was cut.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The connection at an index, if it is followed.
+    pub fn get_mut(&mut self, index: u32) -> Option<&mut Followed> {
+        self.0.get_mut(index as usize)?.as_deref_mut()
+    }
+
+    /// Follows the connection at an index.
+    pub fn put(&mut self, index: u32, followed: Followed) {
+        let at = index as usize;
+        if at >= self.0.len() {
+            self.0.resize_with(at + 1, || None);
+        }
+        self.0[at] = Some(Box::new(followed));
+    }
+
+    /// The connection at an index is gone.
+    pub fn take(&mut self, index: u32) -> Option<Box<Followed>> {
+        self.0.get_mut(index as usize)?.take()
+    }
+
+    /// No connection stands at this index or behind it.
+    #[inline]
+    pub fn truncate(&mut self, end: usize) {
+        if self.0.len() > end {
+            self.0.truncate(end);
+            self.0.shrink_to_fit();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn followed_is_kept_until_its_end() {
+        let mut table = FollowedTable::default();
+        assert!(table.is_empty() && table.take(3).is_none() && table.get_mut(3).is_none());
+        table.put(3, Followed::new(Level::Info, "127.0.0.1:1".to_owned(), 7));
+        table.get_mut(3).expect("it is followed").messages += 1;
+        let ended = table.take(3).expect("it was followed");
+        assert_eq!((ended.messages, ended.accepted_us), (1, 7));
+        assert!(table.take(3).is_none());
+        table.truncate(2);
+        assert!(table.0.len() == 2);
+    }
+}

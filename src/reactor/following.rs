@@ -1,0 +1,130 @@
+//! Connections that the access log follows.
+
+use super::connections::Connections;
+use super::slot::Slot;
+use crate::access_log::{self, End, Followed, SlowConsumer, Told};
+use crate::connection::{CloseReason, Label};
+use crate::fanout::subscribed::SubscribedKind;
+use crate::handler::ConnectionId;
+use crate::net::byte_stream::ByteStream;
+
+/// Counts before a turn of a connection: of messages and publications.
+pub(super) type Before = (u64, u64);
+
+impl<T: ByteStream> Connections<T> {
+    /// Follows a connection that was just accepted, if the log wants that.
+    pub(super) fn begin_following(&mut self, id: ConnectionId) {
+        if let Some(level) = access_log::follows(&self.settings, id)
+            && let Some(slot) = self.slots.get(id.index as usize)
+        {
+            let followed = Followed::new(level, slot.transport.peer(), self.application.now_us);
+            self.followed.put(id.index, followed);
+        }
+    }
+
+    /// Begins a turn of a connection, where some are followed.
+    #[cold]
+    pub(super) fn note_before(&mut self, index: u32) -> Option<Before> {
+        let followed = self.followed.get_mut(index)?;
+        self.application.noted.is_wanted = followed.wants_requests();
+        let messages = self.application.metrics.messages_received.get();
+        Some((messages, self.application.admitted.get()))
+    }
+
+    /// Ends the turn: what came in it is counted.
+    #[cold]
+    pub(super) fn note_behind(&mut self, index: u32, (messages, admitted): Before) {
+        self.application.noted.is_wanted = false;
+        let request = self.application.noted.request.take();
+        let Some(followed) = self.followed.get_mut(index) else {
+            return;
+        };
+        followed.messages += self.application.metrics.messages_received.get() - messages;
+        followed.publications += self.application.admitted.get() - admitted;
+        if request.is_some() {
+            followed.request = request;
+        }
+    }
+
+    /// The connection counts as something else now, of which the log may tell.
+    #[cold]
+    pub(super) fn follow_label(&mut self, index: u32, label: Label) {
+        let Some(followed) = self.followed.get_mut(index) else {
+            return;
+        };
+        let Some(slot) = self.slots.get(index as usize) else {
+            return;
+        };
+        if label == Label::Closing {
+            let subscribed = slot.subscribed;
+            let many = self.application.multi_subscriptions.get(subscribed);
+            followed.subscriptions = match subscribed.kind() {
+                SubscribedKind::None => 0,
+                SubscribedKind::One(_) => 1,
+                SubscribedKind::Many(_) => many.map_or(0, |many| many.subscriptions.len() as u64),
+            };
+        } else if followed.dialect.is_none() {
+            let told = Told {
+                id: slot.id(self.application.reactor, index),
+                listener: slot.listener,
+                identity: slot.identity,
+                client: self.peers.get(index).and_then(|it| it.by_request.client),
+                secured: slot.transport.secured(),
+            };
+            access_log::opened(&self.application, &told, followed, label);
+        }
+    }
+
+    /// Writes that a connection is ended as a slow consumer, which held so many bytes.
+    #[cold]
+    pub(super) fn note_slow_consumer(&mut self, index: u32, queued_bytes: u32) {
+        let Some(slot) = self.slots.get(index as usize) else {
+            return;
+        };
+        let application = &self.application;
+        let now_ms = application.now_us / 1000;
+        let topic = slot.subscribed.one();
+        let told = self.told(slot.id(application.reactor, index), slot);
+        let slow = SlowConsumer {
+            topic: topic.map(|one| application.topics.topic(one).as_str()),
+            queued_bytes,
+            age_ms: slot
+                .connection
+                .outbox
+                .oldest_ms()
+                .map(|oldest_ms| now_ms.saturating_sub(oldest_ms)),
+            peer: slot.transport.peer(),
+        };
+        access_log::slow_consumer(application, &told, &slow);
+    }
+
+    fn told(&self, id: ConnectionId, slot: &Slot<T>) -> Told {
+        Told {
+            id,
+            listener: slot.listener,
+            identity: slot.identity,
+            client: self.peers.get(id.index).and_then(|it| it.by_request.client),
+            secured: slot.transport.secured(),
+        }
+    }
+
+    /// A connection is freed: the log may tell of its end.
+    pub(super) fn end_following(&mut self, id: ConnectionId, slot: &Slot<T>) {
+        let reason = slot.connection.ending().unwrap_or(CloseReason::PeerGone);
+        let followed = match self.followed.is_empty() {
+            true => None,
+            false => self.followed.take(id.index),
+        };
+        if followed.is_none() && !access_log::tells_of(&self.settings, reason) {
+            return;
+        }
+        let told = self.told(id, slot);
+        let traffic = || slot.transport.traffic();
+        let end = End {
+            reason,
+            code: slot.connection.close_code(&self.settings, reason).0,
+            traffic: &traffic,
+        };
+        access_log::closed(&self.application, &told, followed.as_deref(), &end);
+    }
+}

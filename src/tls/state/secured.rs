@@ -1,0 +1,26 @@
+//! Terms of TLS that were agreed to, for the log.
+
+use rustls::ProtocolVersion;
+
+use super::{Stage, TlsState};
+use crate::access_log::Secured;
+
+impl TlsState {
+    /// Terms of TLS that were agreed to. None: there are none yet.
+    pub fn secured(&self) -> Option<Secured> {
+        let Stage::Open(connection) = &self.stage else {
+            return None;
+        };
+        let version = match connection.protocol_version()? {
+            ProtocolVersion::TLSv1_2 => "1.2",
+            ProtocolVersion::TLSv1_3 => "1.3",
+            _ => "unknown",
+        };
+        Some(Secured {
+            version,
+            // No other is offered.
+            alpn: connection.alpn_protocol().map(|_| "http/1.1"),
+            is_truncated: self.is_truncated,
+        })
+    }
+}
