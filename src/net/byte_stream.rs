@@ -38,6 +38,11 @@ pub trait ByteStream {
     /// As of `shutdown(2)`.
     fn shutdown_write(&mut self) -> io::Result<()>;
 
+    /// Whether a write is a system call and nothing else, as it is for nearly all: such a write is worth a path of its own.
+    fn is_bare(&self) -> bool {
+        true
+    }
+
     /// Whether bytes wait in it that can be read, of which no event will tell, as plaintext of TLS.
     fn holds_input(&self) -> bool {
         false

@@ -117,6 +117,11 @@ impl ByteStream for Transport {
     }
 
     #[inline]
+    fn is_bare(&self) -> bool {
+        matches!(self, Transport::Tcp(_))
+    }
+
+    #[inline]
     fn holds_input(&self) -> bool {
         match self {
             #[cfg(feature = "tls")]

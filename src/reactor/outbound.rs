@@ -9,7 +9,7 @@ use crate::compression::places::Places;
 use crate::connection::outbox::{OutboxFull, SEGMENTS_PER_WRITE};
 use crate::connection::{CloseReason, Segment, Settings};
 use crate::dialect::Form;
-use crate::fanout::batch::{Batch, batches};
+use crate::fanout::batch::{Batch, EncodedBatch, batches};
 use crate::fanout::slow_consumer::{self, Waiting};
 use crate::fanout::tally::Tally;
 use crate::hub::Publication;
@@ -226,8 +226,9 @@ impl<T: ByteStream> Connections<T> {
             }
             ring => {
                 self.ring = ring;
+                let mut last = None;
                 for &index in subscribers {
-                    self.deliver_one::<COMPRESSED>(batch, index, now_ms, &mut tally);
+                    self.deliver_one::<COMPRESSED>(batch, &mut last, index, now_ms, &mut tally);
                 }
             }
         }
@@ -251,10 +252,12 @@ impl<T: ByteStream> Connections<T> {
     }
 
     /// Writes a batch to one subscriber, or queues it behind what waits there. A call would cost as much as what it does.
+    /// `last`: the form in which the subscriber before it got the batch.
     #[inline(always)]
-    fn deliver_one<const COMPRESSED: bool>(
+    fn deliver_one<'a, const COMPRESSED: bool>(
         &mut self,
-        batch: &Batch<'_>,
+        batch: &'a Batch<'_>,
+        last: &mut Option<&'a EncodedBatch>,
         index: u32,
         now_ms: u64,
         tally: &mut Tally,
@@ -266,35 +269,62 @@ impl<T: ByteStream> Connections<T> {
             return;
         }
         let form = slot.form::<COMPRESSED>(batch, &mut self.places, index, &self.settings);
-        let encoded = match batch.encoded_already(form) {
-            Some(encoded) => encoded,
-            None => batch.encoded::<COMPRESSED>(form, &self.settings.dialects),
+        let encoded = match *last {
+            Some(encoded) if encoded.form() == form => encoded,
+            _ => last.insert(batch.encoded::<COMPRESSED>(form, &self.settings.dialects)),
         };
         encoded.count();
         let frames = encoded.bytes();
-        if slot.connection.outbox.is_empty() {
-            match slot.transport.write(frames) {
-                Ok(written) if written == frames.len() => {
-                    tally.bytes += written as u64;
-                    return;
-                }
-                outcome => {
-                    let waiting = Waiting {
-                        batch,
-                        form,
-                        frames,
-                    };
-                    slot.queue_rest(outcome, waiting, &self.settings, now_ms, tally);
-                }
-            }
-        } else {
-            let waiting = Waiting {
-                batch,
-                form,
-                frames,
-            };
-            slot.queue_rest(Ok(0), waiting, &self.settings, now_ms, tally);
+        // Only a compressed form costs something to find again.
+        let known = COMPRESSED.then_some(form);
+        if !slot.connection.outbox.is_empty() || !slot.transport.is_bare() {
+            return self.deliver_slowly::<COMPRESSED>(batch, index, known, None, now_ms, tally);
         }
+        match slot.transport.write(frames) {
+            Ok(written) if written == frames.len() => tally.bytes += written as u64,
+            outcome => {
+                let outcome = Some(outcome);
+                self.deliver_slowly::<COMPRESSED>(batch, index, known, outcome, now_ms, tally);
+            }
+        }
+    }
+
+    /// The rest of [`deliver_one`](Connections::deliver_one) where it is more than a write that takes all. `form`: the one
+    /// that was found, if it is not the plain one; `outcome`: of the write, if it was tried. The slot and its frames are
+    /// looked up once more, so that nothing is kept for it where there is no rest.
+    #[inline(never)]
+    fn deliver_slowly<const COMPRESSED: bool>(
+        &mut self,
+        batch: &Batch<'_>,
+        index: u32,
+        form: Option<Form>,
+        outcome: Option<io::Result<usize>>,
+        now_ms: u64,
+        tally: &mut Tally,
+    ) {
+        let Some(slot) = self.slots.get_mut(index as usize) else {
+            return;
+        };
+        let form = form.unwrap_or(slot.plain_form);
+        let encoded = batch.encoded::<COMPRESSED>(form, &self.settings.dialects);
+        let frames = encoded.bytes();
+        let outcome = match outcome {
+            Some(outcome) => outcome,
+            None if slot.connection.outbox.is_empty() => slot.transport.write(frames),
+            None => Ok(0),
+        };
+        if let Ok(written) = outcome
+            && written == frames.len()
+        {
+            tally.bytes += written as u64;
+            return;
+        }
+        let waiting = Waiting {
+            batch,
+            form,
+            frames,
+        };
+        slot.queue_rest(outcome, waiting, &self.settings, now_ms, tally);
         self.touched.push(index);
     }
 
@@ -307,7 +337,7 @@ impl<T: ByteStream> Connections<T> {
         now_ms: u64,
         tally: &mut Tally,
     ) {
-        self.deliver_one::<COMPRESSED>(batch, index, now_ms, tally);
+        self.deliver_one::<COMPRESSED>(batch, &mut None, index, now_ms, tally);
     }
 
     /// Writes a batch to up to [`SENDS_MAX`] subscribers at once.
