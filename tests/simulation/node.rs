@@ -10,7 +10,7 @@ use umbel::access::{AccessRequest, Authorizer, Identity, Verdict};
 use umbel::config::{Hosts, Limits, Origins};
 use umbel::handler::{CloseReason, ConnectionId, Echo, Handler, Hooks, Message, Peer, Request};
 use umbel::internals::auth::Authority;
-use umbel::internals::connection::{Inflation, Label};
+use umbel::internals::connection::{Connection, Inflation, Label};
 use umbel::internals::hub::{Command, Effect, Kind, Origin, Publication, ReactorId};
 use umbel::internals::mailbox::{Inbox, Mailbox, mailbox};
 use umbel::internals::metrics::Metrics;
@@ -226,14 +226,26 @@ impl Node {
 
     /// The links whose connections take publications.
     pub fn subscribers(&self) -> impl Iterator<Item = usize> {
+        self.peers_that(|connection| connection.takes_deliveries())
+    }
+
+    /// Peers whose connections are about to end.
+    pub fn closing(&self) -> impl Iterator<Item = usize> {
+        self.peers_that(|connection| connection.is_closing())
+    }
+
+    fn peers_that(
+        &self,
+        is_one: impl Fn(&Connection) -> bool + Copy,
+    ) -> impl Iterator<Item = usize> {
         let reactors = self.reactors.iter().flatten();
-        reactors.flat_map(|reactor| {
-            let takes = |id: ConnectionId| {
+        reactors.flat_map(move |reactor| {
+            let is_one = move |id: ConnectionId| {
                 let connection = reactor.connections.connection(id);
-                connection.is_some_and(|connection| connection.takes_deliveries())
+                connection.is_some_and(is_one)
             };
             let open = reactor.driver.open.iter();
-            open.filter(move |open| takes(open.id))
+            open.filter(move |open| is_one(open.id))
                 .map(|open| open.index)
         })
     }

@@ -280,7 +280,9 @@ impl Records {
                     greatest = greatest.max(number);
                 }
                 seen.sort_unstable();
-                let is_whole = self.rules[key.1].slow_consumer == SlowConsumer::Close;
+                // Who wants no echo is not told of what the same connection published.
+                let is_whole =
+                    self.rules[key.1].slow_consumer == SlowConsumer::Close && view.has_echo;
                 if !self.publishes[seen[0]].by_websocket || !is_whole {
                     continue;
                 }
