@@ -470,15 +470,11 @@ impl World {
         if !self.connect(peer) {
             return;
         }
-        // Who closes is present until it has ended, and is matched by nothing any more.
         let expected: Vec<_> = (0..self.topics)
-            .map(|topic| {
-                (
-                    self.subscribed(topic),
-                    self.count(topic, self.node.closing()).0,
-                )
-            })
+            .map(|topic| self.subscribed(topic))
             .collect();
+        // Each is present until it has ended, and is matched by nothing any more. Its peer may have forgotten where.
+        let closing = self.node.closing().count() as u64;
         let end_ms = self.now_ms + PROBE_MS;
         self.run_until(|world| world.now_ms >= end_ms);
         let Some(many) = &self.peers[index].many else {
@@ -486,7 +482,7 @@ impl World {
         };
         for (topic, (present, matched)) in &many.probed {
             // Who is closed meanwhile goes by one subscription at a time.
-            let ((before, closing), after) = (expected[*topic], self.subscribed(*topic));
+            let (before, after) = (expected[*topic], self.subscribed(*topic));
             if let Some(present) = present {
                 let may_be = after.0.min(before.0)..=before.0 + closing;
                 assert!(may_be.contains(present), "{present} present on {topic}");
@@ -503,13 +499,8 @@ impl World {
 
     /// How many subscribe to a topic, by its name and by patterns.
     fn subscribed(&self, topic: usize) -> (u64, u64) {
-        self.count(topic, self.node.subscribers())
-    }
-
-    /// How many of these peers subscribe to a topic: by it, and by patterns.
-    fn count(&self, topic: usize, peers: impl Iterator<Item = usize>) -> (u64, u64) {
         let (mut by_topic, mut by_pattern) = (0, 0);
-        for index in peers {
+        for index in self.node.subscribers() {
             let peer = &self.peers[index];
             let is_here = peer.topic == topic && (peer.subscribes || peer.view.is_some());
             by_topic += u64::from(is_here);
