@@ -192,14 +192,23 @@ impl Records {
         }
     }
 
-    /// Whether there is a newer publication of the same key.
+    /// Whether there is a newer publication of the same key, or may be: one whose place nobody was told.
     fn is_replaced(&self, topic: usize, place: Place) -> bool {
         let Some(number) = self.places[topic].get(&place) else {
             return true;
         };
         let key = self.publishes[*number].key;
-        let mut newer = self.places[topic].range((place.0, place.1 + 1)..=(place.0, u64::MAX));
-        newer.any(|(_, other)| self.publishes[*other].key == key)
+        let newer = self.places[topic].range((place.0, place.1 + 1)..=(place.0, u64::MAX));
+        if newer
+            .clone()
+            .any(|(_, other)| self.publishes[*other].key == key)
+        {
+            return true;
+        }
+        let last = newer.clone().next_back();
+        let is_all_known = last.is_none_or(|((_, last), _)| last - place.1 == newer.count() as u64);
+        let mut unplaced = self.publishes.iter().filter(|it| it.place.is_none());
+        !is_all_known && unplaced.any(|it| it.topic == topic && it.key == key)
     }
 
     /// Many topics: each without holes for as long as an epoch lasts, and then from the next one's beginning.
