@@ -60,7 +60,14 @@ const connection = new Connection(socketUrl(location), {
 });
 
 const topics = new Topics(
-  { list: byId("topics"), note: byId("topics-note"), template: byId("topic-row") },
+  {
+    list: byId("topics"),
+    note: byId("topics-note"),
+    template: byId("topic-row"),
+    pages: byId("topics-pages"),
+    previous: byId("topics-previous"),
+    next: byId("topics-next"),
+  },
   (topic) => {
     byId("topic").value = topic;
     handleTopicInput();

@@ -6,7 +6,7 @@ import { Poll } from "./poll.js";
 /** How often the server is asked, in milliseconds. */
 const POLL_INTERVAL_MS = 2_000;
 
-/** How many topics are listed. The server is asked for one more, which tells whether there are more. */
+/** How many topics are listed at a time. */
 const TOPICS_LISTED_MAX = 200;
 
 /** How many members are named. */
@@ -22,19 +22,42 @@ export class Topics {
   #poll;
   #shown = null;
   #drawn = "";
+  /** Where the pages up to the one that is shown begin, and the next one if there is one. */
+  #cursors = [""];
+  #next;
 
   constructor(page, choose) {
     this.#page = page;
     this.#choose = choose;
     this.#poll = new Poll({
-      path: () => `/topics?limit=${TOPICS_LISTED_MAX}`,
+      path: () => this.#path,
       intervalMs: POLL_INTERVAL_MS,
-      handleAnswer: async (answer) => this.#draw(await answer.json()),
-      handleFailure: (why) => this.#say(`The topics are ${why}.`),
+      handleAnswer: async (answer, path) => this.#draw(await answer.json(), path),
+      handleFailure: (why) => {
+        // A page may have gone with the server that had it.
+        this.#cursors.length = 1;
+        this.#say(`The topics are ${why}.`);
+      },
     });
   }
 
   start() {
+    this.#poll.ask();
+    this.#page.previous.addEventListener("click", () => this.#turn(() => this.#cursors.pop()));
+    this.#page.next.addEventListener("click", () => this.#turn(() => this.#cursors.push(this.#next)));
+  }
+
+  get #path() {
+    const cursor = this.#cursors.at(-1);
+    return `/topics?limit=${TOPICS_LISTED_MAX}${cursor === "" ? "" : `&cursor=${cursor}`}`;
+  }
+
+  /** Shows another page. */
+  #turn(change) {
+    change();
+    this.#next = undefined;
+    this.#page.previous.disabled = this.#page.next.disabled = true;
+    this.#page.list.scrollTop = 0;
     this.#poll.ask();
   }
 
@@ -48,11 +71,19 @@ export class Topics {
     if (this.#page.note.textContent !== note) this.#page.note.textContent = note;
   }
 
-  #draw({ topics, next }) {
+  #draw({ topics, next }, path) {
+    // The answer to a page that nobody looks at any more.
+    if (path !== this.#path) return;
     const drawn = JSON.stringify(topics.map(({ topic, subscribers }) => [topic, subscribers]));
     if (drawn !== this.#drawn) this.#drawRows(topics);
     this.#drawn = drawn;
-    if (next !== undefined) this.#say(`The first ${formatCount(topics.length)}; there are more.`);
+    this.#next = next;
+    const page = this.#cursors.length;
+    this.#page.pages.hidden = page === 1 && next === undefined;
+    this.#page.previous.disabled = page === 1;
+    this.#page.next.disabled = next === undefined;
+    if (page > 1) this.#say(`Page ${formatCount(page)}${next === undefined ? ", the last one" : ""}.`);
+    else if (next !== undefined) this.#say(`The first ${formatCount(topics.length)}; there are more.`);
     else this.#say(topics.length === 0 ? "No topic has a subscriber or a history." : "");
   }
 
