@@ -115,6 +115,7 @@ const SCRIPT_MODULES: &[&str] = &[
     include_str!("umbel/page.js"),
     include_str!("umbel/token.js"),
     include_str!("umbel/ending.js"),
+    include_str!("umbel/sign.js"),
     include_str!("umbel/error.js"),
 ];
 

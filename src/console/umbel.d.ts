@@ -325,3 +325,21 @@ export interface Umbel {
  * connected until `close()`.
  */
 export declare function connect(url: string | URL, options?: Options): Umbel;
+
+/** Key of a signed URL, and what it is signed for. */
+export interface UrlSignature {
+  /** Name of the key: the server knows it by `[[url_key]]`. */
+  readonly kid: string;
+  readonly secret: string;
+  /** Its end, to the second: a Date, or milliseconds since 1970. */
+  readonly expiresAt: Date | number;
+  /** Whoever opens the URL is this subject; without one, nobody in particular. */
+  readonly subject?: string;
+}
+
+/**
+ * Signs the URL of a topic, so that it needs no token: for a program on a server, for a page never has the key. Its path is
+ * `/sse/TOPIC`, `/ws/TOPIC` or `/pub/TOPIC`, and it has no parameters: put yours behind the signature's.
+ * @throws TypeError for another URL, or an end that is none
+ */
+export declare function signUrl(url: string | URL, signature: UrlSignature): Promise<string>;

@@ -6,8 +6,9 @@
 
 import { UmbelError } from "./umbel/error.js";
 import { Link } from "./umbel/link.js";
+import { signUrl } from "./umbel/sign.js";
 
-export { UmbelError };
+export { UmbelError, signUrl };
 
 /** Connects to `url` and stays connected until `close()`. */
 export function connect(url, options = {}) {

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { afterEach, test } from "node:test";
 import { WebSocket } from "ws";
 
-import { connect, UmbelError } from "../../src/console/umbel.js";
+import { connect, signUrl, UmbelError } from "../../src/console/umbel.js";
 import { FakeServer } from "./fake_server.mjs";
 import { VirtualClock } from "./virtual_clock.mjs";
 
@@ -190,4 +190,20 @@ test("a subscription takes over what the server has subscribed to of itself", li
   await until(() => heard.length === 1);
   assert.deepEqual([heard, errors], [["after"], []]);
   assert.deepEqual(typesOf(peer), ["auth", "subscribe", "unsubscribe", "subscribe"]);
+});
+
+test("a signed URL is the one that the server knows", limits, async () => {
+  const signature = { kid: "k1", secret: "umbel-test-secret-0123456789abcdef", expiresAt: 1_800_003_600_000 };
+  const url = await signUrl("https://push.example.com/sse/news/eu", { ...signature, subject: "42" });
+  assert.equal(
+    url,
+    "https://push.example.com/sse/news/eu?umbel_exp=1800003600&umbel_sub=42&umbel_kid=k1" +
+      "&umbel_sig=rmRqnPsuvAnZL8GjGAi7Ig3A_-BIs2pGmej_Jn06VMM",
+  );
+  const escaped = await signUrl(new URL("https://x/sse/news%2Feu"), { ...signature, expiresAt: new Date(1_800_003_600_000) });
+  assert.ok(!escaped.includes("umbel_sub") && escaped.startsWith("https://x/sse/news%2Feu?umbel_exp=1800003600&"));
+  for (const wrong of ["/sse/a", "https://x/topics/a", "https://x/sse/", "https://x/sse/a?last=1"]) {
+    await assert.rejects(signUrl(wrong, signature), TypeError, wrong);
+  }
+  await assert.rejects(signUrl("https://x/sse/a", { ...signature, expiresAt: "soon" }), TypeError);
 });

@@ -27,6 +27,7 @@ from umbel_client import (  # noqa: E402
     Leave,
     Publication,
     UmbelError,
+    sign_url,
 )
 
 BINARY = os.environ.get("UMBEL_BIN", str(ROOT / "target/release/umbel"))
@@ -357,6 +358,20 @@ class Restart(unittest.IsolatedAsyncioTestCase):
             got = await take(subscription, 3)
         self.assertEqual([type(each) for each in got], [Publication, Gap, Publication])
         self.assertEqual((got[0].data, got[1].reason, got[2].data), (1, "unrecovered", 2))
+
+
+class SignedUrls(unittest.TestCase):
+    def test_signed_url_is_the_one_that_the_server_knows(self):
+        key = {"kid": "k1", "secret": "umbel-test-secret-0123456789abcdef", "expires_at": 1800003600}
+        url = sign_url("https://push.example.com/sse/news/eu", subject="42", **key)
+        self.assertEqual(
+            url,
+            "https://push.example.com/sse/news/eu?umbel_exp=1800003600&umbel_sub=42&umbel_kid=k1"
+            "&umbel_sig=rmRqnPsuvAnZL8GjGAi7Ig3A_-BIs2pGmej_Jn06VMM",
+        )
+        for wrong in ("https://x/topics/a", "https://x/sse/", "https://x/sse/a?last=1"):
+            with self.assertRaises(ValueError):
+                sign_url(wrong, **key)
 
 
 class Tokens(unittest.IsolatedAsyncioTestCase):

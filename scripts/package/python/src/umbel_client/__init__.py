@@ -19,6 +19,7 @@ from ._messages import (
     Published,
     Receipt,
 )
+from ._sign import sign_url
 from ._subscription import AsyncSubscription
 
 __all__ = [
@@ -39,4 +40,5 @@ __all__ = [
     "Subscription",
     "Token",
     "UmbelError",
+    "sign_url",
 ]
