@@ -24,6 +24,8 @@ mod jwt;
 #[cfg(feature = "config-file")]
 mod jwt_fields;
 #[cfg(feature = "config-file")]
+mod kind;
+#[cfg(feature = "config-file")]
 mod limit_settings;
 mod limits;
 mod listener;
@@ -35,6 +37,8 @@ mod reload;
 mod rights;
 mod rights_lists;
 mod secret;
+#[cfg(feature = "config-file")]
+mod setting_info;
 mod sources;
 #[cfg(feature = "config-file")]
 pub mod table;

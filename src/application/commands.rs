@@ -15,7 +15,8 @@ use crate::dialect::{
 };
 use crate::endpoint::hooks;
 use crate::fanout::patterns;
-use crate::fanout::subscribed::{Membership, Subscribed};
+use crate::fanout::subscribed::Subscribed;
+use crate::fanout::subscriptions::Membership;
 use crate::fanout::topics::{SUBSCRIPTION_BYTES, SubscribeError};
 use crate::handler::ConnectionId;
 use crate::hub::{Command, Join, Start};

@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::access::{AccessRequest, Action, Authorizer, Denied};
 use super::identity;
-use super::policy::Owner;
+use super::owner::Owner;
 use super::program::Identity;
 use super::rights::{Decision, Part, decide};
 use super::verdict::Verdict;

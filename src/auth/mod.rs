@@ -23,6 +23,7 @@ pub mod hook;
 pub mod identity;
 pub mod jwt;
 mod lives;
+pub mod owner;
 pub mod policy;
 pub mod program;
 pub mod rights;

@@ -4,7 +4,6 @@ mod elsewhere;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -17,6 +16,7 @@ use super::identity::{Identity, Nobody, Source, TokenDigest};
 #[cfg(feature = "jwt")]
 use super::jwt::source::SignedTokens;
 use super::lives::Lives;
+use super::owner::Owner;
 use super::rights::{Decision, Part, Rights, RightsLists, decide};
 #[cfg(feature = "jwt")]
 use super::signed_url::UrlKeys;
@@ -93,33 +93,6 @@ impl Kinds {
             Action::Connect => self.subscribe || self.publish,
             Action::Observe => self.observe,
             Action::Manage(_) => self.manage,
-        }
-    }
-}
-
-/// Owner of a right or of a deny.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Owner<'p> {
-    /// The credential of this source.
-    Own(&'p Source),
-    /// A setting that is `anyone`.
-    Setting,
-    /// The grant of this number, from 1.
-    Grant(usize),
-}
-
-impl fmt::Display for Owner<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Owner::Own(Source::Token(name)) => write!(f, "the token {name}"),
-            Owner::Own(Source::Jwt(name)) => write!(f, "the token of {name}"),
-            Owner::Own(Source::Certificate) => f.write_str("the certificate"),
-            Owner::Own(Source::SignedUrl) => f.write_str("the signed URL"),
-            Owner::Own(Source::Hook | Source::Program | Source::Anonymous) => {
-                f.write_str("the application")
-            }
-            Owner::Setting => f.write_str("a setting that is anyone"),
-            Owner::Grant(number) => write!(f, "grant {number}"),
         }
     }
 }

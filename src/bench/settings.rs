@@ -9,14 +9,12 @@ use umbel::internals::http::response::is_header;
 
 use super::arguments::Mode;
 use super::stamp::{PUBLISHERS_MAX, STAMP_BYTES};
-use super::template::Template;
+use super::template::{TOPIC, Template, topic_name};
 use super::wire::Secured;
 #[cfg(feature = "tls")]
 use crate::cli::trust;
 use crate::cli::url::{DEFAULT_SERVER, Scheme, Url};
 
-/// Stands for the topic's name.
-pub const TOPIC: &str = "{topic}";
 /// Connections that one source address is good for: the ports that Linux gives out by default, without a reserve.
 const CONNECTIONS_PER_ADDRESS: usize = 27_000;
 /// Descriptors beside those of connections.
@@ -278,11 +276,6 @@ pub fn topic_url(url: &str, scheme: Scheme, topic: usize) -> Result<Url, String>
             "{parsed}: the URL to publish to begins with http:// or https://"
         )),
     }
-}
-
-/// The name of a topic.
-pub fn topic_name(topic: usize) -> String {
-    format!("bench-{topic}")
 }
 
 fn default_url(mode: Mode) -> String {

@@ -1,9 +1,16 @@
 //! Messages with a place for the payload, for servers with other protocols.
 
-use super::settings::{TOPIC, topic_name};
 use super::stamp::STAMP_BYTES;
 
 const PAYLOAD: &str = "{payload}";
+
+/// Stands for the topic's name.
+pub const TOPIC: &str = "{topic}";
+
+/// The name of a topic.
+pub fn topic_name(topic: usize) -> String {
+    format!("bench-{topic}")
+}
 
 /// A message as it was given, its escapes replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,13 +16,11 @@ use umbel::internals::protocol::{
 };
 
 use super::ending::{Ending, Refusal, SILENCE_MAX};
-use super::stream::Stream;
+use super::stream::{RESPONSE_TIMEOUT, Stream};
 use super::url::Url;
 
 /// Time for the TCP connection to be made, for each address of the host.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time for the answer to a request, absolute.
-pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time in which the server must take a byte of what is sent.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest wait of a read.

@@ -8,12 +8,10 @@ use umbel::internals::http::body::{BodyDecoder, BodyLength};
 use umbel::internals::http::escape::escape;
 use umbel::internals::http::response::is_header;
 
-use super::client::{
-    RESPONSE_TIMEOUT, TICK, authorization, connect_stream, is_tick, read_some, refusal,
-};
+use super::client::{TICK, authorization, connect_stream, is_tick, read_some, refusal};
 use super::ending::{Ending, Refusal};
 use super::http_client::{HEADERS_MAX, parse_response, value};
-use super::stream::Stream;
+use super::stream::{RESPONSE_TIMEOUT, Stream};
 use super::url::Url;
 
 /// Bytes of a head, and of a refusal.

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use umbel::internals::http::body::{BodyDecoder, BodyLength};
 
-use super::client::{RESPONSE_TIMEOUT, TICK, connect_stream, is_tick, refusal};
+use super::client::{TICK, connect_stream, is_tick, refusal};
 use super::ending::{Refusal, Return};
+use super::stream::RESPONSE_TIMEOUT;
 use super::stream::Stream;
 use super::url::Url;
 

@@ -7,6 +7,9 @@ use std::time::Duration;
 use super::ending::Refusal;
 use super::url::Url;
 
+/// Time for the answer to a request, absolute.
+pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// A connection. Clones are ends of the same one: one of them reads, one writes.
 pub enum Stream {
     /// Without TLS.
@@ -116,7 +119,7 @@ mod tls {
     use rustls::ClientConnection;
     use rustls::pki_types::ServerName;
 
-    use crate::cli::client::RESPONSE_TIMEOUT;
+    use super::RESPONSE_TIMEOUT;
     use crate::cli::ending::Refusal;
     use crate::cli::trust;
 

@@ -1,6 +1,6 @@
 //! Keys of `[[listener]]`, `[[token]]` and `[[topic]]`, as rows of tables.
 
-use super::table::Kind;
+use super::kind::Kind;
 use super::{ClientAuth, ClientIdentity};
 use crate::topic::SlowConsumer;
 use crate::topic::rule::{

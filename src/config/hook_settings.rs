@@ -1,6 +1,7 @@
 //! Settings of the hook, and of the server's own requests.
 
-use super::table::{Key, Kind, PLAIN, SettingInfo, Unset, heading};
+use super::kind::Kind;
+use super::setting_info::{Key, PLAIN, SettingInfo, Unset, heading};
 
 const fn hook(name: &'static str, key: &'static str, doc: &'static str) -> SettingInfo {
     SettingInfo {

@@ -2,7 +2,7 @@
 
 use super::fields::FieldInfo;
 use super::jwt::{JWT_BYTES, LEEWAY_MS, LIFE_MS_MAX};
-use super::table::Kind;
+use super::kind::Kind;
 
 const fn text(name: &'static str, example: &'static str, doc: &'static str) -> FieldInfo {
     FieldInfo {

@@ -1,7 +1,8 @@
 //! Settings of limits that are no numbers.
 
 use super::Reload;
-use super::table::{Key, Kind, PLAIN, SettingInfo, Unset, heading};
+use super::kind::Kind;
+use super::setting_info::{Key, PLAIN, SettingInfo, Unset, heading};
 
 const fn limit(name: &'static str, doc: &'static str) -> SettingInfo {
     SettingInfo {

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::proxies::Proxies;
+use super::proxies::{Proxies, parse_flag};
 use super::{ClientCertificates, ConfigError};
 
 /// Most listeners of one server.
@@ -321,18 +321,6 @@ impl Listener {
             }
         }
         Ok(())
-    }
-}
-
-/// Reads the value of an option that is true or false.
-///
-/// # Errors
-/// It is neither.
-pub(super) fn parse_flag(name: &str, value: &str) -> Result<bool, String> {
-    match value {
-        "true" => Ok(true),
-        "false" => Ok(false),
-        _ => Err(format!("{name} is true or false")),
     }
 }
 

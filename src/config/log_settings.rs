@@ -1,7 +1,8 @@
 //! Settings of what is logged besides the level and the form.
 
 use super::Reload;
-use super::table::{Key, Kind, PLAIN, SettingInfo, Unset, heading};
+use super::kind::Kind;
+use super::setting_info::{Key, PLAIN, SettingInfo, Unset, heading};
 
 const fn of_log(name: &'static str, doc: &'static str) -> SettingInfo {
     SettingInfo {

@@ -210,11 +210,23 @@ impl Proxies {
         match name {
             "trusted_proxies" => self.trusted.add(value)?,
             "forwarded_header" => self.header = Proxies::parse_header(value)?,
-            "forwarded_host" => self.host = super::listener::parse_flag(name, value)?,
-            "proxy_protocol" => self.protocol = super::listener::parse_flag(name, value)?,
+            "forwarded_host" => self.host = parse_flag(name, value)?,
+            "proxy_protocol" => self.protocol = parse_flag(name, value)?,
             _ => return Ok(false),
         }
         Ok(true)
+    }
+}
+
+/// Reads the value of an option that is true or false.
+///
+/// # Errors
+/// It is neither.
+pub(super) fn parse_flag(name: &str, value: &str) -> Result<bool, String> {
+    match value {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(format!("{name} is true or false")),
     }
 }
 

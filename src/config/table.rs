@@ -1,160 +1,36 @@
 //! The table of settings. Flags, variables, keys of the file, help, manual page, schema and sample are made from it.
 
-use std::borrow::Cow;
-use std::fmt;
-
 use super::{LimitInfo, Limits, REACTORS_MAX, Reload, WORKERS_MAX};
 use crate::units::Unit;
 
 mod identity;
-mod kind;
 
 pub use super::fields::{
     FieldInfo, GRANT_FIELDS, LISTENER_FIELDS, TOKEN_FIELDS, TOPIC_FIELDS, URL_KEY_FIELDS,
 };
 pub use super::jwt_fields::JWT_FIELDS;
+pub use super::kind::Kind;
+pub(super) use super::setting_info::PLAIN;
+pub use super::setting_info::{Key, SettingInfo, Unset, heading};
 pub use super::tls_settings::CERTIFICATE_FIELDS;
-pub use kind::Kind;
 
-/// Value of a setting that nobody set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unset {
-    /// This value.
-    Value(&'static str),
-    /// This number.
-    Number(u64),
-    /// What the words say.
-    Words(&'static str),
-}
+use super::setting_info::heading::{ACCESS, DEFLATE, LOGGING, TOPICS};
 
-/// One setting: its names, its values and its meaning.
-#[derive(Clone, Copy, Debug)]
-pub struct SettingInfo {
-    /// Name. With dashes it is the flag, in capitals behind `UMBEL_` the variable.
-    pub name: &'static str,
-    /// Key in the file, with its table: `log.level`.
-    pub key: Key,
-    /// Heading in the help.
-    pub heading: &'static str,
-    /// Kind of its value.
-    pub kind: Kind,
-    /// Value when nothing is set.
-    pub unset: Unset,
-    /// Value that the sample shows. Empty where it shows the default.
-    pub example: &'static str,
-    /// Effect of a reload on it.
-    pub reload: Reload,
-    /// Stand-in for a value in the help.
-    pub value_name: &'static str,
-    /// Meaning, with units and consequences.
-    pub doc: &'static str,
-    /// Meaning in full, for the long help. Empty where `doc` is all.
-    pub long_doc: &'static str,
-    /// Whether only the long help lists it.
-    pub is_advanced: bool,
-}
-
-/// Key of the file: the table that it stands in, empty for none, and its name there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Key {
-    /// The table.
-    pub table: &'static str,
-    /// The name there.
-    pub name: &'static str,
-}
-
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.table {
-            "" => f.write_str(self.name),
-            table => write!(f, "{table}.{}", self.name),
+impl Kind {
+    /// Keys of a row of it in the file. None: it has no rows of keys.
+    pub fn fields(self) -> Option<&'static [FieldInfo]> {
+        match self {
+            Kind::Listeners => Some(LISTENER_FIELDS),
+            Kind::TopicRules => Some(TOPIC_FIELDS),
+            Kind::Tokens => Some(TOKEN_FIELDS),
+            Kind::Grants => Some(GRANT_FIELDS),
+            Kind::UrlKeys => Some(URL_KEY_FIELDS),
+            Kind::Jwts => Some(JWT_FIELDS),
+            Kind::Certificates => Some(CERTIFICATE_FIELDS),
+            _ => None,
         }
     }
 }
-
-impl SettingInfo {
-    /// The command-line flag, without the two dashes in front.
-    pub fn flag(&self) -> String {
-        self.name.replace('_', "-")
-    }
-
-    /// The environment variable.
-    pub fn variable(&self) -> String {
-        match self.kind {
-            Kind::TopicRules => TOPIC_RULES_VARIABLE.to_owned(),
-            // UMBEL_TOKEN is the token that clients show.
-            Kind::Tokens => TOKENS_VARIABLE.to_owned(),
-            Kind::Grants => GRANTS_VARIABLE.to_owned(),
-            Kind::Jwts => JWTS_VARIABLE.to_owned(),
-            _ => format!("UMBEL_{}", self.name.to_uppercase()),
-        }
-    }
-
-    /// Unit of a number.
-    pub fn unit(&self) -> Unit {
-        Unit::of_setting(self.name)
-    }
-
-    /// Its value when nothing is set, in words. Empty where there is nothing to be said.
-    pub fn unset_words(&self) -> Cow<'static, str> {
-        match self.unset {
-            Unset::Value(text) | Unset::Words(text) => text.into(),
-            Unset::Number(number) => number.to_string().into(),
-        }
-    }
-}
-
-/// The variable of `--topic-rule`, which holds several.
-const TOPIC_RULES_VARIABLE: &str = "UMBEL_TOPIC_RULES";
-
-/// The variable of `--jwt`, which holds several.
-const JWTS_VARIABLE: &str = "UMBEL_JWTS";
-
-/// The variable of `--token`, which holds several.
-const TOKENS_VARIABLE: &str = "UMBEL_TOKENS";
-
-/// The variable of `--grant`, which holds several.
-const GRANTS_VARIABLE: &str = "UMBEL_GRANTS";
-
-/// Headings of the help.
-pub mod heading {
-    /// Addresses and threads.
-    pub const LISTENING: &str = "Address and threads";
-    /// Rights and origins.
-    pub const ACCESS: &str = "Access";
-    /// permessage-deflate.
-    pub const DEFLATE: &str = "Compression";
-    /// Topic rules.
-    pub const TOPICS: &str = "Topics";
-    /// The application that is asked, and the server's own requests.
-    pub const HOOK: &str = "Hook";
-    /// Exemptions from limits.
-    pub const LIMITS: &str = "Reach of limits";
-    /// Certificates and TLS.
-    pub const TLS: &str = "TLS";
-    /// Log lines.
-    pub const LOGGING: &str = "Logging";
-}
-
-use heading::{ACCESS, DEFLATE, LISTENING, LOGGING, TOPICS};
-
-/// A setting of a number, a choice and so on, from which the table's rows are made by what differs.
-pub(super) const PLAIN: SettingInfo = SettingInfo {
-    name: "",
-    key: Key {
-        table: "",
-        name: "",
-    },
-    heading: LISTENING,
-    kind: Kind::Text,
-    unset: Unset::Words(""),
-    example: "",
-    reload: Reload::Restart,
-    value_name: "",
-    doc: "",
-    long_doc: "",
-    is_advanced: false,
-};
 
 const fn key(name: &'static str) -> Key {
     Key { table: "", name }

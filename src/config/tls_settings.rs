@@ -2,7 +2,8 @@
 
 use super::Reload;
 use super::fields::FieldInfo;
-use super::table::{Key, Kind, PLAIN, SettingInfo, Unset, heading};
+use super::kind::Kind;
+use super::setting_info::{Key, PLAIN, SettingInfo, Unset, heading};
 
 const fn tls(name: &'static str, reload: Reload, doc: &'static str) -> SettingInfo {
     SettingInfo {

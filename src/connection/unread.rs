@@ -6,7 +6,6 @@
 //!
 //! It is dealt with before anything else that comes. Neither is copied again where only a part of it is dealt with.
 
-use super::websocket::keep_rest;
 use super::{Answer, Connection, Event, Inflation, InputContext, Message, OnEvent};
 use super::{Phase, Settings};
 
@@ -143,5 +142,21 @@ impl Connection {
             }
         }
         self.hold_for_output(context.settings, context.out);
+    }
+}
+
+/// Keeps the rest of a message if that is the answer to it. Gives what else is to be done.
+pub(super) fn keep_rest(
+    kept: &mut Option<KeptMessage>,
+    message: Message<'_>,
+    answer: Answer,
+) -> Answer {
+    match answer {
+        Answer::Keep(place, hold) => {
+            *kept = Some(KeptMessage::new(message, place));
+            Answer::Hold(hold)
+        }
+        Answer::SignedIn(answer) => Answer::SignedIn(Box::new(keep_rest(kept, message, *answer))),
+        answer => answer,
     }
 }

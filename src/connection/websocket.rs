@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::unread::KeptMessage;
+use super::unread::keep_rest;
 use super::{
     Answer, CloseReason, Connection, Context, Endpoint, Event, Hold, InputContext, Message,
     NEVER_MS, Phase, Settings, output_bytes_max,
@@ -213,22 +213,6 @@ fn report(context: &mut InputContext<'_, '_>, endpoint: Endpoint, message: Messa
         return Step::Act(answer);
     }
     Step::Act(keep_rest(&mut context.kept, message, answer))
-}
-
-/// Keeps the rest of a message if that is the answer to it. Gives what else is to be done.
-pub(super) fn keep_rest(
-    kept: &mut Option<KeptMessage>,
-    message: Message<'_>,
-    answer: Answer,
-) -> Answer {
-    match answer {
-        Answer::Keep(place, hold) => {
-            *kept = Some(KeptMessage::new(message, place));
-            Answer::Hold(hold)
-        }
-        Answer::SignedIn(answer) => Answer::SignedIn(Box::new(keep_rest(kept, message, *answer))),
-        answer => answer,
-    }
 }
 
 fn report_compressed(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use slab::Slab;
 
 use super::subscribers::Subscription;
-use super::subscriptions::Subscriptions;
+use super::subscriptions::{Membership, Subscriptions};
 use crate::dialect::{Form, Target};
 use crate::shrink::Shrink;
 use crate::topic::Topic;
@@ -182,25 +182,6 @@ pub struct MultiSubscription {
     questions: Vec<(u32, Option<u32>, Topic)>,
     /// Work that the answers to questions may be at most, by their numbers.
     asked: Vec<(u32, u32)>,
-}
-
-/// State of a subscription.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Membership {
-    /// The hub has been asked.
-    Joining {
-        /// The number of the question.
-        request: u32,
-        /// What the peer calls its command.
-        id: Option<u32>,
-    },
-    /// It is delivered to.
-    Live {
-        /// The place of the topic, or of the pattern, in its table.
-        place: u32,
-        /// Its number among the members.
-        member: u32,
-    },
 }
 
 impl MultiSubscription {

@@ -4,8 +4,26 @@
 
 use std::collections::HashMap;
 
-use super::subscribed::Membership;
 use crate::dialect::Target;
+
+/// State of a subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Membership {
+    /// The hub has been asked.
+    Joining {
+        /// The number of the question.
+        request: u32,
+        /// What the peer calls its command.
+        id: Option<u32>,
+    },
+    /// It is delivered to.
+    Live {
+        /// The place of the topic, or of the pattern, in its table.
+        place: u32,
+        /// Its number among the members.
+        member: u32,
+    },
+}
 
 /// Subscriptions that are a list. More are a map.
 const LISTED_MAX: usize = 8;

@@ -1,5 +1,11 @@
 //! Field lines of a well-formed head, and their comma lists (RFC 9110 section 5).
 
+/// Whether a text is a token (RFC 9110 section 5.6.2), as methods, names and subprotocols are.
+#[must_use]
+pub fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(is_token_byte)
+}
+
 /// Whether a byte may stand in a token: a method, a field name, an option (RFC 9110 section 5.6.2).
 pub(super) const fn is_token_byte(byte: u8) -> bool {
     matches!(

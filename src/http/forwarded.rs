@@ -260,7 +260,7 @@ fn element(text: &[u8]) -> Option<Entry<'_>> {
 /// Cuts off one `name=value`, whose value may be quoted. Values with escapes are none that is known.
 fn pair(text: &str) -> Option<(&str, &str, &str)> {
     let (name, rest) = text.split_once('=')?;
-    if !super::request::is_token(name) {
+    if !super::field::is_token(name) {
         return None;
     }
     match rest.strip_prefix('"') {

@@ -3,7 +3,7 @@
 use super::body::BodyLength;
 use super::field::{FieldLines, list_members, values};
 use super::refusal::Refusal;
-use super::request::Version;
+use super::start_line::Version;
 
 /// How the end of the body is known (RFC 9112 section 6.3). Whatever leaves room for two answers is refused.
 pub(super) fn body_length(lines: FieldLines<'_>, version: Version) -> Result<BodyLength, Refusal> {

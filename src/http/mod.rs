@@ -27,7 +27,8 @@ pub mod known;
 pub mod query;
 pub mod refusal;
 pub mod request;
+pub mod request_limits;
 pub mod response;
-
 mod scanner;
+pub mod start_line;
 mod target;

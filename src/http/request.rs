@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 use std::net::IpAddr;
 
-use super::field::{FieldLines, is_token_byte, list_members, values};
+use super::field::{FieldLines, list_members, values};
 use super::forwarded::{self, Forwarded, ForwardedHeader};
 use super::framing::body_length;
 use super::kept::HeadView;
@@ -12,102 +12,10 @@ use super::refusal::Refusal;
 use super::target::{check_host, origin_form};
 
 pub use super::body::BodyLength;
-pub use super::scanner::HeadScanner;
-
-/// The most header lines that any limit can allow.
-pub const HEADERS_MAX: usize = 256;
-
-/// Answer to a PROXY header. HAProxy and cloud load balancers send such.
-pub const PROXY_HEADER: &str = "this is a PROXY protocol header, and the port speaks plain HTTP: turn the PROXY \
-                                protocol off in the load balancer, or set proxy_protocol of the listener";
-
-/// Limits of a request, checked before anything is believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RequestLimits {
-    /// Bytes of the request line and header lines, with all line ends.
-    pub head_bytes_max: usize,
-    /// Header lines; more than [`HEADERS_MAX`] counts as that.
-    pub headers_max: usize,
-    /// Bytes of the target in the request line.
-    pub target_bytes_max: usize,
-    /// Bytes of a body, chunk framing not counted.
-    pub body_bytes_max: u64,
-}
-
-impl RequestLimits {
-    /// The header lines that are let through.
-    pub(super) const fn headers_allowed(&self) -> usize {
-        if self.headers_max < HEADERS_MAX {
-            self.headers_max
-        } else {
-            HEADERS_MAX
-        }
-    }
-}
-
-/// A method. Methods are case-sensitive (RFC 9110 section 9.1): `get` is [`Method::Other`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method<'a> {
-    /// GET.
-    Get,
-    /// HEAD.
-    Head,
-    /// POST.
-    Post,
-    /// PUT.
-    Put,
-    /// DELETE.
-    Delete,
-    /// OPTIONS.
-    Options,
-    /// TRACE.
-    Trace,
-    /// PATCH.
-    Patch,
-    /// Any other token.
-    Other(&'a str),
-}
-
-impl<'a> Method<'a> {
-    fn from_token(token: &'a str) -> Method<'a> {
-        match token {
-            "GET" => Method::Get,
-            "HEAD" => Method::Head,
-            "POST" => Method::Post,
-            "PUT" => Method::Put,
-            "DELETE" => Method::Delete,
-            "OPTIONS" => Method::Options,
-            "TRACE" => Method::Trace,
-            "PATCH" => Method::Patch,
-            other => Method::Other(other),
-        }
-    }
-
-    /// The method as it is written.
-    #[must_use]
-    pub const fn as_str(&self) -> &'a str {
-        match self {
-            Method::Get => "GET",
-            Method::Head => "HEAD",
-            Method::Post => "POST",
-            Method::Put => "PUT",
-            Method::Delete => "DELETE",
-            Method::Options => "OPTIONS",
-            Method::Trace => "TRACE",
-            Method::Patch => "PATCH",
-            Method::Other(token) => token,
-        }
-    }
-}
-
-/// The version of HTTP that the request speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Version {
-    /// HTTP/1.0.
-    Http10,
-    /// HTTP/1.1.
-    Http11,
-}
+pub use super::field::is_token;
+pub use super::request_limits::{HEADERS_MAX, RequestLimits};
+pub use super::scanner::{HeadScanner, PROXY_HEADER};
+pub use super::start_line::{Method, Version};
 
 /// The head of one request. It borrows the bytes that it was parsed from.
 ///
@@ -381,12 +289,6 @@ fn refuse_version(head: &[u8]) -> Refusal {
         }
         _ => Refusal::bad_framing("the request line does not end in `HTTP/1.1`"),
     }
-}
-
-/// Whether a text is a token (RFC 9110 section 5.6.2), as methods, names and subprotocols are.
-#[must_use]
-pub fn is_token(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(is_token_byte)
 }
 
 #[cfg(test)]

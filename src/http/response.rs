@@ -2,9 +2,9 @@
 //!
 //! Nothing here has a clock: `Date` is among the headers that the caller gives, if it has one.
 
+use super::field::is_token;
 use super::field::is_value_byte;
 use super::refusal::Refusal;
-use super::request::is_token;
 
 /// The interim response that asks for the body (RFC 9110 section 15.2.1).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";

@@ -2,7 +2,11 @@
 
 use super::field::{is_token_byte, is_value_byte};
 use super::refusal::Refusal;
-use super::request::{PROXY_HEADER, RequestLimits};
+use super::request_limits::RequestLimits;
+
+/// Answer to a PROXY header. HAProxy and cloud load balancers send such.
+pub const PROXY_HEADER: &str = "this is a PROXY protocol header, and the port speaks plain HTTP: turn the PROXY \
+                                protocol off in the load balancer, or set proxy_protocol of the listener";
 
 /// The longest method that is looked at. The longest registered one, UPDATEREDIRECTREF, has 17 bytes.
 const METHOD_BYTES_MAX: usize = 32;

@@ -3,7 +3,7 @@
 use super::host::is_authority;
 use super::known::Single;
 use super::refusal::{ALLOW_ANY, Refusal};
-use super::request::{Method, Version};
+use super::start_line::{Method, Version};
 
 /// RFC 9112 section 3.2: one `Host` and a well-formed one, or none in HTTP/1.0.
 pub(super) fn check_host(hosts: Single<'_>, version: Version) -> Result<Option<&str>, Refusal> {

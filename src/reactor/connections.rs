@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use super::leaving::Leaving;
+use super::ended::Leaving;
 use super::slot::{Flags, Slot};
 use crate::access_log::FollowedTable;
 use crate::application::{Application, CommandContext};

@@ -4,28 +4,9 @@
 //! nothing on the way out checks a generation: so a slot is freed only when its last membership is gone. Until then it
 //! counts as a connection, takes no deliveries, and is found by no name.
 
-use std::collections::VecDeque;
-
 use super::connections::Connections;
-use crate::dialect::Target;
-use crate::fanout::subscribed::{Membership, MultiSubscription, Subscribed};
-use crate::handler::ConnectionId;
+use crate::fanout::subscribed::Subscribed;
 use crate::net::byte_stream::ByteStream;
-
-/// Connections that have ended and have memberships left, the first to end first.
-#[derive(Debug, Default)]
-pub(crate) struct Leaving {
-    ended: VecDeque<(ConnectionId, MultiSubscription)>,
-    /// Memberships of the first of them that are left.
-    memberships: Vec<(Target, Membership)>,
-}
-
-impl Leaving {
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.ended.is_empty()
-    }
-}
 
 impl<T: ByteStream> Connections<T> {
     /// Whether slots of connections that have ended wait for their last memberships to go.

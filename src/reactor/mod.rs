@@ -21,6 +21,7 @@ pub mod connections;
 mod counts;
 mod echo;
 mod effects;
+mod ended;
 mod following;
 mod greeting;
 mod leaving;

@@ -174,7 +174,7 @@ pub(super) fn log_surfaces(listeners: &[BoundListener]) {
     }
     for listener in listeners {
         let (name, surface) = (&listener.name, listener.surface);
-        log::info!(event = "listening", listener = name, address:% = listener, tls = listener.tls, surface:%; "listener {name}: {listener}, surface {surface}");
+        log::info!(event = "listening", listener:% = name, address:% = listener, tls = listener.tls, surface:%; "listener {name}: {listener}, surface {surface}");
     }
 }
 

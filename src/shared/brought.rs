@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::Shared;
-use super::jobs::Job;
+use super::jobs::{Cursor, Job};
 use crate::config::Limits;
 use crate::connection::Reply;
 use crate::dialect::Command;
@@ -315,6 +315,34 @@ impl Shared {
         self.commands.push(command)?;
         self.shards.wake(reactor);
         Ok(())
+    }
+}
+
+impl Shared {
+    /// Sends a job to the reactor that its cursor names. One behind the last reactor is finished; one that finds no room
+    /// is dropped, which tells whoever waits for it.
+    ///
+    /// False: it found none.
+    pub fn send_job(&self, job: Box<Job>) -> bool {
+        let reactor = job.cursor.reactor;
+        if usize::from(reactor) >= self.metrics.reactor_count() {
+            job.finish();
+            return true;
+        }
+        let bytes = job.task.bytes();
+        self.bring(BroughtCommand::job(reactor, job, bytes)).is_ok()
+    }
+
+    /// Hands a job on from a reactor that is done with it.
+    pub fn pass_job_on(&self, mut job: Box<Job>) {
+        if job.connection().is_some() {
+            return job.finish();
+        }
+        job.cursor = Cursor {
+            reactor: job.cursor.reactor + 1,
+            slot: 0,
+        };
+        self.send_job(job);
     }
 }
 

@@ -7,8 +7,6 @@ use std::fmt;
 
 use ipnet::IpNet;
 
-use super::Shared;
-use super::brought::BroughtCommand;
 use crate::auth::deny::Entry;
 use crate::auth::rights::RightsLists;
 use crate::dialect::Target;
@@ -149,7 +147,7 @@ impl Task {
         }
     }
 
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         match self {
             Task::Disconnect(_, (_, reason), except) => {
                 reason.len() + size_of_val::<[ConnectionId]>(except)
@@ -270,34 +268,6 @@ impl fmt::Debug for Job {
             .field("task", &self.task)
             .field("cursor", &self.cursor)
             .finish_non_exhaustive()
-    }
-}
-
-impl Shared {
-    /// Sends a job to the reactor that its cursor names. One behind the last reactor is finished; one that finds no room
-    /// is dropped, which tells whoever waits for it.
-    ///
-    /// False: it found none.
-    pub fn send_job(&self, job: Box<Job>) -> bool {
-        let reactor = job.cursor.reactor;
-        if usize::from(reactor) >= self.metrics.reactor_count() {
-            job.finish();
-            return true;
-        }
-        let bytes = job.task.bytes();
-        self.bring(BroughtCommand::job(reactor, job, bytes)).is_ok()
-    }
-
-    /// Hands a job on from a reactor that is done with it.
-    pub fn pass_job_on(&self, mut job: Box<Job>) {
-        if job.connection().is_some() {
-            return job.finish();
-        }
-        job.cursor = Cursor {
-            reactor: job.cursor.reactor + 1,
-            slot: 0,
-        };
-        self.send_job(job);
     }
 }
 

@@ -9,8 +9,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use umbel::internals::http::escape::escape;
 
-use super::super::client::{self, RESPONSE_TIMEOUT, Wishes};
+use super::super::client::{self, Wishes};
 use super::super::ending::{Ending, Refusal};
+use super::super::stream::RESPONSE_TIMEOUT;
 use super::super::url::Url;
 use super::source::{Gap, Item, Payload, Publication, Socket, Source, Take};
 use super::target::{Name, Subscription};

@@ -13,6 +13,7 @@ mod sample;
 mod schema;
 mod secrets;
 pub mod source;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod token_rows;

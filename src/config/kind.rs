@@ -1,10 +1,5 @@
 //! Kinds of settings' values.
 
-use super::{
-    CERTIFICATE_FIELDS, FieldInfo, GRANT_FIELDS, JWT_FIELDS, LISTENER_FIELDS, TOKEN_FIELDS,
-    TOPIC_FIELDS, URL_KEY_FIELDS,
-};
-
 /// Kind of a setting's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -48,20 +43,4 @@ pub enum Kind {
     Jwts,
     /// Certificates: `--certificate`, `[[certificate]]`.
     Certificates,
-}
-
-impl Kind {
-    /// Keys of a row of it in the file. None: it has no rows of keys.
-    pub fn fields(self) -> Option<&'static [FieldInfo]> {
-        match self {
-            Kind::Listeners => Some(LISTENER_FIELDS),
-            Kind::TopicRules => Some(TOPIC_FIELDS),
-            Kind::Tokens => Some(TOKEN_FIELDS),
-            Kind::Grants => Some(GRANT_FIELDS),
-            Kind::UrlKeys => Some(URL_KEY_FIELDS),
-            Kind::Jwts => Some(JWT_FIELDS),
-            Kind::Certificates => Some(CERTIFICATE_FIELDS),
-            _ => None,
-        }
-    }
 }
