@@ -44,7 +44,7 @@ impl Application {
         Ok(())
     }
 
-    /// Notes who sent a request, if the embedding program has said so meanwhile.
+    /// Notes the identity that the embedding program gave meanwhile.
     pub fn note_said(&mut self, current: &mut CommandContext<'_>, caller: &Caller<'_>) {
         if let Caller::Embedder(judged) = caller
             && let Some(identity) = judged.identity()

@@ -69,8 +69,9 @@ impl<'a> AccessRequest<'a> {
         }
     }
 
-    /// Identity that an earlier verdict has given this request, or the connection that it opened.
-    /// [Anonymous](Identity::anonymous): none has.
+    /// Identity from an earlier verdict.
+    ///
+    /// Of this request, or of the connection that it opened. [Anonymous](Identity::anonymous): none has.
     pub fn identity(&self) -> Identity {
         Identity::of(self.identity)
     }

@@ -24,7 +24,7 @@ pub enum Caller<'a> {
 const _: () = assert!(size_of::<Caller<'static>>() <= 16);
 
 impl Caller<'_> {
-    /// Its identity, if it showed a credential, or the embedding program knows it.
+    /// Its identity: of its credential, or from the program.
     pub fn identity(&self) -> Option<&Arc<Identity>> {
         match self {
             Caller::Known(identity) => Some(identity),

@@ -68,12 +68,12 @@ pub struct JudgedNow<'a> {
     pub peer: Option<IpAddr>,
     /// Whether it has come by TLS.
     pub tls: bool,
-    /// Who it is, once the program has said so.
+    /// Identity from the program, once it came.
     pub said: OnceLock<Arc<identity::Identity>>,
 }
 
 impl Judged<'_> {
-    /// Who it is, by the program's word.
+    /// Identity from the program.
     pub fn identity(&self) -> Option<&Arc<identity::Identity>> {
         match self {
             Judged::Now(now) => now.said.get(),

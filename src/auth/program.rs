@@ -11,7 +11,7 @@ use super::rights::{Rights, RightsLists};
 /// End of the year 9999, in seconds since 1970. A later moment is taken for it.
 const SECONDS_MAX: u64 = 253_402_300_799;
 
-/// Who somebody is, by the word of an [`Authorizer`](super::access::Authorizer).
+/// Identity from an [`Authorizer`](super::access::Authorizer).
 ///
 /// It goes with the verdict, [`Verdict::Allow`](super::verdict::Verdict::Allow), on the request that opens a connection, or on
 /// any other. From then on the server knows the connection by it: the control API lists it by its subject, presence shows what
@@ -133,7 +133,9 @@ impl IdentityBuilder {
         self
     }
 
-    /// Name of the credential that the program looked at, for the deny list and the control API.
+    /// Name of the credential behind it.
+    ///
+    /// For the deny list and the control API.
     pub fn token_id(mut self, token_id: &str) -> IdentityBuilder {
         self.token_id = Some(token_id.into());
         self
@@ -178,7 +180,9 @@ impl IdentityBuilder {
         self
     }
 
-    /// Topics to which the server subscribes its connections, as far as its rights go. `{sub}` stands for the subject.
+    /// Topics that its connections join.
+    ///
+    /// The server subscribes them, as far as its rights go. `{sub}` stands for the subject.
     pub fn join<T: AsRef<str>>(mut self, topics: impl IntoIterator<Item = T>) -> IdentityBuilder {
         self.join
             .extend(topics.into_iter().map(|topic| topic.as_ref().into()));

@@ -290,7 +290,9 @@ impl ReceivedPublication {
         self.extras()?.id.as_deref()
     }
 
-    /// The subject of who published, where the server knows it and the topic's rule shows it.
+    /// Subject of the publisher.
+    ///
+    /// None where the server does not know it, or the topic's rule does not show it.
     pub fn publisher(&self) -> Option<&str> {
         self.extras()?.publisher.as_deref()
     }

@@ -91,7 +91,7 @@ impl Started {
 }
 
 #[test]
-fn identity_with_rights_is_judged_by_them_and_asked_no_more() {
+fn identity_with_rights_asks_no_more() {
     let started = start(|it| {
         it.info("{\"name\":\"Anna\"}")
             .subscribe(["user/{sub}/*", "news"])

@@ -198,12 +198,7 @@ impl Values {
             ..Config::default()
         };
         self.set_log(&mut config);
-        config.query_token = match &*self.choice("query_token") {
-            "allow" => Some(QueryToken::Allow),
-            "short" => Some(QueryToken::Short),
-            "off" => Some(QueryToken::Off),
-            _ => None,
-        };
+        config.query_token = self.query_token();
         config.cookie = self.texts("cookie").first().cloned();
         self.set_rows(&mut config);
         self.set_secure(&mut config);
@@ -226,6 +221,15 @@ impl Values {
         let mut problems: Vec<_> = errors.iter().map(|error| self.problem(error)).collect();
         problems.sort_by_key(Problem::order);
         Err(Problems(problems))
+    }
+
+    fn query_token(&self) -> Option<QueryToken> {
+        match &*self.choice("query_token") {
+            "allow" => Some(QueryToken::Allow),
+            "short" => Some(QueryToken::Short),
+            "off" => Some(QueryToken::Off),
+            _ => None,
+        }
     }
 
     /// Sets what stands in rows, and what is about them.
