@@ -103,13 +103,13 @@ impl Reloader {
         let path = path.display();
         match stay.is_empty() {
             true => {
-                log::info!(event = "reloaded", generation = reloaded.generation; "reloaded {path}")
+                log::info!(event = "reloaded", generation = reloaded.generation; "reloaded {path}");
             }
             false => {
                 log::warn!(event = "reloaded", generation = reloaded.generation, needs_restart = &*stay.join(",");
                     "reloaded {path}; until a restart these stay as they were: {}",
                     stay.join(", ")
-                )
+                );
             }
         }
         stay

@@ -115,10 +115,10 @@ impl Watch {
         }
         match is_error {
             true => {
-                log::error!(event = "certificate_failed"; "certificates stay as they were: {told}")
+                log::error!(event = "certificate_failed"; "certificates stay as they were: {told}");
             }
             false => {
-                log::warn!(event = "certificate_failed"; "certificates stay as they were for now: {told}")
+                log::warn!(event = "certificate_failed"; "certificates stay as they were for now: {told}");
             }
         }
         if let Some(counts) = terms.counts() {
@@ -154,7 +154,7 @@ impl Watch {
         let (end, days) = (end.as_str(), left / DAY_S);
         match left {
             0 => {
-                log::error!(event = "certificate_ended", name, end; "the certificate of {name} has ended at {end}: renew {file}")
+                log::error!(event = "certificate_ended", name, end; "the certificate of {name} has ended at {end}: renew {file}");
             }
             1..=ERROR_S => {
                 log::error!(event = "certificate_ends", name, days, end;
