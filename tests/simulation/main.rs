@@ -20,6 +20,7 @@ mod plan;
 mod random;
 mod records;
 mod rogue;
+mod rule_sets;
 mod snapshot;
 mod speech;
 mod time_to_live;
@@ -151,6 +152,8 @@ const PATHS: &[&str] = &[
     "refused admission",
     "refused unavailable",
     "replaced by a newer one",
+    "reload",
+    "reload that has reached every topic",
     "request that is sent twice",
     "rest of a message that is kept",
     "restart",

@@ -108,13 +108,13 @@ impl Many {
     fn take_id(&mut self, pending: Pending) -> u32 {
         let id = self.next_id;
         self.next_id += 1;
+        self.asked_ms.insert(id, self.now_ms);
         self.pending.insert(id, pending);
         id
     }
 
     fn subscribe(&mut self, target: Target, start: Start) -> Value {
         let id = self.take_id(Pending::Subscribe(target, start));
-        self.asked_ms.insert(id, self.now_ms);
         let (field, name) = target.field();
         let mut command = json!({"type": "subscribe", "id": id, field: name});
         match start {
@@ -415,7 +415,8 @@ impl Peer {
                 many.take_published(number, false, answer, around);
             }
             (Pending::Presence(topic), "presence") => {
-                many.take_list(self.id, topic, answer, around);
+                let asked_ms = many.asked_ms.get(&id).copied().unwrap_or_default();
+                many.take_list((self.id, asked_ms), topic, answer, around);
             }
             (Pending::Page(request), "history") => many.take_page(&request, answer, around),
             (Pending::Ping, "pong") => around.cover.add("pong to a command", 1),
@@ -516,7 +517,11 @@ impl Many {
             }
             (Pending::Subscribe(..), "too_many_subscriptions" | "too_many_topics") => {}
             (Pending::Presence(topic), "unsupported") => {
-                assert!(!around.records.rules[*topic].presence, "{answer}");
+                let asked_ms = self.asked_ms.get(&id).copied().unwrap_or_default();
+                let may_lack = around
+                    .records
+                    .may_lack_presence(*topic, asked_ms, around.now_ms);
+                assert!(may_lack, "{answer}");
             }
             (Pending::Publish(number, _), "unavailable") => around.records.refuse(*number),
             (Pending::Publish(number, _), "fate_unknown") => {

@@ -10,13 +10,14 @@ use umbel::access::{AccessRequest, Authorizer, Identity, Verdict};
 use umbel::config::{Hosts, Limits, Origins};
 use umbel::handler::{CloseReason, ConnectionId, Echo, Handler, Hooks, Message, Peer, Request};
 use umbel::internals::auth::Authority;
-use umbel::internals::connection::{Connection, Inflation, Label};
+use umbel::internals::connection::{Connection, Inflation, Label, Settings};
 use umbel::internals::hub::{Command, Effect, Kind, Origin, Publication, ReactorId};
 use umbel::internals::mailbox::{Inbox, Mailbox, mailbox};
 use umbel::internals::metrics::Metrics;
 use umbel::internals::net::driver::Driver;
 use umbel::internals::reactor::{Context, Reactor, WAIT_MS_BUSY};
 use umbel::internals::shared::brought::CommandQueues;
+use umbel::internals::shared::live::Live;
 use umbel::internals::shared::{Lifecycle, LifecycleCell, OwnEndpoint, Shared};
 use umbel::internals::topic::Topic;
 use umbel::internals::worker::{Outlet, QueueLimits, Shards};
@@ -269,6 +270,29 @@ impl Node {
     pub fn shut_down(&self) {
         self.shared.lifecycle.advance(Lifecycle::Draining);
         self.mailboxes.iter().for_each(|mailbox| mailbox.wake());
+    }
+
+    /// Gives the node other settings. False: the last ones have not reached everybody.
+    pub fn reload(&self, settings: Arc<Settings>) -> bool {
+        let shared = &self.shared;
+        let live = Live {
+            settings,
+            authority: Arc::clone(&shared.authority),
+            origins: Arc::clone(&shared.origins),
+            hosts: Arc::clone(&shared.hosts),
+            subprotocols: Arc::clone(&shared.subprotocols),
+            listeners: Arc::clone(&shared.listeners),
+        };
+        let is_taken = shared.live.store(live, self.reactors.len());
+        if is_taken {
+            self.mailboxes.iter().for_each(|mailbox| mailbox.wake());
+        }
+        is_taken
+    }
+
+    /// Whether a reload has yet to reach some topics.
+    pub fn is_reloading(&self) -> bool {
+        self.shared.live.is_busy()
     }
 
     /// A reactor that keeps a slot for its memberships.

@@ -159,13 +159,16 @@ impl Peer {
     }
 
     /// Whether it waits for nothing, and was not answered less than it asked for.
-    pub fn check_rest(&self) {
+    pub fn check_rest(&self, records: &Records) {
         if self.is_settled() && !matches!(self.kind, Kind::Rogue(_)) {
             assert!(self.requests.is_empty(), "peer {} has no answer", self.id);
             assert!(self.echoes.is_empty(), "peer {} has no echo", self.id);
             assert!(self.outgoing.is_empty(), "peer {} is not read", self.id);
             let is_answered = self.many.as_ref().is_none_or(|many| many.is_answered());
             assert!(is_answered, "peer {} waits: {:?}", self.id, self.many);
+            if let Some(many) = &self.many {
+                many.check_presence(records);
+            }
         }
     }
 
@@ -278,7 +281,10 @@ impl Peer {
     fn begin_view(&mut self, response: &wire::Response, around: &mut Surroundings<'_>) {
         let told = response.header("Umbel-Position").map(parse_place);
         let recovered = response.header("Umbel-Recovered").map(|it| it == "true");
-        let has_history = around.records.rules[self.topic].history.publications_max > 0;
+        let (history, _) = around
+            .records
+            .history_bounds(self.topic, self.asked_ms, around.now_ms);
+        let has_history = history.publications_max > 0;
         assert!(
             told.is_some() || self.start == Start::Now && !has_history,
             "no position in {response:?}"

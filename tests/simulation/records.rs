@@ -6,6 +6,7 @@ use umbel::config::Limits;
 use umbel::internals::topic::{Rule, SlowConsumer};
 
 use super::cover::Cover;
+use super::rule_sets::RuleSet;
 use super::topics::{Place, TOPICS, Target};
 use super::views::{Item, View};
 
@@ -103,7 +104,9 @@ pub struct Records {
     pub subscribed_at_parting: Vec<usize>,
     /// The publish at each place of each topic.
     pub places: Vec<BTreeMap<Place, usize>>,
+    /// The newest rules, and those that were in force at any time.
     pub rules: Vec<Rule>,
+    pub rule_sets: Vec<RuleSet>,
     pub recovery_publications_max: u32,
     pub recovery_bytes_max: usize,
     pub outbox_bytes_max: usize,
@@ -113,6 +116,8 @@ pub struct Records {
     pub keeps_keys: bool,
     /// Joins and leaves may be left out, and whoever asks for the list then is not told so.
     pub skips_presence: bool,
+    /// Each join and leave is told at once.
+    pub tells_presence: bool,
 }
 
 impl Records {
@@ -124,6 +129,8 @@ impl Records {
             outbox_bytes_max: limits.outbox_bytes_max,
             keeps_all_histories: limits.history_bytes_total_max > 1 << 20,
             keeps_keys: limits.idempotency_age_ms > 10_000,
+            tells_presence: limits.presence_writes_per_second_max > 1000
+                && limits.presence_changes_bytes_max > 10_000,
             skips_presence: limits.presence_changes_bytes_max < 10_000,
             ..Records::new(rules)
         }
@@ -132,6 +139,7 @@ impl Records {
     pub fn new(rules: Vec<Rule>) -> Records {
         Records {
             places: vec![BTreeMap::new(); TOPICS.len()],
+            rule_sets: vec![RuleSet::first(rules.clone())],
             rules,
             ..Records::default()
         }

@@ -96,21 +96,46 @@ pub fn rules(random: &mut Random) -> Vec<Rule> {
     TOPICS.iter().map(|_| rule()).collect()
 }
 
+/// Rules as a reload may change them: histories that shrink or grow, presence that begins or ends.
+pub fn changed(rules: &[Rule], random: &mut Random) -> Vec<Rule> {
+    let mut change = |rule: &Rule| {
+        let mut next = rule.clone();
+        if random.chance(50) {
+            next.presence = !rule.presence;
+        }
+        if random.chance(60) {
+            let latest_only = rule.history.latest_only;
+            next.history = some_history(random);
+            // What keeps the newest of each key goes on to, for whoever subscribes is told so.
+            if latest_only && next.history.publications_max == 0 {
+                next.history = rule.history;
+            }
+            next.history.latest_only = latest_only;
+        }
+        next
+    };
+    rules.iter().map(&mut change).collect()
+}
+
+fn some_history(random: &mut Random) -> HistoryLimits {
+    match random.below(6) {
+        0 | 1 => HistoryLimits::of(0),
+        2 => HistoryLimits::of(random.within(1, 4) as u32),
+        3 => HistoryLimits::of(random.within(10, 60) as u32),
+        4 => HistoryLimits {
+            bytes_max: random.within(300, 8000) as usize,
+            ..HistoryLimits::of(1000)
+        },
+        _ => HistoryLimits {
+            age_max_ms: random.within(5, 200),
+            ..HistoryLimits::of(1000)
+        },
+    }
+}
+
 fn some_rule(random: &mut Random) -> Rule {
     Rule {
-        history: match random.below(6) {
-            0 | 1 => HistoryLimits::of(0),
-            2 => HistoryLimits::of(random.within(1, 4) as u32),
-            3 => HistoryLimits::of(random.within(10, 60) as u32),
-            4 => HistoryLimits {
-                bytes_max: random.within(300, 8000) as usize,
-                ..HistoryLimits::of(1000)
-            },
-            _ => HistoryLimits {
-                age_max_ms: random.within(5, 200),
-                ..HistoryLimits::of(1000)
-            },
-        },
+        history: some_history(random),
         slow_consumer: *random.pick(&[
             SlowConsumer::Close,
             SlowConsumer::Close,

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use umbel::internals::protocol::CloseCode;
-use umbel::internals::topic::SlowConsumer;
+use umbel::internals::topic::{HistoryLimits, SlowConsumer};
 
 use super::cover::Cover;
 use super::records::{Fate, Records};
@@ -274,7 +274,7 @@ impl Records {
         let recovered = view.recovered.expect("who asked is told");
         cover.add(&format!("recovered {recovered}"), 1);
         let is_known = since.0 == told.0 && since.1 <= told.1;
-        let history = self.rules[topic].history;
+        let (history, most) = self.history_bounds(topic, view.asked_ms, view.began_ms);
         let is_kept = history.age_max_ms > 10_000 && history.bytes_max > 1 << 20;
         let is_same_life = since.0 >> 48 == told.0 >> 48;
         if is_kept && history.publications_max > 0 && self.keeps_all_histories && is_same_life {
@@ -303,18 +303,18 @@ impl Records {
         let bytes: Option<usize> = numbers
             .map(|number| number.map(|number| self.publishes[*number].payload_bytes))
             .sum();
-        let are_in_limits = |missed, bytes: Option<usize>| {
+        let are_in_limits = |history: HistoryLimits, missed, bytes: Option<usize>| {
             missed <= u64::from(history.publications_max)
                 && missed <= u64::from(self.recovery_publications_max)
                 && bytes.is_none_or(|bytes| bytes <= self.recovery_bytes_max.min(history.bytes_max))
         };
-        let is_in_limits = are_in_limits(missed, bytes);
+        let is_in_limits = are_in_limits(history, missed, bytes);
         let (lasting, lasting_bytes) = self.lasting(topic, view, since.1 + 1..=told.1, told.0);
         assert!(
             !recovered
                 || missed == 0
                 || history.latest_only
-                || are_in_limits(lasting, Some(lasting_bytes)),
+                || are_in_limits(most, lasting, Some(lasting_bytes)),
             "{missed} missed are over a limit: {view:?}"
         );
         let fits = bytes.is_some_and(|bytes| {

@@ -8,6 +8,7 @@
 //! dies in the first part, and another one begins with nothing.
 
 mod faults;
+mod reload;
 
 use std::cell::RefCell;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -69,6 +70,8 @@ pub struct World {
     topics: usize,
     limits: Limits,
     plan: Plan,
+    /// When it gets other rules.
+    reloads_ms: Vec<u64>,
     /// When the node dies.
     dies_ms: Option<u64>,
     /// How often it has.
@@ -100,6 +103,7 @@ impl World {
             dies_ms: random
                 .chance(25)
                 .then(|| random.within(50, TRAFFIC_MS - 50)),
+            reloads_ms: reload::times(&mut random),
             deaths: 0,
             works_from_ms: 0,
             now_ms: 0,
@@ -225,6 +229,7 @@ impl World {
             let action = self.pick(&actions);
             (action, self.now_ms).hash(&mut self.trace);
             self.carry_out(action);
+            self.note_reloaded();
             if self.faults && self.random.chance(1) {
                 self.strike();
             }
@@ -359,6 +364,9 @@ impl World {
             self.dies_ms = None;
             self.restart();
         }
+        if self.faults {
+            self.reload();
+        }
         let due = self.arrivals_ms.len();
         self.arrivals_ms.retain(|at_ms| *at_ms > self.now_ms);
         for _ in self.arrivals_ms.len()..due {
@@ -450,6 +458,7 @@ impl World {
         self.count_node();
         self.node.die(&self.links);
         self.deaths += 1;
+        self.records.end_reload(self.now_ms);
         self.node = self.plan.node(1 + self.deaths, self.now_ms);
         self.cover.add("restart", 1);
     }
@@ -485,7 +494,12 @@ impl World {
             let (before, after) = (expected[*topic], self.subscribed(*topic));
             if let Some(present) = present {
                 let may_be = after.0.min(before.0)..=before.0 + closing;
-                assert!(may_be.contains(present), "{present} present on {topic}");
+                let is_whole = !self.records.may_lack_presence(*topic, 0, self.now_ms);
+                // Who subscribed while there was none is not present.
+                assert!(
+                    may_be.contains(present) || !is_whole && present <= may_be.end(),
+                    "{present} present on {topic}"
+                );
             }
             if let Some(matched) = matched {
                 let [before, after] = [before, after].map(|(own, by_pattern)| own + by_pattern);
@@ -532,8 +546,9 @@ impl World {
             !link.reset && !link.swallows && !link.node_closed
         };
         for peer in self.peers.iter().filter(|peer| is_reached(peer.id)) {
-            peer.check_rest();
+            peer.check_rest(&self.records);
         }
+        assert!(!self.node.is_reloading(), "a reload is forgotten");
         let peers = &self.peers;
         let is_open = |index: usize| is_reached(index) && peers[index].is_settled();
         let checked = self.records.check_complete(is_open);

@@ -27,7 +27,7 @@ impl Peer {
         around: &mut Surroundings<'_>,
     ) -> usize {
         let id = answer["id"].as_u64().unwrap_or_default() as u32;
-        let asked_ms = many.asked_ms.remove(&id).unwrap_or_default();
+        let asked_ms = many.asked_ms.get(&id).copied().unwrap_or_default();
         let policy = match answer["slow_consumer"].as_str() {
             None => SlowConsumer::Close,
             Some("latest") => SlowConsumer::Latest,

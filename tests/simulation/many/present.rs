@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::super::peer::Surroundings;
+use super::super::records::Records;
 use super::super::topics::{Target, topic_number};
 use super::Many;
 
@@ -44,9 +45,20 @@ impl Many {
         self.present.remove(&topic);
     }
 
+    /// At rest, nobody is known to be present where there is no presence any more.
+    pub fn check_presence(&self, records: &Records) {
+        for (topic, present) in &self.present {
+            let is_over = !records.rules[*topic].presence && records.tells_presence;
+            assert!(
+                !is_over || present.is_empty(),
+                "{present:?} have not left topic {topic}"
+            );
+        }
+    }
+
     pub(super) fn take_list(
         &mut self,
-        own_id: usize,
+        (own_id, asked_ms): (usize, u64),
         topic: usize,
         answer: &Value,
         around: &mut Surroundings<'_>,
@@ -59,15 +71,23 @@ impl Many {
         let total = answer["total"].as_u64().expect("a number");
         assert!(total >= names.len() as u64, "{answer}");
         self.probed.entry(topic).or_default().0 = Some(total);
-        if !self.live.contains_key(&Target::Topic(topic)) {
+        let records = &*around.records;
+        assert!(
+            records.may_have_presence(topic, asked_ms, around.now_ms),
+            "it has none: {answer}"
+        );
+        let Some(view) = self.live.get(&Target::Topic(topic)) else {
             return;
-        }
+        };
+        // Who subscribed while there was none is not present.
+        let since_ms = records.views[*view].asked_ms;
+        let may_lack = records.may_lack_presence(topic, since_ms, around.now_ms);
         around.cover.add("list of those present", 1);
         let is_own = |member: &&Value| member["info"]["peer"] == own_id;
         let own = members.iter().filter(is_own).count();
         let is_whole = total == members.len() as u64;
         assert!(
-            own == 1 || own == 0 && !is_whole,
+            own == 1 || own == 0 && (!is_whole || may_lack),
             "{own_id} subscribes: {answer}"
         );
         if let Some(known) = self.present.insert(topic, names.clone()) {
