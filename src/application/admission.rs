@@ -20,7 +20,7 @@ use crate::handler::ConnectionId;
 use crate::http::refusal::Refusal;
 use crate::protocol::CloseCode;
 use crate::rate::Limit;
-use crate::rate::bucket::Bucket;
+use crate::rate::bucket::{Bucket, Rate};
 use crate::shared::brought::BroughtCommand;
 
 /// Words for one subscription too many of a connection.
@@ -224,6 +224,17 @@ impl Application {
                 self.slowed.push((current.id.index, until_ms));
                 Answer::Hold(Hold::Rate)
             }
+        }
+    }
+
+    /// Holds a connection to the rate of messages of its identity.
+    pub fn note_rate(&mut self, id: ConnectionId, caller: &Caller<'_>) {
+        let identity = caller.identity();
+        let per_second = identity.and_then(|it| it.limits().messages_per_second);
+        if per_second.is_some() || self.has_own_rates {
+            self.has_own_rates = true;
+            let own = per_second.and_then(|count| Rate::new(count.into(), 0));
+            self.own_rates.push((id, own));
         }
     }
 

@@ -36,6 +36,7 @@ use crate::peers::ToldCell;
 use crate::peers::suspicion::Suspicion;
 use crate::presence::PresenceChanges;
 use crate::protocol::deflate::Agreement;
+use crate::rate::bucket::Rate;
 use crate::rate::gate::Entered;
 use crate::shared::Shared;
 use crate::shared::brought::CommandInbox;
@@ -118,6 +119,10 @@ pub struct Application {
     pub(crate) entered: Entered,
     /// Connections that are held back for their identity's rate, and until when, in milliseconds.
     pub(crate) slowed: Vec<(u32, u64)>,
+    /// Connections whose identity has come or gone that has a rate of messages of its own, until the next tick.
+    pub(crate) own_rates: Vec<(ConnectionId, Option<Rate>)>,
+    /// Whether there was such an identity.
+    has_own_rates: bool,
     /// Topics with subscribers here.
     pub topics: Topics,
     /// Patterns with subscribers here.
@@ -193,6 +198,8 @@ impl Application {
             terms: Terms::default(),
             entered: Entered::default(),
             slowed: Vec::new(),
+            own_rates: Vec::new(),
+            has_own_rates: false,
             wall_ahead_ms: 0,
             connections_max: 0,
             work_left: 0,

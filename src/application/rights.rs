@@ -51,6 +51,7 @@ impl Application {
             && *current.identity == IdentityHandle::ANONYMOUS
         {
             let known = Caller::Known(Arc::clone(identity));
+            self.note_rate(current.id, &known);
             self.identities.replace(current.identity, known);
         }
     }

@@ -66,6 +66,7 @@ impl Application {
 
     /// Sets the term of a connection's new identity.
     pub fn set_term(&mut self, id: ConnectionId, caller: &Caller<'_>, has_warning: bool) {
+        self.note_rate(id, caller);
         let identity = caller.identity();
         let span = identity.and_then(|identity| {
             let issued_ms = identity.issued_at().map(|seconds| seconds * 1000);

@@ -79,6 +79,8 @@ pub enum Claim {
 pub struct IdentityLimits {
     /// Subscriptions of one connection: 1 at least.
     pub subscriptions: Option<u32>,
+    /// Messages and requests of one connection in a second, and at once: 1 at least. Reading stops behind them.
+    pub messages_per_second: Option<u32>,
 }
 
 /// Parts of an identity: all that its source says.
@@ -204,6 +206,7 @@ static NOTHING_MORE: More = More {
     join: Vec::new(),
     limits: IdentityLimits {
         subscriptions: None,
+        messages_per_second: None,
     },
     credential: None,
 };

@@ -73,7 +73,7 @@ impl Identity {
             meta: None,
             lists: None,
             join: Vec::new(),
-            subscriptions_max: None,
+            limits: IdentityLimits::default(),
         }
     }
 
@@ -117,7 +117,7 @@ pub struct IdentityBuilder {
     meta: Option<String>,
     lists: Option<RightsLists>,
     join: Vec<Box<str>>,
-    subscriptions_max: Option<u32>,
+    limits: IdentityLimits,
 }
 
 impl IdentityBuilder {
@@ -191,7 +191,15 @@ impl IdentityBuilder {
 
     /// Subscriptions of one of its connections: 1 at least, and no more than `subscriptions_max` of the server.
     pub fn subscriptions_max(mut self, max: u32) -> IdentityBuilder {
-        self.subscriptions_max = Some(max.max(1));
+        self.limits.subscriptions = Some(max.max(1));
+        self
+    }
+
+    /// Messages and requests of one connection in a second. As many may come at once, 1 at least; behind them the connection is not
+    /// read from, and one that is over the rate for `rate_patience_ms` is closed. A slower `messages_per_connection_per_second` of
+    /// the server holds too.
+    pub fn messages_per_second(mut self, count: u32) -> IdentityBuilder {
+        self.limits.messages_per_second = Some(count.max(1));
         self
     }
 
@@ -220,9 +228,7 @@ impl IdentityBuilder {
             info: json("info", self.info)?,
             meta: json("meta", self.meta)?,
             join: self.join,
-            limits: IdentityLimits {
-                subscriptions: self.subscriptions_max,
-            },
+            limits: self.limits,
             ..IdentityParts::of(Source::Program)
         });
         let known = known.map_err(|error| IdentityError(error.to_string()))?;

@@ -33,6 +33,15 @@ impl Rate {
         Some(rate)
     }
 
+    /// The slower of two rates.
+    #[must_use]
+    pub fn slower(self, other: Rate) -> Rate {
+        match other.per_second < self.per_second {
+            true => other,
+            false => self,
+        }
+    }
+
     /// This rate, and its burst, so many times.
     #[must_use]
     pub fn times(self, factor: u64) -> Rate {

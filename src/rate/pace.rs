@@ -19,6 +19,15 @@ pub struct PaceRules {
     is_dry_run: bool,
 }
 
+/// Rules that hold for one connection.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    messages: Option<Rate>,
+    /// Whether the rate of messages is only tried.
+    is_messages_dry: bool,
+    bytes: Option<Rate>,
+}
+
 impl PaceRules {
     /// Those of the settings.
     pub fn new(limits: &Limits, is_dry_run: bool) -> PaceRules {
@@ -66,6 +75,10 @@ pub enum Verdict {
 /// State of the bounds on one connection.
 #[derive(Debug, Default)]
 pub struct Pace {
+    /// Rate of messages that its identity is held to. No dry run and no exemption lifts it.
+    own: Option<Rate>,
+    /// The settings do not bound it.
+    is_exempt: bool,
     messages: Debt,
     bytes: Debt,
     /// It has been over its rate from this moment on.
@@ -73,12 +86,58 @@ pub struct Pace {
 }
 
 impl Pace {
+    /// Bounds on a connection: of the settings, unless it is exempt, and of its identity, if that has one.
+    pub fn new(is_exempt: bool, own: Option<Rate>) -> Pace {
+        Pace {
+            own,
+            is_exempt,
+            ..Pace::default()
+        }
+    }
+
+    /// Says what its identity is held to from now on. False: nothing bounds the connection by itself any more.
+    pub fn set_own(&mut self, own: Option<Rate>) -> bool {
+        self.own = own;
+        own.is_some() || !self.is_exempt
+    }
+
+    /// Whether its identity bounds it.
+    pub fn has_own(&self) -> bool {
+        self.own.is_some()
+    }
+
+    /// Bytes to be read at once, within the room.
+    pub fn room(&self, rules: &PaceRules, room: usize) -> usize {
+        match self.is_exempt {
+            true => room,
+            false => rules.room(room),
+        }
+    }
+
+    fn held(&self, rules: &PaceRules) -> Held {
+        let (of_all, bytes) = match self.is_exempt {
+            true => (None, None),
+            false => (rules.messages, rules.bytes),
+        };
+        let (messages, is_messages_dry) = match (of_all, self.own) {
+            (Some(of_all), Some(own)) if !rules.is_dry_run => (Some(own.slower(of_all)), false),
+            (_, Some(own)) => (Some(own), false),
+            (of_all, None) => (of_all, rules.is_dry_run),
+        };
+        Held {
+            messages,
+            is_messages_dry,
+            bytes,
+        }
+    }
+
     /// Counts a message. True: reading is to stop behind it.
     pub fn charge_message(&mut self, rules: &PaceRules, now_us: u64) -> bool {
-        let Some(rate) = rules.messages else {
+        let held = self.held(rules);
+        let Some(rate) = held.messages else {
             return false;
         };
-        self.messages.charge(rate, 1, now_us) > 0 && !rules.is_dry_run
+        self.messages.charge(rate, 1, now_us) > 0 && !held.is_messages_dry
     }
 
     /// Ends a turn in which so many bytes were read. `is_whole`: nothing is left to be read.
@@ -88,10 +147,11 @@ impl Pace {
         (bytes, is_whole): (u64, bool),
         now_us: u64,
     ) -> Option<Verdict> {
-        let messages_us = rules
+        let held = self.held(rules);
+        let messages_us = held
             .messages
             .map_or(0, |rate| self.messages.charge(rate, 0, now_us));
-        let bytes_us = rules
+        let bytes_us = held
             .bytes
             .map_or(0, |rate| self.bytes.charge(rate, bytes, now_us));
         if is_whole {
@@ -105,8 +165,12 @@ impl Pace {
             true => Limit::Messages,
             false => Limit::Bytes,
         };
-        if rules.is_dry_run {
-            self.forgive(rules, now_us);
+        let is_tried = match limit {
+            Limit::Messages => held.is_messages_dry,
+            _ => rules.is_dry_run,
+        };
+        if is_tried {
+            self.forgive(&held, now_us);
             return Some(Verdict::Tried(limit));
         }
         if !is_whole {
@@ -123,11 +187,11 @@ impl Pace {
         self.over_since_us = None;
     }
 
-    fn forgive(&mut self, rules: &PaceRules, now_us: u64) {
-        if let Some(rate) = rules.messages {
+    fn forgive(&mut self, held: &Held, now_us: u64) {
+        if let Some(rate) = held.messages.filter(|_| held.is_messages_dry) {
             self.messages.forgive(rate, now_us);
         }
-        if let Some(rate) = rules.bytes {
+        if let Some(rate) = held.bytes {
             self.bytes.forgive(rate, now_us);
         }
     }
@@ -186,6 +250,40 @@ mod tests {
                 None => {}
             }
         }
+    }
+
+    /// The rate of an identity is the slower one, and holds in a dry run and for who is exempt.
+    #[test]
+    fn own_rate_of_an_identity() {
+        let own = Rate::new(2, 0);
+        let of_all = |per_second, is_dry_run| {
+            let limits = Limits {
+                messages_per_connection_per_second: per_second,
+                ..Limits::default()
+            };
+            PaceRules::new(&limits, is_dry_run)
+        };
+        let at_once = |mut pace: Pace, rules: &PaceRules| {
+            (0..100)
+                .take_while(|_| !pace.charge_message(rules, 7))
+                .count()
+        };
+        for (rules, is_exempt, expected) in [
+            (of_all(0, false), false, 2),
+            (of_all(50, false), false, 2),
+            (of_all(1, false), false, 1),
+            (of_all(1, false), true, 2),
+            (of_all(1, true), false, 2),
+        ] {
+            assert_eq!(
+                at_once(Pace::new(is_exempt, own), &rules),
+                expected,
+                "{rules:?}"
+            );
+        }
+        let mut pace = Pace::new(true, own);
+        assert!(!pace.set_own(None));
+        assert_eq!(at_once(pace, &of_all(1, false)), 100);
     }
 
     #[test]

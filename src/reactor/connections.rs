@@ -117,7 +117,7 @@ impl<T: ByteStream> Connections<T> {
             inbound_bytes_max: 0,
             outbox_bytes_max: 0,
             reactors: reactors.max(1),
-            upkeep: Upkeep::default(),
+            upkeep: Upkeep::new(&settings.pace),
             touched: Vec::new(),
             due: Vec::new(),
             compression: Some(Box::new(Compression::new(&settings, reactors))),
@@ -390,7 +390,7 @@ impl<T: ByteStream> Connections<T> {
                 continue;
             }
             let room = input.len().min(budget);
-            let (slot, room) = match self.settings.pace.are_set() {
+            let (slot, room) = match self.upkeep.paces.are_active() {
                 false => (slot, room),
                 true => {
                     let room = paces::room(self, index, room);

@@ -55,7 +55,7 @@ impl<T: ByteStream> Connections<T> {
     /// Holds a connection to its rates, if there are any: so many bytes were read, and those were all if the read came short.
     #[inline]
     pub(super) fn keep_pace(&mut self, index: u32, (bytes, is_short): (usize, bool), now_ms: u64) {
-        if self.settings.pace.are_set() {
+        if self.upkeep.paces.are_active() {
             let slot = self.slots.get(index as usize);
             let is_whole = is_short && slot.is_some_and(|slot| !slot.connection.has_unread());
             paces::settle(self, index, (bytes, is_whole), now_ms);

@@ -288,6 +288,7 @@ fn note<'a>(
     application.check_denied(identity, current.peer_address)?;
     let noted = application.shared.authority.note(&caller);
     application.identities.replace(current.identity, noted);
+    application.note_rate(current.id, &caller);
     Ok(caller)
 }
 

@@ -2,9 +2,10 @@
 
 use super::timers::Timers;
 use crate::connection::{Answer, Event, Hold};
+use crate::rate::bucket::Rate;
 use crate::rate::pace::{Pace, PaceRules, Verdict};
 
-/// Bounds on one connection, if there are any.
+/// Bounds on one connection, as far as they are known.
 #[derive(Debug, Default)]
 enum Bounds {
     /// It has sent nothing since there are bounds.
@@ -16,9 +17,13 @@ enum Bounds {
     Paced(Box<Pace>),
 }
 
-/// Paces of a reactor's connections. There are none while no rate is set.
+/// Paces of a reactor's connections. There are none while no rate is set, and no identity has one.
 #[derive(Debug, Default)]
 pub struct Paces {
+    /// Whether any connection may have bounds.
+    is_active: bool,
+    /// Whether the settings bound all that are not exempt.
+    is_set: bool,
     bounds: Vec<Bounds>,
     /// Connections that are not read from until then, in milliseconds.
     held: Timers,
@@ -27,9 +32,27 @@ pub struct Paces {
 impl Paces {
     /// Goes on by these rules.
     pub fn take_rules(&mut self, rules: &PaceRules) {
-        if !rules.are_set() {
+        self.is_set = rules.are_set();
+        for bounds in &mut self.bounds {
+            let stays = match bounds {
+                Bounds::Paced(pace) => self.is_set || pace.has_own(),
+                Bounds::Exempt | Bounds::Unknown => false,
+            };
+            if !stays {
+                *bounds = Bounds::Unknown;
+            }
+        }
+        let is_paced = |bounds: &Bounds| matches!(bounds, Bounds::Paced(_));
+        if !self.bounds.iter().any(is_paced) {
             self.bounds = Vec::new();
         }
+        self.is_active = self.is_set || !self.bounds.is_empty();
+    }
+
+    /// Whether any connection may have bounds.
+    #[inline]
+    pub fn are_active(&self) -> bool {
+        self.is_active
     }
 
     /// Whether it is known if a connection has bounds.
@@ -38,16 +61,31 @@ impl Paces {
         !matches!(bounds, None | Some(Bounds::Unknown))
     }
 
-    /// Says whether a connection has bounds.
-    pub fn begin(&mut self, index: u32, is_exempt: bool) {
+    /// Says what bounds a connection. `is_exempt`: the settings do not; `own`: the rate of its identity.
+    pub fn begin(&mut self, index: u32, is_exempt: bool, own: Option<Rate>) {
         let index = index as usize;
         if index >= self.bounds.len() {
             self.bounds.resize_with(index + 1, Bounds::default);
         }
-        self.bounds[index] = match is_exempt {
+        let is_exempt = is_exempt || !self.is_set;
+        self.bounds[index] = match is_exempt && own.is_none() {
             true => Bounds::Exempt,
-            false => Bounds::Paced(Box::default()),
+            false => Bounds::Paced(Box::new(Pace::new(is_exempt, own))),
         };
+        self.is_active |= own.is_some();
+    }
+
+    /// Says what an identity is held to from now on. False: whether it is exempt has to be found out.
+    pub fn set_own(&mut self, index: u32, own: Option<Rate>) -> bool {
+        match self.bounds.get_mut(index as usize) {
+            Some(Bounds::Paced(pace)) => {
+                if !pace.set_own(own) {
+                    self.bounds[index as usize] = Bounds::Exempt;
+                }
+                true
+            }
+            Some(Bounds::Exempt | Bounds::Unknown) | None => own.is_none(),
+        }
     }
 
     /// The pace of a connection that has bounds.
@@ -118,6 +156,23 @@ mod tests {
     use super::*;
     use crate::config::Limits;
 
+    /// An identity's own rate is kept for its connection alone, and goes with it at a reload.
+    #[test]
+    fn rate_of_an_identity_bounds_its_connection_alone() {
+        let (mut paces, none) = (Paces::default(), PaceRules::default());
+        let own = Rate::new(5, 0);
+        assert!(paces.set_own(7, None) && !paces.set_own(7, own));
+        paces.begin(7, false, own);
+        paces.begin(2, false, None);
+        assert!(paces.are_active() && paces.get(7).is_some() && paces.get(2).is_none());
+        paces.take_rules(&none);
+        assert!(paces.are_active() && paces.get(7).is_some());
+        assert!(paces.set_own(7, None));
+        assert!(paces.get(7).is_none() && paces.is_known(7));
+        paces.take_rules(&none);
+        assert_eq!((paces.bounds.capacity(), paces.are_active()), (0, false));
+    }
+
     /// Without a rate nothing is kept for a connection.
     #[test]
     fn nothing_is_kept_without_rates() {
@@ -128,17 +183,20 @@ mod tests {
         limits.messages_per_connection_per_second = 1;
         let rules = PaceRules::new(&limits, false);
         assert!(rules.are_set());
-        paces.begin(3, false);
-        paces.begin(1, true);
+        paces.take_rules(&rules);
+        paces.begin(3, false, None);
+        paces.begin(1, true, None);
         assert!(paces.get(3).is_some() && paces.get(1).is_none() && paces.get(99).is_none());
         assert!(paces.is_known(1) && !paces.is_known(2) && !paces.is_known(99));
         paces.hold_until(3, 10);
         paces.forget(3);
         assert!(!paces.is_known(3) && paces.take_due(99).is_none());
+        paces.begin(3, false, None);
         paces.take_rules(&rules);
-        assert!(paces.is_known(1));
+        // Who is exempt may be somebody else after a reload.
+        assert!(paces.is_known(3) && !paces.is_known(1));
         paces.take_rules(&PaceRules::default());
-        assert_eq!(paces.bounds.capacity(), 0);
+        assert_eq!((paces.bounds.capacity(), paces.are_active()), (0, false));
         assert!(size_of::<Bounds>() <= 16);
     }
 }

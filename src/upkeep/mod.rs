@@ -19,6 +19,7 @@ use crate::auth::table::IdentityHandle;
 use crate::connection::Connection;
 use crate::fanout::subscribed::Subscribed;
 use crate::handler::ConnectionId;
+use crate::rate::pace::PaceRules;
 use crate::shared::jobs::{Job, Traffic};
 use crate::shared::paces::Paces;
 use crate::shared::timers::Timers;
@@ -45,6 +46,13 @@ pub struct Upkeep {
 }
 
 impl Upkeep {
+    /// With these rates of what connections send.
+    pub fn new(rules: &PaceRules) -> Upkeep {
+        let mut upkeep = Upkeep::default();
+        upkeep.paces.take_rules(rules);
+        upkeep
+    }
+
     /// The next moment at which a connection is to be looked at.
     pub fn next_ms(&self) -> u64 {
         self.paces.next_ms().min(self.ages.next_ms())

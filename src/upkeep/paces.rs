@@ -12,16 +12,33 @@ const DUE_PER_TICK: usize = 1024;
 pub fn room(slots: &mut impl Slots, index: u32, room: usize) -> usize {
     let rules = slots.application().shared.settings.pace;
     if !slots.upkeep().paces.is_known(index) {
-        let is_exempt = slots.look(index, |application, seen| {
-            let address = (seen.peer_address)().ok().flatten();
-            let address = address.map(|address| address.ip());
-            application.shared.is_exempt(seen.listener, address)
-        });
-        slots.upkeep().paces.begin(index, is_exempt.unwrap_or(true));
+        let is_exempt = is_exempt(slots, index);
+        slots.upkeep().paces.begin(index, is_exempt, None);
     }
     match slots.upkeep().paces.get(index) {
-        Some(_) => rules.room(room),
+        Some(pace) => pace.room(&rules, room),
         None => room,
+    }
+}
+
+/// Whether a connection is exempt from the limits of the settings.
+fn is_exempt(slots: &mut impl Slots, index: u32) -> bool {
+    let is_exempt = slots.look(index, |application, seen| {
+        let address = (seen.peer_address)().ok().flatten();
+        let address = address.map(|address| address.ip());
+        application.shared.is_exempt(seen.listener, address)
+    });
+    is_exempt.unwrap_or(true)
+}
+
+/// Holds connections to the rates of their identities.
+fn take_own(slots: &mut impl Slots) {
+    while let Some((id, own)) = slots.application_mut().own_rates.pop() {
+        let is_here = slots.look(id.index, |_, seen| seen.id == id);
+        if is_here == Some(true) && !slots.upkeep().paces.set_own(id.index, own) {
+            let is_exempt = is_exempt(slots, id.index);
+            slots.upkeep().paces.begin(id.index, is_exempt, own);
+        }
     }
 }
 
@@ -106,6 +123,7 @@ pub fn begin_age(slots: &mut impl Slots, index: u32, salt: u32, now_ms: u64) {
 
 /// Goes on with connections whose wait is over. Those that are too old are closed.
 pub fn sweep(slots: &mut impl Slots, now_ms: u64) {
+    take_own(slots);
     while let Some((index, until_ms)) = slots.application_mut().slowed.pop() {
         slots.upkeep().paces.hold_until(index, until_ms);
     }

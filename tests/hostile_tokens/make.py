@@ -288,7 +288,7 @@ def rows_of_umbel():
         ("deny is a list", '{"v":1,"deny":[["news/x"]]}'),
         ("manage", '{"v":1,"manage":["**"]}'),
         ("observe", '{"v":1,"observe":true}'),
-        ("a limit that nobody enforces", '{"v":1,"limits":{"messages_per_second":50}}'),
+        ("a limit that nobody enforces", '{"v":1,"limits":{"bytes_per_second":50}}'),
         ("limits is a list", '{"v":1,"limits":[]}'),
         ("an end of its own", '{"v":1,"connection_expires_at":1800007200}'),
         ("join of a pattern", '{"v":1,"join":["news/*"]}'),

@@ -1,5 +1,7 @@
 //! Topics that a token brings along, and topics that a signature opens.
 
+use std::time::{Duration, Instant};
+
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -204,9 +206,25 @@ fn limits_of_a_token_lower_those_of_the_server() {
     assert_eq!(peer.error(&third), "too_many_subscriptions");
     peer.ask(&auth(limited(json!({"subscriptions": 4_000_000_000_u32}))));
     peer.subscribe("news/2");
+    // 4 messages at once, and then 20 a second: behind the first 20 reading stops.
+    peer.ask(&auth(limited(json!({"messages_per_second": 20}))));
+    let begun = Instant::now();
+    for id in 0..28 {
+        peer.send(&json!({"type": "ping", "id": id}));
+    }
+    for id in 0..28 {
+        peer.expect(&json!({"type": "pong", "id": id}));
+    }
+    assert!(
+        begun.elapsed() >= Duration::from_millis(300),
+        "{:?}",
+        begun.elapsed()
+    );
+    peer.ask(&auth(limited(json!({}))));
     // What is not enforced is not taken.
     for limits in [
-        json!({"messages_per_second": 20}),
+        json!({"bytes_per_second": 20}),
+        json!({"messages_per_second": 0}),
         json!({"subscriptions": 0}),
         json!({"subscriptions": null}),
         json!({"subscriptions": 1.5}),

@@ -77,6 +77,8 @@ struct Denied {
 struct LimitClaims {
     #[serde(default, deserialize_with = "present")]
     subscriptions: Option<u32>,
+    #[serde(default, deserialize_with = "present")]
+    messages_per_second: Option<u32>,
 }
 
 /// The server's own claims, read but not weighed.
@@ -102,7 +104,10 @@ impl<'de> Deserialize<'de> for UmbelClaims {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<UmbelClaims, D::Error> {
         let members = Members::deserialize(deserializer)?;
         let deny = members.deny.unwrap_or_default();
-        let subscriptions = members.limits.and_then(|limits| limits.subscriptions);
+        let limits = members.limits.map(|limits| IdentityLimits {
+            subscriptions: limits.subscriptions,
+            messages_per_second: limits.messages_per_second,
+        });
         Ok(UmbelClaims {
             version: members.v.unwrap_or(VERSION),
             lists: RightsLists {
@@ -122,7 +127,7 @@ impl<'de> Deserialize<'de> for UmbelClaims {
             },
             roles: members.roles,
             join: members.join,
-            limits: IdentityLimits { subscriptions },
+            limits: limits.unwrap_or_default(),
             info: members.info,
             meta: members.meta,
             connection_expires_at: members.connection_expires_at,
@@ -157,8 +162,14 @@ impl UmbelClaims {
         if !may_manage && (lists.observe || !lists.manage.is_empty()) {
             return Err("manage and observe are taken only with may_manage = true".to_owned());
         }
-        if self.limits.subscriptions == Some(0) {
-            return Err("limits: subscriptions is 1 at least".to_owned());
+        let limits = &self.limits;
+        for (name, limit) in [
+            ("subscriptions", limits.subscriptions),
+            ("messages_per_second", limits.messages_per_second),
+        ] {
+            if limit == Some(0) {
+                return Err(format!("limits: {name} is 1 at least"));
+            }
         }
         check_names("roles", &self.roles, ROLE_BYTES_MAX)?;
         check_names("join", &self.join, JOIN_BYTES_MAX)?;
