@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 
 use crate::protocol::{HostList, OriginList};
-use crate::topic::TopicRule;
+use crate::topic::{Pattern, TopicRule};
 
 mod access_log;
 mod checks;
@@ -273,6 +273,8 @@ pub struct Config {
     pub access_log: AccessLog,
     /// Share of connections that are logged whole by [`AccessLog::All`].
     pub access_log_sample: Share,
+    /// Patterns of topics with figures in `/metrics`, [`METRICS_TOPICS_MAX`] at most.
+    pub metrics_topics: Vec<Pattern>,
     /// Every numeric limit.
     pub limits: Limits,
 }
@@ -322,6 +324,7 @@ impl Default for Config {
             limit_exempt: Vec::new(),
             connections_per_identity_over: IdentityOver::default(),
             limits_dry_run: false,
+            metrics_topics: Vec::new(),
             access_log: AccessLog::default(),
             access_log_sample: Share::SAMPLE,
             limits: Limits::default(),
@@ -333,6 +336,8 @@ impl Default for Config {
 pub const REACTORS_MAX: usize = 1024;
 /// Most workers of one process.
 pub const WORKERS_MAX: usize = 1024;
+/// Most patterns of topics with figures.
+pub const METRICS_TOPICS_MAX: usize = 32;
 /// Most topic rules, for they are tried one by one.
 pub const TOPIC_RULES_MAX: usize = 1024;
 
@@ -361,6 +366,7 @@ impl Config {
         errors.extend(self.cookie_error());
         errors.extend(self.url_key_errors());
         errors.extend(self.topic_rule_errors());
+        errors.extend(self.metrics_topics_error());
         errors.extend(Listeners::of(&self.listeners).check().err());
         errors.extend(self.hook_errors());
         errors.extend(self.tls_errors());

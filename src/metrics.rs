@@ -14,6 +14,7 @@ pub mod process;
 mod reloads;
 #[cfg(feature = "tls")]
 pub mod tls;
+pub mod topics;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,6 +39,7 @@ use crate::connection::{CloseReason, Label};
 use crate::http::refusal::Refusal;
 use crate::memory::shedding::MemoryState;
 use crate::rate::refusals::Refusals;
+use crate::topic::Pattern;
 use crate::worker::HubCounts;
 
 /// A number that one thread writes and all may read.
@@ -232,6 +234,8 @@ pub struct Metrics {
     pub auth: Arc<AuthCounts>,
     /// Counts of the hook, if there is one.
     pub hook: Option<Arc<hook::HookCounts>>,
+    /// Figures of topics by pattern, if some are wanted.
+    pub topics: Option<Arc<topics::TopicCounts>>,
     /// Certificates in force.
     pub certificates: Arc<CertificateCounts>,
     /// Counts of TLS, if a listener speaks it.
@@ -258,6 +262,7 @@ impl Metrics {
             auth: Arc::default(),
             certificates: Arc::default(),
             hook: None,
+            topics: None,
             #[cfg(feature = "tls")]
             tls: None,
         }
@@ -266,6 +271,15 @@ impl Metrics {
     /// With these counts of credentials.
     pub fn of(self, auth: Arc<AuthCounts>) -> Metrics {
         Metrics { auth, ..self }
+    }
+
+    /// With figures of topics by these patterns.
+    #[must_use]
+    pub fn with_topics(self, patterns: &[Pattern]) -> Metrics {
+        Metrics {
+            topics: topics::TopicCounts::of(patterns).map(Arc::new),
+            ..self
+        }
     }
 
     /// With counts of TLS.
@@ -489,6 +503,9 @@ impl Collector for Scrape {
             "Commands that wait for the hub",
             self.hub.queued as u64,
         )?;
+        if let Some(topics) = &metrics.topics {
+            topics.encode(e)?;
+        }
         metrics.encode_limits(e)?;
         process::encode(e)?;
         metrics.reloads.encode(e)?;

@@ -110,6 +110,7 @@ impl<'a> Assembly<'a> {
         );
         let (inside, shards) = Inside::beside(shards);
         let metrics = metrics_of(reactors, &settings, &authority, listeners);
+        let metrics = metrics.with_topics(&config.metrics_topics);
         let (metrics, hook) = outside::hook(config, metrics)?;
         let subprotocols = config.subprotocols.iter().map(|name| name.as_str().into());
         let shared = Shared {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Config, ConfigError, REACTORS_MAX, TOPIC_RULES_MAX, WORKERS_MAX};
+use super::{Config, ConfigError, METRICS_TOPICS_MAX, REACTORS_MAX, TOPIC_RULES_MAX, WORKERS_MAX};
 
 impl Config {
     pub(super) fn threads_errors(&self) -> impl Iterator<Item = ConfigError> {
@@ -34,6 +34,12 @@ impl Config {
             );
             ConfigError::new("publication_bytes_max", publication, way_out)
         })
+    }
+
+    pub(super) fn metrics_topics_error(&self) -> Option<ConfigError> {
+        let count = self.metrics_topics.len();
+        let way_out = format!("there can be at most {METRICS_TOPICS_MAX}, for each is a series");
+        (count > METRICS_TOPICS_MAX).then(|| ConfigError::new("metrics_topics", count, way_out))
     }
 
     pub(super) fn topic_rule_errors(&self) -> Vec<ConfigError> {

@@ -1,4 +1,4 @@
-//! Settings of what is logged besides the level and the form.
+//! Settings of the access log, and of figures of topics.
 
 use super::Reload;
 use super::kind::Kind;
@@ -35,5 +35,20 @@ pub const LOG_SETTINGS: &[SettingInfo] = &[
             "access_log_sample",
             "Share of connections that --access-log all tells of, from 0 to 1; one is told of whole or not at all",
         )
+    },
+    SettingInfo {
+        name: "metrics_topics",
+        key: Key {
+            table: "",
+            name: "metrics_topics",
+        },
+        heading: heading::LOGGING,
+        kind: Kind::Texts,
+        example: "[\"orders/**\"]",
+        value_name: "PATTERN",
+        doc: "A pattern of topics that /metrics has figures of, all of its topics together; repeat it, or separate by commas, 32 \
+              at most. A topic counts for the first that matches",
+        is_advanced: true,
+        ..PLAIN
     },
 ];

@@ -44,7 +44,7 @@ impl Config {
             reactors: "reactors", workers: "workers", inline_shards: "inline_shards",
             io_uring: "io_uring", state_directory: "state_directory", outgoing_proxy: "outgoing_proxy",
             presence_key: "presence_key", jwks_required_at_start: "jwks_required_at_start",
-            tls_threads: "tls_threads"
+            tls_threads: "tls_threads", metrics_topics: "metrics_topics"
         );
         kept.extend(HookConfig::changes(&self.hook, &running.hook));
         self.hook.clone_from(&running.hook);

@@ -27,6 +27,9 @@ pub struct Draft<'a> {
 /// # Errors
 /// When the hook refuses it, or panics.
 pub fn admit(shared: &Shared, draft: Draft<'_>, now_us: u64) -> Result<Publication, Denied> {
+    if let Some(topics) = &shared.metrics.topics {
+        topics.count_publication(draft.topic);
+    }
     if shared.hooks.on_publish.is_none() {
         let publication = Publication::new(draft.kind, draft.payload, now_us);
         return Ok(publication.with_options(draft.options));

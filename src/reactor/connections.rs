@@ -23,6 +23,7 @@ use crate::connection::{
 use crate::fanout::compression::Compression;
 use crate::handler::ConnectionId;
 use crate::hub::ReactorId;
+use crate::metrics::topics::TopicCounts;
 use crate::metrics::{ReactorMetrics, label_index};
 use crate::net::byte_stream::ByteStream;
 use crate::net::driver::Readiness;
@@ -85,6 +86,8 @@ pub struct Connections<T> {
     pub(crate) places: Places,
     /// What trusted proxies tell of connections.
     pub(crate) peers: Peers,
+    /// Figures of topics by pattern, if some are wanted.
+    pub(crate) topic_counts: Option<Arc<TopicCounts>>,
     /// Connections that the access log follows.
     pub(crate) followed: FollowedTable,
     /// How publications leave where the kernel allows it.
@@ -96,6 +99,7 @@ impl<T: ByteStream> Connections<T> {
     pub fn new(reactor: ReactorId, reactors: usize, shared: Shared) -> Connections<T> {
         let settings = Arc::clone(&shared.settings);
         let metrics = Arc::clone(shared.metrics.reactor(usize::from(reactor.0)));
+        let topic_counts = shared.metrics.topics.clone();
         let mut connections = Connections {
             application: Application::new(reactor, shared),
             slots: Slab::new(),
@@ -123,6 +127,7 @@ impl<T: ByteStream> Connections<T> {
             compression: Some(Box::new(Compression::new(&settings, reactors))),
             places: Places::default(),
             peers: Peers::default(),
+            topic_counts,
             followed: FollowedTable::default(),
             ring: None,
             settings,

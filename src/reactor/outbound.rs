@@ -235,6 +235,9 @@ impl<T: ByteStream> Connections<T> {
         tally.take_counts(batch, &self.settings.dialects);
         let (count, subscribers) = (batch.len() as u64, tally.subscribers);
         self.metrics.deliveries.add(subscribers * count);
+        if let Some(counts) = &self.topic_counts {
+            batch.count_topics(counts, subscribers);
+        }
         let messages = (subscribers - tally.on_streams) * count;
         self.metrics.messages_sent.add(messages);
         self.metrics.bytes_sent.add(tally.bytes);

@@ -197,7 +197,7 @@ impl Values {
             limits_dry_run: self.is_on("limits_dry_run"),
             ..Config::default()
         };
-        self.set_log(&mut config);
+        self.set_log(&mut config, &mut errors);
         config.query_token = self.query_token();
         config.cookie = self.texts("cookie").first().cloned();
         self.set_rows(&mut config);
@@ -314,16 +314,23 @@ impl Values {
         hook.ca_file = self.text("hook_ca_file").map(Into::into);
         hook.subject_prefix = self.text("hook_subject_prefix");
         hook.may_manage = self.is_on("hook_may_manage");
-        for (row, text) in self.texts("hook_topics").iter().enumerate() {
+        hook.topics = self.patterns("hook_topics", errors);
+        Some(hook)
+    }
+
+    /// Patterns of a list.
+    fn patterns(&self, name: &'static str, errors: &mut Vec<ConfigError>) -> Vec<Pattern> {
+        let mut patterns = Vec::new();
+        for (row, text) in self.texts(name).iter().enumerate() {
             match Pattern::parse(text) {
-                Ok(pattern) => hook.topics.push(pattern),
+                Ok(pattern) => patterns.push(pattern),
                 Err(problem) => {
-                    let error = ConfigError::new("hook_topics", text, problem.to_string());
+                    let error = ConfigError::new(name, text, problem.to_string());
                     errors.push(error.in_row(row));
                 }
             }
         }
-        Some(hook)
+        patterns
     }
 
     fn listeners(&self) -> Vec<Listener> {
@@ -348,8 +355,9 @@ impl Values {
         limits
     }
 
-    /// Sets what is logged.
-    fn set_log(&self, config: &mut Config) {
+    /// Sets what is logged, and of which topics there are figures.
+    fn set_log(&self, config: &mut Config, errors: &mut Vec<ConfigError>) {
+        config.metrics_topics = self.patterns("metrics_topics", errors);
         config.access_log = match &*self.choice("access_log") {
             "errors" => AccessLog::Errors,
             "all" => AccessLog::All,
