@@ -125,10 +125,14 @@ impl Handle {
         let running = Arc::new(Mutex::new(running));
         let (told, live) = (Arc::clone(&running), Arc::clone(&shared.live));
         let metrics = Arc::clone(&shared.metrics);
+        let control = Arc::downgrade(&shared.control);
         shared.control.tell_config_by(Box::new(move || {
             let running = told.lock().unwrap_or_else(PoisonError::into_inner);
             let taken_at = metrics.reloads.last_success_seconds();
-            control::config_text(&running.config, (live.generation(), taken_at))
+            let control = control.upgrade();
+            let settings = control.and_then(|control| control.settings());
+            let reload = (live.generation(), taken_at);
+            control::config_text(&running.config, reload, settings.as_deref())
         }));
         Handle {
             shared,
@@ -155,6 +159,12 @@ impl Handle {
     #[doc(hidden)]
     pub fn reload_by(&self, reload: impl Fn() -> ReloadOutcome + Send + Sync + 'static) {
         self.shared.control.reload_by(Arc::new(reload));
+    }
+
+    /// Sets what `GET /api/v1/config` tells of each setting: a JSON object by the names of settings. For the binary.
+    #[doc(hidden)]
+    pub fn tell_settings(&self, settings: String) {
+        self.shared.control.tell_settings(settings);
     }
 
     /// The hub, for its workers.

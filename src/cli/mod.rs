@@ -16,6 +16,7 @@
 //! | `ending` | how connections end, and whether to come back |
 //! | `bench` | `umbel bench`, a load generator |
 //! | `check`, `machine` | `umbel check`: the verdicts, and the facts they are about |
+//! | `in_force` | every setting of a running server with its source |
 //! | `check_settings` | `umbel check --config`: each value with its source, errors and warnings |
 //! | `token` | `umbel token new` |
 //! | `demo` | `umbel demo`: a server with publishers and pages |
@@ -34,6 +35,7 @@ mod ending;
 mod event_stream;
 mod history;
 mod http_client;
+mod in_force;
 #[cfg(unix)]
 mod inherited;
 mod log_output;

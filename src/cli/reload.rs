@@ -1,6 +1,7 @@
 //! Reload of the configuration file while the server runs.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use clap::{ArgMatches, Command};
 use umbel::config::file::{Problem, Problems};
 use umbel::{Handle, ReloadError, Reloaded};
 
+use super::in_force::InForce;
 use super::log_output;
 #[cfg(unix)]
 use super::notify;
@@ -25,6 +27,8 @@ pub struct Reloader {
     command: Command,
     /// The log's format, which stays.
     log_format: String,
+    /// Settings in force.
+    in_force: Mutex<InForce>,
 }
 
 impl Reloader {
@@ -33,13 +37,16 @@ impl Reloader {
         handle: Handle,
         matches: &ArgMatches,
         command: &Command,
-        log_format: String,
+        gathered: &Gathered,
     ) -> Reloader {
+        let in_force = InForce::of(&gathered.values);
+        handle.tell_settings(in_force.json());
         Reloader {
             handle,
             matches: matches.clone(),
             command: command.clone(),
-            log_format,
+            log_format: gathered.values.choice("log_format"),
+            in_force: Mutex::new(in_force),
         }
     }
 
@@ -100,13 +107,18 @@ impl Reloader {
         if gathered.values.choice("log_format") != self.log_format {
             stay.push("log_format");
         }
-        let path = path.display();
+        let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = in_force
+            .take(InForce::of(&gathered.values), &stay)
+            .join(",");
+        self.handle.tell_settings(in_force.json());
+        let (path, changed) = (path.display(), &*changed);
         match stay.is_empty() {
             true => {
-                log::info!(event = "reloaded", generation = reloaded.generation; "reloaded {path}");
+                log::info!(event = "reloaded", generation = reloaded.generation, changed; "reloaded {path}");
             }
             false => {
-                log::warn!(event = "reloaded", generation = reloaded.generation, needs_restart = &*stay.join(",");
+                log::warn!(event = "reloaded", generation = reloaded.generation, changed, needs_restart = &*stay.join(",");
                     "reloaded {path}; until a restart these stay as they were: {}",
                     stay.join(", ")
                 );

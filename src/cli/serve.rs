@@ -101,8 +101,7 @@ fn serve(
         builder = builder.inherited(&name, socket);
     }
     let server = builder.bind()?;
-    let format = gathered.values.choice("log_format");
-    let reloader = Arc::new(Reloader::new(server.handle(), matches, command, format));
+    let reloader = Arc::new(Reloader::new(server.handle(), matches, command, gathered));
     let for_api = Arc::clone(&reloader);
     server.handle().reload_by(move || for_api.reload());
     signals::watch(server.handle(), move || {

@@ -52,8 +52,12 @@ impl From<PeerError> for ControlError {
 }
 
 /// Settings as JSON, with secrets as `set`. Besides: the number of the reload that brought them, and when that was, in
-/// seconds since 1970.
-pub(super) fn config_text(config: &Config, (generation, taken_at): (u64, u64)) -> String {
+/// seconds since 1970. `of_files`: each setting with its source, where they come from a command line and a file.
+pub(super) fn config_text(
+    config: &Config,
+    (generation, taken_at): (u64, u64),
+    of_files: Option<&str>,
+) -> String {
     let mut settings = serde_json::Map::new();
     let access = |access: &Option<Access>| match access {
         None => "not set".to_owned(),
@@ -82,6 +86,9 @@ pub(super) fn config_text(config: &Config, (generation, taken_at): (u64, u64)) -
     let limits = Limits::ALL.iter();
     let limits = limits.map(|info| (info.name.to_owned(), config.limits.get(info.name).into()));
     put("limits", serde_json::Value::Object(limits.collect()));
+    if let Some(Ok(of_files)) = of_files.map(serde_json::from_str) {
+        put("settings", of_files);
+    }
     serde_json::Value::Object(settings).to_string()
 }
 

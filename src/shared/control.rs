@@ -29,6 +29,8 @@ pub struct ControlState {
     keeper: Option<Keeper>,
     replays: Mutex<Replays>,
     config_text: OnceLock<Box<ConfigText>>,
+    /// Each setting with its source, as JSON. None: they come from a program.
+    settings: Mutex<Option<Arc<str>>>,
     reloader: OnceLock<Arc<Reload>>,
 }
 
@@ -87,6 +89,18 @@ impl ControlState {
     /// Settings in force, as JSON. None: nobody tells them yet.
     pub fn config_text(&self) -> Option<String> {
         self.config_text.get().map(|tell| tell())
+    }
+
+    /// Sets each setting with its source, as JSON.
+    pub fn tell_settings(&self, settings: String) {
+        let kept = self.settings.lock();
+        *kept.unwrap_or_else(PoisonError::into_inner) = Some(settings.into());
+    }
+
+    /// Each setting with its source, as JSON. None: they come from a program.
+    pub fn settings(&self) -> Option<Arc<str>> {
+        let kept = self.settings.lock();
+        kept.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Sets what reads the settings anew. The first one stands.
