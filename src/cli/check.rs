@@ -69,6 +69,13 @@ pub fn command() -> Command {
                 .action(ArgAction::SetTrue)
                 .requires("config")
                 .help("With --config, warnings are errors"),
+            Arg::new("quiet")
+                .long("quiet")
+                .short('q')
+                .action(ArgAction::SetTrue)
+                .requires("config")
+                .conflicts_with("json")
+                .help("With --config, print warnings and errors alone, and nothing where there are none"),
             Arg::new("may")
                 .long("may")
                 .num_args(1..=2)
@@ -109,6 +116,7 @@ pub fn run(matches: &ArgMatches, whole: &Command) -> Result<ExitCode, Box<dyn Er
             file,
             is_strict: matches.get_flag("strict"),
             is_json: matches.get_flag("json"),
+            is_quiet: matches.get_flag("quiet"),
         };
         return check_settings::run(&wanted, whole);
     }

@@ -1,6 +1,7 @@
 //! `umbel check --config`: what a configuration comes to, with the source of each value.
 
 use std::error::Error;
+use std::fmt;
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -11,6 +12,7 @@ use umbel::Config;
 use umbel::config::Listeners;
 use umbel::config::file::{Problem, Problems, Source};
 use umbel::config::table::settings as all_settings;
+use umbel::internals::net::memory;
 
 #[cfg(feature = "tls")]
 use super::check_certificates;
@@ -27,6 +29,8 @@ pub struct Wanted<'a> {
     pub is_strict: bool,
     /// One JSON object in place of words.
     pub is_json: bool,
+    /// Warnings and errors alone.
+    pub is_quiet: bool,
 }
 
 /// What was found.
@@ -79,6 +83,7 @@ pub fn run(wanted: &Wanted<'_>, command: &Command) -> Result<ExitCode, Box<dyn E
     };
     let text = match wanted.is_json {
         true => format!("{:#}\n", checked.json(is_bad)),
+        false if wanted.is_quiet => checked.problems(),
         false => checked.words(),
     };
     match io::stdout().lock().write_all(text.as_bytes()) {
@@ -155,6 +160,57 @@ fn stop_budget(config: &Config) -> String {
     words
 }
 
+/// Memory, and who may use how much of it.
+struct Shares {
+    there_is: u64,
+    budget: u64,
+    histories: usize,
+    outboxes: usize,
+    inbound: usize,
+}
+
+impl Shares {
+    /// Those of a configuration on this machine. None: nothing tells what memory there is.
+    fn of(config: &Config) -> Option<Shares> {
+        let mut filled = config.clone();
+        memory::fill(&mut filled);
+        let limits = &filled.limits;
+        Some(Shares {
+            there_is: memory::there_is()?,
+            budget: limits.memory_budget_bytes,
+            histories: limits.history_bytes_total_max,
+            outboxes: limits.outbox_bytes_total_max,
+            inbound: limits.inbound_bytes_total_max,
+        })
+    }
+
+    fn json(&self) -> Json {
+        json!({
+            "there_is_bytes": self.there_is,
+            "budget_bytes": self.budget,
+            "history_bytes": self.histories,
+            "outbox_bytes": self.outboxes,
+            "inbound_bytes": self.inbound,
+        })
+    }
+}
+
+impl fmt::Display for Shares {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mib = |bytes: u64| bytes >> 20;
+        write!(
+            f,
+            "memory: a budget of {} MiB of {} MiB (memory_budget_bytes); histories {} MiB, outboxes {} MiB, messages that \
+             come {} MiB; above 90 % of the budget new connections are refused, and these are shed",
+            mib(self.budget),
+            mib(self.there_is),
+            mib(self.histories as u64),
+            mib(self.outboxes as u64),
+            mib(self.inbound as u64),
+        )
+    }
+}
+
 impl Checked {
     fn words(&self) -> String {
         let mut text = String::new();
@@ -185,13 +241,23 @@ impl Checked {
         for words in self.config.iter().map(stop_budget) {
             text.push_str(&format!("{words}\n"));
         }
+        if let Some(shares) = self.config.as_ref().and_then(Shares::of) {
+            text.push_str(&format!("{shares}\n"));
+        }
+        text.push_str(&self.problems());
+        let (errors, warnings) = (self.errors.len(), self.warnings.len());
+        text.push_str(&format!("{errors} errors, {warnings} warnings\n"));
+        text
+    }
+
+    /// Warnings and errors, a line each or more.
+    fn problems(&self) -> String {
+        let mut text = String::new();
         for (kind, problems) in [("warning", &self.warnings), ("error", &self.errors)] {
             for problem in problems {
                 text.push_str(&format!("{kind}: {problem}\n"));
             }
         }
-        let (errors, warnings) = (self.errors.len(), self.warnings.len());
-        text.push_str(&format!("{errors} errors, {warnings} warnings\n"));
         text
     }
 
@@ -223,6 +289,7 @@ impl Checked {
             "listeners": listeners,
             "certificates": self.certificates,
             "stop_ms": self.config.as_ref().map(stop_ms),
+            "memory": self.config.as_ref().and_then(Shares::of).map(|shares| shares.json()),
             "settings": settings,
         })
     }

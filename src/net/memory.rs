@@ -20,9 +20,14 @@ pub fn read(path: &Path) -> Option<String> {
     Some(text)
 }
 
+/// Memory that there is for the process, in bytes: the machine's, or less by its control groups.
+pub fn there_is() -> Option<u64> {
+    Memory::find(&read).map(|memory| memory.bytes)
+}
+
 /// Sets what the limits of a configuration leave open, by the memory that there is.
 pub fn fill(config: &mut Config) {
-    let there_is = Memory::find(&read).map(|memory| memory.bytes);
+    let there_is = there_is();
     let reactors = config.reactor_count();
     let shards = shard_count(reactors, config.worker_count());
     budget::fill(&mut config.limits, there_is, (reactors, shards));
