@@ -100,15 +100,16 @@ pub fn opened(application: &Application, told: &Told, followed: &mut Followed, l
 pub fn closed(application: &Application, told: &Told, followed: Option<&Followed>, end: &End<'_>) {
     let shared = &application.shared;
     let is_fault = end.reason.is_fault_of_peer();
-    let level = match followed.map(|followed| followed.level) {
-        Some(Level::Info) => Level::Info,
-        _ if is_fault && shared.settings.access_log != AccessLog::Off => Level::Info,
-        _ => Level::Debug,
+    // Of one that was not opened there is no line but those of its requests.
+    let is_sampled = followed.is_some_and(|it| it.level == Level::Info && it.dialect.is_some());
+    let level = match is_sampled {
+        true => Level::Info,
+        false if is_fault && shared.settings.access_log != AccessLog::Off => Level::Info,
+        false => Level::Debug,
     };
     if level > log::max_level() {
         return;
     }
-    let is_sampled = followed.is_some_and(|followed| followed.level == Level::Info);
     if level == Level::Info && !is_sampled {
         let allowance = &shared.callers.lines.closed[end.reason.index()];
         match allowance.take(application.now_us) {

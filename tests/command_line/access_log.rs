@@ -53,8 +53,14 @@ fn converse(server: &Server, target: &str) {
 #[test]
 fn opened_and_closed_of_the_sample() {
     let server = start(&["--access-log", "all", "--access-log-sample", "1"]);
+    assert_eq!(server.publish("news", "text/plain", b"a").status, 200);
     converse(&server, "/ws/news?token=hidden&echo=1");
     wait_until("the end is logged", || !lines(&server, "closed").is_empty());
+    assert_eq!(
+        lines(&server, "closed").len(),
+        1,
+        "a request alone opens nothing"
+    );
     let (opened, closed) = (&lines(&server, "opened")[0], &lines(&server, "closed")[0]);
     for line in [opened, closed] {
         assert_eq!(line["level"], "info");
