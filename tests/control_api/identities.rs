@@ -223,6 +223,18 @@ fn settings_are_shown_without_secrets_and_read_again() {
         json!({"name": "operator", "value": "set"})
     );
     assert_eq!(settings["limits"]["deny_entries_max"], 100_000);
+    let all = settings["settings"].as_object().expect("an object");
+    let deny_file = &all["deny_file"];
+    let source = deny_file["source"].as_str().expect("a source");
+    assert!(
+        source.contains("umbel.toml:") && deny_file["is_set"] == true,
+        "{deny_file}"
+    );
+    assert_eq!(
+        (&all["deflate"]["value"], &all["deflate"]["source"]),
+        (&json!("text"), &json!("default"))
+    );
+    assert_eq!(all["listen"]["source"], "--listen");
     assert_eq!(open(&server, BERT).0, 101);
     folder.write("deny", "sub:bert\n");
     assert_eq!(

@@ -118,7 +118,12 @@ impl Values {
     /// The value of a setting in words, the default included.
     pub fn words(&self, info: &SettingInfo) -> String {
         match self.given(info.name) {
-            Some(given) => given.value.words(),
+            Some(given) if info.name == "hook_headers" => match &given.value {
+                // What stands in a header may be a secret.
+                Value::Texts(headers) => names_of(headers),
+                value => value.words(),
+            },
+            Some(given) => without_password(given.value.words()),
             None => info.unset_words().into_owned(),
         }
     }
@@ -531,5 +536,26 @@ fn unset_word(name: &str) -> Option<&'static str> {
     match info.unset {
         Unset::Value(text) => Some(text),
         Unset::Number(_) | Unset::Words(_) => None,
+    }
+}
+
+/// Headers without their values.
+fn names_of(headers: &[String]) -> String {
+    let names = headers.iter().map(|header| {
+        let name = header.split(':').next().unwrap_or_default();
+        format!("{}: set", name.trim())
+    });
+    names.collect::<Vec<_>>().join(",")
+}
+
+/// A URL without the password in it.
+fn without_password(words: String) -> String {
+    let Some((scheme, rest)) = words.split_once("://") else {
+        return words;
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    match authority.rsplit_once('@') {
+        Some((user, _)) if user.contains(':') => format!("{scheme}://set{}", &rest[user.len()..]),
+        _ => words,
     }
 }
