@@ -109,8 +109,8 @@ impl<'a> Assembly<'a> {
             config.inline_shards,
         );
         let (inside, shards) = Inside::beside(shards);
-        let metrics = metrics_of(reactors, &settings, &authority, listeners);
-        let metrics = metrics.with_topics(&config.metrics_topics);
+        let metrics = metrics_of(reactors, &settings, &authority, listeners)
+            .with_topics(&config.metrics_topics);
         let (metrics, hook) = outside::hook(config, metrics)?;
         let subprotocols = config.subprotocols.iter().map(|name| name.as_str().into());
         let shared = Shared {

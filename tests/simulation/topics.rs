@@ -99,7 +99,7 @@ pub fn rules(random: &mut Random) -> Vec<Rule> {
 /// Rules as a reload may change them: histories that shrink or grow, presence that begins or ends.
 pub fn changed(rules: &[Rule], random: &mut Random) -> Vec<Rule> {
     let mut change = |rule: &Rule| {
-        let mut next = rule.clone();
+        let mut next = *rule;
         if random.chance(50) {
             next.presence = !rule.presence;
         }
