@@ -112,7 +112,6 @@ impl<'a> Assembly<'a> {
         let metrics = metrics_of(reactors, &settings, &authority, listeners)
             .with_topics(&config.metrics_topics);
         let (metrics, hook) = outside::hook(config, metrics)?;
-        let subprotocols = config.subprotocols.iter().map(|name| name.as_str().into());
         let shared = Shared {
             settings: Arc::new(settings),
             shards,
@@ -120,7 +119,11 @@ impl<'a> Assembly<'a> {
             authority: Arc::new(authority),
             origins: Arc::new(rights.origins),
             hosts: Arc::new(rights.hosts),
-            subprotocols: subprotocols.collect(),
+            subprotocols: config
+                .subprotocols
+                .iter()
+                .map(|it| (&**it).into())
+                .collect(),
             routes: routes.into(),
             hook,
             hooks,
