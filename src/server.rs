@@ -72,6 +72,10 @@ struct Assembly<'a> {
 /// What the builder was given, checked.
 type Parts = (Rights, Authority, (Vec<OwnEndpoint>, Hooks), Dialects);
 
+fn names_of(texts: &[String]) -> Arc<[Box<str>]> {
+    texts.iter().map(|text| text.as_str().into()).collect()
+}
+
 impl<'a> Assembly<'a> {
     fn new(
         config: &'a Config,
@@ -119,11 +123,7 @@ impl<'a> Assembly<'a> {
             authority: Arc::new(authority),
             origins: Arc::new(rights.origins),
             hosts: Arc::new(rights.hosts),
-            subprotocols: config
-                .subprotocols
-                .iter()
-                .map(|it| (&**it).into())
-                .collect(),
+            subprotocols: names_of(&config.subprotocols),
             routes: routes.into(),
             hook,
             hooks,
