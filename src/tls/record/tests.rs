@@ -80,8 +80,8 @@ fn peers(suite: SupportedCipherSuite, version: &'static SupportedProtocolVersion
     let secrets = server.dangerous_extract_secrets().expect("it is enabled");
     Peers {
         client,
-        sealer: Keys::new(record_version, secrets.tx, 1 << 24),
-        opener: Incoming::new(Keys::new(record_version, secrets.rx, 1 << 24)),
+        sealer: Keys::new(record_version, secrets.tx).expect("a suite"),
+        opener: Incoming::new(Keys::new(record_version, secrets.rx).expect("a suite")),
     }
 }
 
@@ -129,16 +129,20 @@ fn sealed_records_are_read_by_rustls() {
         let mut out = Vec::new();
         let long = vec![7; FRAGMENT_BYTES_MAX];
         for pieces in [&[&b"one"[..], b"", b"two"][..], &[&long[..]], &[b"x"]] {
-            let sealed = peers.sealer.seal(Content::Data, pieces, &mut out);
+            let sealed = peers.sealer.seal_alone(Content::Data, pieces, &mut out);
             sealed.expect("a record");
         }
         let too_long = vec![7; FRAGMENT_BYTES_MAX + 1];
-        let refused = peers.sealer.seal(Content::Data, &[&too_long], &mut out);
+        let refused = peers
+            .sealer
+            .seal_alone(Content::Data, &[&too_long], &mut out);
         assert_eq!(refused, Err(Fatal::RECORD_OVERFLOW));
         let read = peers.read(&out).expect("good records");
         assert!(read == [b"onetwo", &long[..], b"x"].concat());
         out.clear();
-        let sealed = peers.sealer.seal(Content::Alert, &[&[1, 0]], &mut out);
+        let sealed = peers
+            .sealer
+            .seal_alone(Content::Alert, &[&[1, 0]], &mut out);
         sealed.expect("close_notify");
         peers.read(&out).expect("a good record");
         let end = peers.client.reader().read(&mut [0]).expect("an end");
@@ -157,9 +161,9 @@ fn records_of_rustls_are_opened() {
         while at < wire.len() {
             let rest = &mut wire[at..];
             // A record that is not whole waits.
-            let part = peers.opener.take(&mut rest[..20]);
+            let part = peers.opener.take(&mut None, &mut rest[..20]);
             assert_eq!(part, Ok((0, Step::Partial)));
-            let (length, step) = peers.opener.take(rest).expect("a good record");
+            let (length, step) = peers.opener.take(&mut None, rest).expect("a good record");
             let Step::Data(place) = step else {
                 panic!("{step:?}");
             };
@@ -169,7 +173,10 @@ fn records_of_rustls_are_opened() {
         assert!(read == plaintext);
         peers.client.send_close_notify();
         let mut wire = peers.sent(b"");
-        let closed = peers.opener.take(&mut wire).expect("a good record");
+        let closed = peers
+            .opener
+            .take(&mut None, &mut wire)
+            .expect("a good record");
         assert_eq!(closed, (wire.len(), Step::Closed));
     }
 }
@@ -182,7 +189,7 @@ fn changed_records_are_refused() {
         for at in 0..wire.len() {
             let mut changed = wire.clone();
             changed[at] ^= 1;
-            let refused = match peers.opener.take(&mut changed) {
+            let refused = match peers.opener.take(&mut None, &mut changed) {
                 Ok((0, Step::Partial)) => true,
                 Ok(_) => false,
                 Err(_) => true,
@@ -201,17 +208,19 @@ fn a_nonce_is_used_once() {
     for mut peers in all() {
         let mut nonces = HashSet::new();
         for round in 0..500 {
-            let (_, nonce) = peers.sealer.ready().expect("a key");
+            let nonce = peers.sealer.nonce();
             let mut out = Vec::new();
             match round % 5 {
                 // Also where nothing comes of it.
                 4 => {
                     let too_long = vec![0; FRAGMENT_BYTES_MAX + 1];
-                    let refused = peers.sealer.seal(Content::Data, &[&too_long], &mut out);
+                    let refused = peers
+                        .sealer
+                        .seal_alone(Content::Data, &[&too_long], &mut out);
                     assert!(refused.is_err() && out.is_empty());
                 }
                 _ => {
-                    let sealed = peers.sealer.seal(Content::Data, &[b"x"], &mut out);
+                    let sealed = peers.sealer.seal_alone(Content::Data, &[b"x"], &mut out);
                     sealed.expect("a record");
                     assert!(nonces.insert(nonce), "twice");
                 }
@@ -222,16 +231,17 @@ fn a_nonce_is_used_once() {
 
 #[test]
 fn a_key_ends_before_its_numbers() {
-    let mut peers = all().remove(0);
-    peers.sealer.sequence_max = peers.sealer.sequence + 4;
+    let mut peers = peers_13();
+    assert!(!peers.sealer.is_worn());
+    peers.sealer.sequence = (1 << 24) - 4;
     let mut out = Vec::new();
     for _ in 0..4 {
-        let sealed = peers.sealer.seal(Content::Data, &[b"x"], &mut out);
+        let sealed = peers.sealer.seal_alone(Content::Data, &[b"x"], &mut out);
         sealed.expect("a record");
     }
     assert!(peers.sealer.is_worn());
     let length = out.len();
-    let refused = peers.sealer.seal(Content::Data, &[b"x"], &mut out);
+    let refused = peers.sealer.seal_alone(Content::Data, &[b"x"], &mut out);
     assert_eq!(refused, Err(Fatal::INTERNAL_ERROR));
     assert_eq!(out.len(), length, "nothing leaves that is not encrypted");
 }
@@ -240,25 +250,15 @@ fn a_key_ends_before_its_numbers() {
 fn of_records(records: &[(Content, &[u8])]) -> Result<Vec<Step>, Fatal> {
     let mut sealer = peers_13().sealer;
     let mut wire = Vec::new();
-    let secrets = match &sealer.secrets {
-        ConnectionTrafficSecrets::Aes256Gcm { key, iv } => ConnectionTrafficSecrets::Aes256Gcm {
-            key: rustls::crypto::cipher::AeadKey::from(
-                <[u8; 32]>::try_from(key.as_ref()).expect("32 bytes"),
-            ),
-            iv: rustls::crypto::cipher::Iv::copy(iv.as_ref()),
-        },
-        _ => panic!("the first suite is that"),
-    };
-    let keys = Keys::new(RecordVersion::Tls13, (sealer.sequence, secrets), 1 << 24);
-    let mut incoming = Incoming::new(keys);
+    let mut incoming = Incoming::new(sealer.twin());
     for (content, bytes) in records {
         sealer
-            .seal(*content, &[bytes], &mut wire)
+            .seal_alone(*content, &[bytes], &mut wire)
             .expect("a record");
     }
     let (mut at, mut steps) = (0, Vec::new());
     while at < wire.len() {
-        let (length, step) = incoming.take(&mut wire[at..])?;
+        let (length, step) = incoming.take(&mut None, &mut wire[at..])?;
         steps.push(step);
         at += length;
     }
@@ -329,6 +329,6 @@ fn heads_of_records() {
     assert_eq!(of(b"GET / HTTP"), Err(Fatal::UNEXPECTED_MESSAGE));
     assert_eq!(of(b"\x17\x02\x03\x00\x20"), Err(Fatal::DECODE_ERROR));
     let mut incoming = peers_13().opener;
-    let short = incoming.take(&mut [0x17, 3, 3, 0, 3, 1, 2, 3]);
+    let short = incoming.take(&mut None, &mut [0x17, 3, 3, 0, 3, 1, 2, 3]);
     assert_eq!(short, Err(Fatal::DECODE_ERROR));
 }
