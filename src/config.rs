@@ -63,7 +63,7 @@ pub(crate) use reload::Additions;
 pub use rights::{Hosts, Rights};
 pub use rights_lists::{DenyLists, RIGHTS_BYTES_MAX, RIGHTS_PATTERNS_MAX, RightsLists};
 pub use secret::Secret;
-pub use tls::{CERTIFICATES_MAX, CertificateFiles, TlsVersion};
+pub use tls::{CERTIFICATES_MAX, CertificateFiles, TlsRecords, TlsVersion};
 pub use url_key::{KID_BYTES_MAX, URL_KEYS_MAX, UrlKey};
 
 /// Holder of a right: to publish, to subscribe, or to observe.
@@ -237,6 +237,8 @@ pub struct Config {
     pub acme_webroot: Option<PathBuf>,
     /// Versions of TLS.
     pub tls_versions: Vec<TlsVersion>,
+    /// Carrier of TLS connections whose handshake is done.
+    pub tls_records: TlsRecords,
     /// Web origins whose pages may use the control API. None may otherwise, whatever `origins` says.
     pub api_origins: OriginList,
     /// Key of the hashes of subjects that presence shows. With the same key they are the same on all nodes, and after a
@@ -306,6 +308,7 @@ impl Default for Config {
             sni_strict: false,
             tls_ticket_key_file: None,
             tls_versions: TlsVersion::ALL.to_vec(),
+            tls_records: TlsRecords::default(),
             tls_threads: None,
             hsts_max_age: 0,
             redirect_to_https: false,

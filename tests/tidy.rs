@@ -98,7 +98,7 @@ const NAMES_DIALECTS: &[&str] = &[
 const BANNED_WORDS: &[&str] = &["manager", "utils", "common", "session", "helper"];
 
 /// Names of other libraries that have such words.
-const FOREIGN_NAMES: &[&str] = &["session_storage", "NoServerSessionStorage"];
+const FOREIGN_NAMES: &[&str] = &["session_storage", "NoServerSessionStorage", "CommonState"];
 
 /// Marks of work that was left.
 const MARKS: &[&str] = &[

@@ -271,6 +271,7 @@ fn many_at_once() {
         &["--tls-threads", "0", "--tls-handshakes-per-tick-max", "1"],
     );
     connect_many("tls_many_threads", &["--tls-threads", "3"]);
+    connect_many("tls_many_rustls", &["--tls-records", "rustls"]);
 }
 
 /// Connects from several threads, with full handshakes.

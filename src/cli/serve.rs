@@ -163,6 +163,7 @@ fn print_settings(config: &Config) -> Result<(), Box<dyn Error>> {
         "sni_strict": config.sni_strict,
         "tls_ticket_key_file": config.tls_ticket_key_file.clone().unwrap_or_default(),
         "tls_versions": config.tls_versions.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "tls_records": config.tls_records.to_string(),
         "tls_threads": config.tls_threads.map_or_else(
             || "one for every four reactors, at least one".to_owned(),
             |threads| threads.to_string(),

@@ -98,6 +98,26 @@ impl fmt::Display for TlsVersion {
     }
 }
 
+/// Carrier of a TLS connection whose handshake is done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TlsRecords {
+    /// Records of the server's own: a connection takes a few hundred bytes, and publications leave in batches.
+    #[default]
+    Own,
+    /// rustls, from the first byte to the last.
+    Rustls,
+}
+
+impl fmt::Display for TlsRecords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TlsRecords::Own => "own",
+            TlsRecords::Rustls => "rustls",
+        })
+    }
+}
+
 impl Config {
     /// Settings of TLS that cannot stand. Files are read later.
     pub(super) fn tls_errors(&self) -> Vec<ConfigError> {

@@ -62,6 +62,16 @@ pub const TLS_SETTINGS: &[SettingInfo] = &[
         )
     },
     SettingInfo {
+        kind: Kind::Choice(&["own", "rustls"]),
+        unset: Unset::Value("own"),
+        value_name: "WHOSE",
+        ..tls(
+            "tls_records",
+            Reload::New,
+            "Who seals and opens records behind the handshake: own takes a fraction of the memory and sends in batches, rustls is              for the careful",
+        )
+    },
+    SettingInfo {
         kind: Kind::Number { min: 0, max: 1024 },
         unset: Unset::Words("one for every four reactors, at least one"),
         example: "1",

@@ -7,6 +7,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use super::greeting::Greeting;
+use super::ring::Outcome;
 use crate::access_log::Secured;
 use crate::auth::identity::Identity;
 use crate::shared::jobs::Traffic;
@@ -100,6 +101,25 @@ pub trait ByteStream {
 
     /// TLS of the stream. None: it has none, or is not through its handshake.
     fn secured(&self) -> Option<Secured> {
+        None
+    }
+
+    /// Seals bytes behind those in `out`, for a send by [`Ring`](super::ring::Ring). False: they are to be written.
+    fn seal(&mut self, _bytes: &[u8], _out: &mut Vec<u8>) -> bool {
+        false
+    }
+
+    /// Takes the outcome of a send of sealed bytes. They count as written, whatever it is.
+    ///
+    /// # Errors
+    /// As of `write(2)`, but for `WouldBlock`.
+    fn finish_sealed(&mut self, _sealed: &[u8], _outcome: &Outcome) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// The socket that sealed bytes go to.
+    #[cfg(unix)]
+    fn sealed_descriptor(&self) -> Option<BorrowedFd<'_>> {
         None
     }
 

@@ -14,6 +14,7 @@ use mio::{Interest, Registry, Token};
 
 use super::byte_stream::ByteStream;
 use super::greeting::{self, Greeting};
+use super::ring::Outcome;
 use crate::access_log::Secured;
 use crate::auth::identity::Identity;
 use crate::shared::jobs::Traffic;
@@ -228,6 +229,37 @@ impl ByteStream for Transport {
             Transport::Unix(stream) => stream.shutdown(Shutdown::Write),
             #[cfg(feature = "tls")]
             Transport::Tls { place, stream } => place.shutdown_write(stream),
+        }
+    }
+
+    fn seal(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> bool {
+        match self {
+            #[cfg(feature = "tls")]
+            Transport::Tls { place, .. } => place.seal(bytes, out),
+            _ => {
+                let _ = (bytes, out);
+                false
+            }
+        }
+    }
+
+    fn finish_sealed(&mut self, sealed: &[u8], outcome: &Outcome) -> io::Result<()> {
+        match self {
+            #[cfg(feature = "tls")]
+            Transport::Tls { place, stream } => place.finish_sealed(stream, sealed, outcome),
+            _ => {
+                let _ = (sealed, outcome);
+                Ok(())
+            }
+        }
+    }
+
+    #[cfg(unix)]
+    fn sealed_descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            #[cfg(feature = "tls")]
+            Transport::Tls { stream, .. } => Some(stream.as_fd()),
+            _ => None,
         }
     }
 

@@ -88,6 +88,10 @@ pub struct Connections<T> {
     pub(crate) topic_counts: Option<Arc<TopicCounts>>,
     /// Connections that the access log follows.
     pub(crate) followed: FollowedTable,
+    /// Those of a batch that are not sent to as they are.
+    pub(crate) beside: Vec<u32>,
+    /// What is sealed for a batch.
+    pub(crate) sealed: Vec<u8>,
     /// How publications leave where the kernel allows it.
     pub(crate) ring: Option<Ring>,
 }
@@ -127,6 +131,8 @@ impl<T: ByteStream> Connections<T> {
             peers: Peers::default(),
             topic_counts,
             followed: FollowedTable::default(),
+            beside: Vec::new(),
+            sealed: Vec::new(),
             ring: None,
             settings,
         };

@@ -27,6 +27,7 @@ mod greeting;
 mod leaving;
 mod outbound;
 mod refusing;
+mod sealed;
 mod settling;
 mod slot;
 mod slots;

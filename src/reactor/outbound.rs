@@ -333,7 +333,7 @@ impl<T: ByteStream> Connections<T> {
 
     /// [`deliver_one`](Connections::deliver_one) for those that the ring is not for.
     #[inline(never)]
-    fn deliver_beside_ring<const COMPRESSED: bool>(
+    pub(super) fn deliver_apart<const COMPRESSED: bool>(
         &mut self,
         batch: &Batch<'_>,
         index: u32,
@@ -366,8 +366,11 @@ impl<T: ByteStream> Connections<T> {
                 sends[count] = (index, form);
                 count += 1;
             } else {
-                self.deliver_beside_ring::<COMPRESSED>(batch, index, now_ms, tally);
+                self.beside.push(index);
             }
+        }
+        if !self.beside.is_empty() {
+            self.deliver_beside::<COMPRESSED>(ring, batch, now_ms, tally);
         }
         let sends = &sends[..count];
         let mut outcomes = [const { None }; SENDS_MAX];
@@ -382,7 +385,7 @@ impl<T: ByteStream> Connections<T> {
         ring.send(entries, outcomes);
         for (&(index, form), outcome) in sends.iter().zip(outcomes) {
             let Some(outcome) = outcome.take() else {
-                self.deliver_beside_ring::<COMPRESSED>(batch, index, now_ms, tally);
+                self.deliver_apart::<COMPRESSED>(batch, index, now_ms, tally);
                 continue;
             };
             let Some(slot) = self.slots.get_mut(index as usize) else {
@@ -409,7 +412,7 @@ impl<T: ByteStream> Connections<T> {
 
 impl<T: ByteStream> Slot<T> {
     /// The form in which it gets the batch.
-    fn form<const COMPRESSED: bool>(
+    pub(super) fn form<const COMPRESSED: bool>(
         &self,
         batch: &Batch<'_>,
         places: &mut Places,
@@ -537,7 +540,7 @@ impl<T: ByteStream> Slot<T> {
     /// Queues what a write did not take, and counts what becomes of it.
     #[cold]
     #[inline(never)]
-    fn queue_rest(
+    pub(super) fn queue_rest(
         &mut self,
         outcome: io::Result<usize>,
         waiting: Waiting<'_, '_>,

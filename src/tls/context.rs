@@ -27,6 +27,8 @@ pub struct TlsContext {
     pub(super) threads: Option<Arc<HandshakeThreads>>,
     pub(super) pending_max: usize,
     pub(super) per_tick_max: usize,
+    /// Keys that a reactor keeps ready.
+    pub(super) kept_keys: usize,
 }
 
 impl fmt::Debug for TlsContext {
@@ -45,6 +47,7 @@ impl TlsContext {
             threads: None,
             pending_max: limits.tls_handshakes_pending_max,
             per_tick_max: limits.tls_handshakes_per_tick_max,
+            kept_keys: limits.tls_kept_keys,
         }
     }
 

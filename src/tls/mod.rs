@@ -4,14 +4,19 @@
 //! of its reactor's thread ([`table`]), by the index of its slot. Everything above reads and writes plaintext as it does
 //! over plain TCP.
 
+mod agreement;
 pub mod certificates;
 pub mod clients;
+mod connection;
 pub mod context;
 pub mod error;
 pub mod failure;
+mod kept_keys;
 pub mod loaded;
+mod pieces;
 pub mod place;
 pub mod record;
+mod records;
 pub mod server_config;
 pub mod stamps;
 mod state;

@@ -79,6 +79,29 @@ impl Place {
         .unwrap_or_else(no_state)
     }
 
+    /// Seals bytes behind those in `out`, for a send by a ring. False: they are to be written.
+    #[inline(never)]
+    pub fn seal(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> bool {
+        table::with(self.index(), |state, turn| state.seal(turn, bytes, out)).unwrap_or(false)
+    }
+
+    /// Takes the outcome of such a send over this stream. None: it was not tried.
+    ///
+    /// # Errors
+    /// As of `write(2)`, but for `WouldBlock`.
+    #[inline(never)]
+    pub fn finish_sealed(
+        &mut self,
+        stream: &mut TcpStream,
+        sealed: &[u8],
+        outcome: &Option<io::Result<usize>>,
+    ) -> io::Result<()> {
+        table::with(self.index(), |state, _| {
+            state.finish_sealed(stream, sealed, outcome)
+        })
+        .unwrap_or_else(no_state)
+    }
+
     /// Sends what is held, as much as is taken.
     ///
     /// # Errors

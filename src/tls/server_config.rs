@@ -9,7 +9,7 @@ use rustls::version::{TLS12, TLS13};
 use super::clients::ClientTerms;
 use super::tickets::{TicketKeys, Tickets};
 use super::{Certificates, TlsError, provider};
-use crate::config::{Config, TlsVersion};
+use crate::config::{Config, TlsRecords, TlsVersion};
 
 /// Tickets of TLS 1.3 for one handshake. One is enough for a peer that comes back.
 const TICKETS: usize = 1;
@@ -22,6 +22,8 @@ pub struct TlsOptions {
     pub versions: Vec<TlsVersion>,
     /// Certificates that clients are asked for.
     pub clients: ClientTerms,
+    /// Carrier of connections whose handshake is done.
+    pub records: TlsRecords,
     /// Keys of tickets. None: no peer can come back by one.
     pub ticket_keys: Option<Arc<TicketKeys>>,
 }
@@ -31,6 +33,7 @@ impl TlsOptions {
     pub fn of(config: &Config) -> TlsOptions {
         TlsOptions {
             versions: config.tls_versions.clone(),
+            records: config.tls_records,
             clients: ClientTerms::default(),
             ticket_keys: None,
         }
@@ -74,5 +77,7 @@ pub fn server_config(
     config.send_half_rtt_data = false;
     // Peers know best: browsers put AES first, phones without its instructions ChaCha20.
     config.ignore_client_order = false;
+    // The keys are taken out where rustls is left behind.
+    config.enable_secret_extraction = options.records == TlsRecords::Own;
     Ok(Arc::new(config))
 }

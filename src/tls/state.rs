@@ -8,10 +8,12 @@ use std::io::{self, IoSlice, Read, Write};
 use std::sync::Arc;
 
 use rustls::server::{Accepted, Acceptor};
-use rustls::{ProtocolVersion, ServerConnection};
+use rustls::{CommonState, ProtocolVersion, ServerConnection};
 
+use super::agreement::Agreement;
 use super::context::Pending;
 use super::failure::failure;
+use super::records::Records;
 use super::table::Turn;
 use super::threads::Answered;
 use crate::auth::identity::Identity;
@@ -53,9 +55,17 @@ enum Stage {
     /// It is with a thread that answers it.
     Away,
     /// It was answered. None: in vain.
-    Answered(Option<Box<Answered>>),
+    Answered(Option<Answered>),
     /// Its keys are being agreed on, or have been.
     Open(ServerConnection),
+    /// For records of our own: a part of the hello has come.
+    Gathering(Box<Agreement>),
+    /// The hello is whole, and waits for its turn.
+    Whole(Box<Agreement>),
+    /// Its keys are being agreed on.
+    Agreeing(Box<Agreement>),
+    /// They are agreed on.
+    Agreed(Box<Records>),
     /// It spoke plain HTTP, and was told. The rest is read and thrown away.
     PlainHttp,
     /// It is over.
@@ -133,10 +143,7 @@ impl TlsState {
 
     /// Identity of the peer by its certificate, which was verified.
     pub fn identity(&self, turn: &Turn) -> Option<Arc<Identity>> {
-        let Stage::Open(connection) = &self.stage else {
-            return None;
-        };
-        let leaf = connection.peer_certificates()?.first()?;
+        let leaf = self.stand()?.peer_certificates()?.first()?;
         turn.context.identify(self.listener, leaf)
     }
 
@@ -154,9 +161,16 @@ impl TlsState {
     ) -> io::Result<usize> {
         self.is_called = false;
         loop {
-            if matches!(self.stage, Stage::Accepted(_) | Stage::Answered(_)) {
+            if matches!(
+                self.stage,
+                Stage::Accepted(_) | Stage::Whole(_) | Stage::Answered(_)
+            ) {
                 self.open_accepted(socket, turn);
                 self.flush(socket, turn)?;
+            }
+            if let Stage::Agreed(_) = self.stage {
+                // The rest is for the records.
+                return Err(io::ErrorKind::WouldBlock.into());
             }
             let count = self.take_plaintext(out);
             if count > 0 {
@@ -167,7 +181,7 @@ impl TlsState {
                 return Err(failure.into());
             }
             match self.stage {
-                Stage::Accepted(_) => {
+                Stage::Accepted(_) | Stage::Whole(_) => {
                     self.wait_for_turn(turn);
                     return Err(io::ErrorKind::WouldBlock.into());
                 }
@@ -268,9 +282,28 @@ impl TlsState {
                     self.refuse_plain_http(socket, turn);
                     break;
                 }
-                Stage::Fresh => self.stage = Stage::Hello(Box::default()),
+                Stage::Fresh => {
+                    self.stage = match turn.context.terms(self.listener).enable_secret_extraction {
+                        true => Stage::Gathering(Box::default()),
+                        false => Stage::Hello(Box::default()),
+                    };
+                }
                 Stage::Hello(_) => self.feed_hello(socket, turn, &mut rest),
-                Stage::Accepted(_) | Stage::Away | Stage::Answered(_) => {
+                Stage::Gathering(_) => {
+                    self.gather_hello(socket, turn, rest);
+                    break;
+                }
+                Stage::Agreeing(agreement) => {
+                    agreement.push(rest);
+                    let progress = agreement.drive();
+                    self.handle_progress(progress, turn);
+                    break;
+                }
+                Stage::Accepted(_)
+                | Stage::Whole(_)
+                | Stage::Away
+                | Stage::Answered(_)
+                | Stage::Agreed(_) => {
                     self.kept.extend_from_slice(rest);
                     break;
                 }
@@ -351,6 +384,12 @@ impl TlsState {
         if self.held > 0 {
             return Ok(());
         }
+        if let Stage::Agreeing(_) = self.stage
+            && self.failure.is_some()
+            && std::mem::take(&mut self.must_end)
+        {
+            end(socket)?;
+        }
         if self.must_end
             && let Stage::Open(connection) = &mut self.stage
             && (!connection.is_handshaking() || self.failure.is_some())
@@ -372,8 +411,14 @@ impl TlsState {
     }
 
     fn send_held(&mut self, socket: &mut impl Socket) -> io::Result<()> {
-        let Stage::Open(connection) = &mut self.stage else {
-            return Ok(());
+        let connection = match &mut self.stage {
+            Stage::Open(connection) => connection,
+            Stage::Agreeing(agreement) => {
+                agreement.send(socket)?;
+                self.held = agreement.unsent().len();
+                return Ok(());
+            }
+            _ => return Ok(()),
         };
         let mut blocked = false;
         while connection.wants_write() && !blocked {
@@ -411,6 +456,10 @@ impl TlsState {
         if self.held > 0 {
             return Err(io::ErrorKind::WouldBlock.into());
         }
+        if let Stage::Agreeing(_) = self.stage {
+            self.waits_for_keys = true;
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         let Stage::Open(connection) = &mut self.stage else {
             return Err(io::ErrorKind::NotConnected.into());
         };
@@ -427,7 +476,7 @@ impl TlsState {
     /// Ends our side behind what was written.
     pub fn shutdown_write(&mut self, socket: &mut impl Socket, turn: &mut Turn) -> io::Result<()> {
         match &self.stage {
-            Stage::Open(_) => {
+            Stage::Open(_) | Stage::Agreeing(_) => {
                 self.must_end = true;
                 self.flush(socket, turn)
             }
@@ -466,7 +515,7 @@ impl TlsState {
             return;
         }
         let (mut version, mut kind) = (HandshakeVersion::Unknown, HandshakeKind::Unknown);
-        if let Stage::Open(connection) = &self.stage {
+        if let Some(connection) = self.stand() {
             version = match connection.protocol_version() {
                 Some(ProtocolVersion::TLSv1_2) => HandshakeVersion::Tls12,
                 Some(ProtocolVersion::TLSv1_3) => HandshakeVersion::Tls13,
@@ -482,14 +531,26 @@ impl TlsState {
     }
 
     fn log_handshake(&self) {
-        let Stage::Open(connection) = &self.stage else {
-            return;
-        };
-        if log::log_enabled!(log::Level::Debug) {
+        if let Some(connection) = self.stand()
+            && log::log_enabled!(log::Level::Debug)
+        {
             let version = connection.protocol_version();
             let suite = connection.negotiated_cipher_suite().map(|it| it.suite());
-            let name = connection.server_name();
+            let name = match &self.stage {
+                Stage::Open(connection) => connection.server_name(),
+                Stage::Agreeing(agreement) => agreement.name(),
+                _ => None,
+            };
             log::debug!(connection:% = self.id, version:?, suite:?, name:?; "TLS handshake done");
+        }
+    }
+
+    /// What has been agreed on so far.
+    fn stand(&self) -> Option<&CommonState> {
+        match &self.stage {
+            Stage::Open(connection) => Some(connection),
+            Stage::Agreeing(agreement) => agreement.stand(),
+            _ => None,
         }
     }
 
@@ -501,16 +562,17 @@ impl TlsState {
 }
 
 /// Ends our side. A peer that is gone does not need to be told.
-fn end(socket: &mut impl Socket) -> io::Result<()> {
+pub(super) fn end(socket: &mut impl Socket) -> io::Result<()> {
     match socket.end() {
         Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
         outcome => outcome,
     }
 }
 
+mod agreeing;
 mod hello;
 #[cfg(test)]
-mod pair;
+pub(super) mod pair;
 mod secured;
 #[cfg(test)]
 mod tests;

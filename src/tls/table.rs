@@ -4,9 +4,11 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
+use super::connection::TlsConnection;
 use super::context::TlsContext;
-use super::state::TlsState;
+use super::kept_keys::KeptKeys;
 use super::threads::{Desk, Done};
 use crate::handler::ConnectionId;
 use crate::metrics::tls::{HandshakeKind, HandshakeResult, HandshakeVersion};
@@ -20,7 +22,7 @@ thread_local! {
 }
 
 struct Table {
-    states: Vec<Option<Box<TlsState>>>,
+    states: Vec<Option<TlsConnection>>,
     /// None until the reactor begins.
     turn: Option<Turn>,
 }
@@ -29,6 +31,12 @@ struct Table {
 pub(super) struct Turn {
     pub context: Arc<TlsContext>,
     pub scratch: Vec<u8>,
+    /// Records on their way out.
+    pub sealed: Vec<u8>,
+    /// Keys ready to seal by.
+    pub kept_keys: KeptKeys,
+    /// Time at which the reactor began.
+    pub began: Instant,
     /// Number of the tick.
     pub tick: u32,
     /// Hellos that may be answered in this tick.
@@ -50,6 +58,9 @@ impl Turn {
             desk: threads.map(|threads| Desk::new(threads, wake)),
             queued: VecDeque::new(),
             hellos_left: context.per_tick_max,
+            kept_keys: KeptKeys::new(context.kept_keys),
+            sealed: Vec::new(),
+            began: Instant::now(),
             context,
             scratch: vec![0; SCRATCH_BYTES],
             tick: 0,
@@ -113,7 +124,9 @@ pub fn take_again() -> Vec<ConnectionId> {
         };
         while let Some(Done { id, answered }) = turn.desk.as_mut().and_then(Desk::take) {
             let state = states.get_mut(id.index as usize).and_then(Option::as_mut);
-            if let Some(state) = state.filter(|state| state.is(id)) {
+            if let Some(TlsConnection::Begun(state)) = state
+                && state.is(id)
+            {
                 state.take_answered(answered);
                 turn.call_again(id);
             }
@@ -146,7 +159,7 @@ pub(super) fn enter(id: ConnectionId, listener: u8) -> io::Result<()> {
         if index >= table.states.len() {
             table.states.resize_with(index + 1, || None);
         }
-        table.states[index] = Some(Box::new(TlsState::new(id, listener, pending)));
+        table.states[index] = Some(TlsConnection::new(id, listener, pending));
         Ok(())
     })
 }
@@ -173,7 +186,7 @@ pub(super) fn leave(index: usize) {
 /// Does something with the state of a connection. None: it has none.
 pub(super) fn with<R>(
     index: Option<usize>,
-    act: impl FnOnce(&mut TlsState, &mut Turn) -> R,
+    act: impl FnOnce(&mut TlsConnection, &mut Turn) -> R,
 ) -> Option<R> {
     TABLE.with_borrow_mut(|table| {
         let state = table.states.get_mut(index?)?.as_mut()?;

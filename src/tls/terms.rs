@@ -15,7 +15,7 @@ use super::tickets::{TICKET_KEY_BYTES, TicketKeys, read_ticket_keys};
 use super::{Certificates, LoadedCertificate, TlsError, TlsOptions, server_config};
 use crate::auth::identity::Identity;
 use crate::config::{
-    CertificateFiles, ClientCertificates, Config, ConfigError, Listeners, TlsVersion,
+    CertificateFiles, ClientCertificates, Config, ConfigError, Listeners, TlsRecords, TlsVersion,
 };
 use crate::metrics::certificates::CertificateCounts;
 
@@ -48,6 +48,7 @@ pub struct TlsSettings {
     certificates: Vec<CertificateFiles>,
     sni_strict: bool,
     versions: Vec<TlsVersion>,
+    records: TlsRecords,
     ticket_key_file: Option<PathBuf>,
     /// What each listener asks of clients, by its number.
     listeners: Vec<ClientCertificates>,
@@ -62,6 +63,7 @@ impl TlsSettings {
             certificates: config.certificates.clone(),
             sni_strict: config.sni_strict,
             versions: config.tls_versions.clone(),
+            records: config.tls_records,
             ticket_key_file: config.tls_ticket_key_file.clone(),
             listeners: listeners
                 .with_surfaces()
@@ -154,6 +156,7 @@ impl PreparedTerms {
             };
             let options = TlsOptions {
                 versions: settings.versions.clone(),
+                records: settings.records,
                 clients: ClientTerms::read(clients).map_err(|error| wrong("listen", error))?,
                 ticket_keys: Some(Arc::clone(keys)),
             };

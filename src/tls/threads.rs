@@ -10,19 +10,46 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use rustls::server::{Accepted, AcceptedAlert};
 use rustls::{ServerConfig, ServerConnection};
 
+use super::agreement::{Agreement, Progress};
 use crate::handler::ConnectionId;
 use crate::sync::Wake;
 
 /// Hellos of all reactors that wait for a thread or are answered by one.
 const JOBS_MAX: usize = 256;
 
+/// A whole hello.
+pub enum Hello {
+    /// Of a connection that rustls carries.
+    Rustls(Box<Accepted>),
+    /// Of one that goes on with records of our own.
+    Own(Box<Agreement>),
+}
+
 /// Outcome of a hello.
-pub type Answered = Result<ServerConnection, (rustls::Error, AcceptedAlert)>;
+pub enum Answered {
+    /// Of a connection that rustls carries.
+    Rustls(Box<Result<ServerConnection, (rustls::Error, AcceptedAlert)>>),
+    /// Of one that goes on with records of our own.
+    Own(Box<Agreement>, Progress),
+}
+
+impl Hello {
+    /// Answers it, which costs a signature.
+    pub fn answer(self, terms: Arc<ServerConfig>) -> Answered {
+        match self {
+            Hello::Rustls(accepted) => Answered::Rustls(Box::new(accepted.into_connection(terms))),
+            Hello::Own(mut agreement) => {
+                let progress = agreement.begin(terms);
+                Answered::Own(agreement, progress)
+            }
+        }
+    }
+}
 
 /// A hello for a thread.
 struct Job {
     id: ConnectionId,
-    accepted: Box<Accepted>,
+    hello: Hello,
     terms: Arc<ServerConfig>,
     done: Sender<Done>,
     wake: Arc<Wake>,
@@ -31,7 +58,7 @@ struct Job {
 /// A hello that was answered. None: the thread panicked over it.
 pub(super) struct Done {
     pub id: ConnectionId,
-    pub answered: Option<Box<Answered>>,
+    pub answered: Option<Answered>,
 }
 
 /// Threads that answer hellos. They end once nobody has this any more.
@@ -70,12 +97,12 @@ fn work(waiting: &Receiver<Job>) {
     for job in waiting {
         let Job {
             id,
-            accepted,
+            hello,
             terms,
             done,
             wake,
         } = job;
-        let answer = move || Box::new(accepted.into_connection(terms));
+        let answer = move || hello.answer(terms);
         // Nothing of it is looked at again.
         let answered = panic::catch_unwind(AssertUnwindSafe(answer)).ok();
         // There is room for as many as a reactor gives away. One that is gone takes nothing more.
@@ -113,18 +140,18 @@ impl Desk {
     pub fn give(
         &mut self,
         id: ConnectionId,
-        accepted: Box<Accepted>,
+        hello: Hello,
         terms: Arc<ServerConfig>,
-    ) -> Result<(), Box<Accepted>> {
+    ) -> Result<(), Hello> {
         let job = Job {
             id,
-            accepted,
+            hello,
             terms,
             done: self.done.0.clone(),
             wake: Arc::clone(&self.wake),
         };
         let sent = self.threads.jobs.try_send(job);
-        sent.map_err(|error| error.into_inner().accepted)?;
+        sent.map_err(|error| error.into_inner().hello)?;
         self.away += 1;
         Ok(())
     }

@@ -14,7 +14,7 @@ use crate::config::Secret;
 use crate::config::table::{SettingInfo, Unset, settings};
 use crate::config::{
     Access, AccessLog, AuthRefusal, Config, ConfigError, Deflate, HookConfig, IdentityOver, Limits,
-    Listener, Origins, QueryToken, TlsVersion,
+    Listener, Origins, QueryToken, TlsRecords, TlsVersion,
 };
 use crate::protocol::{HostList, OriginList};
 use crate::topic::Pattern;
@@ -374,10 +374,14 @@ impl Values {
         }
     }
 
-    /// Sets how clients are led to TLS, and how many threads answer them.
+    /// Sets how clients are led to TLS, how many threads answer them, and who carries them then.
     fn set_secure(&self, config: &mut Config) {
         config.hsts_max_age = self.number("hsts_max_age");
         config.redirect_to_https = self.is_on("redirect_to_https");
+        config.tls_records = match &*self.choice("tls_records") {
+            "rustls" => TlsRecords::Rustls,
+            _ => TlsRecords::Own,
+        };
         config.acme_webroot = self.text("acme_webroot").map(PathBuf::from);
         if let Some(Value::Number(count)) = self.given("tls_threads").map(|given| &given.value) {
             config.tls_threads = Some(*count as usize);

@@ -6,16 +6,12 @@ use rustls::server::AcceptedAlert;
 use super::{PLAIN_HTTP_ANSWER, PLAINTEXT_BYTES_MAX, Socket, Stage, TlsState};
 use crate::handler::ConnectionId;
 use crate::metrics::tls::HandshakeResult;
-use crate::tls::failure::plain_alert;
+use crate::tls::failure::{ACCESS_DENIED, UNRECOGNIZED_NAME, plain_alert};
 use crate::tls::table::Turn;
-use crate::tls::threads::Answered;
+use crate::tls::threads::{Answered, Hello};
 
 /// Bytes of a hello, with the heads of its records. That of a browser has two thousand, and rustls would gather 64 KiB.
-const HELLO_BYTES_MAX: usize = 16_640;
-
-/// Alert of the library for a hello that no certificate is for, and the one that RFC 6066 section 3 has.
-const ACCESS_DENIED: u8 = 49;
-const UNRECOGNIZED_NAME: u8 = 112;
+pub(super) const HELLO_BYTES_MAX: usize = 16_640;
 
 impl TlsState {
     pub(super) fn feed_hello(
@@ -58,26 +54,38 @@ impl TlsState {
 
     /// Answers a whole hello, if it is its turn.
     pub(super) fn open_accepted(&mut self, socket: &mut impl Socket, turn: &mut Turn) {
-        if matches!(self.stage, Stage::Accepted(_)) && !self.may_open(turn) {
+        if matches!(self.stage, Stage::Accepted(_) | Stage::Whole(_)) && !self.may_open(turn) {
             return;
         }
-        let answered = match std::mem::replace(&mut self.stage, Stage::Ended) {
-            Stage::Accepted(accepted) => {
-                let terms = turn.context.terms(self.listener);
-                if let Some(desk) = &mut turn.desk {
-                    self.stage = match desk.give(self.id, accepted, terms) {
-                        Ok(()) => Stage::Away,
-                        Err(accepted) => Stage::Accepted(accepted),
-                    };
-                    return;
-                }
-                turn.hellos_left -= 1;
-                accepted.into_connection(terms)
-            }
-            Stage::Answered(Some(answered)) => *answered,
+        let hello = match std::mem::replace(&mut self.stage, Stage::Ended) {
+            Stage::Accepted(accepted) => Hello::Rustls(accepted),
+            Stage::Whole(agreement) => Hello::Own(agreement),
+            Stage::Answered(Some(answered)) => return self.open_answered(answered, socket, turn),
             _ => {
                 let error = rustls::Error::General("it could not be answered".to_owned());
                 return self.fail(&error, turn);
+            }
+        };
+        let terms = turn.context.terms(self.listener);
+        if let Some(desk) = &mut turn.desk {
+            self.stage = match desk.give(self.id, hello, terms) {
+                Ok(()) => Stage::Away,
+                Err(Hello::Rustls(accepted)) => Stage::Accepted(accepted),
+                Err(Hello::Own(agreement)) => Stage::Whole(agreement),
+            };
+            return;
+        }
+        turn.hellos_left -= 1;
+        let answered = hello.answer(terms);
+        self.open_answered(answered, socket, turn);
+    }
+
+    fn open_answered(&mut self, answered: Answered, socket: &mut impl Socket, turn: &mut Turn) {
+        let answered = match answered {
+            Answered::Rustls(answered) => *answered,
+            Answered::Own(agreement, progress) => {
+                self.stage = Stage::Agreeing(agreement);
+                return self.handle_progress(progress, turn);
             }
         };
         match answered {
@@ -116,7 +124,7 @@ impl TlsState {
     }
 
     /// The thread is done with its hello.
-    pub fn take_answered(&mut self, answered: Option<Box<Answered>>) {
+    pub fn take_answered(&mut self, answered: Option<Answered>) {
         if let Stage::Away = self.stage {
             self.stage = Stage::Answered(answered);
         }

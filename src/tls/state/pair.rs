@@ -1,5 +1,6 @@
 //! A client of rustls and a server's side, over memory. The socket between them splits and blocks as it is told.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -9,7 +10,31 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig};
 use super::*;
 use crate::config::Limits;
 use crate::metrics::tls::TlsCounts;
+use crate::tls::connection::TlsConnection;
 use crate::tls::context::TlsContext;
+
+thread_local! {
+    static OWN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether connections of this thread go on with records of our own.
+pub fn is_own() -> bool {
+    OWN.get()
+}
+
+/// Runs a test over rustls, and over records of our own.
+pub fn both(test: impl Fn()) {
+    for own in [false, true] {
+        OWN.set(own);
+        test();
+    }
+}
+
+/// Runs a test over records of our own.
+pub fn own(test: impl FnOnce()) {
+    OWN.set(true);
+    test();
+}
 
 /// Numbers that are the same in every run.
 pub struct Numbers(pub u64);
@@ -39,6 +64,8 @@ pub struct FakeSocket {
     pub numbers: Option<Numbers>,
     pub read_blocked: bool,
     pub write_blocked: bool,
+    /// Every write fails.
+    pub is_broken: bool,
 }
 
 impl Read for FakeSocket {
@@ -62,6 +89,9 @@ impl Read for FakeSocket {
 impl Write for FakeSocket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         assert!(!self.is_ended, "nothing is sent behind the end");
+        if self.is_broken {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
         let mut count = bytes.len().min(self.room);
         if let Some(numbers) = &mut self.numbers {
             count = match numbers.below(4) {
@@ -94,7 +124,7 @@ impl Socket for FakeSocket {
 /// A client, a server's side, and what is between them.
 pub struct Pair {
     pub client: ClientConnection,
-    pub state: Box<TlsState>,
+    pub state: TlsConnection,
     pub turn: Turn,
     pub socket: FakeSocket,
     /// Bytes that the client has sent and that have not come.
@@ -135,7 +165,8 @@ impl Pair {
         versions: &[&'static rustls::SupportedProtocolVersion],
         change: impl FnOnce(&mut ClientConfig),
     ) -> Pair {
-        let (config, roots) = certificate();
+        let (mut config, roots) = certificate();
+        config.enable_secret_extraction = is_own();
         let config = Arc::new(config);
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut client = ClientConfig::builder_with_provider(provider)
@@ -163,7 +194,7 @@ impl Pair {
         };
         Pair {
             client,
-            state: Box::new(TlsState::new(id, 0, pending)),
+            state: TlsConnection::new(id, 0, pending),
             turn,
             socket: FakeSocket {
                 inbound: VecDeque::new(),
@@ -174,6 +205,7 @@ impl Pair {
                 numbers: None,
                 read_blocked: false,
                 write_blocked: false,
+                is_broken: false,
             },
             wire: VecDeque::new(),
             out: vec![0; 262_144],

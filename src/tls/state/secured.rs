@@ -2,15 +2,13 @@
 
 use rustls::ProtocolVersion;
 
-use super::{Stage, TlsState};
+use super::TlsState;
 use crate::access_log::Secured;
 
 impl TlsState {
     /// Terms of TLS that were agreed to. None: there are none yet.
     pub fn secured(&self) -> Option<Secured> {
-        let Stage::Open(connection) = &self.stage else {
-            return None;
-        };
+        let connection = self.stand()?;
         let version = match connection.protocol_version()? {
             ProtocolVersion::TLSv1_2 => "1.2",
             ProtocolVersion::TLSv1_3 => "1.3",
