@@ -45,6 +45,8 @@ fn surfaces(server: &Server) -> Vec<(SocketAddr, String)> {
     let told = log.lines().filter_map(|line| {
         let (_, rest) = line.split_once(": http://")?;
         let (address, surface) = rest.split_once(", surface ")?;
+        // The line's fields stand behind its words.
+        let (surface, _) = surface.split_once(' ').unwrap_or((surface, ""));
         Some((address.parse().ok()?, surface.to_owned()))
     });
     told.collect()

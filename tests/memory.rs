@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use support::peers::{Http, WebSocket, connect};
-use support::process::rss_bytes;
+use support::process::{own_bytes, rss_bytes};
 use support::umbel_v1::{JSON, offer};
 use support::{Server, wait_until, wait_within};
 use umbel::config::RightsLists;
@@ -34,19 +34,19 @@ fn wait_for_subscribers(server: &Server, count: usize) {
 fn idle_subscriber_memory() {
     rlimit::increase_nofile_limit(CONNECTIONS as u64 + 1000).expect("descriptors for the peers");
     let server = Server::start(&["--reactors", "1"]);
-    let before = rss_bytes(server.pid());
+    let before = own_bytes(server.pid());
     let mut peers: Vec<_> = (0..CONNECTIONS)
         .map(|_| WebSocket::open(server.address(), "/ws/idle"))
         .collect();
     wait_for_subscribers(&server, CONNECTIONS);
-    let all = rss_bytes(server.pid()).saturating_sub(before);
+    let all = own_bytes(server.pid()).saturating_sub(before);
     assert!(
         all <= BYTES_MAX * CONNECTIONS as u64,
         "{all} bytes for {CONNECTIONS} connections"
     );
     peers.truncate(CONNECTIONS / 2);
     wait_for_subscribers(&server, CONNECTIONS / 2);
-    let half = rss_bytes(server.pid()).saturating_sub(before);
+    let half = own_bytes(server.pid()).saturating_sub(before);
     assert!(
         half <= all + NOISE_BYTES,
         "{half} bytes for the half that is left, {all} for all"
@@ -54,7 +54,7 @@ fn idle_subscriber_memory() {
     // Who comes back finds the places of those that left.
     peers.extend((0..CONNECTIONS / 2).map(|_| WebSocket::open(server.address(), "/ws/idle")));
     wait_for_subscribers(&server, CONNECTIONS);
-    let again = rss_bytes(server.pid()).saturating_sub(before);
+    let again = own_bytes(server.pid()).saturating_sub(before);
     assert!(
         again <= BYTES_MAX * CONNECTIONS as u64,
         "{again} bytes for {CONNECTIONS} connections, half of them new"

@@ -92,10 +92,13 @@ fn listener_for_operators_stays_in_drain() {
     let server = Server::start(&[&listen[..], &open[..]].concat());
     let port_of = |surface: &str| -> u16 {
         let log = server.log();
-        let is_of = |line: &&str| line.ends_with(&format!(", surface {surface}"));
+        let is_of = |line: &&str| line.contains(&format!(", surface {surface} "));
         let line = log.lines().find(is_of).expect("it is logged");
-        let (_, place) = line.rsplit_once("127.0.0.1:").expect("its address");
-        let port = place.split(',').next().and_then(|port| port.parse().ok());
+        let (_, place) = line.split_once(": http://127.0.0.1:").expect("its address");
+        let port = place
+            .split([',', ' '])
+            .next()
+            .and_then(|port| port.parse().ok());
         port.expect("a port")
     };
     let (public, admin) = (port_of("public"), port_of("admin"));

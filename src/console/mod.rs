@@ -197,9 +197,13 @@ mod tests {
         assert!(types.is_public);
         let exports: Vec<&str> = text(module).split("\nexport ").skip(1).collect();
         assert_eq!(exports.len(), 2, "{exports:?}");
-        assert!(exports[0].starts_with("{ UmbelError };"));
+        assert!(exports[0].starts_with("{ UmbelError, signUrl };"));
         assert!(exports[1].starts_with("function connect("));
-        for name in ["function connect(", "class UmbelError "] {
+        for name in [
+            "function connect(",
+            "function signUrl(",
+            "class UmbelError ",
+        ] {
             assert!(text(types).contains(&format!("export declare {name}")));
         }
     }

@@ -173,7 +173,7 @@ pub(super) fn address_of(server: &Server, surface: &str) -> SocketAddr {
     let told = log.lines().find_map(|line| {
         let (_, rest) = line.split_once(": http://")?;
         let (address, of) = rest.split_once(", surface ")?;
-        (of == surface).then(|| address.parse().expect("an address"))
+        (of.split(' ').next() == Some(surface)).then(|| address.parse().expect("an address"))
     });
     told.expect("it is told")
 }

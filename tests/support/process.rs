@@ -4,17 +4,26 @@ use std::fs;
 
 /// Bytes of memory that the process has resident.
 pub fn rss_bytes(pid: u32) -> u64 {
+    memory_bytes(pid, "VmRSS:")
+}
+
+/// Bytes of memory that the process has resident, without files: pages of a program count once they are run.
+pub fn own_bytes(pid: u32) -> u64 {
+    memory_bytes(pid, "RssAnon:")
+}
+
+fn memory_bytes(pid: u32, field: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
     let line = status
         .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .find_map(|line| line.strip_prefix(field))
         .expect("a process that runs has memory");
     let kilobytes: u64 = line
         .trim()
         .trim_end_matches("kB")
         .trim()
         .parse()
-        .expect("VmRSS is a number of kB");
+        .expect("a number of kB");
     kilobytes * 1024
 }
 
