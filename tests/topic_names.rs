@@ -119,7 +119,7 @@ fn answer_names_topic_with_query() {
             .lines()
             .find(|line| line.contains("INFO") && line.contains("part of its topic"));
         hint.is_some_and(|line| {
-            line.contains("topic=t?cache=...") || line.contains("topic=t?a=...&b=...")
+            line.contains("topic=\"t?cache=...\"") || line.contains("topic=\"t?a=...&b=...\"")
         })
     });
 }
