@@ -80,7 +80,7 @@ test("the script is served as one module, and its types as they are", limits, as
     if (name === "umbel.d.ts") assert.equal(text, readFileSync(file, "utf8"));
     else assert.doesNotMatch(text, /^import /m);
   }
-  assert.deepEqual(Object.keys(script).sort(), ["UmbelError", "connect"]);
+  assert.deepEqual(Object.keys(script).sort(), ["UmbelError", "connect", "signUrl"]);
 });
 
 for (const binary of [false, true]) {

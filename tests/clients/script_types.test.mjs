@@ -21,5 +21,5 @@ test("the types hold", { timeout: 60_000 }, () => {
 });
 
 test("the module has what the types say, and no more", () => {
-  assert.deepEqual(Object.keys(module).sort(), ["UmbelError", "connect"]);
+  assert.deepEqual(Object.keys(module).sort(), ["UmbelError", "connect", "signUrl"]);
 });
