@@ -226,10 +226,7 @@ impl<T: ByteStream> Connections<T> {
             }
             ring => {
                 self.ring = ring;
-                let mut last = None;
-                for &index in subscribers {
-                    self.deliver_one::<COMPRESSED>(batch, &mut last, index, now_ms, &mut tally);
-                }
+                self.deliver_to_each::<COMPRESSED>(batch, subscribers, now_ms, &mut tally);
             }
         }
         tally.take_counts(batch, &self.settings.dialects);
@@ -252,6 +249,21 @@ impl<T: ByteStream> Connections<T> {
             self.metrics.replaced.add(tally.replaced);
         }
         tally
+    }
+
+    /// Writes a batch to subscribers one by one. Apart from what comes before and after, for their registers.
+    #[inline(never)]
+    fn deliver_to_each<const COMPRESSED: bool>(
+        &mut self,
+        batch: &Batch<'_>,
+        subscribers: &[u32],
+        now_ms: u64,
+        tally: &mut Tally,
+    ) {
+        let mut last = None;
+        for &index in subscribers {
+            self.deliver_one::<COMPRESSED>(batch, &mut last, index, now_ms, tally);
+        }
     }
 
     /// Writes a batch to one subscriber, or queues it behind what waits there. A call would cost as much as what it does.
@@ -340,7 +352,7 @@ impl<T: ByteStream> Connections<T> {
         now_ms: u64,
         tally: &mut Tally,
     ) {
-        self.deliver_one::<COMPRESSED>(batch, &mut None, index, now_ms, tally);
+        self.deliver_to_each::<COMPRESSED>(batch, &[index], now_ms, tally);
     }
 
     /// Writes a batch to up to [`SENDS_MAX`] subscribers at once.
