@@ -21,7 +21,7 @@ use super::records::Records;
 use super::topics::{Place, placed};
 
 /// The date at which a simulation begins, in milliseconds since 1970.
-const BEGAN_MS: u64 = 1_700_000_000_000;
+pub const BEGAN_MS: u64 = 1_700_000_000_000;
 
 /// The least time from one stall to the next: longer than any deadline that a stall may not break.
 const STALL_PAUSE_MS: u64 = 150;

@@ -1,6 +1,7 @@
 //! Whole nodes in memory, in one thread, from a seed: connections, shards and mailboxes are the real ones; sockets,
 //! threads and the clock are simulated. What is checked are the promises of the design: one order, no silent gap in
-//! any dialect, recoveries that are what they say, limits that hold, and that everything ends.
+//! any dialect, recoveries that are what they say, limits that hold, and that everything ends. In runs of their own peers
+//! are somebody, and what they may not do is refused, or ends.
 //!
 //! ```text
 //! UMBEL_SIMULATION_SEED=7 cargo test --test simulation       one seed
@@ -19,6 +20,7 @@ mod plan;
 #[path = "../support/random.rs"]
 mod random;
 mod records;
+mod rights;
 mod rogue;
 mod rule_sets;
 mod snapshot;
@@ -170,39 +172,74 @@ const PATHS: &[&str] = &[
     "unsubscribed",
 ];
 
+/// Seeds of runs with identities.
+const RIGHTS_SEEDS: u64 = 150;
+
+/// What they must have met at least once.
+const RIGHTS_PATHS: &[&str] = &[
+    "error subject_changed",
+    "error unauthorized",
+    "forbidden to publish",
+    "forbidden to subscribe by a pattern",
+    "forbidden to subscribe",
+    "refreshed with equal rights",
+    "refreshed with other rights",
+    "signed in on an open connection",
+    "unsubscribed for want of a right",
+    "unsubscribed for want of a right, before subscribed",
+];
+
 fn number(variable: &str) -> Option<u64> {
     let value = std::env::var(variable).ok()?;
     Some(value.parse().expect("the variable holds a number"))
 }
 
 fn run(seed: u64) -> Outcome {
-    panic::catch_unwind(AssertUnwindSafe(|| World::new(seed).run())).unwrap_or_else(|cause| {
+    run_world(seed, "promises", World::new)
+}
+
+fn run_world(seed: u64, test: &str, world: impl Fn(u64) -> World) -> Outcome {
+    panic::catch_unwind(AssertUnwindSafe(|| world(seed).run())).unwrap_or_else(|cause| {
         eprintln!(
-            "seed {seed} failed; again: UMBEL_SIMULATION_SEED={seed} cargo test --test simulation -- --nocapture"
+            "seed {seed} failed; again: UMBEL_SIMULATION_SEED={seed} cargo test --test simulation -- --nocapture {test}"
         );
         panic::resume_unwind(cause)
     })
 }
 
-#[test]
-fn promises_hold_whatever_happens() {
+/// Runs the seeds that are asked for, or so many, of which as many at least meet all of these paths.
+fn run_seeds(count: u64, paths: &[&str], run: impl Fn(u64) -> Outcome) {
     let seeds = match number("UMBEL_SIMULATION_SEED") {
         Some(seed) => seed..seed + 1,
         None => {
             let first = number("UMBEL_SIMULATION_FIRST").unwrap_or(0);
-            first..first + number("UMBEL_SIMULATION_SEEDS").unwrap_or(SEEDS)
+            first..first + number("UMBEL_SIMULATION_SEEDS").unwrap_or(count)
         }
     };
-    let count = seeds.end - seeds.start;
+    let is_whole = seeds.end - seeds.start >= count;
     let mut cover = Cover::default();
     for seed in seeds {
         cover.merge(&run(seed).cover);
     }
     cover.print();
-    if count >= SEEDS {
-        let missed: Vec<_> = PATHS.iter().filter(|path| cover.get(path) == 0).collect();
+    if is_whole {
+        let missed: Vec<_> = paths.iter().filter(|path| cover.get(path) == 0).collect();
         assert!(missed.is_empty(), "never met: {missed:?}");
     }
+}
+
+#[test]
+fn promises_hold_whatever_happens() {
+    run_seeds(SEEDS, PATHS, run);
+}
+
+/// Runs in which peers are somebody, and may not do everything.
+#[cfg(feature = "jwt")]
+#[test]
+fn rights_hold_whatever_happens() {
+    run_seeds(RIGHTS_SEEDS, RIGHTS_PATHS, |seed| {
+        run_world(seed, "rights", |seed| World::new(seed).with_rights(seed))
+    });
 }
 
 /// The server ends each wait after a second, so that there a lost wake costs no more than that, and is not seen.

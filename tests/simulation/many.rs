@@ -2,6 +2,7 @@
 //! an account of what each answer must be.
 
 mod echo;
+mod held;
 mod once;
 mod pages;
 mod plain;
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::peer::{Peer, Surroundings};
 use super::records::{Fate, Publish};
+use super::rights::held::Holder;
 use super::topics::{
     PATTERN_COUNT, Place, TOPICS, Target, parse_place, pattern_number, place_text, topic_number,
 };
@@ -27,12 +29,14 @@ pub const KEYS: &[Option<&str>] = &[None, None, Some("EURUSD"), Some("a \"b\"")]
 enum Pending {
     Subscribe(Target, Start),
     Unsubscribe(Target),
-    Publish(usize, bool),
-    /// One that reuses the key of another.
-    Misuse(usize),
+    /// By its number and topic, and whether it wants a receipt.
+    Publish(usize, usize, bool),
+    /// One that reuses the key of another, by its number and topic.
+    Misuse(usize, usize),
     Presence(usize),
     Page(pages::PageRequest),
     Ping,
+    Auth(held::Shown),
 }
 
 /// What it speaks.
@@ -69,6 +73,8 @@ pub struct Many {
     pub opened_ms: u64,
     /// What it sends again, in order.
     resend: Vec<usize>,
+    /// Tokens that it shows, if it does.
+    pub holder: Option<Holder>,
     /// What a probe was told: of each topic how many are present, and how many got a publish.
     pub probed: BTreeMap<usize, (Option<u64>, Option<u64>)>,
 }
@@ -134,7 +140,11 @@ impl Peer {
     pub(super) fn command(&mut self, around: &mut Surroundings<'_>) {
         let mut many = self.many.take().expect("it speaks umbel.v1");
         let mut batch = Vec::new();
-        if !many.resend.is_empty() {
+        if many.show(&mut batch, around) {
+            for _ in 0..around.random.below(3) {
+                batch.push(self.one_command(&mut many, around));
+            }
+        } else if !many.resend.is_empty() {
             self.send_again(&mut many, around);
         } else if !many.resume.is_empty() {
             let count = match around.random.chance(50) {
@@ -314,7 +324,7 @@ impl Peer {
                 expires_ms: None,
             };
             let (number, payload) = around.records.publish(publish, 20);
-            let id = many.take_id(Pending::Publish(number, true));
+            let id = many.take_id(Pending::Publish(number, topic, true));
             let text = String::from_utf8(payload).expect("as it was made");
             let message =
                 json!({"type": "publish", "id": id, "topic": name, "data": text, "receipt": true});
@@ -338,6 +348,7 @@ impl Peer {
     pub(super) fn take_json(&mut self, answer: &Value, around: &mut Surroundings<'_>) {
         let mut many = self.many.take().expect("it has many subscriptions");
         let kind = answer["type"].as_str().expect("a type").to_owned();
+        many.check_told(&kind);
         match &*kind {
             "publication" => {
                 assert!(
@@ -360,6 +371,8 @@ impl Peer {
                 let is_pattern = answer["pattern"].is_string();
                 around.cover.add("gap by a pattern", u64::from(is_pattern));
             }
+            "welcome" => many.take_welcome(answer, around),
+            "unsubscribed" if answer["id"].is_null() => many.take_ended(answer, around),
             "presence_skipped" => many.take_skipped(answer, around),
             "join" | "leave" => many.take_change(answer, kind == "join", around),
             "error" if answer["id"].is_null() => panic!("nothing without an id is wrong: {answer}"),
@@ -379,6 +392,9 @@ impl Peer {
         let id = id.unwrap_or_else(|| panic!("an answer has an id: {answer}")) as u32;
         let pending = many.pending.remove(&id);
         let pending = pending.unwrap_or_else(|| panic!("an answer to nothing: {answer}"));
+        if kind != "error" {
+            many.check_allowed(id, &pending, answer, around.records);
+        }
         match (pending, kind) {
             (Pending::Subscribe(target, start), "subscribed") => {
                 let view = self.begin_subscription(many, target, start, answer, around);
@@ -407,11 +423,11 @@ impl Peer {
                     many.present.remove(&topic);
                 }
             }
-            (Pending::Publish(number, wants_receipt), "published") => {
+            (Pending::Publish(number, _, wants_receipt), "published") => {
                 many.take_published(number, wants_receipt, answer, around);
             }
             // The key it took was forgotten, or never known.
-            (Pending::Misuse(number), "published") => {
+            (Pending::Misuse(number, _), "published") => {
                 many.take_published(number, false, answer, around);
             }
             (Pending::Presence(topic), "presence") => {
@@ -419,6 +435,9 @@ impl Peer {
                 many.take_list((self.id, asked_ms), topic, answer, around);
             }
             (Pending::Page(request), "history") => many.take_page(&request, answer, around),
+            (Pending::Auth(shown), "authenticated") => {
+                many.take_authenticated(id, shown, answer, around);
+            }
             (Pending::Ping, "pong") => around.cover.add("pong to a command", 1),
             (pending, "error") => many.take_error(id, &pending, answer, around),
             (pending, _) => panic!("{answer} to {pending:?}"),
@@ -432,6 +451,7 @@ impl Peer {
             many.tongue == Tongue::Binary,
             "publications come in text messages"
         );
+        many.check_told("a publication");
         let (head, mut rest) = message.split_at(18);
         assert_eq!(head[0], 1, "payloads here are text");
         let number = |at: usize| {
@@ -506,6 +526,9 @@ impl Many {
             })
         };
         match (pending, code) {
+            (pending, "forbidden") => self.take_forbidden(id, pending, answer, around),
+            (Pending::Auth(held::Shown::Bad), "unauthorized")
+            | (Pending::Auth(held::Shown::Foreign), "subject_changed") => {}
             (Pending::Subscribe(target, _), "already_subscribed") => {
                 assert!(self.live.contains_key(target) || waits(target), "{answer}");
             }
@@ -523,18 +546,18 @@ impl Many {
                     .may_lack_presence(*topic, asked_ms, around.now_ms);
                 assert!(may_lack, "{answer}");
             }
-            (Pending::Publish(number, _), "unavailable") => around.records.refuse(*number),
-            (Pending::Publish(number, _), "fate_unknown") => {
+            (Pending::Publish(number, ..), "unavailable") => around.records.refuse(*number),
+            (Pending::Publish(number, ..), "fate_unknown") => {
                 assert!(around.records.publishes[*number].once.is_some(), "{answer}");
                 around.records.refuse(*number);
             }
             // Whoever took its key was first: this one was refused before, by an answer that was lost.
-            (Pending::Publish(number, _), "idempotency_key_reused") => {
+            (Pending::Publish(number, ..), "idempotency_key_reused") => {
                 assert!(around.records.is_key_misused(*number), "{answer}");
                 around.records.refuse(*number);
             }
             (
-                Pending::Misuse(number),
+                Pending::Misuse(number, _),
                 "unavailable" | "fate_unknown" | "idempotency_key_reused",
             ) => around.records.refuse(*number),
             (Pending::Subscribe(..) | Pending::Presence(_) | Pending::Page(_), "unavailable") => {}

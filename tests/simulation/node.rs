@@ -9,7 +9,6 @@ use crossbeam_channel::Receiver;
 use umbel::access::{AccessRequest, Authorizer, Identity, Verdict};
 use umbel::config::{Hosts, Limits, Origins};
 use umbel::handler::{CloseReason, ConnectionId, Echo, Handler, Hooks, Message, Peer, Request};
-use umbel::internals::auth::Authority;
 use umbel::internals::connection::{Connection, Inflation, Label, Settings};
 use umbel::internals::hub::{Command, Effect, Kind, Origin, Publication, ReactorId};
 use umbel::internals::mailbox::{Inbox, Mailbox, mailbox};
@@ -31,7 +30,7 @@ use super::records::Records;
 use super::topics::TOPICS;
 
 /// Everybody may do everything.
-struct Anyone;
+pub struct Anyone;
 
 impl Authorizer for Anyone {
     fn authorize(&self, _: &AccessRequest<'_>) -> Verdict {
@@ -160,7 +159,7 @@ impl Node {
         let shared = Shared {
             settings: Arc::new(settings),
             shards: Arc::new(shards.repeatable()),
-            authority: Arc::new(Authority::of_embedder(Arc::new(Anyone), usize::MAX)),
+            authority: Arc::clone(&plan.authority),
             origins: Arc::new(Origins::Any),
             hosts: Arc::new(Hosts::Any),
             subprotocols: Arc::new([]),

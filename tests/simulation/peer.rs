@@ -168,6 +168,7 @@ impl Peer {
             assert!(is_answered, "peer {} waits: {:?}", self.id, self.many);
             if let Some(many) = &self.many {
                 many.check_presence(records);
+                many.check_rights(records);
             }
         }
     }

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use umbel::config::{Deflate, Limits};
+use umbel::internals::auth::Authority;
 use umbel::internals::connection::Settings;
 use umbel::internals::dialect::Dialects;
 use umbel::internals::sync::Wake;
 use umbel::internals::topic::Rule;
 
-use super::node::Node;
+use super::node::{Anyone, Node};
 use super::random::Random;
 use super::topics;
 use super::toy;
@@ -25,6 +26,8 @@ pub struct Plan {
     /// In so many of a hundred cases a worker takes a while before it goes on.
     pub pauses_percent: u64,
     pub wakes: Wakes,
+    /// What the nodes judge rights by.
+    pub authority: Arc<Authority>,
 }
 
 /// Which of its wakes a reactor gets.
@@ -71,6 +74,7 @@ impl Plan {
             rules,
             limits,
             wakes: Wakes::All,
+            authority: Arc::new(Authority::of_embedder(Arc::new(Anyone), usize::MAX)),
             pauses_percent: *random.pick(&[0, 0, 10, 40]),
         }
     }

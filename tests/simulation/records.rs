@@ -6,6 +6,7 @@ use umbel::config::Limits;
 use umbel::internals::topic::{Rule, SlowConsumer};
 
 use super::cover::Cover;
+use super::rights::Rights;
 use super::rule_sets::RuleSet;
 use super::topics::{Place, TOPICS, Target};
 use super::views::{Item, View};
@@ -118,6 +119,8 @@ pub struct Records {
     pub skips_presence: bool,
     /// Each join and leave is told at once.
     pub tells_presence: bool,
+    /// Identities, if the run has them.
+    pub rights: Option<Rights>,
 }
 
 impl Records {
@@ -191,6 +194,9 @@ impl Records {
     pub fn place_at(&mut self, number: usize, place: Place) {
         let publish = &mut self.publishes[number];
         assert_ne!(publish.fate, Fate::Refused, "{number} was refused");
+        if let Some(rights) = &self.rights {
+            rights.check_placed(number);
+        }
         let known = *publish.place.get_or_insert(place);
         assert_eq!(known, place, "two places of {publish:?}");
         let holder = *self.places[publish.topic].entry(place).or_insert(number);

@@ -99,7 +99,15 @@ impl Peer {
                     Tongue::Toy => ("/toy/app", ""),
                 };
                 let path = format!("{path}?info=%7B%22peer%22:{}%7D", self.id);
-                let lines = format!("{line}{offer}");
+                let badge = self
+                    .many
+                    .as_ref()
+                    .and_then(|many| many.holder.as_ref()?.first());
+                let token = badge.zip(around.records.rights.as_ref());
+                let token = token.map_or(String::new(), |(badge, rights)| {
+                    format!("Authorization: Bearer {}\r\n", rights.badge(badge).token)
+                });
+                let lines = format!("{line}{offer}{token}");
                 wire::upgrade_request(&path, &lines)
             }
             _ => wire::upgrade_request(&format!("/ws/{name}{query}"), &offer),

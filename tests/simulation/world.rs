@@ -8,6 +8,7 @@
 //! dies in the first part, and another one begins with nothing.
 
 mod faults;
+mod identities;
 mod reload;
 
 use std::cell::RefCell;
@@ -381,6 +382,7 @@ impl World {
             let topic = self.random.below(self.topics);
             let index = self.links.len();
             let peer = Peer::new(kind, index, topic, self.now_ms, &mut self.random);
+            let peer = self.identify(peer);
             if self.connect(peer) && self.faults && self.peers.len() < PEERS_MAX {
                 let again_ms = self.now_ms + self.random.within(50, 400);
                 self.arrivals_ms.push(again_ms);
@@ -443,7 +445,12 @@ impl World {
                     });
                     next.left += 2;
                     let more = Many::continuing(many.tongue, resume.collect());
-                    next.many = Some(Box::new(more.resending(many, &self.records)));
+                    let more = more.resending(many, &self.records);
+                    let holder = many
+                        .holder
+                        .as_ref()
+                        .map(|it| it.successor(&mut self.records));
+                    next.many = Some(Box::new(more.holding(holder)));
                 }
                 _ => continue,
             }

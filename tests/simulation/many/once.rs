@@ -22,9 +22,13 @@ impl Many {
     #[must_use]
     pub fn resending(mut self, other: &Many, records: &Records) -> Many {
         (self.is_keyed, self.is_silent) = (other.is_keyed, other.is_silent);
+        // A key is that of a publisher, and whoever has signed in meanwhile is another one.
+        if !other.is_same_throughout() {
+            return self;
+        }
         self.resend = other.resend.clone();
         let pending = other.pending.values().filter_map(|it| match it {
-            Pending::Publish(number, _) => Some(*number),
+            Pending::Publish(number, ..) => Some(*number),
             _ => None,
         });
         let is_keyed = |number: &usize| records.publishes[*number].once.is_some();
@@ -49,6 +53,7 @@ impl Many {
     ) -> Value {
         let records = &mut *around.records;
         let publish = &records.publishes[number];
+        let topic = publish.topic;
         let is_of_its_topic = |other: &usize| {
             let other = &records.publishes[*other];
             other.once.is_some()
@@ -60,8 +65,8 @@ impl Many {
         records.publishes[number].may_be_refused = true;
         let wants_receipt = wants_receipt && misused.is_none();
         let id = self.take_id(match misused {
-            Some(_) => Pending::Misuse(number),
-            None => Pending::Publish(number, wants_receipt),
+            Some(_) => Pending::Misuse(number, topic),
+            None => Pending::Publish(number, topic, wants_receipt),
         });
         around.cover.add("publish with an idempotency key", 1);
         command(id, number, wants_receipt, records)
@@ -137,7 +142,8 @@ impl Peer {
         let (number, _) = self.record(topic, true, key, around);
         let publish = &mut around.records.publishes[number];
         (publish.once, publish.may_be_refused) = (Some(number), true);
-        let id = many.take_id(Pending::Publish(number, false));
+        many.note_publish(number, topic, around.records);
+        let id = many.take_id(Pending::Publish(number, topic, false));
         let message = message(id, number, NEVER_SENT, around.records);
         many.messages_sent += 1;
         self.send_message(0x82, &message, around);
@@ -149,7 +155,11 @@ impl Peer {
         for number in std::mem::take(&mut many.resend) {
             let wants_receipt = many.tongue == Tongue::Json && around.random.chance(30);
             around.records.publishes[number].sendings += 1;
-            let id = many.take_id(Pending::Publish(number, wants_receipt));
+            if let Some(rights) = &mut around.records.rights {
+                rights.unforbid(number);
+            }
+            let topic = around.records.publishes[number].topic;
+            let id = many.take_id(Pending::Publish(number, topic, wants_receipt));
             let first_sent_ms = many.first_sent_ms(number, around.records);
             many.messages_sent += 1;
             if many.tongue == Tongue::Binary {

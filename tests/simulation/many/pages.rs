@@ -11,7 +11,7 @@ use crate::views::Start;
 /// What a peer asked a topic's history for.
 #[derive(Clone, Copy, Debug)]
 pub struct PageRequest {
-    topic: usize,
+    pub(super) topic: usize,
     start: Start,
     limit: u64,
     asked_ms: u64,

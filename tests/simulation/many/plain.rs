@@ -18,12 +18,13 @@ impl Peer {
         let key = *around.random.pick(KEYS);
         let (number, payload) = self.record(topic, true, key, around);
         let wants_receipt = around.random.chance(30);
-        around.records.publishes[number].may_be_refused = wants_receipt;
+        around.records.publishes[number].may_be_refused = wants_receipt || many.is_holder();
+        many.note_publish(number, topic, around.records);
         if many.is_keyed {
             return many.publish_once(number, wants_receipt, around);
         }
-        let is_named = wants_receipt || around.random.chance(70);
-        let id = is_named.then(|| many.take_id(Pending::Publish(number, wants_receipt)));
+        let is_named = wants_receipt || around.random.chance(70) || many.is_holder();
+        let id = is_named.then(|| many.take_id(Pending::Publish(number, topic, wants_receipt)));
         let text = String::from_utf8(payload).expect("as it was made");
         let mut command = json!({"type": "publish", "topic": TOPICS[topic], "data": text});
         if let Some(id) = id {
@@ -56,9 +57,10 @@ impl Peer {
         let key = *around.random.pick(KEYS);
         let (number, payload) = self.record(topic, true, key, around);
         let wants_receipt = around.random.chance(30);
-        around.records.publishes[number].may_be_refused = wants_receipt;
-        let is_named = wants_receipt || around.random.chance(70);
-        let id = is_named.then(|| many.take_id(Pending::Publish(number, wants_receipt)));
+        around.records.publishes[number].may_be_refused = wants_receipt || many.is_holder();
+        many.note_publish(number, topic, around.records);
+        let is_named = wants_receipt || around.random.chance(70) || many.is_holder();
+        let id = is_named.then(|| many.take_id(Pending::Publish(number, topic, wants_receipt)));
         let flags =
             u8::from(id.is_some()) | u8::from(key.is_some()) << 1 | u8::from(wants_receipt) << 2;
         let mut message = vec![3, flags];
