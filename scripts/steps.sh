@@ -7,6 +7,9 @@
 #   run_step NAME     a function that runs a step, each command of it by `limited`
 # and call `run_steps ARGUMENT...`.
 
+# C of dependencies is compiled once for all directories and profiles: setup brings ccache, whose names for compilers come first.
+export PATH=/usr/lib/ccache:$PATH CCACHE_DIR=${CCACHE_DIR:-$PWD/target/ccache} CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=true
+
 log_tail_lines=40
 slowest_max=20
 
@@ -41,7 +44,7 @@ count_results() {
 }
 
 report() {
-    local name=$1 code=$2 seconds=$3 passed failed result=ok
+    local name=$1 code=$2 seconds=$3 cpu=$4 passed failed result=ok
     read -r passed failed < <(count_results "$logs/$name.log")
     if [ "$code" -ne 0 ]; then
         result=FAILED
@@ -54,7 +57,7 @@ report() {
     [ "$failed" -eq 0 ] || result=FAILED
     passed_sum=$((passed_sum + passed))
     failed_sum=$((failed_sum + failed))
-    table+=$(printf '%-18s %-7s %7d %7d %6d s' "$name" "$result" "$passed" "$failed" "$seconds")$'\n'
+    table+=$(printf '%-18s %-7s %7d %7d %6d s %6d s' "$name" "$result" "$passed" "$failed" "$seconds" "$cpu")$'\n'
     printf '   %s %s, %d s\n' "$name" "$result" "$seconds"
 }
 
@@ -84,17 +87,24 @@ read_arguments() {
     done
 }
 
-# Runs a step, with its log, and writes what it gave and how long it took.
+# Reads what `times` printed: seconds of CPU of all commands that were waited for.
+sum_cpu() {
+    awk 'NR == 2 { split($1 "m" $2, part, /[ms]+/); printf "%d", (part[1] + part[3]) * 60 + part[2] + part[4] }' "$1"
+}
+
+# Runs a step, with its log, and writes what it gave and how long it took, of time and of CPU.
 run_logged() {
     local step=$1 started=$SECONDS running=
     trap '[ -z "$running" ] || kill "$running" 2>/dev/null; exit 130' INT TERM
     run_step "$step" >"$logs/$step.log" 2>&1
-    printf '%d %d\n' $? $((SECONDS - started)) >"$logs/$step.outcome"
+    local code=$?
+    times >"$logs/$step.times"
+    printf '%d %d %d\n' "$code" $((SECONDS - started)) "$(sum_cpu "$logs/$step.times")" >"$logs/$step.outcome"
 }
 
 # Runs `setup` and then all steps, or only the named ones. Returns 0 if every one held.
 run_steps() {
-    local group step names code seconds
+    local group step names code seconds cpu
     read_arguments "$@"
     logs=target/tests/log
     mkdir -p "$logs"
@@ -120,11 +130,11 @@ run_steps() {
         wait "${groups[@]}"
         groups=()
         for step in "${names[@]}"; do
-            read -r code seconds <"$logs/$step.outcome" || { code=1 seconds=0; }
-            report "$step" "$code" "$seconds"
+            read -r code seconds cpu <"$logs/$step.outcome" || { code=1 seconds=0 cpu=0; }
+            report "$step" "$code" "$seconds" "$cpu"
         done
     done
-    printf '\n%-18s %-7s %7s %7s %8s\n%s\n' step result passed failed time "$table"
+    printf '\n%-18s %-7s %7s %7s %8s %8s\n%s\n' step result passed failed time CPU "$table"
     print_slowest
     printf '%d passed, %d failed\n' "$passed_sum" "$failed_sum"
     [ "$failed_sum" -eq 0 ]
