@@ -7,7 +7,6 @@ use super::compression::Compressed;
 use crate::compression::places::Places;
 use crate::dialect::{Class, Dialects, Form};
 use crate::hub::Publication;
-use crate::metrics::topics::TopicCounts;
 use crate::topic::Pattern;
 use crate::topic::{SlowConsumer, TopicRules};
 
@@ -88,16 +87,6 @@ impl<'a> Batch<'a> {
     /// Whether it holds no publications.
     pub fn is_empty(&self) -> bool {
         self.publications.is_empty()
-    }
-
-    /// Counts its publications, each handed to so many, for their topics.
-    #[cold]
-    pub fn count_topics(&self, counts: &TopicCounts, subscribers: u64) {
-        for publication in self.publications {
-            if let Some(topic) = publication.topic() {
-                counts.count_deliveries(topic, publication.payload().len(), subscribers);
-            }
-        }
     }
 
     /// Number of publications.

@@ -1,12 +1,14 @@
 //! Figures of topics, by patterns that the operator lists.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 
+use crate::hub::Publication;
 use crate::topic::{Pattern, Topic};
 
 /// Counts of the topics of one pattern.
@@ -65,8 +67,18 @@ impl TopicCounts {
         }
     }
 
+    /// Counts publications, each handed to so many.
+    #[cold]
+    pub fn count_batch(&self, publications: &[Arc<Publication>], subscribers: u64) {
+        for publication in publications {
+            if let Some(topic) = publication.topic() {
+                self.count_deliveries(topic, publication.payload().len(), subscribers);
+            }
+        }
+    }
+
     /// Counts a publication with this payload that was handed to so many.
-    pub fn count_deliveries(&self, topic: &Topic, payload_bytes: usize, subscribers: u64) {
+    fn count_deliveries(&self, topic: &Topic, payload_bytes: usize, subscribers: u64) {
         if let Some(counts) = self.counts(topic) {
             let bytes = subscribers * payload_bytes as u64;
             counts.deliveries.fetch_add(subscribers, Ordering::Relaxed);

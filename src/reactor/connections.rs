@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use super::ended::Leaving;
 use super::slot::{Flags, Slot};
 use crate::access_log::FollowedTable;
 use crate::application::{Application, CommandContext};
@@ -32,6 +31,7 @@ use crate::shared::Shared;
 use crate::shared::deadlines::Deadlines;
 use crate::shared::paces::counting;
 use crate::shrink::Shrink;
+use crate::upkeep::ended::Leaving;
 use crate::upkeep::{Upkeep, paces};
 
 /// Connections whose deadline is looked after in one tick; the others' turn comes in the next one.

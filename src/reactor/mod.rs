@@ -21,7 +21,6 @@ pub mod connections;
 mod counts;
 mod echo;
 mod effects;
-mod ended;
 mod following;
 mod greeting;
 mod leaving;
@@ -34,7 +33,6 @@ mod slots;
 
 use std::io;
 
-use crate::config::Surface;
 use crate::hub::ReactorId;
 use crate::mailbox::Inbox;
 use crate::metrics::load::Load;
@@ -45,7 +43,7 @@ use crate::net::mio_driver::MioDriver;
 use crate::rate::Limit;
 use crate::rate::gate::TurnedAway;
 use crate::requests::limits;
-use crate::shared::{Lifecycle, Listening, Shared};
+use crate::shared::{Lifecycle, Shared, keeps_probes};
 use crate::upkeep::drain::Progress;
 use crate::upkeep::{drain, jobs, paces, renewals, terms};
 use connections::Connections;
@@ -394,15 +392,4 @@ impl<D: Driver> Reactor<D> {
             }
         }
     }
-}
-
-/// Which listeners stay to the end, for whoever probes: those for operators, or all where there are none.
-fn keeps_probes(listeners: &[Listening]) -> impl Fn(u8) -> bool {
-    let is_admin = |listening: &Listening| listening.surface == Surface::Admin;
-    let has_admin = listeners.iter().any(is_admin);
-    let kept: Vec<bool> = listeners
-        .iter()
-        .map(|listening| !has_admin || is_admin(listening))
-        .collect();
-    move |number| kept.get(usize::from(number)) == Some(&true)
 }

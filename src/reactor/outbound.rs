@@ -233,7 +233,7 @@ impl<T: ByteStream> Connections<T> {
         let (count, subscribers) = (batch.len() as u64, tally.subscribers);
         self.metrics.deliveries.add(subscribers * count);
         if let Some(counts) = &self.topic_counts {
-            batch.count_topics(counts, subscribers);
+            counts.count_batch(batch.publications(), subscribers);
         }
         let messages = (subscribers - tally.on_streams) * count;
         self.metrics.messages_sent.add(messages);

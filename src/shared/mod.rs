@@ -95,6 +95,17 @@ pub struct Listening {
     pub port: Option<u16>,
 }
 
+/// Which listeners stay to the end, for whoever probes: those for operators, or all where there are none.
+pub fn keeps_probes(listeners: &[Listening]) -> impl Fn(u8) -> bool {
+    let is_admin = |listening: &Listening| listening.surface == Surface::Admin;
+    let has_admin = listeners.iter().any(is_admin);
+    let kept: Vec<bool> = listeners
+        .iter()
+        .map(|listening| !has_admin || is_admin(listening))
+        .collect();
+    move |number| kept.get(usize::from(number)) == Some(&true)
+}
+
 /// Tables about callers, of all reactors together. They are asked when somebody comes, shows a credential or goes.
 #[derive(Debug, Default)]
 pub struct Callers {

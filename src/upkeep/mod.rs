@@ -3,6 +3,7 @@
 //! All of it reaches connections by [`Slots`], which the reactor's slab is.
 
 pub mod drain;
+pub mod ended;
 pub mod jobs;
 pub mod judging;
 mod managed;

@@ -10,9 +10,9 @@ use crate::handler::ConnectionId;
 /// Connections that have ended and have memberships left, the first to end first.
 #[derive(Debug, Default)]
 pub(crate) struct Leaving {
-    pub(super) ended: VecDeque<(ConnectionId, MultiSubscription)>,
+    pub(crate) ended: VecDeque<(ConnectionId, MultiSubscription)>,
     /// Memberships of the first of them that are left.
-    pub(super) memberships: Vec<(Target, Membership)>,
+    pub(crate) memberships: Vec<(Target, Membership)>,
 }
 
 impl Leaving {
