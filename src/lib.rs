@@ -188,6 +188,7 @@ mod sync;
 #[cfg(feature = "tls")]
 mod tls;
 mod topic;
+mod trace;
 mod units;
 mod upkeep;
 mod worker;

@@ -11,6 +11,8 @@ mod identities;
 #[path = "control_api/pages.rs"]
 mod pages;
 mod support;
+#[path = "control_api/traces.rs"]
+mod traces;
 
 use std::time::Instant;
 

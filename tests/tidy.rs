@@ -32,7 +32,7 @@ const FLOORS: &[&[&str]] = &[
     &["compression", "memory", "rate"],
     &["auth", "connection"],
     &["handler", "metrics", "presence", "route"],
-    &["inside"],
+    &["inside", "trace"],
     &["fanout", "shared"],
     &["asking", "endpoint"],
     &["api"],

@@ -57,6 +57,20 @@ impl FollowedTable {
         self.0.is_empty()
     }
 
+    /// Is not empty from now on, whether any connection is followed or not.
+    pub fn open(&mut self) {
+        if self.0.is_empty() {
+            self.0.push(None);
+        }
+    }
+
+    /// Is empty again if no connection is followed.
+    pub fn close(&mut self) {
+        if self.0.iter().all(Option::is_none) {
+            self.0 = Vec::new();
+        }
+    }
+
     /// The connection at an index, if it is followed.
     pub fn get_mut(&mut self, index: u32) -> Option<&mut Followed> {
         self.0.get_mut(index as usize)?.as_deref_mut()
@@ -101,5 +115,9 @@ mod tests {
         assert!(table.take(3).is_none());
         table.truncate(2);
         assert!(table.0.len() == 2);
+        table.close();
+        assert!(table.is_empty());
+        table.open();
+        assert!(!table.is_empty() && table.get_mut(0).is_none());
     }
 }

@@ -19,6 +19,7 @@ mod rights;
 mod settings;
 mod stats;
 mod topics;
+mod trace;
 
 use std::cell::Cell;
 use std::net::IpAddr;

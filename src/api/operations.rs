@@ -3,7 +3,7 @@
 use super::error::ApiError;
 use super::{
     BODY_BYTES_MAX, CallContext, Input, PREFIX, Step, changes, connections, deny, rights, settings,
-    stats, topics,
+    stats, topics, trace,
 };
 use crate::shared::Shared;
 
@@ -242,6 +242,12 @@ pub(super) static OPERATIONS: &[Operation] = &[
         ..get("/deny/{id}", Needs::Manage, &[], deny::remove)
     },
     get("/stats", Needs::Observe, &[], stats::show),
+    get(
+        "/trace",
+        Needs::ObserveTopic,
+        &["connection", "topic", "subject", "payloads", "duration_ms"],
+        trace::trace,
+    ),
     get("/openapi.json", Needs::Nothing, &[], topics::openapi),
 ];
 

@@ -46,10 +46,14 @@ impl Audit {
 
     /// Writes the line of a change, with its result.
     pub fn log(&self, result: &str) {
-        let Operation { method, path, .. } = self.operation;
-        if *method == "GET" {
-            return;
+        if self.operation.method != "GET" {
+            self.write(result);
         }
+    }
+
+    /// Writes the line, whether something is changed or not.
+    pub fn write(&self, result: &str) {
+        let Operation { method, path, .. } = self.operation;
         let subject = escape(self.subject.as_deref().unwrap_or("-"));
         let peer = self
             .peer

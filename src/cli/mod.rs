@@ -7,7 +7,7 @@
 //! | `inherited` | listening sockets that a socket unit of systemd hands over |
 //! | `reload` | the file again, for a server that runs |
 //! | `operate` | `umbel reload` and `umbel health`: questions to a server that runs |
-//! | `top` | `umbel top`: figures of a server that runs |
+//! | `top`, `trace` | `umbel top` and `umbel trace`: figures of a server that runs, and what happens on it |
 //! | `settings` | flags and variables of all settings, and the file under them |
 //! | `log_output` | log lines, for people or as JSON |
 //! | `sub`, `publish`, `history` | `umbel sub`, `umbel pub` and `umbel history` |
@@ -55,6 +55,7 @@ mod sub;
 mod tips;
 mod token;
 mod top;
+mod trace;
 #[cfg(feature = "tls")]
 pub mod trust;
 pub mod url;
@@ -109,6 +110,7 @@ pub fn run(extension: &Extension) -> Result<ExitCode, Box<dyn Error>> {
         Some(("reload", matches)) => operate::reload(matches),
         Some(("health", matches)) => operate::health(matches),
         Some(("top", matches)) => top::run(matches),
+        Some(("trace", matches)) => trace::run(matches),
         #[cfg(feature = "jwt")]
         Some(("url", matches)) => sign::run(matches),
         Some(("sample", matches)) => documents::print_sample(matches),
@@ -145,6 +147,7 @@ fn command() -> Command {
         .subcommand(operate::reload_command())
         .subcommand(operate::health_command())
         .subcommand(top::command())
+        .subcommand(trace::command())
         .subcommand(documents::completions_command())
         .subcommand(documents::man_command())
         .subcommand(documents::sample_command());

@@ -39,6 +39,10 @@ impl Connection {
                 self.linger(settings, now_ms, reason);
                 true
             }
+            Phase::Lines => {
+                self.close(settings, now_ms, reason, out);
+                true
+            }
             Phase::Http(_) => {
                 self.end_requests();
                 false

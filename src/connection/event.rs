@@ -155,6 +155,8 @@ pub enum Answer {
     Upgrade(Upgrade),
     /// Answer with a stream that does not end.
     Stream(Stream),
+    /// Answer with JSON lines, which come until the connection is closed.
+    Lines,
     /// The answer comes later, by [`handle_joined`](super::Connection::handle_joined).
     Join(Admission),
     /// Somebody else decides about the request, or the message. It is kept, and nothing further is read, until

@@ -357,6 +357,7 @@ impl Connection {
             Answer::RefuseHandshake(refused) => self.refuse_handshake(context, &refused),
             Answer::RefuseStream(refused) => self.refuse_stream(context, &refused),
             Answer::Stream(stream) => self.begin_stream(context, &stream),
+            Answer::Lines => self.begin_lines(context),
             Answer::Join(admission) => self.begin_join(context.settings, context.now_ms, admission),
             answer => self.answer(context, answer),
         }

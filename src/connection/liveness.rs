@@ -63,6 +63,8 @@ impl Connection {
                 }
                 self.phase_deadline_ms = now_ms + settings.limits.ping_interval_ms;
             }
+            // Signs of life are among its lines.
+            Phase::Lines => self.phase_deadline_ms = NEVER_MS,
             // The close timeout. The reason that began the ending stands.
             Phase::CloseSent(_) | Phase::Lingering { .. } => self.finish(CloseReason::PeerGone),
             Phase::Closed(_) => {}

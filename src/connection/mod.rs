@@ -5,7 +5,7 @@
 //!   Http ───────────────────────► Open ──────────────┐ either side       or the close timeout
 //!    │ │                           │                 ▼
 //!    │ │ Stream                    │ our Close   CloseSent ──► Lingering ──► Closed
-//!    │ └──────────► Stream ────────│─────────────────────────────▲            ▲
+//!    │ └──► Stream, Lines ────────│─────────────────────────────▲            ▲
 //!    └─────────────────────────────│─────────────────────────────┘            │
 //!      last answer                 └── peer gone, timeouts ───────────────────┘
 //! ```
@@ -34,6 +34,7 @@ mod exchange;
 mod failure;
 mod gathering;
 pub mod joining;
+mod lines;
 mod liveness;
 pub mod outbox;
 mod refusing;
@@ -107,6 +108,8 @@ enum Phase {
     },
     CloseSent(CloseReason),
     Stream(Encoding),
+    /// An answer of lines that goes on.
+    Lines,
     Lingering {
         reason: CloseReason,
         /// Our side of the stream has ended.
@@ -217,7 +220,9 @@ impl Connection {
                 Phase::Http(_) => self.handle_http(context, rest),
                 Phase::Open { .. } | Phase::CloseSent(_) => self.handle_frames(context, rest),
                 // Nothing that an event stream's reader, or a peer that is done, says matters any more.
-                Phase::Stream(_) | Phase::Lingering { .. } | Phase::Closed(_) => *rest = &mut [],
+                Phase::Stream(_) | Phase::Lines | Phase::Lingering { .. } | Phase::Closed(_) => {
+                    *rest = &mut [];
+                }
             }
             self.hold_for_output(context.settings, context.out);
         }
@@ -235,7 +240,11 @@ impl Connection {
             Phase::Http(exchange) if exchange.is_idle() && exchange.answered() > 0 => {
                 self.finish(CloseReason::HttpDone);
             }
-            Phase::Http(_) | Phase::Open { .. } | Phase::CloseSent(_) | Phase::Stream(_) => {
+            Phase::Http(_)
+            | Phase::Open { .. }
+            | Phase::CloseSent(_)
+            | Phase::Stream(_)
+            | Phase::Lines => {
                 self.finish(CloseReason::PeerGone);
             }
             Phase::Lingering { reason, .. } if self.outbox.is_empty() => {
@@ -308,6 +317,12 @@ impl Connection {
                         .dialects
                         .get(*encoding)
                         .encode_stream_end(out, &end);
+                }
+                self.linger(settings, now_ms, reason);
+            }
+            Phase::Lines => {
+                if reason == CloseReason::Shutdown {
+                    out.extend_from_slice(lines::SHUTDOWN_LINE);
                 }
                 self.linger(settings, now_ms, reason);
             }
@@ -467,7 +482,7 @@ impl Connection {
     /// Label in the gauges.
     pub fn label(&self) -> Label {
         match (&self.phase, self.endpoint) {
-            (Phase::Http(_), _) => Label::Http,
+            (Phase::Http(_) | Phase::Lines, _) => Label::Http,
             (Phase::Open { .. }, Endpoint::Handler(_)) => Label::Handler,
             (Phase::Open { .. } | Phase::Stream(_), _) => Label::Subscriber(self.encoding()),
             (Phase::CloseSent(_) | Phase::Lingering { .. } | Phase::Closed(_), _) => Label::Closing,
@@ -513,7 +528,7 @@ impl Connection {
             Phase::CloseSent(reason) | Phase::Lingering { reason, .. } | Phase::Closed(reason) => {
                 Some(reason)
             }
-            Phase::Http(_) | Phase::Open { .. } | Phase::Stream(_) => None,
+            Phase::Http(_) | Phase::Open { .. } | Phase::Stream(_) | Phase::Lines => None,
         }
     }
 

@@ -153,6 +153,7 @@ impl Connection {
             | Answer::Await(_)
             | Answer::Upgrade(_)
             | Answer::Stream(_)
+            | Answer::Lines
             | Answer::Join(_)
             | Answer::Ask => {
                 debug_assert!(false, "{answer:?} answers no message as a whole");

@@ -487,22 +487,22 @@ impl<T: ByteStream> Connections<T> {
             }
             None => connection.handle_unread(settings, now_ms, inflation, out, on_event),
         };
-        match upkeep.paces.get(index) {
-            None => take_in(&mut on_event),
-            Some(pace) => take_in(&mut counting(pace, &settings.pace, now_us, &mut on_event)),
+        let paced = |on_event: &mut OnEvent<'_>| match upkeep.paces.get(index) {
+            None => take_in(on_event),
+            Some(pace) => take_in(&mut counting(pace, &settings.pace, now_us, on_event)),
+        };
+        match before.as_ref().and_then(|it| it.turn.as_ref()) {
+            None => paced(&mut on_event),
+            Some(turn) => paced(&mut turn.watching(&mut on_event)),
         }
-        if let Some(told) = told.get() {
-            self.peers.put(index, Some(told));
-        } else if !self.peers.is_empty() {
-            self.peers.forget(index);
-        }
+        self.peers.put(index, told.get());
         let connection = &mut slot.connection;
         if connection.has_hold(Hold::Work) && !slot.flags.has(Flags::IS_WORKING) {
             slot.flags.set(Flags::IS_WORKING, true);
             self.working.push_back(slot.id(application.reactor, index));
         }
         if let Some(before) = before {
-            self.note_behind(index, before);
+            self.note_behind(index, &before);
         }
         self.settle(index, now_ms);
     }

@@ -1,4 +1,4 @@
-//! Connections that the access log follows.
+//! Connections that the access log, or a trace, follows.
 
 use super::connections::Connections;
 use super::slot::Slot;
@@ -7,9 +7,16 @@ use crate::connection::{CloseReason, Label};
 use crate::fanout::subscribed::SubscribedKind;
 use crate::handler::ConnectionId;
 use crate::net::byte_stream::ByteStream;
+use crate::trace::Turn;
+use crate::upkeep::tracing;
 
-/// Counts before a turn of a connection: of messages and publications.
-pub(super) type Before = (u64, u64);
+/// What is known before a turn of a connection.
+pub(super) struct Before {
+    /// Counts of messages and publications, where the access log follows it.
+    counts: Option<(u64, u64)>,
+    /// Traces that may be about it.
+    pub(super) turn: Option<Turn>,
+}
 
 impl<T: ByteStream> Connections<T> {
     /// Follows a connection that was just accepted, if the log wants that.
@@ -25,18 +32,24 @@ impl<T: ByteStream> Connections<T> {
     /// Begins a turn of a connection, where some are followed.
     #[cold]
     pub(super) fn note_before(&mut self, index: u32) -> Option<Before> {
-        let followed = self.followed.get_mut(index)?;
-        self.application.noted.is_wanted = followed.wants_requests();
-        let messages = self.application.metrics.messages_received.get();
-        Some((messages, self.application.admitted.get()))
+        let counts = self.followed.get_mut(index).map(|followed| {
+            self.application.noted.is_wanted = followed.wants_requests();
+            let messages = self.application.metrics.messages_received.get();
+            (messages, self.application.admitted.get())
+        });
+        let turn = tracing::begin_turn(self, index);
+        (counts.is_some() || turn.is_some()).then_some(Before { counts, turn })
     }
 
     /// Ends the turn: what came in it is counted.
     #[cold]
-    pub(super) fn note_behind(&mut self, index: u32, (messages, admitted): Before) {
+    pub(super) fn note_behind(&mut self, index: u32, before: &Before) {
         self.application.noted.is_wanted = false;
         let request = self.application.noted.request.take();
-        let Some(followed) = self.followed.get_mut(index) else {
+        tracing::mark(self, index);
+        let (Some((messages, admitted)), Some(followed)) =
+            (before.counts, self.followed.get_mut(index))
+        else {
             return;
         };
         followed.messages += self.application.metrics.messages_received.get() - messages;
@@ -49,10 +62,14 @@ impl<T: ByteStream> Connections<T> {
     /// The connection counts as something else now, of which the log may tell.
     #[cold]
     pub(super) fn follow_label(&mut self, index: u32, label: Label) {
-        let Some(followed) = self.followed.get_mut(index) else {
+        if self.upkeep.tracing.is_on() {
+            tracing::note_label(self, index);
+        }
+        let Some(slot) = self.slots.get(index as usize) else {
             return;
         };
-        let Some(slot) = self.slots.get(index as usize) else {
+        let told = self.told(slot.id(self.application.reactor, index), slot);
+        let Some(followed) = self.followed.get_mut(index) else {
             return;
         };
         if label == Label::Closing {
@@ -64,15 +81,27 @@ impl<T: ByteStream> Connections<T> {
                 SubscribedKind::Many(_) => many.map_or(0, |many| many.subscriptions.len() as u64),
             };
         } else if followed.dialect.is_none() {
-            let told = Told {
-                id: slot.id(self.application.reactor, index),
-                listener: slot.listener,
-                identity: slot.identity,
-                client: self.peers.get(index).and_then(|it| it.by_request.client),
-                secured: slot.transport.secured(),
-            };
             access_log::opened(&self.application, &told, followed, label);
         }
+    }
+
+    /// Takes newer traces, and writes what has gathered in those that were asked for here.
+    pub(super) fn poll_traces(&mut self, now_ms: u64) {
+        let was_on = self.upkeep.tracing.is_on();
+        tracing::poll(self, now_ms);
+        match (was_on, self.upkeep.tracing.is_on()) {
+            (_, true) => self.followed.open(),
+            (true, false) => self.followed.close(),
+            (false, false) => {}
+        }
+    }
+
+    /// Tells traces of what is about to be written to a connection.
+    #[cold]
+    pub(super) fn trace_written(&mut self, index: u32) {
+        let out = std::mem::take(&mut self.out);
+        tracing::note_written(self, index, &out);
+        self.out = out;
     }
 
     /// Writes that a connection is ended as a slow consumer, which held so many bytes.

@@ -180,6 +180,7 @@ impl<D: Driver> Reactor<D> {
         }
         self.connections.poll_asking(self.now_ms);
         renewals::poll(&mut self.connections, self.now_ms);
+        self.connections.poll_traces(self.now_ms);
         self.connections.poll_ready(self.now_ms);
         for readiness in self.driver.events() {
             self.connections.handle_readiness(readiness, self.now_ms);

@@ -19,6 +19,7 @@ use crate::net::ring::{Ring, SENDS_MAX};
 use crate::presence::Changes;
 use crate::protocol::{Opcode, encode_frame};
 use crate::topic::SlowConsumer;
+use crate::upkeep::tracing;
 
 /// Fewer sends than this are made one by one: handing over a ring costs something too.
 const RING_SENDS_MIN: usize = 4;
@@ -211,14 +212,14 @@ impl<T: ByteStream> Connections<T> {
     pub(super) fn deliver_to<const COMPRESSED: bool>(
         &mut self,
         batch: &Batch<'_>,
-        subscribers: &[u32],
+        to: &[u32],
         now_ms: u64,
     ) -> Tally {
         let mut tally = Tally::default();
         let touched = self.touched.len();
         match self.ring.take() {
-            Some(mut ring) if subscribers.len() >= RING_SENDS_MIN => {
-                for chunk in subscribers.chunks(SENDS_MAX) {
+            Some(mut ring) if to.len() >= RING_SENDS_MIN => {
+                for chunk in to.chunks(SENDS_MAX) {
                     let tally = &mut tally;
                     self.deliver_by_ring::<COMPRESSED>(&mut ring, batch, chunk, now_ms, tally);
                 }
@@ -226,7 +227,7 @@ impl<T: ByteStream> Connections<T> {
             }
             ring => {
                 self.ring = ring;
-                self.deliver_to_each::<COMPRESSED>(batch, subscribers, now_ms, &mut tally);
+                self.deliver_to_each::<COMPRESSED>(batch, to, now_ms, &mut tally);
             }
         }
         tally.take_counts(batch, &self.settings.dialects);
@@ -234,6 +235,9 @@ impl<T: ByteStream> Connections<T> {
         self.metrics.deliveries.add(subscribers * count);
         if let Some(counts) = &self.topic_counts {
             counts.count_batch(batch.publications(), subscribers);
+        }
+        if self.upkeep.tracing.is_on() {
+            tracing::note_batch(self, batch.publications(), to);
         }
         let messages = (subscribers - tally.on_streams) * count;
         self.metrics.messages_sent.add(messages);

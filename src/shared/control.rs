@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::replays::Replays;
 use crate::auth::deny::{DenyCell, DenyList};
+use crate::trace::Traces;
 
 /// Name of the file in the directory of state.
 const DENY_FILE: &str = "deny.json";
@@ -32,6 +33,8 @@ pub struct ControlState {
     /// Each setting with its source, as JSON. None: they come from a program.
     settings: Mutex<Option<Arc<str>>>,
     reloader: OnceLock<Arc<Reload>>,
+    /// Who is traced.
+    pub traces: Traces,
 }
 
 /// Callback for the settings in force: JSON, with secrets as `set`.

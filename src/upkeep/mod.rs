@@ -12,6 +12,7 @@ pub mod paces;
 pub mod reload;
 pub mod renewals;
 pub mod terms;
+pub mod tracing;
 
 use std::collections::VecDeque;
 
@@ -24,6 +25,7 @@ use crate::rate::pace::PaceRules;
 use crate::shared::jobs::{Job, Traffic};
 use crate::shared::paces::Paces;
 use crate::shared::timers::Timers;
+use crate::trace::Watch;
 use drain::Drain;
 
 /// Slots that all jobs, or a drain, look at in one tick.
@@ -44,6 +46,8 @@ pub struct Upkeep {
     pub(crate) drain: Option<Drain>,
     /// Paced closing while the server is out of service.
     pub(crate) absence: Option<Drain>,
+    /// Traces.
+    pub(crate) tracing: Watch,
 }
 
 impl Upkeep {
@@ -56,7 +60,8 @@ impl Upkeep {
 
     /// The next moment at which a connection is to be looked at.
     pub fn next_ms(&self) -> u64 {
-        self.paces.next_ms().min(self.ages.next_ms())
+        let next_ms = self.paces.next_ms().min(self.ages.next_ms());
+        next_ms.min(self.tracing.next_ms())
     }
 
     /// A connection is gone.
@@ -65,11 +70,12 @@ impl Upkeep {
         if !self.ages.is_empty() {
             self.ages.remove(index);
         }
+        self.tracing.forget(index);
     }
 
     /// Whether there is work that no event will announce.
     pub fn has_work(&self) -> bool {
-        self.judge_from.is_some() || !self.jobs.is_empty()
+        self.judge_from.is_some() || !self.jobs.is_empty() || self.tracing.scan_from.is_some()
     }
 }
 
