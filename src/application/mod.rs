@@ -30,7 +30,7 @@ use crate::fanout::subscribed::{MultiSubscriptions, Subscribed};
 use crate::fanout::topics::Topics;
 use crate::handler::ConnectionId;
 use crate::hub::{Command, LocalTopic, Publication, ReactorId, Receipt, Share};
-use crate::logging::{RefusedWords, RequestWords};
+use crate::logging::Noted;
 use crate::metrics::ReactorMetrics;
 use crate::peers::ToldCell;
 use crate::peers::suspicion::Suspicion;
@@ -88,17 +88,6 @@ pub struct ConnectionContext<'a> {
     pub out: &'a mut Vec<u8>,
     /// The moment of the tick.
     pub now_ms: u64,
-}
-
-/// Words of the newest request, where the log wants them.
-#[derive(Debug, Default)]
-pub(crate) struct Noted {
-    /// Whether it does.
-    pub is_wanted: bool,
-    /// Words of it.
-    pub request: Option<Box<RequestWords>>,
-    /// Words of a request that is being refused.
-    pub refused: Option<Box<RefusedWords>>,
 }
 
 /// Handler of one reactor's events.

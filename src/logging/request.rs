@@ -53,6 +53,17 @@ impl RefusedWords {
     }
 }
 
+/// Words of the newest request, where the log wants them.
+#[derive(Debug, Default)]
+pub struct Noted {
+    /// Whether it does.
+    pub is_wanted: bool,
+    /// Words of it.
+    pub request: Option<Box<RequestWords>>,
+    /// Words of a request that is being refused.
+    pub refused: Option<Box<RefusedWords>>,
+}
+
 fn beginning(text: &str) -> Box<str> {
     let mut end = text.len().min(HEADER_BYTES_MAX);
     while !text.is_char_boundary(end) {
