@@ -421,9 +421,7 @@ impl Server {
             // Half a server is worse than none.
             handle.shutdown_now();
         } else {
-            listening::log_surfaces(&listeners);
-            let version = env!("CARGO_PKG_VERSION");
-            log::info!(event = "ready", version; "{start}");
+            listening::log_ready(&listeners, &start);
         }
         let (watching, ended) = bounded(0);
         let watcher = memory::start(handle.clone(), ended);

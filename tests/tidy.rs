@@ -1,5 +1,7 @@
 //! Taste as a test: layers, sizes, words, and the completeness of the reference.
 
+#[path = "tidy/events.rs"]
+mod events;
 #[path = "tidy/words.rs"]
 mod words;
 

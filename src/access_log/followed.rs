@@ -1,8 +1,10 @@
 //! Connections that are followed, kept beside their slots.
 
+use std::collections::VecDeque;
+
 use log::Level;
 
-use crate::logging::RequestWords;
+use crate::logging::{REQUESTS_MAX, RequestWords, tells_requests};
 
 /// A connection that is followed.
 #[derive(Clone, Debug)]
@@ -23,6 +25,19 @@ pub struct Followed {
     pub dialect: Option<&'static str>,
     /// Its last request, where its lines tell of it.
     pub request: Option<Box<RequestWords>>,
+    /// Requests without an answer, where the log tells of each. The first to come is first.
+    pub unanswered: VecDeque<Unanswered>,
+}
+
+/// A request without an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unanswered {
+    /// Its method.
+    pub method: Box<str>,
+    /// Its target, without secrets.
+    pub path: Box<str>,
+    /// The moment at which it came, on the process's clock.
+    pub began_us: u64,
 }
 
 impl Followed {
@@ -37,6 +52,23 @@ impl Followed {
             subscriptions: 0,
             dialect: None,
             request: None,
+            unanswered: VecDeque::new(),
+        }
+    }
+
+    /// Requests have come.
+    pub fn note_requests(&mut self, requests: Vec<RequestWords>, now_us: u64) {
+        if tells_requests() {
+            let room = REQUESTS_MAX.saturating_sub(self.unanswered.len());
+            let unanswered = requests.iter().take(room).map(|words| Unanswered {
+                method: words.method.clone(),
+                path: words.path.clone(),
+                began_us: now_us,
+            });
+            self.unanswered.extend(unanswered);
+        }
+        if let Some(newest) = requests.into_iter().next_back() {
+            self.request = Some(Box::new(newest));
         }
     }
 
@@ -57,7 +89,7 @@ impl FollowedTable {
         self.0.is_empty()
     }
 
-    /// Is not empty from now on, whether any connection is followed or not.
+    /// Is not empty from now on: whether a connection is followed is looked up.
     pub fn open(&mut self) {
         if self.0.is_empty() {
             self.0.push(None);

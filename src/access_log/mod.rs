@@ -17,6 +17,7 @@ use crate::auth::table::IdentityHandle;
 use crate::config::AccessLog;
 use crate::connection::{CloseReason, Label, Settings};
 use crate::handler::ConnectionId;
+use crate::http::response::answer_head;
 use crate::logging::{Line, more, shown};
 use crate::protocol::CloseCode;
 use crate::shared::jobs::Traffic;
@@ -148,14 +149,38 @@ pub fn closed(application: &Application, told: &Told, followed: Option<&Followed
     line.write(level, format_args!("closed"));
 }
 
+/// Writes that requests were answered: by the answers among what is written to their connection.
+pub fn answered(id: ConnectionId, followed: &mut Followed, mut out: &[u8], now_us: u64) {
+    while !followed.unanswered.is_empty()
+        && let Some(head) = answer_head(out)
+    {
+        let is_interim = head.status < 200 && head.status != 101;
+        let first = followed.unanswered.front();
+        let is_head = first.is_some_and(|it| &*it.method == "HEAD");
+        let bytes = head.body_bytes.filter(|_| !is_head && head.status != 304);
+        if !is_interim && let Some(request) = followed.unanswered.pop_front() {
+            // What was asked for in this turn, and answered in it, took none of the reactor's.
+            Line::of("request")
+                .with_words("connection", &id)
+                .with("method", &*request.method)
+                .with("path", &*request.path)
+                .with("status", head.status)
+                .with_some("bytes", bytes)
+                .with("duration_us", now_us.saturating_sub(request.began_us))
+                .write(Level::Debug, format_args!("request"));
+        }
+        out = out.get(head.len + bytes.unwrap_or(0)..).unwrap_or_default();
+    }
+}
+
 /// A connection that is ended, for it takes too slowly.
 pub struct SlowConsumer<'a> {
     /// Its topic, where it has one alone.
     pub topic: Option<&'a str>,
     /// Bytes that waited for it, when they were last counted.
     pub queued_bytes: u32,
-    /// Wait of the oldest of those that are left, in milliseconds.
-    pub age_ms: Option<u64>,
+    /// Since when the oldest of those that are left waits, in milliseconds.
+    pub oldest_ms: Option<u64>,
     /// The other end of its socket.
     pub peer: String,
 }
@@ -168,12 +193,14 @@ pub fn slow_consumer(application: &Application, told: &Told, slow: &SlowConsumer
     };
     more("slow_consumer", "slow_consumer", left_out);
     let peer = told.client.map_or_else(|| slow.peer.clone(), shown);
+    let now_ms = application.now_us / 1000;
+    let age_ms = slow.oldest_ms.map(|it| now_ms.saturating_sub(it));
     Line::of("slow_consumer")
         .with_words("connection", &told.id)
         .with("peer", &*peer)
         .with_some("topic", slow.topic)
         .with("queued_bytes", slow.queued_bytes)
-        .with_some("age_ms", slow.age_ms)
+        .with_some("age_ms", age_ms)
         .write(Level::Info, format_args!("slow_consumer"));
 }
 

@@ -108,6 +108,32 @@ pub(crate) fn encode_header(out: &mut Vec<u8>, name: &str, value: &str) {
     }
 }
 
+/// Head of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnswerHead {
+    /// The status code.
+    pub status: u16,
+    /// Bytes of the head, the empty line included.
+    pub len: usize,
+    /// `Content-Length`. None: the body has none, or has another end.
+    pub body_bytes: Option<usize>,
+}
+
+/// The head of the server's own answer that bytes begin with. None: they do not.
+#[must_use]
+pub fn answer_head(bytes: &[u8]) -> Option<AnswerHead> {
+    let status = bytes.strip_prefix(b"HTTP/1.1 ")?.get(..3)?;
+    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
+    let head = std::str::from_utf8(&bytes[..end]).ok()?;
+    let mut lines = head.split("\r\n");
+    let length = lines.find_map(|line| line.strip_prefix("Content-Length: "));
+    Some(AnswerHead {
+        status: std::str::from_utf8(status).ok()?.parse().ok()?,
+        len: end + 4,
+        body_bytes: length.and_then(|length| length.parse().ok()),
+    })
+}
+
 /// Whether a name and a value make exactly one header line.
 #[must_use]
 pub fn is_header(name: &str, value: &str) -> bool {
@@ -177,6 +203,19 @@ mod tests {
         let mut out = b">".to_vec();
         response.encode(&mut out);
         String::from_utf8(out).expect("the test's responses are text")
+    }
+
+    #[test]
+    fn head_of_an_answer() {
+        let read = |text: &str| answer_head(text.as_bytes());
+        let head = read(&encode(&OK)[1..]).expect("a head");
+        assert_eq!((head.status, head.body_bytes), (200, Some(2)));
+        assert_eq!(head.len, encode(&OK).len() - 3);
+        let head = read("HTTP/1.1 101 Switching Protocols\r\n\r\n\u{1}\u{1}a").expect("a head");
+        assert_eq!((head.status, head.len, head.body_bytes), (101, 36, None));
+        for text in ["", "HTTP/1.1 2", "HTTP/1.1 200 OK\r\n", "data: a\n\n"] {
+            assert_eq!(read(text), None, "{text}");
+        }
     }
 
     #[test]

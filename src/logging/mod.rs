@@ -7,5 +7,5 @@ mod target;
 
 pub use allowance::Allowance;
 pub use line::{Line, more, shown};
-pub use request::{Noted, RefusedWords, RequestWords};
+pub use request::{Noted, REQUESTS_MAX, RefusedWords, RequestWords, tells_requests};
 pub use target::without_secrets;

@@ -1,7 +1,12 @@
 //! Words of requests.
 
+use log::Level;
+
 use super::without_secrets;
 use crate::http::request::Head;
+
+/// Requests of one turn that are told of.
+pub const REQUESTS_MAX: usize = 256;
 
 /// Bytes of a header that are kept.
 const HEADER_BYTES_MAX: usize = 200;
@@ -9,6 +14,8 @@ const HEADER_BYTES_MAX: usize = 200;
 /// Words of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestWords {
+    /// Its method.
+    pub method: Box<str>,
     /// Its target, without secrets.
     pub path: Box<str>,
     /// `Origin`.
@@ -21,6 +28,7 @@ impl RequestWords {
     /// Those of this request.
     pub fn of(head: &Head<'_>) -> RequestWords {
         RequestWords {
+            method: beginning(head.method.as_str()),
             path: without_secrets(head.target).into(),
             origin: head.known.origin.text().map(beginning),
             user_agent: head.header("user-agent").map(beginning),
@@ -53,15 +61,30 @@ impl RefusedWords {
     }
 }
 
-/// Words of the newest request, where the log wants them.
+/// Words of the requests of a turn, where the log wants them.
 #[derive(Debug, Default)]
 pub struct Noted {
     /// Whether it does.
     pub is_wanted: bool,
-    /// Words of it.
-    pub request: Option<Box<RequestWords>>,
+    /// Words of the newest: of one alone, unless the log tells of each.
+    pub requests: Vec<RequestWords>,
     /// Words of a request that is being refused.
     pub refused: Option<Box<RefusedWords>>,
+}
+
+impl Noted {
+    /// Notes the words of a request.
+    pub fn note(&mut self, head: &Head<'_>) {
+        if !tells_requests() || self.requests.len() >= REQUESTS_MAX {
+            self.requests.pop();
+        }
+        self.requests.push(RequestWords::of(head));
+    }
+}
+
+/// Whether the log tells of each request.
+pub fn tells_requests() -> bool {
+    log::log_enabled!(target: "umbel::events", Level::Debug)
 }
 
 fn beginning(text: &str) -> Box<str> {

@@ -45,7 +45,7 @@ impl<T: ByteStream> Connections<T> {
     #[cold]
     pub(super) fn note_behind(&mut self, index: u32, before: &Before) {
         self.application.noted.is_wanted = false;
-        let request = self.application.noted.request.take();
+        let requests = std::mem::take(&mut self.application.noted.requests);
         tracing::mark(self, index);
         let (Some((messages, admitted)), Some(followed)) =
             (before.counts, self.followed.get_mut(index))
@@ -54,17 +54,13 @@ impl<T: ByteStream> Connections<T> {
         };
         followed.messages += self.application.metrics.messages_received.get() - messages;
         followed.publications += self.application.admitted.get() - admitted;
-        if request.is_some() {
-            followed.request = request;
-        }
+        followed.note_requests(requests, self.application.now_us);
     }
 
     /// The connection counts as something else now, of which the log may tell.
     #[cold]
     pub(super) fn follow_label(&mut self, index: u32, label: Label) {
-        if self.upkeep.tracing.is_on() {
-            tracing::note_label(self, index);
-        }
+        tracing::note_label(self, index);
         let Some(slot) = self.slots.get(index as usize) else {
             return;
         };
@@ -96,11 +92,17 @@ impl<T: ByteStream> Connections<T> {
         }
     }
 
-    /// Tells traces of what is about to be written to a connection.
+    /// Tells of what is about to be written to a connection.
     #[cold]
-    pub(super) fn trace_written(&mut self, index: u32) {
+    pub(super) fn note_written(&mut self, index: u32) {
         let out = std::mem::take(&mut self.out);
         tracing::note_written(self, index, &out);
+        if let Some(slot) = self.slots.get(index as usize)
+            && let Some(followed) = self.followed.get_mut(index)
+        {
+            let id = slot.id(self.application.reactor, index);
+            access_log::answered(id, followed, &out, self.application.now_us);
+        }
         self.out = out;
     }
 
@@ -111,17 +113,12 @@ impl<T: ByteStream> Connections<T> {
             return;
         };
         let application = &self.application;
-        let now_ms = application.now_us / 1000;
         let topic = slot.subscribed.one();
         let told = self.told(slot.id(application.reactor, index), slot);
         let slow = SlowConsumer {
             topic: topic.map(|one| application.topics.topic(one).as_str()),
             queued_bytes,
-            age_ms: slot
-                .connection
-                .outbox
-                .oldest_ms()
-                .map(|oldest_ms| now_ms.saturating_sub(oldest_ms)),
+            oldest_ms: slot.connection.outbox.oldest_ms(),
             peer: slot.transport.peer(),
         };
         access_log::slow_consumer(application, &told, &slow);

@@ -11,8 +11,8 @@ impl<T: ByteStream> Connections<T> {
     /// To be called after anything happened to a connection: writes, and brings what the reactor knows of it up to
     /// date.
     pub(crate) fn settle(&mut self, index: u32, now_ms: u64) {
-        if self.upkeep.tracing.is_on() {
-            self.trace_written(index);
+        if !self.followed.is_empty() {
+            self.note_written(index);
         }
         self.flush(index, now_ms);
         if self.count(index)

@@ -28,7 +28,6 @@ use crate::endpoint::find;
 use crate::http::escape::escape;
 use crate::http::refusal::Refusal;
 use crate::http::request::{Head, Method};
-use crate::logging::RequestWords;
 use crate::protocol::is_upgrade;
 use crate::route::parameters::{
     check_content_encoding, check_own_parameters, content_kind, idempotency_key, publish_options,
@@ -49,7 +48,7 @@ pub(super) fn handle_request(
     let told = take_word(application, current, head);
     let head = told.as_ref().unwrap_or(head);
     if application.noted.is_wanted {
-        application.noted.request = Some(Box::new(RequestWords::of(head)));
+        application.noted.note(head);
     }
     allow_reading(application, head, headers);
     if application.shared.settings.addresses.are_set()

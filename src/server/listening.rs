@@ -161,21 +161,22 @@ pub(super) fn authorities(listeners: &[BoundListener]) -> String {
     places.replace("https://", "").replace("http://", "")
 }
 
-/// A line in the log for each listener that says what it shows, unless one shows everything.
-pub(super) fn log_surfaces(listeners: &[BoundListener]) {
-    if let [
-        BoundListener {
-            surface: Surface::All,
-            ..
-        },
-    ] = listeners
+/// Logs that the server is ready. Where one listener shows everything, `start` says all that there is to it; else each listener
+/// has a line before that.
+pub(super) fn log_ready(listeners: &[BoundListener], start: &str) {
+    let version = env!("CARGO_PKG_VERSION");
+    if let [one] = listeners
+        && one.surface == Surface::All
     {
+        let (name, tls) = (&one.name, one.tls);
+        log::info!(event = "ready", version, listener:% = name, address:% = one, tls; "{start}");
         return;
     }
     for listener in listeners {
         let (name, surface) = (&listener.name, listener.surface);
         log::info!(event = "listening", listener:% = name, address:% = listener, tls = listener.tls, surface:%; "listener {name}: {listener}, surface {surface}");
     }
+    log::info!(event = "ready", version; "{start}");
 }
 
 /// What the reactors need for TLS. None: no listener speaks it.

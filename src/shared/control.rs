@@ -33,7 +33,7 @@ pub struct ControlState {
     /// Each setting with its source, as JSON. None: they come from a program.
     settings: Mutex<Option<Arc<str>>>,
     reloader: OnceLock<Arc<Reload>>,
-    /// Who is traced.
+    /// The traces.
     pub traces: Traces,
 }
 

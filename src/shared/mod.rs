@@ -95,7 +95,7 @@ pub struct Listening {
     pub port: Option<u16>,
 }
 
-/// Which listeners stay to the end, for whoever probes: those for operators, or all where there are none.
+/// Tells which listeners stay to the end, for whoever probes: those for operators, or all where there are none.
 pub fn keeps_probes(listeners: &[Listening]) -> impl Fn(u8) -> bool {
     let is_admin = |listening: &Listening| listening.surface == Surface::Admin;
     let has_admin = listeners.iter().any(is_admin);

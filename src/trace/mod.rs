@@ -39,7 +39,7 @@ pub const DURATION_MS_MIN: u64 = 100;
 /// Bytes of a payload that are shown; more are cut off.
 const PAYLOAD_BYTES_MAX: usize = 4096;
 
-/// What a trace follows.
+/// Subject of a trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// One connection.
@@ -62,9 +62,9 @@ pub struct Moment {
 /// Callback that has the asking reactor look at its traces.
 pub type Wake = dyn Fn() + Send + Sync;
 
-/// What a trace is begun with.
+/// Trace that is asked for.
 pub struct Wanted {
-    /// What it follows.
+    /// Its subject.
     pub subject: Subject,
     /// Connection of the request that asks for it.
     pub owner: ConnectionId,
@@ -78,7 +78,7 @@ pub struct Wanted {
 
 /// A trace.
 pub struct Trace {
-    /// What it follows.
+    /// Its subject.
     pub subject: Subject,
     /// Connection of the request that asks for it.
     pub owner: ConnectionId,
@@ -91,7 +91,7 @@ pub struct Trace {
     wake: Box<Wake>,
 }
 
-/// What has gathered in a trace.
+/// Lines that have gathered in a trace.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Gathered {
     /// Whole lines.

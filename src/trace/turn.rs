@@ -9,12 +9,13 @@ use crate::dialect::object::Object;
 use crate::dialect::{Command, CommandLimits, Encoding, Target};
 use crate::handler::ConnectionId;
 use crate::http::request::Head;
+use crate::http::response::answer_head;
 use crate::hub::Kind;
 use crate::logging::without_secrets;
 use crate::protocol::Opcode;
 use crate::topic::Topic;
 
-/// Turn of a connection that is traced, or may do something to a topic that is.
+/// Turn of a connection that is traced, or may concern a topic that is.
 pub struct Turn {
     /// Its name.
     pub id: ConnectionId,
@@ -235,16 +236,18 @@ pub fn tell_written(
         });
     };
     let mut frames = out;
-    if let Some(status) = status_of(out) {
-        let head = out.windows(4).position(|window| window == b"\r\n\r\n");
+    if let Some(head) = answer_head(out) {
         // Frames follow the answer to an opening handshake alone; else it is all the answer.
-        let len = match status {
-            101 => head.map_or(out.len(), |at| at + 4),
-            _ => out.len(),
+        let len = if head.status == 101 {
+            head.len
+        } else {
+            out.len()
         };
         frames = &out[len..];
         tell("answer", &|object| {
-            object.number("status", status).number("bytes", len as u64)
+            object
+                .number("status", head.status)
+                .number("bytes", len as u64)
         });
     } else if label == Label::Http {
         return tell("answer", &|object| object.number("bytes", out.len() as u64));
@@ -262,12 +265,6 @@ pub fn tell_written(
             object.number("bytes", frames.len() as u64)
         });
     }
-}
-
-/// Status of the answer that bytes begin with.
-fn status_of(out: &[u8]) -> Option<u16> {
-    let status = out.strip_prefix(b"HTTP/1.1 ")?.get(..3)?;
-    std::str::from_utf8(status).ok()?.parse().ok()
 }
 
 /// The frame that bytes of a server begin with: its opcode, the length of its payload, and what follows.
@@ -329,15 +326,5 @@ mod tests {
         ];
         assert_eq!((&frames[..], rest.len()), (&expected[..], 0));
         assert_eq!(next_frame(b"data: a\n\n"), None);
-    }
-
-    #[test]
-    fn status_of_an_answer() {
-        assert_eq!(
-            status_of(b"HTTP/1.1 101 Switching Protocols\r\n\r\n"),
-            Some(101)
-        );
-        assert_eq!(status_of(b"\x81\x01a"), None);
-        assert_eq!(status_of(b"HTTP/1.1 2"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! What a reactor knows of the traces.
+//! Traces, as one reactor follows them.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ pub struct Watch {
     pub scan_from: Option<u32>,
     /// Those whose requests are here.
     pub own: Vec<Own>,
-    /// When those are to be looked at again.
+    /// Next look at those, in milliseconds.
     pub next_ms: u64,
 }
 
@@ -96,7 +96,7 @@ impl Watch {
         self.traces.iter().filter(move |it| it.bit() & marks != 0)
     }
 
-    /// The same, a bit each.
+    /// Bits of the traces that follow a connection.
     pub fn marks_of(&self, index: u32) -> u8 {
         self.marks.get(index as usize).copied().unwrap_or(0)
     }
@@ -123,7 +123,7 @@ impl Watch {
             .fold(0, |bits, it| bits | it.bit())
     }
 
-    /// The next moment at which the traces of requests here are to be looked at.
+    /// Moment of the next look at the traces of requests here.
     pub fn next_ms(&self) -> u64 {
         match self.own.is_empty() {
             true => NEVER_MS,

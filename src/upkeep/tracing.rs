@@ -31,7 +31,7 @@ fn moment(application: &Application) -> Moment {
     }
 }
 
-/// Takes newer traces if there are any, and writes what has gathered in those whose requests are here.
+/// Takes newer traces, if there are any. What has gathered in those whose requests are here is written.
 pub fn poll(slots: &mut impl Slots, now_ms: u64) {
     let version = slots.application().shared.control.traces.version();
     if version != slots.upkeep().tracing.version {
@@ -198,7 +198,7 @@ pub fn begin_turn(slots: &mut impl Slots, index: u32) -> Option<Turn> {
     Turn::begin(watch, (index, id), at, &settings, || topic)
 }
 
-/// Tells of what is about to be written to a connection besides publications.
+/// Tells of bytes that are about to be written to a connection, besides publications.
 pub fn note_written(slots: &mut impl Slots, index: u32, out: &[u8]) {
     if out.is_empty() || slots.upkeep().tracing.marks_of(index) == 0 {
         return;
@@ -273,7 +273,7 @@ pub fn note_label(slots: &mut impl Slots, index: u32) {
     });
 }
 
-/// Tells of publications that were just written to these connections, or queued for them.
+/// Tells of publications that these connections were just sent. Some may be queued.
 pub fn note_batch(slots: &mut impl Slots, publications: &[Arc<Publication>], to: &[u32]) {
     let at = moment(slots.application());
     let watch = &slots.upkeep().tracing;

@@ -6,6 +6,7 @@ use serde_json::Value;
 use tungstenite::client::IntoClientRequest;
 use tungstenite::protocol::CloseFrame;
 
+use crate::support::peers::Http;
 use crate::support::{PATIENCE, Server, wait_until};
 
 fn lines(server: &Server, event: &str) -> Vec<Value> {
@@ -146,4 +147,67 @@ fn refused_are_ten_a_second_and_a_count() {
         "{lines:?}"
     );
     assert!(!server.log().contains("hidden"));
+}
+
+#[test]
+fn requests_at_debug_with_status_and_size() {
+    let server = Server::start(&["--log-format", "json"]);
+    assert_eq!(server.publish("news", "text/plain", b"a").status, 200);
+    let mut http = Http::connect(server.address());
+    let head = |method: &str, target: &str| {
+        format!(
+            "{method} {target} HTTP/1.1\r\nHost: {}\r\n\r\n",
+            server.address()
+        )
+    };
+    // Both at once, and then a HEAD, whose answer has a length and no body.
+    let two = head("GET", "/health") + &head("GET", "/nothing?token=hidden");
+    http.send(two.as_bytes());
+    assert_eq!(http.answer().map(|it| it.status), Some(200));
+    assert_eq!(http.answer().map(|it| it.status), Some(404));
+    http.send((head("HEAD", "/health") + &head("GET", "/ready")).as_bytes());
+    converse(&server, "/ws/news");
+    wait_until("all are logged", || lines(&server, "request").len() >= 6);
+    let mut told: Vec<_> = lines(&server, "request")
+        .iter()
+        .map(|line| {
+            assert!(
+                line["duration_us"].is_u64() && line["connection"].is_string(),
+                "{line}"
+            );
+            assert_eq!(line["level"], "debug");
+            let word = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
+            let status = line["status"].as_u64().unwrap_or_default();
+            let has_bytes = line["bytes"].as_u64().is_some_and(|bytes| bytes > 0);
+            (word("method"), word("path"), status, has_bytes)
+        })
+        .collect();
+    told.sort();
+    let row = |method: &str, path: &str, status, has_bytes| {
+        (method.to_owned(), path.to_owned(), status, has_bytes)
+    };
+    let expected = [
+        row("GET", "/health", 200, true),
+        row("GET", "/nothing?token=...", 404, true),
+        row("GET", "/ready", 200, true),
+        row("GET", "/ws/news", 101, false),
+        row("HEAD", "/health", 200, false),
+        row("POST", "/pub/news", 200, true),
+    ];
+    assert_eq!(told, expected);
+}
+
+/// Where one listener shows everything, no line but the last tells of it.
+#[test]
+fn ready_with_address() {
+    let server = start(&[]);
+    wait_until("it says so", || !lines(&server, "ready").is_empty());
+    let ready = &lines(&server, "ready")[0];
+    let address = server.address().to_string();
+    assert_eq!(ready["listener"], address.as_str());
+    assert_eq!(ready["address"], format!("http://{address}"));
+    assert_eq!(
+        (&ready["tls"], ready["version"].is_string()),
+        (&false.into(), true)
+    );
 }
