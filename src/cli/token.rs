@@ -29,8 +29,9 @@ pub fn command() -> Command {
     let new = Command::new("new")
         .about("Make a token, and print it with its row for the configuration file")
         .after_help(
-            "The token is shown this once: the file needs its SHA-256 alone. Its row may do everything; change that to what \
-             it is for.\n\nFor example: umbel token new backend",
+            "The token is shown this once: the file needs its SHA-256 alone. Its row may publish and subscribe everywhere; \
+             change that to what it is for. One for operators has observe = true and manage = [\"**\"].\n\n\
+             For example: umbel token new backend",
         )
         .arg(name);
     Command::new("token")

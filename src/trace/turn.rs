@@ -15,7 +15,7 @@ use crate::logging::without_secrets;
 use crate::protocol::Opcode;
 use crate::topic::Topic;
 
-/// Turn of a connection that is traced, or may concern a topic that is.
+/// Turn of a connection that a trace may be about.
 pub struct Turn {
     /// Its name.
     pub id: ConnectionId,

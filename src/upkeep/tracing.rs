@@ -198,7 +198,7 @@ pub fn begin_turn(slots: &mut impl Slots, index: u32) -> Option<Turn> {
     Turn::begin(watch, (index, id), at, &settings, || topic)
 }
 
-/// Tells of bytes that are about to be written to a connection, besides publications.
+/// Tells of bytes that go to a connection, besides publications.
 pub fn note_written(slots: &mut impl Slots, index: u32, out: &[u8]) {
     if out.is_empty() || slots.upkeep().tracing.marks_of(index) == 0 {
         return;
@@ -275,6 +275,9 @@ pub fn note_label(slots: &mut impl Slots, index: u32) {
 
 /// Tells of publications that these connections were just sent. Some may be queued.
 pub fn note_batch(slots: &mut impl Slots, publications: &[Arc<Publication>], to: &[u32]) {
+    if to.is_empty() {
+        return;
+    }
     let at = moment(slots.application());
     let watch = &slots.upkeep().tracing;
     for trace in watch.of_topics() {
