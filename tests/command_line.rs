@@ -408,3 +408,27 @@ fn manual_pages() {
     }
     std::fs::remove_dir_all(&directory).expect("the pages can be removed");
 }
+
+#[test]
+fn trace_printed_to_its_end() {
+    let server = Server::start(&[]);
+    let url = format!("http://{}", server.address());
+    let topic = ["trace", &url, "--topic", "news", "--for", "300ms"];
+    let (code, printed, error) = run(&mut umbel(&topic));
+    assert_eq!((code, &*error), (0, ""), "{printed}");
+    let lines: Vec<Value> = printed
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert_eq!((lines.len(), &lines[0]["event"]), (2, &"started".into()));
+    assert_eq!(
+        (&lines[1]["event"], &lines[1]["reason"]),
+        (&"ended".into(), &"time".into())
+    );
+    // Whom a connection is, is nothing that a server tells just anybody.
+    let (code, printed, error) = run(&mut umbel(&["trace", &url, "--connection", "0-0-0"]));
+    assert_eq!((code, &*printed), (1, ""));
+    assert!(error.contains("umbel token new"), "{error}");
+    let (code, _, error) = run(&mut umbel(&["trace", &url]));
+    assert!(code == 2 && error.contains("--topic <PATTERN>"), "{error}");
+}
