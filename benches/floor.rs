@@ -9,22 +9,25 @@
 //! kernel's share is nearly all of it and differs between machines, so only ratios taken in one run mean anything.
 //!
 //! ```sh
-//! cargo bench --bench floor -- --listen 127.0.0.1:9100 [--coalesce] [--tls CERTIFICATE KEY]
+//! cargo bench --bench floor -- --listen 127.0.0.1:9100 [--coalesce] [--tls CERTIFICATE KEY [--rustls]]
 //! ```
 //!
-//! With `--coalesce` the messages of one read leave in one `send` to each connection. With `--tls` it is the bare rustls loop:
-//! each connection is a buffered `ServerConnection`, which encrypts by `write` and sends by `write_tls`. The files are PEM.
+//! With `--coalesce` the messages of one read leave in one `send` to each connection. With `--tls` it seals a record for each
+//! connection and sends it by one `send`: rustls has the handshake alone, and nothing of it is on the way of a delivery. With
+//! `--rustls` it is the bare rustls loop in its place: each connection is a buffered `ServerConnection`, which encrypts by
+//! `write` and sends by `write_tls`. The files are PEM.
+
+#[path = "floor/tls.rs"]
+mod tls;
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
-use rustls::{ServerConfig, ServerConnection};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use umbel::internals::protocol::{Header, accept_key, encode_server_header, mask_in_place};
+
+use tls::{Terms, Tls};
 
 const LISTEN: Token = Token(usize::MAX);
 const BUFFER_BYTES: usize = 512 * 1024;
@@ -37,76 +40,39 @@ enum State {
     Closed,
 }
 
-/// A connection: plain, or with what rustls keeps for it.
+/// A connection: plain, or with what TLS keeps for it.
 struct Stream {
     socket: TcpStream,
-    tls: Option<Box<ServerConnection>>,
+    tls: Option<Tls>,
 }
 
 impl Stream {
     /// Reads plaintext. WouldBlock: nothing of it has come.
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let Some(tls) = &mut self.tls else {
-            return self.socket.read(into);
-        };
-        let mut filled = 0;
-        loop {
-            match tls.read_tls(&mut self.socket) {
-                Ok(0) => return Ok(filled),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
-            }
-            tls.process_new_packets().map_err(io::Error::other)?;
-            match tls.reader().read(&mut into[filled..]) {
-                Ok(count) => filled += count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
-            while tls.wants_write() {
-                tls.write_tls(&mut self.socket)?;
-            }
-        }
-        match filled {
-            0 => Err(io::ErrorKind::WouldBlock.into()),
-            filled => Ok(filled),
+        match &mut self.tls {
+            None => self.socket.read(into),
+            Some(tls) => tls.read(&mut self.socket, into),
         }
     }
 
-    /// Sends what the socket takes at once.
-    fn send(&mut self, bytes: &[u8]) {
+    /// Sends what the socket takes at once. `records` is room for those of TLS.
+    fn send(&mut self, bytes: &[u8], records: &mut Vec<u8>) {
         match &mut self.tls {
             None => drop(self.socket.write(bytes)),
-            Some(tls) => {
-                let _ = tls.writer().write(bytes);
-                let _ = tls.write_tls(&mut self.socket);
-            }
+            Some(tls) => tls.send(&mut self.socket, bytes, records),
         }
     }
-}
-
-/// Terms of handshakes with the certificate and the key in these files.
-fn terms(certificate: &str, key: &str) -> Arc<ServerConfig> {
-    let chain = CertificateDer::pem_file_iter(certificate).expect("a file in PEM");
-    let chain = chain.collect::<Result<Vec<_>, _>>().expect("certificates");
-    let key = PrivateKeyDer::from_pem_file(key).expect("a key");
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_no_client_auth()
-        .with_single_cert(chain, key);
-    Arc::new(config.expect("a pair"))
 }
 
 struct Floor {
     poll: Poll,
     listener: TcpListener,
-    terms: Option<Arc<ServerConfig>>,
+    terms: Option<Terms>,
     sockets: Vec<(Stream, State)>,
     coalesce: bool,
     input: Vec<u8>,
     output: Vec<u8>,
+    records: Vec<u8>,
 }
 
 fn main() -> io::Result<()> {
@@ -114,7 +80,7 @@ fn main() -> io::Result<()> {
     let Some(at) = arguments.iter().position(|argument| argument == "--listen") else {
         // Run among all benches, it has nothing to measure by itself.
         println!(
-            "floor: a server; start it with --listen 127.0.0.1:PORT [--coalesce] [--tls CERTIFICATE KEY]"
+            "floor: a server; start it with --listen 127.0.0.1:PORT [--coalesce] [--tls CERTIFICATE KEY [--rustls]]"
         );
         return Ok(());
     };
@@ -123,8 +89,9 @@ fn main() -> io::Result<()> {
         .and_then(|text| text.parse().ok())
         .expect("an address:port");
     let mut listener = TcpListener::bind(address)?;
+    let is_rustls = arguments.iter().any(|argument| argument == "--rustls");
     let tls = arguments.iter().position(|argument| argument == "--tls");
-    let terms = tls.map(|at| terms(&arguments[at + 1], &arguments[at + 2]));
+    let terms = tls.map(|at| Terms::read(&arguments[at + 1], &arguments[at + 2], is_rustls));
     let scheme = if terms.is_some() { "https" } else { "http" };
     eprintln!("listening on {scheme}://{}", listener.local_addr()?);
     let poll = Poll::new()?;
@@ -140,6 +107,7 @@ fn main() -> io::Result<()> {
         coalesce,
         input,
         output,
+        records: Vec::new(),
     }
     .run()
 }
@@ -166,9 +134,7 @@ impl Floor {
                 Token(self.sockets.len()),
                 Interest::READABLE,
             )?;
-            let terms = self.terms.clone();
-            let tls = terms.map(|terms| ServerConnection::new(terms).map(Box::new));
-            let tls = tls.transpose().map_err(io::Error::other)?;
+            let tls = self.terms.as_ref().map(Terms::begin).transpose()?;
             self.sockets
                 .push((Stream { socket, tls }, State::Handshake));
         }
@@ -187,7 +153,7 @@ impl Floor {
         };
         let input = &mut self.input[..count];
         match *state {
-            State::Handshake => *state = shake_hands(stream, input),
+            State::Handshake => *state = shake_hands(stream, input, &mut self.records),
             State::Subscriber if self.coalesce => {
                 reframe(input, &mut self.output, usize::MAX);
                 self.send_all();
@@ -201,7 +167,7 @@ impl Floor {
             }
             State::Echo => {
                 reframe(input, &mut self.output, usize::MAX);
-                stream.send(&self.output);
+                stream.send(&self.output, &mut self.records);
                 self.output.clear();
             }
             State::Closed => {}
@@ -211,7 +177,7 @@ impl Floor {
     fn send_all(&mut self) {
         for (stream, state) in &mut self.sockets {
             if *state == State::Subscriber {
-                stream.send(&self.output);
+                stream.send(&self.output, &mut self.records);
             }
         }
         self.output.clear();
@@ -219,7 +185,7 @@ impl Floor {
 }
 
 /// Answers a request that came in one piece.
-fn shake_hands(stream: &mut Stream, request: &[u8]) -> State {
+fn shake_hands(stream: &mut Stream, request: &[u8], records: &mut Vec<u8>) -> State {
     let text = String::from_utf8_lossy(request);
     let key = text.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
@@ -233,7 +199,7 @@ fn shake_hands(stream: &mut Stream, request: &[u8]) -> State {
          Sec-WebSocket-Accept: {}\r\n\r\n",
         String::from_utf8_lossy(&accept)
     );
-    stream.send(answer.as_bytes());
+    stream.send(answer.as_bytes(), records);
     if text.starts_with("GET /echo") {
         State::Echo
     } else {

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 #: A CPU changes its speed from second to second here: many short measurements say more than a few long ones.
 SECONDS = {"fanout": 0.7, "window": 0.7, "echo": 0.7, "latency": 2.0, "idle": 0.5, "storm": 1.5, "reactors": 0.7}
+SECONDS |= {"tls": 0.7, "tls-idle": 0.5}
 WARMUP_SECONDS = 0.2
 QUICK_SECONDS, QUICK_WARMUP_SECONDS = 0.3, 0.1
 #: Connects a second, and publications a second to the canary meanwhile.
@@ -20,6 +21,8 @@ class Figure:
     title: str
     #: Shown as a ratio to the floor's, or for memory as it is.
     is_ratio: bool = True
+    #: Formed of figures of two cases, and not measured by itself.
+    is_derived: bool = False
 
 
 CPU = Figure("cpu", "CPU a message")
@@ -27,8 +30,9 @@ CONNECT = Figure("cpu", "CPU a connect")
 CANARY = Figure("canary_p99", "p99 of a canary")
 P50, P99 = Figure("p50", "p50"), Figure("p99", "p99")
 BYTES = Figure("bytes", "resident bytes a connection", is_ratio=False)
+ABOVE = Figure("above", "bytes above a plain one", is_ratio=False, is_derived=True)
 
-FIGURES = {"latency": (P50, P99), "idle": (BYTES,), "storm": (CONNECT, CANARY)}
+FIGURES = {"latency": (P50, P99), "idle": (BYTES,), "storm": (CONNECT, CANARY), "tls-idle": (BYTES, ABOVE)}
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class Case:
     in_flight: int = 1
     #: Part of --quick.
     is_quick: bool = False
+    #: The same without TLS, by its name.
+    plain: str = ""
 
     @property
     def figures(self):
@@ -49,7 +55,11 @@ class Case:
 
     @property
     def has_publisher(self):
-        return self.kind in ("fanout", "window", "latency", "reactors")
+        return self.kind in ("fanout", "window", "latency", "reactors", "tls")
+
+    @property
+    def is_tls(self):
+        return self.kind in ("tls", "tls-idle")
 
     @property
     def is_shared(self):
@@ -60,10 +70,10 @@ class Case:
         """The arguments of umbel bench, its mode and how long to measure."""
         seconds = QUICK_SECONDS if is_quick else SECONDS[self.kind]
         warmup = QUICK_WARMUP_SECONDS if is_quick else WARMUP_SECONDS
-        mode = {"echo": "echo", "idle": "idle", "storm": "storm"}.get(self.kind, "fanout")
+        mode = {"echo": "echo", "idle": "idle", "tls-idle": "idle", "storm": "storm"}.get(self.kind, "fanout")
         arguments = ["--connections", self.connections, "--warmup", f"{warmup}s", "--duration", f"{seconds}s"]
         match self.kind:
-            case "idle":
+            case "idle" | "tls-idle":
                 pass
             case "storm":
                 arguments += ["--rate", STORM_RATE]
@@ -95,6 +105,15 @@ def fanout_cases():
         yield Case(f"window-{in_flight}", "window", title, 1000, 64, in_flight, is_quick=in_flight == 64)
 
 
+def tls_cases():
+    for connections, name in ((1000, "1k"), (10_000, "10k")):
+        for size in (64, 512):
+            title = f"{grouped(connections)} subscribers, {size} B"
+            yield Case(f"tls-{name}-{size}", "tls", title, connections, size)
+    yield Case("tls-1k-4k", "tls", "1,000 subscribers, 4 KiB", 1000, 4096)
+    yield Case("tls-idle-10k", "tls-idle", "10,000 subscribers", 10_000, plain="idle-10k")
+
+
 def echo_cases():
     for connections, name in ((64, "64"), (1000, "1k")):
         for size in (20, 512):
@@ -114,6 +133,7 @@ CASES = [
     Case("idle-10k", "idle", "10,000 subscribers", 10_000, is_quick=True),
     Case("idle-19k", "idle", "19,000 subscribers", 19_000),
     Case("storm", "storm", "1,000 connects a second", 200, is_quick=True),
+    *tls_cases(),
     Case("reactors", "reactors", "1,000 subscribers, 64 B, all on both CPUs", 1000, is_quick=True),
 ]
 
@@ -125,5 +145,7 @@ KINDS = {
     "latency": "Latency of fan-out",
     "idle": "Idle connections",
     "storm": "Connections that come and go",
+    "tls": "Fan-out over TLS, one publication in flight",
+    "tls-idle": "Idle connections over TLS",
     "reactors": "Two reactors",
 }

@@ -75,6 +75,19 @@ def floor():
     return cargo_binary("bench", "floor")
 
 
+def certificate():
+    """A certificate for 127.0.0.1 that is signed by itself, and its key: two files in PEM."""
+    folder = TARGET / "certificate"
+    files = folder / "certificate.pem", folder / "key.pem"
+    if not is_stamped(folder, "P-256"):
+        folder.mkdir(parents=True, exist_ok=True)
+        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+        command += ["-days", "3650", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+        run([*command, "-out", files[0], "-keyout", files[1]], "a certificate")
+        stamp(folder, "P-256")
+    return files
+
+
 def npm_package(name):
     """Installs what benches/peers/NAME/package-lock.json pins, and gives the folder, with the server in it."""
     source, folder = HERE / name, TARGET / name

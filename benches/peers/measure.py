@@ -142,7 +142,8 @@ class Measurer:
                 last = (folder / "log").read_text(errors="replace")[-LOG_BYTES_MAX:]
                 return {"figures": {}, "notes": [str(error)], "log": last, "reports": []}
         found = figures(case, reports)
-        missing = [figure.title for figure in case.figures if figure.name not in found]
+        measured = [figure for figure in case.figures if not figure.is_derived]
+        missing = [figure.title for figure in measured if figure.name not in found]
         absent = [f"no {title}: nothing arrived in the time measured" for title in missing]
         return {"figures": found, "notes": notes(reports) + absent, "reports": reports}
 
@@ -204,7 +205,7 @@ def figures(case, reports):
     match case.kind:
         case "latency":
             found = {name: latency.get(name) for name in ("min", "p50", "p90", "p99", "p999", "max")}
-        case "idle":
+        case "idle" | "tls-idle":
             found = {"bytes": main["server"]["resident_bytes_per_connection"]}
         case "storm":
             canary = reports[1]["latency_us"] or {}

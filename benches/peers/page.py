@@ -34,8 +34,9 @@ each case through all servers, each time in another order, and each measurement 
 FAIRNESS = """\
 ## How each is set up
 
-One thread or one worker for connections each, no TLS, no compression, no access log, its own best way to publish to
-many. Where several publications are in flight, the floor writes all that arrived at once in one send (`--coalesce`).
+One thread or one worker for connections each, no compression, no access log, its own best way to publish to many. Over
+TLS all have the same certificate (ECDSA P-256), and the cipher is the one that they agree on with `umbel bench`; there the
+floor seals a record for each socket by a key that it keeps ready. Where several publications are in flight, the floor writes all that arrived at once in one send (`--coalesce`).
 `nchan` and `nats-server` have no echo. Bun stands for uWebSockets too, whose own package is not on npm. Sockudo cannot
 be published to by a bare WebSocket message, nor by a request that is not signed: a process beside the load generator
 signs them, and is not counted; so it has no part where that would be what is measured.

@@ -12,6 +12,7 @@ import install
 #: How to say where to publish and subscribe, for servers that name the topic in the path.
 TOPIC = "{topic}"
 EVERY_KIND = {"fanout", "window", "echo", "latency", "idle", "storm"}
+TLS_KINDS = {"tls", "tls-idle"}
 SUBSCRIBING_KINDS = EVERY_KIND - {"echo"}
 
 
@@ -50,6 +51,8 @@ class Server:
     processes = 1
     #: Measured only if it is asked for, for it takes long to build.
     is_optional = False
+    #: The server that is this one without TLS, if it is another.
+    plain = ""
     #: Its configuration and code, as the page names them, below benches/peers.
     files = ()
 
@@ -70,13 +73,18 @@ class Server:
     def load(self, case, port, ports, topic):
         """The URL, and what umbel bench is to be told of the protocol."""
         path = "/echo" if case.kind == "echo" else f"/ws/{topic}"
-        return [f"ws://127.0.0.1:{port}{path}"]
+        return location(case, port, path)
+
+
+def location(case, port, path):
+    """The URL, and that the certificate is not to be looked at."""
+    return [f"wss://127.0.0.1:{port}{path}", "--insecure-tls"] if case.is_tls else [f"ws://127.0.0.1:{port}{path}"]
 
 
 class Floor(Server):
     name, title = "floor", "floor"
-    says = "benches/floor.rs: one send each and nothing else; `--coalesce` for more than one in flight"
-    kinds = EVERY_KIND | {"reactors"}
+    says = "benches/floor.rs: one send each and nothing else; `--coalesce` for more than one in flight; over TLS it seals before"
+    kinds = EVERY_KIND | TLS_KINDS | {"reactors"}
 
     def install(self):
         self.binary = install.floor()
@@ -86,35 +94,59 @@ class Floor(Server):
 
     def command(self, case, port, folder, ports):
         coalesce = ["--coalesce"] if case.kind == "window" else []
-        return [self.binary, "--listen", f"127.0.0.1:{port}", *coalesce], {}
+        tls = ["--tls", *install.certificate()] if case.is_tls else []
+        return [self.binary, "--listen", f"127.0.0.1:{port}", *coalesce, *tls], {}
 
     def load(self, case, port, ports, topic):
         # It has only one topic, of which connections that come and go must not be part.
         path = "/echo" if case.kind == "echo" or (case.kind == "storm" and topic == TOPIC) else f"/ws/{topic}"
-        return [f"ws://127.0.0.1:{port}{path}"]
+        return location(case, port, path)
+
+
+class FloorRustls(Floor):
+    name, title, plain = "floor-rustls", "floor, rustls", "floor"
+    says = "the floor with a buffered rustls connection in place of sealing: `write` and `write_tls`"
+    kinds = TLS_KINDS
+
+    def command(self, case, port, folder, ports):
+        command, environment = super().command(case, port, folder, ports)
+        return [*command, "--rustls"], environment
 
 
 class Umbel(Server):
     name, title, reactors = "umbel", "Umbel", 1
     says = "`umbel serve --reactors 1`, all limits as they are by default"
-    kinds = EVERY_KIND | {"reactors"}
+    kinds = EVERY_KIND | TLS_KINDS | {"reactors"}
+    records = "own"
 
     def install(self):
         self.binary = install.umbel()
 
     def command(self, case, port, folder, ports):
-        arguments = ["serve", "--listen", f"127.0.0.1:{port}", "--reactors", self.reactors, "--log-level", "warn"]
+        scheme = "https://" if case.is_tls else ""
+        listen = f"{scheme}127.0.0.1:{port}"
+        arguments = ["serve", "--listen", listen, "--reactors", self.reactors, "--log-level", "warn"]
+        if case.is_tls:
+            # With TLS nothing is open by itself.
+            arguments += ["--certificate", ",".join(map(str, install.certificate())), "--tls-records", self.records]
+            arguments += ["--publish", "anyone", "--subscribe", "anyone", "--origin", "any"]
         return [self.binary, *arguments], {}
 
 
 class UmbelPlain(Umbel):
     name, title = "umbel-plain", "Umbel, no io_uring"
     says = "`umbel serve --reactors 1 --io-uring false`"
-    kinds = {"fanout"}
+    kinds = {"fanout", "tls"}
 
     def command(self, case, port, folder, ports):
         command, environment = super().command(case, port, folder, ports)
         return [*command, "--io-uring", "false"], environment
+
+
+class UmbelRustls(Umbel):
+    name, title, plain, records = "umbel-rustls", "Umbel, rustls", "umbel", "rustls"
+    says = "`umbel serve --reactors 1 --tls-records rustls`"
+    kinds = TLS_KINDS
 
 
 class UmbelTwo(Umbel):
@@ -126,6 +158,7 @@ class UmbelTwo(Umbel):
 class Bun(Server):
     name, title = "bun", "Bun"
     says = "Bun.serve with its own topics (uWebSockets); no compression"
+    kinds = EVERY_KIND | TLS_KINDS
     files = ("bun/server.ts",)
 
     def install(self):
@@ -133,7 +166,8 @@ class Bun(Server):
         self.binary = self.folder / "node_modules" / ".bin" / "bun"
 
     def command(self, case, port, folder, ports):
-        return [self.binary, self.folder / "server.ts", port], {}
+        certificate = install.certificate() if case.is_tls else ()
+        return [self.binary, self.folder / "server.ts", port, *certificate], {}
 
 
 class Ws(Server):
@@ -267,8 +301,10 @@ class Sockudo(Server):
 #: In the order of the tables. The floor, which all are held against, comes first.
 SERVERS = [
     Floor(),
+    FloorRustls(),
     Umbel(),
     UmbelPlain(),
+    UmbelRustls(),
     UmbelTwo(),
     Bun(),
     Ws(),

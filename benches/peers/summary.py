@@ -8,7 +8,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from statistics import median
 
-from cases import KINDS
+from cases import ABOVE, KINDS
 
 FLOOR, BUN = "floor", "bun"
 
@@ -53,7 +53,15 @@ class Summary:
         """What is shown of a figure of a case: ratios, or for memory the values."""
         if figure.is_ratio:
             return self.ratios(case.name, server.name, figure.name)
+        if figure is ABOVE:
+            return self.above(case, server)
         return Spread.of(list(self.values(case.name, server.name, figure.name).values()))
+
+    def above(self, case, server):
+        """Bytes of a connection above those of a plain one in the same repetition."""
+        plain = self.values(case.plain, server.plain or server.name, "bytes")
+        values = self.values(case.name, server.name, "bytes")
+        return Spread.of([value - plain[number] for number, value in values.items() if number in plain])
 
     def notes(self, case, server):
         """What went wrong, and in how many repetitions."""
