@@ -253,6 +253,8 @@ limits! {
     tls_handshakes_per_tick_max: usize = 4 in 1..=65536, at restart;
     /// Keys of TLS connections that one reactor keeps ready to seal by, for those that are sent most. One takes some 630 bytes.
     tls_kept_keys: usize = 4096 in 0..=65535, at restart;
+    /// Keys that all reactors keep ready together. Beyond it a key takes the place of one that its reactor has not used, or is made ready for each burst.
+    tls_kept_keys_total_max: usize = 65536 in 0..=16777216, at restart;
     /// TLS handshakes of all listeners that are under way. A connection beyond them is closed without a word.
     tls_handshakes_pending_max: usize = 4096 in 1..=16777216, at restart;
     /// Bytes of a reactor's read buffer, which all of its connections share.

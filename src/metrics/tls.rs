@@ -101,6 +101,8 @@ pub struct TlsCounts {
     received: AlertCounts,
     /// Connections whose handshake has not ended.
     pub pending: AtomicUsize,
+    /// Keys that are kept ready to seal by, of all reactors.
+    pub kept_keys: AtomicUsize,
 }
 
 impl TlsCounts {
@@ -156,6 +158,9 @@ impl TlsCounts {
         }
         let help = "Connections whose TLS handshake has not ended";
         let pending = self.pending.load(Ordering::Relaxed) as u64;
-        encode_gauge(encoder, "tls_handshakes_pending", help, pending)
+        encode_gauge(encoder, "tls_handshakes_pending", help, pending)?;
+        let help = "Keys that count towards tls_kept_keys_total_max";
+        let kept_keys = self.kept_keys.load(Ordering::Relaxed) as u64;
+        encode_gauge(encoder, "tls_kept_keys", help, kept_keys)
     }
 }

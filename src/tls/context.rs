@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use rustls::ServerConfig;
 
+use super::kept_keys::KeptKeysMax;
 use super::threads::HandshakeThreads;
 use crate::auth::identity::Identity;
 use crate::config::Limits;
@@ -27,8 +28,8 @@ pub struct TlsContext {
     pub(super) threads: Option<Arc<HandshakeThreads>>,
     pub(super) pending_max: usize,
     pub(super) per_tick_max: usize,
-    /// Keys that a reactor keeps ready.
-    pub(super) kept_keys: usize,
+    /// Keys that are kept ready.
+    pub(super) kept_keys: KeptKeysMax,
 }
 
 impl fmt::Debug for TlsContext {
@@ -47,7 +48,10 @@ impl TlsContext {
             threads: None,
             pending_max: limits.tls_handshakes_pending_max,
             per_tick_max: limits.tls_handshakes_per_tick_max,
-            kept_keys: limits.tls_kept_keys,
+            kept_keys: KeptKeysMax {
+                here: limits.tls_kept_keys,
+                total: limits.tls_kept_keys_total_max,
+            },
         }
     }
 

@@ -58,7 +58,7 @@ impl Turn {
             desk: threads.map(|threads| Desk::new(threads, wake)),
             queued: VecDeque::new(),
             hellos_left: context.per_tick_max,
-            kept_keys: KeptKeys::new(context.kept_keys),
+            kept_keys: KeptKeys::new(context.kept_keys, Arc::clone(&context.counts)),
             sealed: Vec::new(),
             began: Instant::now(),
             context,
