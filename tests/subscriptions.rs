@@ -16,7 +16,7 @@ use serde_json::Value;
 use umbel::ConnectionId;
 use umbel::TopicRule;
 use umbel::config::Limits;
-use umbel::internals::connection::Settings;
+use umbel::internals::connection::{KeyUsedUp, Settings};
 use umbel::internals::hub::ReactorId;
 use umbel::internals::hub::{
     Command, Effect, Kind, LocalTopic, Member, Origin, PresenceChange, Publication,
@@ -365,5 +365,34 @@ fn recovery_into_full_outbox() {
         world.tick();
         let connection = world.0.connections.connection(id).expect("there");
         assert!(!connection.is_closing(), "{free}");
+    }
+}
+
+/// Peers of a stream whose key is used up are told to come back, and what was published before comes.
+#[test]
+fn key_used_up_closes_with_service_restart() {
+    let mut world = World::with_limits(&Limits::default());
+    let raw = world.open(&upgrade("/ws/news"));
+    assert!(world.response(raw).starts_with("HTTP/1.1 101 "));
+    let many = world.connect();
+    let stream = world.open(b"GET /sse/news HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert!(world.response(stream).starts_with("HTTP/1.1 200 "));
+    world.tick();
+    for id in [raw, many, stream] {
+        world.0.publish("news", b"before");
+        world.0.transport(id).error = Some(KeyUsedUp.into());
+        world.0.handle_readable(id, false);
+        world.tick();
+        let connection = world.0.connections.connection(id).expect("there");
+        assert!(connection.is_closing());
+        if id == stream {
+            let written = String::from_utf8_lossy(&world.0.transport(id).written).into_owned();
+            assert!(written.contains("retry:"), "{written}");
+            continue;
+        }
+        let frames = world.hear(id);
+        let end = frames.last().expect("a Close");
+        assert_eq!(end.close_code(), Some(1012));
+        assert_eq!(frames.len(), if id == raw { 2 } else { 1 });
     }
 }

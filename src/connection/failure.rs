@@ -28,11 +28,33 @@ impl From<ProtocolFailure> for io::Error {
     }
 }
 
-/// The end of a connection whose stream has failed.
+/// A key of TLS that is used up. It has sealed half of what it may, and cannot be changed; the stream still carries what a good
+/// end takes.
+#[derive(Debug)]
+pub struct KeyUsedUp;
+
+impl fmt::Display for KeyUsedUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the key of TLS has sealed half of what it may")
+    }
+}
+
+impl Error for KeyUsedUp {}
+
+impl From<KeyUsedUp> for io::Error {
+    fn from(used_up: KeyUsedUp) -> io::Error {
+        io::Error::other(used_up)
+    }
+}
+
+/// The end of a connection by an error of its stream.
 pub fn close_reason(error: &io::Error) -> CloseReason {
-    let failure = error.get_ref().and_then(|it| it.downcast_ref());
-    match failure {
-        Some(ProtocolFailure { alert, .. }) => CloseReason::Tls(*alert),
+    match error.get_ref() {
+        Some(inner) if inner.is::<KeyUsedUp>() => CloseReason::TlsKey,
+        Some(inner) => match inner.downcast_ref() {
+            Some(ProtocolFailure { alert, .. }) => CloseReason::Tls(*alert),
+            None => CloseReason::Transport,
+        },
         None => CloseReason::Transport,
     }
 }

@@ -54,7 +54,7 @@ pub use event::{
     ReadBody, RefusedHandshake, RefusedStream, Reply, RouteRequest, Stream, Upgrade,
 };
 use exchange::Exchange;
-pub use failure::{ProtocolFailure, close_reason};
+pub use failure::{KeyUsedUp, ProtocolFailure, close_reason};
 pub use gathering::{Gathering, Page};
 use liveness::PingOffset;
 pub use liveness::scatter;
@@ -306,7 +306,10 @@ impl Connection {
             Phase::Stream(encoding) => {
                 if matches!(
                     reason,
-                    CloseReason::Shutdown | CloseReason::Expired | CloseReason::Age
+                    CloseReason::Shutdown
+                        | CloseReason::Expired
+                        | CloseReason::Age
+                        | CloseReason::TlsKey
                 ) {
                     let end = StreamEnd {
                         retry_ms: self.ping_offset.between(SHUTDOWN_RETRY_MS) as u32,

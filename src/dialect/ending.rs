@@ -57,11 +57,13 @@ pub enum CloseReason {
     Rate,
     /// It is as old as connections may get.
     Age,
+    /// The key of its TLS has sealed half of what it may, and cannot be changed.
+    TlsKey,
 }
 
 impl CloseReason {
     /// One label for each kind of reason.
-    pub const LABELS: [&'static str; 25] = [
+    pub const LABELS: [&'static str; 26] = [
         "peer",
         "peer_gone",
         "transport",
@@ -87,6 +89,7 @@ impl CloseReason {
         "rate",
         "age",
         "tls",
+        "tls_key",
     ];
 
     /// The place of its label in [`LABELS`](CloseReason::LABELS).
@@ -117,6 +120,7 @@ impl CloseReason {
             CloseReason::Rate => 22,
             CloseReason::Age => 23,
             CloseReason::Tls(_) => 24,
+            CloseReason::TlsKey => 25,
         }
     }
 
@@ -169,7 +173,8 @@ impl CloseReason {
             | CloseReason::RightsLost
             | CloseReason::Expired
             | CloseReason::EmbedderPanic
-            | CloseReason::Age => false,
+            | CloseReason::Age
+            | CloseReason::TlsKey => false,
         }
     }
 
@@ -225,6 +230,10 @@ impl CloseReason {
             CloseReason::Age => (
                 CloseCode::SERVICE_RESTART,
                 "connection_age_max_ms is over; retry=1",
+            ),
+            CloseReason::TlsKey => (
+                CloseCode::SERVICE_RESTART,
+                "the key of TLS has sealed what it may; retry=1",
             ),
             CloseReason::EmbedderPanic => (CloseCode::INTERNAL_ERROR, "internal error"),
             CloseReason::Shutdown => (

@@ -16,7 +16,9 @@ use super::slot::{Flags, Slot};
 use crate::access_log::FollowedTable;
 use crate::application::{Application, CommandContext};
 use crate::compression::places::Places;
-use crate::connection::{Connection, Event, Hold, Inflation, NEVER_MS, OnEvent, Settings};
+use crate::connection::{
+    CloseReason, Connection, Event, Hold, Inflation, NEVER_MS, OnEvent, Settings, close_reason,
+};
 use crate::fanout::compression::Compression;
 use crate::handler::ConnectionId;
 use crate::hub::ReactorId;
@@ -436,6 +438,10 @@ impl<T: ByteStream> Connections<T> {
                     break;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if close_reason(&error) == CloseReason::TlsKey => {
+                    paces::close(self, index, CloseReason::TlsKey, now_ms);
+                    break;
+                }
                 Err(error) => {
                     self.fail_transport(index, &error);
                     break;

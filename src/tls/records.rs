@@ -114,6 +114,8 @@ pub struct Records {
     is_away: bool,
     /// Nothing is sealed any more.
     is_over: bool,
+    /// That its key is to be changed and cannot be was told above.
+    wear_told: bool,
 }
 
 impl Records {
@@ -155,6 +157,7 @@ impl Records {
             has_refused: false,
             is_away: false,
             is_over: false,
+            wear_told: false,
         };
         if !agreed.incoming.is_empty() || !agreed.unsent.is_empty() {
             let waiting = records.waiting();
@@ -166,6 +169,11 @@ impl Records {
 
     fn waiting(&mut self) -> &mut Waiting {
         self.waiting.get_or_insert_default()
+    }
+
+    /// Whether it is to be ended in order, for its key is worn and there is no next one.
+    fn must_end_by_wear(&self) -> bool {
+        self.kernel.is_none() && !self.wear_told && self.sealer.is_worn()
     }
 
     /// Gives memory back that nothing waits in.
@@ -330,6 +338,10 @@ impl Records {
         }
         if self.is_over || self.close_notify_sent {
             return Err(io::ErrorKind::NotConnected.into());
+        }
+        if self.must_end_by_wear() {
+            // Whoever reads is told.
+            self.call_again(turn);
         }
         let mut sealed = std::mem::take(&mut turn.sealed);
         let mut pieces = Pieces::new(pieces);

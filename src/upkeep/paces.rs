@@ -91,7 +91,8 @@ fn note(slots: &mut impl Slots, index: u32, limit: Limit) {
     });
 }
 
-fn close(slots: &mut impl Slots, index: u32, reason: CloseReason, now_ms: u64) {
+/// Closes a connection in order, one that is held too.
+pub fn close(slots: &mut impl Slots, index: u32, reason: CloseReason, now_ms: u64) {
     slots.visit(index, now_ms, |application, context| {
         let settings = &application.shared.settings;
         let connection = &mut *context.connection;

@@ -16,6 +16,8 @@ pub struct Recorder {
     pub written: Vec<u8>,
     /// Bytes that it still takes.
     pub room: usize,
+    /// What the next read fails by.
+    pub error: Option<io::Error>,
 }
 
 impl Recorder {
@@ -26,12 +28,16 @@ impl Recorder {
             is_ended: false,
             written: Vec::new(),
             room: usize::MAX,
+            error: None,
         }
     }
 }
 
 impl ByteStream for Recorder {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Some(error) = self.error.take() {
+            return Err(error);
+        }
         if self.input.is_empty() && !self.is_ended {
             return Err(io::ErrorKind::WouldBlock.into());
         }

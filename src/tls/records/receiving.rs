@@ -5,6 +5,7 @@ use std::io;
 use rustls::kernel::KernelConnection;
 
 use super::*;
+use crate::connection::KeyUsedUp;
 use crate::tls::record::Step;
 
 /// Ciphertext of a record that has begun, at most, with its head.
@@ -36,6 +37,9 @@ impl Given<'_> {
 
 impl Records {
     /// Reads plaintext. 0: the peer's side has ended, and all that was written has been sent.
+    ///
+    /// # Errors
+    /// As of `read(2)`; the alert that it has failed by. Once [`KeyUsedUp`]: it goes on, but is to be ended soon.
     pub fn read(
         &mut self,
         socket: &mut impl Socket,
@@ -54,6 +58,12 @@ impl Records {
             }
             if self.is_over {
                 return Err(io::ErrorKind::NotConnected.into());
+            }
+            if self.must_end_by_wear() {
+                self.wear_told = true;
+                // What waits in the socket has announced itself.
+                self.call_again(turn);
+                return Err(KeyUsedUp.into());
             }
             let count = self.receive(socket, turn, out)?;
             self.flush(socket, turn)?;

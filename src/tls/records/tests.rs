@@ -1,8 +1,9 @@
 //! Records of our own over a socket that splits, blocks and breaks: nothing is sealed twice, and all that is sealed comes.
 
-use std::io;
+use std::io::{self, Write};
 
 use super::*;
+use crate::connection::{CloseReason, close_reason};
 use crate::tls::connection::TlsConnection;
 use crate::tls::record::once;
 use crate::tls::state::pair::{FakeSocket, Numbers, Pair, own};
@@ -125,6 +126,37 @@ fn key_update_of_ours_is_followed() {
         assert_eq!(records.sealer.sequence(), 40, "they count anew");
         assert_ne!(records.key_place, NO_PLACE, "it is busy");
         pair.state.finish(&mut pair.turn);
+    });
+}
+
+#[test]
+fn key_of_tls12_that_is_worn_is_told_and_ends_in_order() {
+    own(|| {
+        let mut pair = Pair::with(&[&rustls::version::TLS12], |_| {});
+        pair.run();
+        once::set_records_max(100);
+        let mut said = 0;
+        while pair.error.is_none() {
+            said += pair.write(b"x").expect("half of it is left");
+            pair.client.writer().write_all(b"y").expect("memory");
+            pair.run();
+            assert!(said < 100, "it is told in time");
+        }
+        assert!((49..=51).contains(&said), "{said}");
+        let error = pair.error.take().expect("told");
+        assert_eq!(close_reason(&error), CloseReason::TlsKey, "{error}");
+        // It goes on meanwhile, and is told once.
+        let came = pair.at_server.len();
+        pair.client.writer().write_all(b"last").expect("memory");
+        said += pair.write(b"z").expect("the rest is for the end");
+        pair.run();
+        assert_eq!(pair.at_server.len(), came + 4);
+        assert!(pair.error.is_none());
+        let ended = pair.state.shutdown_write(&mut pair.socket, &mut pair.turn);
+        ended.expect("by close_notify");
+        pair.run();
+        assert_eq!(pair.at_client.len(), said);
+        assert!(pair.client_saw_end && pair.error.is_none());
     });
 }
 
