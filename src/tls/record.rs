@@ -230,12 +230,14 @@ impl Incoming {
     }
 }
 
-/// Meaning of an alert. In 1.3 all are fatal but two, whatever their level says.
+/// Meaning of an alert. In 1.3 all are fatal but two.
 fn alert(version: RecordVersion, bytes: &[u8]) -> Result<Step, Fatal> {
     const WARNING: u8 = 1;
+    const FATAL: u8 = 2;
     match *bytes {
+        [level, _] if level != WARNING && level != FATAL => Err(Fatal::ILLEGAL_PARAMETER),
         [_, 0] => Ok(Step::Closed),
-        [_, 90] => Ok(Step::Nothing),
+        [WARNING, 90] => Ok(Step::Nothing),
         [WARNING, _] if version == RecordVersion::Tls12 => Ok(Step::Nothing),
         [_, alert] => Ok(Step::Ended(alert)),
         _ => Err(Fatal::DECODE_ERROR),

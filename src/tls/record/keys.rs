@@ -309,7 +309,7 @@ impl Keys {
         let explicit = self.explicit();
         let ciphertext = record.len() - HEAD_BYTES;
         let plaintext = ciphertext.checked_sub(explicit + TAG_BYTES);
-        let plaintext = plaintext.ok_or(Fatal::DECODE_ERROR)?;
+        let plaintext = plaintext.ok_or(Fatal::BAD_RECORD_MAC)?;
         let from = HEAD_BYTES + explicit;
         nonce[12 - explicit..].copy_from_slice(&record[HEAD_BYTES..from]);
         let (data, data_len) = self.additional(sequence, shown, (ciphertext, plaintext));

@@ -290,6 +290,7 @@ fn meaning_of_records() {
     );
     assert_eq!(of(&[(alert, &[2, 40])]), Ok(vec![Step::Ended(40)]));
     assert_eq!(of(&[(alert, &[1, 90])]), Ok(vec![Step::Nothing]));
+    assert_eq!(of(&[(alert, &[2, 90])]), Ok(vec![Step::Ended(90)]));
     assert_eq!(of(&[(Content::Data, &[])]), Ok(vec![Step::Nothing]));
     for (records, fatal) in [
         (
@@ -307,6 +308,7 @@ fn meaning_of_records() {
             Fatal::UNEXPECTED_MESSAGE,
         ),
         (&[(alert, &[2])], Fatal::DECODE_ERROR),
+        (&[(alert, &[3, 0])], Fatal::ILLEGAL_PARAMETER),
         (
             &[(handshake, &[24]), (Content::Data, b"x")],
             Fatal::UNEXPECTED_MESSAGE,
@@ -330,5 +332,5 @@ fn heads_of_records() {
     assert_eq!(of(b"\x17\x02\x03\x00\x20"), Err(Fatal::DECODE_ERROR));
     let mut incoming = peers_13().opener;
     let short = incoming.take(&mut None, &mut [0x17, 3, 3, 0, 3, 1, 2, 3]);
-    assert_eq!(short, Err(Fatal::DECODE_ERROR));
+    assert_eq!(short, Err(Fatal::BAD_RECORD_MAC));
 }
