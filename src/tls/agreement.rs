@@ -3,12 +3,12 @@
 use std::io;
 use std::sync::Arc;
 
-use rustls::kernel::KernelConnection;
-use rustls::server::{Acceptor, ServerConnectionData, UnbufferedServerConnection};
+use rustls::server::{Acceptor, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
-use rustls::{CommonState, Error, ExtractedSecrets, ServerConfig};
+use rustls::{CommonState, Error, ExtractedSecrets, ServerConfig, SupportedCipherSuite};
 
 use super::failure::{ACCESS_DENIED, UNRECOGNIZED_NAME, plain_alert};
+use super::next_keys::{self, NextKeys, Secrets};
 use super::record::HEAD_BYTES;
 use super::state::Socket;
 
@@ -32,8 +32,8 @@ pub enum Progress {
 pub struct Agreed {
     /// The keys.
     pub secrets: ExtractedSecrets,
-    /// Maker of the next keys.
-    pub kernel: KernelConnection<ServerConnectionData>,
+    /// Maker of the next keys. None in TLS 1.2, which has none.
+    pub next_keys: Option<NextKeys>,
     /// Whether a protocol was agreed to.
     pub has_alpn: bool,
     /// Bytes that are not sent yet.
@@ -47,6 +47,8 @@ pub struct Agreed {
 pub struct Agreement {
     /// None until its hello is whole.
     connection: Option<UnbufferedServerConnection>,
+    /// What the next keys are made of, once they are agreed on.
+    secrets: Option<Secrets>,
     /// Bytes of the peer that were not used yet.
     incoming: Vec<u8>,
     /// How many of them the connection has been shown: whole records.
@@ -125,6 +127,13 @@ impl Agreement {
 
     /// Goes on with what has come.
     pub fn drive(&mut self) -> Progress {
+        next_keys::begin();
+        let progress = self.advance();
+        self.secrets = next_keys::take().or(self.secrets.take());
+        progress
+    }
+
+    fn advance(&mut self) -> Progress {
         let Some(connection) = &mut self.connection else {
             return Progress::Failed(Error::HandshakeNotComplete);
         };
@@ -220,10 +229,11 @@ impl Agreement {
     /// Leaves rustls behind.
     ///
     /// # Errors
-    /// The keys are not agreed on, or may not be taken out.
+    /// The keys are not agreed on, or may not be taken out, or the secrets of the next ones were not given out.
     pub fn finish(self) -> Result<Agreed, Error> {
         let Agreement {
             connection,
+            secrets,
             incoming,
             flight,
             sent,
@@ -231,10 +241,17 @@ impl Agreement {
         } = self;
         let connection = connection.ok_or(Error::HandshakeNotComplete)?;
         let has_alpn = connection.alpn_protocol().is_some();
-        let (secrets, kernel) = connection.dangerous_into_kernel_connection()?;
+        let next_keys = match connection.negotiated_cipher_suite() {
+            Some(SupportedCipherSuite::Tls13(suite)) => {
+                let secrets = secrets.ok_or(Error::HandshakeNotComplete)?;
+                Some(NextKeys::new(suite, secrets))
+            }
+            _ => None,
+        };
+        let (secrets, _) = connection.dangerous_into_kernel_connection()?;
         Ok(Agreed {
             secrets,
-            kernel,
+            next_keys,
             has_alpn,
             unsent: flight[sent..].to_vec(),
             incoming,

@@ -13,6 +13,7 @@ pub mod error;
 pub mod failure;
 mod kept_keys;
 pub mod loaded;
+mod next_keys;
 mod pieces;
 pub mod place;
 pub mod record;

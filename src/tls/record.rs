@@ -152,6 +152,11 @@ impl Incoming {
         self.keys.version()
     }
 
+    /// The keys that open its next record.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
     /// The peer has another key from its next record on.
     pub fn set_keys(&mut self, keys: Keys) {
         self.keys = keys;

@@ -6,12 +6,10 @@
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
-use rustls::kernel::KernelConnection;
-use rustls::server::ServerConnectionData;
-
 use super::agreement::Agreed;
 use super::failure::{peer_failure, record_failure};
 use super::kept_keys::{KeyPlace, NO_PLACE};
+use super::next_keys::{Direction, NextKeys};
 use super::pieces::Pieces;
 use super::record::{Content, FRAGMENT_BYTES_MAX, Fatal, Incoming, Keys, RecordVersion};
 use super::state::{Socket, end};
@@ -78,7 +76,7 @@ struct Waiting {
 /// A connection.
 pub struct Records {
     /// What makes the next keys. None in TLS 1.2, which has none.
-    kernel: Option<KernelConnection<ServerConnectionData>>,
+    next_keys: Option<NextKeys>,
     sealer: Keys,
     opener: Incoming,
     waiting: Option<Box<Waiting>>,
@@ -129,15 +127,14 @@ impl Records {
         identity: Option<Arc<Identity>>,
         must_end: bool,
     ) -> Result<Records, Fatal> {
-        let is_old = agreed.kernel.protocol_version() == rustls::ProtocolVersion::TLSv1_2;
-        let version = match is_old {
-            true => RecordVersion::Tls12,
-            false => RecordVersion::Tls13,
+        let version = match agreed.next_keys {
+            None => RecordVersion::Tls12,
+            Some(_) => RecordVersion::Tls13,
         };
         let mut records = Records {
             sealer: Keys::new(version, agreed.secrets.tx)?,
             opener: Incoming::new(Keys::new(version, agreed.secrets.rx)?),
-            kernel: (!is_old).then_some(agreed.kernel),
+            next_keys: agreed.next_keys,
             waiting: None,
             identity,
             id,
@@ -173,7 +170,7 @@ impl Records {
 
     /// Whether it is to be ended in order, for its key is worn and there is no next one.
     fn must_end_by_wear(&self) -> bool {
-        self.kernel.is_none() && !self.wear_told && self.sealer.is_worn()
+        self.next_keys.is_none() && !self.wear_told && self.sealer.is_worn()
     }
 
     /// Gives memory back that nothing waits in.
@@ -308,14 +305,10 @@ impl Records {
     /// Seals by the next key from here on. The peer was told.
     fn update_sealer(&mut self, turn: &mut Turn) {
         turn.kept_keys.forget(&mut self.key_place, &self.sealer);
-        let next = self.kernel.as_mut().map(KernelConnection::update_tx_secret);
-        let next = match next {
-            Some(Ok(next)) => Keys::new(RecordVersion::Tls13, next),
-            _ => Err(Fatal::INTERNAL_ERROR),
-        };
-        match next {
-            Ok(keys) => self.sealer = keys,
-            Err(_) => self.is_over = true,
+        let maker = self.next_keys.as_mut();
+        match maker.map(|maker| maker.next(Direction::Outgoing, &self.sealer)) {
+            Some(Ok(keys)) => self.sealer = keys,
+            Some(Err(_)) | None => self.is_over = true,
         }
     }
 
@@ -378,7 +371,7 @@ impl Records {
         is_early: bool,
         sealed: &mut Vec<u8>,
     ) -> Result<usize, Fatal> {
-        if self.sealer.is_worn() && self.kernel.is_some() {
+        if self.sealer.is_worn() && self.next_keys.is_some() {
             let made = turn.kept_keys.get(&mut self.key_place, &self.sealer)?;
             let update = [&KEY_UPDATE[..]];
             self.sealer

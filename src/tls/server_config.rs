@@ -7,6 +7,7 @@ use rustls::server::NoServerSessionStorage;
 use rustls::version::{TLS12, TLS13};
 
 use super::clients::ClientTerms;
+use super::next_keys::SecretsLog;
 use super::tickets::{TicketKeys, Tickets};
 use super::{Certificates, TlsError, provider};
 use crate::config::{Config, TlsRecords, TlsVersion};
@@ -77,7 +78,14 @@ pub fn server_config(
     config.send_half_rtt_data = false;
     // Peers know best: browsers put AES first, phones without its instructions ChaCha20.
     config.ignore_client_order = false;
-    // The keys are taken out where rustls is left behind.
-    config.enable_secret_extraction = options.records == TlsRecords::Own;
+    if options.records == TlsRecords::Own {
+        carry_on_without_rustls(&mut config);
+    }
     Ok(Arc::new(config))
+}
+
+/// The keys are taken out where rustls is left behind, and the secrets that the next ones are made of.
+pub(super) fn carry_on_without_rustls(config: &mut ServerConfig) {
+    config.enable_secret_extraction = true;
+    config.key_log = Arc::new(SecretsLog);
 }

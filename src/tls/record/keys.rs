@@ -121,6 +121,26 @@ impl Keys {
         Ok(keys)
     }
 
+    /// The next keys of the same direction, from their first record on: `fill` puts in key and IV.
+    ///
+    /// # Errors
+    /// As of `fill`.
+    pub fn renewed(
+        &self,
+        fill: impl FnOnce(&mut [u8], &mut [u8]) -> Result<(), Fatal>,
+    ) -> Result<Keys, Fatal> {
+        let mut keys = Keys {
+            sequence: 0,
+            secret: [0; 32],
+            iv: [0; 12],
+            cipher: self.cipher,
+            version: self.version,
+        };
+        let length = self.cipher.algorithm().key_len();
+        fill(&mut keys.secret[..length], &mut keys.iv)?;
+        Ok(keys)
+    }
+
     /// The same once more, to open by what these seal.
     #[cfg(test)]
     pub(super) fn twin(&self) -> Keys {

@@ -2,8 +2,6 @@
 
 use std::io;
 
-use rustls::kernel::KernelConnection;
-
 use super::*;
 use crate::connection::KeyUsedUp;
 use crate::tls::record::Step;
@@ -228,11 +226,9 @@ impl Records {
         if self.key_updates.1 > KEY_UPDATES_PER_MINUTE {
             return Err(Fatal::UNEXPECTED_MESSAGE);
         }
-        let next = self.kernel.as_mut().map(KernelConnection::update_rx_secret);
-        let Some(Ok(next)) = next else {
-            return Err(Fatal::INTERNAL_ERROR);
-        };
-        self.opener.set_keys(Keys::new(RecordVersion::Tls13, next)?);
+        let maker = self.next_keys.as_mut().ok_or(Fatal::INTERNAL_ERROR)?;
+        let next = maker.next(Direction::Incoming, self.opener.keys())?;
+        self.opener.set_keys(next);
         // One answer is enough for several, if they come before it is sent (RFC 8446 section 4.6.3).
         self.owes_update |= wants_answer;
         Ok(())

@@ -186,6 +186,6 @@ fn idle_connection_is_small() {
     own(|| {
         let pair = Pair::open();
         assert!(records(&pair).waiting.is_none());
-        assert!(size_of::<Records>() <= 760, "{}", size_of::<Records>());
+        assert!(size_of::<Records>() <= 320, "{}", size_of::<Records>());
     });
 }

@@ -12,6 +12,7 @@ use crate::config::Limits;
 use crate::metrics::tls::TlsCounts;
 use crate::tls::connection::TlsConnection;
 use crate::tls::context::TlsContext;
+use crate::tls::server_config::carry_on_without_rustls;
 
 thread_local! {
     static OWN: Cell<bool> = const { Cell::new(false) };
@@ -166,7 +167,9 @@ impl Pair {
         change: impl FnOnce(&mut ClientConfig),
     ) -> Pair {
         let (mut config, roots) = certificate();
-        config.enable_secret_extraction = is_own();
+        if is_own() {
+            carry_on_without_rustls(&mut config);
+        }
         let config = Arc::new(config);
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut client = ClientConfig::builder_with_provider(provider)
