@@ -23,6 +23,8 @@ pub struct Watch {
     traces: Vec<Arc<Trace>>,
     /// Traces of each connection, a bit each, by slab index.
     marks: Vec<u8>,
+    /// Connections with marks.
+    marked: usize,
     /// The next slot whose identity is to be looked at.
     pub scan_from: Option<u32>,
     /// Those whose requests are here.
@@ -60,6 +62,7 @@ impl Watch {
             .filter(stays)
             .fold(0, |bits, it| bits | it.bit());
         self.marks.iter_mut().for_each(|marks| *marks &= kept);
+        self.marked = self.marks.iter().filter(|marks| **marks != 0).count();
         let follows_identity = |it: &Arc<Trace>| matches!(it.subject, Subject::Identity(_));
         let has_new = traces
             .iter()
@@ -79,6 +82,7 @@ impl Watch {
             self.marks.resize(at + 1, 0);
         }
         if let Some(marks) = self.marks.get_mut(at) {
+            self.marked += usize::from(*marks == 0 && bits != 0);
             *marks |= bits;
         }
     }
@@ -86,6 +90,7 @@ impl Watch {
     /// A connection is gone.
     pub fn forget(&mut self, index: u32) {
         if let Some(marks) = self.marks.get_mut(index as usize) {
+            self.marked -= usize::from(*marks != 0);
             *marks = 0;
         }
     }
@@ -101,9 +106,9 @@ impl Watch {
         self.marks.get(index as usize).copied().unwrap_or(0)
     }
 
-    /// Whether any follows a connection.
+    /// Whether any follows a connection. It is asked for with every batch.
     pub fn has_marks(&self) -> bool {
-        self.marks.iter().any(|marks| *marks != 0)
+        self.marked > 0
     }
 
     /// Traces that follow topics.
@@ -129,5 +134,29 @@ impl Watch {
             true => NEVER_MS,
             false => self.next_ms,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_with_marks_are_counted_once() {
+        let mut watch = Watch::default();
+        watch.mark(3, 0);
+        assert!(!watch.has_marks());
+        for (index, bits) in [(3, 1), (3, 2), (5, 1)] {
+            watch.mark(index, bits);
+        }
+        watch.forget(3);
+        assert!(watch.has_marks());
+        watch.forget(3);
+        watch.forget(5);
+        watch.forget(9);
+        assert!(!watch.has_marks());
+        watch.mark(0, 4);
+        watch.set(1, Vec::new());
+        assert!(!watch.has_marks());
     }
 }
