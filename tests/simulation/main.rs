@@ -9,6 +9,7 @@
 //! scripts/simulate                                           ten thousand, on all processors
 //! ```
 
+mod carried;
 mod compression;
 mod cover;
 mod driver;
@@ -173,20 +174,35 @@ const PATHS: &[&str] = &[
 ];
 
 /// Seeds of runs with identities.
-const RIGHTS_SEEDS: u64 = 150;
+const RIGHTS_SEEDS: u64 = 200;
 
 /// What they must have met at least once.
 const RIGHTS_PATHS: &[&str] = &[
+    "answered 401",
+    "close 1008 for want of a right, of one topic",
+    "close 4401 for want of a right, of one topic",
+    "close 4401",
+    "close 4403 for want of a right, of one topic",
+    "close 4403",
+    "closed rights_lost",
+    "denied",
     "error subject_changed",
     "error unauthorized",
+    "event stream that expired",
     "forbidden to publish",
     "forbidden to subscribe by a pattern",
     "forbidden to subscribe",
+    "handshake without the right",
+    "let in again",
+    "refresh by a token that is over",
     "refreshed with equal rights",
     "refreshed with other rights",
+    "refused behind the end of a token",
+    "request without the right",
     "signed in on an open connection",
+    "told that a token ends",
+    "unsubscribed for want of a right, by a reload",
     "unsubscribed for want of a right",
-    "unsubscribed for want of a right, before subscribed",
 ];
 
 fn number(variable: &str) -> Option<u64> {

@@ -359,7 +359,7 @@ impl Peer {
                 let place = parse_place(answer["position"].as_str().expect("a position"));
                 let key = answer["key"].as_str();
                 let view = view_of(&many, answer);
-                see(view, payload.as_bytes(), place, key, around);
+                see(&many, view, payload.as_bytes(), place, key, around);
             }
             "gap" => {
                 let view = view_of(&many, answer);
@@ -371,6 +371,7 @@ impl Peer {
                 let is_pattern = answer["pattern"].is_string();
                 around.cover.add("gap by a pattern", u64::from(is_pattern));
             }
+            "expiring" => around.cover.add("told that a token ends", 1),
             "welcome" => many.take_welcome(answer, around),
             "unsubscribed" if answer["id"].is_null() => many.take_ended(answer, around),
             "presence_skipped" => many.take_skipped(answer, around),
@@ -476,7 +477,8 @@ impl Peer {
         }
         let view = many.live.get(&target);
         let view = *view.unwrap_or_else(|| panic!("of no subscription: {target:?}"));
-        see(view, rest, (number(2), number(10)), key, around);
+        let many = self.many.as_ref().expect("as before");
+        see(many, view, rest, (number(2), number(10)), key, around);
         around.cover.add("binary publication", 1);
     }
 }
@@ -492,6 +494,7 @@ fn view_of(many: &Many, answer: &Value) -> usize {
 }
 
 fn see(
+    many: &Many,
     view: usize,
     payload: &[u8],
     place: Place,
@@ -500,6 +503,7 @@ fn see(
 ) {
     let records = &mut *around.records;
     let number = records.see(view, payload);
+    many.check_seen(view, number, records);
     records.place_at(number, place);
     assert_eq!(records.publishes[number].key, key, "the key of {number}");
     let is_pattern = matches!(records.views[view].target, Target::Pattern(_));
@@ -527,8 +531,8 @@ impl Many {
         };
         match (pending, code) {
             (pending, "forbidden") => self.take_forbidden(id, pending, answer, around),
-            (Pending::Auth(held::Shown::Bad), "unauthorized")
-            | (Pending::Auth(held::Shown::Foreign), "subject_changed") => {}
+            (pending, "unauthorized") => self.take_unauthorized(id, pending, answer, around),
+            (Pending::Auth(held::Shown::Foreign(_)), "subject_changed") => {}
             (Pending::Subscribe(target, _), "already_subscribed") => {
                 assert!(self.live.contains_key(target) || waits(target), "{answer}");
             }

@@ -9,6 +9,8 @@ use crossbeam_channel::Receiver;
 use umbel::access::{AccessRequest, Authorizer, Identity, Verdict};
 use umbel::config::{Hosts, Limits, Origins};
 use umbel::handler::{CloseReason, ConnectionId, Echo, Handler, Hooks, Message, Peer, Request};
+use umbel::internals::auth::Authority;
+use umbel::internals::auth::deny::Entry;
 use umbel::internals::connection::{Connection, Inflation, Label, Settings};
 use umbel::internals::hub::{Command, Effect, Kind, Origin, Publication, ReactorId};
 use umbel::internals::mailbox::{Inbox, Mailbox, mailbox};
@@ -16,6 +18,7 @@ use umbel::internals::metrics::Metrics;
 use umbel::internals::net::driver::Driver;
 use umbel::internals::reactor::{Context, Reactor, WAIT_MS_BUSY};
 use umbel::internals::shared::brought::CommandQueues;
+use umbel::internals::shared::jobs::{Job, Task};
 use umbel::internals::shared::live::Live;
 use umbel::internals::shared::{Lifecycle, LifecycleCell, OwnEndpoint, Shared};
 use umbel::internals::topic::Topic;
@@ -272,11 +275,11 @@ impl Node {
     }
 
     /// Gives the node other settings. False: the last ones have not reached everybody.
-    pub fn reload(&self, settings: Arc<Settings>) -> bool {
+    pub fn reload(&self, settings: Arc<Settings>, authority: Arc<Authority>) -> bool {
         let shared = &self.shared;
         let live = Live {
             settings,
-            authority: Arc::clone(&shared.authority),
+            authority,
             origins: Arc::clone(&shared.origins),
             hosts: Arc::clone(&shared.hosts),
             subprotocols: Arc::clone(&shared.subprotocols),
@@ -287,6 +290,26 @@ impl Node {
             self.mailboxes.iter().for_each(|mailbox| mailbox.wake());
         }
         is_taken
+    }
+
+    /// Denies somebody, as the control API does; gives the number of the entry.
+    pub fn deny(&self, entry: Entry, wall_ms: u64) -> u64 {
+        let list = &self.shared.control.deny;
+        let id = list.change(|list| list.add(entry.clone(), usize::MAX, wall_ms));
+        let job = Job::new(Task::Revoke(entry), |_| {});
+        self.shared.send_job(job);
+        id.expect("there is room")
+    }
+
+    /// Takes an entry off the deny list.
+    pub fn forgive(&self, id: u64) {
+        let removed = self.shared.control.deny.change(|list| list.remove(id));
+        assert!(removed.is_some(), "it was there");
+    }
+
+    /// Whether a reload has yet to reach some reactors.
+    pub fn is_awaited(&self) -> bool {
+        self.shared.live.is_awaited()
     }
 
     /// Whether a reload has yet to reach some topics.

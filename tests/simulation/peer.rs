@@ -72,6 +72,8 @@ pub struct Peer {
     pub(super) is_silent: bool,
     /// A rogue that subscribes to its topic.
     pub(super) subscribes: bool,
+    /// The token of one with one topic, or of one that makes requests.
+    pub badge: Option<usize>,
     /// Another one took over from it.
     pub is_succeeded: bool,
     pub(super) requests: VecDeque<Request>,
@@ -131,6 +133,7 @@ impl Peer {
             }),
             is_silent: kind == Kind::Subscriber && random.chance(30),
             subscribes: false,
+            badge: None,
             is_succeeded: false,
             requests: VecDeque::new(),
             echoes: VecDeque::new(),
@@ -159,16 +162,17 @@ impl Peer {
     }
 
     /// Whether it waits for nothing, and was not answered less than it asked for.
-    pub fn check_rest(&self, records: &Records) {
+    pub fn check_rest(&self, now_ms: u64, records: &Records) {
         if self.is_settled() && !matches!(self.kind, Kind::Rogue(_)) {
             assert!(self.requests.is_empty(), "peer {} has no answer", self.id);
             assert!(self.echoes.is_empty(), "peer {} has no echo", self.id);
             assert!(self.outgoing.is_empty(), "peer {} is not read", self.id);
             let is_answered = self.many.as_ref().is_none_or(|many| many.is_answered());
             assert!(is_answered, "peer {} waits: {:?}", self.id, self.many);
+            self.check_carried(now_ms, records);
             if let Some(many) = &self.many {
                 many.check_presence(records);
-                many.check_rights(records);
+                many.check_rights(now_ms, records);
             }
         }
     }
@@ -256,7 +260,12 @@ impl Peer {
         if let (Some(offer), 101) = (&self.offer, response.status) {
             self.compression = Compression::agree(offer, &response.head);
         }
+        if let Some(many) = &self.many {
+            many.check_entry(self.asked_ms, response.status, around);
+        }
+        let is_turned_away = self.is_turned_away(response.status, around);
         match (self.kind, response.status) {
+            _ if is_turned_away => self.closes = true,
             (Kind::Subscriber, 101) | (Kind::EventReader, 200) => {
                 self.is_open = true;
                 self.begin_view(&response, around);
@@ -268,7 +277,7 @@ impl Peer {
                 }
             }
             (Kind::Rogue(_), _) => {}
-            (_, 503) => self.closes = true,
+            (_, 503) | (Kind::Many, 401) => self.closes = true,
             (_, 408) if self.is_excused(around.link) => self.closes = true,
             (kind, status) => panic!("{kind:?} was answered {status}: {}", response.body),
         }
@@ -331,6 +340,10 @@ impl Peer {
         };
         let view = self.view.expect("it is subscribed");
         let records = &mut *around.records;
+        let is_expired = event.name.as_deref() == Some("expired");
+        around
+            .cover
+            .add("event stream that expired", u64::from(is_expired));
         match (event.id.as_deref().map(parse_place), event.data) {
             (None, _) => around.cover.add("comment in an event stream", 1),
             (place, None) => {
@@ -345,6 +358,7 @@ impl Peer {
             (Some(place), Some(data)) => {
                 let number = records.see(view, data.as_bytes());
                 records.place_at(number, place);
+                records.check_seen(self.badge, (view, number));
             }
         }
         true
@@ -382,7 +396,8 @@ impl Peer {
             }
             (_, Kind::Subscriber) => {
                 let view = self.view.expect("it is subscribed");
-                around.records.see(view, &frame.payload);
+                let number = around.records.see(view, &frame.payload);
+                around.records.check_seen(self.badge, (view, number));
             }
             (1, Kind::Many) => self.take_text(&frame.payload, around),
             (2, Kind::Many) => self.take_binary(&frame.payload, around),
@@ -412,6 +427,7 @@ impl Peer {
             around.records.views[view].close_code = Some(code);
         }
         let is_excused = self.is_excused(around.link) && code == 1008;
+        let is_excused = is_excused || self.is_closed_by_right(code, around);
         let keeps_context = self.compression.as_ref().is_some_and(|it| it.keeps_context);
         if code == 1013 && self.view.is_some() && keeps_context {
             around.cover.add("slow consumer with a kept context", 1);
@@ -457,15 +473,31 @@ impl Peer {
         };
         let lines: Vec<&str> = match (response.status, request.many) {
             (200, true) => response.body.lines().collect(),
+            (422, true) if self.badge.is_some() => response.body.lines().collect(),
             (200, false) => vec![response.body.trim_end()],
             (408, _) if self.is_excused(around.link) => return true,
+            (status @ (401 | 403), _) if self.badge.is_some() => {
+                for number in request.publishes {
+                    self.check_answer(number, status.into(), around);
+                }
+                return true;
+            }
             (503, _) if response.body.contains("is not known") => return true,
             (503, _) => vec!["{\"status\":503"; request.publishes.len()],
             (status, _) => panic!("answered {status}: {}", response.body),
         };
         assert_eq!(lines.len(), request.publishes.len(), "an answer a line");
         for (line, number) in lines.iter().zip(request.publishes) {
-            take_publish_answer(number, line, around);
+            let is_forbidden = line.starts_with("{\"status\":403");
+            let is_refused = line.starts_with("{\"status\":");
+            match is_forbidden && self.badge.is_some() {
+                true => self.check_answer(number, 403, around),
+                false => {
+                    take_publish_answer(number, line, around);
+                    let status = if is_refused { 503 } else { 200 };
+                    self.check_answer(number, status, around);
+                }
+            }
         }
         true
     }
@@ -489,7 +521,8 @@ impl Peer {
         around
             .cover
             .add("reset by the node", u64::from(link.node_reset));
-        let is_excused = self.is_excused(link);
+        let is_excused = self.is_excused(link) || self.may_be_cut_off(around);
+        let link = &mut *around.link;
         if is_excused || matches!(self.kind, Kind::Rogue(_)) {
             return;
         }

@@ -59,8 +59,9 @@ impl Peer {
     fn ask(&mut self, around: &mut Surroundings<'_>) {
         self.has_asked = true;
         self.asked_ms = around.now_ms;
-        let offer = self.offer.as_ref().map_or(String::new(), |offer| {
-            format!("Sec-WebSocket-Extensions: {}\r\n", offer.encode())
+        let token = self.token_line(around.records);
+        let offer = self.offer.as_ref().map_or(token.clone(), |offer| {
+            format!("{token}Sec-WebSocket-Extensions: {}\r\n", offer.encode())
         });
         let name = TOPICS[self.topic];
         let is_one = matches!(self.kind, Kind::Subscriber | Kind::EventReader);
@@ -84,11 +85,13 @@ impl Peer {
                 } else {
                     &id
                 };
-                format!("GET /sse/{name} HTTP/1.1\r\nHost: sim\r\nLast-Event-ID: {id}\r\n\r\n")
-                    .into_bytes()
+                format!(
+                    "GET /sse/{name} HTTP/1.1\r\nHost: sim\r\nLast-Event-ID: {id}\r\n{token}\r\n"
+                )
+                .into_bytes()
             }
             (Kind::EventReader, _) => {
-                format!("GET /sse/{name}{query} HTTP/1.1\r\nHost: sim\r\n\r\n").into_bytes()
+                format!("GET /sse/{name}{query} HTTP/1.1\r\nHost: sim\r\n{token}\r\n").into_bytes()
             }
             (Kind::Echo, _) => wire::upgrade_request("/echo", &offer),
             (Kind::Many, _) => {
@@ -99,15 +102,7 @@ impl Peer {
                     Tongue::Toy => ("/toy/app", ""),
                 };
                 let path = format!("{path}?info=%7B%22peer%22:{}%7D", self.id);
-                let badge = self
-                    .many
-                    .as_ref()
-                    .and_then(|many| many.holder.as_ref()?.first());
-                let token = badge.zip(around.records.rights.as_ref());
-                let token = token.map_or(String::new(), |(badge, rights)| {
-                    format!("Authorization: Bearer {}\r\n", rights.badge(badge).token)
-                });
-                let lines = format!("{line}{offer}{token}");
+                let lines = format!("{line}{offer}");
                 wire::upgrade_request(&path, &lines)
             }
             _ => wire::upgrade_request(&format!("/ws/{name}{query}"), &offer),
@@ -213,8 +208,12 @@ impl Peer {
     }
 
     pub(super) fn publish(&mut self, around: &mut Surroundings<'_>) {
+        if self.holds_its_tongue(around) {
+            return;
+        }
         for _ in 0..around.random.within(1, 4) {
-            let (_, payload) = self.record(self.topic, true, None, around);
+            let (number, payload) = self.record(self.topic, true, None, around);
+            self.note_publish(number, around);
             self.send_message(0x81, &payload, around);
         }
     }
@@ -228,7 +227,11 @@ impl Peer {
         let (number, payload) = self.record(topic, false, key, around);
         let text = String::from_utf8(payload).expect("as it was made");
         let len = text.len();
-        let mut head = format!("POST /pub/{} HTTP/1.1\r\nHost: sim\r\n", TOPICS[topic]);
+        let token = self.token_line(around.records);
+        let mut head = format!(
+            "POST /pub/{} HTTP/1.1\r\nHost: sim\r\n{token}",
+            TOPICS[topic]
+        );
         if let Some(key) = key {
             head.push_str(&format!("Umbel-Key: {key}\r\n"));
         }
@@ -278,7 +281,9 @@ impl Peer {
             publishes.push(number);
         }
         let len = body.len();
-        let head = format!("POST /pub HTTP/1.1\r\nHost: sim\r\nContent-Length: {len}\r\n\r\n");
+        let token = self.token_line(around.records);
+        let head =
+            format!("POST /pub HTTP/1.1\r\nHost: sim\r\n{token}Content-Length: {len}\r\n\r\n");
         self.outgoing.extend(format!("{head}{body}").into_bytes());
         self.requests.push_back(Request {
             publishes,

@@ -73,6 +73,8 @@ pub struct World {
     plan: Plan,
     /// When it gets other rules.
     reloads_ms: Vec<u64>,
+    /// When somebody is denied, or let in again.
+    denies_ms: Vec<u64>,
     /// When the node dies.
     dies_ms: Option<u64>,
     /// How often it has.
@@ -105,6 +107,7 @@ impl World {
                 .chance(25)
                 .then(|| random.within(50, TRAFFIC_MS - 50)),
             reloads_ms: reload::times(&mut random),
+            denies_ms: Vec::new(),
             deaths: 0,
             works_from_ms: 0,
             now_ms: 0,
@@ -367,6 +370,7 @@ impl World {
         }
         if self.faults {
             self.reload();
+            self.deny();
         }
         let due = self.arrivals_ms.len();
         self.arrivals_ms.retain(|at_ms| *at_ms > self.now_ms);
@@ -449,10 +453,14 @@ impl World {
                     let holder = many
                         .holder
                         .as_ref()
-                        .map(|it| it.successor(&mut self.records));
+                        .map(|it| it.successor(&mut self.records, self.now_ms));
                     next.many = Some(Box::new(more.holding(holder)));
                 }
                 _ => continue,
+            }
+            if let (Some(badge), Some(rights)) = (self.peers[index].badge, &mut self.records.rights)
+            {
+                next.badge = Some(rights.successor(badge, self.now_ms));
             }
             self.peers[index].is_succeeded = true;
             self.connect(next);
@@ -466,6 +474,9 @@ impl World {
         self.node.die(&self.links);
         self.deaths += 1;
         self.records.end_reload(self.now_ms);
+        if let Some(rights) = &mut self.records.rights {
+            rights.restart(self.now_ms);
+        }
         self.node = self.plan.node(1 + self.deaths, self.now_ms);
         self.cover.add("restart", 1);
     }
@@ -553,7 +564,7 @@ impl World {
             !link.reset && !link.swallows && !link.node_closed
         };
         for peer in self.peers.iter().filter(|peer| is_reached(peer.id)) {
-            peer.check_rest(&self.records);
+            peer.check_rest(self.now_ms, &self.records);
         }
         assert!(!self.node.is_reloading(), "a reload is forgotten");
         let peers = &self.peers;

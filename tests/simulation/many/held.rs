@@ -7,15 +7,16 @@ use crate::peer::Surroundings;
 use crate::records::Records;
 use crate::rights::held::Holder;
 use crate::rights::scopes::Action;
+use crate::rights::{May, SLACK_MS};
 use crate::topics::{Target, pattern_number, topic_number};
 
 /// A token that is shown.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Shown {
-    /// It is good.
+    /// It is its own, and good unless it is over.
     Good(usize),
-    /// It is good, and somebody else's.
-    Foreign,
+    /// It is somebody else's.
+    Foreign(usize),
     /// Its signature is wrong.
     Bad,
 }
@@ -46,43 +47,43 @@ impl Many {
 
     /// Whether all that it sent came from the same subject, or all of it from nobody.
     pub(super) fn is_same_throughout(&self) -> bool {
-        let is_changing = || {
-            self.pending
-                .values()
-                .any(|it| matches!(it, Pending::Auth(_)))
-        };
         self.holder.as_ref().is_none_or(|holder| {
-            holder.first().is_some() || holder.newest().is_none() && !is_changing()
+            holder.first().is_some() || holder.newest().is_none() && !self.is_changing()
         })
     }
 
     /// Shows another token. False: it does not now.
     pub(super) fn show(&mut self, batch: &mut Vec<Value>, around: &mut Surroundings<'_>) -> bool {
+        // Who it will be is not known yet.
+        let is_becoming = self.is_changing();
         let (Some(holder), Some(rights)) = (&mut self.holder, &mut around.records.rights) else {
             return false;
         };
         // What was sent by nobody is not sent again by somebody.
-        if !self.resend.is_empty() || !rights.random.chance(15) {
+        let is_becoming = is_becoming && holder.newest().is_none();
+        if is_becoming || !self.resend.is_empty() || !rights.random.chance(15) {
             return false;
         }
+        let now_ms = around.now_ms;
         let is_foreign = rights.random.chance(10) && !holder.has_shown_foreign;
         let (shown, badge) = match (rights.random.below(10), holder.newest()) {
             (_, Some(newest)) if is_foreign => {
                 holder.has_shown_foreign = true;
-                (Shown::Foreign, rights.issue_to_other(newest))
+                let other = rights.issue_to_other(newest, now_ms);
+                (Shown::Foreign(other), other)
             }
-            (0, newest) => (Shown::Bad, newest.unwrap_or_else(|| rights.issue())),
+            (0, newest) => (Shown::Bad, newest.unwrap_or_else(|| rights.issue(now_ms))),
             (1..5, Some(newest)) => {
-                let again = rights.issue_again(newest);
+                let again = rights.issue_again(newest, now_ms);
                 (Shown::Good(again), again)
             }
             (5, Some(newest)) => (Shown::Good(newest), newest),
             (_, Some(newest)) => {
-                let other = rights.issue_to_same(newest);
+                let other = rights.issue_to_same(newest, now_ms);
                 (Shown::Good(other), other)
             }
             (_, None) => {
-                let first = rights.issue();
+                let first = rights.issue(now_ms);
                 (Shown::Good(first), first)
             }
         };
@@ -95,14 +96,20 @@ impl Many {
         true
     }
 
-    /// Whether a right is there, of those that a command may have been judged by.
-    fn may(&self, id: u32, action: Action, records: &Records) -> bool {
+    /// Whether a command may have been judged to be allowed.
+    fn may(&self, id: u32, action: Action, records: &Records) -> May {
         let badge = self.holder.as_ref().and_then(|holder| holder.at(id));
-        let rights = records.rights.as_ref();
-        rights.is_none_or(|rights| rights.may(badge, action))
+        let asked_ms = self.asked_ms.get(&id).copied().unwrap_or_default();
+        may(records, badge, action, (asked_ms, self.now_ms))
     }
 
-    /// A command was carried out: it was allowed.
+    /// Whether something is allowed by the last token that was taken.
+    fn may_now(&self, action: Action, now_ms: u64, records: &Records) -> May {
+        let badge = self.holder.as_ref().and_then(Holder::newest);
+        may(records, badge, action, (now_ms, now_ms))
+    }
+
+    /// A command was carried out: it was allowed, and its token had not ended long ago.
     pub(super) fn check_allowed(
         &self,
         id: u32,
@@ -110,12 +117,59 @@ impl Many {
         answer: &Value,
         records: &Records,
     ) {
-        if let Some(action) = action_of(pending) {
-            let is_allowed = self.may(id, action, records);
+        let Some(action) = action_of(pending) else {
+            return;
+        };
+        let may = self.may(id, action, records);
+        assert!(
+            may.perhaps,
+            "{action:?} is not allowed to {self:?}: {answer}"
+        );
+        let needs_term = matches!(pending, Pending::Subscribe(..) | Pending::Publish(..));
+        let asked_ms = self.asked_ms.get(&id).copied().unwrap_or_default();
+        if let Some(end_ms) = self.end_ms(id, records).filter(|_| needs_term) {
+            let is_late = asked_ms > end_ms + SLACK_MS;
             assert!(
-                is_allowed,
-                "{action:?} is not allowed to {self:?}: {answer}"
+                !is_late,
+                "the token of {self:?} ended at {end_ms}: {answer}"
             );
+        }
+    }
+
+    /// When the token ends that a command is judged by.
+    fn end_ms(&self, id: u32, records: &Records) -> Option<u64> {
+        let badge = self.holder.as_ref()?.at(id)?;
+        records.rights.as_ref()?.badge(badge).end_ms
+    }
+
+    /// A command was refused, for its token or the one that it shows is over.
+    pub(super) fn take_unauthorized(
+        &mut self,
+        id: u32,
+        pending: &Pending,
+        answer: &Value,
+        around: &mut Surroundings<'_>,
+    ) {
+        let asked_ms = self.asked_ms.get(&id).copied().unwrap_or_default();
+        let span_ms = (asked_ms, self.now_ms);
+        match pending {
+            Pending::Auth(Shown::Bad) => {}
+            Pending::Auth(Shown::Good(badge) | Shown::Foreign(badge)) => {
+                let rights = around.records.rights.as_ref().expect("it has tokens");
+                let may = rights.admits(*badge, span_ms);
+                assert!(!may.surely, "{badge} is good for {self:?}: {answer}");
+                around.cover.add("refresh by a token that is over", 1);
+            }
+            Pending::Subscribe(..) | Pending::Publish(..) | Pending::Misuse(..) => {
+                let end_ms = self.end_ms(id, around.records);
+                let has_ended = end_ms.is_some_and(|end_ms| end_ms <= self.now_ms);
+                assert!(has_ended, "{end_ms:?} is not over for {self:?}: {answer}");
+                around.cover.add("refused behind the end of a token", 1);
+            }
+            pending => panic!("{answer} to {pending:?}"),
+        }
+        if let Pending::Publish(number, ..) | Pending::Misuse(number, _) = pending {
+            around.records.refuse(*number);
         }
     }
 
@@ -128,7 +182,7 @@ impl Many {
         around: &mut Surroundings<'_>,
     ) {
         let action = action_of(pending);
-        let is_allowed = action.is_none_or(|action| self.may(id, action, around.records));
+        let is_allowed = action.is_none_or(|action| self.may(id, action, around.records).surely);
         assert!(!is_allowed, "{pending:?} is allowed to {self:?}: {answer}");
         let path = match action {
             Some(Action::Subscribe(Target::Topic(_))) => "forbidden to subscribe",
@@ -170,8 +224,12 @@ impl Many {
             _ => None,
         });
         let held = self.live.keys().copied().chain(joining);
-        let doomed = held.filter(|it| !rights.may(Some(badge), Action::Subscribe(*it)));
-        holder.doomed = doomed.collect();
+        let asked_ms = self.asked_ms.get(&id).copied().unwrap_or_default();
+        let span_ms = (asked_ms, self.now_ms);
+        let may = |it: &Target| rights.may(Some(badge), Action::Subscribe(*it), span_ms);
+        holder.doomed = held.filter(|it| !may(it).perhaps).collect();
+        let may = rights.admits(badge, span_ms);
+        assert!(may.perhaps, "{badge} is over: {answer}");
         let path = match holder.newest() {
             None => "signed in on an open connection",
             Some(newest) if rights.is_equal(newest, badge) => "refreshed with equal rights",
@@ -187,7 +245,18 @@ impl Many {
         assert_eq!(answer["code"], "forbidden", "{answer}");
         let target = target_of(answer);
         let holder = self.holder.as_mut().expect("it has tokens");
-        assert!(holder.doomed.remove(&target), "it is allowed: {answer}");
+        let (is_foretold, newest) = (holder.doomed.remove(&target), holder.newest());
+        // By a reload, at any time since it began.
+        let rights = around.records.rights.as_ref().expect("it has tokens");
+        let since_ms = self
+            .live
+            .get(&target)
+            .map(|view| around.records.views[*view].asked_ms);
+        let span_ms = (since_ms.unwrap_or_default(), self.now_ms);
+        let may = rights.may(newest, Action::Subscribe(target), span_ms);
+        assert!(is_foretold || !may.surely, "it is allowed: {answer}");
+        let path = "unsubscribed for want of a right, by a reload";
+        around.cover.add(path, u64::from(!is_foretold));
         if let Target::Topic(topic) = target {
             self.present.remove(&topic);
         }
@@ -217,29 +286,113 @@ impl Many {
         );
     }
 
-    /// At rest: it is subscribed to nothing without the right to it.
-    pub fn check_rights(&self, records: &Records) {
+    /// At rest: it is subscribed to nothing without the right to it, and is not there if its token is over.
+    pub fn check_rights(&self, now_ms: u64, records: &Records) {
         self.check_told("nothing");
         for target in self.live.keys() {
-            let is_allowed = self.may(u32::MAX, Action::Subscribe(*target), records);
-            assert!(is_allowed, "{target:?} is not allowed to {self:?}");
+            let may = self.may_now(Action::Subscribe(*target), now_ms, records);
+            assert!(may.perhaps, "{target:?} is not allowed to {self:?}");
+        }
+        self.check_over(now_ms, records, "is still there");
+    }
+
+    /// Whoever is over at a moment, and had been for a while, is not there then.
+    fn check_over(&self, at_ms: u64, records: &Records, what: &str) {
+        if let (Some(badge), Some(rights)) = (self.sure_badge(), &records.rights) {
+            rights.check_over(badge, at_ms, what);
+        }
+    }
+
+    /// Its token, unless another is on its way.
+    fn sure_badge(&self) -> Option<usize> {
+        let newest = self.holder.as_ref().and_then(Holder::newest);
+        newest.filter(|_| !self.is_changing())
+    }
+
+    /// A token is on its way.
+    fn is_changing(&self) -> bool {
+        self.pending
+            .values()
+            .any(|it| matches!(it, Pending::Auth(_)))
+    }
+
+    /// It gets a publication.
+    pub(super) fn check_seen(&self, view: usize, number: usize, records: &Records) {
+        records.check_seen(self.sure_badge(), (view, number));
+    }
+
+    /// Every reactor has newer grants: what they do not allow has ended, whenever that is told.
+    pub fn lose(&self, (now_ms, step): (u64, u64), records: &mut Records) {
+        if self.holder.is_none() || self.is_changing() {
+            return;
+        }
+        for (target, view) in &self.live {
+            let may = self.may_now(Action::Subscribe(*target), now_ms, records);
+            if let Some(rights) = records.rights.as_mut().filter(|_| !may.perhaps) {
+                rights.lose(*view, step);
+            }
         }
     }
 
     /// A publish that is surely judged by the last token.
     pub(super) fn note_publish(&self, number: usize, topic: usize, records: &mut Records) {
-        let is_changing = self
-            .pending
-            .values()
-            .any(|it| matches!(it, Pending::Auth(_)));
-        let is_allowed = self.may(u32::MAX, Action::Publish(topic), records);
+        let may = self.may_now(Action::Publish(topic), self.now_ms, records);
+        let badge = self.sure_badge();
         if let Some(rights) = &mut records.rights
-            && !is_changing
-            && !is_allowed
+            && !self.is_changing()
+            && (!may.perhaps || rights.has_ended(badge, self.now_ms))
         {
             rights.forbid(number);
         }
     }
+
+    /// Tokens that it may be known by.
+    fn candidates(&self) -> impl Iterator<Item = usize> {
+        let newest = self.holder.iter().filter_map(Holder::newest);
+        let shown = self.pending.values().filter_map(|it| match it {
+            Pending::Auth(Shown::Good(badge)) => Some(*badge),
+            _ => None,
+        });
+        newest.chain(shown)
+    }
+
+    /// Whether a Close is one of those that come with tokens. Then it has its reason.
+    pub fn is_closed_by_right(&self, code: u16, around: &mut Surroundings<'_>) -> bool {
+        let (Some(rights), 4401 | 4403) = (&around.records.rights, code) else {
+            return false;
+        };
+        let now_ms = around.now_ms;
+        let is_due = |badge: usize| match code {
+            4401 => {
+                let end_ms = rights.badge(badge).end_ms;
+                end_ms.is_some_and(|end_ms| end_ms + rights.grace_ms / 2 <= now_ms)
+            }
+            _ => rights.is_denied(badge, (0, now_ms)).perhaps,
+        };
+        assert!(self.candidates().any(is_due), "{code} to {self:?}");
+        true
+    }
+
+    /// The answer to the request that opens the connection.
+    pub fn check_entry(&self, asked_ms: u64, status: u16, around: &Surroundings<'_>) {
+        let first = self.holder.as_ref().and_then(Holder::first);
+        let (Some(first), Some(rights)) = (first, &around.records.rights) else {
+            assert_ne!(status, 401, "it shows nothing: {self:?}");
+            return;
+        };
+        let may = rights.admits(first, (asked_ms, around.now_ms));
+        match status {
+            101 => assert!(may.perhaps, "{first} is let in: {self:?}"),
+            401 => assert!(!may.surely, "{first} is not let in: {self:?}"),
+            _ => {}
+        }
+    }
+}
+
+/// Whether a token allows something within a span. Where there are no tokens, everything is allowed.
+fn may(records: &Records, badge: Option<usize>, action: Action, span_ms: (u64, u64)) -> May {
+    let rights = records.rights.as_ref();
+    rights.map_or(May::ALWAYS, |rights| rights.may(badge, action, span_ms))
 }
 
 /// What an answer is about.

@@ -41,15 +41,11 @@ impl Holder {
     }
 
     /// Whoever takes over from it: the same subject, with the same token or another.
-    pub fn successor(&self, records: &mut Records) -> Holder {
+    pub fn successor(&self, records: &mut Records, now_ms: u64) -> Holder {
         let (Some(newest), Some(rights)) = (self.newest(), &mut records.rights) else {
             return Holder::new(None);
         };
-        Holder::new(Some(match rights.random.below(10) {
-            0..6 => newest,
-            6 | 7 => rights.issue_again(newest),
-            _ => rights.issue_to_same(newest),
-        }))
+        Holder::new(Some(rights.successor(newest, now_ms)))
     }
 
     /// The token that a command was judged by.

@@ -92,6 +92,38 @@ impl Lists {
         }
     }
 
+    /// Some, of which most allow and deny little.
+    pub fn granted(random: &mut Random) -> Lists {
+        let mut list = |percent: u64| -> Vec<usize> {
+            let count = random.chance(percent);
+            (0..u8::from(count))
+                .map(|_| random.below(SCOPES.len()))
+                .collect()
+        };
+        Lists {
+            subscribe: list(60),
+            publish: list(60),
+            deny_subscribe: list(40),
+            deny_publish: list(40),
+        }
+    }
+
+    /// As flags have them, for a grant.
+    pub fn text(&self) -> String {
+        let lists = [
+            ("subscribe", &self.subscribe),
+            ("publish", &self.publish),
+            ("deny.subscribe", &self.deny_subscribe),
+            ("deny.publish", &self.deny_publish),
+        ];
+        let lists = lists.iter().filter(|(_, list)| !list.is_empty());
+        let texts = lists.map(|(name, list)| {
+            let texts: Vec<_> = list.iter().map(|at| SCOPES[*at].text).collect();
+            format!("{name}={}", texts.join(","))
+        });
+        texts.collect::<Vec<_>>().join(" ")
+    }
+
     fn allows(&self, action: Action) -> bool {
         let is_in = |scopes: &[usize], list: fn(&Scope) -> &[usize], number: usize| {
             scopes.iter().any(|at| list(&SCOPES[*at]).contains(&number))

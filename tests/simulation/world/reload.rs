@@ -17,12 +17,23 @@ impl World {
         let rules = topics::changed(&self.plan.rules, &mut self.random);
         let settings = self.plan.settings.clone();
         let settings = settings.with_topic_rules(topics::configured(&rules));
-        if !self.node.reload(Arc::new(settings.clone())) {
+        let authority = match &mut self.records.rights {
+            Some(rights) => rights.draft(),
+            None => Arc::clone(&self.plan.authority),
+        };
+        let is_taken = self
+            .node
+            .reload(Arc::new(settings.clone()), Arc::clone(&authority));
+        if !is_taken {
             self.cover.add("reload while one is under way", 1);
             return;
         }
         (self.plan.settings, self.plan.rules) = (settings, rules.clone());
         self.records.reload(rules, self.now_ms);
+        self.plan.authority = authority;
+        if let Some(rights) = &mut self.records.rights {
+            rights.reload(self.now_ms);
+        }
         self.cover.add("reload", 1);
     }
 
@@ -32,6 +43,7 @@ impl World {
             self.records.end_reload(self.now_ms);
             self.cover.add("reload that has reached every topic", 1);
         }
+        self.note_granted();
     }
 }
 
