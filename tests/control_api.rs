@@ -10,6 +10,8 @@ mod file;
 mod identities;
 #[path = "control_api/pages.rs"]
 mod pages;
+#[path = "control_api/resent.rs"]
+mod resent;
 mod support;
 #[path = "control_api/traces.rs"]
 mod traces;

@@ -32,6 +32,7 @@ use crate::handler::ConnectionId;
 use crate::http::kept::HeadView;
 use crate::http::refusal::Refusal;
 use crate::http::request::{Head, Method};
+use crate::hub::idempotency::GivenKey;
 use crate::hub::{Kind, PublishOptions};
 use crate::route::parameters::check_content_encoding;
 use crate::route::split_target;
@@ -48,6 +49,9 @@ pub const PREFIX: &str = "/api/v1";
 
 /// Description of all operations: OpenAPI 3.1.
 const OPENAPI: &str = include_str!("openapi.json");
+
+/// Path of the operation that publishes.
+const PUBLISH: &str = "/publish";
 
 /// Longest body of an operation other than a publish, in bytes.
 const BODY_BYTES_MAX: usize = 256 * 1024;
@@ -98,7 +102,7 @@ pub struct Publishes {
     /// Whether the answer waits for the fan-out and has a receipt.
     pub wants_receipt: bool,
     /// It is carried out once for each topic.
-    pub idempotency_key: Option<Box<str>>,
+    pub idempotency_key: Option<Box<GivenKey>>,
     /// One topic was given, and no list: the answer is one position.
     pub is_one: bool,
 }
@@ -110,8 +114,8 @@ struct Input<'i> {
     id: &'i str,
     parameters: Parameters<'i>,
     fields: Fields<'i>,
-    /// Header of that name.
-    idempotency_key: Option<&'i str>,
+    /// Key of a publish. Whoever publishes takes it.
+    publish_key: Cell<Option<Box<GivenKey>>>,
     /// Place for the answer, where there is such a key. Whoever answers takes it.
     once: Cell<Option<Once>>,
 }
@@ -131,7 +135,7 @@ pub fn begin(call: &CallContext<'_>, head: &Head<'_>) -> Result<Step, ApiError> 
             id,
             parameters: Parameters::parse(query.unwrap_or(""), operation.parameters)?,
             fields: Fields::default(),
-            idempotency_key: None,
+            publish_key: Cell::default(),
             once: Cell::default(),
         };
         return (operation.run)(call, &input);
@@ -144,13 +148,20 @@ pub fn begin(call: &CallContext<'_>, head: &Head<'_>) -> Result<Step, ApiError> 
     }
     check_content_encoding(head)?;
     once::check_key(head)?;
+    let idempotency_key = match operation.path == PUBLISH {
+        true => once::publish_key(head, call.now_us)?,
+        false => None,
+    };
     let request = RouteRequest {
         number: number as u16,
         method: head.method.as_str().into(),
         head: head.view().keep(),
     };
     Ok(Step::Answer(Answer::ReadBody(ReadBody {
-        purpose: Purpose::Call(Box::new(request)),
+        purpose: Purpose::Call {
+            request: Box::new(request),
+            idempotency_key,
+        },
         bytes_max: operation.body_bytes_max(call.shared),
     })))
 }
@@ -161,7 +172,7 @@ pub fn begin(call: &CallContext<'_>, head: &Head<'_>) -> Result<Step, ApiError> 
 /// What it is answered with.
 pub fn carry_out(
     call: &CallContext<'_>,
-    request: &RouteRequest,
+    (request, publish_key): (&RouteRequest, Option<Box<GivenKey>>),
     body: &[u8],
 ) -> Result<Step, ApiError> {
     let head: HeadView<'_> = request.head.view();
@@ -172,12 +183,12 @@ pub fn carry_out(
         id: operation.id_of(path).unwrap_or(""),
         parameters: Parameters::parse(query.unwrap_or(""), operation.parameters)?,
         fields: Fields::parse(body, operation.fields)?,
-        idempotency_key: head.header("idempotency-key"),
+        publish_key: Cell::new(publish_key),
         once: Cell::default(),
     };
     // A publish has a rule of its own.
-    let is_remembered = operation.path != "/publish";
-    if let Some(key) = input.idempotency_key.filter(|_| is_remembered) {
+    let is_remembered = operation.path != PUBLISH;
+    if let Some(key) = head.header(once::HEADER).filter(|_| is_remembered) {
         match once::begin(call, request.number, key, body)? {
             Ok(once) => input.once.set(Some(once)),
             Err(reply) => return Ok(Step::Answer(Answer::Respond(reply))),

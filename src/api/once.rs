@@ -10,11 +10,13 @@ use crate::auth::identity::Source;
 use crate::connection::Reply;
 use crate::http::refusal::Refusal;
 use crate::http::request::Head;
+use crate::hub::idempotency::GivenKey;
+use crate::route::parameters::{FIRST_SENT, idempotency_key};
 use crate::shared::control::ControlState;
 use crate::shared::replays::{Begun, ReplayKey};
 
 /// Header that holds a key.
-const HEADER: &str = "Idempotency-Key";
+pub(super) const HEADER: &str = "Idempotency-Key";
 
 /// Longest key, in bytes.
 const KEY_BYTES_MAX: usize = 255;
@@ -62,6 +64,12 @@ pub(super) fn check_key(head: &Head<'_>) -> Result<(), ApiError> {
         }
     }
     Ok(())
+}
+
+/// Key of a publish, whose header [`check_key`] has checked. `now_us`: when the request came.
+pub(super) fn publish_key(head: &Head<'_>, now_us: u64) -> Result<Option<Box<GivenKey>>, ApiError> {
+    idempotency_key(head, now_us)
+        .map_err(|refusal| ApiError::invalid_field(FIRST_SENT, refusal.reason))
 }
 
 /// Begins a request with a key. Gives the answer instead, if there is one already.

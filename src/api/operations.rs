@@ -2,8 +2,8 @@
 
 use super::error::ApiError;
 use super::{
-    BODY_BYTES_MAX, CallContext, Input, PREFIX, Step, changes, connections, deny, rights, settings,
-    stats, topics, trace,
+    BODY_BYTES_MAX, CallContext, Input, PREFIX, PUBLISH, Step, changes, connections, deny, rights,
+    settings, stats, topics, trace,
 };
 use crate::shared::Shared;
 
@@ -57,7 +57,7 @@ impl Operation {
     /// Longest body that it takes.
     pub fn body_bytes_max(&self, shared: &Shared) -> usize {
         match self.path {
-            "/publish" | "/send" => shared.settings.limits.body_bytes_max,
+            PUBLISH | "/send" => shared.settings.limits.body_bytes_max,
             _ => BODY_BYTES_MAX,
         }
     }
@@ -175,7 +175,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
         topics::history,
     ),
     post(
-        "/publish",
+        PUBLISH,
         Needs::ManageTopic,
         &[
             "topic",

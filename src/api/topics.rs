@@ -9,7 +9,7 @@ use super::responder::{Audit, Responder};
 use super::{CallContext, Input, Publishes, READ_WAIT_MS, Step, json};
 use crate::connection::Answer;
 use crate::dialect::object::{Object, encode_string};
-use crate::dialect::{CommandLimits, History, check_idempotency_key};
+use crate::dialect::{CommandLimits, History};
 use crate::handler::ConnectionId;
 use crate::http::refusal::Refusal;
 use crate::hub::{Member, Position, Start};
@@ -339,10 +339,6 @@ pub(super) fn publish(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step,
     line.push(b'}');
     let limits = CommandLimits::of(&call.shared.settings.limits);
     let line = parse_publish_line(&line, &limits)?;
-    let key = input
-        .idempotency_key
-        .map(|key| check_idempotency_key(key).map(|()| key));
-    let key = key.transpose().map_err(Refusal::bad_request)?;
     Audit::new(call, input.operation, topics.join(" ")).log("begun");
     Ok(Step::Publish(Box::new(Publishes {
         topics: parsed,
@@ -350,7 +346,7 @@ pub(super) fn publish(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step,
         payload: line.payload.into_owned(),
         options: line.options,
         wants_receipt: line.wants_receipt,
-        idempotency_key: key.map(Box::from),
+        idempotency_key: input.publish_key.take(),
         is_one,
     })))
 }

@@ -62,15 +62,26 @@ pub enum Purpose {
     /// For a route of the embedding program's.
     Route(Box<RouteRequest>),
     /// For an operation of the control API, by its number. What is refused is refused in JSON.
-    Call(Box<RouteRequest>),
+    Call {
+        /// The request.
+        request: Box<RouteRequest>,
+        /// Key of a publish, which is carried out once.
+        idempotency_key: Option<Box<GivenKey>>,
+    },
 }
 
 impl Purpose {
     /// Heap bytes that it holds and that others than publishes have not.
     pub(super) fn bytes(&self) -> usize {
         match self {
-            Purpose::Route(request) | Purpose::Call(request) => {
-                size_of::<RouteRequest>() + request.head.view().bytes()
+            Purpose::Route(request) => request.bytes(),
+            Purpose::Call {
+                request,
+                idempotency_key,
+            } => {
+                let key = idempotency_key.as_deref();
+                let key = key.map_or(0, |key| size_of::<GivenKey>() + key.text.len());
+                request.bytes() + key
             }
             Purpose::Publish { .. } | Purpose::PublishLines { .. } => 0,
         }
@@ -86,6 +97,13 @@ pub struct RouteRequest {
     pub method: Box<str>,
     /// The target and the header lines.
     pub head: KeptHead,
+}
+
+impl RouteRequest {
+    /// Heap bytes that it holds, itself among them.
+    fn bytes(&self) -> usize {
+        size_of::<RouteRequest>() + self.head.view().bytes()
+    }
 }
 
 /// Answer to one publication of a request.
@@ -181,7 +199,7 @@ impl Answer {
     /// Whether the request that it answers is one of the control API, and is not answered yet.
     pub(super) fn is_to_call(&self) -> bool {
         match self {
-            Answer::ReadBody(wanted) => matches!(wanted.purpose, Purpose::Call(_)),
+            Answer::ReadBody(wanted) => matches!(wanted.purpose, Purpose::Call { .. }),
             Answer::Await(awaited) => matches!(awaited, Awaited::Call(_)),
             _ => false,
         }

@@ -12,6 +12,7 @@ use crate::auth::credential::RequestFacts;
 use crate::connection::{Answer, Awaited, Event, Reply, RouteRequest};
 use crate::http::refusal::Refusal;
 use crate::http::request::Head;
+use crate::hub::idempotency::GivenKey;
 use crate::peers::ToldCell;
 
 /// Begins a request by its head.
@@ -37,11 +38,12 @@ pub(super) fn begin_call(
 pub(super) fn handle_call_body(
     application: &mut Application,
     current: &mut CommandContext<'_>,
-    request: &RouteRequest,
+    (request, key): (&RouteRequest, Option<Box<GivenKey>>),
     body: &[u8],
 ) -> Answer {
     let caller = application.identities.get(*current.identity);
-    let outcome = api::carry_out(&call_context(application, current, caller), request, body);
+    let call = call_context(application, current, caller);
+    let outcome = api::carry_out(&call, (request, key), body);
     end_step(application, current, outcome)
 }
 

@@ -172,9 +172,13 @@ fn carry_out(
         Event::Body(Purpose::Route(request), body) => {
             handle_route_body(application, current, &request, body)
         }
-        Event::Body(Purpose::Call(request), body) => {
-            handle_call_body(application, current, &request, body)
-        }
+        Event::Body(
+            Purpose::Call {
+                request,
+                idempotency_key,
+            },
+            body,
+        ) => handle_call_body(application, current, (&request, idempotency_key), body),
         Event::Opened(number, head) => handle_opened(application, current, number, head, out),
         Event::Message(endpoint, message) => {
             handle_message(application, current, (endpoint, message), out)

@@ -101,12 +101,13 @@ pub(super) fn publish_to(
     application: &mut Application,
     current: &CommandContext<'_>,
     topic: Topic,
-    (message, wants_receipt, once): ((Kind, &[u8], PublishOptions), bool, Option<&str>),
+    (message, wants_receipt, once): ((Kind, &[u8], PublishOptions), bool, Option<&GivenKey>),
     sequence: u32,
 ) -> Result<(), Refusal> {
     let publisher = once.map(|_| application.publisher(current)).transpose()?;
     let once = publisher.zip(once);
-    let once = once.map(|(publisher, key)| IdempotencyKey::new(publisher, &topic, key, None));
+    let once =
+        once.map(|(publisher, key)| IdempotencyKey::of_request(publisher, &topic, key, None));
     let publication = application.admit((current.id, *current.identity), &topic, message)?;
     let pending = PendingPublication {
         topic,

@@ -131,8 +131,8 @@ pub fn last_event_position(id: Option<&str>) -> Position {
 /// What each header of this beginning and a name behind it sets: a tag.
 const TAG_HEADER: &str = "umbel-tag-";
 
-/// Header that says how many milliseconds ago a publish with an idempotency key was sent first.
-const FIRST_SENT: &str = "umbel-first-sent-ms";
+/// Header of the age, in milliseconds, of a publish sent again.
+pub const FIRST_SENT: &str = "Umbel-First-Sent-Ms";
 
 /// Options of a publish. Then whether a receipt is wanted, and the idempotency key. `now_us`: when the request came.
 pub fn publish_options(
