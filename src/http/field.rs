@@ -32,6 +32,17 @@ pub(super) const fn is_value_byte(byte: u8) -> bool {
     (byte >= 0x20 && byte != 0x7f) || byte == b'\t'
 }
 
+/// Number of bytes at the front for which this holds. Sixteen are looked at together, for values are long, and looked
+/// through once for each header that is asked for.
+#[inline]
+pub(super) fn leading(bytes: &[u8], holds: impl Fn(u8) -> bool) -> usize {
+    let (pieces, _) = bytes.as_chunks::<16>();
+    let all_hold = |piece: &&[u8; 16]| piece.iter().fold(true, |all, &byte| all & holds(byte));
+    let whole = 16 * pieces.iter().take_while(all_hold).count();
+    let rest = bytes[whole..].iter();
+    whole + rest.take_while(|&&byte| holds(byte)).count()
+}
+
 /// The bytes without blanks at either end. One pass from each end, whatever lies between.
 pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] = bytes {
@@ -68,33 +79,54 @@ impl<'a> FieldLines<'a> {
     pub(super) const fn as_bytes(&self) -> &'a [u8] {
         self.rest
     }
+
+    /// Name and value of the next line, as bytes.
+    fn take_line(&mut self) -> Option<(&'a [u8], &'a [u8])> {
+        let colon = self.rest.iter().position(|&byte| byte == b':')?;
+        let (name, value) = (&self.rest[..colon], &self.rest[colon + 1..]);
+        let end = leading(value, |byte| byte != b'\r');
+        self.rest = value.get(end + 2..)?;
+        Some((name, trim(&value[..end])))
+    }
 }
 
 impl<'a> Iterator for FieldLines<'a> {
     type Item = (&'a str, &'a [u8]);
 
     fn next(&mut self) -> Option<(&'a str, &'a [u8])> {
-        let colon = self.rest.iter().position(|&byte| byte == b':')?;
-        let (name, value) = (&self.rest[..colon], &self.rest[colon + 1..]);
-        let end = value.iter().position(|&byte| byte == b'\r')?;
-        self.rest = value.get(end + 2..)?;
-        Some((std::str::from_utf8(name).ok()?, trim(&value[..end])))
+        let (name, value) = self.take_line()?;
+        Some((std::str::from_utf8(name).ok()?, value))
     }
 }
 
 /// The values of all lines with a name, in any case.
 pub(super) fn values<'a, 'n>(
-    lines: FieldLines<'a>,
+    mut lines: FieldLines<'a>,
     name: &'n str,
 ) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
-    lines
-        .filter(move |(found, _)| found.eq_ignore_ascii_case(name))
+    std::iter::from_fn(move || lines.take_line())
+        .filter(move |(found, _)| found.eq_ignore_ascii_case(name.as_bytes()))
         .map(|(_, value)| value)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn leading_bytes_of_any_length() {
+        for len in 0..50 {
+            let mut bytes = vec![b'a'; len];
+            assert_eq!(leading(&bytes, is_value_byte), len);
+            for at in 0..len {
+                for ended in [b'\r', 0x7f, 0] {
+                    bytes[at] = ended;
+                    assert_eq!(leading(&bytes, is_value_byte), at, "{len}");
+                }
+                bytes[at] = b'a';
+            }
+        }
+    }
 
     #[test]
     fn lines_are_split_and_trimmed() {

@@ -224,7 +224,8 @@ impl<'a> Head<'a> {
         Ok(expected && !matches!(self.body, BodyLength::None | BodyLength::Length(0)))
     }
 
-    fn values<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+    /// Values of all lines with this name, as bytes, in order.
+    pub fn values<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
         values(self.lines, name)
     }
 }

@@ -1,6 +1,6 @@
 //! End of a request's head (RFC 9112 sections 2 and 3), found as the bytes come in.
 
-use super::field::{is_token_byte, is_value_byte};
+use super::field::{is_token_byte, is_value_byte, leading};
 use super::refusal::Refusal;
 use super::request_limits::RequestLimits;
 
@@ -199,10 +199,7 @@ impl HeadScanner {
     }
 
     fn step_line(&mut self, bytes: &[u8], position: usize, end: usize) -> Result<usize, Refusal> {
-        let length = bytes[position..end]
-            .iter()
-            .take_while(|&&byte| is_value_byte(byte))
-            .count();
+        let length = leading(&bytes[position..end], is_value_byte);
         match bytes[position..end].get(length) {
             None => Ok(end),
             Some(b'\r') => {

@@ -61,7 +61,7 @@ pub const EXTENSIONS: &str = "Sec-WebSocket-Extensions";
 ///
 /// 400 for a header that does not follow the grammar of section 9.1, which fails the handshake.
 pub fn choose_deflate(head: &Head<'_>, policy: &Policy) -> Result<Option<Agreement>, Refusal> {
-    let agreement = choose(values(head, EXTENSIONS), policy).map_err(|Malformed| {
+    let agreement = choose(head.values(EXTENSIONS), policy).map_err(|Malformed| {
         Refusal::bad_request(
             "the Sec-WebSocket-Extensions header is not a list of names with parameters",
         )
@@ -126,19 +126,12 @@ fn single<'a>(
     name: &str,
     repeated: &'static str,
 ) -> Result<Option<&'a [u8]>, Refusal> {
-    let mut values = values(head, name);
+    let mut values = head.values(name);
     let first = values.next();
     if values.next().is_some() {
         return Err(Refusal::bad_request(repeated));
     }
     Ok(first)
-}
-
-/// The values of a header, as bytes: `Head::headers` would leave out what is not UTF-8.
-fn values<'a, 'n>(head: &Head<'a>, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
-    head.all()
-        .filter(move |(found, _)| found.eq_ignore_ascii_case(name))
-        .map(|(_, value)| value)
 }
 
 /// The key, which has to be the base64 of 16 bytes. What the bytes are does not matter.
@@ -181,7 +174,7 @@ fn parse_host<'a>(head: &Head<'a>) -> Result<&'a str, Refusal> {
 /// The subprotocols of all lines as one list; empty members are passed over (RFC 9110, section 5.6.1).
 fn parse_subprotocols<'a>(head: &Head<'a>) -> Result<Vec<&'a str>, Refusal> {
     let mut subprotocols = Vec::new();
-    for value in values(head, "sec-websocket-protocol") {
+    for value in head.values("sec-websocket-protocol") {
         for member in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
             if member.is_empty() {
                 continue;
