@@ -393,7 +393,8 @@ impl AccessPolicy {
     /// # Errors
     /// It is none of this server's, or not valid now.
     pub(super) fn identify(&self, token: &str, now_ms: u64) -> Result<Arc<Identity>, Denied> {
-        let fault = match self.tokens.get(&TokenDigest::of(token)) {
+        let digest = TokenDigest::of(token);
+        let fault = match self.tokens.get(&digest) {
             Some(identity) if identity.expires_at_ms().is_none_or(|end| now_ms < end) => {
                 self.of_tokens.add(AuthResult::Ok);
                 self.note_refused_templates(identity);
@@ -403,7 +404,7 @@ impl AccessPolicy {
             None => {
                 #[cfg(feature = "jwt")]
                 if let Some(signed) = &self.signed {
-                    let identity = signed.identify(token, now_ms)?;
+                    let identity = signed.identify((token, digest), now_ms)?;
                     self.note_refused_templates(&identity);
                     return Ok(identity);
                 }

@@ -128,10 +128,15 @@ impl Issuers {
         self.all.is_empty()
     }
 
+    /// Whether there are keys that have to be fetched.
+    #[must_use]
+    pub fn fetches_keys(&self) -> bool {
+        self.all.iter().any(|it| matches!(it.keys, Keys::Remote(_)))
+    }
+
     /// Wait for the keys of a token that cannot be judged without. None: it can be, or no keys come soon.
     pub fn wait_for_keys(&self, token: &str, now_ms: u64) -> Option<Pending> {
-        let has_remote = self.all.iter().any(|it| matches!(it.keys, Keys::Remote(_)));
-        if !has_remote {
+        if !self.fetches_keys() {
             return None;
         }
         let refused = self.verify(token, now_ms).err()?;
@@ -167,7 +172,18 @@ impl Issuers {
     /// # Errors
     /// It is refused, or cannot be decided yet.
     pub fn verify(&self, token: &str, now_ms: u64) -> Result<Verified, Refused> {
-        let digest = TokenDigest::of(token);
+        self.verify_digested((token, TokenDigest::of(token)), now_ms)
+    }
+
+    /// As [`verify`](Self::verify), of a token whose digest is known.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn verify_digested(
+        &self,
+        (token, digest): (&str, TokenDigest),
+        now_ms: u64,
+    ) -> Result<Verified, Refused> {
         match self.cache.get(digest, now_ms) {
             Some(Known::Verified(entry))
                 if self.is_current(entry.by, entry.key_until_ms, now_ms) =>

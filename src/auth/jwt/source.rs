@@ -10,7 +10,7 @@ use super::remote::RemoteKeys;
 use super::rules::Rules;
 use crate::auth::access::{Denied, TokenFault};
 use crate::auth::counts::{AuthCounts, AuthResult, SourceCounts};
-use crate::auth::identity::{Identity, IdentityParts, Source};
+use crate::auth::identity::{Identity, IdentityParts, Source, TokenDigest};
 use crate::auth::verdict::Pending;
 use crate::config::{Jwt, JwtKeys};
 use crate::signature::jwk::read_key_set;
@@ -177,7 +177,11 @@ impl SignedTokens {
     ///
     /// # Errors
     /// It is refused, or cannot be judged now.
-    pub fn identify(&self, token: &str, now_ms: u64) -> Result<Arc<Identity>, Denied> {
+    pub fn identify(
+        &self,
+        token: (&str, TokenDigest),
+        now_ms: u64,
+    ) -> Result<Arc<Identity>, Denied> {
         let identity = self.judge(token, now_ms);
         identity.map_err(|refused| self.refuse(&refused, now_ms))
     }
@@ -186,8 +190,8 @@ impl SignedTokens {
     ///
     /// # Errors
     /// It is refused, or cannot be judged now. It is not counted, and no line is logged, before [`refuse`](Self::refuse).
-    pub fn judge(&self, token: &str, now_ms: u64) -> Result<Arc<Identity>, Refused> {
-        let Verified { issuer, claims, .. } = self.issuers.verify(token, now_ms)?;
+    pub fn judge(&self, token: (&str, TokenDigest), now_ms: u64) -> Result<Arc<Identity>, Refused> {
+        let Verified { issuer, claims, .. } = self.issuers.verify_digested(token, now_ms)?;
         let source = &self.sources[issuer];
         let identity = identity_of(source, &claims).map_err(|error| Refused {
             issuer: Some(issuer),

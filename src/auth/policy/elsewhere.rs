@@ -37,7 +37,8 @@ impl AccessPolicy {
     /// Wait for the keys of a token. None: it can be judged, or no keys come soon.
     pub(in crate::auth) fn wait_for_keys(&self, token: &str, now_ms: u64) -> Option<Pending> {
         #[cfg(feature = "jwt")]
-        if let Some(signed) = &self.signed
+        if self.fetches_keys()
+            && let Some(signed) = &self.signed
             && !self.tokens.contains_key(&TokenDigest::of(token))
         {
             return signed.wait_for_keys(token, now_ms);
@@ -46,13 +47,21 @@ impl AccessPolicy {
         None
     }
 
+    /// Whether a token may have to wait for keys.
+    fn fetches_keys(&self) -> bool {
+        #[cfg(feature = "jwt")]
+        return matches!(&self.signed, Some(signed) if signed.issuers().fetches_keys());
+        #[cfg(not(feature = "jwt"))]
+        false
+    }
+
     /// Wait for the keys of the token that a request shows.
     pub(in crate::auth) fn wait_for_keys_of(
         &self,
         head: HeadView<'_>,
         request: &RequestFacts<'_>,
     ) -> Option<Pending> {
-        if cfg!(not(feature = "jwt")) || !self.has_sources() {
+        if !self.fetches_keys() {
             return None;
         }
         let cookie = self.cookie.as_deref().filter(|_| request.cookie_counts);
