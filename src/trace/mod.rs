@@ -161,6 +161,11 @@ impl Trace {
         matches!(&self.subject, Subject::Topics(pattern) if pattern.matches(topic))
     }
 
+    /// Whether it follows some topics of a pattern.
+    pub fn meets(&self, other: &Pattern) -> bool {
+        matches!(&self.subject, Subject::Topics(pattern) if pattern.meets(other))
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }

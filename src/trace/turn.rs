@@ -96,11 +96,20 @@ impl Turn {
         topic: Option<&Topic>,
         encode: impl for<'o> Fn(&Trace, Object<'o>) -> Object<'o>,
     ) {
+        let concerns = |trace: &Trace| topic.is_some_and(|topic| trace.follows(topic));
+        self.tell_all(event, &concerns, encode);
+    }
+
+    /// Tells the traces of the connection, and those of topics that this concerns.
+    fn tell_all(
+        &self,
+        event: &str,
+        concerns: &dyn Fn(&Trace) -> bool,
+        encode: impl for<'o> Fn(&Trace, Object<'o>) -> Object<'o>,
+    ) {
         self.tell(event, &encode);
-        for trace in &self.of_topics {
-            if topic.is_some_and(|topic| trace.follows(topic)) {
-                self.tell_one(trace, event, &encode);
-            }
+        for trace in self.of_topics.iter().filter(|trace| concerns(trace)) {
+            self.tell_one(trace, event, &encode);
         }
     }
 
@@ -174,7 +183,12 @@ impl Turn {
             Some(Target::Pattern(pattern)) => (None, Some(pattern)),
             None => (None, None),
         };
-        self.tell_of_topic(event, topic, |trace, object| {
+        let concerns = |trace: &Trace| match &target {
+            Some(Target::Topic(topic)) => trace.follows(topic),
+            Some(Target::Pattern(pattern)) => trace.meets(pattern),
+            None => false,
+        };
+        self.tell_all(event, &concerns, |trace, object| {
             let object = match id {
                 Some(id) => object.number("id", id),
                 None => object,

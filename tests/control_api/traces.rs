@@ -242,6 +242,11 @@ fn topics_by_pattern() {
         .filter(|it| it["event"] == "publish")
         .collect();
     assert_eq!(published.len(), 2, "{before:?}");
+    let mut peer = Peer::open_on(connect(address, 0), "/ws", JSON);
+    peer.subscribe_pattern("other/**");
+    peer.subscribe_pattern("rooms/**");
+    let (_, subscribe) = trace.until("subscribe");
+    assert_eq!(subscribe["pattern"], "rooms/**", "{subscribe}");
     socket.send(8, &1000u16.to_be_bytes());
     let (_, closed) = trace.until("closed");
     assert_eq!(
@@ -368,4 +373,15 @@ fn events_beyond_a_thousand_a_second_are_counted() {
     // The line that says it has begun is one of the thousand.
     assert!(dropped > 0 && told >= 999, "{told} {dropped}");
     assert!(matches!(socket.next(), Incoming::Text(_)));
+}
+
+#[test]
+fn shutdown_is_told() {
+    let (_folder, mut server) = start();
+    let mut trace = Trace::begin(server.address(), VIEWER, "topic=news");
+    server.signal("TERM");
+    let (_, ended) = trace.until("ended");
+    assert_eq!(ended["reason"], "shutdown");
+    assert!(trace.is_at_end());
+    server.wait_for_exit(PATIENCE);
 }
