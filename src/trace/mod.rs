@@ -100,6 +100,8 @@ pub struct Gathered {
     pub dropped: u64,
     /// There is nothing more to follow, for this reason.
     pub ended: Option<&'static str>,
+    /// More lines wait.
+    pub has_more: bool,
 }
 
 impl Trace {
@@ -134,9 +136,9 @@ impl Trace {
         (self.wake)();
     }
 
-    /// Takes what has gathered.
-    pub fn take(&self) -> Gathered {
-        self.queue().take()
+    /// Takes what has gathered: so many bytes of lines, or one line.
+    pub fn take(&self, bytes_max: usize) -> Gathered {
+        self.queue().take(bytes_max)
     }
 
     /// Adds a payload where payloads are shown.
@@ -273,12 +275,12 @@ mod tests {
         }
         assert_eq!(woken.load(Ordering::Relaxed), 1);
         let line = "{\"at_ms\":1700000000005,\"event\":\"message\",\"bytes\":3}\n";
-        let gathered = trace.take();
+        let gathered = trace.take(usize::MAX);
         assert_eq!(String::from_utf8_lossy(&gathered.lines), line.repeat(2));
         assert_eq!((gathered.dropped, gathered.ended), (0, None));
         trace.end("closed");
         trace.end("time");
-        assert_eq!(trace.take().ended, Some("closed"));
+        assert_eq!(trace.take(usize::MAX).ended, Some("closed"));
     }
 
     #[test]
@@ -289,7 +291,7 @@ mod tests {
         trace.tell(AT, "message", |object| {
             trace.payload(object, Kind::Text, long.as_bytes())
         });
-        let line = String::from_utf8(trace.take().lines).expect("it is text");
+        let line = String::from_utf8(trace.take(usize::MAX).lines).expect("it is text");
         assert!(line.ends_with("\u{e9}\",\"is_cut\":true}\n"), "{line}");
         assert_eq!(line.matches('\u{e9}').count(), 2047);
     }

@@ -27,6 +27,9 @@ impl Queue {
         if second != self.second {
             (self.second, self.events) = (second, 0);
         }
+        if self.gathered.ended.is_some() {
+            return false;
+        }
         let has_room = self.gathered.lines.len() < QUEUE_BYTES_MAX;
         if has_room && self.events < EVENTS_PER_SECOND_MAX {
             self.events += 1;
@@ -42,20 +45,30 @@ impl Queue {
         self.gathered.ended.get_or_insert(reason);
     }
 
-    /// Takes all.
-    pub fn take(&mut self) -> Gathered {
+    /// Takes whole lines: so many bytes, or one line. What was dropped, and the end, come with the last of them.
+    pub fn take(&mut self, bytes_max: usize) -> Gathered {
+        let lines = &mut self.gathered.lines;
+        if lines.len() > bytes_max {
+            let is_end = |byte: &u8| *byte == b'\n';
+            let fits = lines[..bytes_max].iter().rposition(is_end);
+            let first = || lines.iter().position(is_end);
+            let len = fits.or_else(first).map_or(lines.len(), |at| at + 1);
+            if len < lines.len() {
+                let rest = lines.split_off(len);
+                return Gathered {
+                    lines: std::mem::replace(lines, rest),
+                    has_more: true,
+                    ..Gathered::default()
+                };
+            }
+        }
         self.is_called = false;
         let ended = self.gathered.ended;
-        Gathered {
+        let rest = Gathered {
             ended,
-            ..std::mem::replace(
-                &mut self.gathered,
-                Gathered {
-                    ended,
-                    ..Gathered::default()
-                },
-            )
-        }
+            ..Gathered::default()
+        };
+        std::mem::replace(&mut self.gathered, rest)
     }
 }
 
@@ -70,11 +83,11 @@ mod tests {
         assert!(queue.push(5000, line), "the first calls");
         let calls = (0..1200).filter(|_| queue.push(5999, line)).count();
         assert_eq!(calls, 0);
-        let gathered = queue.take();
+        let gathered = queue.take(usize::MAX);
         assert_eq!((gathered.lines.len(), gathered.dropped), (1000, 201));
         assert!(queue.push(5999, line), "what is dropped is to be told too");
         assert!(!queue.push(6000, line), "it is called already");
-        let gathered = queue.take();
+        let gathered = queue.take(usize::MAX);
         assert_eq!((gathered.lines.len(), gathered.dropped), (1, 1));
     }
 
@@ -85,7 +98,27 @@ mod tests {
         for second in 0..400 {
             queue.push(second * 1000, line);
         }
-        let gathered = queue.take();
+        let gathered = queue.take(usize::MAX);
         assert_eq!((gathered.lines.len(), gathered.dropped), (1 << 20, 144));
+    }
+
+    #[test]
+    fn lines_are_taken_in_pieces() {
+        let mut queue = Queue::default();
+        for line in ["first\n", "second\n", "third\n"] {
+            queue.push(0, |out| out.extend_from_slice(line.as_bytes()));
+        }
+        queue.end("closed");
+        assert!(!queue.push(0, |out| out.push(b'x')), "it has ended");
+        let mut pieces = Vec::new();
+        for bytes_max in [14, 3] {
+            let taken = queue.take(bytes_max);
+            pieces.push((taken.lines, taken.has_more, taken.ended));
+        }
+        let expected = [
+            (b"first\nsecond\n".to_vec(), true, None),
+            (b"third\n".to_vec(), false, Some("closed")),
+        ];
+        assert_eq!(pieces, expected);
     }
 }

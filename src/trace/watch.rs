@@ -13,6 +13,8 @@ pub struct Own {
     pub alive_ms: u64,
     /// Number of the settings under which it was begun.
     pub generation: u64,
+    /// Lines wait that were too many to be written at once.
+    pub has_more: bool,
 }
 
 /// Traces, as a reactor follows them. Empty where there are none.

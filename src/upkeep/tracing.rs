@@ -9,7 +9,7 @@ use crate::auth::table::IdentityHandle;
 use crate::connection::{CloseReason, Label};
 use crate::dialect::object::Object;
 use crate::hub::Publication;
-use crate::trace::{self, Gathered, Moment, Own, Subject, Trace, Turn};
+use crate::trace::{self, Moment, Own, Subject, Trace, Turn};
 
 /// Slots whose identities are looked at in one tick, after a trace of a subject has begun.
 const SLOTS_PER_TICK: u32 = 4096;
@@ -17,10 +17,13 @@ const SLOTS_PER_TICK: u32 = 4096;
 /// Time between two looks at the traces of requests here, in milliseconds: whoever asked may be gone.
 const LOOK_INTERVAL_MS: u64 = 250;
 
+/// Time between two pieces of what has gathered, in milliseconds.
+const MORE_INTERVAL_MS: u64 = 5;
+
 /// Time between two signs of life, in milliseconds.
 const ALIVE_INTERVAL_MS: u64 = 15_000;
 
-/// Bytes in the outbox of an answer from which on lines wait in the trace's queue.
+/// Bytes of lines that are written at once, at most half of what an outbox may hold.
 const WAITING_BYTES_MAX: usize = 64 * 1024;
 
 /// The moment of the tick.
@@ -61,6 +64,7 @@ fn take(slots: &mut impl Slots, version: u64, now_ms: u64) {
                 trace: Arc::clone(trace),
                 alive_ms: now_ms + ALIVE_INTERVAL_MS,
                 generation,
+                has_more: false,
             });
         }
     }
@@ -123,40 +127,43 @@ fn answer(slots: &mut impl Slots, now_ms: u64) {
         is_on
     });
     let watch = &mut slots.upkeep().tracing;
+    let has_more = own.iter().any(|own| own.has_more);
+    let wait_ms = if has_more {
+        MORE_INTERVAL_MS
+    } else {
+        LOOK_INTERVAL_MS
+    };
     watch.own = own;
-    watch.next_ms = now_ms + LOOK_INTERVAL_MS;
+    watch.next_ms = now_ms + wait_ms;
 }
 
 /// Writes what has gathered in a trace. False: it is over.
 fn write(application: &Application, context: &mut ConnectionContext<'_>, own: &mut Own) -> bool {
-    let now_ms = context.now_ms;
-    let at = moment(application);
-    let is_over = now_ms >= own.trace.until_ms;
-    if context.connection.outbox.bytes() > WAITING_BYTES_MAX && !is_over {
+    let (now_ms, at) = (context.now_ms, moment(application));
+    let settings = &application.shared.settings;
+    if now_ms >= own.trace.until_ms {
+        own.trace.end("time");
+    } else if application.generation != own.generation {
+        // What its asker may has to be found out anew.
+        own.trace.end("reloaded");
+    }
+    let bytes_max = WAITING_BYTES_MAX.min(settings.limits.outbox_bytes_max / 2);
+    own.has_more = false;
+    if context.connection.outbox.bytes() > bytes_max / 2 {
         return true;
     }
-    let Gathered {
-        lines,
-        dropped,
-        ended,
-    } = own.trace.take();
-    context.out.extend_from_slice(&lines);
-    if dropped > 0 {
+    let gathered = own.trace.take(bytes_max);
+    own.has_more = gathered.has_more;
+    context.out.extend_from_slice(&gathered.lines);
+    if gathered.dropped > 0 {
         line(context.out, at, "dropped", |object| {
-            object.number("events", dropped)
+            object.number("events", gathered.dropped)
         });
     }
-    let ended = match ended {
-        None if is_over => Some("time"),
-        // What its asker may has to be found out anew.
-        None if application.generation != own.generation => Some("reloaded"),
-        ended => ended,
-    };
-    if let Some(reason) = ended {
+    if let Some(reason) = gathered.ended {
         line(context.out, at, "ended", |object| {
             object.word("reason", reason)
         });
-        let settings = &application.shared.settings;
         let reason = CloseReason::HttpDone;
         context
             .connection
