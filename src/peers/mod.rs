@@ -61,13 +61,18 @@ pub struct Peers {
 }
 
 impl Peers {
+    /// Whether nothing was told of any.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.told.is_empty()
+    }
+
     /// Words about the connection at an index.
     pub fn get(&self, index: u32) -> Option<Told> {
         self.told.get(index as usize)?.as_deref().copied()
     }
 
     /// Keeps what is told.
-    #[inline]
     pub fn put(&mut self, index: u32, told: Option<Told>) {
         let at = index as usize;
         match told {

@@ -11,11 +11,11 @@ use crate::trace::Turn;
 use crate::upkeep::tracing;
 
 /// What is known before a turn of a connection.
-pub(super) struct Before {
+struct Before {
     /// Counts of messages and publications, where the access log follows it.
     counts: Option<(u64, u64)>,
     /// Traces that may be about it.
-    pub(super) turn: Option<Turn>,
+    turn: Option<Turn>,
 }
 
 impl<T: ByteStream> Connections<T> {
@@ -29,9 +29,19 @@ impl<T: ByteStream> Connections<T> {
         }
     }
 
-    /// Begins a turn of a connection, where some are followed.
+    /// Deals with bytes of a turn, where some connections are followed.
     #[cold]
-    pub(super) fn note_before(&mut self, index: u32) -> Option<Before> {
+    #[inline(never)]
+    pub(super) fn take_in_followed(&mut self, index: u32, now_ms: u64, bytes: Option<&mut [u8]>) {
+        let before = self.note_before(index);
+        let turn = before.as_ref().and_then(|before| before.turn.as_ref());
+        self.take_in_turn(index, now_ms, bytes, turn);
+        if let Some(before) = before {
+            self.note_behind(index, &before);
+        }
+    }
+
+    fn note_before(&mut self, index: u32) -> Option<Before> {
         let counts = self.followed.get_mut(index).map(|followed| {
             self.application.noted.is_wanted = followed.wants_requests();
             let messages = self.application.metrics.messages_received.get();
@@ -41,9 +51,7 @@ impl<T: ByteStream> Connections<T> {
         (counts.is_some() || turn.is_some()).then_some(Before { counts, turn })
     }
 
-    /// Ends the turn: what came in it is counted.
-    #[cold]
-    pub(super) fn note_behind(&mut self, index: u32, before: &Before) {
+    fn note_behind(&mut self, index: u32, before: &Before) {
         self.application.noted.is_wanted = false;
         let requests = std::mem::take(&mut self.application.noted.requests);
         tracing::mark(self, index);

@@ -138,7 +138,7 @@ pub fn counting<'c>(
     pace: &'c mut Pace,
     rules: &'c PaceRules,
     now_us: u64,
-    on_event: &'c mut (impl FnMut(Event<'_>, &mut Vec<u8>) -> Answer + ?Sized),
+    on_event: &'c mut impl FnMut(Event<'_>, &mut Vec<u8>) -> Answer,
 ) -> impl FnMut(Event<'_>, &mut Vec<u8>) -> Answer + 'c {
     move |event, out| {
         let is_message = matches!(event, Event::Message(..));
