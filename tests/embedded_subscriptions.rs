@@ -252,6 +252,40 @@ fn end_of_the_server_ends_subscriptions() {
     assert_eq!(asked, Err(QueryError::Closed));
 }
 
+/// What a program gives that wants to wait as long as it takes.
+#[test]
+fn endless_waits() {
+    let server = spawn(with_rule("kept history=10 presence=on"));
+    let handle = server.handle();
+    let endless = Duration::MAX;
+    let waiting = thread::spawn(move || {
+        let (options, receipt) = PublishOptions::new().with_receipt();
+        let published = handle.publish_with("kept", Message::Text("x"), options);
+        published.expect("room");
+        assert_eq!(receipt.wait(endless).expect("a report").matched, 0);
+        let topics = handle.topics(10, endless).expect("an answer");
+        assert_eq!(topics[0].topic, "kept");
+        let history = handle.history("kept", HistoryStart::Last(1), 1, endless);
+        assert_eq!(history.expect("an answer").publications.len(), 1);
+        let present = handle.presence("kept", endless).expect("an answer");
+        assert_eq!(present.total, 0);
+        let mut inside = handle.subscribe("kept", NOW.last(1)).expect("room");
+        for _ in 0..2 {
+            inside.next_timeout(endless).expect("it goes on");
+        }
+        inside.next_timeout(endless).err()
+    });
+    // The last one ends with the server.
+    let topics = || server.handle().topics(10, PATIENCE).expect("an answer");
+    wait_until("it waits, or is at its end", || {
+        let subscribers = topics().iter().map(|it| it.subscribers).sum::<u64>();
+        subscribers == 1 || waiting.is_finished()
+    });
+    server.shutdown().expect("nothing failed");
+    let end = waiting.join().expect("no panic");
+    assert_eq!(end, Some(SubscriptionEnd::Closed));
+}
+
 /// Polls a future on this thread, which is parked in between.
 fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(thread::Thread);

@@ -127,7 +127,7 @@ impl Handle {
         topics_max: usize,
         timeout: Duration,
     ) -> Result<Vec<TopicInfo>, QueryError> {
-        let until = Instant::now() + timeout;
+        let until = Instant::now().checked_add(timeout);
         let mut topics = Vec::new();
         for shard in 0..self.shared.shards.shard_count() {
             let mut first = Some(0);
@@ -156,7 +156,7 @@ impl Handle {
         let topic = Topic::from_text(topic)
             .map_err(|refusal| QueryError::InvalidTopic(refusal.reason.into_owned()))?;
         let present = |number| inside::present(topic, number);
-        match self.ask(present, Instant::now() + timeout)? {
+        match self.ask(present, Instant::now().checked_add(timeout))? {
             Reply::Present(members, total) => Ok(Presence {
                 members: members
                     .iter()
@@ -228,7 +228,7 @@ impl Handle {
         };
         let (page, now_us) = ((start, publications_max), self.clock.now_us());
         let read = |number| inside::read(topic, page, now_us, number);
-        let Reply::Page(page) = self.ask(read, Instant::now() + timeout)? else {
+        let Reply::Page(page) = self.ask(read, Instant::now().checked_add(timeout))? else {
             return Err(QueryError::Timeout);
         };
         let publications = page.publications.into_iter();
@@ -240,10 +240,11 @@ impl Handle {
         })
     }
 
+    /// Asks the hub, and waits for the answer until then. None: without an end.
     fn ask(
         &self,
         command: impl FnOnce(u64) -> crate::hub::Command,
-        until: Instant,
+        until: Option<Instant>,
     ) -> Result<Reply, QueryError> {
         if self.is_closed() {
             return Err(QueryError::Closed);
@@ -253,7 +254,9 @@ impl Handle {
             _ if self.is_closed() => QueryError::Closed,
             Refused::TooMany | Refused::HubFull => QueryError::Full,
         })?;
-        let left = until.saturating_duration_since(Instant::now());
+        let left = until.map_or(Duration::MAX, |until| {
+            until.saturating_duration_since(Instant::now())
+        });
         question.wait(left).ok_or(match self.is_closed() {
             true => QueryError::Closed,
             false => QueryError::Timeout,

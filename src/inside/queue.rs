@@ -230,13 +230,16 @@ impl Queue {
 
     /// The next one, for which it waits at most so long.
     pub fn next_timeout(&self, timeout: Duration) -> Option<Result<Delivery, SubscriptionEnd>> {
-        let until = Instant::now() + timeout;
+        // None: there is no such moment, so it waits without an end.
+        let until = Instant::now().checked_add(timeout);
         let mut state = self.lock();
         loop {
             if let Some(next) = state.take() {
                 return Some(next);
             }
-            let left = until.saturating_duration_since(Instant::now());
+            let left = until.map_or(Duration::MAX, |until| {
+                until.saturating_duration_since(Instant::now())
+            });
             if left.is_zero() {
                 return None;
             }
