@@ -16,9 +16,9 @@ use support::{PATIENCE, wait_until};
 use umbel::internals::dialect::Command;
 use umbel::internals::shared::brought::BroughtCommand;
 use umbel::{
-    AccessRequest, Action, Authorizer, Builder, CloseReason, ConnectionId, Error, Handler,
-    Identity, Message, Peer, PublishError, PublishOptions, ReceiptError, Request, RunningServer,
-    Server, Verdict,
+    AccessRequest, Action, Authorizer, Builder, CloseCode, CloseReason, ConnectionId, ControlError,
+    Error, Filter, Handler, Identity, Message, Peer, PeerError, PublishError, PublishOptions,
+    QueryError, ReceiptError, ReloadError, Request, RunningServer, Selector, Server, Verdict,
 };
 
 fn spawn(builder: Builder) -> RunningServer {
@@ -46,6 +46,25 @@ fn guard_ends_the_server() {
     assert!(matches!(subscriber.next(), Incoming::Close(1001, _)));
     let closed = handle.publish("a", Message::Text("x"));
     assert_eq!(closed, Err(PublishError::Closed));
+}
+
+#[test]
+fn handle_has_nothing_to_do_after_the_end() {
+    let server = spawn(builder());
+    let handle = server.handle();
+    server.shutdown().expect("nothing failed");
+    let nobody = || Selector::Subject("nobody".to_owned());
+    let disconnected = handle.disconnect(nobody(), CloseCode::NORMAL, "");
+    assert_eq!(disconnected, Err(PeerError::Closed));
+    let sent = handle.send(nobody(), Message::Text("x"));
+    assert_eq!(sent, Err(PeerError::Closed));
+    let unsubscribed = handle.unsubscribe(nobody(), "a");
+    assert_eq!(unsubscribed, Err(ControlError::Peer(PeerError::Closed)));
+    let listed = handle.connections(&Filter::default(), None, 1, PATIENCE);
+    assert_eq!(listed.err(), Some(QueryError::Closed));
+    let generation = handle.generation();
+    assert_eq!(handle.reload(config()), Err(ReloadError::Closed));
+    assert_eq!(handle.generation(), generation);
 }
 
 #[test]

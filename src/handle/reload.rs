@@ -33,6 +33,8 @@ pub enum ReloadError {
     Config(ConfigError),
     /// An earlier reload has not reached all topics yet; try again a little later.
     Busy,
+    /// The server has ended.
+    Closed,
 }
 
 impl fmt::Display for ReloadError {
@@ -40,6 +42,7 @@ impl fmt::Display for ReloadError {
         match self {
             ReloadError::Config(error) => error.fmt(f),
             ReloadError::Busy => f.write_str("an earlier reload has not reached all topics yet"),
+            ReloadError::Closed => f.write_str("the server has ended"),
         }
     }
 }
@@ -56,13 +59,13 @@ impl Handle {
     /// umbel.v1 with `unsubscribed`, elsewhere with the connection, by 4403.
     ///
     /// # Errors
-    /// When a setting cannot stand; or an earlier reload is not through yet. Then nothing has changed.
+    /// When a setting cannot stand; an earlier reload is not through yet; or the server has ended. Then nothing has changed.
     pub fn reload(&self, config: Config) -> Result<Reloaded, ReloadError> {
         let outcome = self.take_config(config);
         match &outcome {
             Ok(_) => self.shared.metrics.reloads.succeed(wall_seconds(), false),
             Err(ReloadError::Config(_)) => self.note_failed_reload(),
-            Err(ReloadError::Busy) => {}
+            Err(ReloadError::Busy | ReloadError::Closed) => {}
         }
         outcome
     }
@@ -83,6 +86,9 @@ impl Handle {
     }
 
     fn take_config(&self, mut config: Config) -> Result<Reloaded, ReloadError> {
+        if self.is_closed() {
+            return Err(ReloadError::Closed);
+        }
         let mut running = self.running();
         config.add(&running.additions);
         let by_code = matches!(*self.shared.authority, Authority::Embedder(_));
