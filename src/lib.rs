@@ -246,4 +246,4 @@ pub use shared::jobs::{ConnectionInfo, Cursor, Filter, Selector};
 pub use topic::{
     HistoryLimits, PresenceOf, PresenceSubject, SlowConsumer, TopicRule, TopicRuleError,
 };
-pub use topic::{Pattern, PatternError};
+pub use topic::{Pattern, PatternError, TopicError};

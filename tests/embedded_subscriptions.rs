@@ -16,9 +16,9 @@ use support::peers::{EventStream, WebSocket};
 use support::umbel_v1::Peer as ManyTopics;
 use support::wait_until;
 use umbel::{
-    Builder, Delivery, Handle, HistoryStart, Message, Position, PublishError, PublishOptions,
-    QueryError, ReceivedPublication, RunningServer, Server, SubscribeError, SubscribeOptions,
-    Subscription, SubscriptionEnd, WhenFull,
+    Builder, Delivery, Filter, Handle, HistoryStart, Message, Position, PublishError,
+    PublishOptions, QueryError, ReceivedPublication, RunningServer, Server, SubscribeError,
+    SubscribeOptions, Subscription, SubscriptionEnd, WhenFull,
 };
 
 const NOW: SubscribeOptions = SubscribeOptions::new();
@@ -377,6 +377,20 @@ fn topics_history_and_presence() {
     let listed = String::from_utf8(listed.body).expect("JSON");
     assert!(listed.contains("\"subscribers\":3"), "{listed}");
     drop((many, raw));
+}
+
+#[test]
+fn connections_of_a_topic() {
+    let server = spawn(builder());
+    let peers = ["/ws/rooms/1", "/ws/rooms/2"];
+    let _peers = peers.map(|target| WebSocket::open(server.local_addr(), target));
+    let mut filter = Filter::default();
+    filter.topic = Some("rooms/2".parse().expect("a topic"));
+    let page = server.handle().connections(&filter, None, 10, PATIENCE);
+    assert_eq!(page.expect("an answer").connections.len(), 1);
+    let refused = "rooms//2".parse().map(|topic| filter.topic = Some(topic));
+    let refused = refused.expect_err("it has an empty part");
+    assert!(refused.to_string().contains("two parts"), "{refused}");
 }
 
 #[test]

@@ -37,7 +37,7 @@ pub enum Selector {
 pub struct Filter {
     /// Of this subject.
     pub subject: Option<String>,
-    /// With a subscription to this topic.
+    /// With a subscription to this topic, which is parsed from its name: `Some("rooms/7".parse()?)`.
     pub topic: Option<Topic>,
     /// With a peer in this network.
     pub peer: Option<IpNet>,

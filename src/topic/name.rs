@@ -12,6 +12,7 @@
 //! - All of it is 1 to 255 bytes of UTF-8 without control characters.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::http::query::{Pair, Query, encode_component, is_reserved, percent_decode};
@@ -164,6 +165,27 @@ fn encode_byte(out: &mut String, byte: u8, is_escaped: bool) {
 
 fn too_long() -> Refusal {
     Refusal::target_too_long("the topic is longer than 255 bytes")
+}
+
+/// Text that is no topic. It says why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicError(Box<str>);
+
+impl fmt::Display for TopicError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for TopicError {}
+
+impl FromStr for Topic {
+    type Err = TopicError;
+
+    /// As [`Topic::from_text`].
+    fn from_str(text: &str) -> Result<Topic, TopicError> {
+        Topic::from_text(text).map_err(|refusal| TopicError(refusal.reason.into()))
+    }
 }
 
 impl AsRef<str> for Topic {
