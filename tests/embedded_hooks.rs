@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::json;
@@ -72,6 +73,47 @@ fn publications_rewritten_on_every_way_in() {
     published.expect("room");
     expect("program a FIVE");
     receipt.wait(support::PATIENCE).expect("it is kept");
+}
+
+/// A hook may make something else of the same message each time. What is sent again is the same all the same.
+#[test]
+fn duplicates_are_told_by_what_was_sent() {
+    let count = AtomicU32::new(0);
+    let server = spawn(builder().on_publish(move |publishing| {
+        let number = count.fetch_add(1, Ordering::SeqCst);
+        if let Message::Text(text) = publishing.message() {
+            let text = format!("{text} {number}");
+            publishing.set_text(text);
+        }
+        publishing.change_options(|options| options.tag("number", number.to_string()));
+        Ok(())
+    }));
+    let mut http = Http::connect(server.local_addr());
+    let mut post = |target: &str, body: &str| {
+        let head = "Host: localhost\r\nIdempotency-Key: k\r\nUmbel-Tag-A: 1";
+        let length = body.len();
+        let request =
+            format!("POST {target} HTTP/1.1\r\n{head}\r\nContent-Length: {length}\r\n\r\n{body}");
+        http.send(request.as_bytes());
+        let answer = http.answer().expect("an answer");
+        let replayed = answer.header("idempotency-replayed").is_some();
+        (answer.status, replayed)
+    };
+    let line = "{\"topic\":\"a\",\"data\":\"x\"}";
+    for (target, body) in [("/pub/a", "x"), ("/pub", line)] {
+        assert_eq!(post(target, body), (200, false), "{target}");
+        assert_eq!(post(target, body), (200, true), "{target}");
+    }
+    assert_eq!(post("/pub/a", "y"), (422, false));
+    let mut many = ManyTopics::open(server.local_addr());
+    let mut publish = |data: &str| {
+        let command =
+            json!({"type": "publish", "id": 1, "topic": "a", "data": data, "idempotency_key": "v"});
+        many.ask(&command)
+    };
+    assert_eq!(publish("x")["duplicate"], json!(null));
+    assert_eq!(publish("x")["duplicate"], true);
+    assert_eq!(publish("y")["code"], "idempotency_key_reused");
 }
 
 #[test]

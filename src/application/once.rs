@@ -43,11 +43,11 @@ impl Application {
         connection: ConnectionId,
         sequence: u32,
         (topic, publication): (Topic, Publication),
-        key: &IdempotencyKey,
+        key: IdempotencyKey,
     ) -> Command {
         Command::PublishOnce(Box::new(PublishOnce {
             topic,
-            key: key.of(&publication),
+            key,
             publication: Arc::new(publication),
             reactor: self.reactor,
             connection: connection.to_bits(),

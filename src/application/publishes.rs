@@ -161,6 +161,10 @@ impl Application {
             return Ok(());
         };
         self.authorize_command(turn, id, Action::Publish(topic.as_str()))?;
+        let once = once.map(|once| self.key_of_command(turn, &topic, &once));
+        let once = once.transpose();
+        let once = once.map_err(|refusal| CommandError::of_refusal(id, refusal))?;
+        let once = once.map(|key| key.of(kind, &payload, &options));
         let asked = self.ask(turn.identity, &topic, (kind, &*payload, options));
         let Some((kind, payload, options)) = asked.map_err(|denied| turn.denied(id, denied))?
         else {
@@ -170,15 +174,11 @@ impl Application {
         let caller = self.identities.get(turn.identity);
         let taken = self.take_publish(turn.listener, caller, turn.peer_address);
         taken.map_err(|wait_ms| CommandError::rate_limited(id, wait_ms))?;
-        let by = (turn.id, turn.identity);
-        let admitted = self.admit(by, &topic, (kind, &payload, options));
+        let admitted = self.admit((turn.id, turn.identity), &topic, (kind, &payload, options));
         let mut publication = admitted.map_err(|denied| turn.denied(id, denied))?;
         if self.multi_subscriptions.has_silent(turn.subscribed) {
             publication = publication.without_echo(self.reactor, turn.id.to_bits());
         }
-        let once = once.map(|once| self.key_of_command(turn, &topic, &once));
-        let once = once.transpose();
-        let once = once.map_err(|refusal| CommandError::of_refusal(id, refusal))?;
         let origin = match id {
             Some(id) if wants_receipt => {
                 let receipt = self.receipt(turn.id, id);
@@ -193,7 +193,7 @@ impl Application {
             None => Origin::Detached,
         };
         let command = match (once, id) {
-            (Some(key), Some(id)) => self.publish_once(turn.id, id, (topic, publication), &key),
+            (Some(key), Some(id)) => self.publish_once(turn.id, id, (topic, publication), key),
             _ => Command::Publish {
                 topic,
                 publication: Arc::new(publication),

@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest, Sha256};
 
-use super::options::Extras;
-use super::publication::{Position, Publication};
+use super::options::{Extras, PublishOptions};
+use super::publication::{Kind, Position};
 use crate::hash_index::HashIndex;
 use crate::topic::Topic;
 
@@ -116,15 +116,19 @@ impl IdempotencyKey {
         }
     }
 
-    /// The key with the digest of its publication.
+    /// The key with the digest of its message. That is as the publisher sent it: what a program makes of it may be something
+    /// else each time.
     #[must_use]
-    pub fn of(mut self, publication: &Publication) -> IdempotencyKey {
-        // The header of the frame says the kind.
-        let mut parts: Vec<&[u8]> = vec![publication.frame()];
-        let extras = publication.extras();
+    pub fn of(mut self, kind: Kind, payload: &[u8], options: &PublishOptions) -> IdempotencyKey {
+        let kind: &[u8] = match kind {
+            Kind::Text => b"text",
+            Kind::Binary => b"binary",
+        };
+        let mut parts: Vec<&[u8]> = vec![kind, payload];
+        let extras = options.extras();
         let text = |text: fn(&Extras) -> Option<&str>| extras.and_then(text).unwrap_or_default();
         parts.extend([
-            publication.content_type().unwrap_or_default().as_bytes(),
+            options.given_content_type().unwrap_or_default().as_bytes(),
             text(|extras| extras.key.as_deref()).as_bytes(),
             text(|extras| extras.event.as_deref()).as_bytes(),
             text(|extras| extras.id.as_deref()).as_bytes(),
@@ -132,12 +136,17 @@ impl IdempotencyKey {
         let ttl_ms = extras.and_then(|extras| extras.ttl_ms);
         let ttl_ms = ttl_ms.map_or([0xff; 8], u64::to_be_bytes);
         parts.push(&ttl_ms);
-        let tags = extras.map_or(&[][..], |extras| &extras.tags);
+        // Tags have no order that says anything.
+        let mut tags: Vec<_> = extras
+            .map_or(&[][..], |extras| &extras.tags)
+            .iter()
+            .collect();
+        tags.sort_unstable();
         parts.extend(
             tags.iter()
                 .flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]),
         );
-        if publication.is_tombstone() {
+        if options.is_tombstone {
             parts.push(b"tombstone");
         }
         self.body = short(digest_of(&parts));

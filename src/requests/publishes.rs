@@ -70,8 +70,10 @@ pub(super) fn handle_publish_body(
         Ok(publisher) => publisher.zip(once),
         Err(refusal) => return Answer::Refuse(refusal),
     };
-    let once =
-        once.map(|(publisher, key)| IdempotencyKey::of_request(publisher, &topic, key, None));
+    let once = once.map(|(publisher, key)| {
+        let key = IdempotencyKey::of_request(publisher, &topic, key, None);
+        key.of(kind, body, &options)
+    });
     let identity = *current.identity;
     let (kind, body, options) = match application.ask(identity, &topic, (kind, body, options)) {
         Ok(Some(message)) => message,
@@ -105,9 +107,11 @@ pub(super) fn publish_to(
     sequence: u32,
 ) -> Result<(), Refusal> {
     let publisher = once.map(|_| application.publisher(current)).transpose()?;
-    let once = publisher.zip(once);
-    let once =
-        once.map(|(publisher, key)| IdempotencyKey::of_request(publisher, &topic, key, None));
+    let once = publisher.zip(once).map(|(publisher, key)| {
+        let (kind, payload, options) = &message;
+        let key = IdempotencyKey::of_request(publisher, &topic, key, None);
+        key.of(*kind, payload, options)
+    });
     let publication = application.admit((current.id, *current.identity), &topic, message)?;
     let pending = PendingPublication {
         topic,
@@ -142,7 +146,7 @@ fn publish(
     }
     let command = match pending.once {
         Some(key) => {
-            application.publish_once(current.id, sequence, (pending.topic, publication), &key)
+            application.publish_once(current.id, sequence, (pending.topic, publication), key)
         }
         None => Command::Publish {
             topic: pending.topic,
@@ -325,7 +329,8 @@ fn publish_line(
         None => Edit::None,
     };
     let once = once.map(|(publisher, key, number)| {
-        IdempotencyKey::of_request(publisher, &line.topic, key, Some(number))
+        let key = IdempotencyKey::of_request(publisher, &line.topic, key, Some(number));
+        key.of(line.kind, &line.payload, &line.options)
     });
     let message = (line.kind, &*line.payload, line.options);
     let Some((kind, payload, options)) = hook::edited(edit, message) else {

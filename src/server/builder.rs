@@ -186,7 +186,8 @@ impl Builder {
     ///
     /// It runs on the thread that publishes, so it must answer at once. Who publishes may do so: rights are asked first. A
     /// refusal is told as one of rights; a connection of one topic is closed with 1008, as it gets no answers. A publish
-    /// that is sent again with its idempotency key is seen again. A panic counts as [`Denied::Failed`].
+    /// that is sent again with its idempotency key is seen again, and is the same as what was sent before, whatever the code made of
+    /// either. A panic counts as [`Denied::Failed`].
     ///
     /// ```
     /// use umbel::{Denied, Message, PublishOptions, Server};

@@ -1,7 +1,14 @@
 //! Keys by themselves: what is carried out, and what is remembered.
 
 use super::*;
-use crate::hub::{Kind, PublishOptions};
+
+/// Options that say nothing.
+const PLAIN: PublishOptions = PublishOptions {
+    extras: None,
+    is_json: false,
+    names_json: false,
+    is_tombstone: false,
+};
 
 const AGE_US: u64 = 1000;
 
@@ -23,8 +30,7 @@ fn publisher(number: u8) -> Publisher {
 
 fn key(by: Publisher, text: &str, body: &str) -> IdempotencyKey {
     let topic = Topic::from_text("a").expect("a topic");
-    let publication = Publication::new(Kind::Text, body.as_bytes(), 0);
-    IdempotencyKey::new(by, &topic, text, None).of(&publication)
+    IdempotencyKey::new(by, &topic, text, None).of(Kind::Text, body.as_bytes(), &PLAIN)
 }
 
 fn at(offset: u64) -> Position {
@@ -64,13 +70,13 @@ fn scope_is_publisher_topic_key_and_line() {
         Outcome::KeyReused
     );
     let topic = Topic::from_text("b").expect("a topic");
-    let publication = Publication::new(Kind::Text, b"y", 0);
+    let of_line = |line| IdempotencyKey::new(by, &topic, "k", line).of(Kind::Text, b"y", &PLAIN);
     for other in [
         key(publisher(2), "k", "y"),
         key(by, "l", "y"),
-        IdempotencyKey::new(by, &topic, "k", None).of(&publication),
-        IdempotencyKey::new(by, &topic, "k", Some(0)).of(&publication),
-        IdempotencyKey::new(by, &topic, "k", Some(1)).of(&publication),
+        of_line(None),
+        of_line(Some(0)),
+        of_line(Some(1)),
     ] {
         assert_eq!(publish(&mut keys, &other, 0), Outcome::Placed);
     }
@@ -79,16 +85,18 @@ fn scope_is_publisher_topic_key_and_line() {
 #[test]
 fn body_is_kind_key_and_payload() {
     let topic = Topic::from_text("a").expect("a topic");
-    let of = |publication: Publication| {
-        IdempotencyKey::new(publisher(1), &topic, "k", None).of(&publication)
+    let of = |kind, payload: &[u8], options| {
+        IdempotencyKey::new(publisher(1), &topic, "k", None).of(kind, payload, &options)
     };
-    let text = of(Publication::new(Kind::Text, b"x", 0));
-    let keyed = PublishOptions::default().key("EUR");
-    let keyed = Publication::new(Kind::Text, b"x", 0).with_options(keyed);
-    assert_eq!(text, of(Publication::new(Kind::Text, b"x", 9)));
-    assert_ne!(text, of(Publication::new(Kind::Binary, b"x", 0)));
-    assert_ne!(text, of(Publication::new(Kind::Text, b"xx", 0)));
-    assert_ne!(text, of(keyed));
+    let text = of(Kind::Text, b"x", PLAIN);
+    assert_eq!(text, of(Kind::Text, b"x", PLAIN));
+    assert_ne!(text, of(Kind::Binary, b"x", PLAIN));
+    assert_ne!(text, of(Kind::Text, b"xx", PLAIN));
+    assert_ne!(text, of(Kind::Text, b"x", PLAIN.key("EUR")));
+    let tagged = |options: PublishOptions| of(Kind::Text, b"x", options.tag("c", ""));
+    let in_order = tagged(PLAIN.tag("a", "1").tag("b", "2"));
+    assert_eq!(in_order, tagged(PLAIN.tag("b", "2").tag("a", "1")));
+    assert_ne!(in_order, tagged(PLAIN.tag("a", "2").tag("b", "1")));
 }
 
 #[test]

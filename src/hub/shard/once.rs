@@ -85,7 +85,8 @@ mod tests {
     use super::*;
     use crate::hub::idempotency::{IdempotencyKey, KeyBudget, KeySettings, Publisher};
     use crate::hub::{
-        Command, Kind, LocalTopic, PatternPart, Publication, ReactorId, Receipt, ShardSettings,
+        Command, Kind, LocalTopic, PatternPart, Publication, PublishOptions, ReactorId, Receipt,
+        ShardSettings,
     };
     use crate::topic::Topic;
 
@@ -123,7 +124,11 @@ mod tests {
         let key = IdempotencyKey::new(Publisher::of_address(None), &topic, "k", None);
         let once = PublishOnce {
             topic,
-            key: key.of(&publication),
+            key: key.of(
+                publication.kind(),
+                publication.payload(),
+                &PublishOptions::default(),
+            ),
             publication: Arc::new(publication),
             reactor: ReactorId(1),
             connection: 42,
