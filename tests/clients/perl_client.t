@@ -85,6 +85,13 @@ my %tests = (
         $expected[$_]{position} = $answers[$_]{position} for 0 .. 2;
         equal([map { $client->next_event($SECONDS_MAX) } 0 .. 2], \@expected);
     },
+    json_by_its_content_type => sub {
+        my ($topic, $client) = (topic(), client());
+        $client->subscribe(topic => $topic);
+        my @types = ('application/vnd.api+json; charset=utf-8', 'Application/JSON ;x=1', 'application/json-seq', 'text/x');
+        published($client, $topic, content_type => $_, data => '[1]') for @types;
+        equal([map { exists $client->next_event($SECONDS_MAX)->{value} ? 1 : 0 } @types], [1, 1, 0, 0]);
+    },
     patterns_beside_topics => sub {
         my ($topic, $client) = (topic(), client());
         $client->subscribe(pattern => "$topic/*");

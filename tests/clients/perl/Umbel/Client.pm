@@ -239,8 +239,9 @@ sub _behind ($position) {
 # A publication with its `bytes`, or with the `value` of its JSON.
 sub _decoded ($said) {
     $said->{bytes} = decode_base64(delete $said->{base64}) if defined $said->{base64};
+    my $type = ($said->{content_type} // '') =~ s/\s*;.*//sr;
     $said->{value} = eval { $JSON->decode($said->{data}) }
-        if defined $said->{data} && ($said->{content_type} // '') =~ m{\Aapplication/json\z|\+json\z};
+        if defined $said->{data} && $type =~ m{\Aapplication/json\z|\+json\z}i;
     return $said;
 }
 
