@@ -139,7 +139,8 @@ impl Builder {
     /// that begin as it does; the exact path comes before the longest beginning. At `/echo` it replaces the server's own.
     /// [`bind`](Builder::bind) refuses a path that has a handler already, and one that no request could reach: one of the
     /// server's own, such as those under `/ws/`, and one that no request line holds as it is written, such as `/a b` for
-    /// `/a%20b`.
+    /// `/a%20b`. Paths under `/api/v1/` may be taken: on listeners that show endpoints and the control API, yours comes first, a
+    /// `/*` too.
     #[must_use]
     pub fn handler(mut self, path: &str, handler: impl Handler) -> Builder {
         self.add_endpoint(OwnEndpoint::handler(path, handler));
