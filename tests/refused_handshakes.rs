@@ -56,7 +56,7 @@ fn close_for_scripts_and_status_for_programs() {
         (&token, wrong, 401, 4401, "token"),
         (&nobody, "/ws", 403, 4403, "closed to everybody"),
         (&open, "/wrong", 404, 4404, "/ws"),
-        (&open, "/console/wrong", 404, 4404, "no such page"),
+        (&open, "/console/wrong", 404, 4404, "/ws"),
         (&open, "/pub", 405, 1008, "POST"),
         (&open, &*long_info, 400, 1008, "info_bytes_max"),
         (&open, "/ws/", 404, 4404, "topic"),
@@ -102,6 +102,34 @@ fn topic_paths_have_no_dialect() {
     assert_eq!(response.header("sec-websocket-protocol"), None);
     server.publish("news", "text/plain", b"x");
     assert_eq!(wire.read_frame(), Frame::text("x"));
+}
+
+/// A browser tells the page nothing of an answer that is no handshake, and the page would try again for ever.
+#[test]
+fn other_paths_have_no_websocket() {
+    let server = Server::start(&[]);
+    for target in [
+        "/",
+        "/sse/news",
+        "/topics",
+        "/history/news",
+        "/metrics",
+        "/health",
+    ] {
+        for script in [PAGE, NODE] {
+            let (code, reason) = closed(&server, target, &format!("{OFFER}{script}"));
+            assert_eq!(code, 4404, "{target}: {reason}");
+            assert!(reason.contains("umbel.v1 is at /ws"), "{target}: {reason}");
+        }
+        assert_eq!(answer(&server, target, OFFER), (404, None), "{target}");
+    }
+    for lines in [PAGE, ""] {
+        assert_eq!(
+            answer(&server, "/", lines),
+            (200, None),
+            "no dialect is offered"
+        );
+    }
 }
 
 #[test]

@@ -28,7 +28,7 @@ use crate::endpoint::find;
 use crate::http::escape::escape;
 use crate::http::refusal::Refusal;
 use crate::http::request::{Head, Method};
-use crate::protocol::is_upgrade;
+use crate::protocol::{is_upgrade, parse_upgrade};
 use crate::route::parameters::{
     check_content_encoding, check_own_parameters, content_kind, idempotency_key, publish_options,
     without_values,
@@ -121,6 +121,7 @@ fn answer(
             return preflight(application, head, &route);
         }
         route.check_method(head.method)?;
+        check_astray(application, head, &route)?;
     }
     let caller = match route {
         // These are for everybody, whatever they show.
@@ -128,6 +129,26 @@ fn answer(
         _ => identify(application, current, head, &route)?,
     };
     answer_identified(application, current, head, &caller, route)
+}
+
+/// Checks that nobody asks for a WebSocket of a dialect where there is something else: a browser does not say that to the
+/// page, which would try again for ever.
+fn check_astray(
+    application: &Application,
+    head: &Head<'_>,
+    route: &Route<'_>,
+) -> Result<(), Refusal> {
+    let has_websockets = matches!(route, Route::TopicUpgrade(_) | Route::Commands(_));
+    if has_websockets || head.method != Method::Get || !is_upgrade(head) {
+        return Ok(());
+    }
+    let dialects = &application.shared.settings.dialects;
+    match parse_upgrade(head) {
+        Ok(upgrade) if dialects.are_offered(upgrade.offers()) => Err(Refusal::not_found(
+            "there is no WebSocket here; umbel.v1 is at /ws",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Checks that a request has one credential in its header, if any.
