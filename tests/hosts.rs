@@ -201,6 +201,13 @@ fn pages_of_other_sites_get_public_files_only() {
         ("/sse/a", "Sec-Fetch-Site: same-origin\r\n", 200, 200),
         ("/sse/a", "Sec-Fetch-Site: same-site\r\n", 200, 200),
         ("/sse/a", "Sec-Fetch-Site: none\r\n", 200, 200),
+        ("/sse/a", "sec-fetch-site: Cross-Site\r\n", 403, 403),
+        (
+            "/sse/a",
+            "Sec-Fetch-Site: same-origin\r\nSec-Fetch-Site: cross-site\r\n",
+            403,
+            403,
+        ),
     ] {
         let lines = format!("Host: localhost\r\n{lines}");
         for (server, expected) in [(&open, on_open), (&any, on_any)] {

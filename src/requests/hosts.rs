@@ -71,7 +71,8 @@ pub(super) fn cookie_counts(application: &Application, head: &Head<'_>) -> bool 
     if head.known.origin.is_there() {
         return may_connect(application, head);
     }
-    head.method == Method::Get && head.known.sec_fetch_site.bytes() == Some(b"same-origin")
+    let site = head.known.sec_fetch_site;
+    head.method == Method::Get && !site.is_repeated() && site.bytes() == Some(b"same-origin")
 }
 
 /// Whether the page is of the server itself: by scheme, host and port of the request, as trusted proxies tell them.
@@ -106,7 +107,10 @@ pub(super) fn check_site(
     head: &Head<'_>,
     route: &Route<'_>,
 ) -> Result<(), Refusal> {
-    let is_cross_site = head.known.sec_fetch_site.bytes() == Some(b"cross-site");
+    // No browser says it twice, so whoever does is not believed.
+    let site = head.known.sec_fetch_site;
+    let is_cross_site = site.is_repeated()
+        || (site.bytes()).is_some_and(|site| site.eq_ignore_ascii_case(b"cross-site"));
     if !is_cross_site || is_public(route) {
         return Ok(());
     }
