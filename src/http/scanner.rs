@@ -192,6 +192,10 @@ impl HeadScanner {
             Some(0x80..) => Err(malformed(
                 "the target holds a byte that is not ASCII; letters of other scripts are percent-encoded, \u{e9} is %C3%A9",
             )),
+            // `PROXY UNKNOWN`, as health checks of load balancers begin, ends where a version is awaited.
+            Some(b'\r') if bytes[self.line_start as usize..].starts_with(b"PROXY ") => {
+                Err(malformed(PROXY_HEADER))
+            }
             Some(_) => Err(malformed(
                 "the request line is not `method target HTTP/1.1`",
             )),
@@ -316,10 +320,16 @@ mod tests {
             .scan(b"\x16\x03\x01", &LIMITS)
             .expect_err("a TLS hello is refused");
         assert!(hello.reason.contains("TLS"));
-        let proxied = HeadScanner::new()
-            .scan(b"\r\n\r\n\0\r\nQUIT\n\x21\x11", &LIMITS)
-            .expect_err("a PROXY header is refused");
-        assert_eq!(proxied.reason, PROXY_HEADER);
+        for header in [
+            &b"\r\n\r\n\0\r\nQUIT\n\x21\x11"[..],
+            b"PROXY UNKNOWN\r\n",
+            b"\r\nPROXY UNKNOWN\r\nGET / HTTP/1.1\r\n",
+        ] {
+            let proxied = HeadScanner::new()
+                .scan(header, &LIMITS)
+                .expect_err("a PROXY header is refused");
+            assert_eq!(proxied.reason, PROXY_HEADER);
+        }
         for junk in [
             &b"\r\n\r"[..],
             b"\r\n\n",
