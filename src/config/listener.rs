@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -271,7 +271,7 @@ impl fmt::Display for Listener {
 impl FromStr for Listener {
     type Err = String;
 
-    /// Reads what `--listen` takes: `ADDRESS:PORT`, `localhost:PORT`, either with `http://` or `https://` before it,
+    /// Reads what `--listen` takes: `ADDRESS:PORT`, `:PORT`, `localhost:PORT`, each with `http://` or `https://` before it,
     /// `unix:PATH` or `fd:NAME`, which may have `https://` before it too; behind it options, as in `?mode=0660&group=www-data` for
     /// a unix socket, `?ipv6_only=true` for an IPv6 address, and `?trusted_proxies=10.0.0.0/8&forwarded_header=forwarded`; and
     /// `#public`, `#admin` or `#all`.
@@ -374,8 +374,12 @@ fn parse_address(text: &str) -> Result<ListenAddress, String> {
     {
         return Ok(ListenAddress::Localhost(port));
     }
+    // A port alone means every address.
+    if let Some(port) = address.strip_prefix(':').and_then(|port| port.parse().ok()) {
+        return Ok(ListenAddress::Tcp((Ipv6Addr::UNSPECIFIED, port).into()));
+    }
     address.parse().map(ListenAddress::Tcp).map_err(|_| {
-        "it must be an IP address and a port, as in 127.0.0.1:8080, 0.0.0.0:8080 or [::]:8080; localhost:PORT; or \
+        "it must be an IP address and a port, as in 127.0.0.1:8080, 0.0.0.0:8080 or [::]:8080; :PORT; localhost:PORT; or \
          unix:PATH; with #admin or #public behind it for what it shows"
             .to_owned()
     })

@@ -77,6 +77,7 @@ const SETTINGS: &[SettingInfo] = &[
         long_doc: "Address to listen on; repeat it, or separate by commas [default: 127.0.0.1:8080]\n\
                    ADDRESS:PORT        TCP; port 0 lets the system choose; http:// may stand before it\n\
                    localhost:PORT      127.0.0.1 and ::1\n\
+                   :PORT               every address, as [::]:PORT\n\
                    unix:PATH           a unix socket, for its owner and its group; ?mode=0660&group=NAME behind it says who\n\
                    [::]:PORT           IPv6 and IPv4; ?ipv6_only=true behind it: IPv6 alone\n\
                    fd:NAME             what a socket unit of systemd hands over by that name\n\

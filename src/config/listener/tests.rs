@@ -58,6 +58,9 @@ fn forms_of_an_address() {
             None,
         ),
         ("[::]:80?ipv6_only=true", tcp("[::]:80"), None),
+        (":8080", tcp("[::]:8080"), None),
+        ("http://:80/#admin", tcp("[::]:80"), Some(Surface::Admin)),
+        (":0?ipv6_only=true", tcp("[::]:0"), None),
         ("fd:web", ListenAddress::Inherited("web".to_owned()), None),
     ] {
         let listener = parse(text);
@@ -106,6 +109,9 @@ fn what_is_no_address_is_told_what_is() {
         ("example.com:80", "127.0.0.1:8080"),
         ("127.0.0.1", "127.0.0.1:8080"),
         ("localhost:99999", "127.0.0.1:8080"),
+        (":", ":PORT"),
+        (":99999", ":PORT"),
+        ("*:8080", ":PORT"),
         ("http://127.0.0.1:80/x", "127.0.0.1:8080"),
         ("https://127.0.0.1:80/x", "127.0.0.1:8080"),
         ("https://http://127.0.0.1:80", "127.0.0.1:8080"),
