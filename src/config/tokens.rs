@@ -82,11 +82,21 @@ impl Config {
     /// What is an error on other addresses.
     pub(super) fn token_warnings(&self) -> Vec<Warning> {
         let weak = self.tokens().filter_map(|(name, token)| {
-            let weakness = weakness(token.expose())?;
+            let weakness = weakness(token.expose()).or_else(|| unfit(token.expose()))?;
             Some((None, format!("{name} = token: {weakness}")))
         });
         weak.collect()
     }
+}
+
+/// Why a token gets nobody in by `Authorization`. It can still stand in a URL, a subprotocol or a frame.
+fn unfit(token: &str) -> Option<String> {
+    let is_fit = |byte: u8| byte.is_ascii_graphic() && byte != b',';
+    (!token.bytes().all(is_fit)).then(|| {
+        "the token holds a blank, a comma, a control character or one that is not ASCII, and no Authorization header \
+         can show it"
+            .to_owned()
+    })
 }
 
 /// What is wrong with a token that is not empty, and the remedy.
@@ -148,6 +158,22 @@ mod tests {
                     "{warnings:?}"
                 );
             }
+        }
+        for unfit in [
+            "0123456789 abcdef",
+            "0123456789,abcdef",
+            "0123456789\nabcdef",
+            "012345678\u{e4}abcdef",
+        ] {
+            let config = with("0.0.0.0:1", unfit);
+            config
+                .check()
+                .expect("other places than a header can show it");
+            let warnings = config.warnings();
+            assert!(
+                warnings.len() == 1 && warnings[0].contains("no Authorization header"),
+                "{warnings:?}"
+            );
         }
         let good = with("0.0.0.0:1", "0123456789abcdef");
         good.check().expect("it is long enough");
