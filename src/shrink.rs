@@ -4,8 +4,8 @@
 
 use slab::Slab;
 
-/// Slots that are kept however few are in use.
-const SLOTS_KEPT: usize = 1024;
+/// Slots that are kept however few are in use. There are hundreds of slabs in a process of 64 reactors.
+const SLOTS_KEPT: usize = 64;
 
 /// Looks after one slab.
 #[derive(Debug)]

@@ -8,6 +8,7 @@ use super::members::{Audience, Extras, MemberPlaces, Members};
 use super::subscribers::{Lists, Subscribers, Subscription, Taken};
 use crate::dialect::Form;
 use crate::hub::{Command, LocalTopic, Publication, ReactorId};
+use crate::shrink::Shrink;
 use crate::topic::Topic;
 use crate::topic::table::TopicTable;
 
@@ -110,8 +111,10 @@ pub struct Topics {
     lists: Lists,
     /// What few topics have.
     extras: Slab<Extras>,
+    extras_shrink: Shrink,
     /// Where their members stand.
     places: MemberPlaces,
+    places_shrink: Shrink,
 }
 
 impl Topics {
@@ -129,7 +132,9 @@ impl Topics {
             forsaken: Vec::new(),
             lists: Lists::default(),
             extras: Slab::new(),
+            extras_shrink: Shrink::default(),
             places: MemberPlaces::new(),
+            places_shrink: Shrink::default(),
         }
     }
 
@@ -249,6 +254,7 @@ impl Topics {
         if let Some(extras) = self.extras(place) {
             extras.members.remove(id, &mut places);
         }
+        self.places_shrink.shrink(&mut places);
         self.places = places;
         self.leave_audience(place, form);
         self.drop_extras_if_empty(place);
@@ -298,6 +304,7 @@ impl Topics {
             && let Some(extras) = state.extras_ref.extras()
         {
             self.extras.remove(extras);
+            self.extras_shrink.shrink(&mut self.extras);
             state.extras_ref.set_extras(None);
         }
     }
