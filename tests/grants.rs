@@ -4,7 +4,7 @@
 mod file;
 mod support;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
 use file::Folder;
@@ -219,6 +219,32 @@ fn static_tokens_stand_in_no_url() {
     let log = server.whole_log();
     assert_eq!(log.matches("a token was shown in a URL").count(), 1);
     assert!(!log.contains(ANNA), "a token is in the log");
+}
+
+/// A credential with bytes that are no text is a bad one, and nobody's word that there is none: here anybody may subscribe.
+#[test]
+fn credential_that_is_no_text_is_refused() {
+    let folder = Folder::with("umbel.toml", &rows());
+    let server = start(&folder);
+    for (line, status) in [
+        (&b""[..], "200"),
+        (b"Authorization: Bearer a\xff\r\n", "400"),
+        (b"Authorization: \xff\r\n", "401"),
+        (
+            b"Origin: https://app.example\r\nCookie: __Host-umbel=\xff\r\n",
+            "401",
+        ),
+        (b"Sec-WebSocket-Protocol: umbel.token.a\xff\r\n", "400"),
+    ] {
+        let mut stream = support::peers::connect(server.address(), 0);
+        let lines = b"HEAD /sse/news/eu HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n";
+        let request = [&lines[..], line, b"\r\n"].concat();
+        stream.write_all(&request).expect("the server reads");
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).expect("the server answers");
+        let line = String::from_utf8_lossy(line);
+        assert_eq!(String::from_utf8_lossy(&head[9..]), status, "{line}");
+    }
 }
 
 fn check(folder: &Folder, input: &str, arguments: &[&str]) -> (Option<i32>, String) {

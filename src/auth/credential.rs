@@ -72,15 +72,17 @@ pub fn is_token_offer(offer: &str) -> bool {
 /// `Authorization` is of another scheme than `Bearer`, or no token stands behind it; there are two tokens that differ (RFC
 /// 6750 section 2); or two cookies of that name.
 pub fn shown<'a>(head: HeadView<'a>, cookie: Option<&str>) -> Result<Shown<'a>, Denied> {
+    // Bytes, and not text: a line that is no UTF-8 would be none otherwise, and what it shows nobody's.
     let mut found = head
-        .header("authorization")
+        .values("authorization")
+        .next()
         .map(bearer)
         .transpose()?
         .map(Cow::Borrowed);
     let mut place = Place::Head;
-    for line in head.headers("sec-websocket-protocol") {
-        for offer in line.split(',').map(str::trim) {
-            if let Some(token) = offered(offer)? {
+    for line in head.values("sec-websocket-protocol") {
+        for offer in line.split(|byte| *byte == b',') {
+            if let Some(token) = offered(offer.trim_ascii())? {
                 keep(&mut found, token)?;
             }
         }
@@ -115,29 +117,32 @@ fn keep<'a>(found: &mut Option<Cow<'a, str>>, token: Cow<'a, str>) -> Result<(),
 }
 
 /// The token of an `Authorization` (RFC 6750 section 2.1).
-fn bearer(value: &str) -> Result<&str, Denied> {
-    let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
-    if !scheme.eq_ignore_ascii_case("bearer") {
+fn bearer(value: &[u8]) -> Result<&str, Denied> {
+    let end = value.iter().position(|byte| *byte == b' ');
+    let (scheme, token) = value.split_at(end.unwrap_or(value.len()));
+    if !scheme.eq_ignore_ascii_case(b"bearer") {
         return Err(Denied::Invalid(TokenFault::Scheme));
     }
-    let token = token.trim();
-    let is_token = |byte: u8| byte.is_ascii_graphic() && byte != b',';
-    match !token.is_empty() && token.bytes().all(is_token) {
-        true => Ok(token),
-        false => Err(Denied::Malformed(
+    let is_token = |token: &&str| {
+        let mut bytes = token.bytes();
+        !token.is_empty() && bytes.all(|byte| byte.is_ascii_graphic() && byte != b',')
+    };
+    let token = std::str::from_utf8(token.trim_ascii()).ok();
+    token.filter(is_token).ok_or_else(|| {
+        Denied::Malformed(
             "Authorization is Bearer and one token, which has neither blanks nor commas".into(),
-        )),
-    }
+        )
+    })
 }
 
 /// The token of an offered subprotocol, if it is one.
-fn offered(offer: &str) -> Result<Option<Cow<'_, str>>, Denied> {
+fn offered(offer: &[u8]) -> Result<Option<Cow<'_, str>>, Denied> {
     let malformed = || {
         Denied::Malformed(
             "behind umbel.token64. stands the token as base64url without padding, and behind umbel.token. the token".into(),
         )
     };
-    if let Some(encoded) = offer.strip_prefix(ENCODED_TOKEN_OFFER) {
+    if let Some(encoded) = offer.strip_prefix(ENCODED_TOKEN_OFFER.as_bytes()) {
         let bytes = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| malformed())?;
         let token = String::from_utf8(bytes).map_err(|_| malformed())?;
         return match token.is_empty() {
@@ -145,23 +150,33 @@ fn offered(offer: &str) -> Result<Option<Cow<'_, str>>, Denied> {
             false => Ok(Some(Cow::Owned(token))),
         };
     }
-    match offer.strip_prefix(TOKEN_OFFER) {
-        Some("") => Err(malformed()),
-        Some(token) => Ok(Some(Cow::Borrowed(token))),
+    match offer.strip_prefix(TOKEN_OFFER.as_bytes()) {
+        Some(b"") => Err(malformed()),
+        Some(token) => match std::str::from_utf8(token) {
+            Ok(token) => Ok(Some(Cow::Borrowed(token))),
+            Err(_) => Err(malformed()),
+        },
         None => Ok(None),
     }
 }
 
 fn in_cookie<'a>(head: HeadView<'a>, name: &str) -> Result<Shown<'a>, Denied> {
-    let pairs = head.headers("cookie").flat_map(|line| line.split(';'));
-    let mut found = pairs
-        .filter_map(|pair| pair.trim().split_once('='))
-        .filter(|(key, _)| *key == name);
+    let pairs = head
+        .values("cookie")
+        .flat_map(|line| line.split(|byte| *byte == b';'));
+    let mut found = pairs.filter_map(|pair| {
+        let value = pair.trim_ascii().strip_prefix(name.as_bytes())?;
+        value.strip_prefix(b"=")
+    });
+    let invalid = || Denied::Invalid(TokenFault::Invalid);
     match (found.next(), found.next()) {
         (None, _) => Ok(Shown::Nothing),
-        (Some((_, token)), None) => Ok(Shown::Token(Cow::Borrowed(token), Place::Cookie)),
+        (Some(token), None) => {
+            let token = std::str::from_utf8(token).map_err(|_| invalid())?;
+            Ok(Shown::Token(Cow::Borrowed(token), Place::Cookie))
+        }
         // One of them may be another's, set for a domain above.
-        (Some(_), Some(_)) => Err(Denied::Invalid(TokenFault::Invalid)),
+        (Some(_), Some(_)) => Err(invalid()),
     }
 }
 
@@ -173,7 +188,11 @@ mod tests {
     fn shown_by(target: &str, lines: &[&str]) -> Result<Option<(String, Place)>, Denied> {
         let lines: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
         let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\n{lines}\r\n");
-        let head = head(&request);
+        shown_in(request.as_bytes())
+    }
+
+    fn shown_in(request: &[u8]) -> Result<Option<(String, Place)>, Denied> {
+        let head = head(request);
         Ok(match shown(head.view(), Some("__Host-umbel"))? {
             Shown::Nothing => None,
             Shown::Token(token, place) => Some((token.into_owned(), place)),
@@ -241,5 +260,36 @@ mod tests {
         assert_eq!(basic, Err(Denied::Invalid(TokenFault::Scheme)));
         let cookies = shown_by("/ws", &["Cookie: __Host-umbel=a", "Cookie: __Host-umbel=a"]);
         assert_eq!(cookies, Err(Denied::Invalid(TokenFault::Invalid)));
+    }
+
+    #[test]
+    fn credential_that_is_no_text_is_not_none() {
+        let shown = |line: &[u8]| {
+            shown_in(&[b"GET /ws HTTP/1.1\r\nHost: x\r\n", line, b"\r\n\r\n"].concat())
+        };
+        for line in [
+            &b"Authorization: Bearer a\xff"[..],
+            b"Authorization: Bearer \xc3\xa4",
+            b"Sec-WebSocket-Protocol: umbel.v1, umbel.token.a\xff",
+            b"Sec-WebSocket-Protocol: umbel.token64.YQ\xff",
+        ] {
+            assert!(matches!(shown(line), Err(Denied::Malformed(_))), "{line:?}");
+        }
+        let basic = shown(b"Authorization: Basic \xff");
+        assert_eq!(basic, Err(Denied::Invalid(TokenFault::Scheme)));
+        for line in [
+            &b"Cookie: __Host-umbel=a\xff"[..],
+            b"Cookie: __Host-umbel=a\r\nCookie: __Host-umbel=\xff",
+        ] {
+            let found = shown(line);
+            assert_eq!(found, Err(Denied::Invalid(TokenFault::Invalid)), "{line:?}");
+        }
+        // What others show beside it takes nothing from it.
+        for (line, place) in [
+            (&b"Cookie: other=\xff; __Host-umbel=a"[..], Place::Cookie),
+            (b"Sec-WebSocket-Protocol: \xff, umbel.token.a", Place::Head),
+        ] {
+            assert_eq!(shown(line), Ok(Some(("a".to_owned(), place))), "{line:?}");
+        }
     }
 }

@@ -388,14 +388,14 @@ mod tests {
     use access::AccessRequest;
 
     /// The head of a request.
-    pub(super) fn head(request: &str) -> Head<'_> {
+    pub(super) fn head<'r>(request: &'r (impl AsRef<[u8]> + ?Sized)) -> Head<'r> {
         let limits = RequestLimits {
             head_bytes_max: 4096,
             headers_max: 20,
             target_bytes_max: 1000,
             body_bytes_max: 0,
         };
-        Head::parse(request.as_bytes(), &limits).expect("a valid head")
+        Head::parse(request.as_ref(), &limits).expect("a valid head")
     }
 
     fn publishers(token: &str) -> Authority {

@@ -29,6 +29,11 @@ impl<'a> HeadView<'a> {
         values(self.lines, name).filter_map(|value| std::str::from_utf8(value).ok())
     }
 
+    /// Values of all lines with this name as they came, in order.
+    pub fn values<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+        values(self.lines, name)
+    }
+
     /// The value of the first cookie with this name.
     #[must_use]
     pub fn cookie(&self, name: &str) -> Option<&'a str> {
