@@ -369,3 +369,33 @@ fn equal_subscriptions_are_asked_about_once() {
         server.metric("umbel_hook_total{event=\"subscribe\",result=\"allowed\"}") >= 2.0
     });
 }
+
+/// The query of a request is its sender's. Nothing in it may stand in the place of the question who somebody is.
+#[test]
+fn no_query_passes_by_the_question_who_somebody_is() {
+    let app = App::start(|_| Reaction::json(403, r#"{"reason":"you are banned"}"#));
+    let flags = [
+        "--grant",
+        "anonymous=true subscribe=**",
+        "--query-token",
+        "allow",
+    ];
+    let server = start(&app, &flags);
+    for (query, status) in [
+        ("", 403),
+        ("?x=umbel_sig=", 403),
+        ("?umbel_sig=a", 401),
+        ("?umbel_%73ig=a", 401),
+        ("?umbel_exp=1800003600&umbel_kid=k1&umbel_sig=a", 401),
+        ("?token=", 403),
+    ] {
+        let refused = sse(&server, &format!("news/eu{query}"), "");
+        assert_eq!(refused.status, status, "{query}: {}", refused.text());
+    }
+    let line = "Sec-WebSocket-Protocol: umbel.v1\r\n";
+    for target in ["/ws", "/ws?x=umbel_sig="] {
+        let mut wire = server.connect();
+        wire.send(support::wire::upgrade_request(target, line).as_bytes());
+        assert_eq!(wire.read_response().status, 403, "{target}");
+    }
+}

@@ -290,12 +290,11 @@ impl AccessPolicy {
         head: HeadView<'_>,
         request: &RequestFacts<'_>,
     ) -> Result<Option<Arc<Identity>>, Denied> {
-        let Some((keys, counts)) = &self.url_keys else {
+        let is_shown = self.judges_signature(head)?;
+        let (Some((keys, counts)), true) = (&self.url_keys, is_shown) else {
             return Ok(None);
         };
-        let Some((_, query)) = head.target.split_once('?') else {
-            return Ok(None);
-        };
+        let query = head.target.split_once('?').map_or("", |(_, query)| query);
         let found = keys.identify(query, request.asked, request.now_ms);
         match &found {
             Ok(Some(_)) => counts.add(AuthResult::Ok),

@@ -80,6 +80,12 @@ impl Signed<'_> {
     }
 }
 
+/// Whether a query shows a signature, or a part of one.
+pub fn is_shown(query: &str) -> bool {
+    let mut pairs = Query(query).pairs().flatten();
+    pairs.any(|(name, _)| PARAMETERS.contains(&&*name))
+}
+
 /// Keys that sign URLs.
 pub struct UrlKeys {
     keys: HashMap<Box<str>, Key>,

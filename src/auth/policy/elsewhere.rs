@@ -4,6 +4,8 @@ use super::AccessPolicy;
 use crate::auth::access::{Denied, TokenFault};
 use crate::auth::credential::{Place, RequestFacts, Shown, shown};
 use crate::auth::identity::TokenDigest;
+#[cfg(feature = "jwt")]
+use crate::auth::signed_url;
 use crate::auth::verdict::Pending;
 use crate::config::QueryToken;
 use crate::http::kept::HeadView;
@@ -19,7 +21,7 @@ impl AccessPolicy {
         cookie_counts: bool,
     ) -> Result<Option<Option<String>>, Denied> {
         // A signature is judged here, whoever made it.
-        if head.target.contains("umbel_sig=") {
+        if self.judges_signature(head)? {
             return Ok(None);
         }
         let cookie = self.cookie.as_deref().filter(|_| cookie_counts);
@@ -32,6 +34,24 @@ impl AccessPolicy {
             }
             Shown::Token(token, _) => Ok(Some(Some(token.into_owned()))),
         }
+    }
+
+    /// Whether a request shows a signature, for the keys of this server to judge.
+    ///
+    /// # Errors
+    /// It does, and there are no keys: it is a credential of nobody's, and not none.
+    pub(super) fn judges_signature(&self, head: HeadView<'_>) -> Result<bool, Denied> {
+        #[cfg(feature = "jwt")]
+        if let Some((_, query)) = head.target.split_once('?')
+            && signed_url::is_shown(query)
+        {
+            return match self.url_keys.is_some() {
+                true => Ok(true),
+                false => Err(Denied::Invalid(TokenFault::Invalid)),
+            };
+        }
+        let _ = head;
+        Ok(false)
     }
 
     /// Wait for the keys of a token. None: it can be judged, or no keys come soon.
