@@ -370,6 +370,64 @@ fn equal_subscriptions_are_asked_about_once() {
     });
 }
 
+/// What somebody may subscribe to only by the application's word, they may not read by its history or ask for its members without.
+#[test]
+fn history_and_members_follow_the_subscription() {
+    let app = App::start(
+        |asked| match (asked.path(), asked.json()["token"].as_str()) {
+            ("/umbel/connect", Some("lists")) => Reaction::json(
+                200,
+                r#"{"subject":"43","subscribe":["**"],"history":["rooms/**"],"presence":["rooms/**"]}"#,
+            ),
+            ("/umbel/connect", Some("none")) => Reaction::json(
+                200,
+                r#"{"subject":"44","subscribe":["**"],"history":[],"presence":[]}"#,
+            ),
+            ("/umbel/connect", None) => Reaction::status(401),
+            ("/umbel/connect", _) => Reaction::json(200, r#"{"subject":"42","subscribe":["**"]}"#),
+            _ if asked.json()["topic"] == "rooms/open" => Reaction::status(204),
+            _ => Reaction::status(403),
+        },
+    );
+    let server = start(
+        &app,
+        &[
+            "--hook-events",
+            "connect,subscribe",
+            "--hook-topics",
+            "rooms/**",
+            "--topic-rule",
+            "** history=10 presence=on",
+        ],
+    );
+    let ask = |token: &str, kind: &str, topic: &str| {
+        let mut many = ManyTopics::open(server.address());
+        many.ask(&json!({"type": "auth", "id": 1, "token": token}));
+        let told = many.ask(&json!({"type": kind, "id": 2, "topic": topic}));
+        let code = told["code"].as_str().map(str::to_owned);
+        code.unwrap_or_else(|| told["type"].as_str().expect("a type").to_owned())
+    };
+    for kind in ["history", "presence"] {
+        for (token, topic, outcome) in [
+            ("any", "rooms/closed", "forbidden"),
+            ("any", "rooms/open", kind),
+            ("any", "news/eu", kind),
+            ("lists", "rooms/closed", kind),
+            ("lists", "news/eu", "forbidden"),
+            ("none", "rooms/open", "forbidden"),
+            ("none", "rooms/closed", "forbidden"),
+        ] {
+            assert_eq!(ask(token, kind, topic), outcome, "{kind} {token} {topic}");
+        }
+    }
+    let read = |topic: &str| {
+        let line = "Host: x\r\nAuthorization: Bearer any";
+        let answer = server.request(&format!("GET /history/{topic} HTTP/1.1\r\n{line}\r\n\r\n"));
+        answer.status
+    };
+    assert_eq!((read("rooms/closed"), read("rooms/open")), (403, 200));
+}
+
 /// The query of a request is its sender's. Nothing in it may stand in the place of the question who somebody is.
 #[test]
 fn no_query_passes_by_the_question_who_somebody_is() {

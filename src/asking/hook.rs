@@ -157,6 +157,16 @@ impl Asking {
         caller: &Caller<'_>,
         action: Action<'_>,
     ) -> Result<(), Denied> {
+        let action = match action {
+            Action::Presence(topic) | Action::History(topic) => {
+                let authority = &shared.authority;
+                if !authority.follows_subscription(caller, action) {
+                    return authority.authorize(caller, action);
+                }
+                Action::Subscribe(topic)
+            }
+            action => action,
+        };
         check_closed(shared, caller, action)?;
         if matches!(action, Action::Publish(_) | Action::PublishMany) {
             return Ok(());

@@ -173,7 +173,10 @@ pub fn is_about(hook: &dyn Hook, action: Action<'_>) -> bool {
     let topics = hook.topics();
     let has_topic = |topic| topics.iter().any(|it| it.matches_name(topic));
     match action {
-        Action::Subscribe(topic) => hook.has(HookEvent::Subscribe) && has_topic(topic),
+        // Who is there, and what was published, follow the subscription.
+        Action::Subscribe(topic) | Action::Presence(topic) | Action::History(topic) => {
+            hook.has(HookEvent::Subscribe) && has_topic(topic)
+        }
         // Else a pattern as wide as `**` would walk past it.
         Action::SubscribePattern(pattern) => {
             hook.has(HookEvent::Subscribe)

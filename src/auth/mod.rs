@@ -285,6 +285,14 @@ impl Authority {
         }
     }
 
+    /// Whether a right to read follows the subscription. The embedding program is asked about each.
+    pub fn follows_subscription(&self, caller: &Caller<'_>, action: Action<'_>) -> bool {
+        match self {
+            Authority::Policy(policy) => policy.follows_subscription(caller, action),
+            Authority::Embedder(_) => false,
+        }
+    }
+
     /// End of all credentials that are denied now. In milliseconds of the Unix epoch; None: there is none.
     pub fn denial_end_ms(&self, denial: &deny::Denial, now_ms: u64) -> Option<u64> {
         match self {

@@ -308,6 +308,29 @@ pub fn decide<'r, L: Copy>(
     }
 }
 
+/// Whether a right to read follows the subscription. It is [`Action::Presence`] or [`Action::History`], and does where no list
+/// says it, and what somebody brings leaves it out, or a subscription gives it.
+pub fn follows_subscription<'r, L: Copy>(
+    parts: &(impl Iterator<Item = Part<'r, L>> + Clone),
+    action: Action<'_>,
+    values: &dyn Values,
+) -> bool {
+    let mut made = parts
+        .clone()
+        .filter(|part| !part.denies_only && part.rights.can_be_filled(values));
+    if made.any(|part| part.rights.allowed(action, values).is_some()) {
+        return false;
+    }
+    match decide(parts, action, values) {
+        Decision::Allowed(..) => true,
+        Decision::Denied(..) => false,
+        Decision::NotAllowed => {
+            let own = parts.clone().next();
+            own.is_some_and(|part| part.rights.followed(action).is_some())
+        }
+    }
+}
+
 impl Table {
     fn compile(lists: &RightsLists) -> Result<Table, RightsError> {
         let list = PatternList::compile;

@@ -124,7 +124,7 @@ fn subscriptions_end_unless_they_are_allowed_again() {
             _ => {}
         }
     }
-    assert_eq!(of("rooms/free"), 1, "it has no end");
+    assert_eq!(of("rooms/free"), 2, "for it and for its members");
     peer.ask(&json!({"type": "ping", "id": 9}));
 }
 

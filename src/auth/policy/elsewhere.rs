@@ -1,9 +1,11 @@
 //! Tokens judged elsewhere, or by keys that have yet to come.
 
 use super::AccessPolicy;
-use crate::auth::access::{Denied, TokenFault};
+use crate::auth::access::{Action, Denied, TokenFault};
+use crate::auth::caller::Caller;
 use crate::auth::credential::{Place, RequestFacts, Shown, shown};
-use crate::auth::identity::TokenDigest;
+use crate::auth::identity::{Nobody, TokenDigest};
+use crate::auth::rights::follows_subscription;
 #[cfg(feature = "jwt")]
 use crate::auth::signed_url;
 use crate::auth::verdict::Pending;
@@ -11,6 +13,24 @@ use crate::config::QueryToken;
 use crate::http::kept::HeadView;
 
 impl AccessPolicy {
+    /// Whether a right to read follows the subscription. That may be another's to decide.
+    pub(in crate::auth) fn follows_subscription(
+        &self,
+        caller: &Caller<'_>,
+        action: Action<'_>,
+    ) -> bool {
+        let identity = match caller {
+            Caller::Known(identity) => self.newest(identity),
+            Caller::Anonymous => None,
+            Caller::Unknown | Caller::Embedder(_) => return false,
+        };
+        let Some(identity) = identity else {
+            return follows_subscription(&self.parts(None), action, &Nobody);
+        };
+        let parts = self.parts(Some((identity, identity.rights())));
+        follows_subscription(&parts, action, &**identity)
+    }
+
     /// Token of a request that is the hook's to judge. Of one that shows none, None within.
     ///
     /// # Errors
