@@ -428,6 +428,25 @@ fn history_and_members_follow_the_subscription() {
     assert_eq!((read("rooms/closed"), read("rooms/open")), (403, 200));
 }
 
+#[test]
+fn identity_that_is_over_is_refused() {
+    let app = App::start(|asked| match asked.json()["token"].as_str() {
+        None => Reaction::status(401),
+        Some(_) => Reaction::json(
+            200,
+            r#"{"subject":"42","expires_at":1700000000,"subscribe":["**"]}"#,
+        ),
+    });
+    let server = start(&app, &[]);
+    let refused = sse(&server, "news/eu", "any");
+    assert_eq!(refused.status, 401);
+    assert!(refused.text().contains("expired"), "{}", refused.text());
+    assert_eq!(open(&server, "any").0, 401);
+    let mut many = ManyTopics::open(server.address());
+    let told = many.ask(&json!({"type": "auth", "id": 1, "token": "any"}));
+    assert_eq!(told["code"], "unauthorized");
+}
+
 /// The query of a request is its sender's. Nothing in it may stand in the place of the question who somebody is.
 #[test]
 fn no_query_passes_by_the_question_who_somebody_is() {

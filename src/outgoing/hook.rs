@@ -14,6 +14,7 @@ use super::ended::{EndedQueue, Told};
 use super::signature::{self, Signer};
 use super::target::Target;
 use super::threads::Threads;
+use crate::auth::access::{Denied, TokenFault};
 use crate::auth::hook::answer::{ANSWER_BYTES_MAX, AnswerRules, no_answer, read_answer};
 use crate::auth::hook::{Ended, Hook, HookResult, Question};
 use crate::auth::verdict::{Decision, Pending, Terms};
@@ -384,6 +385,14 @@ impl Turn {
                     log::error!("the hook allowed a subscription until a moment that is over");
                     decision = no_answer(self.event, retry_s);
                     result = HookResult::Invalid;
+                }
+                if let Decision::Caller(Ok(Some(identity))) = &decision
+                    && identity
+                        .expires_at_ms()
+                        .is_some_and(|at_ms| at_ms <= now_ms)
+                {
+                    decision = Decision::Caller(Err(Denied::Invalid(TokenFault::Expired)));
+                    result = HookResult::Denied;
                 }
                 self.decide(decision, result);
             }
