@@ -185,6 +185,8 @@ fn entry(denial: Denial, until_ms: u64) -> Entry {
         issued_before: is_subject.then_some(until_ms / 1000),
         until_ms: Some(until_ms),
         is_fixed: false,
+        // The task behind it does, with its own code, and but for those that it leaves out.
+        ends_open: false,
     }
 }
 

@@ -64,6 +64,7 @@ pub(super) fn add(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step, Api
         Ok(()) => {
             let mut body = Vec::with_capacity(128);
             add_to(Object::new(&mut body), id, &entry)
+        ends_open: true,
                 .value("persistent", is_persistent)
                 .end();
             responder.respond(body);
@@ -79,9 +80,10 @@ pub(super) fn add(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step, Api
 fn add_entry(call: &CallContext<'_>, entry: Entry) -> Result<u64, ApiError> {
     let entries_max = call.shared.settings.limits.deny_entries_max;
     let deny = &call.shared.control.deny;
-    let added = deny.change(|list| list.add(entry.clone(), entries_max, call.wall_ms));
+    let added = deny.change_for_open(|list| list.add(entry, entries_max, call.wall_ms));
     let id = added.map_err(|DenyListFull| deny_list_full())?;
-    call.shared.send_job(Job::new(Task::Revoke(entry), |_| {}));
+    // It wakes reactors, no more: one that has no room for it is awake.
+    call.shared.send_job(Job::new(Task::Revoke, |_| {}));
     Ok(id)
 }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use ipnet::IpNet;
@@ -85,11 +85,18 @@ impl Denial {
     }
 }
 
-/// A network: an address alone is one of one address.
+/// A network: an address alone is one of one address. One of IPv4 in the form of IPv6 is one of IPv4, as peers' addresses are.
 pub fn parse_network(text: &str) -> Option<IpNet> {
     let network: Option<IpNet> = text.parse().ok();
-    let network = network.or_else(|| IpAddr::from_str(text).ok().map(IpNet::from));
-    network.map(|network| network.trunc())
+    let network = network.or_else(|| IpAddr::from_str(text).ok().map(IpNet::from))?;
+    let mapped = network.prefix_len().checked_sub(96);
+    let network = match (network.addr().to_canonical(), mapped) {
+        (address @ IpAddr::V4(_), Some(bits)) if network.addr().is_ipv6() => {
+            IpNet::new(address, bits).ok()?
+        }
+        _ => network,
+    };
+    Some(network.trunc())
 }
 
 /// One entry.
@@ -103,6 +110,8 @@ pub struct Entry {
     pub until_ms: Option<u64>,
     /// It comes from the configuration's file, and goes with that.
     pub is_fixed: bool,
+    /// It ends open connections too. Who denies and ends otherwise, with exceptions, says false.
+    pub ends_open: bool,
 }
 
 impl Entry {
@@ -206,6 +215,7 @@ impl DenyList {
             known.until_ms = later(known.until_ms, entry.until_ms);
             known.issued_before = later(known.issued_before, entry.issued_before);
             known.is_fixed &= entry.is_fixed;
+            known.ends_open |= entry.ends_open;
             return Ok(id);
         }
         if self.entries.len() >= entries_max {
@@ -257,9 +267,13 @@ impl DenyList {
 
     /// Entry that denies a peer.
     pub fn denies_peer(&self, peer: IpAddr, now_ms: u64) -> bool {
+        self.denies_peer_by(peer, now_ms, |_| true)
+    }
+
+    fn denies_peer_by(&self, peer: IpAddr, now_ms: u64, counts: impl Fn(&Entry) -> bool) -> bool {
         let holds = |id: &u64| {
             let entry = self.entries.get(id);
-            entry.is_some_and(|entry| !entry.is_over(now_ms))
+            entry.is_some_and(|entry| !entry.is_over(now_ms) && counts(entry))
         };
         self.peers
             .iter()
@@ -268,6 +282,23 @@ impl DenyList {
 
     /// Whether an identity is denied.
     pub fn denies(&self, identity: &Identity, now_ms: u64) -> bool {
+        self.denies_by(identity, now_ms, |_| true)
+    }
+
+    /// Whether an open connection is to end. `peer`: its address, if it is known.
+    pub fn ends(
+        &self,
+        identity: Option<&Identity>,
+        peer: impl FnOnce() -> Option<IpAddr>,
+        now_ms: u64,
+    ) -> bool {
+        let ends_open = |entry: &Entry| entry.ends_open;
+        identity.is_some_and(|identity| self.denies_by(identity, now_ms, ends_open))
+            || !self.peers.is_empty()
+                && peer().is_some_and(|peer| self.denies_peer_by(peer, now_ms, ends_open))
+    }
+
+    fn denies_by(&self, identity: &Identity, now_ms: u64, counts: impl Fn(&Entry) -> bool) -> bool {
         let source = match identity.source() {
             Source::Token(name) => Some(Denial::Token((**name).into())),
             _ => None,
@@ -280,7 +311,9 @@ impl DenyList {
         ];
         wanted.into_iter().flatten().any(|denial| {
             let entry = self.ids.get(&denial).and_then(|id| self.entries.get(id));
-            entry.is_some_and(|entry| !entry.is_over(now_ms) && entry.denies(Some(identity), None))
+            entry.is_some_and(|entry| {
+                !entry.is_over(now_ms) && counts(entry) && entry.denies(Some(identity), None)
+            })
         })
     }
 
@@ -332,6 +365,7 @@ impl DenyList {
                 issued_before: stored.issued_before,
                 until_ms: stored.until_ms,
                 is_fixed: false,
+                ends_open: true,
             };
             list.insert(stored.id, entry);
         }
@@ -373,6 +407,7 @@ impl DenyList {
                 issued_before: None,
                 until_ms: None,
                 is_fixed: true,
+                ends_open: true,
             };
             // The configuration's own are not counted.
             let _ = self.add(entry, usize::MAX, 0);
@@ -396,6 +431,8 @@ pub struct DenyCell {
     list: RwLock<DenyList>,
     /// Whether there is any entry: so a server without a list takes no lock for it.
     is_used: AtomicBool,
+    /// Number of changes after which open connections have to be looked at.
+    generation: AtomicU64,
 }
 
 impl DenyCell {
@@ -405,12 +442,25 @@ impl DenyCell {
         DenyCell {
             list: RwLock::new(list),
             is_used,
+            generation: AtomicU64::new(0),
         }
     }
 
     /// The list to read.
     pub fn read(&self) -> RwLockReadGuard<'_, DenyList> {
         self.list.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Number of changes by [`change_for_open`](DenyCell::change_for_open).
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Changes the list, and has each reactor look at its open connections.
+    pub fn change_for_open<R>(&self, change: impl FnOnce(&mut DenyList) -> R) -> R {
+        let outcome = self.change(change);
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        outcome
     }
 
     /// Changes the list.
@@ -456,140 +506,4 @@ impl fmt::Display for DeniedBy {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::auth::identity::IdentityParts;
-    use std::sync::Arc;
-
-    const NOW_MS: u64 = 1_800_000_000_000;
-
-    fn identity(issued_at: Option<u64>) -> Arc<Identity> {
-        Identity::new(IdentityParts {
-            subject: Some("42".into()),
-            token_id: Some("b1c2".into()),
-            issued_at,
-            ..IdentityParts::of(Source::Jwt("app".into()))
-        })
-        .expect("it can stand")
-    }
-
-    fn entry(kind: &str, value: &str) -> Entry {
-        Entry {
-            denial: Denial::parse(kind, value).expect("it can stand"),
-            issued_before: None,
-            until_ms: None,
-            is_fixed: false,
-        }
-    }
-
-    fn list_of(entries: &[Entry]) -> DenyList {
-        let mut list = DenyList::default();
-        for entry in entries {
-            list.add(entry.clone(), 100, NOW_MS).expect("room");
-        }
-        list
-    }
-
-    #[test]
-    fn token_subject_source_and_peer_are_denied() {
-        let known = identity(Some(1));
-        for (kind, value, is_denied) in [
-            ("jti", "b1c2", true),
-            ("jti", "other", false),
-            ("subject", "42", true),
-            ("subject", "43", false),
-            ("source", "app", true),
-            ("source", "idp", false),
-            ("token", "app", false),
-        ] {
-            let list = list_of(&[entry(kind, value)]);
-            assert_eq!(list.denies(&known, NOW_MS), is_denied, "{kind} {value}");
-            assert_eq!(entry(kind, value).denies(Some(&known), None), is_denied);
-        }
-        let list = list_of(&[entry("peer", "203.0.113.7/24"), entry("peer", "::1")]);
-        for (peer, is_denied) in [("203.0.113.9", true), ("203.0.114.9", false), ("::1", true)] {
-            let peer: IpAddr = peer.parse().expect("an address");
-            assert_eq!(list.denies_peer(peer, NOW_MS), is_denied, "{peer}");
-        }
-    }
-
-    #[test]
-    fn subject_is_denied_by_issue_with_leeway() {
-        let before = Entry {
-            issued_before: Some(1000),
-            ..entry("subject", "42")
-        };
-        let list = list_of(&[before]);
-        for (issued_at, is_denied) in [
-            (Some(900), true),
-            (Some(1000), true),
-            (Some(1029), true),
-            (Some(1031), false),
-            (None, true),
-        ] {
-            let known = identity(issued_at);
-            assert_eq!(list.denies(&known, NOW_MS), is_denied, "{issued_at:?}");
-        }
-    }
-
-    #[test]
-    fn entry_stays_for_twice_the_leeway_and_makes_room() {
-        let mut list = DenyList::default();
-        let until = |until_ms| Entry {
-            until_ms: Some(until_ms),
-            ..entry("jti", "b1c2")
-        };
-        let known = identity(None);
-        list.add(until(NOW_MS), 1, NOW_MS).expect("room");
-        assert!(list.denies(&known, NOW_MS + 2 * LEEWAY_MS));
-        assert!(!list.denies(&known, NOW_MS + 2 * LEEWAY_MS + 1));
-        let other = entry("jti", "x");
-        assert_eq!(list.add(other.clone(), 1, NOW_MS), Err(DenyListFull));
-        // The same again is no other entry, and ends later.
-        assert_eq!(list.add(until(NOW_MS + 5), 1, NOW_MS), Ok(0));
-        assert_eq!(
-            list.page(0, NOW_MS).next().and_then(|it| it.1.until_ms),
-            Some(NOW_MS + 5)
-        );
-        assert_eq!(list.add(other, 1, NOW_MS + 2 * LEEWAY_MS + 6), Ok(1));
-        assert_eq!(list.len(), 1);
-    }
-
-    #[test]
-    fn file_is_read_as_it_is_written() {
-        let mut list = list_of(&[entry("peer", "10.0.0.0/8"), entry("subject", "a \"b\"")]);
-        list.remove(0).expect("it is there");
-        list.set_fixed("# a comment\njti:x\n\nsub:7\npeer:::1\n")
-            .expect("lines");
-        assert_eq!(list.len(), 4);
-        let again = DenyList::decode(&list.encode()).expect("it is whole");
-        let entries: Vec<_> = again
-            .page(0, NOW_MS)
-            .map(|(id, it)| (id, it.denial.value()))
-            .collect();
-        assert_eq!(entries, [(1, "a \"b\"".to_owned())]);
-        list.set_fixed("sub:7").expect("lines");
-        assert_eq!(list.len(), 2);
-        assert!(list.set_fixed("tok:7").is_err() && list.set_fixed("peer:x").is_err());
-        for text in [
-            "",
-            "{}",
-            r#"{"version":2,"next_id":0,"entries":[]}"#,
-            r#"{"version":1,"next_id":0,"entries":[{"id":0,"kind":"jti","value":""}]}"#,
-            r#"{"version":1,"next_id":0,"entries":[{"id":0,"kind":"x","value":"a"}]}"#,
-        ] {
-            assert!(DenyList::decode(text.as_bytes()).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn cell_without_entries_asks_for_nothing() {
-        let cell = DenyCell::default();
-        let asked = || panic!("nobody asks for the address");
-        assert_eq!(cell.check(None, asked, NOW_MS), Ok(()));
-        cell.change(|list| list.add(entry("peer", "10.0.0.1"), 10, NOW_MS))
-            .expect("room");
-        let peer = || Some("10.0.0.1".parse().expect("an address"));
-        assert_eq!(cell.check(None, peer, NOW_MS), Err(DeniedBy::Peer));
-    }
-}
+mod tests;

@@ -128,7 +128,7 @@ impl Handle {
         }
         running.take_tls(tls);
         let deny = &self.shared.control.deny;
-        if let Err(problem) = deny.change(|list| list.set_fixed(&denials)) {
+        if let Err(problem) = deny.change_for_open(|list| list.set_fixed(&denials)) {
             log::error!("deny_file is left as it was: {problem}");
         }
         let publication_bytes_max = config.limits.publication_bytes_max;

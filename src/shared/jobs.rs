@@ -7,7 +7,6 @@ use std::fmt;
 
 use ipnet::IpNet;
 
-use crate::auth::deny::Entry;
 use crate::auth::rights::RightsLists;
 use crate::dialect::Target;
 use crate::handler::{CloseCode, ConnectionId};
@@ -107,8 +106,8 @@ pub enum Task {
     Send(Selector, Kind, Box<[u8]>),
     /// Sets when identities end, in milliseconds since 1970, and their own rights.
     Refresh(Selector, u64, Option<Box<RightsLists>>),
-    /// Ends those that an entry of the deny list denies.
-    Revoke(Entry),
+    /// Wakes reactors to look for those that the deny list denies.
+    Revoke,
 }
 
 /// Code and reason for a peer whose subscription is ended.
@@ -130,7 +129,7 @@ impl Task {
     /// Connections that something is done to. None: nothing is.
     pub fn selector(&self) -> Option<&Selector> {
         match self {
-            Task::Show(_) | Task::List(..) | Task::Revoke(_) => None,
+            Task::Show(_) | Task::List(..) | Task::Revoke => None,
             Task::Disconnect(selector, ..)
             | Task::Unsubscribe(selector, ..)
             | Task::Subscribe(selector, ..)

@@ -1,11 +1,10 @@
 //! Jobs on this reactor: bounded looks at its slots, and bounded changes, in each tick.
 
-use super::{SLOTS_PER_TICK, Seen, Slots, Upkeep, managed};
+use super::{SLOTS_PER_TICK, Seen, Slots, Upkeep, denied, managed};
 use crate::application::Application;
 use crate::auth::identity::Identity;
 use crate::dialect::Target;
 use crate::fanout::subscribed::SubscribedKind;
-use crate::handler::CloseCode;
 use crate::shared::jobs::{ConnectionInfo, Cursor, Filter, Job, Selector, Task};
 
 /// Jobs that are under way on a reactor at a time. Another is turned away.
@@ -30,15 +29,17 @@ enum Progress {
     Finished,
 }
 
-/// Takes a job that has come to this reactor. One too many is dropped, which tells whoever waits.
+/// Takes a job that has come to this reactor. One too many is dropped, which tells whoever waits. One that wakes is handed on in
+/// the same tick, and so is never too many.
 pub fn take(upkeep: &mut Upkeep, job: Box<Job>) {
-    if upkeep.jobs.len() < JOBS_MAX {
+    if upkeep.jobs.len() < JOBS_MAX || job.task == Task::Revoke {
         upkeep.jobs.push_back(job);
     }
 }
 
-/// Goes on with the jobs that are here.
+/// Goes on with the jobs that are here. Before them come those that the deny list denies.
 pub fn poll(slots: &mut impl Slots, now_ms: u64) {
+    denied::poll(slots, now_ms);
     if slots.upkeep().jobs.is_empty() {
         return;
     }
@@ -63,7 +64,7 @@ fn go_on(slots: &mut impl Slots, job: &mut Job, budget: &mut Budget, now_ms: u64
         look_at(slots, job, id.index, now_ms);
         return Progress::Finished;
     }
-    while job.cursor.slot < slots.end() {
+    while job.task != Task::Revoke && job.cursor.slot < slots.end() {
         if is_full(job) {
             job.outcome.next = Some(job.cursor);
             return Progress::Finished;
@@ -105,12 +106,8 @@ fn look_at(slots: &mut impl Slots, job: &mut Job, index: u32, now_ms: u64) -> bo
             false
         }
         task => {
-            let is_meant = match (task, task.selector()) {
-                (Task::Revoke(entry), _) => {
-                    entry.denies(identity(application, seen), address_of(seen))
-                }
-                (_, selector) => selector.is_some_and(|it| is_selected(application, seen, it)),
-            };
+            let selector = task.selector();
+            let is_meant = selector.is_some_and(|it| is_selected(application, seen, it));
             is_meant && !seen.connection.is_closing()
         }
     });
@@ -137,16 +134,12 @@ fn change(slots: &mut impl Slots, index: u32, task: &Task, now_ms: u64) -> bool 
         Task::Refresh(_, end_ms, rights) => {
             managed::refresh(application, context, *end_ms, rights.as_deref())
         }
-        Task::Revoke(_) => {
-            application.disconnect(context, CloseCode::FORBIDDEN, "revoked".into());
-            true
-        }
-        Task::List(..) | Task::Show(_) => false,
+        Task::List(..) | Task::Show(_) | Task::Revoke => false,
     });
     changed == Some(true)
 }
 
-fn identity<'a>(application: &'a Application, seen: &Seen<'_>) -> Option<&'a Identity> {
+pub(super) fn identity<'a>(application: &'a Application, seen: &Seen<'_>) -> Option<&'a Identity> {
     let caller = application.identities.get(seen.identity);
     caller.identity().map(|identity| &**identity)
 }
@@ -237,7 +230,7 @@ fn is_full(job: &Job) -> bool {
 }
 
 /// IP address of a connection's client.
-fn address_of(seen: &Seen<'_>) -> Option<std::net::IpAddr> {
+pub(super) fn address_of(seen: &Seen<'_>) -> Option<std::net::IpAddr> {
     let address = (seen.peer_address)().ok().flatten();
     address.map(|address| address.ip().to_canonical())
 }

@@ -2,6 +2,7 @@
 //!
 //! All of it reaches connections by [`Slots`], which the reactor's slab is.
 
+mod denied;
 pub mod drain;
 pub mod ended;
 pub mod jobs;
@@ -38,6 +39,8 @@ pub struct Upkeep {
     pub(crate) jobs: VecDeque<Box<Job>>,
     /// After a reload: the next slot whose rights are to be judged again.
     pub(crate) judge_from: Option<u32>,
+    /// The look at connections that the deny list denies.
+    denied: denied::Look,
     /// Rates of what connections send.
     pub(crate) paces: Paces,
     /// Moments at which connections are as old as they may get.
@@ -75,7 +78,10 @@ impl Upkeep {
 
     /// Whether there is work that no event will announce.
     pub fn has_work(&self) -> bool {
-        self.judge_from.is_some() || !self.jobs.is_empty() || self.tracing.scan_from.is_some()
+        self.judge_from.is_some()
+            || !self.jobs.is_empty()
+            || self.tracing.scan_from.is_some()
+            || self.denied.is_under_way()
     }
 }
 

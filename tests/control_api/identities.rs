@@ -202,10 +202,76 @@ fn subject_is_thrown_out_and_stays_out() {
         200
     );
     assert_eq!(open(&server, BERT).0, 101);
-    // The file of the configuration is read again by a reload.
+}
+
+#[test]
+fn deny_file_is_read_again_by_a_reload() {
+    let folder = folder();
+    let server = start(&folder);
+    let (status, mut bert) = open(&server, BERT);
+    assert_eq!(status, 101);
     folder.write("deny", "sub:bert\n");
     server.signal("HUP");
+    assert_eq!(bert.next(), Incoming::Close(4403, "revoked".to_owned()));
     wait_until("the file is read", || open(&server, BERT).0 == 401);
+}
+
+/// More denies than a reactor takes jobs at a time, all in one tick. None of them may be lost.
+#[test]
+fn denies_that_come_at_once_all_end_connections() {
+    let folder = folder();
+    let server = start(&folder);
+    let mut annas: Vec<_> = (0..4).map(|_| open(&server, ANNA).1).collect();
+    let mut callers: Vec<_> = (0..300).map(|_| Http::connect(server.address())).collect();
+    server.signal("STOP");
+    for (at, caller) in callers.iter_mut().enumerate() {
+        let subject = match at {
+            299 => "anna".to_owned(),
+            _ => format!("somebody{at}"),
+        };
+        let body = json!({"subject": subject}).to_string();
+        let lines = format!(
+            "Host: localhost\r\nAuthorization: Bearer {OPERATOR}\r\nContent-Type: application/json\r\n\
+             Content-Length: {}",
+            body.len()
+        );
+        caller.send(format!("POST /api/v1/deny HTTP/1.1\r\n{lines}\r\n\r\n{body}").as_bytes());
+    }
+    server.signal("CONT");
+    for caller in &mut callers {
+        assert_eq!(caller.answer().expect("an answer").status, 200);
+    }
+    for anna in &mut annas {
+        assert_eq!(anna.next(), Incoming::Close(4403, "revoked".to_owned()));
+    }
+}
+
+/// Those that are left out stay, whoever else is denied meanwhile.
+#[test]
+fn connections_left_out_of_a_disconnect_stay() {
+    let folder = folder();
+    let server = start(&folder);
+    let mut api = Api::of(server.address(), OPERATOR);
+    let mut first = open(&server, ANNA).1;
+    let stays = api.connections("&subject=anna")[0]["connection"].clone();
+    let mut second = open(&server, ANNA).1;
+    let body = json!({"subject": "anna", "except": [stays], "deny_ms": 3_600_000, "reason": "one is enough"});
+    assert_eq!(api.post("/disconnect", &body), json!({"closed": 1}));
+    let end = Incoming::Close(4403, "one is enough".to_owned());
+    assert_eq!(second.next(), end);
+    drop(second);
+    wait_until("one is left", || {
+        api.connections("&subject=anna").len() == 1
+    });
+    let mut bert = open(&server, BERT).1;
+    api.post("/deny", &json!({"subject": "bert"}));
+    let revoked = Incoming::Close(4403, "revoked".to_owned());
+    assert_eq!(bert.next(), revoked);
+    let message = json!({"subject": "anna", "data": "still here"});
+    assert_eq!(api.post("/send", &message), json!({"sent": 1}));
+    assert_eq!(first.next(), Incoming::Text("still here".to_owned()));
+    api.post("/deny", &json!({"subject": "anna"}));
+    assert_eq!(first.next(), revoked);
 }
 
 #[test]

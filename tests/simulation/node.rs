@@ -295,9 +295,8 @@ impl Node {
     /// Denies somebody, as the control API does; gives the number of the entry.
     pub fn deny(&self, entry: Entry, wall_ms: u64) -> u64 {
         let list = &self.shared.control.deny;
-        let id = list.change(|list| list.add(entry.clone(), usize::MAX, wall_ms));
-        let job = Job::new(Task::Revoke(entry), |_| {});
-        self.shared.send_job(job);
+        let id = list.change_for_open(|list| list.add(entry, usize::MAX, wall_ms));
+        self.shared.send_job(Job::new(Task::Revoke, |_| {}));
         id.expect("there is room")
     }
 

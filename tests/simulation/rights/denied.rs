@@ -80,6 +80,7 @@ impl Rights {
             issued_before,
             until_ms: None,
             is_fixed: false,
+            ends_open: true,
         };
         let note = move |rights: &mut Rights, id, from_ms| {
             rights.denials.push(Denied {
