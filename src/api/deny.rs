@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde_json::value::RawValue;
+
 use super::error::ApiError;
 use super::{CallContext, Input, Step, connections, json};
 use crate::auth::deny::{Denial, DenyListFull, Entry};
@@ -33,10 +35,17 @@ pub(super) fn add(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step, Api
     let denial =
         denial.map_err(|error| ApiError::invalid_field(kind, format!("\"{kind}\": {error}")))?;
     let now_ms = call.wall_ms;
-    let issued_before = match (kind, fields.number("issued_before")?) {
+    // Null is of no time: also tokens that are made later.
+    let is_of_all = fields.raw("issued_before").map(RawValue::get) == Some("null");
+    let before = match is_of_all {
+        true => None,
+        false => fields.number("issued_before")?,
+    };
+    let issued_before = match (kind, before) {
+        (&"subject", _) if is_of_all => None,
         (&"subject", before) => Some(before.unwrap_or(now_ms / 1000)),
-        (_, None) => None,
-        (_, Some(_)) => {
+        (_, None) if !is_of_all => None,
+        _ => {
             let reason = "\"issued_before\" is for a subject";
             return Err(ApiError::invalid_field("issued_before", reason));
         }
@@ -55,6 +64,7 @@ pub(super) fn add(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step, Api
         issued_before,
         until_ms,
         is_fixed: false,
+        ends_open: true,
     };
     let id = add_entry(call, entry.clone())?;
     let responder = call.responder(input, format!("{kind} {value}"));
@@ -64,7 +74,6 @@ pub(super) fn add(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step, Api
         Ok(()) => {
             let mut body = Vec::with_capacity(128);
             add_to(Object::new(&mut body), id, &entry)
-        ends_open: true,
                 .value("persistent", is_persistent)
                 .end();
             responder.respond(body);

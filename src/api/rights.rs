@@ -8,6 +8,7 @@ use crate::auth::identity::{Identity, IdentityParts, Source};
 use crate::connection::Answer;
 use crate::dialect::object::Object;
 use crate::http::refusal::Refusal;
+use crate::topic::{Pattern, Topic};
 
 /// `POST /may`.
 pub(super) fn may(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step, ApiError> {
@@ -18,10 +19,15 @@ pub(super) fn may(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step, Api
     };
     let topic = fields.text("topic")?;
     let name = fields.text("action")?.unwrap_or_default();
-    let action = action(&name, topic.as_deref())?;
+    let place = Place::parse(&name, topic.as_deref())?;
+    let action = action(&name, &place)?;
     let authority = &call.shared.authority;
+    let deny = &call.shared.control.deny;
     let (is_allowed, by) = match authority.identify(&token, call.wall_ms) {
-        Ok(identity) => authority.explain(&Caller::Known(identity), action),
+        Ok(identity) => match deny.check(Some(&identity), || None, call.wall_ms) {
+            Ok(()) => authority.explain(&Caller::Known(identity), action),
+            Err(by) => (false, by.to_string()),
+        },
         Err(denied) => (false, Refusal::from(denied).reason.into_owned()),
     };
     Ok(answer(is_allowed, &by))
@@ -34,10 +40,9 @@ pub(super) fn may_subject(call: &CallContext<'_>, input: &Input<'_>) -> Result<S
         let reason = "the subject is missing: ?subject=42";
         return Err(ApiError::missing_field("subject", reason));
     };
-    let action = action(
-        parameters.text("action").unwrap_or_default(),
-        parameters.text("topic"),
-    )?;
+    let name = parameters.text("action").unwrap_or_default();
+    let place = Place::parse(name, parameters.text("topic"))?;
+    let action = action(name, &place)?;
     // No source in particular: grants that name one are not made.
     let identity = Identity::new(IdentityParts {
         subject: Some(subject.into()),
@@ -46,7 +51,7 @@ pub(super) fn may_subject(call: &CallContext<'_>, input: &Input<'_>) -> Result<S
     let identity =
         identity.map_err(|error| ApiError::invalid_field("subject", error.to_string()))?;
     let authority = &call.shared.authority;
-    let (is_allowed, by) = authority.explain(&Caller::Known(identity), action);
+    let (is_allowed, by) = authority.explain_subject(&identity, action);
     Ok(answer(is_allowed, &by))
 }
 
@@ -59,13 +64,43 @@ fn answer(is_allowed: bool, by: &str) -> Step {
     Step::Answer(Answer::Respond(json(200, body)))
 }
 
-fn action<'a>(name: &str, topic: Option<&'a str>) -> Result<Action<'a>, ApiError> {
+/// Place that an action is about, as rights are compared with it.
+enum Place {
+    None,
+    /// A topic in its canonical form.
+    Topic(Topic),
+    Pattern(String),
+}
+
+impl Place {
+    fn parse(action: &str, topic: Option<&str>) -> Result<Place, ApiError> {
+        let invalid = |reason: String| ApiError::invalid_field("topic", reason);
+        Ok(match topic {
+            None => Place::None,
+            Some(text) if action == "subscribe" && text.contains('*') => {
+                let pattern = Pattern::parse(text).map_err(|error| invalid(error.to_string()))?;
+                Place::Pattern(pattern.as_str().to_owned())
+            }
+            Some(text) => {
+                let topic = Topic::from_text(text).map_err(|error| invalid(error.to_string()))?;
+                Place::Topic(topic)
+            }
+        })
+    }
+}
+
+fn action<'a>(name: &str, place: &'a Place) -> Result<Action<'a>, ApiError> {
+    let topic = match place {
+        Place::None => None,
+        Place::Topic(topic) => Some(topic.as_str()),
+        Place::Pattern(text) => Some(&**text),
+    };
     let needed = || {
         let reason = "\"topic\" says where, for this action";
         topic.ok_or_else(|| ApiError::missing_field("topic", reason))
     };
     Ok(match name {
-        "subscribe" if needed()?.contains('*') => Action::SubscribePattern(needed()?),
+        "subscribe" if matches!(place, Place::Pattern(_)) => Action::SubscribePattern(needed()?),
         "subscribe" => Action::Subscribe(needed()?),
         "publish" => Action::Publish(needed()?),
         "presence" => Action::Presence(needed()?),

@@ -374,12 +374,27 @@ impl Authority {
             }
         };
         match decision {
-            Ok(Decision::Allowed(owner, pattern)) => (true, format!("{pattern} of {owner}")),
-            Ok(Decision::Denied(owner, pattern)) => (false, format!("deny {pattern} of {owner}")),
-            Ok(Decision::NotAllowed) => (false, "nothing allows it".to_owned()),
+            Ok(decision) => words_of(&decision),
             Err(Denied::Invalid(fault)) => (false, fault.description().to_owned()),
             Err(_) => (false, "the credential cannot be read".to_owned()),
         }
+    }
+
+    /// Words about a subject whose credential is not known. Grants that ask for a source are not made.
+    pub fn explain_subject(&self, identity: &Arc<Identity>, action: Action<'_>) -> (bool, String) {
+        match self {
+            Authority::Policy(policy) => words_of(&policy.decide_by(identity, action)),
+            Authority::Embedder(_) => self.explain(&Caller::Known(Arc::clone(identity)), action),
+        }
+    }
+}
+
+/// Words about what decides.
+fn words_of(decision: &Decision<'_, owner::Owner<'_>>) -> (bool, String) {
+    match decision {
+        Decision::Allowed(owner, pattern) => (true, format!("{pattern} of {owner}")),
+        Decision::Denied(owner, pattern) => (false, format!("deny {pattern} of {owner}")),
+        Decision::NotAllowed => (false, "nothing allows it".to_owned()),
     }
 }
 

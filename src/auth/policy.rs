@@ -487,11 +487,23 @@ impl AccessPolicy {
                 return Err(Denied::Invalid(TokenFault::Invalid));
             }
         };
-        let Some(newest) = self.newest(identity) else {
-            return Ok(decide(&self.parts(None), action, &Nobody));
-        };
-        let own = Some((&**newest, newest.rights()));
-        Ok(decide(&self.parts(own), action, &**newest))
+        Ok(match self.newest(identity) {
+            Some(newest) => self.decide_by(newest, action),
+            None => decide(&self.parts(None), action, &Nobody),
+        })
+    }
+
+    /// Decision about an identity, wherever it is from.
+    pub(super) fn decide_by<'p>(
+        &'p self,
+        identity: &'p Identity,
+        action: Action<'_>,
+    ) -> Decision<'p, Owner<'p>> {
+        decide(
+            &self.parts(Some((identity, identity.rights()))),
+            action,
+            identity,
+        )
     }
 
     /// Whether somebody may do something.

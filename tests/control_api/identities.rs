@@ -275,6 +275,86 @@ fn connections_left_out_of_a_disconnect_stay() {
 }
 
 #[test]
+fn subject_is_denied_whenever_its_tokens_are_made() {
+    let folder = folder();
+    let server = start(&folder);
+    let mut api = Api::of(server.address(), OPERATOR);
+    let kept = api.post("/deny", &json!({"subject": "42", "issued_before": null}));
+    assert_eq!(kept["issued_before"], Value::Null);
+    let kept = api.post("/deny", &json!({"subject": "43"}));
+    assert!(kept["issued_before"].is_u64(), "{kept}");
+    for body in [
+        json!({"jti": "a", "issued_before": null}),
+        json!({"subject": "a", "issued_before": "now"}),
+    ] {
+        let error = api.error("POST", "/deny", Some(&body));
+        assert_eq!(error, (400, "invalid_field".to_owned()), "{body}");
+    }
+}
+
+#[test]
+fn may_says_what_would_be_answered() {
+    let folder = folder();
+    let grant = "[[grant]]\nwhen = { subject = true }\nsubscribe = [\"news/**\", \"user/{sub}/**\"]\n\
+                 deny.subscribe = [\"news/x\"]\n";
+    let path = folder.path("umbel.toml");
+    let text = std::fs::read_to_string(&path).expect("it is ours");
+    folder.write("umbel.toml", &format!("{text}{grant}"));
+    let server = start(&folder);
+    let mut api = Api::of(server.address(), OPERATOR);
+    let ask = |topic: &str| json!({"token": ANNA, "action": "subscribe", "topic": topic});
+    for (topic, is_allowed, by) in [
+        ("news/a", true, "** of the token anna"),
+        ("news/x", false, "deny news/x of grant 1"),
+        // What is no part of a topic, or stands in another order.
+        ("news/x?since=3", false, "deny news/x of grant 1"),
+        ("news/x?token=a", false, "deny news/x of grant 1"),
+        ("news/x?", false, "deny news/x of grant 1"),
+        ("news/*", false, "deny news/x of grant 1"),
+        ("news/eu/*", true, "** of the token anna"),
+    ] {
+        let answer = api.post("/may", &ask(topic));
+        assert_eq!(answer, json!({"allowed": is_allowed, "by": by}), "{topic}");
+    }
+    for topic in ["news//x", "/news", "", "news/\u{0}", "news/x*", "a/**/b"] {
+        let error = api.error("POST", "/may", Some(&ask(topic)));
+        assert_eq!(error, (400, "invalid_field".to_owned()), "{topic:?}");
+    }
+    // Of a subject, by grants alone.
+    for (query, is_allowed, by) in [
+        (
+            "subject=42&action=subscribe&topic=user%2F42%2Fa",
+            true,
+            "user/{sub}/** of grant 1",
+        ),
+        (
+            "subject=42&action=subscribe&topic=user%2F43%2Fa",
+            false,
+            "nothing allows it",
+        ),
+        (
+            "subject=42&action=subscribe&topic=news%2Fx%3Flast%3D1",
+            false,
+            "deny news/x of grant 1",
+        ),
+        (
+            "subject=anna&action=publish&topic=a",
+            false,
+            "nothing allows it",
+        ),
+    ] {
+        let answer = api.get(&format!("/may?{query}"));
+        assert_eq!(answer, json!({"allowed": is_allowed, "by": by}), "{query}");
+    }
+    api.post("/deny", &json!({"token": "anna"}));
+    let answer = api.post("/may", &ask("news/a"));
+    assert_eq!(
+        answer,
+        json!({"allowed": false, "by": "the token is revoked"})
+    );
+}
+
+#[test]
 fn settings_are_shown_without_secrets_and_read_again() {
     let folder = folder();
     let server = start(&folder);
