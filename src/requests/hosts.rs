@@ -177,5 +177,7 @@ pub(super) fn allow_reading(
         };
         headers.push(("Vary", varies.to_owned()));
         headers.push(("Access-Control-Expose-Headers", EXPOSED_HEADERS.to_owned()));
+    } else if application.shared.authority.takes_cookies() {
+        headers.push(("Vary", "Cookie, Origin".to_owned()));
     }
 }
