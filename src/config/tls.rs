@@ -103,9 +103,9 @@ impl fmt::Display for TlsVersion {
 #[non_exhaustive]
 pub enum TlsRecords {
     /// Records of the server's own: a connection takes a few hundred bytes, and publications leave in batches.
+    #[default]
     Own,
     /// rustls, from the first byte to the last.
-    #[default]
     Rustls,
 }
 

@@ -63,12 +63,12 @@ pub const TLS_SETTINGS: &[SettingInfo] = &[
     },
     SettingInfo {
         kind: Kind::Choice(&["own", "rustls"]),
-        unset: Unset::Value("rustls"),
+        unset: Unset::Value("own"),
         value_name: "WHOSE",
         ..tls(
             "tls_records",
             Reload::New,
-            "Who seals and opens records behind the handshake: rustls, or own, which takes a fraction of the memory and sends in batches",
+            "Who seals and opens records behind the handshake: own, which takes a fraction of the memory and sends in batches, or rustls, for the careful",
         )
     },
     SettingInfo {

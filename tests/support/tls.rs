@@ -83,10 +83,6 @@ impl TlsServer {
         all.extend(listeners);
         all.extend(open);
         all.extend(flags);
-        // The other way is the default, which tests with settings of their own take.
-        if !flags.contains(&"--tls-records") {
-            all.extend(["--tls-records", "own"]);
-        }
         TlsServer {
             server: Server::start(&all),
             config: Arc::new(certificate.client()),

@@ -379,8 +379,8 @@ impl Values {
         config.hsts_max_age = self.number("hsts_max_age");
         config.redirect_to_https = self.is_on("redirect_to_https");
         config.tls_records = match &*self.choice("tls_records") {
-            "own" => TlsRecords::Own,
-            _ => TlsRecords::Rustls,
+            "rustls" => TlsRecords::Rustls,
+            _ => TlsRecords::Own,
         };
         config.acme_webroot = self.text("acme_webroot").map(PathBuf::from);
         if let Some(Value::Number(count)) = self.given("tls_threads").map(|given| &given.value) {
