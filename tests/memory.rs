@@ -33,7 +33,8 @@ fn wait_for_subscribers(server: &Server, count: usize) {
 #[test]
 fn idle_subscriber_memory() {
     rlimit::increase_nofile_limit(CONNECTIONS as u64 + 1000).expect("descriptors for the peers");
-    let server = Server::start(&["--reactors", "1"]);
+    // At debug the log follows each connection, which costs more.
+    let server = Server::start(&["--reactors", "1", "--log-level", "info"]);
     let before = own_bytes(server.pid());
     let mut peers: Vec<_> = (0..CONNECTIONS)
         .map(|_| WebSocket::open(server.address(), "/ws/idle"))

@@ -8,6 +8,7 @@ mod followed;
 pub use followed::{Followed, FollowedTable};
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use log::Level;
@@ -170,6 +171,10 @@ pub fn answered(id: ConnectionId, followed: &mut Followed, mut out: &[u8], now_u
                 .write(Level::Debug, format_args!("request"));
         }
         out = out.get(head.len + bytes.unwrap_or(0)..).unwrap_or_default();
+    }
+    // Most connections ask once, and are then open for long.
+    if followed.unanswered.is_empty() {
+        followed.unanswered = VecDeque::new();
     }
 }
 
