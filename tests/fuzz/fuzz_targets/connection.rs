@@ -288,7 +288,7 @@ fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answ
             assert!(body.len() <= BODY_BYTES_MAX);
             events.push(format!("body {body:?}"));
             Answer::Await(match purpose {
-                Purpose::Publish { .. } | Purpose::Route(_) | Purpose::Call(_) => Awaited::One,
+                Purpose::Publish { .. } | Purpose::Route(_) | Purpose::Call { .. } => Awaited::One,
                 Purpose::PublishLines { .. } => {
                     Awaited::Lines {
                         answers: vec![None, None, Some(b"refused".to_vec())],
