@@ -5,7 +5,6 @@
 //! that came before it.
 
 use super::Slots;
-use super::jobs::{address_of, identity};
 use crate::handler::CloseCode;
 
 /// Slots that are looked at in one tick.
@@ -60,7 +59,7 @@ fn end_denied(slots: &mut impl Slots, index: u32, now_ms: u64) -> bool {
         !seen.connection.is_closing()
             && deny
                 .read()
-                .ends(identity(application, seen), || address_of(seen), wall_ms)
+                .ends(seen.identity_in(application), || seen.client_ip(), wall_ms)
     });
     if is_denied != Some(true) {
         return false;

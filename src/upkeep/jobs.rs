@@ -139,20 +139,15 @@ fn change(slots: &mut impl Slots, index: u32, task: &Task, now_ms: u64) -> bool 
     changed == Some(true)
 }
 
-pub(super) fn identity<'a>(application: &'a Application, seen: &Seen<'_>) -> Option<&'a Identity> {
-    let caller = application.identities.get(seen.identity);
-    caller.identity().map(|identity| &**identity)
-}
-
 fn is_selected(application: &Application, seen: &Seen<'_>, selector: &Selector) -> bool {
-    let identity = || identity(application, seen);
+    let identity = || seen.identity_in(application);
     match selector {
         Selector::Connection(wanted) => *wanted == seen.id,
         Selector::Subject(subject) => identity().and_then(Identity::subject) == Some(subject),
         Selector::TokenId(token) => identity().and_then(Identity::token_id) == Some(token),
-        Selector::Peer(network) => {
-            address_of(seen).is_some_and(|address| network.contains(&address))
-        }
+        Selector::Peer(network) => seen
+            .client_ip()
+            .is_some_and(|address| network.contains(&address)),
     }
 }
 
@@ -163,14 +158,14 @@ fn passes(application: &Application, seen: &Seen<'_>, filter: &Filter) -> bool {
         peer,
         dialect,
     } = filter;
-    let identity = identity(application, seen);
+    let identity = seen.identity_in(application);
     subject
         .as_deref()
         .is_none_or(|it| identity.and_then(Identity::subject) == Some(it))
         && dialect
             .as_deref()
             .is_none_or(|it| dialect_of(application, seen) == it)
-        && peer.is_none_or(|network| address_of(seen).is_some_and(|it| network.contains(&it)))
+        && peer.is_none_or(|network| seen.client_ip().is_some_and(|it| network.contains(&it)))
         && topic.as_ref().is_none_or(|topic| {
             let target = Target::Topic(topic.clone());
             match seen.subscribed.kind() {
@@ -191,7 +186,7 @@ fn dialect_of(application: &Application, seen: &Seen<'_>) -> &'static str {
 
 /// All that is known of a connection.
 fn describe(application: &Application, seen: &Seen<'_>, with_targets: bool) -> ConnectionInfo {
-    let identity = identity(application, seen);
+    let identity = seen.identity_in(application);
     let many = application.multi_subscriptions.get(seen.subscribed);
     let one = seen.subscribed.one();
     let traffic = (seen.traffic)();
@@ -204,7 +199,7 @@ fn describe(application: &Application, seen: &Seen<'_>, with_targets: bool) -> C
         connection: Some(seen.id),
         subject: identity.and_then(Identity::subject).map(str::to_owned),
         token_id: identity.and_then(Identity::token_id).map(str::to_owned),
-        peer: address_of(seen),
+        peer: seen.client_ip(),
         listener: application.shared.listener_name(seen.listener).to_owned(),
         dialect: dialect_of(application, seen),
         opened_at_ms: many.map(|many| many.opened_ms()),
@@ -227,10 +222,4 @@ fn is_full(job: &Job) -> bool {
         }
         _ => false,
     }
-}
-
-/// IP address of a connection's client.
-pub(super) fn address_of(seen: &Seen<'_>) -> Option<std::net::IpAddr> {
-    let address = (seen.peer_address)().ok().flatten();
-    address.map(|address| address.ip().to_canonical())
 }

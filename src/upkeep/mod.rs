@@ -16,8 +16,10 @@ pub mod terms;
 pub mod tracing;
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 use crate::application::{Application, ConnectionContext, PeerAddress};
+use crate::auth::identity::Identity;
 use crate::auth::table::IdentityHandle;
 use crate::connection::Connection;
 use crate::fanout::subscribed::Subscribed;
@@ -101,6 +103,20 @@ pub struct Seen<'a> {
     pub peer_address: PeerAddress<'a>,
     /// Its bytes, which are asked for only where it matters.
     pub traffic: &'a dyn Fn() -> Option<Traffic>,
+}
+
+impl Seen<'_> {
+    /// Its identity, if it has one.
+    fn identity_in<'a>(&self, application: &'a Application) -> Option<&'a Identity> {
+        let caller = application.identities.get(self.identity);
+        caller.identity().map(|identity| &**identity)
+    }
+
+    /// IP address of its client, if it is known.
+    fn client_ip(&self) -> Option<IpAddr> {
+        let address = (self.peer_address)().ok().flatten();
+        address.map(|address| address.ip().to_canonical())
+    }
 }
 
 /// The connections of a reactor, by the indexes of their slots.
