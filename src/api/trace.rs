@@ -10,7 +10,7 @@ use crate::handler::ConnectionId;
 use crate::hub::ReactorId;
 use crate::topic::Pattern;
 use crate::trace::{
-    DURATION_MS, DURATION_MS_MAX, DURATION_MS_MIN, Moment, Subject, TRACES_MAX, Wanted,
+    DURATION_MS, DURATION_MS_MAX, DURATION_MS_MIN, Moment, Subject, TRACES_MAX, Trace, Wanted,
 };
 
 /// What is told where there are as many traces as there may be.
@@ -48,22 +48,24 @@ pub(super) fn trace(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step, A
         until_ms,
         wake: Box::new(move || shards.wake(ReactorId(reactor))),
     };
-    let Some(trace) = call.shared.control.traces.begin(wanted) else {
-        return Err(ApiError::unavailable(FULL));
-    };
-    call.shared.shards.wake_all();
     let at = Moment {
         clock_ms: now_ms,
         wall_ms: call.wall_ms,
     };
-    trace.tell(at, "started", |object| {
-        let object = object.number("until_ms", call.wall_ms + (until_ms - now_ms));
-        match &trace.subject {
-            Subject::Connection(id) => object.plain("connection", id),
-            Subject::Topics(pattern) => object.text("topic", pattern.as_str()),
-            Subject::Identity(subject) => object.text("subject", subject),
-        }
-    });
+    let tell_started = |trace: &Trace| {
+        trace.tell(at, "started", |object| {
+            let object = object.number("until_ms", call.wall_ms + (until_ms - now_ms));
+            match &trace.subject {
+                Subject::Connection(id) => object.plain("connection", id),
+                Subject::Topics(pattern) => object.text("topic", pattern.as_str()),
+                Subject::Identity(subject) => object.text("subject", subject),
+            }
+        });
+    };
+    let Some(trace) = call.shared.control.traces.begin(wanted, tell_started) else {
+        return Err(ApiError::unavailable(FULL));
+    };
+    call.shared.shards.wake_all();
     let target = match &trace.subject {
         Subject::Connection(id) => id.to_string(),
         Subject::Topics(pattern) => pattern.as_str().to_owned(),

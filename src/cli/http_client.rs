@@ -149,19 +149,24 @@ fn is_for_now(error: &(dyn Error + 'static), retries: u32) -> bool {
     error.is::<Lost>() || (retries > 0 && is_away)
 }
 
+/// Head of a GET over a connection of its own.
+pub fn get_head(url: &Url, authorization: Option<&str>) -> String {
+    let authorization =
+        authorization.map_or(String::new(), |value| format!("Authorization: {value}\r\n"));
+    format!(
+        "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: umbel/{}\r\nConnection: close\r\n{authorization}\r\n",
+        url.target,
+        url.authority(),
+        env!("CARGO_PKG_VERSION")
+    )
+}
+
 /// Gets a resource over a connection of its own.
 ///
 /// # Errors
 /// When the server answers with anything but 2xx.
 pub fn get(url: &Url, authorization: Option<&str>) -> Result<Vec<u8>, Box<dyn Error>> {
-    let authorization =
-        authorization.map_or(String::new(), |value| format!("Authorization: {value}\r\n"));
-    let head = format!(
-        "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: umbel/{}\r\nConnection: close\r\n{authorization}\r\n",
-        url.target,
-        url.authority(),
-        env!("CARGO_PKG_VERSION")
-    );
+    let head = get_head(url, authorization);
     let response = connect_stream(url)
         .map_err(Into::into)
         .and_then(|mut stream| {

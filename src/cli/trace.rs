@@ -12,7 +12,7 @@ use umbel::internals::http::body::{BodyDecoder, BodyLength};
 use umbel::internals::units::Unit;
 
 use super::client::{TICK, connect_stream, is_tick, refusal};
-use super::http_client::{HEADERS_MAX, parse_response, value};
+use super::http_client::{HEADERS_MAX, get_head, parse_response, value};
 use super::operate::{authorization_of, url_of};
 use super::stream::{RESPONSE_TIMEOUT, Stream};
 use super::url::Url;
@@ -106,7 +106,7 @@ pub fn run(matches: &ArgMatches) -> Result<ExitCode, Box<dyn Error>> {
     }
     let url = url_of(matches, &target)?;
     let stop = stop_signals()?;
-    let mut lines = Lines::open(&url, authorization_of(matches)?)?;
+    let mut lines = Lines::open(&url, authorization_of(matches)?.as_deref())?;
     let mut out = io::stdout().lock();
     let mut last = Vec::new();
     loop {
@@ -140,15 +140,8 @@ struct Lines {
 }
 
 impl Lines {
-    fn open(url: &Url, authorization: Option<String>) -> Result<Lines, Box<dyn Error>> {
-        let authorization =
-            authorization.map_or(String::new(), |value| format!("Authorization: {value}\r\n"));
-        let request = format!(
-            "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: umbel/{}\r\n{authorization}\r\n",
-            url.target,
-            url.authority(),
-            env!("CARGO_PKG_VERSION")
-        );
+    fn open(url: &Url, authorization: Option<&str>) -> Result<Lines, Box<dyn Error>> {
+        let request = get_head(url, authorization);
         let mut stream = connect_stream(url).map_err(|error| error.at(url))?;
         stream.set_read_timeout(TICK)?;
         stream.write_all(request.as_bytes())?;

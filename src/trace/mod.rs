@@ -117,15 +117,10 @@ impl Trace {
         event: &str,
         encode: impl FnOnce(Object<'_>) -> Object<'_>,
     ) {
-        if self.queue().push(at.clock_ms, |out| {
-            encode(
-                Object::new(out)
-                    .number("at_ms", at.wall_ms)
-                    .word("event", event),
-            )
-            .end();
-            out.push(b'\n');
-        }) {
+        let calls = self
+            .queue()
+            .push(at.clock_ms, |out| write_line(out, at, event, encode));
+        if calls {
             (self.wake)();
         }
     }
@@ -188,8 +183,8 @@ impl Traces {
         self.version.load(Ordering::Acquire)
     }
 
-    /// Begins a trace. None: there are as many as there may be.
-    pub fn begin(&self, wanted: Wanted) -> Option<Arc<Trace>> {
+    /// Begins a trace. None: there are as many as there may be. `first`: tells what stands before all that reactors tell.
+    pub fn begin(&self, wanted: Wanted, first: impl FnOnce(&Trace)) -> Option<Arc<Trace>> {
         let mut places = self.places();
         let number = places.iter().position(Option::is_none)?;
         let trace = Arc::new(Trace {
@@ -201,6 +196,7 @@ impl Traces {
             queue: Mutex::default(),
             wake: wanted.wake,
         });
+        first(&trace);
         places[number] = Some(Arc::clone(&trace));
         self.version.fetch_add(1, Ordering::Release);
         Some(trace)
@@ -222,6 +218,23 @@ impl Traces {
     fn places(&self) -> MutexGuard<'_, [Option<Arc<Trace>>; TRACES_MAX]> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Writes an event: a line with the moment, its name, and the fields that `encode` adds.
+pub(crate) fn write_line(
+    out: &mut Vec<u8>,
+    at: Moment,
+    event: &str,
+    encode: impl FnOnce(Object<'_>) -> Object<'_>,
+) {
+    // An object is begun behind a whole line.
+    encode(
+        Object::new(out)
+            .number("at_ms", at.wall_ms)
+            .word("event", event),
+    )
+    .end();
+    out.push(b'\n');
 }
 
 #[cfg(test)]
@@ -252,22 +265,26 @@ mod tests {
     fn four_at_a_time() {
         let (traces, woken) = (Traces::default(), Arc::default());
         let all: Vec<_> = (0..4)
-            .map(|_| traces.begin(wanted(false, &woken)))
+            .map(|_| traces.begin(wanted(false, &woken), |_| ()))
             .collect();
         let all: Vec<_> = all.into_iter().flatten().collect();
         let bits: Vec<_> = all.iter().map(|trace| trace.bit()).collect();
         assert_eq!(bits, [1, 2, 4, 8]);
-        assert!(traces.begin(wanted(false, &woken)).is_none());
+        assert!(traces.begin(wanted(false, &woken), |_| ()).is_none());
         assert_eq!((traces.version(), traces.all().count()), (4, 4));
         traces.end(&all[2]);
-        let next = traces.begin(wanted(false, &woken)).expect("there is room");
+        let next = traces
+            .begin(wanted(false, &woken), |_| ())
+            .expect("there is room");
         assert_eq!((next.bit(), traces.version()), (4, 6));
     }
 
     #[test]
     fn lines_wake_once_until_they_are_taken() {
         let (traces, woken) = (Traces::default(), Arc::default());
-        let trace = traces.begin(wanted(false, &woken)).expect("there is room");
+        let trace = traces
+            .begin(wanted(false, &woken), |_| ())
+            .expect("there is room");
         for _ in 0..2 {
             trace.tell(AT, "message", |object| {
                 trace.payload(object.number("bytes", 3u64), Kind::Text, b"abc")
@@ -286,7 +303,9 @@ mod tests {
     #[test]
     fn long_payloads_are_cut_between_characters() {
         let (traces, woken) = (Traces::default(), Arc::default());
-        let trace = traces.begin(wanted(true, &woken)).expect("there is room");
+        let trace = traces
+            .begin(wanted(true, &woken), |_| ())
+            .expect("there is room");
         let long = format!("a{}", "\u{e9}".repeat(3000));
         trace.tell(AT, "message", |object| {
             trace.payload(object, Kind::Text, long.as_bytes())
@@ -294,5 +313,25 @@ mod tests {
         let line = String::from_utf8(trace.take(usize::MAX).lines).expect("it is text");
         assert!(line.ends_with("\u{e9}\",\"is_cut\":true}\n"), "{line}");
         assert_eq!(line.matches('\u{e9}').count(), 2047);
+    }
+
+    #[test]
+    fn first_line_is_told_before_reactors_see_the_trace() {
+        let (traces, woken) = (Traces::default(), Arc::default());
+        let before = traces.version();
+        let trace = traces.begin(wanted(false, &woken), |trace| {
+            assert_eq!(traces.version(), before);
+            let at = Moment {
+                clock_ms: 0,
+                wall_ms: 7,
+            };
+            trace.tell(at, "started", |object| object);
+        });
+        let trace = trace.expect("there is room");
+        assert_ne!(traces.version(), before);
+        trace.end("not_found");
+        let gathered = trace.take(1000);
+        assert_eq!(gathered.lines, b"{\"at_ms\":7,\"event\":\"started\"}\n");
+        assert_eq!(gathered.ended, Some("not_found"));
     }
 }

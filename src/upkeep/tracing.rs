@@ -156,12 +156,12 @@ fn write(application: &Application, context: &mut ConnectionContext<'_>, own: &m
     own.has_more = gathered.has_more;
     context.out.extend_from_slice(&gathered.lines);
     if gathered.dropped > 0 {
-        line(context.out, at, "dropped", |object| {
+        trace::write_line(context.out, at, "dropped", |object| {
             object.number("events", gathered.dropped)
         });
     }
     if let Some(reason) = gathered.ended {
-        line(context.out, at, "ended", |object| {
+        trace::write_line(context.out, at, "ended", |object| {
             object.word("reason", reason)
         });
         let reason = CloseReason::HttpDone;
@@ -172,20 +172,9 @@ fn write(application: &Application, context: &mut ConnectionContext<'_>, own: &m
     }
     if now_ms >= own.alive_ms {
         own.alive_ms = now_ms + ALIVE_INTERVAL_MS;
-        line(context.out, at, "alive", |object| object);
+        trace::write_line(context.out, at, "alive", |object| object);
     }
     true
-}
-
-fn line(out: &mut Vec<u8>, at: Moment, event: &str, encode: impl FnOnce(Object<'_>) -> Object<'_>) {
-    // An object is begun behind a whole line.
-    encode(
-        Object::new(out)
-            .number("at_ms", at.wall_ms)
-            .word("event", event),
-    )
-    .end();
-    out.push(b'\n');
 }
 
 /// Begins the turn of a connection. None: no trace is about it.

@@ -175,7 +175,7 @@ fn a_publication_for_an_earlier_use_of_the_place_is_dropped() {
     assert_eq!(topics.begin_delivery(), [locals[1].index]);
 }
 
-/// 400 connections with 1,024 topics each are 14 MiB of these slabs, which stayed when all of them had gone.
+/// 400 connections with 1,024 topics each take 14 MiB of these slabs.
 #[test]
 fn what_members_took_is_given_back() {
     let mut topics = Topics::new(ReactorId(0), 20_000);
