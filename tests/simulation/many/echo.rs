@@ -63,7 +63,8 @@ impl Peer {
             told: answer["position"].as_str().map(parse_place),
             recovered,
             policy,
-            is_alone: many.messages_sent == 1 && many.pending.is_empty() && many.live.is_empty(),
+            // An answer to another command of the same message may fill the outbox that a replay has to fit in.
+            is_alone: many.messages_sent == 1 && many.next_id == 1 && many.live.is_empty(),
             items: Vec::new(),
             ended: false,
             close_code: None,
