@@ -2,12 +2,13 @@
 
 use std::any::Any;
 use std::io::Write;
+use std::time::Duration;
 
 use crate::attack::{is_long, reactors};
 use crate::support::peers::{Http, WebSocket, connect};
 use crate::support::process::rss_bytes;
 use crate::support::umbel_v1::Peer;
-use crate::support::{Server, wait_until};
+use crate::support::{Server, wait_until, wait_within};
 use serde_json::json;
 
 /// Each of the totals.
@@ -112,7 +113,7 @@ impl Full {
             self.holders.push(Box::new(socket));
         }
         let counted = self.server.metric("umbel_outbox_bytes");
-        assert!(counted > 0.8 * total_bytes() as f64, "{counted}");
+        assert!(counted > 0.5 * total_bytes() as f64, "{counted}");
     }
 
     /// Messages that never end.
@@ -126,7 +127,7 @@ impl Full {
             let socket = WebSocket::open(self.server.address(), "/echo");
             let _ = socket.stream().write_all(&frame);
             self.holders.push(Box::new(socket));
-            self.server.metric("umbel_inbound_bytes") > 0.8 * total_bytes() as f64
+            self.server.metric("umbel_inbound_bytes") > 0.5 * total_bytes() as f64
         });
     }
 
@@ -141,7 +142,7 @@ impl Full {
             assert_eq!(http.publish_lines(&lines).status, 200);
         }
         let counted = self.server.metric("umbel_history_bytes");
-        assert!(counted > 0.8 * total_bytes() as f64, "{counted}");
+        assert!(counted > 0.5 * total_bytes() as f64, "{counted}");
     }
 
     /// What the process has grown by is at most a quarter more than what the gauges say.
@@ -167,7 +168,22 @@ impl Full {
             grown <= 1.25 * counted + NOISE_BYTES,
             "{what}: {grown} bytes, {counted} are counted"
         );
-        assert!(counted > 0.6 * total_bytes() as f64, "{what}: {counted}");
+        assert!(counted > 0.5 * total_bytes() as f64, "{what}: {counted}");
+    }
+
+    /// The memory comes back when all are gone who held it, but for histories, which stay.
+    fn end(&mut self, what: &str) {
+        self.holders.clear();
+        let base = self.base_bytes as f64;
+        let kept = |full: &Full| 1.25 * full.server.metric("umbel_history_bytes");
+        let grown = |full: &Full| rss_bytes(full.server.pid()) as f64 - base - kept(full);
+        wait_within(Duration::from_secs(5), what, || {
+            grown(self) <= base / 10.0 + f64::from(10 << 20)
+        });
+        eprintln!(
+            "hostile: totals, {what}: {} stay of {base} and a tenth and 10 MiB",
+            grown(self)
+        );
     }
 }
 
@@ -186,6 +202,7 @@ fn each_total_alone() {
         let mut full = Full::start();
         fill(&mut full);
         full.check(what);
+        full.end(what);
     }
 }
 
@@ -199,7 +216,7 @@ fn all_totals_together() {
     // Behind them: a reactor whose part is full reads no body that is published.
     full.fill_inbound();
     full.check("all");
-    full.holders.clear();
+    full.end("all");
     wait_until("subscriptions and patterns are gone", || {
         let left = |name| full.server.metric(name);
         left("umbel_subscription_bytes") + left("umbel_pattern_bytes") == 0.0
