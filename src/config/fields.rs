@@ -9,6 +9,7 @@ use crate::topic::rule::{
 
 /// One key of a row of `[[listener]]`, `[[token]]` or `[[topic]]`.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct FieldInfo {
     /// The key.
     pub name: &'static str,

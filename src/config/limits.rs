@@ -30,6 +30,7 @@ impl fmt::Display for Reload {
 
 /// Name, default, range and meaning of one limit.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct LimitInfo {
     /// Field of [`Limits`]. With dashes it is the flag, in capitals behind `UMBEL_` the environment variable.
     pub name: &'static str,

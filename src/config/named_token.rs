@@ -27,6 +27,7 @@ pub const TOKEN_NAME_BYTES_MAX: usize = 64;
 /// # Ok::<(), String>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Token {
     /// Name in the log: 1 to 64 letters, digits and `-_.`.
     pub name: String,
@@ -45,6 +46,7 @@ pub struct Token {
 
 /// A token, or what tells it from others.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TokenValue {
     /// The token.
     Secret(Secret),

@@ -20,6 +20,7 @@ pub enum Hosts {
 
 /// The rights that hold after the defaults are filled in.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Rights {
     /// Right to publish.
     pub publish: Access,

@@ -9,6 +9,7 @@ use crate::units::Unit;
 
 /// Value of a setting that nobody set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Unset {
     /// This value.
     Value(&'static str),
@@ -20,6 +21,7 @@ pub enum Unset {
 
 /// One setting: its names, its values and its meaning.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct SettingInfo {
     /// Name. With dashes it is the flag, in capitals behind `UMBEL_` the variable.
     pub name: &'static str,

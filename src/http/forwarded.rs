@@ -17,6 +17,7 @@ pub const BYTES_MAX: usize = 4096;
 
 /// Header by which proxies tell of a client. The others are the client's own word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ForwardedHeader {
     /// `X-Forwarded-For`, with `X-Forwarded-Proto` and `X-Forwarded-Host`.
     XForwardedFor,

@@ -108,6 +108,7 @@ impl fmt::Display for SlowConsumer {
 
 /// Settings for the topics of one pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TopicRule {
     /// Pattern of the topics.
     pub pattern: Pattern,

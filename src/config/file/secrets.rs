@@ -4,6 +4,7 @@ use crate::config::Secret;
 
 /// Place of a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SecretPlace<'a> {
     /// The file of the settings itself.
     Here(&'a str),

@@ -9,6 +9,7 @@ use crate::units::Unit;
 
 /// Value of a setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Value {
     /// A number, in the unit of the setting's name.
     Number(u64),

@@ -21,6 +21,7 @@ use crate::topic::Pattern;
 
 /// Source of a value, the weakest first.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Source {
     /// Nobody set it.
     Unset,
