@@ -511,10 +511,29 @@ fn wrong_fields_are_refused_in_words_by_every_way_in() {
         let answer = http.answer().expect("an answer");
         assert_eq!(answer.status, status, "{headers}");
     }
-    let event = PublishOptions::new().event("unavailable");
-    let refused = server.handle.publish_with("a", Message::Text("x"), event);
-    let reason = refused.expect_err("a name of the server's own").to_string();
-    assert!(reason.contains("server's own"), "{reason}");
+}
+
+/// What the server says of a stream or of a message on it, nobody else says in its name.
+#[test]
+fn no_publisher_has_the_name_of_an_own_event() {
+    let server = Embedded::start();
+    let mut json = Peer::open(server.address);
+    for event in ["binary", "expired", "gap", "unavailable", "umbel-new"] {
+        let options = PublishOptions::new().event(event);
+        let refused = server.handle.publish_with("a", Message::Text("x"), options);
+        let reason = refused.expect_err(event).to_string();
+        assert!(reason.contains("server's own"), "{reason}");
+        let command =
+            json!({"type": "publish", "id": 3, "topic": "a", "data": "x", "event": event});
+        let answer = json.ask(&command);
+        assert_eq!(answer["code"], "invalid_command", "{answer}");
+        let mut http = Http::connect(server.address);
+        let request = format!(
+            "POST /pub/a HTTP/1.1\r\nHost: localhost\r\nUmbel-Event: {event}\r\nContent-Length: 1\r\n\r\nx"
+        );
+        http.send(request.as_bytes());
+        assert_eq!(http.answer().expect("an answer").status, 400, "{event}");
+    }
 }
 
 /// What a client of the versions before these fields sends and gets, byte for byte.

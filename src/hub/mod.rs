@@ -10,6 +10,7 @@ mod history;
 pub mod idempotency;
 mod listing;
 pub mod options;
+pub mod own_event;
 pub mod patterns;
 mod presence;
 pub mod publication;

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::command::ReactorId;
+use super::own_event::{OWN_EVENT_PREFIX, OwnEvent, is_own_event};
 use super::publication::REFERENCE_COUNTS_BYTES;
 use super::receipt::{Receipt, Report};
 use crate::caught;
@@ -46,9 +47,6 @@ const PLAIN_CONTENT_TYPES: [&str; 4] = [
     "application/x-www-form-urlencoded",
     "multipart/form-data",
 ];
-
-/// Events of the server's own: their names are refused.
-const RESERVED_EVENTS: [&str; 3] = ["binary", "gap", "unavailable"];
 
 /// A tag: its name and its value.
 pub type Tag = (Box<str>, Box<str>);
@@ -221,9 +219,10 @@ impl FieldLimits {
     /// When it is empty, too long, holds a control character or is a name of the server's own.
     pub fn check_event(&self, event: &str) -> Result<(), FieldError> {
         check_text("an event", event, self.event_bytes_max)?;
-        if RESERVED_EVENTS.contains(&event) || event.starts_with("umbel") {
+        if is_own_event(event) {
+            let names = OwnEvent::ALL.map(OwnEvent::name).join(", ");
             return Err(error(format!(
-                "the event `{event}` is the server's own: binary, gap, unavailable and all that begins with umbel are"
+                "the event `{event}` is the server's own: {names} and all that begins with {OWN_EVENT_PREFIX} are"
             )));
         }
         Ok(())
@@ -352,7 +351,7 @@ impl PublishOptions {
     }
 
     /// Sets the event: a name of what the message tells of, and the type of the event on an event stream. `binary`,
-    /// `gap`, `unavailable` and names that begin with `umbel` are refused.
+    /// `expired`, `gap`, `unavailable` and names that begin with `umbel` are refused.
     #[must_use]
     pub fn event(mut self, event: impl Into<Box<str>>) -> PublishOptions {
         self.extras_mut().event = Some(event.into());

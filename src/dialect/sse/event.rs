@@ -4,9 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::http::response::{encode_header, encode_status_line};
-
-/// Type of events whose data is base64: for binary payloads.
-pub const BINARY_EVENT: &str = "binary";
+use crate::hub::own_event::OwnEvent;
 
 /// Field of an event of another type whose data is base64. Readers pass over fields that they do not know.
 const BASE64_FIELD: &[u8] = b"umbel-base64: 1\n";
@@ -36,13 +34,18 @@ pub fn encode_event(out: &mut Vec<u8>, id: Option<&str>, event: Option<&str>, da
     out.push(b'\n');
 }
 
+/// Writes one event of the server's own.
+pub fn encode_own_event(out: &mut Vec<u8>, id: Option<&str>, event: OwnEvent, data: &str) {
+    encode_event(out, id, Some(event.name()), data);
+}
+
 /// Writes an id alone: it is no event, and yet what comes back as `Last-Event-ID`.
 pub fn encode_id(out: &mut Vec<u8>, id: &str) {
     encode_fields(out, Some(id), None);
     out.push(b'\n');
 }
 
-/// Writes one event with the payload in base64: of type [`BINARY_EVENT`], or of another, and then with a field that says
+/// Writes one event with the payload in base64: of type `binary`, or of another, and then with a field that says
 /// so.
 pub fn encode_binary_event(
     out: &mut Vec<u8>,
@@ -50,7 +53,7 @@ pub fn encode_binary_event(
     event: Option<&str>,
     payload: &[u8],
 ) {
-    encode_fields(out, id, Some(event.unwrap_or(BINARY_EVENT)));
+    encode_fields(out, id, Some(event.unwrap_or(OwnEvent::Binary.name())));
     if event.is_some() {
         out.extend_from_slice(BASE64_FIELD);
     }

@@ -10,17 +10,9 @@ pub mod event;
 
 use super::object::Object;
 use super::{Dialect, Framing, Push, StreamEnd, StreamStart};
+use crate::hub::own_event::OwnEvent;
 use crate::hub::{Kind, Publication};
 use crate::topic::Pattern;
-
-/// The event that says that what came after the given position does not follow.
-const GAP_EVENT: &str = "gap";
-
-/// The event of a stream that is refused for now.
-const UNAVAILABLE_EVENT: &str = "unavailable";
-
-/// The event of a stream whose reader's identity has ended.
-const EXPIRED_EVENT: &str = "expired";
 
 /// The dialect.
 pub struct Sse;
@@ -54,7 +46,7 @@ impl Dialect for Sse {
         let position = joined.position.to_string();
         if joined.recovered == Some(false) {
             let data = r#"{"recovered":false}"#;
-            event::encode_event(out, Some(&position), Some(GAP_EVENT), data);
+            event::encode_own_event(out, Some(&position), OwnEvent::Gap, data);
         }
         if !joined.has_replay {
             // Who is cut off before the first event comes back with this.
@@ -66,7 +58,7 @@ impl Dialect for Sse {
         if end.is_expired {
             // Without data it would not be handed to anybody.
             let data = r#"{"code":4401,"reason":"expired"}"#;
-            return event::encode_event(out, None, Some(EXPIRED_EVENT), data);
+            return event::encode_own_event(out, None, OwnEvent::Expired, data);
         }
         event::encode_retry(out, end.retry_ms);
         if let Some((status, reason)) = end.refusal {
@@ -76,7 +68,7 @@ impl Dialect for Sse {
                 .text("reason", reason)
                 .end();
             let data = String::from_utf8_lossy(&data);
-            event::encode_event(out, None, Some(UNAVAILABLE_EVENT), &data);
+            event::encode_own_event(out, None, OwnEvent::Unavailable, &data);
         }
     }
 
@@ -99,7 +91,45 @@ impl Dialect for Sse {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::PublishOptions;
+    use crate::dialect::JoinedAt;
+    use crate::hub::own_event::is_own_event;
+    use crate::hub::{Position, PublishOptions};
+
+    /// The types of the events that the dialect itself makes, each by another way.
+    #[test]
+    fn own_events_have_names_of_no_publication() {
+        let mut out = Vec::new();
+        let joined = JoinedAt {
+            position: Position {
+                epoch: 1,
+                offset: 2,
+            },
+            recovered: Some(false),
+            has_replay: false,
+        };
+        let start = StreamStart {
+            headers: &[],
+            joined: Some(joined),
+        };
+        Sse.encode_stream_start(&mut out, &start);
+        for (refusal, is_expired) in [(None, true), (Some((503, "full")), false)] {
+            let end = StreamEnd {
+                retry_ms: 1,
+                refusal,
+                is_expired,
+            };
+            Sse.encode_stream_end(&mut out, &end);
+        }
+        Sse.encode_publication(&mut out, &Publication::new(Kind::Binary, &[0xff], 0), None);
+        let text = String::from_utf8(out).expect("events are text");
+        let mut names: Vec<_> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("event: "))
+            .collect();
+        assert!(names.iter().all(|name| is_own_event(name)), "{names:?}");
+        names.sort_unstable();
+        assert_eq!(names, OwnEvent::ALL.map(OwnEvent::name));
+    }
 
     #[test]
     fn text_becomes_a_data_line_and_binary_base64() {
