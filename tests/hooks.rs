@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use support::app::{App, Asked, Reaction};
-use support::umbel_v1::Peer as ManyTopics;
+use support::umbel_v1::{BINARY, JSON, Peer as ManyTopics};
 use support::{PATIENCE, Server, Wire, wait_until};
 
 const SECRET: &str = "umbel-test-secret-0123456789abcdef";
@@ -136,6 +136,50 @@ fn application_says_who_somebody_is() {
         !server.whole_log().contains("good"),
         "tokens stand in no log"
     );
+}
+
+/// The application is told one name of a dialect, at the opening as later: that of its subprotocol, or of its path.
+#[test]
+fn dialect_of_who_is_asked_about() {
+    let app = App::start(|asked| match asked.path() {
+        "/umbel/connect" => login(asked),
+        _ => Reaction::status(204),
+    });
+    let server = start(
+        &app,
+        &[
+            "--hook-events",
+            "connect,subscribe",
+            "--hook-topics",
+            "news/**",
+        ],
+    );
+    for (name, topic) in [(JSON, "news/eu"), (BINARY, "news/us")] {
+        let mut many = ManyTopics::open_at(server.address(), "/ws", name);
+        let told = many.ask(&json!({"type": "auth", "id": 1, "token": "good"}));
+        assert_eq!(told["type"], "authenticated", "{told}");
+        let told = many.ask(&json!({"type": "subscribe", "id": 2, "topic": topic}));
+        assert_eq!(told["type"], "subscribed", "{told}");
+    }
+    sse(&server, "news/eu", "good");
+    let told: Vec<_> = app
+        .asked()
+        .iter()
+        .map(|it| {
+            (
+                it.json()["event"].to_string(),
+                it.json()["dialect"].to_string(),
+            )
+        })
+        .collect();
+    let of = |name: &str| {
+        told.iter()
+            .filter(|(_, it)| *it == format!("\"{name}\""))
+            .count()
+    };
+    // The opening without a token, the token, and the subscription.
+    assert_eq!([of(JSON), of(BINARY)], [3, 3], "{told:?}");
+    assert!(of("sse") >= 1, "{told:?}");
 }
 
 fn open_many(address: SocketAddr) -> ManyTopics {

@@ -159,7 +159,7 @@ impl Application {
         let address = (turn.peer_address)().ok().flatten();
         question.peer = address.map(|it| it.ip().to_canonical());
         question.tls = self.shared.speaks_tls(turn.listener);
-        question.dialect = "umbel.v1";
+        question.dialect = turn.dialects.get(turn.encoding).label();
         question.token = Some(token.to_owned());
         self.asking
             .note(&key, hook.ask(HookEvent::Connect, question))?;

@@ -9,24 +9,36 @@ use crate::auth::caller::Caller;
 use crate::auth::hook::{Hook, Question};
 use crate::auth::verdict::Decision;
 use crate::config::HookEvent;
+use crate::dialect::{Dialects, Encoding};
 use crate::http::query::Query;
 use crate::http::refusal::Refusal;
 use crate::http::request::Head;
+use crate::protocol::parse_upgrade;
 use crate::route::Route;
 
 /// Key of the question who somebody is.
 const WHO: &str = "connect";
 
-/// Dialect of a route whose callers are the hook's to tell. None: its callers show tokens of the configuration, or need none.
-fn dialect_of(route: &Route<'_>) -> Option<&'static str> {
-    match route {
-        Route::Commands(_) => Some("umbel.v1"),
-        Route::TopicUpgrade(_) => Some("raw"),
-        Route::TopicStream(..) | Route::JoinedStream(_) => Some("sse"),
-        Route::Publish(_) | Route::PublishMany | Route::History(_) => Some("http"),
-        Route::Path(path) if *path != "*" => Some("http"),
-        _ => None,
-    }
+/// What the hook is told of who speaks no dialect.
+const HTTP: &str = "http";
+
+/// Dialect of a request whose caller is the hook's to tell, by its name in metrics. None: its caller shows a token of the
+/// configuration, or needs none.
+fn dialect_of(dialects: &Dialects, head: &Head<'_>, route: &Route<'_>) -> Option<&'static str> {
+    let encoding = match route {
+        // One that will be refused has none.
+        Route::Commands(path) => {
+            let upgrade = parse_upgrade(head).ok();
+            let chosen = upgrade.and_then(|it| dialects.choose(path, it.offers()).ok());
+            chosen.map(|(encoding, _)| encoding)
+        }
+        Route::TopicUpgrade(_) => Some(Encoding::PAYLOAD),
+        Route::TopicStream(encoding, _) | Route::JoinedStream(encoding) => Some(*encoding),
+        Route::Publish(_) | Route::PublishMany | Route::History(_) => None,
+        Route::Path(path) if *path != "*" => None,
+        _ => return None,
+    };
+    Some(encoding.map_or(HTTP, |encoding| dialects.get(encoding).label()))
 }
 
 /// The client of the connection that is being dealt with, as the application is told of it.
@@ -57,10 +69,11 @@ pub(super) fn ask_who(
     let Some(hook) = &application.shared.hook else {
         return Ok(None);
     };
-    let mut client = client_of(application, current, dialect_of(route).unwrap_or("http"));
+    let dialect = dialect_of(&application.shared.settings.dialects, head, route);
+    let mut client = client_of(application, current, dialect.unwrap_or(HTTP));
     client.tls = head.known.is_secure;
     application.asking.set_client(client);
-    let Some(dialect) = dialect_of(route).filter(|_| hook.has(HookEvent::Connect)) else {
+    let Some(dialect) = dialect.filter(|_| hook.has(HookEvent::Connect)) else {
         return Ok(None);
     };
     let authority = &application.shared.authority;
