@@ -348,11 +348,9 @@ impl Authority {
     /// Whether an older caller would be found out again under these settings. What it may do is what these say.
     pub fn still_knows(&self, caller: &Caller<'_>) -> bool {
         match (self, caller) {
-            (Authority::Policy(policy), Caller::Known(identity)) => match identity.source() {
-                Source::Jwt(name) => policy.has_issuer(name),
-                Source::Program => false,
-                _ => identity.credential().is_none_or(|it| policy.has(it)),
-            },
+            (Authority::Policy(policy), Caller::Known(identity)) => {
+                policy.newest(identity).is_some()
+            }
             (Authority::Policy(_), Caller::Embedder(_)) => false,
             (Authority::Embedder(_), Caller::Known(identity)) => {
                 *identity.source() == Source::Program

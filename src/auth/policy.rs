@@ -427,11 +427,6 @@ impl AccessPolicy {
         }
     }
 
-    /// Whether a token is one of the configuration.
-    pub(super) fn has(&self, digest: TokenDigest) -> bool {
-        self.tokens.contains_key(&digest)
-    }
-
     /// All rights that count for somebody, with their owners.
     fn parts<'p>(
         &'p self,
@@ -461,12 +456,15 @@ impl AccessPolicy {
     }
 
     /// The identity as the newest configuration has it. None: its static token or its issuer is gone.
-    fn newest<'p>(&'p self, identity: &'p Arc<Identity>) -> Option<&'p Arc<Identity>> {
+    pub(super) fn newest<'p>(&'p self, identity: &'p Arc<Identity>) -> Option<&'p Arc<Identity>> {
         match (identity.credential(), identity.source()) {
             (Some(digest), _) => self.tokens.get(&digest),
             (None, Source::Jwt(name)) => self.has_issuer(name).then_some(identity),
-            (None, Source::Program) => None,
-            (None, _) => Some(identity),
+            (None, Source::Token(_) | Source::Program) => None,
+            // Each of these is asked about by somebody else: whoever gave it, or its own end.
+            (None, Source::Hook | Source::Certificate | Source::SignedUrl | Source::Anonymous) => {
+                Some(identity)
+            }
         }
     }
 
