@@ -15,9 +15,11 @@ use frames::{BINARY, CLOSE, FIN, Frame, TEXT, masked};
 use node::{Node, upgrade};
 use recorder::Recorder;
 use toy::Fields;
-use umbel::config::Limits;
+use umbel::config::{Limits, Surface};
 use umbel::internals::connection::Settings;
 use umbel::internals::dialect::Dialects;
+use umbel::internals::route::surface::{is_for_observers, shows};
+use umbel::internals::route::{Route, check_own_path};
 use umbel::internals::topic::TopicRules;
 use umbel::internals::upkeep::drain;
 use umbel::internals::worker::HubCounts;
@@ -32,7 +34,9 @@ struct World(Node<Recorder>);
 impl World {
     fn new(limits: &Limits) -> World {
         let pings = toy::pings(PING_INTERVAL_MS, PING_TIMEOUT_MS);
-        let dialects = Dialects::default().with(toy::row(pings));
+        let dialects = Dialects::default()
+            .with(toy::row(pings))
+            .with(toy::offered_row(pings));
         let rules = [
             "kept history=100",
             "ticks slow_consumer=drop-oldest",
@@ -80,6 +84,13 @@ impl World {
 
     /// Opens a connection; what was said behind the answer's head is left to be heard.
     fn open(&mut self, path: &str, lines: &str) -> ConnectionId {
+        let (id, head) = self.ask_to_open(path, lines);
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        id
+    }
+
+    /// Asks for an upgrade, and gives the answer's head.
+    fn ask_to_open(&mut self, path: &str, lines: &str) -> (ConnectionId, String) {
         let request = String::from_utf8(upgrade(path)).expect("text");
         let request = request.replace("\r\n\r\n", &format!("\r\n{lines}\r\n"));
         let recorder = Recorder::new(request.into_bytes());
@@ -89,8 +100,7 @@ impl World {
         let written = &mut self.peer(id).written;
         let end = written.windows(4).position(|it| it == b"\r\n\r\n");
         let head: Vec<u8> = written.drain(..end.expect("a head") + 4).collect();
-        assert!(head.starts_with(b"HTTP/1.1 101 "));
-        id
+        (id, String::from_utf8(head).expect("text"))
     }
 
     /// A connection of the toy's, greeted.
@@ -133,6 +143,62 @@ fn refusal_after_the_upgrade() {
     assert_eq!(frames.len(), 2);
     // What it says besides its Close is nobody's.
     assert!(world.ask(id, "ping\tid=1").is_empty());
+}
+
+/// What a script that offers no subprotocol sees of a refusal is the Close of what is spoken at the path.
+#[test]
+fn refused_handshake_at_own_path() {
+    let mut world = World::new(&Limits::default());
+    let target = format!("/toy/app?info={}", "x".repeat(2000));
+    let (id, head) = world.ask_to_open(&target, "Origin: http://localhost\r\n");
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    assert!(!head.contains("Sec-WebSocket-Protocol"), "{head}");
+    assert_eq!(close_codes(&world.hear(id)), [Some(toy::NOT_TAKEN)]);
+    // Who is no script sees the status.
+    let (_, head) = world.ask_to_open(&target, "");
+    assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+    let lines = format!("Sec-WebSocket-Protocol: {}\r\n", toy::OFFERED.0);
+    let (id, _) = world.ask_to_open(
+        &format!("{}?info={}", toy::OFFERED.1, "x".repeat(2000)),
+        &format!("{lines}Origin: http://localhost\r\n"),
+    );
+    assert_eq!(close_codes(&world.hear(id)), [Some(toy::NOT_TAKEN)]);
+}
+
+#[test]
+fn path_of_offered_dialect_for_who_is_astray() {
+    let mut world = World::new(&Limits::default());
+    for (offer, place) in [
+        ("toy.v2", "toy.v2 is at /toy2"),
+        ("umbel.v1", "umbel.v1 is at /ws"),
+        ("other, umbel.v1.bin", "umbel.v1.bin is at /ws"),
+    ] {
+        let lines = format!("Sec-WebSocket-Protocol: {offer}\r\n");
+        let (id, head) = world.ask_to_open("/health", &lines);
+        assert!(head.starts_with("HTTP/1.1 404 "), "{head}");
+        let body = std::mem::take(&mut world.peer(id).written);
+        let body = String::from_utf8(body).expect("text");
+        assert!(body.contains(place), "{body}");
+    }
+}
+
+/// A listener for operators shows what the console speaks, and no dialect besides.
+#[test]
+fn surfaces_of_a_dialect_at_an_own_path() {
+    let pings = toy::pings(PING_INTERVAL_MS, PING_TIMEOUT_MS);
+    let dialects = Dialects::default().with(toy::row(pings));
+    let route = Route::parse("/toy/app", &dialects).expect("a route");
+    let shown = [Surface::All, Surface::Public, Surface::Admin].map(|it| shows(it, &route));
+    assert_eq!(shown, [true, true, false]);
+    assert!(!is_for_observers(Surface::Admin, &route));
+    for (path, words) in [
+        ("/toy/own", "all of /toy/ is WebSockets of a dialect"),
+        ("/sse/own", "all of /sse/ is event streams of topics"),
+        ("/ws/own", "all of /ws/ is WebSockets of topics"),
+    ] {
+        let refused = check_own_path(path, 100, &dialects).expect_err(path);
+        assert!(refused.contains(words), "{refused}");
+    }
 }
 
 #[test]

@@ -43,7 +43,7 @@ pub use info::info_json;
 pub use message::Message;
 pub use publication_fields::PublicationFields;
 pub use reply::{Push, Reply, Subscribed, Welcome};
-pub use table::{Dialects, Entrance, Row};
+pub use table::{COMMANDS_PATH, Dialects, Entrance, Row};
 
 pub use crate::hub::options::{KEY_BYTES_MAX, check_key};
 use crate::hub::{Position, Publication, ReactorId};

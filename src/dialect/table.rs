@@ -12,6 +12,9 @@ use crate::protocol::deflate::Agreement;
 use crate::protocol::{CloseCode, SERVER_HEADER_BYTES_MAX, encode_frame, encode_server_header};
 use crate::topic::Pattern;
 
+/// Path of the project's own dialects of commands, which the console speaks.
+pub const COMMANDS_PATH: &str = "/ws";
+
 /// One dialect, and what leads to it.
 #[derive(Clone)]
 pub struct Row {
@@ -49,7 +52,7 @@ impl Default for Dialects {
     /// The dialects of the project, each at its number.
     fn default() -> Dialects {
         let commands = |subprotocol| Entrance::Commands {
-            path: "/ws",
+            path: COMMANDS_PATH,
             subprotocol: Some(subprotocol),
         };
         Dialects::of(vec![
@@ -66,6 +69,15 @@ impl Default for Dialects {
 }
 
 impl Entrance {
+    /// Its path: of a topic and a stream what stands before the topic.
+    pub fn path(&self) -> &'static str {
+        match *self {
+            Entrance::Topic(path) | Entrance::Stream(path) | Entrance::Commands { path, .. } => {
+                path
+            }
+        }
+    }
+
     /// Whether a path leads here. Of a topic and a stream it is what stands before the topic.
     pub fn leads_from(&self, path: &str) -> bool {
         match *self {
@@ -181,29 +193,48 @@ impl Dialects {
         Err(reason)
     }
 
-    /// The first offered subprotocol with a code for a refused handshake. The path does not matter.
+    /// The first offered subprotocol with a code for a refused handshake. It may be spoken elsewhere. Without such a one
+    /// it is the code of what is spoken at the path without a subprotocol.
     pub fn refusal_code<'o>(
         &self,
+        path: &str,
         mut offers: impl Iterator<Item = &'o str>,
         status: u16,
-    ) -> Option<(&'static str, CloseCode)> {
-        offers.find_map(|offer| {
-            let (name, row) = self.offered(offer)?;
-            Some((name, row.dialect.refusal_code(status)?))
+    ) -> Option<(Option<&'static str>, CloseCode)> {
+        let offered = offers.find_map(|offer| {
+            let (name, _, row) = self.offered(offer)?;
+            Some((Some(name), row.dialect.refusal_code(status)?))
+        });
+        offered.or_else(|| {
+            let here = |row: &&Row| {
+                let is_bare = matches!(
+                    row.entrance,
+                    Entrance::Commands {
+                        subprotocol: None,
+                        ..
+                    }
+                );
+                is_bare && row.entrance.leads_from(path)
+            };
+            let row = self.rows.iter().find(here)?;
+            Some((None, row.dialect.refusal_code(status)?))
         })
     }
 
-    /// Whether a dialect is among the offered subprotocols. The path does not matter.
-    pub fn are_offered<'o>(&self, mut offers: impl Iterator<Item = &'o str>) -> bool {
-        offers.any(|offer| self.offered(offer).is_some())
+    /// The first dialect among the offered subprotocols, and its path. As in `umbel.v1 is at /ws`; None: none is offered.
+    pub fn where_offered<'o>(&self, mut offers: impl Iterator<Item = &'o str>) -> Option<String> {
+        offers.find_map(|offer| {
+            let (name, path, _) = self.offered(offer)?;
+            Some(format!("{name} is at {path}"))
+        })
     }
 
-    fn offered(&self, offer: &str) -> Option<(&'static str, &Row)> {
+    fn offered(&self, offer: &str) -> Option<(&'static str, &'static str, &Row)> {
         self.rows.iter().find_map(|row| match row.entrance {
             Entrance::Commands {
+                path,
                 subprotocol: Some(name),
-                ..
-            } if name == offer => Some((name, row)),
+            } if name == offer => Some((name, path, row)),
             _ => None,
         })
     }

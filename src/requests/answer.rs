@@ -142,12 +142,15 @@ fn check_astray(
     if has_websockets || head.method != Method::Get || !is_upgrade(head) {
         return Ok(());
     }
+    let Ok(upgrade) = parse_upgrade(head) else {
+        return Ok(());
+    };
     let dialects = &application.shared.settings.dialects;
-    match parse_upgrade(head) {
-        Ok(upgrade) if dialects.are_offered(upgrade.offers()) => Err(Refusal::not_found(
-            "there is no WebSocket here; umbel.v1 is at /ws",
-        )),
-        _ => Ok(()),
+    match dialects.where_offered(upgrade.offers()) {
+        Some(place) => Err(Refusal::not_found(format!(
+            "there is no WebSocket here; {place}"
+        ))),
+        None => Ok(()),
     }
 }
 

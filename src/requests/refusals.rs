@@ -21,7 +21,7 @@ use crate::http::refusal::Refusal;
 use crate::http::request::{Head, Method};
 use crate::logging::RefusedWords;
 use crate::protocol::{is_upgrade, parse_upgrade};
-use crate::route::Route;
+use crate::route::{Route, split_target};
 
 /// Request of a script, which sees no status. Browsers send their origin, Node's WebSocket only its mode.
 pub fn is_of_script(head: &Head<'_>) -> bool {
@@ -136,10 +136,11 @@ fn refuse_handshake(
     }
     let upgrade = parse_upgrade(head).ok()?;
     let dialects = &application.shared.settings.dialects;
-    let (subprotocol, code) = dialects.refusal_code(upgrade.offers(), refusal.status)?;
+    let (path, _) = split_target(head.target);
+    let (subprotocol, code) = dialects.refusal_code(path, upgrade.offers(), refusal.status)?;
     let upgrade = Upgrade {
         accept: upgrade.accept,
-        subprotocol: Some(subprotocol.into()),
+        subprotocol: subprotocol.map(Box::from),
         endpoint: Endpoint::Topic {
             may_publish: false,
             echo: true,

@@ -84,10 +84,13 @@ pub(super) fn subscribe_websocket(
     }
     // A browser fails a handshake whose offers were all passed over, and does not say so.
     let dialects = &application.shared.settings.dialects;
-    if subprotocol.is_none() && is_of_script(head) && dialects.are_offered(upgrade.offers()) {
-        return Err(Refusal::not_found(
-            "the path of a topic has no subprotocol; umbel.v1 is at /ws",
-        ));
+    if subprotocol.is_none()
+        && is_of_script(head)
+        && let Some(place) = dialects.where_offered(upgrade.offers())
+    {
+        return Err(Refusal::not_found(format!(
+            "the path of a topic has no subprotocol; {place}"
+        )));
     }
     let admission = Admission::Upgrade(Upgrade {
         accept: upgrade.accept,
@@ -154,7 +157,7 @@ pub(super) fn open_many(
     let upgrade = check_upgrade(application, head)?;
     let dialects = &application.shared.settings.dialects;
     let chosen = dialects.choose(path, upgrade.offers());
-    if chosen.is_err() && !dialects.are_offered(upgrade.offers()) {
+    if chosen.is_err() && dialects.where_offered(upgrade.offers()).is_none() {
         // A bare socket gets the messages of the topic that its token joins.
         if let Some(topic) = joined_topic(caller)? {
             return subscribe_websocket(application, current, head, caller, topic);

@@ -267,13 +267,19 @@ pub fn check_own_path(path: &str, bytes_max: usize, dialects: &Dialects) -> Resu
             "paths are compared as requests have them, which is {written}"
         ));
     }
-    let owner = match Route::parse(path, dialects) {
+    let mut rows = dialects.rows();
+    let row = rows.find(|(_, row)| row.entrance.leads_from(path));
+    let prefix = row.map_or(path, |(_, row)| row.entrance.path());
+    let owner: &str = match Route::parse(path, dialects) {
+        Ok(Route::TopicUpgrade(_)) => &format!("all of {prefix} is WebSockets of topics"),
+        Ok(Route::TopicStream(..)) => &format!("all of {prefix} is event streams of topics"),
+        Ok(Route::Commands(_)) if prefix.ends_with('/') => {
+            &format!("all of {prefix} is WebSockets of a dialect")
+        }
         Ok(Route::Path(_)) if console::asset(path).is_some() => "a file of the server's is there",
         // An own endpoint comes before the control API, which is for the listeners that show no own ones then.
         Ok(Route::Path(_) | Route::Call(_)) => return Ok(()),
         Ok(Route::Asset(_)) => "the console is there",
-        Ok(Route::TopicUpgrade(_)) => "all of /ws/ is WebSockets of topics",
-        Ok(Route::TopicStream(..)) => "all of /sse/ is event streams of topics",
         Ok(Route::Publish(_)) => "all of /pub/ is publishing to topics",
         Ok(Route::Topic(_)) => "all of /topics/ is what is known of topics",
         Ok(Route::History(_)) => "all of /history/ is histories of topics",

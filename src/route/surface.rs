@@ -3,6 +3,7 @@
 use super::Route;
 use crate::config::Surface;
 use crate::console;
+use crate::dialect::COMMANDS_PATH;
 
 /// Whether a listener with this surface shows a resource.
 pub fn shows(surface: Surface, route: &Route<'_>) -> bool {
@@ -14,14 +15,15 @@ pub fn shows(surface: Surface, route: &Route<'_>) -> bool {
             true,
         ),
         Route::Asset(_) | Route::Call(_) => (false, true),
+        route if is_of_console(route) => (true, true),
         Route::TopicUpgrade(_)
         | Route::History(_)
-        | Route::Commands("/ws")
         | Route::Publish(_)
-        | Route::PublishMany => (true, true),
-        Route::Commands(_) | Route::TopicStream(..) | Route::JoinedStream(_) | Route::Path(_) => {
-            (true, false)
-        }
+        | Route::PublishMany
+        | Route::Commands(_)
+        | Route::TopicStream(..)
+        | Route::JoinedStream(_)
+        | Route::Path(_) => (true, false),
     };
     match surface {
         Surface::All => true,
@@ -32,15 +34,16 @@ pub fn shows(surface: Surface, route: &Route<'_>) -> bool {
 
 /// Whether it is there for those alone who may observe: on a listener for operators, what the console speaks.
 pub fn is_for_observers(surface: Surface, route: &Route<'_>) -> bool {
-    surface == Surface::Admin
-        && matches!(
-            route,
-            Route::TopicUpgrade(_)
-                | Route::History(_)
-                | Route::Commands(_)
-                | Route::Publish(_)
-                | Route::PublishMany
-        )
+    surface == Surface::Admin && is_of_console(route)
+}
+
+/// Whether it is what the console speaks. Dialects at paths of their own are for those who have clients of them.
+fn is_of_console(route: &Route<'_>) -> bool {
+    match route {
+        Route::TopicUpgrade(_) | Route::History(_) | Route::Publish(_) | Route::PublishMany => true,
+        Route::Commands(path) => *path == COMMANDS_PATH,
+        _ => false,
+    }
 }
 
 #[cfg(test)]

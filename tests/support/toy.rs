@@ -32,6 +32,8 @@ pub const UNKNOWN_APP: &str = "/toy/unknown";
 pub const NO_SUCH_APP: u16 = 4001;
 /// Closed for a message that is no text.
 pub const TEXT_ONLY: u16 = 4003;
+/// Closed for a handshake that was refused.
+pub const NOT_TAKEN: u16 = 4004;
 /// Closed for being too slow, or costing too much.
 pub const TOO_SLOW: u16 = 4100;
 /// Closed for the server ends.
@@ -41,11 +43,24 @@ pub const NO_PONG: u16 = 4201;
 /// Closed for anything else.
 pub const OTHER: u16 = 4999;
 
+/// The subprotocol of the toy where it has one, and where that is spoken.
+pub const OFFERED: (&str, &str) = ("toy.v2", "/toy2");
+
 /// The row of the table.
 pub fn row(pings: Pings) -> Row {
     let entrance = Entrance::Commands {
         path: PATH,
         subprotocol: None,
+    };
+    Row::new(Toy { pings }, entrance)
+}
+
+/// A row by which it is spoken at a path of its own with a subprotocol.
+pub fn offered_row(pings: Pings) -> Row {
+    let (subprotocol, path) = OFFERED;
+    let entrance = Entrance::Commands {
+        path,
+        subprotocol: Some(subprotocol),
     };
     Row::new(Toy { pings }, entrance)
 }
@@ -86,6 +101,14 @@ impl Dialect for Toy {
 
     fn gaps(&self) -> Gaps {
         Gaps::Fatal
+    }
+
+    fn refusal_code(&self, status: u16) -> Option<CloseCode> {
+        let code = match status {
+            503 => COME_BACK,
+            _ => NOT_TAKEN,
+        };
+        Some(CloseCode::new(code))
     }
 
     fn open(&self, opening: &Opening<'_>) -> Greeting {
