@@ -32,13 +32,13 @@ pub mod shares;
 pub mod signed_url;
 pub mod table;
 mod tokens;
+pub mod topic_signature;
 pub mod verdict;
 pub mod waiting;
 
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
-use crate::dialect::TopicSignature;
 use crate::http::refusal::Refusal;
 use crate::http::request::Head;
 use access::{Action, Authorizer, Denied};
@@ -49,6 +49,7 @@ use embedder::{Embedder, Judged, JudgedNow};
 use identity::{Identity, Source};
 use policy::AccessPolicy;
 use rights::Decision;
+use topic_signature::TopicSignature;
 use verdict::{Pending, Verdict};
 
 /// Authority that decides for a server.

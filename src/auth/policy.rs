@@ -21,8 +21,8 @@ use super::rights::{Decision, Part, Rights, RightsLists, decide};
 #[cfg(feature = "jwt")]
 use super::signed_url::UrlKeys;
 use super::tokens::{of_settings, of_token};
+use super::topic_signature::TopicSignature;
 use crate::config::{self, Access, QueryToken};
-use crate::dialect::TopicSignature;
 use crate::http::kept::HeadView;
 use crate::topic::template::VariableName;
 

@@ -18,8 +18,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::access::{Denied, TokenFault};
 use super::identity::{Identity, IdentityParts, Source, is_subject};
 use super::rights::{Rights, TopicRight};
+use super::topic_signature::TopicSignature;
 use crate::config::UrlKey;
-use crate::dialect::TopicSignature;
 use crate::http::query::Query;
 
 /// Parameters of a signature.

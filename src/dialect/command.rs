@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::fields::Fault;
+use crate::auth::topic_signature::TopicSignature;
 use crate::config::Limits;
 use crate::http::refusal::Refusal;
 use crate::hub::{FieldLimits, Kind, PublishOptions, Start};
@@ -44,29 +45,6 @@ pub enum Target {
     Topic(Topic),
     /// All topics that match.
     Pattern(Pattern),
-}
-
-/// Signature that allows a subscription to its topic. It is that of a signed URL.
-#[derive(Clone, PartialEq, Eq)]
-pub struct TopicSignature {
-    /// End of the right, in seconds of the Unix epoch.
-    pub expires_at: u64,
-    /// Subject that it is for. Empty: nobody in particular.
-    pub subject: String,
-    /// Name of the key.
-    pub kid: String,
-    /// The signature, in base64url.
-    pub signature: String,
-}
-
-impl fmt::Debug for TopicSignature {
-    /// Without the signature.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TopicSignature")
-            .field("expires_at", &self.expires_at)
-            .field("kid", &self.kid)
-            .finish_non_exhaustive()
-    }
 }
 
 /// Idempotency key of a publish.

@@ -32,9 +32,7 @@ pub mod umbel_v1;
 use std::borrow::Cow;
 use std::ops::ControlFlow;
 
-pub use command::{
-    Command, CommandError, CommandLimits, ErrorCode, Once, ShownToken, Target, TopicSignature,
-};
+pub use command::{Command, CommandError, CommandLimits, ErrorCode, Once, ShownToken, Target};
 pub use ending::CloseReason;
 pub use fields::check_idempotency_key;
 pub use form::{Class, Encoding, Form, Place, RecentDeliveries};
@@ -45,6 +43,7 @@ pub use publication_fields::PublicationFields;
 pub use reply::{Push, Reply, Subscribed, Welcome};
 pub use table::{COMMANDS_PATH, Dialects, Entrance, Row};
 
+pub use crate::auth::topic_signature::TopicSignature;
 pub use crate::hub::options::{KEY_BYTES_MAX, check_key};
 use crate::hub::{Position, Publication, ReactorId};
 use crate::protocol::deflate::Agreement;

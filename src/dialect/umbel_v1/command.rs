@@ -8,11 +8,11 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::super::command::{
-    Command, CommandError, CommandLimits, ErrorCode, Once, ShownToken, Target, TopicSignature,
+    Command, CommandError, CommandLimits, ErrorCode, Once, ShownToken, Target,
 };
 use super::super::fields::{Fault, Field, Fields, first_byte, invalid_json};
 use super::super::object::Object;
-use super::super::{OnCommand, PublicationFields};
+use super::super::{OnCommand, PublicationFields, TopicSignature};
 use crate::hub::{Position, Start};
 use crate::topic::Pattern;
 
