@@ -16,7 +16,7 @@ use log::Level;
 use crate::application::Application;
 use crate::auth::table::IdentityHandle;
 use crate::config::AccessLog;
-use crate::connection::{CloseReason, Label, Settings};
+use crate::connection::{CloseReason, Label, Secured, Settings};
 use crate::handler::ConnectionId;
 use crate::http::response::answer_head;
 use crate::logging::{Line, more, shown};
@@ -65,17 +65,6 @@ pub struct Told {
     pub client: Option<SocketAddr>,
     /// Protocol of TLS and what was agreed to on top of it.
     pub secured: Option<Secured>,
-}
-
-/// TLS of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Secured {
-    /// Version of the protocol: `1.3`.
-    pub version: &'static str,
-    /// Protocol above it that was agreed to.
-    pub alpn: Option<&'static str>,
-    /// TCP ended before TLS did.
-    pub is_truncated: bool,
 }
 
 /// End of a connection.

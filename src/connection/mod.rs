@@ -39,6 +39,7 @@ mod liveness;
 pub mod outbox;
 mod refusing;
 mod replies;
+mod secured;
 mod settings;
 mod unread;
 mod websocket;
@@ -59,6 +60,7 @@ pub use gathering::{Gathering, Page};
 use liveness::PingOffset;
 pub use liveness::scatter;
 pub use outbox::{Outbox, OutboxFull, Segment};
+pub use secured::Secured;
 pub use settings::Settings;
 use unread::{KeptMessage, Unread};
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use super::greeting::Greeting;
 use super::ring::Outcome;
-use crate::access_log::Secured;
 use crate::auth::identity::Identity;
+use crate::connection::Secured;
 use crate::shared::jobs::Traffic;
 
 /// A stream of bytes in both directions that never blocks: what cannot be done at once is

@@ -15,8 +15,8 @@ use mio::{Interest, Registry, Token};
 use super::byte_stream::ByteStream;
 use super::greeting::{self, Greeting};
 use super::ring::Outcome;
-use crate::access_log::Secured;
 use crate::auth::identity::Identity;
+use crate::connection::Secured;
 use crate::shared::jobs::Traffic;
 #[cfg(feature = "tls")]
 use crate::tls::place::Place;

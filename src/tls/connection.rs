@@ -7,8 +7,8 @@ use super::context::Pending;
 use super::records::{Outcome, Records};
 use super::state::{Socket, TlsState};
 use super::table::Turn;
-use crate::access_log::Secured;
 use crate::auth::identity::Identity;
+use crate::connection::Secured;
 use crate::handler::ConnectionId;
 
 /// A connection in the table.

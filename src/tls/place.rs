@@ -8,8 +8,8 @@ use mio::net::TcpStream;
 
 use super::state::Socket;
 use super::table;
-use crate::access_log::Secured;
 use crate::auth::identity::Identity;
+use crate::connection::Secured;
 use crate::handler::ConnectionId;
 
 impl Socket for TcpStream {

@@ -14,9 +14,8 @@ use super::pieces::Pieces;
 use super::record::{Content, FRAGMENT_BYTES_MAX, Fatal, Incoming, Keys, RecordVersion};
 use super::state::{Socket, end};
 use super::table::Turn;
-use crate::access_log::Secured;
 use crate::auth::identity::Identity;
-use crate::connection::ProtocolFailure;
+use crate::connection::{ProtocolFailure, Secured};
 use crate::handler::ConnectionId;
 
 /// Ciphertext that is held, at most: that of one record, or of small ones that together are no longer, but for what TLS

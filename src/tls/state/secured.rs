@@ -3,7 +3,7 @@
 use rustls::ProtocolVersion;
 
 use super::TlsState;
-use crate::access_log::Secured;
+use crate::connection::Secured;
 
 impl TlsState {
     /// Terms of TLS that were agreed to. None: there are none yet.
