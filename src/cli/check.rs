@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde::Serialize;
-use umbel::config::table::of_limit;
-use umbel::config::{LimitInfo, Limits, REACTORS_MAX};
+use umbel::config::table::{self, SettingInfo, of_limit};
+use umbel::config::{LimitInfo, Limits};
 
 use super::machine::Machine;
 use super::{check_rights, check_settings, count, settings};
@@ -48,16 +48,7 @@ pub fn command() -> Command {
                 .allow_negative_numbers(true)
                 .value_parser(count(1..=100_000_000, ""))
                 .help("How many connections at a time are wanted [default: 10000]"),
-            Arg::new("reactors")
-                .long("reactors")
-                .env("UMBEL_REACTORS")
-                .hide_env(true)
-                .value_name("COUNT")
-                .default_value("0")
-                .hide_default_value(true)
-                .allow_negative_numbers(true)
-                .value_parser(count(0..=REACTORS_MAX as u64, ""))
-                .help("Reactor threads, as for umbel serve; 0 means one for each core [default: 0]"),
+            settings::argument(reactors_setting()).help("Reactor threads, as for umbel serve; 0 means one for each core [default: 0]"),
             settings::argument(of_limit(backlog())).help(format!("As for umbel serve [default: {}]", backlog().default)),
             Arg::new("config")
                 .long("config")
@@ -94,6 +85,12 @@ pub fn command() -> Command {
         ])
 }
 
+fn reactors_setting() -> SettingInfo {
+    let mut all = table::settings();
+    all.find(|info| info.name == "reactors")
+        .expect("it is in the table of settings")
+}
+
 fn backlog() -> &'static LimitInfo {
     let mut all = Limits::ALL.iter();
     all.find(|info| info.name == "backlog")
@@ -123,8 +120,8 @@ pub fn run(matches: &ArgMatches, whole: &Command) -> Result<ExitCode, Box<dyn Er
     let number = |name| matches.get_one::<u64>(name).copied();
     let wanted = Wanted {
         connections: number("connections").unwrap_or(1),
-        reactors: number("reactors").unwrap_or(0),
-        backlog: settings::number(matches, "backlog").unwrap_or(backlog().default),
+        reactors: settings::number(matches, &reactors_setting())?.unwrap_or(0),
+        backlog: settings::number(matches, &of_limit(backlog()))?.unwrap_or(backlog().default),
     };
     let findings = judge(&Machine::read(), &wanted);
     let is_low = findings

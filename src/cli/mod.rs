@@ -46,6 +46,7 @@ mod operate;
 mod publish;
 mod reload;
 mod serve;
+mod setting_value;
 mod settings;
 #[cfg(feature = "jwt")]
 mod sign;

@@ -3,12 +3,13 @@
 use std::env;
 use std::path::PathBuf;
 
-use clap::builder::{BoolValueParser, BoolishValueParser, PossibleValuesParser, TypedValueParser};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use umbel::Config;
 use umbel::config::file::{self, FileSettings, Problem, Problems, Source, Value, Values};
 use umbel::config::table::{Kind, SettingInfo, heading, settings};
+
+use super::setting_value::{Read, SettingParser};
 
 /// A second name for the variable of topic rules, as a flag that no help lists.
 const TOPIC_RULE_ALIAS: &str = "topic-rules";
@@ -31,7 +32,7 @@ pub fn add_arguments(command: Command) -> Command {
         .action(ArgAction::Append);
     let all = settings();
     let rules = all.filter(|info| info.kind == Kind::TopicRules);
-    let alias = rules.fold(alias, |alias, info| alias.value_parser(parser(info)));
+    let alias = rules.fold(alias, |alias, info| alias.value_parser(SettingParser(info)));
     command
         .arg(config)
         .args(settings().map(argument))
@@ -55,43 +56,30 @@ pub fn argument(info: SettingInfo) -> Arg {
         "" => argument,
         long => argument.long_help(long),
     };
+    let argument = argument.value_parser(SettingParser(info));
     match info.kind {
-        Kind::Switch => argument
-            .action(ArgAction::SetTrue)
-            .value_parser(BoolishValueParser::new()),
-        Kind::Choice(words) => argument
+        Kind::Switch => argument.num_args(0).default_missing_value("true"),
+        Kind::Choice(_) | Kind::Bool => argument
             .hide_possible_values(true)
-            .value_name(info.value_name)
-            .value_parser(PossibleValuesParser::new(words.iter().copied()).map(Value::Choice)),
-        Kind::Bool => argument
-            .hide_possible_values(true)
-            .value_name(info.value_name)
-            .value_parser(BoolValueParser::new().map(Value::Bool)),
+            .value_name(info.value_name),
         Kind::Number { .. } => argument
             .value_name(info.value_name)
-            .allow_negative_numbers(true)
-            .value_parser(parser(info)),
+            .allow_negative_numbers(true),
         _ => argument
             .value_name(info.value_name)
-            .action(ArgAction::Append)
-            .value_parser(parser(info)),
-    }
-}
-
-/// What it says stands behind clap's own "invalid value".
-fn parser(info: SettingInfo) -> impl TypedValueParser<Value = Value> {
-    move |text: &str| -> Result<Value, String> {
-        let (flag, variable) = (info.flag(), info.variable());
-        Value::parse(&info, text)
-            .map_err(|problem| format!("{problem}; set it with --{flag} or {variable}"))
+            .action(ArgAction::Append),
     }
 }
 
 /// The number of a flag that [`argument`] made, if it was given.
-pub fn number(matches: &ArgMatches, name: &str) -> Option<u64> {
-    match matches.get_one::<Value>(name) {
-        Some(Value::Number(number)) => Some(*number),
-        _ => None,
+///
+/// # Errors
+/// It is no number that the setting takes.
+pub fn number(matches: &ArgMatches, info: &SettingInfo) -> Result<Option<u64>, Problems> {
+    match given(matches, info) {
+        Some(Ok((Value::Number(number), _))) => Ok(Some(number)),
+        Some(Err(problems)) => Err(Problems(problems)),
+        _ => Ok(None),
     }
 }
 
@@ -121,17 +109,10 @@ pub fn gather(matches: &ArgMatches, command: &Command) -> Gathered {
         None => FileSettings::default(),
     };
     for info in settings() {
-        if let Some((value, source)) = given(matches, &info) {
-            values.set(info.name, value, source);
-        }
-        if info.kind == Kind::TopicRules
-            && let Some(value) = all_of(matches, TOPIC_RULE_ALIAS)
-        {
-            values.set(
-                info.name,
-                value,
-                Source::Variable(TOPIC_RULE_ALIAS_VARIABLE.to_owned()),
-            );
+        match given(matches, &info) {
+            Some(Ok((value, source))) => values.set(info.name, value, source),
+            Some(Err(bad)) => problems.extend(bad),
+            None => {}
         }
     }
     let environment: Vec<_> = env::vars_os()
@@ -159,27 +140,65 @@ fn variables(command: &Command) -> Vec<String> {
         .collect()
 }
 
-/// The value that a flag or a variable gives, and which.
-fn given(matches: &ArgMatches, info: &SettingInfo) -> Option<(Value, Source)> {
-    let source = match matches.value_source(info.name)? {
-        ValueSource::CommandLine => Source::Flag(format!("--{}", info.flag())),
-        ValueSource::EnvVariable => Source::Variable(info.variable()),
-        _ => return None,
+/// The value that flags or variables give, and the first of them; or why they cannot stand.
+fn given(
+    matches: &ArgMatches,
+    info: &SettingInfo,
+) -> Option<Result<(Value, Source), Vec<Problem>>> {
+    let own = source(matches, info.name, &info.flag(), info.variable());
+    let alias = match info.kind {
+        Kind::TopicRules => source(
+            matches,
+            TOPIC_RULE_ALIAS,
+            TOPIC_RULE_ALIAS,
+            TOPIC_RULE_ALIAS_VARIABLE.to_owned(),
+        ),
+        _ => None,
     };
-    let value = match info.kind {
-        Kind::Switch => Value::Bool(matches.get_flag(info.name)),
-        _ => all_of(matches, info.name)?,
+    let (name, source) = match (own, alias) {
+        (Some(own @ Source::Flag(_)), Some(Source::Variable(_))) | (Some(own), None) => {
+            (info.name, own)
+        }
+        (Some(Source::Variable(_)), Some(alias @ Source::Flag(_))) | (None, Some(alias)) => {
+            (TOPIC_RULE_ALIAS, alias)
+        }
+        (Some(own), Some(alias)) => {
+            let words =
+                format!("{own} and {alias} are two names of one setting: write one of them");
+            return Some(Err(vec![Problem::elsewhere(words)]));
+        }
+        (None, None) => return None,
     };
-    Some((value, source))
+    Some(all_of(matches, name, &source).map(|value| (value, source)))
 }
 
-/// What all uses of a flag say together.
-fn all_of(matches: &ArgMatches, name: &str) -> Option<Value> {
-    let given = matches.get_many::<Value>(name)?;
-    given.cloned().reduce(|mut all, one| {
-        all.append(one);
-        all
-    })
+/// What gives a setting a value on the command line or among the variables.
+fn source(matches: &ArgMatches, name: &str, flag: &str, variable: String) -> Option<Source> {
+    match matches.try_contains_id(name) {
+        Ok(true) => {}
+        _ => return None,
+    }
+    match matches.value_source(name)? {
+        ValueSource::CommandLine => Some(Source::Flag(format!("--{flag}"))),
+        ValueSource::EnvVariable => Some(Source::Variable(variable)),
+        _ => None,
+    }
+}
+
+/// What all uses of a flag say together, or all that is wrong with them.
+fn all_of(matches: &ArgMatches, name: &str, source: &Source) -> Result<Value, Vec<Problem>> {
+    let (mut all, mut problems) = (None::<Value>, Vec::new());
+    for read in matches.get_many::<Read>(name).into_iter().flatten() {
+        match (&read.0, &mut all) {
+            (Ok(value), Some(all)) => all.append(value.clone()),
+            (Ok(value), None) => all = Some(value.clone()),
+            (Err(words), _) => problems.push(Problem::elsewhere(format!("{source}: {words}"))),
+        }
+    }
+    match (all, problems.is_empty()) {
+        (Some(all), true) => Ok(all),
+        _ => Err(problems),
+    }
 }
 
 impl Gathered {
@@ -221,7 +240,8 @@ mod tests {
             let matches = command.get_matches_from(["test", &flag]);
             let info = settings().find(|setting| setting.name == info.name);
             let info = info.expect("each limit is a setting");
-            let (given, source) = given(&matches, &info).expect("it is given");
+            let given = given(&matches, &info).expect("it is given");
+            let (given, source) = given.expect("it can be read");
             assert_eq!(given, Value::Number(value));
             assert_eq!(source.to_string(), format!("--{}", info.flag()));
         }

@@ -54,6 +54,77 @@ fn flags_of_other_programs_are_answered_with_ours() {
     }
 }
 
+/// Errors of the file, of variables and of flags stand in one answer.
+#[test]
+fn bad_values_of_all_sources_at_once() {
+    let file = std::env::temp_dir().join(format!("umbel-all-sources-{}.toml", std::process::id()));
+    std::fs::write(&file, "reactor = 2\n").expect("the file can be written");
+    let variables = [
+        ("UMBEL_WORKERS", "many"),
+        ("UMBEL_INSECURE", "perhaps"),
+        ("UMBEL_DEFLATE", "zip"),
+        ("UMBEL_BACKLOGS", "1"),
+    ];
+    let flags = ["--reactors=-1", "--limits-dry-run=maybe"];
+    let told = [
+        "unknown key \"reactor\"",
+        "UMBEL_WORKERS: invalid value 'many'",
+        "UMBEL_INSECURE: invalid value 'perhaps': it must be true or false",
+        "UMBEL_DEFLATE: invalid value 'zip': it must be",
+        "unknown variable UMBEL_BACKLOGS",
+    ];
+    let of_flags = [
+        "--reactors: invalid value '-1'",
+        "--limits-dry-run: invalid value 'maybe'",
+    ];
+    let by_variable = ["UMBEL_CONFIG", &*file.to_string_lossy()].map(str::to_owned);
+    let [config, path] = by_variable;
+    let served = run(umbel(&["serve", "--dry-run"])
+        .args(flags)
+        .envs(variables)
+        .env(&config, &path));
+    let checked = run(umbel(&["check", "--config", &path]).envs(variables));
+    std::fs::remove_file(&file).expect("the file is there");
+    assert_eq!(served.0, 1, "{}", served.2);
+    assert_eq!(checked.0, 1, "{}", checked.2);
+    for words in told.iter().chain(&of_flags) {
+        assert!(served.2.contains(words), "{words}: {}", served.2);
+    }
+    for words in told {
+        let said = format!("{}{}", checked.1, checked.2);
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert!(
+        served.2.contains("7 errors in the settings"),
+        "{}",
+        served.2
+    );
+}
+
+#[test]
+fn topic_rules_have_one_source() {
+    let rules_of = |flags: &[&str], variables: &[(&str, &str)]| {
+        let (code, out, error) = run(umbel(&["serve", "--dry-run"])
+            .args(flags)
+            .envs(variables.iter().copied()));
+        let settings: Option<Value> = serde_json::from_str(&out).ok();
+        (code, settings.map(|all| all["topic_rules"].clone()), error)
+    };
+    let (one, other) = ("a history=3", "b history=4");
+    for variable in ["UMBEL_TOPIC_RULE", "UMBEL_TOPIC_RULES"] {
+        let (code, rules, error) = rules_of(&[], &[(variable, other)]);
+        assert_eq!((code, rules), (0, Some([other][..].into())), "{error}");
+        // A flag goes over either.
+        let (code, rules, error) = rules_of(&["--topic-rule", one], &[(variable, other)]);
+        assert_eq!((code, rules), (0, Some([one][..].into())), "{error}");
+    }
+    let both = [("UMBEL_TOPIC_RULE", one), ("UMBEL_TOPIC_RULES", other)];
+    let (code, _, error) = rules_of(&[], &both);
+    assert_eq!(code, 1, "{error}");
+    let words = "UMBEL_TOPIC_RULES and UMBEL_TOPIC_RULE are two names of one setting";
+    assert!(error.contains(words), "{error}");
+}
+
 #[test]
 fn sizes_and_times_have_units() {
     let (settings, _) = settings(&[
@@ -109,16 +180,23 @@ fn malformed_numbers_get_suggestions() {
             assert!(error.contains(part), "{argument}: {part}: {error}");
         }
     }
-    for (arguments, part) in [
-        (&["serve", "--workers", "-1"][..], "from 0 to 1024"),
-        (&["check", "--connections", "10k"], "write 10000; "),
-        (&["check", "--reactors", "-1"], "from 0 to 1024"),
-        (&["sub", "-n", "1k", "x"], "write 1000; "),
-        (&["sub", "-n", "0", "x"], "whole number from 1"),
-        (&["pub", "--retries", "x", "t", "y"], "whole number from 0"),
+    for (arguments, exit, part) in [
+        (&["serve", "--workers", "-1"][..], 1, "from 0 to 1024"),
+        (&["check", "--connections", "10k"], 2, "write 10000; "),
+        (&["check", "--reactors", "-1"], 1, "from 0 to 1024"),
+        (&["sub", "-n", "1k", "x"], 2, "write 1000; "),
+        (&["sub", "-n", "0", "x"], 2, "whole number from 1"),
+        (
+            &["pub", "--retries", "x", "t", "y"],
+            2,
+            "whole number from 0",
+        ),
     ] {
         let (code, _, error) = run(&mut umbel(arguments));
-        assert!(code == 2 && error.contains(part), "{arguments:?}: {error}");
+        assert!(
+            code == exit && error.contains(part),
+            "{arguments:?}: {error}"
+        );
     }
 }
 

@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue};
 use super::nearest::{nearest, plain};
 use super::parse::{Parser, kind_of, known, scalar};
 use super::problem::Place;
+use super::tables::place_tip;
 use super::value::{Value, one_of, parse_number};
 use crate::config::table::{CERTIFICATE_FIELDS, FieldInfo, Kind, LISTENER_FIELDS, TOPIC_FIELDS};
 use crate::config::{CertificateFiles, ClientAuth, ClientCertificates, ClientIdentity};
@@ -147,9 +148,13 @@ pub(super) fn unknown_field(
     name: &str,
     span: &Range<usize>,
 ) {
-    let tip = match nearest(&plain(name), fields.iter().map(|field| field.name)) {
+    let meant = plain(name);
+    let tip = match nearest(&meant, fields.iter().map(|field| field.name)) {
         Some(near) => format!(": did you mean \"{near}\"?"),
-        None => format!("; there are {}", names(fields)),
+        None => match place_tip(table, &meant) {
+            Some(tip) => tip,
+            None => format!("; there are {}", names(fields)),
+        },
     };
     let name = name.escape_debug();
     parser.problem(span, format!("unknown key \"{name}\" in [[{table}]]{tip}"));

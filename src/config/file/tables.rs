@@ -57,20 +57,7 @@ impl<'a> Parser<'a> {
 
     fn unknown_key(&mut self, table: &str, name: &str, span: &Range<usize>) {
         let meant = plain(name);
-        let elsewhere = settings().find(|info| info.key.name == meant || info.name == meant);
-        let tip = if let Some(info) = elsewhere {
-            let key = info.key;
-            match (key.table, info.kind) {
-                (_, kind) if kind.fields().is_some() => {
-                    format!("; write [[{key}]], one for each")
-                }
-                ("", _) if !table.is_empty() => {
-                    format!(": {} stands outside of tables, above the first", key.name)
-                }
-                (inside, _) if inside != table => format!(": write {} in [{inside}]", key.name),
-                _ => format!(": did you mean \"{}\"?", key.name),
-            }
-        } else {
+        let tip = place_tip(table, &meant).unwrap_or_else(|| {
             let tables = ["identity", "limits", "log"]
                 .into_iter()
                 .filter(|_| table.is_empty());
@@ -85,7 +72,7 @@ impl<'a> Parser<'a> {
                 (None, Some(info)) => format!(": did you mean {}?", info.key),
                 (None, None) => String::new(),
             }
-        };
+        });
         let of_table = match table {
             "" => String::new(),
             table => format!(" in [{table}]"),
@@ -126,4 +113,28 @@ impl<'a> Parser<'a> {
             |problem: String| self.problem(&value.span(), format!("{}: {problem}", info.key.name));
         parsed.map_err(report).ok()
     }
+}
+
+/// Where a key of exactly this name, which is none of `table`, belongs.
+pub(super) fn place_tip(table: &str, name: &str) -> Option<String> {
+    if let Some(info) = settings().find(|info| info.key.name == name || info.name == name) {
+        let key = info.key;
+        return Some(match (key.table, info.kind) {
+            (_, kind) if kind.fields().is_some() => format!("; write [[{key}]], one for each"),
+            ("", _) if !table.is_empty() => {
+                format!(": {} stands outside of tables, above the first", key.name)
+            }
+            (inside, _) if inside != table => format!(": write {} in [{inside}]", key.name),
+            _ => format!(": did you mean \"{}\"?", key.name),
+        });
+    }
+    let has_field = |info: &SettingInfo| {
+        let mut fields = info.kind.fields().unwrap_or_default().iter();
+        fields.any(|field| field.name == name)
+    };
+    let rows: Vec<_> = settings()
+        .filter(has_field)
+        .map(|info| format!("[[{}]]", info.key))
+        .collect();
+    (!rows.is_empty()).then(|| format!(": {name} is a key of {}", rows.join(" and of ")))
 }

@@ -120,6 +120,22 @@ const BAD_FILES: &[(&str, &str)] = &[
         "3:1: unknown key \"speed\" in [[listener]]; there are name, address, surface, mode",
     ),
     (
+        "[[listener]]\naddress = \"127.0.0.1:80\"\nreactors = 9",
+        "3:1: unknown key \"reactors\" in [[listener]]: reactors stands outside of tables, above the first",
+    ),
+    (
+        "[[topic]]\npattern = \"a\"\nbacklog = 9",
+        "3:1: unknown key \"backlog\" in [[topic]]: write backlog in [limits]",
+    ),
+    (
+        "[[topic]]\npattern = \"a\"\nproxy_protocol = true",
+        "3:1: unknown key \"proxy_protocol\" in [[topic]]: proxy_protocol is a key of [[listener]]",
+    ),
+    (
+        "forwarded_header = \"off\"",
+        "1:1: unknown key \"forwarded_header\": forwarded_header is a key of [[listener]]",
+    ),
+    (
         "reactors = \"two\"",
         "1:12: reactors: it must be a whole number from 0 to 1024; 0 lets the server choose",
     ),
