@@ -9,7 +9,7 @@ mod support;
 
 use std::collections::HashSet;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
@@ -399,6 +399,34 @@ fn inherited_sockets_are_served_by_name() {
     assert_eq!(exchange(connect_unix(&path), "GET", "/health").0, 200);
     child.kill().expect("it runs");
     child.wait().expect("it ends");
+}
+
+/// What a parent was handed is none of a child's, whose environment still tells of it.
+#[test]
+fn sockets_of_another_process_are_ignored() {
+    for pid in [Some("1"), None] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_umbel"));
+        command
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .env("LISTEN_FDS", "2")
+            .env("LISTEN_FDNAMES", "web:admin")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        match pid {
+            Some(pid) => command.env("LISTEN_PID", pid),
+            None => command.env_remove("LISTEN_PID"),
+        };
+        let mut child = command.spawn().expect("it can be started");
+        let errors = BufReader::new(child.stderr.take().expect("it is piped"));
+        let mut said = errors.lines().map_while(Result::ok);
+        assert!(
+            said.any(|line| line.contains("listening on http://")),
+            "{pid:?}"
+        );
+        child.kill().expect("it runs");
+        child.wait().expect("it ends");
+    }
 }
 
 #[test]

@@ -4,10 +4,12 @@
 //! [`sd_listen_fds(3)`](https://www.freedesktop.org/software/systemd/man/latest/sd_listen_fds.html): `LISTEN_FDS` says how
 //! many, `LISTEN_FDNAMES` their names with colons between, and `LISTEN_PID` for which process.
 
+use std::env;
 use std::error::Error;
 use std::net::TcpListener;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
+use std::process;
 
 use socket2::{Domain, Socket, Type};
 use umbel::InheritedSocket;
@@ -20,6 +22,13 @@ const UNNAMED: &str = "unknown";
 /// # Errors
 /// When there are not as many names as sockets, or one of the descriptors is no stream socket of TCP or of unix.
 pub fn sockets() -> Result<Vec<(String, InheritedSocket)>, Box<dyn Error>> {
+    match env::var("LISTEN_PID").map(|pid| pid.parse::<u32>()) {
+        Ok(Ok(pid)) if pid == process::id() => {}
+        // It names no process, which is an error below.
+        Ok(Err(_)) => {}
+        // Neither the sockets are ours nor their names, of which there may be any number.
+        Ok(Ok(_)) | Err(_) => return Ok(Vec::new()),
+    }
     let handed = sd_notify::listen_fds_with_names().map_err(|error| {
         format!("the sockets that were handed over (LISTEN_FDS, LISTEN_FDNAMES) cannot be taken: {error}")
     })?;

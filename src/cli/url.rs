@@ -43,18 +43,7 @@ impl Url {
         let Some((name, rest)) = text.split_once("://") else {
             return bare(text, scheme, server);
         };
-        let (scheme, is_secure) = match &*name.to_ascii_lowercase() {
-            "http" => (Scheme::Http, false),
-            "ws" => (Scheme::WebSocket, false),
-            "https" => (Scheme::Http, true),
-            "wss" => (Scheme::WebSocket, true),
-            _ => {
-                return Err(format!(
-                    "{}: the scheme is none of wss://, https://, ws:// and http://",
-                    escape(text)
-                ));
-            }
-        };
+        let (scheme, is_secure) = scheme_of(name, text)?;
         check_tls(name, is_secure, rest)?;
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, target) = rest.split_at(end);
@@ -83,7 +72,7 @@ impl Url {
             None => (server, false),
             Some((name, rest)) => {
                 let rest = rest.strip_suffix('/').unwrap_or(rest);
-                let is_secure = matches!(&*name.to_ascii_lowercase(), "https" | "wss");
+                let (_, is_secure) = scheme_of(name, server)?;
                 check_tls(name, is_secure, rest)?;
                 (rest, is_secure)
             }
@@ -185,6 +174,20 @@ fn check_tls(scheme: &str, is_secure: bool, rest: &str) -> Result<(), String> {
         if plain == "http" { "http" } else { "ws" },
         escape(rest)
     ))
+}
+
+/// Scheme of a URL by its name, and whether it is one of TLS.
+fn scheme_of(name: &str, url: &str) -> Result<(Scheme, bool), String> {
+    match &*name.to_ascii_lowercase() {
+        "http" => Ok((Scheme::Http, false)),
+        "ws" => Ok((Scheme::WebSocket, false)),
+        "https" => Ok((Scheme::Http, true)),
+        "wss" => Ok((Scheme::WebSocket, true)),
+        _ => Err(format!(
+            "{}: the scheme is none of wss://, https://, ws:// and http://",
+            escape(url)
+        )),
+    }
 }
 
 /// Checks that a text without `://` is no URL whose scheme was forgotten.
@@ -329,6 +332,14 @@ mod tests {
         assert_eq!(parse("news?last=10").unwrap().target, "/ws/news?last=10");
         let url = Url::parse("news", Scheme::Http, "[::1]:99").unwrap();
         assert_eq!((&*url.target, url.port), ("/pub/news", 99));
+    }
+
+    #[test]
+    fn servers_of_other_schemes() {
+        let target = |server| Url::on_server(server, Scheme::Http, "/health");
+        assert!(target("http://a").is_ok() && target("a:80").is_ok());
+        let error = target("ftp://a").unwrap_err();
+        assert!(error.contains("ftp://a: the scheme is none of"), "{error}");
     }
 
     #[cfg(not(feature = "tls"))]
