@@ -423,6 +423,9 @@ fn all_lines_refused_is_422() {
             .collect();
         assert_eq!(numbers, refused, "{body:?} {response:?}");
     }
+    let marked = publish_lines(&server, &format!("{good}\n \u{feff}{good}"));
+    let words = "line 2: not JSON: it begins with a byte order mark";
+    assert!(marked.text().contains(words), "{marked:?}");
     // The connection goes on.
     let mut wire = server.connect();
     let request = format!(

@@ -104,6 +104,30 @@ fn topic_paths_have_no_dialect() {
     assert_eq!(wire.read_frame(), Frame::text("x"));
 }
 
+/// A browser fails a handshake whose offers are all passed over: the page would try again for ever.
+#[test]
+fn handler_endpoints_have_no_dialect() {
+    let server = Server::start(&[]);
+    for script in [PAGE, NODE] {
+        let (code, reason) = closed(&server, "/echo", &format!("{OFFER}{script}"));
+        assert_eq!(code, 4404, "{reason}");
+        assert!(reason.contains("umbel.v1 is at /ws"), "{reason}");
+    }
+    // A program may take the connection without one, and so may a page that offers none of ours.
+    for lines in [
+        OFFER,
+        PAGE,
+        "Sec-WebSocket-Protocol: chat\r\nOrigin: http://localhost\r\n",
+    ] {
+        let mut wire = server.connect();
+        let request = upgrade_request("/echo", lines);
+        wire.send(request.as_bytes());
+        let response = wire.read_response_to(&request);
+        assert_eq!(response.status, 101, "{lines:?}");
+        assert_eq!(response.header("sec-websocket-protocol"), None);
+    }
+}
+
 /// A browser tells the page nothing of an answer that is no handshake, and the page would try again for ever.
 #[test]
 fn other_paths_have_no_websocket() {

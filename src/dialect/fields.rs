@@ -115,6 +115,11 @@ impl<'a> Fields<'a> {
     /// nobody could say which command failed, but in [`finish`](Fields::finish).
     pub fn parse(text: &'a str) -> Result<Fields<'a>, Fault> {
         if first_byte(text) != Some(b'{') {
+            if text.trim_start().starts_with('\u{feff}') {
+                // Nobody sees it in an editor.
+                let reason = "not JSON: it begins with a byte order mark";
+                return Err(Fault::new(ErrorCode::InvalidJson, reason));
+            }
             return Err(match serde_json::from_str::<IgnoredAny>(text) {
                 Ok(_) => Fault::invalid("an object is needed here"),
                 Err(error) => invalid_json(&error),

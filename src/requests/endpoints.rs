@@ -2,6 +2,7 @@
 
 use super::hosts::check_origin;
 use super::proxies::client_of;
+use super::refusals::is_of_script;
 use super::resources::{self, nothing_here};
 use super::subscriptions::{check_upgrade, choose_deflate};
 use crate::application::{Application, CommandContext};
@@ -59,6 +60,13 @@ fn open_handler(
     let upgrade = check_upgrade(application, head)?;
     application.authorize(caller, Action::Open(path_of(head)))?;
     let subprotocol = endpoint::choose_subprotocol(handler, upgrade.offers())?;
+    // A browser fails a handshake whose offers were all passed over, and does not say so.
+    let dialects = &application.shared.settings.dialects;
+    if subprotocol.is_none() && is_of_script(head) && dialects.are_offered(upgrade.offers()) {
+        return Err(Refusal::not_found(
+            "this endpoint speaks no subprotocol that was offered; umbel.v1 is at /ws",
+        ));
+    }
     application.begin_term(current, caller, false)?;
     Ok(Answer::Upgrade(Upgrade {
         accept: upgrade.accept,
