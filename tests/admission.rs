@@ -8,6 +8,7 @@ mod memory;
 mod rates;
 mod support;
 
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -56,6 +57,49 @@ fn connections_over_cap_get_503() {
         let text = String::from_utf8(answer.body).expect("UTF-8");
         answer.status == 200 && text.contains("umbel_refused_total{reason=\"unavailable\"} ")
     });
+}
+
+/// Those that are told that they are too many, and stay, take no place of operators.
+#[test]
+fn operators_come_in_beside_a_rush_over_cap() {
+    let server = Server::start(&[
+        "--listen",
+        "127.0.0.1:0",
+        "--listen",
+        "127.0.0.1:0#admin",
+        "--connections-max",
+        "10",
+        "--close-timeout-ms",
+        "60000",
+        "--publish",
+        "anyone",
+        "--subscribe",
+        "anyone",
+        "--observe",
+        "anyone",
+        "--origin",
+        "any",
+    ]);
+    let address = |surface| rates::address_of(&server, surface);
+    let (public, admin) = (address("public"), address("admin"));
+    let _full: Vec<_> = (0..CONNECTIONS_MAX)
+        .map(|_| WebSocket::open(public, "/ws/a"))
+        .collect();
+    let mut rush: Vec<_> = (0..200).map(|_| connect(public, 0)).collect();
+    let is_told = |stream: &mut TcpStream| {
+        let mut begin = [0; 12];
+        let request = b"GET /topics HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let answer = stream
+            .write_all(request)
+            .and_then(|()| stream.read_exact(&mut begin));
+        answer.is_ok() && begin.ends_with(b"503")
+    };
+    let told = rush.iter_mut().map(is_told).filter(|it| *it).count();
+    assert!(told > 100, "{told} were told, and are still there");
+    let mut operators: Vec<_> = (0..12).map(|_| Http::connect(admin)).collect();
+    for operator in &mut operators {
+        assert_eq!(operator.get("/metrics").status, 200);
+    }
 }
 
 #[test]

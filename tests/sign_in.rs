@@ -439,6 +439,25 @@ fn oldest_connection_of_a_subject_goes() {
 }
 
 #[test]
+fn wrong_tokens_in_a_dry_run() {
+    let limit = "auth_failures_per_address_per_minute";
+    let server = rooms_with(&[
+        "--auth-failures-per-address-per-minute",
+        "2",
+        "--limits-dry-run",
+        "true",
+    ]);
+    let request = "GET /history/plain HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer guess\r\n\r\n";
+    for _ in 0..5 {
+        assert_eq!(server.request(request).status, 401);
+    }
+    support::wait_until("it is logged", || {
+        let log = server.log();
+        log.contains("limits_dry_run is set") && log.contains(limit)
+    });
+}
+
+#[test]
 fn wrong_tokens_of_an_address_are_bounded() {
     let server = rooms_with(&["--auth-failures-per-address-per-minute", "3"]);
     let answer = |token: &str| {

@@ -84,9 +84,13 @@ impl Application {
         let failures = self.shared.callers.failures.lock();
         let mut failures = failures.unwrap_or_else(PoisonError::into_inner);
         if failures.wait_ms(network, now_ms, per_minute).is_some() {
-            self.shared
-                .note_refused(Limit::AuthFailures, network, self.now_us);
-            return Refusal::too_many_requests(TOO_MANY_FAILURES);
+            return match self
+                .shared
+                .refuses(Limit::AuthFailures, network, self.now_us)
+            {
+                true => Refusal::too_many_requests(TOO_MANY_FAILURES),
+                false => denied.into(),
+            };
         }
         failures.note(network, now_ms, per_minute);
         let has_failures = &self.shared.callers.has_failures;
@@ -95,7 +99,7 @@ impl Application {
     }
 
     /// Refusal of an unverified token from an address that guesses. To verify costs more than to show. A token that was verified
-    /// before, or is static, is judged.
+    /// before, or is static, is judged; in a dry run each is, and counts where it is wrong.
     /// Nobody looks for it where no address has shown a wrong one.
     pub fn refuse_unverified<T: AsRef<str>>(
         &self,
@@ -103,7 +107,8 @@ impl Application {
         token: impl FnOnce() -> Option<T>,
     ) -> Option<Refusal> {
         let callers = &self.shared.callers;
-        if !callers.has_failures.load(Ordering::Relaxed) {
+        let is_dry_run = self.shared.settings.addresses.is_dry_run;
+        if is_dry_run || !callers.has_failures.load(Ordering::Relaxed) {
             return None;
         }
         let token = token()?;

@@ -1,8 +1,7 @@
 //! Descriptors of the process, and the connections that they allow.
 
-use super::listener::REFUSED_MAX;
 use crate::config::{Config, Surface};
-use crate::requests::limits::CONNECTIONS_KEPT;
+use crate::requests::limits::{CONNECTIONS_KEPT, REFUSED_MAX};
 
 /// Descriptors that are kept from connections: standard streams, event loops, listeners, and a few to spare.
 const DESCRIPTORS_RESERVED: usize = 64;

@@ -17,9 +17,6 @@ use crate::rate::Limit;
 use crate::rate::bucket::Rate;
 use crate::shared::Shared;
 
-/// Connections over the cap that are still told so; more are closed without a word.
-pub const REFUSED_MAX: usize = 128;
-
 /// Time between two log lines about accept failing, for each socket.
 const LOG_INTERVAL_MS: u64 = 10_000;
 

@@ -38,7 +38,7 @@ use crate::mailbox::Inbox;
 use crate::metrics::load::Load;
 use crate::net::byte_stream::ByteStream;
 use crate::net::driver::{Driver, EVENTS_MAX};
-use crate::net::listener::{Accepted, REFUSED_MAX};
+use crate::net::listener::Accepted;
 use crate::net::mio_driver::MioDriver;
 use crate::rate::Limit;
 use crate::rate::gate::TurnedAway;
@@ -278,14 +278,9 @@ impl<D: Driver> Reactor<D> {
 
     /// The limit that a connection which was just accepted is over.
     fn limit_over(&mut self, transport: &D::Transport, listener: u8) -> Option<TurnedAway> {
-        let total = self.driver.total();
-        let application = &self.connections.application;
-        let total_max = limits::connections_max(application, listener, self.connections_max);
-        if total >= total_max {
-            return Some(TurnedAway {
-                limit: Limit::Connections,
-                is_flood: total >= total_max + REFUSED_MAX,
-            });
+        let totals = (self.driver.total(), self.connections_max);
+        if let Some(over) = limits::crowd(&self.connections.application, listener, totals) {
+            return Some(over);
         }
         let (index, application) = (
             self.connections.next_id().index,

@@ -26,6 +26,9 @@ const RETRY_SECONDS: std::ops::Range<u64> = 1..11;
 /// Connections that operators may have besides all others.
 pub const CONNECTIONS_KEPT: usize = 16;
 
+/// Connections over the cap that are still told so; more are closed without a word.
+pub const REFUSED_MAX: usize = 128;
+
 /// Refusal of a connection that is over a limit.
 pub fn refusal_over(limit: Limit, id: ConnectionId) -> Refusal {
     let bits = id.to_bits();
@@ -85,12 +88,25 @@ pub fn write_lines(application: &Application, now_ms: u64) {
     }
 }
 
-/// Connections that may be open when one comes by this listener. Some are kept for operators.
-pub fn connections_max(application: &Application, listener: u8, connections_max: usize) -> usize {
-    match application.shared.is_of_operators(listener) {
-        true => connections_max.saturating_add(CONNECTIONS_KEPT),
-        false => connections_max,
-    }
+/// Refusal of one connection more, if that is too many. `total` are open, and it comes by this listener. Those that are told
+/// that they are too many stay open for a while, and some besides them are kept for operators.
+pub fn crowd(
+    application: &Application,
+    listener: u8,
+    (total, connections_max): (usize, usize),
+) -> Option<TurnedAway> {
+    let told_max = connections_max.saturating_add(REFUSED_MAX);
+    let (own_max, told_max) = match application.shared.is_of_operators(listener) {
+        true => {
+            let all = told_max.saturating_add(CONNECTIONS_KEPT);
+            (all, all)
+        }
+        false => (connections_max, told_max),
+    };
+    (total >= own_max).then_some(TurnedAway {
+        limit: Limit::Connections,
+        is_flood: total >= told_max,
+    })
 }
 
 /// A connection counts for its address no more.
