@@ -85,8 +85,8 @@ fn ready_503_during_drain() {
     drop(sockets);
 }
 
-#[test]
-fn listener_for_operators_stays_in_drain() {
+/// A server of one reactor with a public listener and one for operators, and their ports.
+fn with_operators() -> (Server, u16, u16) {
     let listen = ["--listen", "127.0.0.1:0", "--listen", "127.0.0.1:0#admin"];
     let open = ["--reactors", "1", "--insecure"];
     let server = Server::start(&[&listen[..], &open[..]].concat());
@@ -102,6 +102,34 @@ fn listener_for_operators_stays_in_drain() {
         port.expect("a port")
     };
     let (public, admin) = (port_of("public"), port_of("admin"));
+    (server, public, admin)
+}
+
+/// A peer that was told and does not go is waited for, and probes are answered meanwhile.
+#[test]
+fn listener_for_operators_stays_while_somebody_is_left() {
+    let (mut server, public, admin) = with_operators();
+    let mut socket = WebSocket::open(([127, 0, 0, 1], public).into(), "/ws/a");
+    let mut idle = Http::connect(([127, 0, 0, 1], admin).into());
+    assert_eq!(idle.get("/ready").status, 200);
+    server.signal("TERM");
+    assert!(matches!(socket.next(), Incoming::Close(1001, _)));
+    for _ in 0..50 {
+        let mut probe = Http::connect(([127, 0, 0, 1], admin).into());
+        assert_eq!(probe.get("/ready").status, 503);
+    }
+    let last = idle.get("/ready");
+    assert_eq!(
+        (last.status, last.header("connection")),
+        (503, Some("close"))
+    );
+    socket.answer_close(1001);
+    assert!(server.wait_for_exit(PATIENCE).success());
+}
+
+#[test]
+fn listener_for_operators_stays_in_drain() {
+    let (server, public, admin) = with_operators();
     let sockets: Vec<_> = (0..1500)
         .map(|_| WebSocket::open(([127, 0, 0, 1], public).into(), "/ws/a"))
         .collect();

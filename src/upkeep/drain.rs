@@ -28,6 +28,8 @@ pub struct Drain {
     next: u32,
     /// Something was met in this round that has to be told yet, or answered.
     is_busy: bool,
+    /// Something was met in this round besides idle connections of operators.
+    is_awaited: bool,
     closes_per_ms: f64,
     closed: u64,
     /// Time over which clients come back.
@@ -38,6 +40,8 @@ pub struct Drain {
     is_whole: bool,
     /// None but idle connections for requests, and those that were told, are left.
     is_last: bool,
+    /// None but idle connections of operators are left: they go last, for whoever probes asks to the end.
+    is_final: bool,
 }
 
 impl Drain {
@@ -59,12 +63,14 @@ impl Drain {
             started_ms: now_ms,
             next: 0,
             is_busy: false,
+            is_awaited: false,
             closes_per_ms,
             closed: 0,
             spread_ms,
             marked: 0,
             is_whole,
             is_last: false,
+            is_final: false,
         }
     }
 
@@ -89,40 +95,51 @@ impl Drain {
         self.marked = end;
     }
 
-    /// Goes on through the slots, closing so many at most. True: a round has ended, and it met nothing that has to go.
-    fn go_on(&mut self, slots: &mut impl Slots, now_ms: u64, mut budget: u64) -> bool {
-        let (spread_ms, is_whole, is_last) = (self.spread_ms, self.is_whole, self.is_last);
+    /// A round has ended.
+    fn end_round(&mut self) {
+        // Those that were accepted or went back to waiting meanwhile are met on the next round.
+        self.next = 0;
+        let is_awaited = std::mem::take(&mut self.is_awaited);
+        if !std::mem::take(&mut self.is_busy) {
+            self.is_final |= self.is_last && !is_awaited;
+            self.is_last = true;
+        }
+    }
+
+    /// Goes on through the slots, closing so many at most.
+    fn go_on(&mut self, slots: &mut impl Slots, now_ms: u64, mut budget: u64) {
+        let (spread_ms, is_whole) = (self.spread_ms, self.is_whole);
+        let (is_last, is_final) = (self.is_last, self.is_final);
         let end = slots.end();
         for _ in 0..SLOTS_PER_TICK {
             if self.next >= end {
-                // Those that were accepted or went back to waiting meanwhile are met on the next round.
-                self.next = 0;
-                return !std::mem::take(&mut self.is_busy);
+                return self.end_round();
             }
             if budget == 0 {
-                return false;
+                return;
             }
             let told = slots.visit(self.next, now_ms, |application, context| {
                 let settings = &application.shared.settings;
                 let connection = &mut *context.connection;
                 if !is_whole && connection.label() == Label::Http {
-                    return (false, false);
+                    return false;
                 }
-                if is_last && connection.is_idle() {
+                let is_of_operators = application.shared.is_of_operators(context.listener);
+                if is_last && connection.is_idle() && (is_final || !is_of_operators) {
                     connection.close(settings, now_ms, CloseReason::Shutdown, context.out);
                 }
                 let told = connection.depart(settings, now_ms, spread_ms, context.out);
+                let is_idle = connection.is_idle();
                 // Who was told is waited for, and keeps nobody else waiting.
-                (told, !connection.is_idle() && !connection.is_closing())
+                self.is_busy |= !is_idle && !connection.is_closing();
+                self.is_awaited |= !is_idle || !is_of_operators;
+                told
             });
-            if let Some((is_told, is_busy)) = told {
-                budget -= u64::from(is_told);
-                self.closed += u64::from(is_told);
-                self.is_busy |= is_busy;
-            }
+            let is_told = told == Some(true);
+            budget -= u64::from(is_told);
+            self.closed += u64::from(is_told);
             self.next += 1;
         }
-        false
     }
 }
 
@@ -131,7 +148,8 @@ impl Drain {
 pub enum Progress {
     /// Connections have to go yet.
     Closing,
-    /// None has but those that wait for a request; they are closed too, and nothing is accepted from here on.
+    /// None has but those that wait for a request; they are closed too, and nothing is accepted from here on. Where operators
+    /// have a listener of their own it is not before all others are gone.
     Ending,
     /// None is left, and the hub has taken all that they sent.
     Done,
@@ -148,12 +166,14 @@ pub fn poll(slots: &mut impl Slots, now_ms: u64) -> Progress {
     });
     drain.mark(slots, now_ms);
     let (budget, before) = (drain.allowed(now_ms), drain.closed);
-    drain.is_last |= drain.go_on(slots, now_ms, budget);
+    drain.go_on(slots, now_ms, budget);
     let told = &slots.application().shared.lifecycle.told;
     told.fetch_add(drain.closed - before, Ordering::Relaxed);
+    let has_operators = slots.application().shared.has_listener_of_operators();
     let progress = match drain.is_last {
         false => Progress::Closing,
         true if slots.count() == 0 && !slots.application().has_backpressure() => Progress::Done,
+        true if has_operators && !drain.is_final => Progress::Closing,
         true => Progress::Ending,
     };
     slots.upkeep().drain = Some(drain);
