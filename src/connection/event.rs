@@ -11,8 +11,8 @@ use crate::http::refusal::Refusal;
 use crate::http::request::Head;
 use crate::hub::idempotency::GivenKey;
 use crate::hub::{Kind, PublishOptions};
-use crate::protocol::CloseCode;
 use crate::protocol::deflate::Agreement;
+use crate::protocol::{CloseCode, Opcode};
 use crate::rate::Limit;
 use crate::topic::Topic;
 
@@ -34,6 +34,8 @@ pub enum Event<'a> {
     Message(Endpoint, Message<'a>),
     /// A message again of which a rest was kept, and the place of that. Answer as to a message.
     Rest(Endpoint, Message<'a>, usize),
+    /// A control frame came whole: its opcode, and bytes of its payload. The answer to this is not looked at.
+    Control(Opcode, usize),
     /// A request was refused, with what it is told, and the headers of that answer. The answer to this is not looked at.
     Refused(&'a Refusal, &'a mut ExtraHeaders),
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::unread::keep_rest;
 use super::{
     Answer, CloseReason, Connection, Context, Endpoint, Event, Hold, InputContext, Message,
-    NEVER_MS, Phase, Settings, output_bytes_max,
+    NEVER_MS, Outbox, Phase, Settings, output_bytes_max,
 };
 use crate::protocol::{
     CONTROL_PAYLOAD_BYTES_MAX, CloseCode, CloseFrame, MessageLimits, Opcode, ProtocolError,
@@ -44,18 +44,16 @@ impl Connection {
                         report_compressed(context, endpoint, limits, kept, (opcode, payload))
                     }
                     Received::Ping(payload) => {
-                        match self.outbox.is_empty() {
-                            true => encode_frame(context.out, Opcode::Pong, payload, None),
-                            false => self.outbox.set_ping(payload),
-                        }
+                        answer_ping(context, &mut self.outbox, payload);
                         continue;
                     }
-                    Received::Pong(_) => continue,
+                    Received::Pong(payload) => {
+                        report_control(context, Opcode::Pong, payload.len());
+                        continue;
+                    }
                     Received::Close(frame) => {
-                        if matches!(self.phase, Phase::Open { .. }) {
-                            encode_close(context.out, frame);
-                        }
-                        Step::PeerClosed(frame.map_or(CloseCode::NO_STATUS, |frame| frame.code))
+                        let is_first = matches!(self.phase, Phase::Open { .. });
+                        Step::PeerClosed(take_close(context, is_first, frame))
                     }
                 },
                 Err(error) => Step::Failed(error),
@@ -214,6 +212,34 @@ fn report(context: &mut InputContext<'_, '_>, endpoint: Endpoint, message: Messa
         return Step::Act(answer);
     }
     Step::Act(keep_rest(&mut context.kept, message, answer))
+}
+
+/// Answers a ping at once, or behind what waits to be written.
+fn answer_ping(context: &mut InputContext<'_, '_>, outbox: &mut Outbox, payload: &[u8]) {
+    report_control(context, Opcode::Ping, payload.len());
+    match outbox.is_empty() {
+        true => encode_frame(context.out, Opcode::Pong, payload, None),
+        false => outbox.set_ping(payload),
+    }
+}
+
+/// Takes the peer's Close frame, and answers it if it is the first of both. Gives its code.
+fn take_close(
+    context: &mut InputContext<'_, '_>,
+    is_first: bool,
+    frame: Option<CloseFrame<'_>>,
+) -> CloseCode {
+    let bytes = frame.map_or(0, |frame| size_of::<u16>() + frame.reason.len());
+    report_control(context, Opcode::Close, bytes);
+    if is_first {
+        encode_close(context.out, frame);
+    }
+    frame.map_or(CloseCode::NO_STATUS, |frame| frame.code)
+}
+
+/// Tells of a control frame, which the connection itself deals with.
+fn report_control(context: &mut InputContext<'_, '_>, opcode: Opcode, bytes: usize) {
+    (context.on_event)(Event::Control(opcode, bytes), context.out);
 }
 
 fn report_compressed(

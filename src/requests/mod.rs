@@ -57,6 +57,7 @@ pub fn handle_event(
                 true => finish_asking(application, current, answer),
             }
         }
+        Event::Control(..) => Answer::Proceed,
         event => handle_asking(application, current, event, out),
     }
 }
@@ -191,6 +192,8 @@ fn carry_out(
         }
         // Of messages of other endpoints nothing is kept.
         Event::Rest(..) => Answer::Proceed,
+        // The connection itself has dealt with it.
+        Event::Control(..) => Answer::Proceed,
         Event::Refused(refusal, headers) => {
             // Of a head that could not be read nothing was answered before.
             ask_for_tls(application, current.listener, headers);

@@ -77,6 +77,11 @@ impl Turn {
                     .number("status", refusal.status)
                     .word("check", refusal.label)
             }),
+            Event::Control(opcode, bytes) => self.tell("control", |_, object| {
+                object
+                    .word("opcode", name_of(*opcode))
+                    .number("bytes", *bytes as u64)
+            }),
             // The request before it is told already, and so is the message of which it is a rest.
             Event::Opened(..) | Event::Rest(..) => {}
         }
@@ -281,17 +286,21 @@ pub fn tell_written(
     }
 }
 
-/// The frame that bytes of a server begin with: its opcode, the length of its payload, and what follows.
-fn next_frame(bytes: &[u8]) -> Option<(&'static str, usize, &[u8])> {
-    let (&[first, second], rest) = bytes.split_first_chunk()?;
-    let opcode = match Opcode::parse(first).ok()? {
+fn name_of(opcode: Opcode) -> &'static str {
+    match opcode {
         Opcode::Continuation => "continuation",
         Opcode::Text => "text",
         Opcode::Binary => "binary",
         Opcode::Close => "close",
         Opcode::Ping => "ping",
         Opcode::Pong => "pong",
-    };
+    }
+}
+
+/// The frame that bytes of a server begin with: its opcode, the length of its payload, and what follows.
+fn next_frame(bytes: &[u8]) -> Option<(&'static str, usize, &[u8])> {
+    let (&[first, second], rest) = bytes.split_first_chunk()?;
+    let opcode = name_of(Opcode::parse(first).ok()?);
     let (len, rest) = match second {
         0..126 => (usize::from(second), rest),
         126 => {

@@ -11,6 +11,9 @@ use crate::support::peers::{Http, Incoming, WebSocket, connect};
 use crate::support::umbel_v1::{JSON, Peer};
 use crate::support::{PATIENCE, Server, wait_until};
 
+const CLOSE: u8 = 8;
+const PING: u8 = 9;
+const PONG: u8 = 10;
 const OPERATOR: &str = "operator-token-of-the-test";
 const VIEWER: &str = "viewer-token-of-the-test";
 const HOST: &str = "host-token-of-the-test";
@@ -326,6 +329,33 @@ fn four_at_a_time_and_by_right() {
     });
     let log = server.log();
     assert!(log.contains("GET /api/v1/trace"), "{log}");
+}
+
+#[test]
+fn control_frames_both_ways() {
+    let (_folder, server) = start();
+    let address = server.address();
+    let mut peer = open(address, "", "rooms/1");
+    let id = id_of(&mut Api::of(address, OPERATOR), "&dialect=raw");
+    let mut trace = Trace::begin(address, OPERATOR, &format!("connection={id}"));
+    peer.send(PING, b"beat");
+    peer.send(PONG, b"");
+    peer.send(CLOSE, &[0x0f, 0xa0, b'x']);
+    for (event, opcode, bytes) in [
+        ("control", "ping", 4),
+        ("control", "pong", 0),
+        ("control", "close", 3),
+    ] {
+        let (_, told) = trace.until(event);
+        assert_eq!(
+            (&told["opcode"], &told["bytes"]),
+            (&json!(opcode), &json!(bytes)),
+            "{told}"
+        );
+    }
+    let (before, _) = trace.until("closed");
+    let frames: Vec<_> = before.iter().map(|line| &line["opcode"]).collect();
+    assert!(frames.contains(&&json!("close")), "{before:?}");
 }
 
 #[test]

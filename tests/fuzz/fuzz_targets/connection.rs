@@ -331,6 +331,7 @@ fn answer(event: Event<'_>, events: &mut Vec<String>, out: &mut Vec<u8>) -> Answ
                 _ => Answer::Proceed,
             }
         }
+        Event::Control(..) => Answer::Proceed,
         Event::Refused(refusal, _) => {
             events.push(format!("refused {}", refusal.status));
             Answer::Proceed
