@@ -219,6 +219,11 @@ fn peers_that_break_it_are_told_and_counted() {
         "umbel_tls_handshakes_total{version=\"unknown\",kind=\"unknown\",result=\"failed\"}";
     assert!(server.metric(failed) >= 4);
     assert!(server.metric("umbel_closed_total{reason=\"tls\"}") >= 4);
+    wait_until("the log names the alert", || {
+        let log = server.server.log();
+        log.lines()
+            .any(|line| line.contains("reason=tls") && line.contains("alert=unexpected_message"))
+    });
 }
 
 #[test]

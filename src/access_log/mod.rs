@@ -20,6 +20,7 @@ use crate::connection::{CloseReason, Label, Secured, Settings};
 use crate::handler::ConnectionId;
 use crate::http::response::answer_head;
 use crate::logging::{Line, more, shown};
+use crate::metrics::tls::alert_name;
 use crate::protocol::CloseCode;
 use crate::shared::jobs::Traffic;
 
@@ -118,6 +119,9 @@ pub fn closed(application: &Application, told: &Told, followed: Option<&Followed
         .with("reason", end.reason.label())
         .with("code", end.code.get())
         .with("by", by);
+    if let CloseReason::Tls(alert) = end.reason {
+        line = line.with("alert", alert_name(alert));
+    }
     if let Some(followed) = followed {
         line = line
             .with(
