@@ -176,7 +176,11 @@ impl Handle {
 /// Sets what a configuration leaves open, and keeps of the running one what needs a restart. Gives the names of that.
 fn fit(config: &mut Config, running: &Config) -> Result<Vec<&'static str>, ReloadError> {
     config.check().map_err(ReloadError::Config)?;
+    // Queues are shared out among the threads that there are, however many there are to be.
+    let threads = (config.reactors, config.workers);
+    (config.reactors, config.workers) = (running.reactors, running.workers);
     crate::net::memory::fill(config);
+    (config.reactors, config.workers) = threads;
     let needs_restart = config.keep_started(running);
     // What is new has to fit what stays.
     config.check().map_err(ReloadError::Config)?;
@@ -211,5 +215,24 @@ impl Config {
             self.origins.get_or_insert(Origins::Loopback);
         }
         idle
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What only follows from the number of threads is none of the settings that were changed.
+    #[test]
+    fn queues_are_those_of_the_threads_that_stay() {
+        let with = |reactors| Config {
+            reactors,
+            workers: 1,
+            ..Config::default()
+        };
+        let mut running = with(1);
+        crate::net::memory::fill(&mut running);
+        let needs_restart = fit(&mut with(300), &running);
+        assert_eq!(needs_restart.expect("it can stand"), ["reactors"]);
     }
 }
