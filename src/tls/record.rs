@@ -209,16 +209,20 @@ impl Incoming {
             (RecordVersion::Tls12, Some(_)) => return Err(Fatal::UNEXPECTED_MESSAGE),
             (RecordVersion::Tls13, Some(_)) => {}
         }
-        // The key changes behind a KeyUpdate, so nothing may follow it in its record (RFC 8446 section 5.1).
         let from = usize::from(self.message_len);
-        let place = self.message.get_mut(from..from + bytes.len());
-        place
-            .ok_or(Fatal::UNEXPECTED_MESSAGE)?
-            .copy_from_slice(bytes);
-        let seen = from + bytes.len();
+        let (begun, behind) = bytes.split_at(bytes.len().min(KEY_UPDATE_BYTES - from));
+        let seen = from + begun.len();
+        self.message[from..seen].copy_from_slice(begun);
         let begin = [24, 0, 0, 1];
+        if self.message[0] != begin[0] {
+            return Err(Fatal::UNEXPECTED_MESSAGE);
+        }
         let compared = seen.min(begin.len());
         if self.message[..compared] != begin[..compared] {
+            return Err(Fatal::DECODE_ERROR);
+        }
+        // The key changes behind a KeyUpdate, so nothing may follow it in its record (RFC 8446 section 5.1).
+        if !behind.is_empty() {
             return Err(Fatal::UNEXPECTED_MESSAGE);
         }
         if seen < KEY_UPDATE_BYTES {
@@ -245,6 +249,7 @@ fn alert(version: RecordVersion, bytes: &[u8]) -> Result<Step, Fatal> {
         [WARNING, 90] => Ok(Step::Nothing),
         [WARNING, _] if version == RecordVersion::Tls12 => Ok(Step::Nothing),
         [_, alert] => Ok(Step::Ended(alert)),
+        [] => Err(Fatal::UNEXPECTED_MESSAGE),
         _ => Err(Fatal::DECODE_ERROR),
     }
 }

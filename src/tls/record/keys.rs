@@ -153,6 +153,22 @@ impl Keys {
         }
     }
 
+    /// A record of 1.3 with these bytes inside, whatever they are.
+    #[cfg(test)]
+    pub(super) fn seal_inner(&mut self, inner: &[u8]) -> Vec<u8> {
+        let made = self.make().expect("a key");
+        let ciphertext = inner.len() + TAG_BYTES;
+        let mut record = head(Content::Data as u8, ciphertext).to_vec();
+        let aad = Aad::from(record.clone());
+        let mut sealed = inner.to_vec();
+        let nonce = Nonce::assume_unique_for_key(self.nonce());
+        let appended = made.key.seal_in_place_append_tag(nonce, aad, &mut sealed);
+        appended.expect("memory");
+        self.sequence += 1;
+        record.extend(sealed);
+        record
+    }
+
     /// Version of the records.
     pub fn version(&self) -> RecordVersion {
         self.version
@@ -221,11 +237,11 @@ impl Keys {
         Ok(sequence)
     }
 
-    /// What is authenticated of a record beside its content: of 1.3 its head, of 1.2 its number, type and length.
+    /// What is authenticated of a record beside its content: of 1.3 its head, of 1.2 its number, type, version and length.
     fn additional(
         &self,
         sequence: u64,
-        content: u8,
+        shown: [u8; 3],
         (ciphertext, plaintext): (usize, usize),
     ) -> ([u8; 13], usize) {
         let mut data = [0; 13];
@@ -236,7 +252,8 @@ impl Keys {
             }
             RecordVersion::Tls12 => {
                 data[..8].copy_from_slice(&sequence.to_be_bytes());
-                data[8..].copy_from_slice(&head(content, plaintext));
+                data[8..11].copy_from_slice(&shown);
+                data[11..].copy_from_slice(&(plaintext as u16).to_be_bytes());
                 (data, 13)
             }
         }
@@ -281,7 +298,8 @@ impl Keys {
         if self.version == RecordVersion::Tls13 {
             out.push(content as u8);
         }
-        let (data, data_len) = self.additional(sequence, content as u8, (ciphertext, length));
+        let (data, data_len) =
+            self.additional(sequence, [content as u8, 3, 3], (ciphertext, length));
         let nonce = Nonce::assume_unique_for_key(nonce);
         let data = Aad::from(&data[..data_len]);
         match made
@@ -324,7 +342,7 @@ impl Keys {
         record: &mut [u8],
     ) -> Result<(Content, Range<usize>), Fatal> {
         let mut nonce = self.nonce();
-        let shown = record[0];
+        let shown = [record[0], record[1], record[2]];
         let sequence = self.step(u64::MAX)?;
         let explicit = self.explicit();
         let ciphertext = record.len() - HEAD_BYTES;
@@ -338,20 +356,21 @@ impl Keys {
         let opened = made.key.open_in_place(nonce, data, &mut record[from..]);
         let opened = opened.map_err(|_| Fatal::BAD_RECORD_MAC)?;
         if self.version == RecordVersion::Tls12 {
-            let content = Content::of(shown).ok_or(Fatal::UNEXPECTED_MESSAGE)?;
+            let content = Content::of(shown[0]).ok_or(Fatal::UNEXPECTED_MESSAGE)?;
             return match plaintext <= FRAGMENT_BYTES_MAX {
                 true => Ok((content, from..from + plaintext)),
                 false => Err(Fatal::RECORD_OVERFLOW),
             };
         }
+        // Padding takes its part of the bound (RFC 8446 section 5.4).
+        if opened.len() > FRAGMENT_BYTES_MAX + 1 {
+            return Err(Fatal::RECORD_OVERFLOW);
+        }
         // The type stands behind the content, and zeros behind that.
         let end = opened.iter().rposition(|&byte| byte != 0);
         let end = end.ok_or(Fatal::UNEXPECTED_MESSAGE)?;
         let content = Content::of(opened[end]).ok_or(Fatal::UNEXPECTED_MESSAGE)?;
-        match end <= FRAGMENT_BYTES_MAX {
-            true => Ok((content, from..from + end)),
-            false => Err(Fatal::RECORD_OVERFLOW),
-        }
+        Ok((content, from..from + end))
     }
 }
 

@@ -194,8 +194,9 @@ fn changed_records_are_refused() {
                 Ok(_) => false,
                 Err(_) => true,
             };
-            // The minor version of a record is to be passed over (RFC 8446 section 5.1).
-            let is_version = at == 2;
+            // The minor version of a record of 1.3 is to be passed over (RFC 8446 section 5.1).
+            let is_13 = peers.opener.version() == RecordVersion::Tls13;
+            let is_version = at == 2 && is_13;
             assert!(refused || is_version, "byte {at}");
             // The first that fails ends a connection; here each is to be the first.
             peers.opener.keys.sequence = first;
@@ -307,6 +308,13 @@ fn meaning_of_records() {
             &[(Content::ChangeCipherSpec, &[1])],
             Fatal::UNEXPECTED_MESSAGE,
         ),
+        (&[(handshake, &[24, 0, 0, 2, 0, 0])], Fatal::DECODE_ERROR),
+        (&[(handshake, &[24, 0, 0, 0])], Fatal::DECODE_ERROR),
+        (
+            &[(handshake, &[24, 0]), (handshake, &[1])],
+            Fatal::DECODE_ERROR,
+        ),
+        (&[(alert, &[])], Fatal::UNEXPECTED_MESSAGE),
         (&[(alert, &[2])], Fatal::DECODE_ERROR),
         (&[(alert, &[3, 0])], Fatal::ILLEGAL_PARAMETER),
         (
@@ -318,6 +326,28 @@ fn meaning_of_records() {
         assert_eq!(of(records), Err(fatal), "{records:?}");
     }
     assert!(of(&[(Content::Data, &[][..]); 32]).is_ok());
+}
+
+#[test]
+fn padding_takes_its_part_of_a_record() {
+    let mut peers = peers_13();
+    let mut of = |content: usize, padding: usize| {
+        let mut inner = vec![7; content];
+        inner.push(Content::Data as u8);
+        inner.resize(inner.len() + padding, 0);
+        let mut incoming = Incoming::new(peers.sealer.twin());
+        let mut record = peers.sealer.seal_inner(&inner);
+        incoming.take(&mut None, &mut record).map(|(_, step)| step)
+    };
+    for (content, padding) in [(1, 0), (1, 16_383), (16_000, 384), (16_384, 0)] {
+        let place = HEAD_BYTES..HEAD_BYTES + content;
+        assert_eq!(of(content, padding), Ok(Step::Data(place)));
+    }
+    assert_eq!(of(0, 16_384), Ok(Step::Nothing));
+    for (content, padding) in [(0, 16_385), (1, 16_384), (16_384, 1), (16_385, 0)] {
+        let refused = of(content, padding);
+        assert_eq!(refused, Err(Fatal::RECORD_OVERFLOW), "{content} {padding}");
+    }
 }
 
 #[test]
