@@ -237,8 +237,8 @@ impl Records {
                 self.owes_update = false;
                 self.update_sealer(turn);
             } else if self.must_end && !self.close_notify_sent {
-                self.close_notify_sent = true;
                 self.seal_control(turn, Content::Alert, &[WARNING, CLOSE_NOTIFY]);
+                self.close_notify_sent = true;
             } else {
                 break;
             }
@@ -288,9 +288,9 @@ impl Records {
         self.waiting().held.extend_from_slice(sealed);
     }
 
-    /// Seals what TLS itself has to say, behind what is held.
+    /// Seals what TLS itself has to say, behind what is held. Behind close_notify it has nothing to say.
     fn seal_control(&mut self, turn: &mut Turn, content: Content, message: &[u8]) {
-        if self.is_over {
+        if self.is_over || self.close_notify_sent {
             return;
         }
         let made = turn.kept_keys.get(&mut self.key_place, &self.sealer);

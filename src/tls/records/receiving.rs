@@ -64,10 +64,16 @@ impl Records {
                 return Err(KeyUsedUp.into());
             }
             let count = self.receive(socket, turn, out)?;
-            self.flush(socket, turn)?;
+            let flushed = self.flush(socket, turn);
             if count > 0 {
+                if flushed.is_err() {
+                    // It is told behind what was read.
+                    self.call_again(turn);
+                }
                 return Ok(count);
             }
+            self.tell_failure()?;
+            flushed?;
         }
     }
 
@@ -230,7 +236,8 @@ impl Records {
         let next = maker.next(Direction::Incoming, self.opener.keys())?;
         self.opener.set_keys(next);
         // One answer is enough for several, if they come before it is sent (RFC 8446 section 4.6.3).
-        self.owes_update |= wants_answer;
+        // Behind our close_notify there is nothing that it would be for.
+        self.owes_update |= wants_answer && !self.close_notify_sent;
         Ok(())
     }
 }

@@ -130,6 +130,60 @@ fn key_update_of_ours_is_followed() {
 }
 
 #[test]
+fn nothing_is_said_behind_close_notify() {
+    own(|| {
+        for fails in [false, true] {
+            let mut pair = Pair::open();
+            let ended = pair.state.shutdown_write(&mut pair.socket, &mut pair.turn);
+            ended.expect("by close_notify");
+            pair.take();
+            assert!(pair.client_saw_end && pair.socket.is_ended);
+            // What asks for an answer has none, and what comes with it is read.
+            pair.client.refresh_traffic_keys().expect("TLS 1.3");
+            pair.client.writer().write_all(b"more").expect("memory");
+            pair.arrive(usize::MAX);
+            if fails {
+                pair.socket.inbound.extend([23, 3, 3, 0, 17]);
+                pair.socket.inbound.extend([0; 17]);
+            }
+            pair.read();
+            assert_eq!(pair.at_server, b"more");
+            let reason = pair.error.as_ref().map(close_reason);
+            let alert = fails.then_some(CloseReason::Tls(Fatal::BAD_RECORD_MAC.0));
+            assert_eq!(reason, alert);
+        }
+    });
+}
+
+#[test]
+fn plaintext_is_read_though_an_answer_cannot_be_sent() {
+    own(|| {
+        let mut pair = Pair::open();
+        pair.client.writer().write_all(b"last").expect("memory");
+        pair.client.refresh_traffic_keys().expect("TLS 1.3");
+        pair.arrive(usize::MAX);
+        pair.socket.is_broken = true;
+        pair.read();
+        assert_eq!(pair.at_server, b"last");
+        pair.read();
+        assert!(pair.error.is_some(), "it is told then");
+    });
+}
+
+#[test]
+fn failure_is_told_though_its_alert_cannot_be_sent() {
+    own(|| {
+        let mut pair = Pair::open();
+        pair.socket.inbound.extend(*b"GET / HTTP/1.1");
+        pair.readable = true;
+        pair.socket.is_broken = true;
+        pair.read();
+        let error = pair.error.take().expect("told");
+        assert_eq!(close_reason(&error), CloseReason::Tls(10), "{error}");
+    });
+}
+
+#[test]
 fn key_of_tls12_that_is_worn_is_told_and_ends_in_order() {
     own(|| {
         let mut pair = Pair::with(&[&rustls::version::TLS12], |_| {});
