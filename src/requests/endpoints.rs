@@ -62,10 +62,13 @@ fn open_handler(
     let subprotocol = endpoint::choose_subprotocol(handler, upgrade.offers())?;
     // A browser fails a handshake whose offers were all passed over, and does not say so.
     let dialects = &application.shared.settings.dialects;
-    if subprotocol.is_none() && is_of_script(head) && dialects.are_offered(upgrade.offers()) {
-        return Err(Refusal::not_found(
-            "this endpoint speaks no subprotocol that was offered; umbel.v1 is at /ws",
-        ));
+    if subprotocol.is_none()
+        && is_of_script(head)
+        && let Some(place) = dialects.where_offered(upgrade.offers())
+    {
+        return Err(Refusal::not_found(format!(
+            "this endpoint speaks no subprotocol that was offered; {place}"
+        )));
     }
     application.begin_term(current, caller, false)?;
     Ok(Answer::Upgrade(Upgrade {
