@@ -252,6 +252,9 @@ fn stalled_subscriber_closed_and_counted() {
         "100000",
         "--send-buffer-bytes",
         "16384",
+        // More than the publications take on a busy machine: only then it reads.
+        "--close-timeout-ms",
+        "60000",
     ]);
     let mut slow = server.connect();
     slow.upgrade("/ws/hot");
