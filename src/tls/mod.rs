@@ -11,6 +11,8 @@ mod connection;
 pub mod context;
 pub mod error;
 pub mod failure;
+#[cfg(fuzzing)]
+pub mod fuzzed;
 mod kept_keys;
 pub mod loaded;
 mod next_keys;

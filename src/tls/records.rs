@@ -218,6 +218,13 @@ impl Records {
         waiting.map_or(0, |waiting| waiting.held.len() - waiting.sent)
     }
 
+    /// Memory of what waits: received, and sealed.
+    #[cfg(fuzzing)]
+    pub fn waiting_bytes(&self) -> (usize, usize) {
+        let waiting = self.waiting.as_ref();
+        waiting.map_or((0, 0), |it| (it.kept.capacity(), it.held.capacity()))
+    }
+
     /// Sends what is held, and then what TLS itself has to say. If it is to end, our side ends behind it.
     pub fn flush(&mut self, socket: &mut impl Socket, turn: &mut Turn) -> io::Result<()> {
         if self.is_away {

@@ -1,5 +1,7 @@
 //! What the fuzz targets share: streams of frames that are mostly well-formed, and what is received of them.
 
+pub mod tls_peer;
+
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use umbel::internals::protocol::{
     CloseFrame, Decoder, MessageLimits, Opcode, ProtocolError, Received, Role, mask_in_place,
