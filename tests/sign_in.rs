@@ -263,8 +263,10 @@ fn end_of_an_identity() {
     // There is the grace yet.
     writer.publish("news/eu", "late");
     assert_eq!(peer.publication().1, "late");
-    let command = json!({"type": "subscribe", "id": 3, "topic": "news/us"});
-    assert_eq!(peer.error(&command), "unauthorized");
+    for kind in ["subscribe", "history", "presence"] {
+        let command = json!({"type": kind, "id": 3, "topic": "news/us"});
+        assert_eq!(peer.error(&command), "unauthorized", "{kind}");
+    }
     assert_eq!(peer.error(&auth(READER)), "unauthorized");
     assert_eq!(peer.socket.next(), Incoming::Close(4401, "expired".into()));
     assert_eq!(raw.text(), "late");

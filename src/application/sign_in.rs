@@ -156,7 +156,10 @@ impl Application {
         let is_waiting = self.terms.is_waiting(turn.id.index);
         let (id, reason) = match &command {
             Command::Auth { .. } | Command::Ping { .. } => return Ok(command),
-            Command::Subscribe { id, .. } | Command::Publish { id, .. }
+            Command::Subscribe { id, .. }
+            | Command::Publish { id, .. }
+            | Command::Presence { id, .. }
+            | Command::History { id, .. }
                 if self.terms.has_ended(turn.id.index) =>
             {
                 (*id, "the token has expired: show another by auth")

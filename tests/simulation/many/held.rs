@@ -125,7 +125,7 @@ impl Many {
             may.perhaps,
             "{action:?} is not allowed to {self:?}: {answer}"
         );
-        let needs_term = matches!(pending, Pending::Subscribe(..) | Pending::Publish(..));
+        let needs_term = !matches!(pending, Pending::Misuse(..));
         let asked_ms = self.asked_ms.get(&id).copied().unwrap_or_default();
         if let Some(end_ms) = self.end_ms(id, records).filter(|_| needs_term) {
             let is_late = asked_ms > end_ms + SLACK_MS;
@@ -160,7 +160,11 @@ impl Many {
                 assert!(!may.surely, "{badge} is good for {self:?}: {answer}");
                 around.cover.add("refresh by a token that is over", 1);
             }
-            Pending::Subscribe(..) | Pending::Publish(..) | Pending::Misuse(..) => {
+            Pending::Subscribe(..)
+            | Pending::Publish(..)
+            | Pending::Misuse(..)
+            | Pending::Presence(_)
+            | Pending::Page(_) => {
                 let end_ms = self.end_ms(id, around.records);
                 let has_ended = end_ms.is_some_and(|end_ms| end_ms <= self.now_ms);
                 assert!(has_ended, "{end_ms:?} is not over for {self:?}: {answer}");
