@@ -5,6 +5,7 @@ use super::commands::CommandTurn;
 use crate::asking::hook;
 use crate::auth::access::Action;
 use crate::auth::caller::Caller;
+use crate::auth::identity::{Source, UrlKeyMark};
 use crate::auth::verdict::Terms;
 use crate::dialect::{CommandError, Target, TopicSignature};
 use crate::handler::ConnectionId;
@@ -15,8 +16,8 @@ use crate::hub::Start;
 pub struct Allowed {
     /// Its end, and what others see of it.
     pub terms: Terms,
-    /// A signature allows it, and nobody is asked again.
-    pub is_signed: bool,
+    /// Key of the signature that allows it; nobody is asked again then.
+    pub signed_by: Option<UrlKeyMark>,
 }
 
 impl Allowed {
@@ -24,7 +25,7 @@ impl Allowed {
     pub fn by(terms: Option<Terms>) -> Allowed {
         Allowed {
             terms: terms.unwrap_or_default(),
-            is_signed: false,
+            signed_by: None,
         }
     }
 }
@@ -52,6 +53,10 @@ impl Application {
             let signed = authority.identify_signed(caller, topic, signature, self.wall_ms());
             let signed = signed.and_then(|identity| {
                 let expires_at_ms = identity.expires_at_ms();
+                let signed_by = match identity.source() {
+                    Source::SignedUrl(key) => Some(*key),
+                    _ => None,
+                };
                 // What it is signed for is all that it has, and what is denied to either is denied.
                 let signed = Caller::Known(identity);
                 authority.authorize(&signed, Action::Subscribe(topic))?;
@@ -65,7 +70,7 @@ impl Application {
                         expires_at_ms,
                         info: None,
                     },
-                    is_signed: true,
+                    signed_by,
                 })
             });
             return signed.map_err(|denied| turn.denied(id, denied));
@@ -83,16 +88,19 @@ impl Application {
     pub fn begin_lease(&mut self, id: ConnectionId, target: &Target, allowed: &Allowed) {
         if let Some(end_ms) = allowed.terms.expires_at_ms {
             let leases = &mut self.terms.leases;
-            leases.begin(id, target.clone(), end_ms, allowed.is_signed);
+            leases.begin(id, target.clone(), end_ms, allowed.signed_by);
         }
     }
 
     /// Whether somebody may keep a subscription.
     pub fn keeps(&self, id: ConnectionId, caller: &Caller<'_>, target: &Target) -> bool {
         let action = action_of(target);
-        match self.terms.leases.is_signed(id.index, target) {
-            true => hook::check_closed(&self.shared, caller, action).is_ok(),
-            false => self.stands(caller, action).is_ok(),
+        match self.terms.leases.signed_by(id.index, target) {
+            Some(key) => {
+                self.shared.authority.has_url_key(key)
+                    && hook::check_closed(&self.shared, caller, action).is_ok()
+            }
+            None => self.stands(caller, action).is_ok(),
         }
     }
 }

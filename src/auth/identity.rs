@@ -37,13 +37,16 @@ pub enum Source {
     Hook,
     /// A client certificate.
     Certificate,
-    /// A signed URL.
-    SignedUrl,
+    /// A signed URL, by its key.
+    SignedUrl(UrlKeyMark),
     /// The embedding program, by its authorizer.
     Program,
 }
 
 impl Source {
+    /// Name of all signed URLs.
+    pub const SIGNED_URL: &'static str = "signed_url";
+
     /// Its name in `[[grant]]`, in the log and in the deny list.
     pub fn name(&self) -> &str {
         match self {
@@ -51,7 +54,7 @@ impl Source {
             Source::Token(name) | Source::Jwt(name) => name,
             Source::Hook => "hook",
             Source::Certificate => "certificate",
-            Source::SignedUrl => "signed_url",
+            Source::SignedUrl(_) => Source::SIGNED_URL,
             Source::Program => "program",
         }
     }
@@ -465,6 +468,30 @@ impl TokenDigest {
     /// Its bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+}
+
+/// Mark of a key of signed URLs. A reload finds the key again by it: keys that differ in their name or their secret have
+/// different ones.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct UrlKeyMark(u64);
+
+impl UrlKeyMark {
+    /// That of the key of this name with this secret.
+    pub fn of(kid: &str, secret: &str) -> UrlKeyMark {
+        let digest = Sha256::new_with_prefix(kid)
+            .chain_update([0])
+            .chain_update(secret);
+        let digest: [u8; 32] = digest.finalize().into();
+        let [a, b, c, d, e, f, g, h, ..] = digest;
+        UrlKeyMark(u64::from_le_bytes([a, b, c, d, e, f, g, h]))
+    }
+}
+
+impl fmt::Debug for UrlKeyMark {
+    /// Without what it was made of.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("set")
     }
 }
 

@@ -46,7 +46,7 @@ use caller::Caller;
 use counts::AuthCounts;
 use credential::RequestFacts;
 use embedder::{Embedder, Judged, JudgedNow};
-use identity::{Identity, Source};
+use identity::{Identity, Source, UrlKeyMark};
 use policy::AccessPolicy;
 use rights::Decision;
 use topic_signature::TopicSignature;
@@ -155,6 +155,14 @@ impl Authority {
         match self {
             Authority::Policy(policy) => policy.identify_signed(caller, topic, signature, now_ms),
             Authority::Embedder(_) => Err(Denied::Invalid(access::TokenFault::Invalid)),
+        }
+    }
+
+    /// Whether what a key of URLs signed is taken still.
+    pub fn has_url_key(&self, key: UrlKeyMark) -> bool {
+        match self {
+            Authority::Policy(policy) => policy.has_url_key(key),
+            Authority::Embedder(_) => false,
         }
     }
 

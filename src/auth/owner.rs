@@ -21,7 +21,7 @@ impl fmt::Display for Owner<'_> {
             Owner::Own(Source::Token(name)) => write!(f, "the token {name}"),
             Owner::Own(Source::Jwt(name)) => write!(f, "the token of {name}"),
             Owner::Own(Source::Certificate) => f.write_str("the certificate"),
-            Owner::Own(Source::SignedUrl) => f.write_str("the signed URL"),
+            Owner::Own(Source::SignedUrl(_)) => f.write_str("the signed URL"),
             Owner::Own(Source::Hook | Source::Program | Source::Anonymous) => {
                 f.write_str("the application")
             }

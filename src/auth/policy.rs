@@ -12,7 +12,7 @@ use super::caller::Caller;
 use super::counts::{AuthCounts, AuthResult, SourceCounts};
 use super::credential::{Place, RequestFacts, Shown, shown};
 use super::grant::Grant;
-use super::identity::{Identity, Nobody, Source, TokenDigest};
+use super::identity::{Identity, Nobody, Source, TokenDigest, UrlKeyMark};
 #[cfg(feature = "jwt")]
 use super::jwt::source::SignedTokens;
 use super::lives::Lives;
@@ -151,7 +151,7 @@ impl AccessPolicy {
             #[cfg(feature = "jwt")]
             url_keys: (!rights.url_keys.is_empty()).then(|| {
                 let keys = UrlKeys::new(&rights.url_keys, rights.signed_url_age_max_ms);
-                (Arc::new(keys), counts.of_source(Source::SignedUrl.label()))
+                (Arc::new(keys), counts.of_source(Source::SIGNED_URL))
             }),
             #[cfg(feature = "jwt")]
             signed: SignedTokens::new(&rights.jwts, &wanted_claims, &counts).map(Arc::new),
@@ -212,6 +212,16 @@ impl AccessPolicy {
             return signed.has_issuer(name);
         }
         let _ = name;
+        false
+    }
+
+    /// Whether what this key signs is taken.
+    pub(super) fn has_url_key(&self, key: UrlKeyMark) -> bool {
+        #[cfg(feature = "jwt")]
+        if let Some((keys, _)) = &self.url_keys {
+            return keys.has(key);
+        }
+        let _ = key;
         false
     }
 
@@ -444,7 +454,7 @@ impl AccessPolicy {
             denies_only: false,
         };
         // A signed URL gives exactly what it was signed for.
-        let is_signed_url = identity.is_some_and(|it| *it.source() == Source::SignedUrl);
+        let is_signed_url = identity.is_some_and(|it| matches!(it.source(), Source::SignedUrl(_)));
         let grants = self.grants.iter().enumerate();
         let grants = grants.filter(move |(_, grant)| grant.is_for(identity));
         let grants = grants.map(move |(index, grant)| Part {
@@ -455,16 +465,15 @@ impl AccessPolicy {
         own.into_iter().chain([everybody]).chain(grants)
     }
 
-    /// The identity as the newest configuration has it. None: its static token or its issuer is gone.
+    /// The identity as the newest configuration has it. None: its static token, its issuer or its key is gone.
     pub(super) fn newest<'p>(&'p self, identity: &'p Arc<Identity>) -> Option<&'p Arc<Identity>> {
         match (identity.credential(), identity.source()) {
             (Some(digest), _) => self.tokens.get(&digest),
             (None, Source::Jwt(name)) => self.has_issuer(name).then_some(identity),
+            (None, Source::SignedUrl(key)) => self.has_url_key(*key).then_some(identity),
             (None, Source::Token(_) | Source::Program) => None,
             // Each of these is asked about by somebody else: whoever gave it, or its own end.
-            (None, Source::Hook | Source::Certificate | Source::SignedUrl | Source::Anonymous) => {
-                Some(identity)
-            }
+            (None, Source::Hook | Source::Certificate | Source::Anonymous) => Some(identity),
         }
     }
 

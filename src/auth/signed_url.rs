@@ -16,7 +16,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::access::{Denied, TokenFault};
-use super::identity::{Identity, IdentityParts, Source, is_subject};
+use super::identity::{Identity, IdentityParts, Source, UrlKeyMark, is_subject};
 use super::rights::{Rights, TopicRight};
 use super::topic_signature::TopicSignature;
 use crate::config::UrlKey;
@@ -95,6 +95,7 @@ pub struct UrlKeys {
 struct Key {
     key: hmac::Key,
     subject_prefix: Box<str>,
+    mark: UrlKeyMark,
 }
 
 impl fmt::Debug for UrlKeys {
@@ -112,6 +113,7 @@ impl UrlKeys {
             let signing = Key {
                 key: hmac::Key::new(hmac::HMAC_SHA256, key.secret.expose().as_bytes()),
                 subject_prefix: prefix.into(),
+                mark: UrlKeyMark::of(key.kid.as_str(), key.secret.expose()),
             };
             (key.kid.as_str().into(), signing)
         });
@@ -119,6 +121,11 @@ impl UrlKeys {
             keys: keys.collect(),
             age_max_s: age_max_ms / 1000,
         }
+    }
+
+    /// Whether a key is among them.
+    pub fn has(&self, mark: UrlKeyMark) -> bool {
+        self.keys.values().any(|key| key.mark == mark)
     }
 
     /// Identity of whoever shows a signed URL. None: the query has no signature. `asked`: what the request asks for, if that is one
@@ -213,7 +220,7 @@ impl UrlKeys {
             subject: subject.map(Into::into),
             expires_at_ms: Some(signed.expires_at * 1000),
             rights: Rights::of_topic(signed.right, signed.topic),
-            ..IdentityParts::of(Source::SignedUrl)
+            ..IdentityParts::of(Source::SignedUrl(key.mark))
         });
         identity.map_err(|_| invalid())
     }

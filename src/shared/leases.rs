@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use slab::Slab;
 
 use super::timers::Timers;
+use crate::auth::identity::UrlKeyMark;
 use crate::dialect::Target;
 use crate::handler::ConnectionId;
 
@@ -31,7 +32,7 @@ pub struct LeaseDue {
 struct Lease {
     connection: ConnectionId,
     target: Target,
-    is_signed: bool,
+    signed_by: Option<UrlKeyMark>,
     may_ask: bool,
 }
 
@@ -45,21 +46,21 @@ pub struct Leases {
 }
 
 impl Leases {
-    /// Begins the lease of a subscription, in place of a former one. It ends at this moment of the wall clock. `is_signed`: a
-    /// signature allowed it, and nobody is asked again then.
+    /// Begins the lease of a subscription, in place of a former one. It ends at this moment of the wall clock. `signed_by`:
+    /// the key of the signature that allowed it, and nobody is asked again then.
     pub fn begin(
         &mut self,
         connection: ConnectionId,
         target: Target,
         end_ms: u64,
-        is_signed: bool,
+        signed_by: Option<UrlKeyMark>,
     ) {
         self.end(connection.index, &target);
         let lease = Lease {
             connection,
             target: target.clone(),
-            is_signed,
-            may_ask: !is_signed,
+            signed_by,
+            may_ask: signed_by.is_none(),
         };
         let number = self.leases.insert(lease) as u32;
         let of_connection = self.numbers.entry(connection.index).or_default();
@@ -93,11 +94,11 @@ impl Leases {
         }
     }
 
-    /// Whether a signature allowed a subscription.
-    pub fn is_signed(&self, index: u32, target: &Target) -> bool {
+    /// Key of the signature that allowed a subscription. None: there was no signature.
+    pub fn signed_by(&self, index: u32, target: &Target) -> Option<UrlKeyMark> {
         let number = self.numbers.get(&index).and_then(|it| it.get(target));
         let lease = number.and_then(|number| self.leases.get(*number as usize));
-        lease.is_some_and(|lease| lease.is_signed)
+        lease.and_then(|lease| lease.signed_by)
     }
 
     fn remove(&mut self, number: u32) {
@@ -158,9 +159,11 @@ mod tests {
     #[test]
     fn asked_once_and_then_over() {
         let mut leases = Leases::default();
-        leases.begin(id(1), target("a"), 100, false);
-        leases.begin(id(1), target("b"), 90, true);
-        assert!(leases.is_signed(1, &target("b")) && !leases.is_signed(1, &target("a")));
+        let key = UrlKeyMark::of("k1", "secret");
+        leases.begin(id(1), target("a"), 100, None);
+        leases.begin(id(1), target("b"), 90, Some(key));
+        assert_eq!(leases.signed_by(1, &target("b")), Some(key));
+        assert_eq!(leases.signed_by(1, &target("a")), None);
         assert_eq!(leases.take_due(89, 10), None);
         assert_eq!(leases.take_due(100, 10), due(1, "b", false));
         assert_eq!(leases.take_due(100, 10), due(1, "a", true));
@@ -173,9 +176,9 @@ mod tests {
     #[test]
     fn allowed_again_in_time() {
         let mut leases = Leases::default();
-        leases.begin(id(1), target("a"), 100, false);
+        leases.begin(id(1), target("a"), 100, None);
         assert_eq!(leases.take_due(100, 10), due(1, "a", true));
-        leases.begin(id(1), target("a"), 200, false);
+        leases.begin(id(1), target("a"), 200, None);
         assert_eq!(leases.take_due(199, 10), None);
         assert_eq!(leases.take_due(200, 10), due(1, "a", true));
         leases.end(1, &target("a"));
@@ -186,8 +189,8 @@ mod tests {
     fn gone_with_its_connection() {
         let mut leases = Leases::default();
         for name in ["a", "b"] {
-            leases.begin(id(1), target(name), 100, false);
-            leases.begin(id(2), target(name), 100, false);
+            leases.begin(id(1), target(name), 100, None);
+            leases.begin(id(2), target(name), 100, None);
         }
         leases.forget(1);
         leases.end(2, &target("a"));

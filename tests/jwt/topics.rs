@@ -8,30 +8,41 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use super::file::Folder;
-use super::support::peers::{Incoming, WebSocket, connect};
+use super::support::peers::{Block, EventStream, Incoming, WebSocket, connect};
 use super::support::umbel_v1::Peer;
 use super::support::{Server, Wire};
 use super::{SECRET, request, seconds, token};
 
 const URL_SECRET: &str = "umbel-test-secret-0123456789abcdef";
 
-/// A server with a key of URLs, where all may read `news` and nobody `news/closed`.
-fn start() -> Server {
-    let text = format!(
+/// Settings with keys of URLs, where all may read `news` and nobody `news/closed`.
+fn settings(url_keys: &str) -> String {
+    format!(
         "origins = [\"any\"]\nobserve = \"anyone\"\nlimits.auth_failures_per_address_per_minute = 1000\n\
          [[jwt]]\nname = \"app\"\nalgorithms = [\"HS256\"]\nsecret = \"{SECRET}\"\nsubject_prefix = \"\"\n\
-         [[url_key]]\nkid = \"k1\"\nsecret = \"{URL_SECRET}\"\nsubject_prefix = \"\"\n\
+         {url_keys}\
          [[grant]]\nwhen = {{ subject = true }}\nsubscribe = [\"open\"]\ndeny.subscribe = [\"news/closed\"]\n"
-    );
-    let folder = Folder::with("umbel.toml", &text);
+    )
+}
+
+fn url_key(kid: &str, secret: &str) -> String {
+    format!("[[url_key]]\nkid = \"{kid}\"\nsecret = \"{secret}\"\nsubject_prefix = \"\"\n")
+}
+
+fn start() -> Server {
+    let folder = Folder::with("umbel.toml", &settings(&url_key("k1", URL_SECRET)));
     Server::start(&["--config", &folder.path("umbel.toml")])
 }
 
 fn signature(topic: &str, exp: i64, subject: &str) -> Value {
-    let text = format!("umbel1\nsubscribe\n{topic}\n{exp}\n{subject}\nk1");
-    let key = hmac::Key::new(hmac::HMAC_SHA256, URL_SECRET.as_bytes());
+    signature_by(("k1", URL_SECRET), topic, exp, subject)
+}
+
+fn signature_by((kid, secret): (&str, &str), topic: &str, exp: i64, subject: &str) -> Value {
+    let text = format!("umbel1\nsubscribe\n{topic}\n{exp}\n{subject}\n{kid}");
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
     let sig = URL_SAFE_NO_PAD.encode(hmac::sign(&key, text.as_bytes()));
-    json!({"exp": exp, "sub": subject, "kid": "k1", "sig": sig})
+    json!({"exp": exp, "sub": subject, "kid": kid, "sig": sig})
 }
 
 fn subscribe(topic: &str, signature: &Value) -> Value {
@@ -140,6 +151,54 @@ fn signature_ends_at_its_time() {
     );
     assert_eq!(ended["code"], "expired");
     assert!((soon..soon + 2).contains(&seconds(0)));
+}
+
+/// What a key has signed goes with the key, at a reload: whether it is taken away or gets another secret.
+#[test]
+fn key_that_is_gone_ends_what_it_signed() {
+    const OTHER: &str = "another-secret-0123456789abcdefgh";
+    let keys = [("k1", URL_SECRET), ("k2", OTHER), ("k3", OTHER)];
+    let all: String = keys
+        .iter()
+        .map(|(kid, secret)| url_key(kid, secret))
+        .collect();
+    let folder = Folder::with("umbel.toml", &settings(&all));
+    let server = Server::start(&["--config", &folder.path("umbel.toml")]);
+    let later = seconds(60);
+    let mut streams = keys.map(|key| {
+        let signed = signature_by(key, "rooms/1", later, "");
+        let (kid, sig) = (key.0, signed["sig"].as_str().expect("text"));
+        let target = format!("/sse/rooms/1?umbel_exp={later}&umbel_kid={kid}&umbel_sig={sig}");
+        EventStream::open(server.address(), &target)
+    });
+    let mut peer = Peer::open(server.address());
+    peer.ask(&json!({"type": "auth", "id": 1, "token": token(&json!({}))}));
+    for key in keys {
+        let topic = format!("rooms/of/{}", key.0);
+        let command = subscribe(&topic, &signature_by(key, &topic, later, ""));
+        assert_eq!(peer.ask(&command)["type"], "subscribed");
+    }
+    let left = url_key("k2", OTHER) + &url_key("k3", URL_SECRET);
+    folder.write("umbel.toml", &settings(&left));
+    server.signal("HUP");
+    let mut ended = [peer.next(), peer.next()].map(|it| {
+        assert_eq!(
+            (&it["type"], &it["code"]),
+            (&json!("unsubscribed"), &json!("forbidden"))
+        );
+        it["topic"].as_str().expect("a topic").to_owned()
+    });
+    ended.sort();
+    assert_eq!(ended, ["rooms/of/k1", "rooms/of/k3"]);
+    for gone in [0, 2] {
+        assert_eq!(streams[gone].next(), Block::End);
+    }
+    let writer = token(&json!({"umbel": {"publish": ["**"]}}));
+    assert_eq!(super::publish(&server, "rooms/1", &writer), 200);
+    assert_eq!(streams[1].data(), "x");
+    assert_eq!(super::publish(&server, "rooms/of/k2", &writer), 200);
+    let received = peer.next();
+    assert_eq!(received["topic"], "rooms/of/k2", "{received}");
 }
 
 #[test]
