@@ -446,20 +446,6 @@ pub struct ConfigError {
     row: Option<usize>,
 }
 
-impl Config {
-    /// Entries of the deny list that the configuration's file has, as text.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
-    pub(crate) fn fixed_denials(&self) -> Result<String, ConfigError> {
-        let Some(path) = &self.deny_file else {
-            return Ok(String::new());
-        };
-        let text = std::fs::read_to_string(path);
-        text.map_err(|error| ConfigError::new("deny_file", path.display(), error.to_string()))
-    }
-}
-
 impl ConfigError {
     /// An error about one setting, with its value and the remedy.
     pub fn new(

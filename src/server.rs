@@ -31,7 +31,7 @@ use crate::net::clock::ProcessClock;
 use crate::net::mio_driver::{MioDriver, Selector};
 use crate::reactor::{Context, Reactor};
 use crate::shared::brought::CommandQueues;
-use crate::shared::control::ControlState;
+use crate::shared::control::{ControlState, fixed_denials};
 use crate::shared::lifecycle::Drained;
 use crate::shared::{LifecycleCell, OwnEndpoint, Shared};
 #[cfg(feature = "tls")]
@@ -235,13 +235,10 @@ fn control_state(config: &Config) -> Result<ControlState, Error> {
     if directory.is_none() && config.tokens.iter().any(may_deny) {
         log::warn!("state_directory is not set: the deny list ends with the process");
     }
-    let state = ControlState::open(directory, &config.fixed_denials()?);
+    let state = ControlState::open(directory, fixed_denials(config)?);
     state.map_err(|error| {
-        let (setting, path) = match directory {
-            Some(directory) => ("state_directory", directory.display().to_string()),
-            None => ("deny_file", String::new()),
-        };
-        ConfigError::new(setting, path, error.to_string()).into()
+        let path = directory.map_or_else(String::new, |it| it.display().to_string());
+        ConfigError::new("state_directory", path, error.to_string()).into()
     })
 }
 

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::error::ApiError;
 use super::{CallContext, Input, Step, connections, json};
-use crate::auth::deny::{Denial, DenyListFull, Entry};
+use crate::auth::deny::{Denial, DenyListFull, Entry, NotTakenOff};
 use crate::connection::Answer;
 use crate::dialect::object::Object;
 use crate::http::refusal::Refusal;
@@ -137,13 +137,19 @@ pub(super) fn list(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step, Ap
 
 /// `DELETE /deny/{id}`.
 pub(super) fn remove(call: &CallContext<'_>, input: &Input<'_>) -> Result<Step, ApiError> {
-    let not_found = || Refusal::not_found("there is no entry of this id");
-    let id: u64 = input.id.parse().map_err(|_| not_found())?;
+    let stays = |why| match why {
+        NotTakenOff::Unknown => Refusal::not_found("there is no entry of this id"),
+        NotTakenOff::Fixed => Refusal::conflict(
+            "it stands in deny_file, and would be back with the next reload: take its line out there, and reload",
+        ),
+    };
+    let id: Option<u64> = input.id.parse().ok();
     let control = Arc::clone(&call.shared.control);
-    let removed = control.deny.change(|list| list.remove(id));
-    if removed.is_none() {
-        return Err(not_found().into());
-    }
+    let taken_off = match id {
+        Some(id) => control.deny.change(|list| list.take_off(id)),
+        None => Err(NotTakenOff::Unknown),
+    };
+    taken_off.map_err(stays)?;
     let responder = call.responder(input, input.id.to_owned());
     let is_persistent = control.is_persistent();
     control.keep(Box::new(move |kept| match kept {
@@ -175,5 +181,8 @@ fn add_to<'o>(object: Object<'o>, id: u64, entry: &Entry) -> Object<'o> {
             object = object.value(name, value);
         }
     }
-    object
+    match entry.is_fixed {
+        true => object.value("file", true),
+        false => object,
+    }
 }

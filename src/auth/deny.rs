@@ -174,11 +174,23 @@ struct StoredList {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DenyListFull;
 
+/// Reason that an entry stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotTakenOff {
+    /// There is none of this id.
+    Unknown,
+    /// It stands in the configuration's file, and goes with its line there.
+    Fixed,
+}
+
 /// All entries.
 #[derive(Debug, Default)]
 pub struct DenyList {
     entries: BTreeMap<u64, Entry>,
+    /// Ids of those that were added by calls.
     ids: HashMap<Denial, u64>,
+    /// Ids of those of the configuration's file. They stand beside the others, so that neither changes the other.
+    fixed_ids: HashMap<Denial, u64>,
     /// Those of peers, which are compared one by one.
     peers: Vec<(IpNet, u64)>,
     next_id: u64,
@@ -197,7 +209,7 @@ impl DenyList {
         self.entries.is_empty()
     }
 
-    /// Adds an entry, and gives its id. One that denies the same is widened instead.
+    /// Adds an entry, and gives its id. One that denies the same is widened instead, if it comes from the same place.
     ///
     /// # Errors
     /// There are as many as there may be.
@@ -208,17 +220,17 @@ impl DenyList {
         now_ms: u64,
     ) -> Result<u64, DenyListFull> {
         self.expire(now_ms);
-        if let Some(id) = self.ids.get(&entry.denial).copied()
+        if let Some(id) = self.ids_of(entry.is_fixed).get(&entry.denial).copied()
             && let Some(known) = self.entries.get_mut(&id)
         {
             let later = |a: Option<u64>, b: Option<u64>| a.zip(b).map(|(a, b)| a.max(b));
             known.until_ms = later(known.until_ms, entry.until_ms);
             known.issued_before = later(known.issued_before, entry.issued_before);
-            known.is_fixed &= entry.is_fixed;
             known.ends_open |= entry.ends_open;
             return Ok(id);
         }
-        if self.entries.len() >= entries_max {
+        // The configuration's own are not counted.
+        if !entry.is_fixed && self.ids.len() >= entries_max {
             return Err(DenyListFull);
         }
         let id = self.next_id;
@@ -231,14 +243,35 @@ impl DenyList {
         if let Denial::Peer(network) = entry.denial {
             self.peers.push((network, id));
         }
-        self.ids.insert(entry.denial.clone(), id);
+        self.ids_of(entry.is_fixed).insert(entry.denial.clone(), id);
         self.entries.insert(id, entry);
     }
 
-    /// Takes an entry off. None: there is none of this id.
-    pub fn remove(&mut self, id: u64) -> Option<Entry> {
+    fn ids_of(&mut self, is_fixed: bool) -> &mut HashMap<Denial, u64> {
+        match is_fixed {
+            true => &mut self.fixed_ids,
+            false => &mut self.ids,
+        }
+    }
+
+    /// Takes an entry off that a call added.
+    ///
+    /// # Errors
+    /// There is none of this id, or it is the file's.
+    pub fn take_off(&mut self, id: u64) -> Result<(), NotTakenOff> {
+        match self.entries.get(&id) {
+            None => Err(NotTakenOff::Unknown),
+            Some(entry) if entry.is_fixed => Err(NotTakenOff::Fixed),
+            Some(_) => {
+                self.remove(id);
+                Ok(())
+            }
+        }
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Entry> {
         let entry = self.entries.remove(&id)?;
-        self.ids.remove(&entry.denial);
+        self.ids_of(entry.is_fixed).remove(&entry.denial);
         self.peers.retain(|(_, of)| *of != id);
         Some(entry)
     }
@@ -310,8 +343,10 @@ impl DenyList {
             source,
         ];
         wanted.into_iter().flatten().any(|denial| {
-            let entry = self.ids.get(&denial).and_then(|id| self.entries.get(id));
-            entry.is_some_and(|entry| {
+            let ids = [self.ids.get(&denial), self.fixed_ids.get(&denial)];
+            let entries = ids.into_iter().flatten();
+            let mut entries = entries.filter_map(|id| self.entries.get(id));
+            entries.any(|entry| {
                 !entry.is_over(now_ms) && counts(entry) && entry.denies(Some(identity), None)
             })
         })
@@ -372,11 +407,29 @@ impl DenyList {
         Ok(list)
     }
 
-    /// Replaces what comes from the configuration by the entries of this text: lines of `jti:`, `sub:` and `peer:`.
+    /// Replaces what comes from the configuration.
+    pub fn set_fixed(&mut self, fixed: Vec<Denial>) {
+        let old: Vec<u64> = self.fixed_ids.values().copied().collect();
+        for id in old {
+            self.remove(id);
+        }
+        for denial in fixed {
+            let entry = Entry {
+                denial,
+                issued_before: None,
+                until_ms: None,
+                is_fixed: true,
+                ends_open: true,
+            };
+            let _ = self.add(entry, usize::MAX, 0);
+        }
+    }
+
+    /// Entries of the configuration's file: lines of `jti:`, `sub:` and `peer:`.
     ///
     /// # Errors
-    /// The first line that is none. Nothing has changed then.
-    pub fn set_fixed(&mut self, text: &str) -> Result<(), String> {
+    /// The first line that is none.
+    pub fn parse_fixed(text: &str) -> Result<Vec<Denial>, String> {
         let mut fixed = Vec::new();
         for (number, line) in (1..).zip(text.lines()) {
             let line = line.trim();
@@ -396,23 +449,7 @@ impl DenyList {
             let denial = Denial::parse(kind, value.trim());
             fixed.push(denial.map_err(|error| format!("line {number}: {error}"))?);
         }
-        let old = self.entries.iter().filter(|(_, entry)| entry.is_fixed);
-        let old: Vec<u64> = old.map(|(id, _)| *id).collect();
-        for id in old {
-            self.remove(id);
-        }
-        for denial in fixed {
-            let entry = Entry {
-                denial,
-                issued_before: None,
-                until_ms: None,
-                is_fixed: true,
-                ends_open: true,
-            };
-            // The configuration's own are not counted.
-            let _ = self.add(entry, usize::MAX, 0);
-        }
-        Ok(())
+        Ok(fixed)
     }
 }
 

@@ -13,6 +13,7 @@ use crate::connection::Settings;
 use crate::dialect::CommandLimits;
 use crate::net::descriptors::connections_max;
 use crate::shared::Listening;
+use crate::shared::control::fixed_denials;
 use crate::shared::live::Live;
 
 /// Outcome of a reload.
@@ -97,7 +98,7 @@ impl Handle {
         }
         let needs_restart = fit(&mut config, &running.config)?;
         let rights = config.rights().map_err(ReloadError::Config)?;
-        let denials = config.fixed_denials().map_err(ReloadError::Config)?;
+        let denials = fixed_denials(&config).map_err(ReloadError::Config)?;
         let tls = running.prepare_tls(&config).map_err(ReloadError::Config)?;
         let before = self.shared.live.get();
         let before = before.map_or_else(|| Arc::clone(&self.shared.settings), |live| live.settings);
@@ -128,9 +129,7 @@ impl Handle {
         }
         running.take_tls(tls);
         let deny = &self.shared.control.deny;
-        if let Err(problem) = deny.change_for_open(|list| list.set_fixed(&denials)) {
-            log::error!("deny_file is left as it was: {problem}");
-        }
+        deny.change_for_open(|list| list.set_fixed(denials));
         let publication_bytes_max = config.limits.publication_bytes_max;
         self.publication_bytes_max
             .store(publication_bytes_max, Ordering::Relaxed);

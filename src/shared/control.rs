@@ -9,7 +9,8 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::replays::Replays;
-use crate::auth::deny::{DenyCell, DenyList};
+use crate::auth::deny::{Denial, DenyCell, DenyList};
+use crate::config::{Config, ConfigError};
 use crate::trace::Traces;
 
 /// Name of the file in the directory of state.
@@ -46,17 +47,46 @@ pub type ReloadOutcome = Result<(u64, Vec<&'static str>), Vec<String>>;
 /// Callback for a reload.
 pub type Reload = dyn Fn() -> ReloadOutcome + Send + Sync;
 
+/// Entries of the deny list that stand in `deny_file`.
+///
+/// # Errors
+/// The file cannot be read, or a line of it is none.
+pub fn fixed_denials(config: &Config) -> Result<Vec<Denial>, ConfigError> {
+    let Some(path) = &config.deny_file else {
+        return Ok(Vec::new());
+    };
+    let wrong = |problem: String| ConfigError::new("deny_file", path.display(), problem);
+    let text = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    DenyList::parse_fixed(&text).map_err(wrong)
+}
+
+/// Whether `state_directory` can be read. A list that is there has to be whole.
+///
+/// # Errors
+/// There is no such directory, or its list is not whole.
+pub fn check_directory(config: &Config) -> Result<(), ConfigError> {
+    let Some(directory) = &config.state_directory else {
+        return Ok(());
+    };
+    let wrong = |problem: String| ConfigError::new("state_directory", directory.display(), problem);
+    if !directory.is_dir() {
+        return Err(wrong("there is no such directory".to_owned()));
+    }
+    let list = read_list(&directory.join(DENY_FILE));
+    list.map(drop).map_err(|error| wrong(error.to_string()))
+}
+
 impl ControlState {
-    /// State that is kept in a directory, if there is one. `fixed`: entries of the configuration, a line each.
+    /// State that is kept in a directory, if there is one. `fixed`: entries of the configuration.
     ///
     /// # Errors
     /// When the file of the list is there and cannot be read, or the directory cannot be written.
-    pub fn open(directory: Option<&Path>, fixed: &str) -> io::Result<ControlState> {
+    pub fn open(directory: Option<&Path>, fixed: Vec<Denial>) -> io::Result<ControlState> {
         let mut list = match directory {
             Some(directory) => read_list(&directory.join(DENY_FILE))?,
             None => DenyList::default(),
         };
-        list.set_fixed(fixed).map_err(io::Error::other)?;
+        list.set_fixed(fixed);
         let deny = Arc::new(DenyCell::new(list));
         let keeper = directory.map(|directory| Keeper::start(directory, &deny));
         Ok(ControlState {

@@ -214,6 +214,36 @@ fn deny_file_is_read_again_by_a_reload() {
     server.signal("HUP");
     assert_eq!(bert.next(), Incoming::Close(4403, "revoked".to_owned()));
     wait_until("the file is read", || open(&server, BERT).0 == 401);
+    // The file's entry goes with the file alone, whatever calls deny or allow beside it.
+    let mut api = Api::of(server.address(), OPERATOR);
+    let added = api.post("/deny", &json!({"subject": "bert"}));
+    let entries = api.get("/deny")["denies"].clone();
+    let of_file = entries.as_array().expect("a list").iter();
+    let of_file = of_file.filter(|it| it["file"] == true).collect::<Vec<_>>();
+    assert_eq!(of_file.len(), 1, "{entries}");
+    let taken_off = |api: &mut Api, id: &Value| {
+        let route = format!("/deny/{}", id.as_str().expect("an id"));
+        api.ask("DELETE", &route, None)
+    };
+    let (answer, said) = taken_off(&mut api, &of_file[0]["id"]);
+    assert_eq!(
+        (answer.status, &said["error"]["code"]),
+        (409, &json!("conflict")),
+        "{said}"
+    );
+    let (answer, said) = taken_off(&mut api, &added["id"]);
+    assert_eq!(answer.status, 200, "{said}");
+    assert_eq!(open(&server, BERT).0, 401);
+    // A line that is none leaves all as it was.
+    folder.write("deny", "tok:bert\n");
+    let (answer, said) = api.ask("POST", "/reload", Some(&json!({})));
+    assert_eq!(answer.status, 422, "{said}");
+    assert!(said.to_string().contains("deny_file"), "{said}");
+    assert_eq!(open(&server, BERT).0, 401);
+    folder.write("deny", "");
+    let (answer, said) = api.ask("POST", "/reload", Some(&json!({})));
+    assert_eq!(answer.status, 200, "{said}");
+    wait_until("the file is read", || open(&server, BERT).0 == 101);
 }
 
 /// More denies than a reactor takes jobs at a time, all in one tick. None of them may be lost.

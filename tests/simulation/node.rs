@@ -302,8 +302,8 @@ impl Node {
 
     /// Takes an entry off the deny list.
     pub fn forgive(&self, id: u64) {
-        let removed = self.shared.control.deny.change(|list| list.remove(id));
-        assert!(removed.is_some(), "it was there");
+        let taken_off = self.shared.control.deny.change(|list| list.take_off(id));
+        assert_eq!(taken_off, Ok(()), "it was there");
     }
 
     /// Whether a reload has yet to reach some reactors.

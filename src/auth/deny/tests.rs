@@ -114,9 +114,9 @@ fn entry_stays_for_twice_the_leeway_and_makes_room() {
 #[test]
 fn file_is_read_as_it_is_written() {
     let mut list = list_of(&[entry("peer", "10.0.0.0/8"), entry("subject", "a \"b\"")]);
-    list.remove(0).expect("it is there");
-    list.set_fixed("# a comment\njti:x\n\nsub:7\npeer:::1\n")
-        .expect("lines");
+    list.take_off(0).expect("it is there");
+    let fixed = |text: &str| DenyList::parse_fixed(text).expect("lines");
+    list.set_fixed(fixed("# a comment\njti:x\n\nsub:7\npeer:::1\n"));
     assert_eq!(list.len(), 4);
     let again = DenyList::decode(&list.encode()).expect("it is whole");
     let entries: Vec<_> = again
@@ -124,9 +124,11 @@ fn file_is_read_as_it_is_written() {
         .map(|(id, it)| (id, it.denial.value()))
         .collect();
     assert_eq!(entries, [(1, "a \"b\"".to_owned())]);
-    list.set_fixed("sub:7").expect("lines");
+    list.set_fixed(fixed("sub:7"));
     assert_eq!(list.len(), 2);
-    assert!(list.set_fixed("tok:7").is_err() && list.set_fixed("peer:x").is_err());
+    for text in ["tok:7", "peer:x", "sub:", "jti"] {
+        assert!(DenyList::parse_fixed(text).is_err(), "{text}");
+    }
     for text in [
         "",
         "{}",
@@ -135,6 +137,37 @@ fn file_is_read_as_it_is_written() {
         r#"{"version":1,"next_id":0,"entries":[{"id":0,"kind":"x","value":"a"}]}"#,
     ] {
         assert!(DenyList::decode(text.as_bytes()).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn fixed_entries_and_others_do_not_change_each_other() {
+    let known = identity(Some(1000));
+    let fixed = || DenyList::parse_fixed("sub:42\n").expect("a line");
+    for is_fixed_first in [true, false] {
+        let mut list = DenyList::default();
+        if is_fixed_first {
+            list.set_fixed(fixed());
+        }
+        let short = Entry {
+            until_ms: Some(NOW_MS),
+            ..entry("subject", "42")
+        };
+        let id = list.add(short, 1, NOW_MS).expect("room beside the file's");
+        list.set_fixed(fixed());
+        let ids: Vec<u64> = list.page(0, NOW_MS).map(|(id, _)| id).collect();
+        let of_file = *ids.iter().find(|it| **it != id).expect("it has its own");
+        assert_eq!(
+            (ids.len(), list.take_off(of_file)),
+            (2, Err(NotTakenOff::Fixed))
+        );
+        assert_eq!(list.take_off(9), Err(NotTakenOff::Unknown));
+        assert_eq!(list.take_off(id), Ok(()));
+        assert!(list.denies(&known, NOW_MS), "by the file alone");
+        list.add(entry("subject", "42"), 1, NOW_MS).expect("room");
+        list.set_fixed(Vec::new());
+        assert!(list.denies(&known, NOW_MS), "by the other alone");
+        assert_eq!(list.len(), 1);
     }
 }
 
