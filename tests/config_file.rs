@@ -5,6 +5,8 @@
 mod certificates;
 #[path = "config_file/file.rs"]
 mod file;
+#[path = "config_file/files.rs"]
+mod files;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -7,7 +7,7 @@ use rustls_native_certs::load_native_certs;
 use umbel::Config;
 use umbel::config::{CertificateFiles, ConfigError};
 use umbel::internals::http::date::Date;
-use umbel::internals::tls::LoadedCertificate;
+use umbel::internals::tls::{LoadedCertificate, TlsTerms};
 use umbel::internals::x509::{Certificate, Key};
 
 /// Time for which signatures are counted.
@@ -54,6 +54,10 @@ pub fn look(config: &Config) -> Findings {
         findings.warnings.push(about);
     }
     findings.warnings.extend(open_ticket_keys(config));
+    if findings.errors.is_empty() {
+        // The rest of what is read at the start: keys of tickets, and whom clients' certificates come from.
+        findings.errors.extend(TlsTerms::open(config).err());
+    }
     findings
 }
 

@@ -16,6 +16,7 @@ use umbel::internals::net::memory;
 
 #[cfg(feature = "tls")]
 use super::check_certificates;
+use super::check_files;
 use super::settings::{self, Gathered};
 
 /// What a stop takes beside its two settings, in milliseconds: the last closes, and the end of the process.
@@ -46,10 +47,6 @@ struct Checked {
 /// Prints the settings that `umbel serve` would take. It binds nothing. The exit code says whether they can stand.
 pub fn run(wanted: &Wanted<'_>, command: &Command) -> Result<ExitCode, Box<dyn Error>> {
     let gathered = gather(wanted.file, command)?;
-    #[cfg_attr(
-        not(feature = "tls"),
-        expect(unused_mut, reason = "files of TLS are looked at")
-    )]
     let (config, mut errors) = match gathered.config() {
         Ok(config) => (Some(config), Vec::new()),
         Err(Problems(errors)) => (None, errors),
@@ -60,6 +57,9 @@ pub fn run(wanted: &Wanted<'_>, command: &Command) -> Result<ExitCode, Box<dyn E
             .iter()
             .flat_map(|config| gathered.values.warnings(config)),
     );
+    let unreadable = config.as_ref().map(check_files::look);
+    let unreadable = unreadable.unwrap_or_default().into_iter();
+    errors.extend(unreadable.map(|error| gathered.values.problem(&error)));
     #[cfg(feature = "tls")]
     let certificates = {
         let found = config

@@ -26,6 +26,7 @@
 mod check;
 #[cfg(feature = "tls")]
 mod check_certificates;
+mod check_files;
 mod check_rights;
 mod check_settings;
 mod client;

@@ -41,6 +41,22 @@ struct Times {
     stale_max: Duration,
 }
 
+/// Whether sets can be fetched by what the configuration says. Nothing is fetched yet.
+///
+/// # Errors
+/// The address or the certificates of an issuer cannot stand.
+pub fn check(config: &Config) -> Result<(), ConfigError> {
+    for (row, jwt) in config.jwts.iter().enumerate() {
+        let client = client_of(jwt, config.outgoing_proxy.clone());
+        client.transpose().map_err(|why| told(jwt, row, why))?;
+    }
+    Ok(())
+}
+
+fn told(jwt: &Jwt, row: usize, why: String) -> ConfigError {
+    ConfigError::new("jwts", &jwt.name, why).in_row(row)
+}
+
 /// Starts a fetcher for each set that has none yet. `counts`: those of its fetches.
 ///
 /// # Errors
@@ -56,7 +72,7 @@ pub fn start(config: &Config, counts: &AuthCounts) -> Result<(), ConfigError> {
         let Some(client) = client_of(jwt, config.outgoing_proxy.clone()) else {
             continue;
         };
-        let told = |why| ConfigError::new("jwts", &jwt.name, why).in_row(row);
+        let told = |why| told(jwt, row, why);
         let client = client.map_err(told)?;
         let Some(keys) = RemoteKeys::of(jwt).without_fetcher() else {
             continue;
