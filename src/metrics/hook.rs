@@ -1,7 +1,7 @@
 //! Questions to the hook: how long they took, and what became of them.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -23,6 +23,7 @@ pub struct HookCounts {
     seconds: [Histogram; HookEvent::ALL.len()],
     results: [[AtomicU64; HookResult::ALL.len()]; HookEvent::ALL.len()],
     is_open: AtomicBool,
+    message_bytes: AtomicUsize,
 }
 
 impl Default for HookCounts {
@@ -31,6 +32,7 @@ impl Default for HookCounts {
             seconds: std::array::from_fn(|_| Histogram::new(BOUNDS_S)),
             results: std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))),
             is_open: AtomicBool::new(false),
+            message_bytes: AtomicUsize::new(0),
         }
     }
 }
@@ -54,6 +56,16 @@ impl HookCounts {
     /// Shows whether questions are turned away.
     pub fn set_open(&self, is_open: bool) {
         self.is_open.store(is_open, Ordering::Relaxed);
+    }
+
+    /// Counts bytes of messages in a question that begins its way. Gives those of all others on theirs.
+    pub fn hold_bytes(&self, bytes: usize) -> usize {
+        self.message_bytes.fetch_add(bytes, Ordering::Relaxed)
+    }
+
+    /// A question with bytes of messages has come to its end.
+    pub fn release_bytes(&self, bytes: usize) {
+        self.message_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Encodes the counts.
@@ -81,6 +93,11 @@ impl HookCounts {
         let help = "1 while the hook is not asked, as it does not answer";
         let is_open = i64::from(self.is_open.load(Ordering::Relaxed));
         let descriptor = encoder.encode_descriptor("hook_open", help, None, MetricType::Gauge)?;
-        ConstGauge::new(is_open).encode(descriptor)
+        ConstGauge::new(is_open).encode(descriptor)?;
+        let help = "Memory of messages that wait for the hook or are asked about";
+        let bytes = self.message_bytes.load(Ordering::Relaxed) as u64;
+        let unit = prometheus_client::registry::Unit::Bytes;
+        let descriptor = encoder.encode_descriptor("hook", help, Some(&unit), MetricType::Gauge)?;
+        ConstGauge::new(bytes).encode(descriptor)
     }
 }

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -48,8 +47,6 @@ struct Asker {
     /// Clock of the breaker and of the cache.
     begun: Instant,
     cache_ms: u64,
-    /// Bytes of messages in questions on their way.
-    message_bytes: AtomicUsize,
     message_bytes_max: usize,
     ended: EndedQueue,
     /// Subscriptions by subject and topic.
@@ -124,7 +121,6 @@ impl HttpHook {
             counts,
             begun: Instant::now(),
             cache_ms: hook.cache_ms,
-            message_bytes: AtomicUsize::new(0),
             message_bytes_max: config.limits.hook_queue_bytes_max,
             ended: EndedQueue::new(config.limits.hook_disconnected_max),
             subscriptions: Mutex::default(),
@@ -181,7 +177,7 @@ impl Hook for HttpHook {
             admitted: None,
             bytes,
         };
-        let before = asker.message_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let before = asker.counts.hold_bytes(bytes);
         if bytes > 0 && before + bytes > asker.message_bytes_max {
             // Its end says so.
             return pending;
@@ -434,7 +430,7 @@ impl Drop for Turn {
     /// It had no thread, or its own panicked.
     fn drop(&mut self) {
         let asker = &self.asker;
-        asker.message_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        asker.counts.release_bytes(self.bytes);
         if let Some(admitted) = self.admitted.take() {
             lock(&asker.breaker).release(&admitted, asker.now_ms());
         }

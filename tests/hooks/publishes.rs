@@ -273,6 +273,7 @@ fn nothing_is_published_without_an_answer() {
     let mut other = open(&server);
     peer.send(&json!({"type": "publish", "id": 3, "topic": "rooms/1", "data": "waits"}));
     wait_until("it is asked", || publishes(&app).len() > asked);
+    assert!(server.metric("umbel_hook_bytes") >= "waits".len() as f64);
     let begun = Instant::now();
     other.publish("free", "goes on");
     assert_eq!(reader_of_others.data(), "goes on");
@@ -290,6 +291,9 @@ fn nothing_is_published_without_an_answer() {
     app.react(editor);
     peer.publish("rooms/1", "at last");
     assert_eq!(reader.data(), "at last");
+    wait_until("nothing is held", || {
+        server.metric("umbel_hook_bytes") == 0.0
+    });
 }
 
 #[test]
