@@ -6,10 +6,9 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::nearest::{nearest, plain};
+use super::nearest::{nearest, place_tip, plain};
 use super::parse::{Parser, kind_of, known, scalar};
 use super::problem::Place;
-use super::tables::place_tip;
 use super::value::{Value, one_of, parse_number};
 use crate::config::table::{CERTIFICATE_FIELDS, FieldInfo, Kind, LISTENER_FIELDS, TOPIC_FIELDS};
 use crate::config::{CertificateFiles, ClientAuth, ClientCertificates, ClientIdentity};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::nearest::{nearest, plain};
+use super::nearest::{nearest, place_tip, plain};
 use super::parse::{Entry, Found, Parser, scalar};
 use super::problem::{FileText, Problem};
 use super::secrets::SecretSource;
@@ -113,28 +113,4 @@ impl<'a> Parser<'a> {
             |problem: String| self.problem(&value.span(), format!("{}: {problem}", info.key.name));
         parsed.map_err(report).ok()
     }
-}
-
-/// Where a key of exactly this name, which is none of `table`, belongs.
-pub(super) fn place_tip(table: &str, name: &str) -> Option<String> {
-    if let Some(info) = settings().find(|info| info.key.name == name || info.name == name) {
-        let key = info.key;
-        return Some(match (key.table, info.kind) {
-            (_, kind) if kind.fields().is_some() => format!("; write [[{key}]], one for each"),
-            ("", _) if !table.is_empty() => {
-                format!(": {} stands outside of tables, above the first", key.name)
-            }
-            (inside, _) if inside != table => format!(": write {} in [{inside}]", key.name),
-            _ => format!(": did you mean \"{}\"?", key.name),
-        });
-    }
-    let has_field = |info: &SettingInfo| {
-        let mut fields = info.kind.fields().unwrap_or_default().iter();
-        fields.any(|field| field.name == name)
-    };
-    let rows: Vec<_> = settings()
-        .filter(has_field)
-        .map(|info| format!("[[{}]]", info.key))
-        .collect();
-    (!rows.is_empty()).then(|| format!(": {name} is a key of {}", rows.join(" and of ")))
 }
