@@ -20,6 +20,7 @@ use crate::connection::{CloseReason, Label, Secured, Settings};
 use crate::handler::ConnectionId;
 use crate::http::response::answer_head;
 use crate::logging::{Line, more, shown};
+#[cfg(feature = "tls")]
 use crate::metrics::tls::alert_name;
 use crate::protocol::CloseCode;
 use crate::shared::jobs::Traffic;
@@ -119,6 +120,7 @@ pub fn closed(application: &Application, told: &Told, followed: Option<&Followed
         .with("reason", end.reason.label())
         .with("code", end.code.get())
         .with("by", by);
+    #[cfg(feature = "tls")]
     if let CloseReason::Tls(alert) = end.reason {
         line = line.with("alert", alert_name(alert));
     }
