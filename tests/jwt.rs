@@ -16,7 +16,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use file::Folder;
 use serde_json::{Value, json};
 use support::peers::{Answer, Http, Incoming, WebSocket, connect};
-use support::umbel_v1::Peer;
+use support::process::rss_bytes;
+use support::umbel_v1::{JSON, Peer, offer};
 use support::{Server, wait_until};
 
 const SECRET: &str = "umbel-test-secret-0123456789abcdef";
@@ -120,6 +121,48 @@ fn rights_of_token_and_grants() {
     }
     let ok = server.metric("umbel_auth_total{source=\"app\",result=\"ok\"}");
     assert!(ok >= 14.0, "{ok}");
+}
+
+/// Members of many topics hold what a token says of them once.
+#[test]
+fn information_of_members_is_held_once() {
+    const TOPICS: usize = 1000;
+    let rules = "[[topic]]\npattern = \"rooms/**\"\npresence = true\n";
+    let folder = Folder::with("umbel.toml", &(rows() + rules));
+    let server = Server::start(&[
+        "--config",
+        &folder.path("umbel.toml"),
+        "--log-level",
+        "info",
+    ]);
+    let rights = json!({ "v": 1, "subscribe": ["rooms/**"], "info": "i".repeat(1000) });
+    let before = rss_bytes(server.pid());
+    let peers: Vec<_> = (0..20)
+        .map(|number| {
+            let shown = token(&json!({ "sub": format!("user-{number}"), "umbel": rights }));
+            let line = format!("Authorization: Bearer {shown}\r\n{}", offer(JSON));
+            let stream = connect(server.address(), 0);
+            let (head, socket) = WebSocket::offer_on(stream, "/ws", &line);
+            assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+            let mut peer = Peer { socket }.welcomed();
+            let name = |topic| format!("rooms/{number}/{topic}");
+            for topic in 0..TOPICS {
+                let subscribe = json!({ "type": "subscribe", "id": topic, "topic": name(topic) });
+                assert_eq!(peer.ask(&subscribe)["type"], "subscribed");
+            }
+            let asked = json!({ "type": "presence", "id": 1, "topic": name(0) });
+            let members = peer.ask(&asked)["members"].clone();
+            assert_eq!(members[0]["verified"], rights["info"]);
+            peer
+        })
+        .collect();
+    let grown = rss_bytes(server.pid()).saturating_sub(before);
+    let copies = (peers.len() * TOPICS * 1000) as u64;
+    let counted = server.metric("umbel_subscription_bytes") as u64;
+    assert!(
+        grown < counted + copies,
+        "{grown} bytes grown, {counted} are counted, copies would be {copies}"
+    );
 }
 
 /// A connection stays the subject that it is, and the same name of another issuer is another.

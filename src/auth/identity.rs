@@ -192,7 +192,8 @@ const _: () = assert!(size_of::<Identity>() <= 96);
 
 #[derive(Clone, Debug, Default)]
 struct More {
-    info: Option<Box<RawValue>>,
+    /// JSON. Each topic where presence shows it holds the same.
+    info: Option<Arc<str>>,
     meta: Option<Box<RawValue>>,
     roles: Vec<Box<str>>,
     claims: Vec<(Box<str>, Claim)>,
@@ -243,7 +244,7 @@ impl Identity {
             || parts.limits != IdentityLimits::default();
         let more = has_more.then(|| {
             Box::new(More {
-                info: parts.info,
+                info: parts.info.map(|json| Box::<str>::from(json).into()),
                 meta: parts.meta,
                 roles: parts.roles,
                 claims: parts.claims,
@@ -304,7 +305,12 @@ impl Identity {
 
     /// Information that presence shows, as JSON.
     pub fn info(&self) -> Option<&str> {
-        self.more().info.as_ref().map(|json| json.get())
+        self.more().info.as_deref()
+    }
+
+    /// Information that presence shows, to be held without a copy.
+    pub fn shared_info(&self) -> Option<Arc<str>> {
+        self.more().info.clone()
     }
 
     /// Information that only the server, hooks and logs see, as JSON.

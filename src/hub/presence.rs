@@ -15,8 +15,8 @@ use crate::topic::{PresenceOf, Topic};
 pub struct MemberIdentity {
     /// Subject, or its hash, where the topic's rule shows it.
     pub subject: Option<Box<str>>,
-    /// Information that its credential vouches for: JSON.
-    pub info: Option<Box<str>>,
+    /// Information that its credential vouches for: JSON. A connection's members of many topics share it.
+    pub info: Option<Arc<str>>,
     /// Subject of which it is one connection. Nobody is told of it.
     pub user: Option<Box<str>>,
 }
