@@ -10,7 +10,7 @@ pub fn plain(name: &str) -> String {
         .replace('-', "_")
 }
 
-/// Place of a key of exactly this name, which is none of `table`.
+/// Place of a key that is none of `table`.
 pub fn place_tip(table: &str, name: &str) -> Option<String> {
     if let Some(info) = settings().find(|info| info.key.name == name || info.name == name) {
         let key = info.key;
