@@ -25,6 +25,11 @@ use support::{PATIENCE, Server, wait_until};
 use tungstenite::protocol::CloseFrame;
 use umbel::config::{LimitInfo, Limits};
 
+fn port_of(address: &str) -> &str {
+    let (_, port) = address.rsplit_once(':').expect("it has a port");
+    port
+}
+
 #[test]
 fn errors_name_setting_value_and_remedy() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port is free");
@@ -76,6 +81,11 @@ fn errors_name_setting_value_and_remedy() {
             &["--listen", &taken, "--log-level", "off"],
             1,
             &["listen", &taken, "choose another port"],
+        ),
+        (
+            &["demo", "--port", port_of(&taken)],
+            1,
+            &[&taken, "choose another port with --port"],
         ),
         (&["--lisen", "x"], 2, &["--lisen", "--listen"]),
         (&["serv"], 2, &["serv", "'serve'"]),

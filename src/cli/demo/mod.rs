@@ -72,7 +72,8 @@ pub fn run(matches: &ArgMatches) -> Result<ExitCode, Box<dyn Error>> {
     let server = builder
         .route("/demo", pages::respond)
         .route("/demo/*", pages::respond)
-        .bind()?;
+        .bind()
+        .map_err(|error| with_own_advice(error, port))?;
     signals::watch(server.handle(), || ())?;
     for (name, publish) in PUBLISHERS {
         let handle = server.handle();
@@ -83,6 +84,17 @@ pub fn run(matches: &ArgMatches) -> Result<ExitCode, Box<dyn Error>> {
     greet(&format!("http://{}", server.local_addr()))?;
     server.run()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// An error that names the flag of this command as the way out.
+fn with_own_advice(error: umbel::Error, port: u16) -> Box<dyn Error> {
+    match error {
+        umbel::Error::Listen { source, .. } => {
+            let way_out = "choose another port with --port, or leave it out for a free one";
+            format!("127.0.0.1:{port}: {source}; {way_out}").into()
+        }
+        other => other.into(),
+    }
 }
 
 fn greet(address: &str) -> io::Result<()> {
