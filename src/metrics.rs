@@ -169,6 +169,8 @@ pub struct ReactorMetrics {
     pub topics: Cell,
     /// Gauge: bytes that subscriptions to topics count as.
     pub subscription_bytes: Cell,
+    /// Gauge: bytes that identities of connections count as.
+    pub identity_bytes: Cell,
     /// Gauge: patterns with subscribers here.
     pub patterns: Cell,
     /// Gauge: effects that wait in the mailbox.
@@ -489,6 +491,8 @@ impl Collector for Scrape {
         encode_gauge(e, "hub_patterns", help, self.hub.patterns as u64)?;
         let help = "Bytes that count towards pattern_bytes_total_max";
         encode_gauge(e, "pattern_bytes", help, self.hub.pattern_bytes as u64)?;
+        let help = "Bytes of members of topics, which count towards subscription_bytes_total_max";
+        encode_gauge(e, "presence_bytes", help, self.hub.presence_bytes as u64)?;
         let help = "Bytes that count towards idempotency_bytes_total_max";
         let bytes = self.hub.idempotency_bytes as u64;
         encode_gauge(e, "idempotency_bytes", help, bytes)?;

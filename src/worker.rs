@@ -64,6 +64,8 @@ pub struct Shards {
     bytes_max: usize,
     /// Room for idempotency keys.
     keys: Arc<KeyBudget>,
+    /// Bytes of members of topics, of all shards.
+    presence_bytes: AtomicUsize,
     /// Of each reactor. Only its own thread writes.
     tick_visits: Box<[TickVisits]>,
     /// Patterns of all connections.
@@ -94,6 +96,8 @@ pub struct HubCounts {
     pub history_bytes: usize,
     /// Publications in histories.
     pub history_publications: usize,
+    /// Bytes that the members of topics with presence count as.
+    pub presence_bytes: usize,
     /// Bytes that count towards what idempotency keys may hold.
     pub idempotency_bytes: usize,
     /// Patterns with subscribers; equal ones of several reactors count once.
@@ -142,6 +146,7 @@ struct Cell {
     topics: AtomicUsize,
     history_bytes: AtomicUsize,
     history_publications: AtomicUsize,
+    presence_bytes: AtomicUsize,
 }
 
 struct State {
@@ -194,6 +199,7 @@ impl Shards {
                 topics: AtomicUsize::new(0),
                 history_bytes: AtomicUsize::new(0),
                 history_publications: AtomicUsize::new(0),
+                presence_bytes: AtomicUsize::new(0),
             }
         });
         let shards = Shards {
@@ -204,6 +210,7 @@ impl Shards {
             inside: None,
             shard_map: ShardMap::Random(RandomState::new()),
             keys: Arc::clone(&settings.keys.budget),
+            presence_bytes: AtomicUsize::new(0),
             bytes_max: limits.bytes_max,
             work,
             inline,
@@ -385,6 +392,11 @@ impl Shards {
         is_done == Some(true)
     }
 
+    /// Bytes that the members of all topics with presence count as.
+    pub fn presence_bytes(&self) -> usize {
+        self.presence_bytes.load(Ordering::Relaxed)
+    }
+
     /// Counts of the hub.
     pub fn counts(&self) -> HubCounts {
         let load = |cell: &Cell| cell.publications.load(Ordering::Relaxed);
@@ -398,6 +410,7 @@ impl Shards {
             topics: sum(|cell| &cell.topics),
             history_bytes: sum(|cell| &cell.history_bytes),
             history_publications: sum(|cell| &cell.history_publications),
+            presence_bytes: self.presence_bytes(),
             idempotency_bytes: self.keys.bytes(),
             patterns: self.patterns.len(),
             pattern_bytes: self.patterns.bytes(),
@@ -458,7 +471,7 @@ impl Shards {
                 .handle_command(command, &self.patterns, &mut state.effects);
             self.count_visits(from, VISITS_PER_COMMAND + made);
             visits += VISITS_PER_COMMAND + made;
-            cell.show(&state.shard);
+            cell.show(&state.shard, &self.presence_bytes);
             state.unsent.extend(state.effects.drain(..));
         }
         let run = if self.send(cell, state, from) {
@@ -505,8 +518,8 @@ impl Cell {
         })
     }
 
-    /// Shows what the shard counts, for scrapes.
-    fn show(&self, shard: &Shard) {
+    /// Shows what the shard counts, for scrapes; `presence_bytes` is the sum of all shards.
+    fn show(&self, shard: &Shard, presence_bytes: &AtomicUsize) {
         self.publications
             .store(shard.publications(), Ordering::Relaxed);
         for (cell, count) in [
@@ -515,6 +528,14 @@ impl Cell {
             (&self.history_publications, shard.history_publications()),
         ] {
             cell.store(count, Ordering::Relaxed);
+        }
+        let (before, now) = (
+            self.presence_bytes.load(Ordering::Relaxed),
+            shard.presence_bytes(),
+        );
+        if now != before {
+            self.presence_bytes.store(now, Ordering::Relaxed);
+            presence_bytes.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
         }
     }
 

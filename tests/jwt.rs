@@ -10,13 +10,11 @@ mod topics;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use aws_lc_rs::hmac;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use file::Folder;
 use serde_json::{Value, json};
 use support::peers::{Answer, Http, Incoming, WebSocket, connect};
 use support::process::rss_bytes;
+use support::tokens::sign;
 use support::umbel_v1::{JSON, Peer, offer};
 use support::{Server, wait_until};
 
@@ -38,14 +36,6 @@ fn rows() -> String {
 fn seconds(later: i64) -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.expect("after 1970").as_secs() as i64 + later
-}
-
-fn sign(claims: &Value, secret: &str) -> String {
-    let parts = [json!({ "alg": "HS256" }).to_string(), claims.to_string()];
-    let signed = parts.map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
-    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
-    let tag = hmac::sign(&key, signed.as_bytes());
-    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(tag))
 }
 
 fn claims(more: &Value) -> Value {

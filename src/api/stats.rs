@@ -78,10 +78,15 @@ fn encode_memory(out: &mut Vec<u8>, metrics: &Metrics, hub: &HubCounts) {
         metrics.sum(|reactor| &reactor.subscription_bytes),
     )
     .value(
+        "identity_bytes",
+        metrics.sum(|reactor| &reactor.identity_bytes),
+    )
+    .value(
         "compressor_bytes",
         metrics.sum(|reactor| &reactor.compressor_bytes),
     )
     .value("pattern_bytes", hub.pattern_bytes)
+    .value("presence_bytes", hub.presence_bytes)
     .value("idempotency_bytes", hub.idempotency_bytes)
     .value("history_bytes", hub.history_bytes)
     .end();

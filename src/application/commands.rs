@@ -319,7 +319,9 @@ impl Application {
             return Err((ErrorCode::AlreadySubscribed, reason));
         }
         let limits = &self.shared.settings.limits;
-        let is_full = self.subscription_bytes() >= self.subscription_bytes_max();
+        // Members stand in the hub, and each reactor bears an equal part of them.
+        let members = self.shared.shards.presence_bytes() / self.shared.metrics.reactor_count();
+        let is_full = self.subscription_bytes() + members >= self.subscription_bytes_max();
         let identity = self.identities.get(identity).identity();
         let own_max = identity.and_then(|it| it.limits().subscriptions);
         let reason = if many.subscriptions.len() >= limits.subscriptions_max {
@@ -336,7 +338,8 @@ impl Application {
 
     /// Bytes that the subscriptions to topics here count as.
     pub fn subscription_bytes(&self) -> usize {
-        self.topics.bytes() + self.multi_subscriptions.topics * SUBSCRIPTION_BYTES
+        let subscriptions = self.multi_subscriptions.topics * SUBSCRIPTION_BYTES;
+        self.topics.bytes() + subscriptions + self.terms.leases.bytes()
     }
 
     /// This reactor's part of what they may.

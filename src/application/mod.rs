@@ -218,6 +218,7 @@ impl Application {
         metrics.patterns.set(self.patterns.len() as u64);
         let bytes = self.subscription_bytes() as u64;
         metrics.subscription_bytes.set(bytes);
+        metrics.identity_bytes.set(self.identities.bytes() as u64);
     }
 
     /// Whether the hub has yet to take something.

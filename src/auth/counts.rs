@@ -1,6 +1,6 @@
 //! Counts of what became of credentials, by source.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Result of a look at a credential or at its rights.
@@ -53,6 +53,7 @@ impl AuthResult {
 pub struct AuthCounts {
     sources: Mutex<Vec<Arc<SourceCounts>>>,
     templates_refused: AtomicU64,
+    verified_bytes: Arc<AtomicUsize>,
 }
 
 /// Counts of one source.
@@ -111,6 +112,11 @@ impl AuthCounts {
     pub fn sources(&self) -> Vec<Arc<SourceCounts>> {
         let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         sources.clone()
+    }
+
+    /// Bytes of the tokens that were judged before: whoever keeps them counts them there.
+    pub fn verified_bytes(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.verified_bytes)
     }
 
     /// Counts rights that were not made. A variable of theirs had no value that is a plain segment.

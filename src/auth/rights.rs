@@ -75,6 +75,8 @@ struct Table {
     deny_manage: PatternList,
     /// Whether a pattern has variables.
     has_variables: bool,
+    /// Bytes of the patterns.
+    bytes: usize,
 }
 
 /// Rights in use by the digest of their texts. What nobody uses any more is swept out as the map grows.
@@ -121,6 +123,14 @@ impl Rights {
     pub fn none() -> Rights {
         static NONE: OnceLock<Rights> = OnceLock::new();
         NONE.get_or_init(|| Rights(Arc::default())).clone()
+    }
+
+    /// Bytes that they take, where at most two identities have them. None are counted where more do.
+    pub fn own_bytes(&self) -> usize {
+        match Arc::strong_count(&self.0) <= 2 {
+            true => size_of::<Table>() + self.0.bytes,
+            false => 0,
+        }
     }
 
     /// Whether they are [`none`](Rights::none): nothing was said about rights, not even that there are none.
@@ -351,12 +361,14 @@ impl Table {
             deny_history: list("deny.history", &deny.history)?,
             deny_manage: list("deny.manage", &deny.manage)?,
             has_variables: false,
+            bytes: 0,
         };
         let has_variables = table
             .lists()
             .flat_map(|list| &list.others)
             .any(|it| it.variables().next().is_some());
         table.has_variables = has_variables;
+        table.bytes = table.lists().map(PatternList::bytes).sum();
         Ok(table)
     }
 
@@ -406,6 +418,15 @@ impl PatternList {
             literals,
             others: others.into(),
         })
+    }
+
+    /// Bytes beside those in its table.
+    fn bytes(&self) -> usize {
+        let literals = self.literals.capacity() * (size_of::<Box<str>>() + 1);
+        let others = size_of_val(&*self.others);
+        let texts = self.literals.iter().map(|text| text.len());
+        let texts = texts.chain(self.others.iter().map(|it| it.as_str().len() + 32));
+        literals + others + texts.sum::<usize>()
     }
 
     /// Any of its patterns.

@@ -38,7 +38,24 @@ struct Entry {
     caller: Caller<'static>,
     /// Handles that stand for it.
     handles: u32,
+    /// Bytes that it counts as.
+    bytes: u32,
 }
+
+impl Entry {
+    fn of(caller: Caller<'static>) -> Entry {
+        let identity = caller.identity().map_or(0, |identity| identity.bytes());
+        let bytes = u32::try_from(identity + ENTRY_BYTES);
+        Entry {
+            bytes: bytes.unwrap_or(u32::MAX),
+            caller,
+            handles: 1,
+        }
+    }
+}
+
+/// Bytes that an entry counts as besides its identity: here, in the lists of subjects and of ends.
+const ENTRY_BYTES: usize = 128;
 
 /// The identities of one reactor's connections.
 #[derive(Default)]
@@ -46,6 +63,7 @@ pub struct Identities {
     entries: Slab<Entry>,
     by_token: HashMap<TokenDigest, IdentityHandle>,
     shrink: Shrink,
+    bytes: usize,
 }
 
 static ANONYMOUS: Caller<'static> = Caller::Anonymous;
@@ -60,6 +78,11 @@ impl Identities {
     /// Whether there is no entry.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// Bytes that the entries count as.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Caller of a handle. A handle that stands for nothing is that of somebody unknown.
@@ -96,6 +119,7 @@ impl Identities {
             return;
         }
         let entry = self.entries.remove(index);
+        self.bytes -= entry.bytes as usize;
         if let Some(digest) = entry.caller.identity().and_then(|it| it.credential()) {
             self.by_token.remove(&digest);
         }
@@ -106,9 +130,14 @@ impl Identities {
         let known = self.by_token.get(&digest).copied();
         let entry = known.and_then(|handle| self.entries.get_mut(handle.entry()?));
         if let (Some(handle), Some(entry)) = (known, entry) {
-            entry.handles += 1;
+            let handles = entry.handles + 1;
+            self.bytes -= entry.bytes as usize;
             // After a reload the same token may be a newer identity.
-            entry.caller = caller;
+            *entry = Entry {
+                handles,
+                ..Entry::of(caller)
+            };
+            self.bytes += entry.bytes as usize;
             return handle;
         }
         let handle = self.insert(caller);
@@ -117,7 +146,8 @@ impl Identities {
     }
 
     fn insert(&mut self, caller: Caller<'static>) -> IdentityHandle {
-        let entry = Entry { caller, handles: 1 };
+        let entry = Entry::of(caller);
+        self.bytes += entry.bytes as usize;
         IdentityHandle::of_entry(self.entries.insert(entry))
     }
 }
@@ -164,6 +194,38 @@ mod tests {
         identities.release(next);
         identities.release(other);
         assert!(identities.is_empty() && identities.by_token.is_empty());
+        assert_eq!(identities.bytes(), 0);
+    }
+
+    #[test]
+    fn bytes_are_those_of_all_entries() {
+        let mut identities = Identities::default();
+        let meta = format!("\"{}\"", "m".repeat(4000));
+        let large = || {
+            let meta = serde_json::value::RawValue::from_string(meta.clone());
+            let identity = Identity::new(IdentityParts {
+                meta: Some(meta.expect("JSON")),
+                ..IdentityParts::of(Source::Hook)
+            });
+            Caller::Known(identity.expect("an identity"))
+        };
+        let mut handles = [IdentityHandle::ANONYMOUS; 10];
+        for handle in &mut handles {
+            identities.replace(handle, large());
+        }
+        assert!(
+            (40_000..50_000).contains(&identities.bytes()),
+            "{}",
+            identities.bytes()
+        );
+        for handle in &mut handles {
+            identities.replace(handle, token("a"));
+        }
+        assert!(identities.bytes() < 1000, "{}", identities.bytes());
+        handles
+            .into_iter()
+            .for_each(|handle| identities.release(handle));
+        assert_eq!(identities.bytes(), 0);
     }
 
     /// A handle that is replaced by its own identity keeps its entry.

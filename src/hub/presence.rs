@@ -17,6 +17,8 @@ pub struct MemberIdentity {
     pub subject: Option<Box<str>>,
     /// Information that its credential vouches for: JSON. A connection's members of many topics share it.
     pub info: Option<Arc<str>>,
+    /// The information is of this subscription alone.
+    pub has_own_info: bool,
     /// Subject of which it is one connection. Nobody is told of it.
     pub user: Option<Box<str>>,
 }
@@ -63,6 +65,31 @@ struct User {
     connections: BTreeSet<Name>,
 }
 
+impl User {
+    /// Bytes of its set, and of its name here and at each of its connections.
+    fn bytes(&self, subject: &str) -> usize {
+        let connections = self.connections.len();
+        let names = connections + usize::from(connections > 0);
+        names * subject.len() + tree_bytes(connections, size_of::<Name>())
+    }
+}
+
+/// Bytes that a topic counts as while it has members, besides them.
+const TOPIC_BYTES: usize = 192;
+
+/// Entries in each node of a tree that grows in the order of its keys. Nodes have room for 11.
+const ENTRIES_PER_NODE: usize = 6;
+
+/// Bytes of a tree of so many entries of this size, with the pointers to its nodes.
+fn tree_bytes(len: usize, entry_bytes: usize) -> usize {
+    len.div_ceil(ENTRIES_PER_NODE) * (11 * entry_bytes + 32)
+}
+
+/// Bytes of an allocation that is counted by its references.
+fn shared_bytes(text: Option<&Arc<str>>) -> usize {
+    text.map_or(0, |text| text.len() + 2 * size_of::<usize>())
+}
+
 /// The members of one topic.
 #[derive(Debug, Default)]
 pub(super) struct Presence {
@@ -79,6 +106,8 @@ pub(super) struct Presence {
     subjects: BTreeMap<Name, Box<str>>,
     /// The list of those in `told`, once somebody has asked for it, until it changes.
     listed: Option<Arc<[Member]>>,
+    /// Bytes of texts and identities that only this topic holds, and of the sets in `users`.
+    held_bytes: usize,
 }
 
 impl Presence {
@@ -96,6 +125,21 @@ impl Presence {
         self.told.len() + self.untold.len()
     }
 
+    /// Bytes that the members count as: what the trees and lists take, and what each connection says of itself. What a
+    /// credential vouches for is its connection's.
+    pub fn bytes(&self) -> usize {
+        if self.len() == 0 {
+            return 0;
+        }
+        let members = [&self.told, &self.untold]
+            .map(|members| tree_bytes(members.len(), size_of::<Name>() + size_of::<Known>()));
+        let users = tree_bytes(self.users.len(), size_of::<(Box<str>, User)>());
+        let subjects = tree_bytes(self.subjects.len(), size_of::<(Name, Box<str>)>());
+        let listed = self.listed.as_ref().map_or(0, |it| size_of_val(&**it));
+        let trees = members.into_iter().sum::<usize>() + users + subjects;
+        TOPIC_BYTES + trees + listed + self.held_bytes
+    }
+
     /// Those of whom others are told, in the end.
     pub fn into_told(self) -> Vec<Member> {
         let told = self.told.into_iter();
@@ -110,11 +154,14 @@ impl Presence {
         }
         let known = self.told.get_mut(&name);
         if let Some(known) = known.or_else(|| self.untold.get_mut(&name)) {
-            *known = (member.info, member.identity);
+            let before = std::mem::replace(known, (member.info, member.identity));
+            self.held_bytes += known_bytes(known);
+            self.held_bytes -= known_bytes(&before);
             self.listed = None;
             return None;
         }
         let known = (member.info.clone(), member.identity.clone());
+        self.held_bytes += known_bytes(&known);
         if self.is_count || self.told.len() >= told_max {
             self.untold.insert(name, known);
             return None;
@@ -134,9 +181,11 @@ impl Presence {
             return (None, None);
         };
         let Some(known) = self.told.remove(&name) else {
-            self.untold.remove(&name);
+            let known = self.untold.remove(&name);
+            self.held_bytes -= known.as_ref().map_or(0, known_bytes);
             return (None, None);
         };
+        self.held_bytes -= known_bytes(&known);
         self.listed = None;
         let next = self.untold.pop_first().map(|(name, known)| {
             self.told.insert(name, known.clone());
@@ -155,9 +204,11 @@ impl Presence {
             first: name,
             connections: BTreeSet::new(),
         });
+        let before = user.bytes(subject);
         if user.connections.insert(name) {
             self.subjects.insert(name, subject.clone());
         }
+        self.held_bytes += user.bytes(subject) - before;
         user.first == name
     }
 
@@ -167,7 +218,9 @@ impl Presence {
             return Some(name);
         };
         let user = self.users.get_mut(&subject)?;
+        let before = user.bytes(&subject);
         user.connections.remove(&name);
+        self.held_bytes -= before - user.bytes(&subject);
         if !user.connections.is_empty() {
             return None;
         }
@@ -188,6 +241,20 @@ impl Presence {
     }
 }
 
+/// Bytes of a member besides its place in a tree.
+fn known_bytes((info, identity): &Known) -> usize {
+    let identity = identity.as_ref().map_or(0, |it| {
+        let texts = [&it.subject, &it.user].into_iter().flatten();
+        let own_info = it.info.as_ref().filter(|_| it.has_own_info);
+        let counts = 2 * size_of::<usize>();
+        counts
+            + shared_bytes(own_info)
+            + size_of::<MemberIdentity>()
+            + texts.map(|text| text.len()).sum::<usize>()
+    });
+    identity + shared_bytes(info.as_ref())
+}
+
 fn member((reactor, connection): Name, (info, identity): Known) -> Member {
     Member {
         reactor,
@@ -202,7 +269,7 @@ mod tests {
     use super::*;
 
     fn named(connection: u64) -> Member {
-        member((ReactorId(0), connection), (None, None))
+        member((ReactorId(0), connection), (Some("{}".into()), None))
     }
 
     fn names(presence: &mut Presence) -> Vec<u64> {
@@ -238,6 +305,7 @@ mod tests {
             presence.leave(ReactorId(0), connection);
         }
         assert!(presence.users.is_empty() && presence.subjects.is_empty() && presence.len() == 0);
+        assert_eq!((presence.held_bytes, presence.bytes()), (0, 0));
     }
 
     #[test]
@@ -269,7 +337,7 @@ mod tests {
         assert_eq!(presence.leave(ReactorId(0), 5), (None, None));
         assert_eq!(presence.leave(ReactorId(0), 1), (Some(named(1)), None));
         assert_eq!(presence.leave(ReactorId(0), 3), (Some(named(3)), None));
-        assert_eq!(presence.len(), 0);
+        assert_eq!((presence.len(), presence.held_bytes), (0, 0));
     }
 
     #[test]

@@ -64,6 +64,8 @@ pub struct Shard {
     rules: TopicRules,
     recovery: RecoveryLimits,
     presence_max: usize,
+    /// Bytes that the members of its topics count as.
+    presence_bytes: usize,
     key_settings: KeySettings,
     /// The idempotency keys of its topics, while there are any.
     keys: Option<Box<Idempotency>>,
@@ -88,6 +90,7 @@ impl Shard {
                 bytes_max: settings.recovery_bytes_max,
             },
             presence_max: settings.presence_max,
+            presence_bytes: 0,
             key_settings: settings.keys,
             keys: None,
             publications: 0,
@@ -109,6 +112,11 @@ impl Shard {
     /// Bytes that count towards what the histories of all topics may hold.
     pub fn history_bytes(&self) -> usize {
         self.histories.bytes()
+    }
+
+    /// Bytes that the members of all topics count as.
+    pub fn presence_bytes(&self) -> usize {
+        self.presence_bytes
     }
 
     /// Publications in the histories of all topics.
@@ -359,10 +367,14 @@ impl Shard {
         if reactor != ReactorId::INSIDE
             && let Some(kept) = state.and_then(|state| state.reactors.kept())
             && let Some(presence) = &mut kept.presence
-            && let Some(member) = presence.join(member, self.presence_max)
         {
-            let told = (member, true, presence.len());
-            tell(&topic, told, &kept.reactors, effects);
+            let before = presence.bytes();
+            let come = presence.join(member, self.presence_max);
+            self.presence_bytes = self.presence_bytes + presence.bytes() - before;
+            if let Some(member) = come {
+                let told = (member, true, presence.len());
+                tell(&topic, told, &kept.reactors, effects);
+            }
         }
         effects.push(Effect::Joined {
             reactor,
@@ -442,7 +454,9 @@ impl Shard {
         if let Some(kept) = reactors.kept()
             && let Some(presence) = &mut kept.presence
         {
+            let before = presence.bytes();
             let (gone, come) = presence.leave(reactor, connection);
+            self.presence_bytes = self.presence_bytes + presence.bytes() - before;
             for (member, is_join) in [(gone, false), (come, true)] {
                 if let Some(member) = member {
                     let told = (member, is_join, presence.len());
@@ -469,7 +483,12 @@ impl Shard {
         let presence = kept.and_then(|kept| kept.presence.as_mut());
         let (members, total) = presence.map_or_else(
             || (Arc::default(), 0),
-            |presence| (presence.members(), presence.len()),
+            |presence| {
+                let before = presence.bytes();
+                let members = presence.members();
+                self.presence_bytes = self.presence_bytes + presence.bytes() - before;
+                (members, presence.len())
+            },
         );
         Effect::Present {
             reactor,

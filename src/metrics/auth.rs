@@ -1,11 +1,13 @@
 //! Credentials, and what became of them.
 
 use std::fmt;
+use std::sync::atomic::Ordering;
 
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 
+use super::encode_gauge;
 use crate::auth::counts::{AuthCounts, AuthResult};
 
 /// Encodes the counts. A source that was never asked has no line.
@@ -37,5 +39,8 @@ pub(super) fn encode(counts: &AuthCounts, encoder: &mut DescriptorEncoder<'_>) -
     let counter = ConstCounter::new(counts.templates_refused());
     let descriptor =
         encoder.encode_descriptor("auth_template_refused", help, None, MetricType::Counter)?;
-    counter.encode(descriptor)
+    counter.encode(descriptor)?;
+    let help = "Bytes of verified tokens, which are kept so that a reconnect costs no signature";
+    let bytes = counts.verified_bytes().load(Ordering::Relaxed);
+    encode_gauge(encoder, "verified_token_bytes", help, bytes as u64)
 }

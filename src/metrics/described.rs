@@ -150,6 +150,11 @@ pub(super) const GAUGES: &[Described] = &[
         |r| &r.subscription_bytes,
     ),
     (
+        "identity_bytes",
+        "Bytes of identities of connections, each once on a reactor",
+        |r| &r.identity_bytes,
+    ),
+    (
         "topics",
         "Topics with subscribers, summed over the reactors",
         |r| &r.topics,

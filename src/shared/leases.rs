@@ -45,7 +45,15 @@ pub struct Leases {
     ends: Timers,
 }
 
+/// Bytes that a lease counts as, with its places among the numbers and the ends.
+const LEASE_BYTES: usize = 224;
+
 impl Leases {
+    /// Bytes that they count as.
+    pub fn bytes(&self) -> usize {
+        self.leases.len() * LEASE_BYTES
+    }
+
     /// Begins the lease of a subscription, in place of a former one. It ends at this moment of the wall clock. `signed_by`:
     /// the key of the signature that allowed it, and nobody is asked again then.
     pub fn begin(

@@ -5,6 +5,8 @@
 
 mod attack;
 mod churn;
+#[path = "../config_file/file.rs"]
+mod file;
 mod outboxes;
 mod patterns;
 mod presence;

@@ -2,11 +2,14 @@
 
 use std::any::Any;
 use std::io::Write;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::attack::{is_long, reactors};
+use crate::file::Folder;
 use crate::support::peers::{Http, WebSocket, connect};
 use crate::support::process::rss_bytes;
+#[cfg(feature = "jwt")]
+use crate::support::tokens::sign;
 use crate::support::umbel_v1::Peer;
 use crate::support::{Server, wait_until, wait_within};
 use serde_json::json;
@@ -38,8 +41,14 @@ impl Full {
     fn start() -> Full {
         let total = total_bytes().to_string();
         let reactors = reactors(2);
-        let rule = "h/** history=1000000";
-        let mut arguments = vec!["--reactors", &reactors, "--topic-rule", rule];
+        let mut arguments = vec!["--reactors", &reactors];
+        for rule in [
+            "h/** history=1000000",
+            "w/** presence",
+            "c/** presence=count",
+        ] {
+            arguments.extend(["--topic-rule", rule]);
+        }
         for limit in [
             "--inbound-bytes-total-max",
             "--outbox-bytes-total-max",
@@ -57,8 +66,8 @@ impl Full {
         }
     }
 
-    /// Topics or patterns with long names, each of one connection, until no more is taken.
-    fn subscribe(&mut self, key: &str, metric: &str, name: impl Fn(usize) -> String) {
+    /// Topics or patterns, each of one connection, until no more is taken.
+    fn subscribe(&mut self, key: &str, metrics: &[&str], name: impl Fn(usize) -> String) {
         // A connection may be on a reactor whose part is full, while others have room.
         let mut refused_whole = 0;
         for number in 0.. {
@@ -70,33 +79,54 @@ impl Full {
                     json!({"type": "subscribe", "id": it, key: name})
                 });
                 peer.send(&commands.collect());
-                for _ in 0..128 {
-                    refused += usize::from(peer.next()["type"] == "error");
+                // News of members come in between.
+                let mut unanswered = 128;
+                while unanswered > 0 {
+                    let answer = peer.next();
+                    unanswered -= usize::from(!answer["id"].is_null());
+                    refused += usize::from(answer["type"] == "error");
                 }
             }
             self.holders.push(Box::new(peer));
-            let counted = self.server.metric(metric);
+            let gauges = metrics.iter().map(|it| self.server.metric(it));
+            let counted: f64 = gauges.sum();
             refused_whole += usize::from(refused == 1024);
             if refused_whole > 20 || counted > 0.97 * total_bytes() as f64 {
                 break;
             }
-            assert!(number < 1000, "{metric} stays at {counted}");
+            assert!(number < 1000, "{metrics:?} stay at {counted}");
         }
     }
 
     fn fill_subscriptions(&mut self) {
-        self.subscribe("topic", "umbel_subscription_bytes", |it| format!("s/{it}"));
+        self.subscribe("topic", &["umbel_subscription_bytes"], |it| {
+            format!("s/{it}")
+        });
     }
 
     /// Many subscribers of the same topics.
     fn fill_members(&mut self) {
         let name = |it| format!("m/{}", it % 1024);
-        self.subscribe("topic", "umbel_subscription_bytes", name);
+        self.subscribe("topic", &["umbel_subscription_bytes"], name);
+    }
+
+    /// Each alone where it is present.
+    fn fill_lone_presence(&mut self) {
+        let gauges = ["umbel_subscription_bytes", "umbel_presence_bytes"];
+        self.subscribe("topic", &gauges, |it| format!("w/{it}"));
+        let counted = self.server.metric(gauges[1]);
+        assert!(counted > 0.4 * total_bytes() as f64, "{counted}");
+    }
+
+    /// Many who are present on the same topics.
+    fn fill_crowded_presence(&mut self) {
+        let gauges = ["umbel_subscription_bytes", "umbel_presence_bytes"];
+        self.subscribe("topic", &gauges, |it| format!("c/{}", it % 1024));
     }
 
     fn fill_patterns(&mut self) {
         let long = "p".repeat(100);
-        self.subscribe("pattern", "umbel_pattern_bytes", |it| {
+        self.subscribe("pattern", &["umbel_pattern_bytes"], |it| {
             format!("{long}/{it}/**")
         });
     }
@@ -145,20 +175,29 @@ impl Full {
         assert!(counted > 0.5 * total_bytes() as f64, "{counted}");
     }
 
-    /// What the process has grown by is at most a quarter more than what the gauges say.
+    /// Much is counted, and what the process has grown by is at most a quarter more.
     fn check(&self, what: &str) {
+        let counted = self.check_ratio(what);
+        assert!(counted > 0.5 * total_bytes() as f64, "{what}: {counted}");
+    }
+
+    /// What the process has grown by is at most a quarter more than what the gauges say, which this gives.
+    fn check_ratio(&self, what: &str) -> f64 {
         let gauges = [
             "inbound",
             "outbox",
             "history",
             "pattern",
             "subscription",
+            "presence",
+            "identity",
             "compressor",
         ];
         let counted: f64 = gauges
             .iter()
             .map(|it| self.server.metric(&format!("umbel_{it}_bytes")))
             .sum();
+        let counted = counted + self.server.metric("umbel_verified_token_bytes");
         let grown = rss_bytes(self.server.pid()).saturating_sub(self.base_bytes) as f64;
         eprintln!(
             "hostile: totals, {what}: grown {grown}, counted {counted}, ratio {:.3}",
@@ -168,7 +207,7 @@ impl Full {
             grown <= 1.25 * counted + NOISE_BYTES,
             "{what}: {grown} bytes, {counted} are counted"
         );
-        assert!(counted > 0.5 * total_bytes() as f64, "{what}: {counted}");
+        counted
     }
 
     /// The memory comes back when all are gone who held it, but for histories, which stay.
@@ -190,9 +229,11 @@ impl Full {
 #[test]
 fn each_total_alone() {
     type Fill = fn(&mut Full);
-    let fills: [(&str, Fill); 6] = [
+    let fills: [(&str, Fill); 8] = [
         ("members", Full::fill_members),
         ("subscriptions", Full::fill_subscriptions),
+        ("lone presence", Full::fill_lone_presence),
+        ("crowded presence", Full::fill_crowded_presence),
         ("patterns", Full::fill_patterns),
         ("outboxes", Full::fill_outboxes),
         ("inbound", Full::fill_inbound),
@@ -218,7 +259,54 @@ fn all_totals_together() {
     full.check("all");
     full.end("all");
     wait_until("subscriptions and patterns are gone", || {
-        let left = |name| full.server.metric(name);
-        left("umbel_subscription_bytes") + left("umbel_pattern_bytes") == 0.0
+        let gauges = [
+            "umbel_subscription_bytes",
+            "umbel_presence_bytes",
+            "umbel_pattern_bytes",
+        ];
+        gauges.iter().all(|it| full.server.metric(it) == 0.0)
+    });
+}
+
+/// Connections that are somebody each, with as much as a token may say of them.
+#[cfg(feature = "jwt")]
+#[test]
+fn identities() {
+    const SECRET: &str = "umbel-test-secret-0123456789abcdef";
+    let connections = if is_long() { 6000 } else { 600 };
+    let text = format!(
+        "origins = [\"any\"]\nobserve = \"anyone\"\nreactors = {}\n[[jwt]]\nname = \"app\"\n\
+         algorithms = [\"HS256\"]\nsecret = \"{SECRET}\"\n[[grant]]\nwhen = {{ subject = true }}\nsubscribe = [\"**\"]\n",
+        reactors(2)
+    );
+    let folder = Folder::with("umbel.toml", &text);
+    let server = Server::start(&["--config", &folder.path("umbel.toml")]);
+    let mut full = Full {
+        base_bytes: rss_bytes(server.pid()),
+        server,
+        holders: Vec::new(),
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.expect("after 1970").as_secs();
+    for number in 0..connections {
+        let umbel = json!({
+            "info": "i".repeat(1000),
+            "meta": "m".repeat(4000),
+            "subscribe": [format!("rooms/{number}/**"), format!("users/{number}")],
+        });
+        let subject = format!("user-{number}");
+        let claims = json!({ "sub": subject, "iat": now, "exp": now + 3600, "umbel": umbel });
+        let line = format!("Authorization: Bearer {}\r\n", sign(&claims, SECRET));
+        let stream = connect(full.server.address(), 0);
+        let (head, socket) = WebSocket::offer_on(stream, &format!("/ws/users/{number}"), &line);
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        full.holders.push(Box::new(socket));
+    }
+    let counted = full.server.metric("umbel_identity_bytes");
+    assert!(counted > f64::from(connections) * 5000.0, "{counted}");
+    full.check_ratio("identities");
+    full.holders.clear();
+    wait_until("they are gone", || {
+        full.server.metric("umbel_identity_bytes") == 0.0
     });
 }

@@ -2,6 +2,7 @@
 //!
 //! - [`app`] is an application that the server asks.
 //! - [`Server`] starts the real binary on a port of the system's choosing and ends it with the test.
+//! - [`tokens`] signs tokens.
 //! - [`tls_front`] has tests of plain bytes run over a server's TLS.
 //! - [`Wire`] is one TCP connection that sends and expects bytes: requests, responses, frames.
 //! - [`embedded`] is a server inside the test's own process.
@@ -31,6 +32,8 @@ pub mod random;
 pub mod server;
 #[cfg(feature = "tls")]
 pub mod tls_front;
+#[cfg(feature = "jwt")]
+pub mod tokens;
 pub mod umbel_v1;
 pub mod wire;
 

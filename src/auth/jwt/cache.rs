@@ -4,6 +4,7 @@
 //! signatures alone, for a short time.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::claims::Claims;
@@ -57,6 +58,8 @@ pub enum Known {
 #[derive(Debug, Default)]
 pub struct Cache {
     shards: [Mutex<Shard>; SHARDS],
+    /// Bytes of this cache, and of those before it that are still in use.
+    bytes: Arc<AtomicUsize>,
 }
 
 /// Two generations: what is used comes into the young one, and when that is full, the old one goes.
@@ -65,17 +68,32 @@ struct Shard {
     young: HashMap<TokenDigest, Entry>,
     old: HashMap<TokenDigest, Entry>,
     young_bytes: usize,
+    old_bytes: usize,
     /// Wrong signatures, each with the time at which it is forgotten.
     forged: HashMap<TokenDigest, (JudgedBy, u64)>,
 }
 
 impl Cache {
+    /// An empty cache, whose bytes are counted there.
+    pub fn counted_by(bytes: Arc<AtomicUsize>) -> Cache {
+        Cache {
+            shards: Default::default(),
+            bytes,
+        }
+    }
+
     fn with<T>(&self, token: TokenDigest, work: impl FnOnce(&mut Shard) -> T) -> T {
         let shard = usize::from(token.as_bytes()[0]) % SHARDS;
         let mut shard = self.shards[shard]
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        work(&mut shard)
+        let before = shard.bytes();
+        let outcome = work(&mut shard);
+        let change = shard.bytes().wrapping_sub(before);
+        if change != 0 {
+            self.bytes.fetch_add(change, Ordering::Relaxed);
+        }
+        outcome
     }
 
     /// Earlier judgement of a token, at a time in milliseconds since 1970.
@@ -84,7 +102,7 @@ impl Cache {
             if let Some(entry) = shard.young.get(&token) {
                 return Some(Known::Verified(entry.clone()));
             }
-            if let Some(entry) = shard.old.remove(&token) {
+            if let Some(entry) = shard.take_old(token) {
                 shard.insert(token, entry.clone());
                 return Some(Known::Verified(entry));
             }
@@ -118,8 +136,10 @@ impl Cache {
     /// Drops what is known of a token.
     pub fn remove(&self, token: TokenDigest) {
         self.with(token, |shard| {
-            shard.young.remove(&token);
-            shard.old.remove(&token);
+            if let Some(entry) = shard.young.remove(&token) {
+                shard.young_bytes -= entry.claims.bytes();
+            }
+            shard.take_old(token);
             shard.forged.remove(&token);
         });
     }
@@ -139,6 +159,17 @@ impl Cache {
     }
 }
 
+impl Drop for Cache {
+    fn drop(&mut self) {
+        let bytes = |shard: &mut Mutex<Shard>| {
+            let shard = shard.get_mut().unwrap_or_else(PoisonError::into_inner);
+            shard.bytes()
+        };
+        let bytes = self.shards.iter_mut().map(bytes).sum();
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
 impl Shard {
     fn insert(&mut self, token: TokenDigest, entry: Entry) {
         let bytes = entry.claims.bytes();
@@ -146,10 +177,25 @@ impl Shard {
             || self.young_bytes + bytes > VERIFIED_BYTES_MAX / SHARDS / 2;
         if is_full {
             self.old = std::mem::take(&mut self.young);
-            self.young_bytes = 0;
+            self.old_bytes = std::mem::take(&mut self.young_bytes);
         }
         self.young_bytes += bytes;
-        self.young.insert(token, entry);
+        if let Some(before) = self.young.insert(token, entry) {
+            self.young_bytes -= before.claims.bytes();
+        }
+    }
+
+    fn take_old(&mut self, token: TokenDigest) -> Option<Entry> {
+        let entry = self.old.remove(&token)?;
+        self.old_bytes -= entry.claims.bytes();
+        Some(entry)
+    }
+
+    /// Bytes of its tables and of the claims in them.
+    fn bytes(&self) -> usize {
+        let places = self.young.capacity() + self.old.capacity();
+        let forged = self.forged.capacity() * size_of::<(TokenDigest, (JudgedBy, u64))>();
+        places * size_of::<(TokenDigest, Entry)>() + forged + self.young_bytes + self.old_bytes
     }
 }
 
@@ -199,6 +245,33 @@ mod tests {
             cache.put(digest(number), entry(&large));
         }
         assert!(cache.len() * 4000 <= VERIFIED_BYTES_MAX, "{}", cache.len());
+    }
+
+    #[test]
+    fn bytes_are_those_of_all_caches_in_use() {
+        let total = Arc::new(AtomicUsize::new(0));
+        let bytes = || total.load(Ordering::Relaxed);
+        let cache = Cache::counted_by(Arc::clone(&total));
+        let large = claims(4000);
+        for number in 0..300 {
+            cache.put(digest(number), entry(&large));
+            cache.put(digest(number), entry(&large));
+            cache.put_forged(digest(number + 1000), BY, 0);
+        }
+        let kept = 300 * large.bytes();
+        assert!(kept < bytes() && bytes() < kept * 5 / 4, "{}", bytes());
+        let next = Cache::counted_by(Arc::clone(&total));
+        next.put(digest(1), entry(&large));
+        drop(cache);
+        assert!(
+            (large.bytes()..2 * large.bytes()).contains(&bytes()),
+            "{}",
+            bytes()
+        );
+        next.remove(digest(1));
+        assert!(bytes() < large.bytes());
+        drop(next);
+        assert_eq!(bytes(), 0);
     }
 
     #[test]

@@ -98,7 +98,7 @@ impl Claims {
         let kept = self
             .kept
             .iter()
-            .map(|(name, claim)| name.len() + claim_bytes(claim) + 32);
+            .map(|(name, claim)| name.len() + claim.bytes() + 32);
         size_of::<Claims>()
             + texts.map(|text| text.len()).sum::<usize>()
             + raws.map(|raw| raw.get().len()).sum::<usize>()
@@ -223,14 +223,6 @@ impl Claims {
         self.join = umbel.join;
         self.limits = umbel.limits;
         Ok(())
-    }
-}
-
-/// Bytes of a claim's text.
-fn claim_bytes(claim: &Claim) -> usize {
-    match claim {
-        Claim::Text(text) => text.len(),
-        Claim::List(texts) => texts.iter().map(|text| text.len() + 16).sum(),
     }
 }
 

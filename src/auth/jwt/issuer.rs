@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use super::cache::{Cache, Entry, JudgedBy, Known};
 use super::claims::Claims;
@@ -109,6 +110,13 @@ impl Issuers {
             all,
             cache: Cache::default(),
         }
+    }
+
+    /// These issuers, with an empty cache of tokens whose bytes are counted there.
+    #[must_use]
+    pub fn counted_by(self, bytes: Arc<AtomicUsize>) -> Issuers {
+        let cache = Cache::counted_by(bytes);
+        Issuers { cache, ..self }
     }
 
     /// An issuer by its number.

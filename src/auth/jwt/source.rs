@@ -146,7 +146,7 @@ impl SignedTokens {
             counts: counts.of_source(&jwt.name),
         });
         Some(SignedTokens {
-            issuers: Issuers::new(issuers.collect()),
+            issuers: Issuers::new(issuers.collect()).counted_by(counts.verified_bytes()),
             sources: sources.collect(),
             of_nobody: counts.of_source("token"),
             log: RefusalLog::default(),

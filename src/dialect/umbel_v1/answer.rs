@@ -418,6 +418,7 @@ mod tests {
         known.identity = Some(Arc::new(MemberIdentity {
             subject: Some("4\"2".into()),
             info: Some(r#"{"name":"Anna"}"#.into()),
+            has_own_info: false,
             user: None,
         }));
         assert_eq!(

@@ -145,6 +145,7 @@ impl Shard {
             if !rule.presence
                 && let Some(presence) = kept.presence.take()
             {
+                self.presence_bytes -= presence.bytes();
                 migration.leaving = Some((topic, presence.into_told()));
             }
             if let Some(ring) = kept.ring {

@@ -12,6 +12,7 @@ use super::model::{
     JoinStart, Model, PATTERNS, RELOADS, Seen, TOPICS, TopicModel, name, rules, settings,
 };
 use super::*;
+use crate::hub::presence::Presence;
 use crate::hub::{Kind, PatternPart, Read, Scope};
 use crate::topic::Pattern;
 
@@ -205,6 +206,11 @@ impl World {
         assert_eq!(self.shard.topic_count(), self.model.topics.len());
         let bytes = self.model.topics.values().map(TopicModel::cost);
         assert_eq!(self.shard.history_bytes(), bytes.sum::<usize>());
+        let shard = &self.shard;
+        let places = 0..shard.topics.places_end();
+        let present = places.filter_map(|place| shard.kept(place)?.presence.as_ref());
+        let bytes = present.map(Presence::bytes).sum::<usize>();
+        assert_eq!(shard.presence_bytes(), bytes);
         let topics = &self.model.topics;
         self.ledger
             .lives
