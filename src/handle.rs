@@ -86,14 +86,18 @@ impl Running {
     }
 }
 
+/// What is read of certificates where there is no TLS.
+#[cfg(not(feature = "tls"))]
+struct NoTerms;
+
 #[cfg(not(feature = "tls"))]
 impl Running {
     /// A configuration with certificates was refused.
-    fn prepare_tls(&self, _: &Config) -> Result<(), ConfigError> {
-        Ok(())
+    fn prepare_tls(&self, _: &Config) -> Result<NoTerms, ConfigError> {
+        Ok(NoTerms)
     }
 
-    fn take_tls(&self, (): ()) {}
+    fn take_tls(&self, NoTerms: NoTerms) {}
 }
 
 /// Handle of a server, for any thread. Clones are cheap and mean the same server.
