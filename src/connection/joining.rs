@@ -3,6 +3,7 @@
 use super::exchange::RequestState;
 use super::{Admission, CloseReason, Connection, Hold, Phase, Settings};
 use crate::dialect::{Encoding, JoinedAt, StreamStart};
+use crate::http::refusal::Refusal;
 
 /// The header that says after which publication the subscription begins.
 pub const POSITION_HEADER: &str = "Umbel-Position";
@@ -33,6 +34,28 @@ impl Connection {
             }),
             _ => None,
         }
+    }
+
+    /// Refuses the request instead, for the connection has to end. What it waits for would outlive that.
+    pub(super) fn refuse_join(
+        &mut self,
+        settings: &Settings,
+        now_ms: u64,
+        reason: CloseReason,
+        out: &mut Vec<u8>,
+    ) {
+        let Phase::Http(exchange) = &mut self.phase else {
+            return;
+        };
+        exchange.state = RequestState::Head;
+        exchange.end_after_answer();
+        let words = match reason.on_wire().1 {
+            "" => "the connection was ended before it was answered; try again",
+            words => words,
+        };
+        exchange.encode_refusal(&Refusal::unavailable(words), settings, out);
+        self.holds &= !(Hold::Answer as u8);
+        self.linger(settings, now_ms, reason);
     }
 
     /// Answers the request with the topic's position. True: `out` has the head of the answer, and the connection is a subscriber

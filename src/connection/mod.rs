@@ -301,6 +301,9 @@ impl Connection {
                 let (code, words) = self.close_code(settings, reason);
                 self.send_close(settings, now_ms, code, words, reason, out);
             }
+            Phase::Http(exchange) if exchange.is_joining() => {
+                self.refuse_join(settings, now_ms, reason, out);
+            }
             // A request that has come, or has begun, is still answered, if the rest of it comes in time.
             Phase::Http(exchange) if !exchange.is_idle() || has_unread => {
                 exchange.end_after_answer();

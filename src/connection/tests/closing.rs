@@ -1,6 +1,8 @@
 //! The ways to the end of an open connection.
 
 use super::*;
+use crate::dialect::JoinedAt;
+use crate::hub::Position;
 use crate::protocol::ProtocolError;
 
 #[test]
@@ -184,4 +186,36 @@ fn the_stream_is_ended_behind_the_outbox_only() {
     assert!(!driver.connection.is_closed(), "the peer may read still");
     driver.flush();
     assert!(driver.connection.is_closed());
+}
+
+/// Whoever ends it looks at it once, so it may not become a subscriber's later.
+#[test]
+fn an_end_refuses_who_is_about_to_subscribe() {
+    let mut driver = Driver::new();
+    driver.feed(b"GET /joining HTTP/1.1\r\nHost: a\r\n\r\n");
+    let reason = CloseReason::Handler(CloseCode::FORBIDDEN);
+    driver.close(reason);
+    let out = driver.text();
+    assert!(
+        out.starts_with("HTTP/1.1 503 ") && out.contains("Connection: close"),
+        "{out}"
+    );
+    driver.assert_ending(Label::Closing, reason);
+    let joined = JoinedAt {
+        position: Position {
+            epoch: 1,
+            offset: 0,
+        },
+        recovered: None,
+        has_replay: false,
+    };
+    let Driver {
+        connection,
+        settings,
+        now_ms,
+        out,
+        ..
+    } = &mut driver;
+    assert!(!connection.handle_joined(settings, *now_ms, joined, out));
+    assert_eq!(driver.text(), "", "an answer is given once");
 }
