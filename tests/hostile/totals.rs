@@ -44,7 +44,7 @@ impl Full {
         let mut arguments = vec!["--reactors", &reactors];
         for rule in [
             "h/** history=1000000",
-            "w/** presence",
+            "w/** presence=on",
             "c/** presence=count",
         ] {
             arguments.extend(["--topic-rule", rule]);
