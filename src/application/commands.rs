@@ -319,9 +319,7 @@ impl Application {
             return Err((ErrorCode::AlreadySubscribed, reason));
         }
         let limits = &self.shared.settings.limits;
-        // Members stand in the hub, and each reactor bears an equal part of them.
-        let members = self.shared.shards.presence_bytes() / self.shared.metrics.reactor_count();
-        let is_full = self.subscription_bytes() + members >= self.subscription_bytes_max();
+        let is_full = self.subscription_bytes() >= self.subscription_bytes_max();
         let identity = self.identities.get(identity).identity();
         let own_max = identity.and_then(|it| it.limits().subscriptions);
         let reason = if many.subscriptions.len() >= limits.subscriptions_max {
@@ -342,9 +340,10 @@ impl Application {
         self.topics.bytes() + subscriptions + self.terms.leases.bytes()
     }
 
-    /// This reactor's part of what they may.
+    /// This reactor's part of what they may, beside what the hub keeps of members.
     fn subscription_bytes_max(&self) -> usize {
         let bytes_max = self.shared.settings.limits.subscription_bytes_total_max;
+        let bytes_max = bytes_max.saturating_sub(self.shared.shards.presence_bytes());
         bytes_max / self.shared.metrics.reactor_count()
     }
 

@@ -320,14 +320,12 @@ impl Application {
         }
         let subject = identity.and_then(|it| it.subject());
         let own_info = terms.and_then(|terms| terms.info.clone());
-        let has_own_info = own_info.is_some();
-        let info = own_info.or_else(|| identity.and_then(|it| it.shared_info()));
         let shown = subject.and_then(|it| shown_as(rule.presence_subject, it, settings));
         let by_user = rule.presence_of == PresenceOf::Users;
         let seen = MemberIdentity {
             subject: shown,
-            info,
-            has_own_info,
+            has_own_info: own_info.is_some(),
+            info: own_info.or_else(|| identity.and_then(|it| it.shared_info())),
             user: subject.filter(|_| by_user).map(Box::from),
         };
         (seen != MemberIdentity::default()).then(|| Arc::new(seen))
