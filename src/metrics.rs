@@ -481,32 +481,7 @@ impl Collector for Scrape {
         for (name, help, cell) in GAUGES {
             encode_gauge(e, name, help, metrics.sum(cell))?;
         }
-        encode_gauge(
-            e,
-            "hub_topics",
-            "Topics with subscribers, members or a history",
-            self.hub.topics as u64,
-        )?;
-        let help = "Patterns with subscribers, equal ones counted once";
-        encode_gauge(e, "hub_patterns", help, self.hub.patterns as u64)?;
-        let help = "Bytes that count towards pattern_bytes_total_max";
-        encode_gauge(e, "pattern_bytes", help, self.hub.pattern_bytes as u64)?;
-        let help = "Bytes of members of topics, which count towards subscription_bytes_total_max";
-        encode_gauge(e, "presence_bytes", help, self.hub.presence_bytes as u64)?;
-        let help = "Bytes that count towards idempotency_bytes_total_max";
-        let bytes = self.hub.idempotency_bytes as u64;
-        encode_gauge(e, "idempotency_bytes", help, bytes)?;
-        let help = "Bytes that count towards history_bytes_total_max";
-        encode_gauge(e, "history_bytes", help, self.hub.history_bytes as u64)?;
-        let publications = self.hub.history_publications as u64;
-        let help = "Publications in histories";
-        encode_gauge(e, "history_publications", help, publications)?;
-        encode_gauge(
-            e,
-            "commands_queued",
-            "Commands that wait for the hub",
-            self.hub.queued as u64,
-        )?;
+        self.hub.encode_gauges(e)?;
         if let Some(topics) = &metrics.topics {
             topics.encode(e)?;
         }
@@ -527,6 +502,56 @@ impl Collector for Scrape {
         })?;
         let help = "Time from a publish to its last write on a reactor";
         metrics.encode_histogram(e, "publish_to_write_seconds", help, |r| &r.publish_to_write)
+    }
+}
+
+impl HubCounts {
+    fn encode_gauges(&self, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        for (name, help, value) in [
+            (
+                "hub_topics",
+                "Topics with subscribers, members or a history",
+                self.topics,
+            ),
+            (
+                "hub_patterns",
+                "Patterns with subscribers, equal ones counted once",
+                self.patterns,
+            ),
+            (
+                "pattern_bytes",
+                "Bytes that count towards pattern_bytes_total_max",
+                self.pattern_bytes,
+            ),
+            (
+                "presence_bytes",
+                "Bytes of members of topics, which count towards subscription_bytes_total_max",
+                self.presence_bytes,
+            ),
+            (
+                "idempotency_bytes",
+                "Bytes that count towards idempotency_bytes_total_max",
+                self.idempotency_bytes,
+            ),
+            (
+                "history_bytes",
+                "Bytes that count towards history_bytes_total_max",
+                self.history_bytes,
+            ),
+            (
+                "history_publications",
+                "Publications in histories",
+                self.history_publications,
+            ),
+            (
+                "commands_queued",
+                "Commands that wait for the hub",
+                self.queued,
+            ),
+        ] {
+            encode_gauge(e, name, help, value as u64)?;
+        }
+        Ok(())
     }
 }
 

@@ -77,16 +77,6 @@ pub enum Claim {
     List(Box<[Box<str>]>),
 }
 
-impl Claim {
-    /// Bytes of its texts.
-    pub(crate) fn bytes(&self) -> usize {
-        match self {
-            Claim::Text(text) => text.len(),
-            Claim::List(texts) => texts.iter().map(|text| text.len() + 16).sum(),
-        }
-    }
-}
-
 /// Limits of an identity. Each can only lower that of the server. None: that of the server holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IdentityLimits {
@@ -225,22 +215,6 @@ static NOTHING_MORE: More = More {
     credential: None,
 };
 
-impl More {
-    fn bytes(&self) -> usize {
-        let info = self.info.as_ref().map_or(0, |text| text.len() + 16);
-        let meta = self.meta.as_ref().map_or(0, |json| json.get().len());
-        let lists = self.roles.iter().chain(&self.join);
-        let claims = self.claims.iter();
-        size_of::<More>()
-            + info
-            + meta
-            + lists.map(|text| text.len() + 16).sum::<usize>()
-            + claims
-                .map(|(name, claim)| name.len() + claim.bytes() + size_of::<(Box<str>, Claim)>())
-                .sum::<usize>()
-    }
-}
-
 impl Identity {
     /// Identity of these parts.
     ///
@@ -288,15 +262,6 @@ impl Identity {
             rights: parts.rights,
             more,
         }))
-    }
-
-    /// Bytes that it takes, about. Rights that others have too are theirs.
-    pub fn bytes(&self) -> usize {
-        let texts = [&self.subject, &self.token_id].into_iter().flatten();
-        let more = self.more.as_ref().map_or(0, |more| more.bytes());
-        let counts = 2 * size_of::<usize>();
-        let texts = texts.map(|text| text.len()).sum::<usize>();
-        counts + size_of::<Identity>() + texts + more + self.rights.own_bytes()
     }
 
     fn more(&self) -> &More {
@@ -543,6 +508,8 @@ impl fmt::Debug for TokenDigest {
         write!(f, "{a:02x}{b:02x}{c:02x}{d:02x}")
     }
 }
+
+mod bytes;
 
 #[cfg(test)]
 mod tests {

@@ -103,11 +103,6 @@ impl Exchange {
         self.answered
     }
 
-    /// Whether it would be a subscriber's from the answer on.
-    pub(super) fn is_joining(&self) -> bool {
-        matches!(self.state, RequestState::Joining(_))
-    }
-
     pub(super) fn end_after_answer(&mut self) {
         self.keep_alive = false;
         self.is_last = true;

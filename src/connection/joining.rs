@@ -1,6 +1,6 @@
 //! A request that waits for its topic's position.
 
-use super::exchange::RequestState;
+use super::exchange::{Exchange, RequestState};
 use super::{Admission, CloseReason, Connection, Hold, Phase, Settings};
 use crate::dialect::{Encoding, JoinedAt, StreamStart};
 use crate::http::refusal::Refusal;
@@ -10,6 +10,13 @@ pub const POSITION_HEADER: &str = "Umbel-Position";
 
 /// The header that says whether what came after the given position follows.
 pub const RECOVERED_HEADER: &str = "Umbel-Recovered";
+
+impl Exchange {
+    /// Whether it would be a subscriber's from the answer on.
+    pub(super) fn is_joining(&self) -> bool {
+        matches!(self.state, RequestState::Joining(_))
+    }
+}
 
 impl Connection {
     /// Keeps the answer until the hub has spoken. Until then nothing further is read.
@@ -37,6 +44,8 @@ impl Connection {
     }
 
     /// Refuses the request instead, for the connection has to end. What it waits for would outlive that.
+    #[cold]
+    #[inline(never)]
     pub(super) fn refuse_join(
         &mut self,
         settings: &Settings,

@@ -112,7 +112,9 @@ impl Issuers {
         }
     }
 
-    /// These issuers, with an empty cache of tokens whose bytes are counted there.
+    /// These issuers with an empty cache.
+    ///
+    /// The bytes of its tokens are counted there.
     #[must_use]
     pub fn counted_by(self, bytes: Arc<AtomicUsize>) -> Issuers {
         let cache = Cache::counted_by(bytes);
