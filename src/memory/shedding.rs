@@ -15,9 +15,13 @@ const FULL_PERCENT: u64 = 97;
 /// Growth, in percent of the budget, that is more than chance.
 const MARGIN_PERCENT: u64 = 1;
 
-/// Times between two measurements, in milliseconds.
+/// Times between two measurements, in milliseconds: where there is room, near the budget, and where it fills up.
 const INTERVAL_MS: u64 = 1000;
 const WATCH_INTERVAL_MS: u64 = 100;
+const SHORT_INTERVAL_MS: u64 = 10;
+
+/// Growth of our own counters, in percent of the budget, upon which it is measured at once.
+const SUDDEN_PERCENT: u64 = 2;
 
 /// Time for the allocator to give back what was shed, in milliseconds.
 const SETTLE_MS: u64 = 10_000;
@@ -89,8 +93,8 @@ pub struct Shedding {
     goal: Option<u64>,
     /// The end of the last time: the moment, what was used, and what was our own.
     last_end: Option<(u64, u64, u64)>,
-    /// What was used when it was measured last.
-    last_used: u64,
+    /// The moment in which it was measured last, and what was used then.
+    last: (u64, u64),
 }
 
 impl Shedding {
@@ -136,16 +140,34 @@ impl Shedding {
             })
     }
 
-    /// Time until the next measurement, in milliseconds.
-    /// It is the short one too where use grows so fast that it would be missed.
-    pub fn interval_ms(&mut self, budget: u64, used: u64) -> u64 {
-        let grown = used.saturating_sub(std::mem::replace(&mut self.last_used, used));
-        let soon = used.saturating_add(grown.saturating_mul(2));
-        match soon > part(budget, WATCH_PERCENT) {
+    /// Time until the next measurement, in milliseconds: half of that in which shedding would begin if use grows on as it
+    /// did.
+    pub fn interval_ms(&mut self, budget: u64, used: u64, now_ms: u64) -> u64 {
+        let (then_ms, used_then) = std::mem::replace(&mut self.last, (now_ms, used));
+        if budget == 0 {
+            return INTERVAL_MS;
+        }
+        if self.goal.is_some() {
+            return SHORT_INTERVAL_MS;
+        }
+        let longest_ms = match used > part(budget, WATCH_PERCENT) {
             true => WATCH_INTERVAL_MS,
             false => INTERVAL_MS,
-        }
+        };
+        let grown = u128::from(used.saturating_sub(used_then));
+        let left = u128::from(part(budget, BEGIN_PERCENT).saturating_sub(used));
+        let elapsed_ms = u128::from(now_ms.saturating_sub(then_ms).max(1));
+        let half_ms = (left * elapsed_ms).checked_div(2 * grown);
+        let half_ms = half_ms.and_then(|half_ms| u64::try_from(half_ms).ok());
+        let half_ms = half_ms.unwrap_or(longest_ms);
+        half_ms.clamp(SHORT_INTERVAL_MS, longest_ms)
     }
+}
+
+/// Whether our own counters have grown so much that it is to be measured before its time.
+pub fn is_sudden(budget: u64, before: Own, now: Own) -> bool {
+    let sum = |own: Own| own.histories.saturating_add(own.outboxes);
+    sum(now).saturating_sub(sum(before)) > part(budget, SUDDEN_PERCENT)
 }
 
 fn part(bytes: u64, percent: u64) -> u64 {
@@ -172,18 +194,28 @@ mod tests {
             shedding.step(1000, 899, own(100, 300), 0),
             Orders::default()
         );
-        for (used, interval_ms) in [
-            (100, INTERVAL_MS),
-            (400, WATCH_INTERVAL_MS),
-            (410, INTERVAL_MS),
-            (790, WATCH_INTERVAL_MS),
-            (800, WATCH_INTERVAL_MS),
-            (800, INTERVAL_MS),
-            (801, WATCH_INTERVAL_MS),
-            (801, WATCH_INTERVAL_MS),
+        // Each some time behind the one before.
+        let mut now_ms = 0;
+        for (later_ms, used, interval_ms) in [
+            (1000, 100, INTERVAL_MS),
+            (1000, 100, INTERVAL_MS),
+            (100, 400, SHORT_INTERVAL_MS + 73),
+            (83, 700, 27),
+            (27, 701, INTERVAL_MS),
+            (100, 801, WATCH_INTERVAL_MS / 2 - 1),
+            (49, 801, WATCH_INTERVAL_MS),
+            (100, 895, SHORT_INTERVAL_MS),
+            (10, 899, SHORT_INTERVAL_MS),
         ] {
-            assert_eq!(shedding.interval_ms(1000, used), interval_ms, "{used}");
+            now_ms += later_ms;
+            assert_eq!(
+                shedding.interval_ms(1000, used, now_ms),
+                interval_ms,
+                "{used}"
+            );
         }
+        assert!(is_sudden(1000, own(1, 1), own(13, 10)));
+        assert!(!is_sudden(1000, own(1, 1), own(12, 10)) && !is_sudden(1000, own(9, 9), own(0, 0)));
         // 950 is 100 over 85 %.
         let orders = shedding.step(1000, 950, own(60, 300), 100);
         assert!(orders.refuses && orders.begins && !orders.ends);
