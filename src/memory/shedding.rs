@@ -164,7 +164,9 @@ impl Shedding {
     }
 }
 
-/// Whether our own counters have grown so much that it is to be measured before its time.
+/// Whether our own counters have grown suddenly.
+///
+/// It is measured before its time then.
 pub fn is_sudden(budget: u64, before: Own, now: Own) -> bool {
     let sum = |own: Own| own.histories.saturating_add(own.outboxes);
     sum(now).saturating_sub(sum(before)) > part(budget, SUDDEN_PERCENT)
