@@ -56,7 +56,6 @@ impl Connection {
         let Phase::Http(exchange) = &mut self.phase else {
             return;
         };
-        exchange.state = RequestState::Head;
         exchange.end_after_answer();
         let words = match reason.on_wire().1 {
             "" => "the connection was ended before it was answered; try again",

@@ -188,34 +188,34 @@ fn the_stream_is_ended_behind_the_outbox_only() {
     assert!(driver.connection.is_closed());
 }
 
-/// Whoever ends it looks at it once, so it may not become a subscriber's later.
+/// Whoever ends it looks at it once, so it may not become a subscriber's later. A page's stream is to come back.
 #[test]
 fn an_end_refuses_who_is_about_to_subscribe() {
-    let mut driver = Driver::new();
-    driver.feed(b"GET /joining HTTP/1.1\r\nHost: a\r\n\r\n");
-    let reason = CloseReason::Handler(CloseCode::FORBIDDEN);
-    driver.close(reason);
-    let out = driver.text();
-    assert!(
-        out.starts_with("HTTP/1.1 503 ") && out.contains("Connection: close"),
-        "{out}"
-    );
-    driver.assert_ending(Label::Closing, reason);
-    let joined = JoinedAt {
-        position: Position {
-            epoch: 1,
-            offset: 0,
-        },
-        recovered: None,
-        has_replay: false,
-    };
-    let Driver {
-        connection,
-        settings,
-        now_ms,
-        out,
-        ..
-    } = &mut driver;
-    assert!(!connection.handle_joined(settings, *now_ms, joined, out));
-    assert_eq!(driver.text(), "", "an answer is given once");
+    for (target, status) in [("/joining", 503), ("/joining-page", 200)] {
+        let mut driver = Driver::new();
+        driver.feed(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        let reason = CloseReason::Handler(CloseCode::FORBIDDEN);
+        driver.close(reason);
+        let out = driver.text();
+        assert!(out.starts_with(&format!("HTTP/1.1 {status} ")), "{out}");
+        assert_eq!(out.contains("retry: 7000\n"), status == 200, "{out}");
+        driver.assert_ending(Label::Closing, reason);
+        let joined = JoinedAt {
+            position: Position {
+                epoch: 1,
+                offset: 0,
+            },
+            recovered: None,
+            has_replay: false,
+        };
+        let Driver {
+            connection,
+            settings,
+            now_ms,
+            out,
+            ..
+        } = &mut driver;
+        assert!(!connection.handle_joined(settings, *now_ms, joined, out));
+        assert_eq!(driver.text(), "", "an answer is given once");
+    }
 }
