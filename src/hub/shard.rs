@@ -6,7 +6,7 @@ use super::command::{Command, Effect, Join, Joined, LocalTopic, Origin, ReactorI
 use super::history::{Histories, RecoveryLimits};
 use super::idempotency::{Idempotency, KeySettings, Outcome};
 use super::patterns::MatchPatterns;
-use super::presence::{Member, PresenceChange};
+use super::presence::{Member, Presence, PresenceChange};
 use super::publication::{Position, Publication};
 use super::topic_state::{Kept, Reactors, TopicState};
 use crate::topic::Topic;
@@ -368,9 +368,8 @@ impl Shard {
             && let Some(kept) = state.and_then(|state| state.reactors.kept())
             && let Some(presence) = &mut kept.presence
         {
-            let before = presence.bytes();
-            let come = presence.join(member, self.presence_max);
-            self.presence_bytes = self.presence_bytes + presence.bytes() - before;
+            let join = |presence: &mut Presence| presence.join(member, self.presence_max);
+            let come = counted(&mut self.presence_bytes, presence, join);
             if let Some(member) = come {
                 let told = (member, true, presence.len());
                 tell(&topic, told, &kept.reactors, effects);
@@ -454,9 +453,8 @@ impl Shard {
         if let Some(kept) = reactors.kept()
             && let Some(presence) = &mut kept.presence
         {
-            let before = presence.bytes();
-            let (gone, come) = presence.leave(reactor, connection);
-            self.presence_bytes = self.presence_bytes + presence.bytes() - before;
+            let leave = |presence: &mut Presence| presence.leave(reactor, connection);
+            let (gone, come) = counted(&mut self.presence_bytes, presence, leave);
             for (member, is_join) in [(gone, false), (come, true)] {
                 if let Some(member) = member {
                     let told = (member, is_join, presence.len());
@@ -484,9 +482,7 @@ impl Shard {
         let (members, total) = presence.map_or_else(
             || (Arc::default(), 0),
             |presence| {
-                let before = presence.bytes();
-                let members = presence.members();
-                self.presence_bytes = self.presence_bytes + presence.bytes() - before;
+                let members = counted(&mut self.presence_bytes, presence, Presence::members);
                 (members, presence.len())
             },
         );
@@ -525,6 +521,18 @@ impl Shard {
         *next_epoch = next_epoch.wrapping_add(1);
         epoch
     }
+}
+
+/// Changes the members of a topic, and the bytes that those of all topics count as.
+fn counted<T>(
+    bytes: &mut usize,
+    presence: &mut Presence,
+    change: impl FnOnce(&mut Presence) -> T,
+) -> T {
+    let before = presence.bytes();
+    let outcome = change(presence);
+    *bytes = *bytes + presence.bytes() - before;
+    outcome
 }
 
 /// Tells the reactors with subscribers of a topic who came or went.

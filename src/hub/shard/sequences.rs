@@ -12,7 +12,6 @@ use super::model::{
     JoinStart, Model, PATTERNS, RELOADS, Seen, TOPICS, TopicModel, name, rules, settings,
 };
 use super::*;
-use crate::hub::presence::Presence;
 use crate::hub::{Kind, PatternPart, Read, Scope};
 use crate::topic::Pattern;
 
